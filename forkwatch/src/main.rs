@@ -1,0 +1,3 @@
+//! The `forkwatch` command.
+
+fn main() {}

@@ -1,0 +1,162 @@
+//! What is wrong, how sure that is, who is to blame and what to change.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    evidence::SeenThread,
+    process::{Comm, ProcessKey, Program},
+    signals::SignalSet,
+    time::BootTime,
+};
+
+/// The hazards that are judged, by the id that users see.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum HazardId {
+    /// A multi-threaded process forked and the child lives on without exec.
+    MultithreadedFork,
+    /// Signals were pending and blocked at the fork: the child never gets them.
+    PendingSignals,
+    /// A program was started with signals blocked that ask it to end or tell of its children.
+    BlockedSignals,
+}
+
+impl HazardId {
+    /// Every hazard.
+    pub const ALL: [Self; 3] = [Self::MultithreadedFork, Self::PendingSignals, Self::BlockedSignals];
+
+    /// The id that users see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MultithreadedFork => "multithreaded-fork",
+            Self::PendingSignals => "pending-signals",
+            Self::BlockedSignals => "blocked-signals",
+        }
+    }
+}
+
+/// Where a finding stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// The conditions of a fault are there; the fault itself has not been seen.
+    Suspected,
+    /// The fault has been seen.
+    Confirmed,
+    /// It is over, in this way.
+    Resolved(Resolution),
+}
+
+/// How a finding ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resolution {
+    /// The child exec'd after all: the finding is withdrawn.
+    Execed,
+    /// The child exited by itself.
+    Exited,
+    /// A signal killed the child.
+    Killed,
+}
+
+/// How sure a finding is.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Certainty {
+    /// A statement of risk; never pages.
+    Heuristic,
+    /// A legitimate program could look like this, but none is known that does.
+    Strong,
+    /// It follows from the state of the kernel.
+    Certain,
+}
+
+/// How much it matters.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Something to change.
+    Warning,
+    /// Something is broken now. Only what is certain or strong can be critical.
+    Critical,
+}
+
+/// What to change, and where that is explained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Remedy {
+    /// One or two sentences.
+    pub text: String,
+    /// The page that explains it.
+    pub link: String,
+}
+
+/// Facts behind a finding; what a hazard has no use for is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Other threads of the parent at the fork that were still there later (at most 64).
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub threads: Vec<SeenThread>,
+    /// How many there were in all.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub thread_count: Option<u32>,
+    /// The signals it is about.
+    #[serde(skip_serializing_if = "SignalSet::is_empty_ref", default)]
+    pub signals: SignalSet,
+    /// Nanoseconds since the fork when this was decided.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub age: Option<u64>,
+    /// Further facts, each a short phrase for a reader.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub notes: Vec<String>,
+}
+
+impl SignalSet {
+    /// `is_empty` in the shape that serde wants.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+    const fn is_empty_ref(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+/// Something found: first report, summary of repeats, or resolution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// When this was decided.
+    pub at: BootTime,
+    /// Counts the findings of this run from 1; its resolution bears the same number.
+    pub number: u64,
+    /// What is wrong.
+    pub hazard: HazardId,
+    /// Where it stands.
+    pub state: State,
+    /// How sure it is.
+    pub certainty: Certainty,
+    /// How much it matters.
+    pub severity: Severity,
+    /// One plain sentence.
+    pub summary: String,
+    /// The forker.
+    pub parent: ProcessKey,
+    /// What runs in it.
+    pub program: Program,
+    /// The name the program goes by in metrics: `gunicorn`, not `python3.11`.
+    pub program_name: String,
+    /// The child (for [`HazardId::BlockedSignals`]: the process that exec'd).
+    pub child: ProcessKey,
+    /// The child's comm.
+    pub child_comm: Comm,
+    /// What it rests on.
+    pub facts: Facts,
+    /// What to change.
+    pub remedy: Remedy,
+    /// How many times this program did the same since the last report; 0 in the first.
+    pub repeats: u64,
+}
