@@ -53,8 +53,22 @@ pub mod class {
     pub const EXEC: usize = kind::COUNT;
     /// The end of a process that the family map knew: forked and never exec'd.
     pub const EXIT: usize = kind::COUNT + 1;
+    /// A failed system call of the clone family.
+    pub const CLONE_CALL: usize = kind::COUNT + 2;
     /// How many classes there are.
-    pub const COUNT: usize = kind::COUNT + 2;
+    pub const COUNT: usize = kind::COUNT + 3;
+}
+
+/// What a system call of the clone family created ([`CloneCalls::durations`]).
+pub mod call {
+    /// A process with its own copy of the address space.
+    pub const COPYING: usize = 0;
+    /// A process that shares memory; of a vfork the call lasts until the child has exec'd or ended.
+    pub const SHARING: usize = 1;
+    /// A thread.
+    pub const THREAD: usize = 2;
+    /// How many there are.
+    pub const COUNT: usize = 3;
 }
 
 /// What became of an event ([`Counters::events`], second index). Every event meets exactly one fate.
@@ -309,8 +323,7 @@ pub struct CloneCallRecord {
 
 /// Upper bounds of [`Counters::parent_threads`]'s buckets, in threads; one more bucket follows for the rest.
 pub const THREAD_BOUNDS: [u32; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
-/// Upper bounds of [`Counters::exec_latency`]'s and [`CloneCalls`]' buckets, in nanoseconds; one more bucket
-/// follows for the rest.
+/// Upper bounds of [`Durations::buckets`], in nanoseconds; one more bucket follows for the rest.
 pub const LATENCY_BOUNDS: [u64; 12] = [
     100_000,
     250_000,
@@ -338,7 +351,7 @@ pub struct Counters {
     pub multithreaded: u64,
     /// Copying forks with signals pending and blocked.
     pub pending: u64,
-    /// Children (of any kind) for which the family map had no room.
+    /// Copying forks whose child the family map had no room for: they end without an outcome.
     pub untracked: u64,
     /// Process creations that [`map::CGROUPS`] had no room for.
     pub cgroups_overflow: u64,
@@ -350,10 +363,8 @@ pub struct Counters {
     pub parent_threads: [u64; THREAD_BOUNDS.len() + 1],
     /// Sum of those threads.
     pub parent_threads_sum: u64,
-    /// First execs of copying forks by the time since the fork ([`LATENCY_BOUNDS`]).
-    pub exec_latency: [u64; LATENCY_BOUNDS.len() + 1],
-    /// Sum of those times, nanoseconds.
-    pub exec_latency_sum: u64,
+    /// First execs of copying forks by the time since the fork.
+    pub exec_latency: Durations,
     /// Clone-family system calls, where they are watched.
     pub clone_calls: CloneCalls,
 }
@@ -361,14 +372,22 @@ pub struct Counters {
 /// Errors of the clone family that are told apart: the last slot is for all others.
 pub const CLONE_ERRORS: [u32; 4] = [11, 12, 22, 28];
 
+/// A histogram of times.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durations {
+    /// By [`LATENCY_BOUNDS`].
+    pub buckets: [u64; LATENCY_BOUNDS.len() + 1],
+    /// Sum, nanoseconds.
+    pub sum: u64,
+}
+
 /// Clone-family system calls of one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloneCalls {
-    /// Successful calls by duration ([`LATENCY_BOUNDS`]).
-    pub durations: [u64; LATENCY_BOUNDS.len() + 1],
-    /// Sum of those durations, nanoseconds.
-    pub durations_sum: u64,
+    /// Successful calls by what they created ([`call`]) and how long they took.
+    pub durations: [Durations; call::COUNT],
     /// Failed calls by error: [`CLONE_ERRORS`], then all others.
     pub failures: [u64; CLONE_ERRORS.len() + 1],
 }
@@ -446,8 +465,7 @@ const _: () = {
                 + outcome::COUNT
                 + 6
                 + (THREAD_BOUNDS.len() + 2)
-                + (LATENCY_BOUNDS.len() + 2)
-                + (LATENCY_BOUNDS.len() + 2)
+                + (1 + call::COUNT) * (LATENCY_BOUNDS.len() + 2)
                 + (CLONE_ERRORS.len() + 1))
     );
 };

@@ -1,0 +1,66 @@
+//! `sched_process_exit`: a task ends. It has left its process's count of live threads already (`do_exit`,
+//! kernel/exit.c), so a count of zero means that the process ends with it.
+
+use aya_ebpf::{
+    helpers::generated::bpf_ktime_get_boot_ns, macros::btf_tracepoint, programs::BtfTracePointContext,
+};
+use forkwatch_ebpf::{ExitRecord, class, fate, flag, kind, outcome, record};
+
+use crate::{
+    counters::{add, counters},
+    family,
+    ring::{self, Record},
+    settings::GRACE,
+    task::Task,
+    wanted, worker,
+};
+
+// SAFETY: `repr(C)` without padding, and starts with a header (asserted beside it).
+unsafe impl Record for ExitRecord {}
+
+/// `TP_PROTO(struct task_struct *p)`, with a second argument since 6.16; include/trace/events/sched.h.
+#[btf_tracepoint(function = "sched_process_exit")]
+fn sched_process_exit(context: BtfTracePointContext) -> i32 {
+    let task = Task::new(context.arg(0));
+    if task.is_worker() {
+        worker::ended(task);
+    }
+    if task.live() != 0 {
+        return 0;
+    }
+    let tgid = task.tgid();
+    wanted::forget(tgid);
+    let Some(family) = family::take(tgid) else { return 0 };
+    let Some(counters) = counters() else { return 0 };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let lifetime = now.saturating_sub(family.start);
+    let status = task.wait_status();
+    if family.kind == kind::COPYING {
+        let outcome = if status & 0x7f != 0 {
+            outcome::KILLED
+        } else if lifetime > GRACE.load() {
+            outcome::LATE_EXIT
+        } else {
+            outcome::EXIT
+        };
+        add(&counters.outcomes[outcome], 1);
+    }
+    if family.flags & flag::STREAMED == 0 {
+        add(&counters.events[class::EXIT][fate::FILTERED], 1);
+        return 0;
+    }
+    ring::write(counters, class::EXIT, family.hazards != 0, (record::EXIT, 0, now), |header| ExitRecord {
+        header,
+        start: family.start,
+        lifetime,
+        tgid,
+        parent_tgid: family.parent_tgid,
+        status,
+        kind: family.kind,
+        hazards: family.hazards,
+        reserved: [0; 2],
+        comm: task.comm(),
+    });
+    0
+}

@@ -1,0 +1,71 @@
+//! What user space decides before the load.
+//!
+//! All of it stands in `.rodata`, which is frozen before the verifier runs: it sees constants, prunes what they
+//! make dead, and refuses a load past the end of a kernel structure.
+
+use aya_ebpf::Global;
+use forkwatch_ebpf::ABSENT;
+
+macro_rules! settings {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
+        $($(#[$doc])* #[unsafe(no_mangle)] pub(crate) static $name: Global<$type> = Global::new($default);)*
+    };
+}
+
+settings! {
+    /// [`forkwatch_ebpf::stream`] bits.
+    STREAM: u32 = 0;
+    /// [`forkwatch_ebpf::filter`] bits.
+    FILTER: u32 = 0;
+    /// The process whose forks pass every filter: forkwatch itself, for its self-test.
+    OWN_TGID: u32 = 0;
+    /// The wanted real uid.
+    FILTER_UID: u32 = 0;
+    /// Depth of the wanted cgroup.
+    FILTER_CGROUP_LEVEL: u32 = 0;
+    /// Id of the wanted cgroup.
+    FILTER_CGROUP: u64 = 0;
+    /// How long a child may take to exec or exit before it counts as living on, nanoseconds.
+    GRACE: u64 = 1_000_000_000;
+    /// Least time between two wake-ups of the reader, nanoseconds.
+    WAKE_WINDOW: u64 = 20_000_000;
+    /// Size of the ring in bytes.
+    RING_SIZE: u64 = 1 << 20;
+    /// `PF_IO_WORKER` and, where the kernel has it, `PF_USER_WORKER` (include/linux/sched.h).
+    WORKER_FLAGS: u32 = 0;
+    /// Deepest pid namespace whose pids a typed load can reach: 0 where `pid.numbers` is declared with one
+    /// element (before 5.19), because the verifier takes that bound at its word.
+    PID_LEVELS: u32 = 0;
+    /// Whether the programs of `clone_calls` are attached.
+    CLONE_CALLS: u32 = 0;
+}
+
+settings! {
+    OFFSET_TASK_FLAGS: u32 = ABSENT;
+    OFFSET_TASK_MM: u32 = ABSENT;
+    OFFSET_TASK_EXIT_CODE: u32 = ABSENT;
+    OFFSET_TASK_PID: u32 = ABSENT;
+    OFFSET_TASK_TGID: u32 = ABSENT;
+    OFFSET_TASK_LEADER: u32 = ABSENT;
+    OFFSET_TASK_REAL_PARENT: u32 = ABSENT;
+    OFFSET_TASK_THREAD_PID: u32 = ABSENT;
+    OFFSET_TASK_START: u32 = ABSENT;
+    OFFSET_TASK_CRED: u32 = ABSENT;
+    OFFSET_TASK_COMM: u32 = ABSENT;
+    OFFSET_TASK_SIGNAL: u32 = ABSENT;
+    OFFSET_TASK_BLOCKED: u32 = ABSENT;
+    OFFSET_TASK_PENDING: u32 = ABSENT;
+    OFFSET_TASK_CGROUPS: u32 = ABSENT;
+    OFFSET_SIGNAL_LIVE: u32 = ABSENT;
+    OFFSET_SIGNAL_SHARED_PENDING: u32 = ABSENT;
+    OFFSET_SIGNAL_FLAGS: u32 = ABSENT;
+    OFFSET_SIGNAL_GROUP_EXIT_CODE: u32 = ABSENT;
+    OFFSET_CRED_UID: u32 = ABSENT;
+    OFFSET_CSS_SET_DFL_CGRP: u32 = ABSENT;
+    OFFSET_CGROUP_KN: u32 = ABSENT;
+    OFFSET_KERNFS_ID: u32 = ABSENT;
+    OFFSET_PID_LEVEL: u32 = ABSENT;
+    OFFSET_PID_NUMBERS: u32 = ABSENT;
+    OFFSET_UPID_NR: u32 = ABSENT;
+    SIZE_UPID: u32 = ABSENT;
+}

@@ -1,0 +1,184 @@
+//! Typed reads of `task_struct` and what hangs on it.
+//!
+//! A [`Task`] comes from a `tp_btf` argument, so the verifier knows its type and follows every load: no helper,
+//! and nothing that `lockdown=confidentiality` forbids. A pointer that is NULL at run time reads as zero
+//! (the kernel's exception table for BPF loads, `bpf_prog_load` with `BPF_PROBE_MEM`).
+//! Once rust-lang/rust#160616 is there, `field` becomes `core::btf::field_byte_offset!`.
+
+use aya_ebpf::Global;
+use forkwatch_ebpf::{ABSENT, COMM_LEN};
+
+use crate::settings::*;
+
+/// `SIGNAL_GROUP_EXIT` (include/linux/sched/signal.h).
+const SIGNAL_GROUP_EXIT: u32 = 4;
+
+/// A pointer to some kernel structure.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+struct Kernel(*const u8);
+
+impl Kernel {
+    /// Reads the field at an offset that user space took from the kernel's BTF.
+    #[inline(always)]
+    fn field<T: Copy>(self, offset: &Global<u32>) -> T {
+        self.at(offset.load())
+    }
+
+    #[inline(always)]
+    fn at<T: Copy>(self, offset: u32) -> T {
+        // SAFETY: the verifier checks this load against the type of the structure, and refuses the program
+        // otherwise; volatile, so that the compiler neither merges nor widens it.
+        unsafe { core::ptr::read_volatile(self.0.add(offset as usize).cast()) }
+    }
+
+    #[inline(always)]
+    fn pointer(self, offset: &Global<u32>) -> Self {
+        Self(self.field(offset))
+    }
+}
+
+/// A `struct task_struct`.
+#[derive(Clone, Copy)]
+pub(crate) struct Task(Kernel);
+
+impl Task {
+    /// From a `tp_btf` argument.
+    #[inline(always)]
+    pub(crate) fn new(pointer: *const u8) -> Self {
+        Self(Kernel(pointer))
+    }
+
+    #[inline(always)]
+    pub(crate) fn tid(self) -> u32 {
+        self.0.field(&OFFSET_TASK_PID)
+    }
+
+    #[inline(always)]
+    pub(crate) fn tgid(self) -> u32 {
+        self.0.field(&OFFSET_TASK_TGID)
+    }
+
+    #[inline(always)]
+    pub(crate) fn leader(self) -> Self {
+        Self(self.0.pointer(&OFFSET_TASK_LEADER))
+    }
+
+    #[inline(always)]
+    pub(crate) fn real_parent(self) -> Self {
+        Self(self.0.pointer(&OFFSET_TASK_REAL_PARENT))
+    }
+
+    /// `start_boottime`, nanoseconds.
+    #[inline(always)]
+    pub(crate) fn start(self) -> u64 {
+        self.0.field(&OFFSET_TASK_START)
+    }
+
+    #[inline(always)]
+    pub(crate) fn uid(self) -> u32 {
+        self.0.pointer(&OFFSET_TASK_CRED).field(&OFFSET_CRED_UID)
+    }
+
+    #[inline(always)]
+    pub(crate) fn comm(self) -> [u8; COMM_LEN] {
+        let [low, high]: [u64; 2] = [self.0.field(&OFFSET_TASK_COMM), self.0.at(OFFSET_TASK_COMM.load() + 8)];
+        // SAFETY: two u64 and sixteen bytes are the same size, and every pattern is a value of both.
+        unsafe { core::mem::transmute([low, high]) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_worker(self) -> bool {
+        self.0.field::<u32>(&OFFSET_TASK_FLAGS) & WORKER_FLAGS.load() != 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn same_process(self, other: Self) -> bool {
+        self.signal() == other.signal()
+    }
+
+    #[inline(always)]
+    pub(crate) fn same_memory(self, other: Self) -> bool {
+        self.0.pointer(&OFFSET_TASK_MM) == other.0.pointer(&OFFSET_TASK_MM)
+    }
+
+    #[inline(always)]
+    pub(crate) fn has_memory(self) -> bool {
+        !self.0.pointer(&OFFSET_TASK_MM).0.is_null()
+    }
+
+    #[inline(always)]
+    fn signal(self) -> Kernel {
+        self.0.pointer(&OFFSET_TASK_SIGNAL)
+    }
+
+    /// Threads that have not begun to exit, kernel workers included.
+    #[inline(always)]
+    pub(crate) fn live(self) -> u32 {
+        self.signal().field(&OFFSET_SIGNAL_LIVE)
+    }
+
+    #[inline(always)]
+    pub(crate) fn blocked(self) -> u64 {
+        self.0.field(&OFFSET_TASK_BLOCKED)
+    }
+
+    #[inline(always)]
+    pub(crate) fn pending(self) -> u64 {
+        self.0.field(&OFFSET_TASK_PENDING)
+    }
+
+    #[inline(always)]
+    pub(crate) fn pending_shared(self) -> u64 {
+        self.signal().field(&OFFSET_SIGNAL_SHARED_PENDING)
+    }
+
+    /// The wait status of its process, which must be ending: the group's where there is one, else the main
+    /// thread's (`wait_task_zombie`, kernel/exit.c).
+    #[inline(always)]
+    pub(crate) fn wait_status(self) -> u32 {
+        let signal = self.signal();
+        if signal.field::<u32>(&OFFSET_SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 {
+            signal.field(&OFFSET_SIGNAL_GROUP_EXIT_CODE)
+        } else {
+            self.leader().0.field(&OFFSET_TASK_EXIT_CODE)
+        }
+    }
+
+    /// Id of its cgroup in the version 2 hierarchy; 0 where the kernel has none.
+    #[inline(always)]
+    pub(crate) fn cgroup(self) -> u64 {
+        if OFFSET_TASK_CGROUPS.load() == ABSENT
+            || OFFSET_CSS_SET_DFL_CGRP.load() == ABSENT
+            || OFFSET_CGROUP_KN.load() == ABSENT
+            || OFFSET_KERNFS_ID.load() == ABSENT
+        {
+            return 0;
+        }
+        self.0
+            .pointer(&OFFSET_TASK_CGROUPS)
+            .pointer(&OFFSET_CSS_SET_DFL_CGRP)
+            .pointer(&OFFSET_CGROUP_KN)
+            .field(&OFFSET_KERNFS_ID)
+    }
+
+    /// Its pid in its innermost pid namespace; 0 where that is out of reach ([`PID_LEVELS`]).
+    #[inline(always)]
+    pub(crate) fn namespace_pid(self) -> u32 {
+        let pid = self.0.pointer(&OFFSET_TASK_THREAD_PID);
+        let level: u32 = pid.field(&OFFSET_PID_LEVEL);
+        if level == 0 {
+            return pid.at(OFFSET_PID_NUMBERS.load() + OFFSET_UPID_NR.load());
+        }
+        // One branch a level: the verifier allows only constant offsets into a structure.
+        macro_rules! number {
+            ($($at:literal)*) => {
+                $(if level == $at && PID_LEVELS.load() >= $at {
+                    return pid.at(OFFSET_PID_NUMBERS.load() + $at * SIZE_UPID.load() + OFFSET_UPID_NR.load());
+                })*
+            };
+        }
+        number!(1 2 3 4 5 6 7 8);
+        0
+    }
+}

@@ -1,0 +1,49 @@
+//! The filters: whose forks enter the ring.
+
+use aya_ebpf::{helpers::bpf_get_current_ancestor_cgroup_id, macros::map, maps::HashMap};
+use forkwatch_ebpf::filter;
+
+use crate::{
+    settings::{FILTER, FILTER_CGROUP, FILTER_CGROUP_LEVEL, FILTER_UID, OWN_TGID},
+    task::Task,
+};
+
+#[map]
+static WANTED: HashMap<u32, u8> = HashMap::with_max_entries(16384, 0);
+
+/// Whether the current task, which `task` is, passes every filter.
+#[inline(always)]
+pub(crate) fn is_wanted(task: Task) -> bool {
+    let filters = FILTER.load();
+    if filters == 0 || task.tgid() == OWN_TGID.load() {
+        return true;
+    }
+    if filters & filter::TASKS != 0 && WANTED.get_ptr(&task.tgid()).is_none() {
+        return false;
+    }
+    if filters & filter::UID != 0 && task.uid() != FILTER_UID.load() {
+        return false;
+    }
+    if filters & filter::CGROUP != 0 {
+        // SAFETY: a helper that takes a number; it returns 0 for a level the task's cgroup does not have.
+        let ancestor = unsafe { bpf_get_current_ancestor_cgroup_id(FILTER_CGROUP_LEVEL.load() as i32) };
+        return ancestor == FILTER_CGROUP.load();
+    }
+    true
+}
+
+/// A wanted process has a child, which is wanted too.
+#[inline(always)]
+pub(crate) fn adopt(parent: Task, child: Task) {
+    if FILTER.load() & filter::TASKS != 0 && WANTED.get_ptr(&parent.tgid()).is_some() {
+        let _ = WANTED.insert(&child.tgid(), &1, 0);
+    }
+}
+
+/// A process has ended, and its tgid may be another's soon.
+#[inline(always)]
+pub(crate) fn forget(tgid: u32) {
+    if FILTER.load() & filter::TASKS != 0 {
+        let _ = WANTED.remove(&tgid);
+    }
+}

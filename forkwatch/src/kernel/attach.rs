@@ -1,0 +1,143 @@
+//! Loads the object into the kernel, and attaches its programs.
+
+use std::io;
+
+use aya::{
+    Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
+    maps::MapError,
+    programs::{BtfTracePoint, FEntry, FExit, Program, ProgramError, TracePoint},
+};
+use forkwatch_ebpf::map;
+
+use super::{
+    clone_calls::{CALLS, FUNCTION, Hook},
+    error::KernelError,
+    layout::Layout,
+    options::Options,
+    release::Release,
+    ring::WAKE_WINDOW,
+};
+
+/// The eBPF object, built by `cargo xtask build-ebpf` and checked against its sources by the build script.
+static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/forkwatch.o");
+
+/// Loads maps and programs with the settings; attaches nothing.
+pub(super) fn load(
+    options: &Options,
+    layout: &Layout,
+    release: Release,
+    pid_levels: u32,
+) -> Result<Ebpf, KernelError> {
+    let nanos = |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let cgroup = options.filter.cgroup;
+    let narrow: Vec<(&str, u32)> = layout
+        .globals()
+        .chain([
+            ("STREAM", options.stream.bits()),
+            ("FILTER", options.filter.bits()),
+            ("OWN_TGID", std::process::id()),
+            ("FILTER_UID", options.filter.uid.unwrap_or_default()),
+            ("FILTER_CGROUP_LEVEL", cgroup.map_or(0, |cgroup| cgroup.level)),
+            ("WORKER_FLAGS", release.worker_flags()),
+            ("PID_LEVELS", pid_levels),
+            ("CLONE_CALLS", u32::from(options.clone_calls)),
+        ])
+        .collect();
+    let wide: [(&str, u64); 4] = [
+        ("FILTER_CGROUP", cgroup.map_or(0, |cgroup| cgroup.id)),
+        ("GRACE", nanos(options.grace)),
+        ("WAKE_WINDOW", nanos(WAKE_WINDOW)),
+        ("RING_SIZE", u64::from(options.ring_bytes)),
+    ];
+    let mut loader = EbpfLoader::new();
+    for (name, value) in &narrow {
+        loader.override_global(name, value, true);
+    }
+    for (name, value) in &wide {
+        loader.override_global(name, value, true);
+    }
+    loader.map_max_entries(map::RECORDS, options.ring_bytes).map_max_entries(map::FAMILY, options.max_children);
+    if !options.clone_calls {
+        loader.map_max_entries("CALLS", 1);
+    }
+    if !options.filter.tasks {
+        loader.map_max_entries(map::WANTED, 1);
+    }
+    loader.load(OBJECT).map_err(|error| object_error(error, options))
+}
+
+/// Attaches a program to the BTF tracepoint of its name.
+pub(super) fn tracepoint(ebpf: &mut Ebpf, name: &'static str, ids: &AyaBtf) -> Result<(), KernelError> {
+    let program: &mut BtfTracePoint = program(ebpf, name)?;
+    program.load(name, ids).map_err(program_error(name))?;
+    program.attach().map_err(program_error(name))?;
+    Ok(())
+}
+
+/// Attaches the programs for the clone family's calls.
+pub(super) fn clone_calls(ebpf: &mut Ebpf, hook: Hook, ids: &AyaBtf) -> Result<(), KernelError> {
+    match hook {
+        Hook::Fexit => {
+            let exit: &mut FExit = program(ebpf, "clone_exit")?;
+            exit.load(FUNCTION, ids).map_err(program_error("clone_exit"))?;
+            exit.attach().map_err(program_error("clone_exit"))?;
+            let entry: &mut FEntry = program(ebpf, "clone_entry")?;
+            entry.load(FUNCTION, ids).map_err(program_error("clone_entry"))?;
+            entry.attach().map_err(program_error("clone_entry"))?;
+        }
+        Hook::Tracepoints => {
+            for (name, prefix) in [("clone_sys_exit", "sys_exit"), ("clone_sys_enter", "sys_enter")] {
+                let program: &mut TracePoint = program(ebpf, name)?;
+                program.load().map_err(program_error(name))?;
+                for call in CALLS {
+                    program.attach("syscalls", &format!("{prefix}_{call}")).map_err(program_error(name))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The program of that name, in the type that it has.
+fn program<'a, T>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<T, KernelError>
+where
+    T: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let missing = ProgramError::UnexpectedProgramType;
+    ebpf.program_mut(name).ok_or(missing).and_then(T::try_from).map_err(program_error(name))
+}
+
+fn object_error(error: EbpfError, options: &Options) -> KernelError {
+    match error {
+        EbpfError::MapError(MapError::CreateError { name, io_error }) if is_permission(&io_error) => {
+            KernelError::Privilege { what: format!("make the table {name}"), error: io_error }
+        }
+        EbpfError::MapError(MapError::CreateError { name, io_error }) if name == map::RECORDS => {
+            KernelError::Ring { bytes: options.ring_bytes, error: io_error }
+        }
+        error => KernelError::Object(Box::new(error)),
+    }
+}
+
+fn program_error(program: &'static str) -> impl Fn(ProgramError) -> KernelError {
+    move |error| match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            // EPERM comes from the capability check; the verifier's refusals are EACCES or EINVAL, with a log.
+            if is_permission(&io_error) {
+                return KernelError::Privilege { what: format!("load the program {program}"), error: io_error };
+            }
+            let log = verifier_log.to_string();
+            let lines: Vec<&str> = log.lines().collect();
+            let reason = lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n");
+            KernelError::Verifier { program, error: io_error, reason }
+        }
+        ProgramError::SyscallError(error) if is_permission(&error.io_error) => {
+            KernelError::Privilege { what: format!("attach the program {program}"), error: error.io_error }
+        }
+        error => KernelError::Program { program, error: Box::new(error) },
+    }
+}
+
+fn is_permission(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EPERM)
+}

@@ -1,0 +1,220 @@
+//! From the bytes of a ring record to an [`Event`].
+
+use forkwatch_ebpf::{
+    CloneCallRecord, ExecRecord, ExitRecord, ForkRecord, Header, ThreadRecord, flag, kind, record,
+};
+
+use crate::model::{
+    event::{CloneFailure, CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Origin, Thread},
+    process::{Comm, ProcessKey},
+    signals::SignalSet,
+    time::BootTime,
+};
+
+/// A record of the wire format: integers and byte arrays only, so that any bytes of its size are a value of it.
+///
+/// # Safety
+/// The type has no padding and no invalid bit pattern.
+unsafe trait Record: Copy {}
+
+// SAFETY: integers alone; the sizes are asserted where the types stand.
+unsafe impl Record for Header {}
+// SAFETY: likewise.
+unsafe impl Record for ForkRecord {}
+// SAFETY: likewise.
+unsafe impl Record for ExecRecord {}
+// SAFETY: likewise.
+unsafe impl Record for ExitRecord {}
+// SAFETY: likewise.
+unsafe impl Record for ThreadRecord {}
+// SAFETY: likewise.
+unsafe impl Record for CloneCallRecord {}
+
+/// The record's event; `None` where the bytes are not a record that this build knows.
+pub(super) fn decode(bytes: &[u8]) -> Option<Event> {
+    let header: Header = read(bytes.get(..size_of::<Header>())?)?;
+    if usize::from(header.length) != bytes.len() {
+        return None;
+    }
+    match header.record {
+        record::FORK => read(bytes).and_then(|record| fork(&record)),
+        record::EXEC => read(bytes).and_then(|record| exec(&record)),
+        record::EXIT => read(bytes).and_then(|record| exit(&record)),
+        record::THREAD => read(bytes).map(|record| thread(&record)),
+        record::CLONE_CALL => read(bytes).map(|record| clone_failure(&record)),
+        _ => None,
+    }
+}
+
+/// Reads a record of exactly the bytes' length.
+fn read<R: Record>(bytes: &[u8]) -> Option<R> {
+    if bytes.len() != size_of::<R>() {
+        return None;
+    }
+    // SAFETY: the length is right, any bytes are a value of a `Record`, and the read may be unaligned.
+    Some(unsafe { bytes.as_ptr().cast::<R>().read_unaligned() })
+}
+
+const fn origin(header: &Header) -> Origin {
+    Origin { cpu: header.cpu, sequence: header.sequence }
+}
+
+const fn clone_kind(number: u8) -> Option<CloneKind> {
+    Some(match number {
+        kind::COPYING => CloneKind::Copying,
+        kind::SHARED_MEMORY => CloneKind::SharedMemory,
+        kind::VFORK => CloneKind::Vfork,
+        kind::KERNEL => CloneKind::Kernel,
+        _ => return None,
+    })
+}
+
+fn fork(record: &ForkRecord) -> Option<Event> {
+    Some(Event::Fork(Fork {
+        origin: origin(&record.header),
+        at: BootTime(record.header.time),
+        kind: clone_kind(record.kind)?,
+        parent: ProcessKey { tgid: record.parent_tgid, start: BootTime(record.parent_start) },
+        parent_tid: record.parent_tid,
+        comm: Comm::new(&record.comm),
+        uid: record.uid,
+        cgroup: record.cgroup,
+        threads: record.threads,
+        pending_thread: SignalSet(record.pending_thread),
+        pending_shared: SignalSet(record.pending_shared),
+        blocked: SignalSet(record.blocked),
+        child: ProcessKey { tgid: record.child_tgid, start: BootTime(record.child_start) },
+        child_namespace_pid: record.child_namespace_pid,
+        generation: record.generation,
+        tracked: record.header.flags & flag::UNTRACKED == 0,
+    }))
+}
+
+fn exec(record: &ExecRecord) -> Option<Event> {
+    let fork = if record.since_fork == 0 {
+        None
+    } else {
+        Some(ForkOfExec {
+            kind: clone_kind(record.kind)?,
+            since: record.since_fork,
+            blocked: SignalSet(record.blocked_at_fork),
+        })
+    };
+    Some(Event::Exec(Exec {
+        origin: origin(&record.header),
+        at: BootTime(record.header.time),
+        process: ProcessKey { tgid: record.tgid, start: BootTime(record.start) },
+        from_tid: record.from_tid,
+        comm: Comm::new(&record.comm),
+        uid: record.uid,
+        cgroup: record.cgroup,
+        parent_tgid: record.parent_tgid,
+        blocked: SignalSet(record.blocked),
+        fork,
+    }))
+}
+
+fn exit(record: &ExitRecord) -> Option<Event> {
+    Some(Event::Exit(Exit {
+        origin: origin(&record.header),
+        at: BootTime(record.header.time),
+        process: ProcessKey { tgid: record.tgid, start: BootTime(record.start) },
+        parent_tgid: record.parent_tgid,
+        kind: clone_kind(record.kind)?,
+        comm: Comm::new(&record.comm),
+        status: ExitStatus::from_wait(record.status),
+        lifetime: record.lifetime,
+    }))
+}
+
+fn thread(record: &ThreadRecord) -> Event {
+    Event::Thread(Thread {
+        origin: origin(&record.header),
+        at: BootTime(record.header.time),
+        tgid: record.tgid,
+        parent_tid: record.parent_tid,
+        comm: Comm::new(&record.comm),
+        tid: record.tid,
+        threads: record.threads,
+    })
+}
+
+fn clone_failure(record: &CloneCallRecord) -> Event {
+    Event::CloneFailure(CloneFailure {
+        origin: origin(&record.header),
+        at: BootTime(record.header.time),
+        tgid: record.tgid,
+        tid: record.tid,
+        comm: Comm::new(&record.comm),
+        uid: record.uid,
+        cgroup: record.cgroup,
+        errno: record.errno,
+        duration: record.duration,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A fork record as the kernel side of a little-endian machine lays it out.
+    fn fork_record() -> Vec<u8> {
+        let mut bytes = vec![record::FORK, flag::UNTRACKED, 120, 0, 3, 0, 0, 0];
+        for number in [7_u64, 1_000, 400, 900, 55, 1 << 9, 1 << 11, 0xfff] {
+            bytes.extend(number.to_le_bytes());
+        }
+        for number in [10_u32, 11, 1000, 4, 20, 2, 1] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend([kind::COPYING, 3, 0, 0]);
+        bytes.extend(b"gunicorn\0\0\0\0\0\0\0\0");
+        bytes
+    }
+
+    #[test]
+    fn a_fork_record_is_read_field_by_field() {
+        let Some(Event::Fork(fork)) = decode(&fork_record()) else { panic!("not a fork") };
+        assert_eq!(fork.origin, Origin { cpu: 3, sequence: 7 });
+        assert_eq!(fork.at, BootTime(1_000));
+        assert_eq!(fork.parent, ProcessKey { tgid: 10, start: BootTime(400) });
+        assert_eq!(fork.child, ProcessKey { tgid: 20, start: BootTime(900) });
+        assert_eq!((fork.parent_tid, fork.uid, fork.cgroup, fork.threads), (11, 1000, 55, 4));
+        assert_eq!(fork.pending(), SignalSet::of(&[10, 12]));
+        assert_eq!(fork.blocked, SignalSet(0xfff));
+        assert_eq!((fork.child_namespace_pid, fork.generation, fork.tracked), (2, 1, false));
+        assert_eq!(fork.comm, Comm::from("gunicorn"));
+    }
+
+    #[test]
+    fn what_is_not_a_record_is_refused() {
+        let record = fork_record();
+        for length in 0..record.len() {
+            assert_eq!(decode(&record[..length]), None, "cut to {length} bytes");
+        }
+        let mut unknown = record.clone();
+        unknown[0] = 99;
+        assert_eq!(decode(&unknown), None);
+        let mut kind = record;
+        kind[100] = 200;
+        assert_eq!(decode(&kind), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_can_break_the_decoder(mut bytes in prop::collection::vec(any::<u8>(), 0..160), tag in 0_u8..7) {
+            // Half of the cases get past the header, so that the records themselves are reached too.
+            if tag > 0 && bytes.len() >= 4 {
+                bytes[0] = tag;
+                bytes[2] = u8::try_from(bytes.len()).unwrap();
+                bytes[3] = 0;
+            }
+            if let Some(event) = decode(&bytes) {
+                let time = u64::from_le_bytes(bytes[16..24].try_into().unwrap());
+                prop_assert_eq!(event.at(), BootTime(time));
+                prop_assert!([56, 72, 104, 120].contains(&bytes.len()));
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What can go wrong between forkwatch and the kernel.
+
+use std::io;
+
+use aya::{EbpfError, maps::MapError, programs::ProgramError};
+
+use super::{btf::BtfError, layout::LayoutError, self_test::Mismatch};
+
+/// Why the kernel cannot be watched. Every message says what failed, why, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The kernel describes no types.
+    #[error(
+        "this kernel has no BTF ({path}: {reason}): eBPF cannot be attached to it safely. \
+         It needs CONFIG_DEBUG_INFO_BTF=y, as the kernels of Debian 11, Ubuntu 20.10, Fedora 31, RHEL 8.2 and later have"
+    )]
+    NoBtf {
+        /// Where it should be.
+        path: &'static str,
+        /// Why it could not be read.
+        reason: String,
+    },
+    /// The kernel's types could not be read.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// A field that is needed is not where it can be found.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The kernel said no to this user.
+    #[error(
+        "the kernel refused to {what}: {error}. Loading needs the capabilities CAP_BPF and CAP_PERFMON: \
+         run forkwatch as root (sudo forkwatch ...), or as a service that has both"
+    )]
+    Privilege {
+        /// What was refused.
+        what: String,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The process sees its own pid namespace only.
+    #[error(
+        "forkwatch runs in a pid namespace of its own, and would see other pids than the kernel reports. \
+         Run it on the host, or its container with the host's pids (docker run --pid=host, hostPID: true)"
+    )]
+    PidNamespace,
+    /// The object in this binary is not one the loader can use.
+    #[error("the eBPF object could not be loaded: {0}")]
+    Object(#[source] Box<EbpfError>),
+    /// The kernel's verifier refused a program.
+    #[error(
+        "the kernel's verifier refused the program {program} ({error}). \
+         Please report it, with the output of `forkwatch doctor -o json`. It said:\n{reason}"
+    )]
+    Verifier {
+        /// Which.
+        program: &'static str,
+        /// The error number.
+        error: io::Error,
+        /// The last lines of its log.
+        reason: String,
+    },
+    /// A program could not be loaded or attached.
+    #[error("the program {program} could not be attached: {error}")]
+    Program {
+        /// Which.
+        program: &'static str,
+        /// Why.
+        error: Box<ProgramError>,
+    },
+    /// A map could not be made or used.
+    #[error("the kernel's table {map} could not be used: {error}")]
+    Map {
+        /// Which.
+        map: &'static str,
+        /// Why.
+        error: Box<MapError>,
+    },
+    /// The ring could not be allocated.
+    #[error(
+        "the kernel could not allocate a ring of {bytes} bytes: {error}. Choose a smaller one (kernel.ring_bytes \
+         in the configuration, or --ring-bytes); on kernels before 5.11 raise the locked-memory limit (ulimit -l)"
+    )]
+    Ring {
+        /// The size asked for.
+        bytes: u32,
+        /// Why.
+        error: io::Error,
+    },
+    /// What the programs report is not what `/proc` says.
+    #[error(
+        "the self-test failed, so nothing this kernel reports could be trusted: {0}. \
+         Please report it, with `forkwatch doctor -o json`"
+    )]
+    SelfTest(#[from] Mismatch),
+    /// The self-test itself could not be run.
+    #[error("the self-test could not be run: {what}: {error}")]
+    SelfTestFailed {
+        /// What failed.
+        what: &'static str,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl KernelError {
+    /// Whether more privilege would help.
+    pub const fn is_privilege(&self) -> bool {
+        matches!(self, Self::Privilege { .. } | Self::PidNamespace)
+    }
+
+    /// Whether this kernel lacks what is needed, and no setting helps.
+    pub const fn is_unsupported(&self) -> bool {
+        matches!(
+            self,
+            Self::NoBtf { .. } | Self::Btf(_) | Self::Layout(_) | Self::Verifier { .. } | Self::SelfTest(_)
+        )
+    }
+}

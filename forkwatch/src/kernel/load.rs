@@ -1,0 +1,232 @@
+//! The kernel side, as user space holds it.
+
+use std::{fs, os::fd::AsFd, path::Path};
+
+use aya::{
+    Ebpf, Endianness,
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap},
+    programs::Program,
+};
+use forkwatch_ebpf::{Family, flag, kind, map};
+
+use super::{
+    attach,
+    btf::{self, Btf, Kind},
+    clone_calls::{FUNCTION, Hook},
+    error::KernelError,
+    layout::Layout,
+    options::Options,
+    release::Release,
+    ring::{Gauge, Ring},
+    statistics,
+    wire::{CgroupWords, CounterWords, FamilyCell, sum_cgroup, sum_counters},
+};
+use crate::model::{
+    counters::{KernelReading, ProgramReading},
+    process::ProcessKey,
+};
+
+/// Where the kernel describes its types.
+pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+
+/// The programs that are always attached, in this order: what is seen forked must be seen ending.
+const PROGRAMS: [&str; 4] = ["sched_process_exit", "sched_process_exec", "task_newtask", "sched_process_fork"];
+
+/// The kernel side, attached for as long as this lives.
+pub struct Kernel {
+    ebpf: Ebpf,
+    counters: PerCpuArray<MapData, CounterWords>,
+    family: HashMap<MapData, u32, FamilyCell>,
+    cgroups: PerCpuHashMap<MapData, u64, CgroupWords>,
+    workers: HashMap<MapData, u32, u64>,
+    wanted: HashMap<MapData, u32, u8>,
+    gauge: Gauge,
+    ring_bytes: u32,
+    seeded: u64,
+    clone_calls: Option<Hook>,
+}
+
+/// A child that was forked before the watch began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed {
+    /// Which.
+    pub child: ProcessKey,
+    /// Its present parent.
+    pub parent_tgid: u32,
+    /// Forks since the last exec on the way to it.
+    pub generation: u32,
+}
+
+impl Kernel {
+    /// Loads and attaches. What comes through the ring must not be trusted before
+    /// [`self_test`](super::self_test::run) has passed.
+    pub fn start(options: &Options) -> Result<(Self, Ring), KernelError> {
+        check_pid_namespace()?;
+        let release = Release::running();
+        let blob = btf::read(Path::new(BTF_PATH))
+            .map_err(|error| KernelError::NoBtf { path: BTF_PATH, reason: error.to_string() })?;
+        let types = Btf::parse(&blob)?;
+        let layout = Layout::resolve(&types)?;
+        let hooks = if options.clone_calls { Hook::candidates(&types) } else { &[] };
+        let functions: &[&str] = if hooks.contains(&Hook::Fexit) { &[FUNCTION] } else { &[] };
+        let ids = types.attach_stub(&PROGRAMS, functions)?;
+        let pid_levels = pid_levels(&types)?;
+        drop(blob);
+
+        release.raise_memory_lock();
+        let mut ebpf = attach::load(options, &layout, release, pid_levels)?;
+        let ids = aya::Btf::parse(&ids, Endianness::default())
+            .map_err(|error| KernelError::Object(Box::new(error.into())))?;
+        for name in PROGRAMS {
+            attach::tracepoint(&mut ebpf, name, &ids)?;
+        }
+        let clone_calls = attach_first(&mut ebpf, hooks, &ids)?;
+        drop(ids);
+        trim_heap();
+        Self::adopt(ebpf, options, clone_calls)
+    }
+
+    /// Takes the maps out of the loaded object.
+    fn adopt(mut ebpf: Ebpf, options: &Options, clone_calls: Option<Hook>) -> Result<(Self, Ring), KernelError> {
+        let ring = take(&mut ebpf, map::RECORDS)?;
+        let ring: aya::maps::RingBuf<MapData> = ring;
+        let gauge = Gauge::map(ring.as_fd())
+            .map_err(|error| KernelError::Ring { bytes: options.ring_bytes, error })?;
+        let kernel = Self {
+            counters: take(&mut ebpf, map::COUNTERS)?,
+            family: take(&mut ebpf, map::FAMILY)?,
+            cgroups: take(&mut ebpf, map::CGROUPS)?,
+            workers: take(&mut ebpf, map::WORKERS)?,
+            wanted: take(&mut ebpf, map::WANTED)?,
+            gauge,
+            ring_bytes: options.ring_bytes,
+            seeded: 0,
+            clone_calls,
+            ebpf,
+        };
+        Ok((kernel, Ring::new(ring)))
+    }
+
+    /// Lets the forks of a process pass the task filter, and those of the children it has from now on.
+    pub fn want(&mut self, tgid: u32) -> Result<(), KernelError> {
+        self.wanted.insert(tgid, 1, 0).map_err(map_error(map::WANTED))
+    }
+
+    /// Enters a child that was forked before the watch began, so that its end is seen. Tells whether it was new.
+    pub fn seed(&mut self, seed: &Seed) -> bool {
+        /// Only where there is none yet (include/uapi/linux/bpf.h).
+        const BPF_NOEXIST: u64 = 1;
+        let Seed { child, parent_tgid, generation } = *seed;
+        let family = Family {
+            start: child.start.0,
+            blocked: 0,
+            parent_tgid,
+            generation,
+            kind: kind::COPYING,
+            hazards: 0,
+            flags: flag::SEEDED,
+            reserved: [0; 5],
+        };
+        let new = self.family.insert(child.tgid, FamilyCell(family), BPF_NOEXIST).is_ok();
+        self.seeded += u64::from(new);
+        new
+    }
+
+    /// Takes a seeded child out again: it exec'd or ended before it was entered.
+    pub fn unseed(&mut self, child: ProcessKey) {
+        if self.family.remove(&child.tgid).is_ok() {
+            self.seeded = self.seeded.saturating_sub(1);
+        }
+    }
+
+    /// Enters the kernel workers that a process had before the watch began.
+    pub fn seed_workers(&mut self, tgid: u32, workers: u64) -> Result<(), KernelError> {
+        self.workers.insert(tgid, workers, 0).map_err(map_error(map::WORKERS))
+    }
+
+    /// How the clone family's calls are watched, if they are.
+    pub const fn clone_calls(&self) -> Option<Hook> {
+        self.clone_calls
+    }
+
+    /// Reads every counter.
+    pub fn reading(&self) -> Result<KernelReading, KernelError> {
+        let cpus = self.counters.get(&0, 0).map_err(map_error(map::COUNTERS))?;
+        let counters = sum_counters(cpus.iter());
+        let copying: u64 = counters.events.get(usize::from(kind::COPYING)).map_or(0, |fates| fates.iter().sum());
+        let entered = (self.seeded + copying).saturating_sub(counters.untracked);
+        Ok(KernelReading {
+            unexeced_children: entered.saturating_sub(counters.outcomes.iter().sum()),
+            counters,
+            ring_size: u64::from(self.ring_bytes),
+            ring_used: self.gauge.used(),
+            // An entry that vanishes between key and value has nothing to add.
+            cgroups: self
+                .cgroups
+                .iter()
+                .filter_map(Result::ok)
+                .map(|(id, cpus)| (id, sum_cgroup(cpus.iter())))
+                .collect(),
+            programs: self.programs(),
+            statistics: statistics::are_kept(),
+        })
+    }
+
+    fn programs(&self) -> Vec<ProgramReading> {
+        let read = |name: &'static str| {
+            let Program::BtfTracePoint(program) = self.ebpf.program(name)? else { return None };
+            statistics::read(name, program.fd().ok()?.as_fd()).ok()
+        };
+        PROGRAMS.into_iter().filter_map(read).collect()
+    }
+}
+
+/// Attaches at the first hook that the kernel lets us have.
+fn attach_first(ebpf: &mut Ebpf, hooks: &[Hook], ids: &aya::Btf) -> Result<Option<Hook>, KernelError> {
+    let mut refused = None;
+    for hook in hooks {
+        match attach::clone_calls(ebpf, *hook, ids) {
+            Ok(()) => return Ok(Some(*hook)),
+            Err(error) => {
+                tracing::debug!(%error, ?hook, "this kernel refuses one way to watch the clone family's calls");
+                refused = Some(error);
+            }
+        }
+    }
+    refused.map_or(Ok(None), Err)
+}
+
+fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError> {
+    let missing = MapError::InvalidName { name: name.to_owned() };
+    ebpf.take_map(name).ok_or(missing).and_then(T::try_from).map_err(map_error(name))
+}
+
+fn map_error(map: &'static str) -> impl Fn(MapError) -> KernelError {
+    move |error| KernelError::Map { map, error: Box::new(error) }
+}
+
+/// Deepest pid namespace that typed loads reach: `pid.numbers` was declared with one element until it became a
+/// flexible array (commit b69f0aeb0689), and the verifier takes the declaration at its word.
+fn pid_levels(types: &Btf<'_>) -> Result<u32, KernelError> {
+    let numbers = types.find(Kind::Struct, "pid").map(|pid| types.member(pid, "numbers")).transpose()?.flatten();
+    Ok(if numbers.is_some_and(|numbers| numbers.definition.size == Some(0)) { 8 } else { 0 })
+}
+
+/// The kernel reports tgids of the initial pid namespace; `/proc` must speak of the same.
+fn check_pid_namespace() -> Result<(), KernelError> {
+    /// `PROC_PID_INIT_INO`, include/linux/proc_ns.h.
+    const INITIAL: &str = "pid:[4026531836]";
+    match fs::read_link("/proc/self/ns/pid") {
+        Ok(namespace) if namespace.as_os_str() != INITIAL => Err(KernelError::PidNamespace),
+        _ => Ok(()),
+    }
+}
+
+/// Gives back what the parse of the kernel's types took: some 13 MB that the allocator would keep.
+fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: may be called at any time, from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -1,0 +1,21 @@
+//! All that touches BPF. Knows the plain data types, and nothing of what is made of them.
+
+mod attach;
+pub mod btf;
+pub mod clone_calls;
+mod decode;
+mod error;
+pub mod layout;
+mod load;
+mod options;
+mod release;
+mod ring;
+pub mod self_test;
+mod statistics;
+mod wire;
+
+pub use error::KernelError;
+pub use load::{BTF_PATH, Kernel, Seed};
+pub use options::{Cgroup, Filter, Options, Stream};
+pub use release::Release;
+pub use ring::{DRAIN_AFTER, Ring};

@@ -1,0 +1,86 @@
+//! What to watch, and how.
+
+use std::time::Duration;
+
+use forkwatch_ebpf::{filter, stream};
+
+/// Which plain events enter the ring. Hazardous forks, and their outcomes, always do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stream {
+    /// Copying forks without a hazard.
+    pub plain: bool,
+    /// vfork and shared-memory clones.
+    pub sharing: bool,
+    /// Threads.
+    pub threads: bool,
+}
+
+impl Stream {
+    pub(super) fn bits(self) -> u32 {
+        let Self { plain, sharing, threads } = self;
+        [(plain, stream::PLAIN), (sharing, stream::SHARING), (threads, stream::THREADS)]
+            .iter()
+            .filter(|(wanted, _)| *wanted)
+            .fold(0, |bits, (_, bit)| bits | bit)
+    }
+}
+
+/// Whose forks enter the ring: those that pass every filter that is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only processes named by [`Kernel::want`](super::Kernel::want), and their descendants.
+    pub tasks: bool,
+    /// Only this real uid.
+    pub uid: Option<u32>,
+    /// Only this cgroup of the version 2 hierarchy, and those below it.
+    pub cgroup: Option<Cgroup>,
+}
+
+/// A cgroup of the version 2 hierarchy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Its id: the inode number of its directory.
+    pub id: u64,
+    /// Its depth; the root's is 0.
+    pub level: u32,
+}
+
+impl Filter {
+    pub(super) fn bits(&self) -> u32 {
+        let Self { tasks, uid, cgroup } = self;
+        [(*tasks, filter::TASKS), (uid.is_some(), filter::UID), (cgroup.is_some(), filter::CGROUP)]
+            .iter()
+            .filter(|(wanted, _)| *wanted)
+            .fold(0, |bits, (_, bit)| bits | bit)
+    }
+}
+
+/// Everything that is decided before the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Which plain events enter the ring.
+    pub stream: Stream,
+    /// Whose.
+    pub filter: Filter,
+    /// How long a child may take to exec or exit before it counts as living on.
+    pub grace: Duration,
+    /// Size of the ring in bytes: a power of two, and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// How many un-exec'd children are followed at once.
+    pub max_children: u32,
+    /// Whether to watch the system calls of the clone family.
+    pub clone_calls: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            stream: Stream::default(),
+            filter: Filter::default(),
+            grace: Duration::from_secs(1),
+            ring_bytes: 1 << 20,
+            max_children: 16_384,
+            clone_calls: false,
+        }
+    }
+}

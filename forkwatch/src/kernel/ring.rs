@@ -1,0 +1,115 @@
+//! The reader's end of the ring.
+
+use std::{
+    io,
+    num::NonZeroUsize,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use aya::maps::{MapData, RingBuf};
+use nix::{
+    sys::mman::{MapFlags, ProtFlags, mmap, munmap},
+    unistd::{SysconfVar, sysconf},
+};
+
+use super::decode::decode;
+use crate::model::event::Event;
+
+/// Least time between two wake-ups by the kernel.
+pub(super) const WAKE_WINDOW: Duration = Duration::from_millis(20);
+
+/// How long after a wake-up the reader looks once more: a little longer than the kernel keeps silent, so that
+/// what came in silence is found.
+pub const DRAIN_AFTER: Duration = Duration::from_millis(25);
+
+/// The records on their way to user space.
+pub struct Ring {
+    buffer: RingBuf<MapData>,
+    received: u64,
+    malformed: u64,
+}
+
+impl Ring {
+    pub(super) const fn new(buffer: RingBuf<MapData>) -> Self {
+        Self { buffer, received: 0, malformed: 0 }
+    }
+
+    /// Takes up to `limit` records out, each gone from the ring before `each` sees it. Returns how many: fewer than
+    /// `limit` means that the ring is empty.
+    pub fn drain(&mut self, limit: usize, mut each: impl FnMut(Event)) -> usize {
+        for taken in 0..limit {
+            let Some(item) = self.buffer.next() else { return taken };
+            let event = decode(&item);
+            drop(item);
+            self.received += 1;
+            match event {
+                Some(event) => each(event),
+                None => self.malformed += 1,
+            }
+        }
+        limit
+    }
+
+    /// Records taken out so far, malformed ones included.
+    pub const fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Records that were not of the layout this build knows.
+    pub const fn malformed(&self) -> u64 {
+        self.malformed
+    }
+}
+
+impl AsRawFd for Ring {
+    fn as_raw_fd(&self) -> RawFd {
+        self.buffer.as_raw_fd()
+    }
+}
+
+/// Both positions of the ring, read without a system call (`struct bpf_ringbuf`, kernel/bpf/ringbuf.c: the first
+/// page holds the consumer's, the second the producer's).
+pub(super) struct Gauge {
+    pages: NonNull<AtomicU64>,
+    page_size: usize,
+}
+
+// SAFETY: two positions that are only ever read, atomically.
+unsafe impl Send for Gauge {}
+// SAFETY: likewise.
+unsafe impl Sync for Gauge {}
+
+impl Gauge {
+    pub(super) fn map(ring: BorrowedFd<'_>) -> io::Result<Self> {
+        let page_size = page_size();
+        let length = NonZeroUsize::new(2 * page_size).ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: a new read-only mapping at an address of the kernel's choice.
+        let pages = unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, ring.as_fd(), 0)? };
+        Ok(Self { pages: pages.cast(), page_size })
+    }
+
+    /// Bytes that are written and not yet taken.
+    pub(super) fn used(&self) -> u64 {
+        // SAFETY: the first word of the first page, mapped for as long as `self` lives.
+        let consumer = unsafe { self.pages.as_ref() }.load(Ordering::Acquire);
+        // SAFETY: within the mapping of two pages.
+        let producer = unsafe { self.pages.byte_add(self.page_size) };
+        // SAFETY: the first word of the second page, likewise.
+        let producer = unsafe { producer.as_ref() }.load(Ordering::Acquire);
+        producer.saturating_sub(consumer)
+    }
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `map`; no reference into it outlives `self`. Nothing can be done about a failure.
+        let _ = unsafe { munmap(self.pages.cast(), 2 * self.page_size) };
+    }
+}
+
+fn page_size() -> usize {
+    sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| usize::try_from(size).ok()).unwrap_or(4096)
+}
