@@ -2,4 +2,5 @@
 //!
 //! The house, and which way its arrows point, is drawn in `ARCHITECTURE.md`.
 
+pub mod kernel;
 pub mod model;
