@@ -47,50 +47,35 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 19] = [
-        Self::Int,
-        Self::Pointer,
-        Self::Array,
-        Self::Struct,
-        Self::Union,
-        Self::Enum,
-        Self::Forward,
-        Self::Typedef,
-        Self::Volatile,
-        Self::Const,
-        Self::Restrict,
-        Self::Function,
-        Self::Prototype,
-        Self::Variable,
-        Self::Section,
-        Self::Float,
-        Self::DeclarationTag,
-        Self::TypeTag,
-        Self::Enum64,
+    /// Each kind by its number less 1, with the bytes that follow the header of such a type: so many, and so many
+    /// more for each member, value or parameter.
+    const ALL: [(Self, u32, u32); 19] = [
+        (Self::Int, 4, 0),
+        (Self::Pointer, 0, 0),
+        (Self::Array, 12, 0),
+        (Self::Struct, 0, 12),
+        (Self::Union, 0, 12),
+        (Self::Enum, 0, 8),
+        (Self::Forward, 0, 0),
+        (Self::Typedef, 0, 0),
+        (Self::Volatile, 0, 0),
+        (Self::Const, 0, 0),
+        (Self::Restrict, 0, 0),
+        (Self::Function, 0, 0),
+        (Self::Prototype, 0, 8),
+        (Self::Variable, 4, 0),
+        (Self::Section, 0, 12),
+        (Self::Float, 0, 0),
+        (Self::DeclarationTag, 4, 0),
+        (Self::TypeTag, 0, 0),
+        (Self::Enum64, 0, 12),
     ];
 
-    /// The kind of that number.
-    pub(super) fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.get((number as usize).checked_sub(1)?).copied()
-    }
-
-    /// Bytes that follow the header of a type with `count` members, values or parameters.
-    pub(super) const fn trailing(self, count: u32) -> u32 {
-        match self {
-            Self::Int | Self::Variable | Self::DeclarationTag => 4,
-            Self::Array => 12,
-            Self::Struct | Self::Union | Self::Section | Self::Enum64 => 12 * count,
-            Self::Enum | Self::Prototype => 8 * count,
-            Self::Pointer
-            | Self::Forward
-            | Self::Typedef
-            | Self::Volatile
-            | Self::Const
-            | Self::Restrict
-            | Self::Function
-            | Self::Float
-            | Self::TypeTag => 0,
-        }
+    /// The kind of that number, and how many bytes follow the header of such a type with `count` members, values
+    /// or parameters.
+    pub(super) fn from_number(number: u32, count: u32) -> Option<(Self, u32)> {
+        let &(kind, fixed, each) = Self::ALL.get((number as usize).checked_sub(1)?)?;
+        Some((kind, fixed + each * count))
     }
 
     /// Whether the type only names or qualifies another one.

@@ -32,9 +32,8 @@ impl<'a> Record<'a> {
     pub(super) fn decode(id: TypeId, bytes: &'a [u8]) -> Result<Self, BtfError> {
         const TRUNCATED: BtfError = BtfError::Truncated("one of its types");
         let ([name, info, size_or_type], rest) = split_words(bytes).ok_or(TRUNCATED)?;
-        let kind = Kind::from_number(info >> 24 & 0x1f).filter(|_| info & !INFO_BITS == 0);
-        let kind = kind.ok_or(BtfError::UnknownKind { id, info })?;
-        let trailing_len = kind.trailing(info & 0xffff);
+        let kind = Kind::from_number(info >> 24 & 0x1f, info & 0xffff).filter(|_| info & !INFO_BITS == 0);
+        let (kind, trailing_len) = kind.ok_or(BtfError::UnknownKind { id, info })?;
         let (trailing, following) = rest.split_at_checked(trailing_len as usize).ok_or(TRUNCATED)?;
         let length = RECORD_LEN + trailing_len;
         Ok(Self { id, kind, name, flag: info >> 31 == 1, size_or_type, trailing, length, following })

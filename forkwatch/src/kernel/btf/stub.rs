@@ -6,11 +6,10 @@ use super::{Btf, BtfError, HEADER_LEN, Kind, MAGIC, VERSION};
 impl Btf<'_> {
     /// Type information with just these tracepoints and functions, under the ids that the kernel knows them by.
     ///
-    /// To load a program for the tracepoint `sched_process_fork`, aya looks the typedef `btf_trace_sched_process_fork`
-    /// up for its id; for an fentry or fexit program, the function. It needs nothing else of the kernel's types, and
-    /// to parse them all takes it longer than everything else at start-up. All ids between are pointers to
-    /// `void`, which need no more than the fixed part of a type. The blob serves that look-up, and nothing more:
-    /// its typedefs and functions are of type `void`.
+    /// To load a program for the tracepoint `sched_process_fork`, aya looks the id of the typedef
+    /// `btf_trace_sched_process_fork` up, and that of the function for fentry or fexit; it needs nothing else of the
+    /// kernel's types. The ids between are taken by pointers to `void`, which are as short as a type can be. The
+    /// blob serves that look-up alone: what it names is of type `void`.
     pub fn attach_stub(&self, tracepoints: &[&str], functions: &[&str]) -> Result<Vec<u8>, BtfError> {
         let typedefs = tracepoints.iter().map(|name| (Kind::Typedef, format!("btf_trace_{name}")));
         let functions = functions.iter().map(|&name| (Kind::Function, name.to_owned()));
@@ -25,9 +24,12 @@ impl Btf<'_> {
         wanted.dedup_by_key(|&mut (id, ..)| id);
 
         let mut types = Vec::new();
+        let mut filler = Vec::new();
+        push_type(&mut filler, 0, Kind::Pointer);
         let mut strings = vec![0];
         for (id, kind, name) in wanted {
-            (next_id(&types)..id).for_each(|_| push_type(&mut types, 0, Kind::Pointer));
+            let missing = id - 1 - length(&types) / RECORD_LEN;
+            types.extend(filler.repeat(missing as usize));
             push_type(&mut types, length(&strings), kind);
             strings.extend(name.into_bytes());
             strings.push(0);
@@ -42,18 +44,15 @@ impl Btf<'_> {
     }
 }
 
-/// The id that the next type of a section gets, if all of it are of the least length.
-fn next_id(types: &[u8]) -> u32 {
-    length(types) / RECORD_LEN + 1
-}
-
 /// Appends a type that refers to `void`.
 fn push_type(types: &mut Vec<u8>, name: u32, kind: Kind) {
     push_words(types, [name, (kind as u32) << 24, 0]);
 }
 
 fn push_words<const N: usize>(bytes: &mut Vec<u8>, words: [u32; N]) {
-    bytes.extend(words.into_iter().flat_map(u32::to_ne_bytes));
+    for word in words {
+        bytes.extend(word.to_ne_bytes());
+    }
 }
 
 #[expect(
