@@ -5,7 +5,10 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+        generated::{bpf_get_current_cgroup_id, bpf_ktime_get_boot_ns},
+    },
     macros::{fentry, fexit, map, tracepoint},
     maps::LruHashMap,
     programs::{FEntryContext, FExitContext, TracePointContext},
@@ -14,7 +17,7 @@ use forkwatch_ebpf::{CLONE_ERRORS, CloneCallRecord, Counters, LATENCY_BOUNDS, ca
 
 use crate::{
     counters::{add, counters, observe},
-    ring::{self, Record},
+    ring::{self, Label, Record},
     settings::CLONE_CALLS,
 };
 
@@ -112,18 +115,19 @@ fn failed(counters: &Counters, now: u64, duration: u64, errno: u32) {
         slot += 1;
     }
     add(&counters.clone_calls.failures[slot], 1);
-    ring::write(counters, class::CLONE_CALL, false, (record::CLONE_CALL, 0, now), |header| {
-        let pid_tgid = bpf_get_current_pid_tgid();
-        CloneCallRecord {
-            header,
-            duration,
-            // SAFETY: a helper without arguments.
-            cgroup: unsafe { aya_ebpf::helpers::generated::bpf_get_current_cgroup_id() },
-            tgid: (pid_tgid >> 32) as u32,
-            tid: pid_tgid as u32,
-            uid: aya_ebpf::helpers::bpf_get_current_uid_gid() as u32,
-            errno,
-            comm: aya_ebpf::helpers::bpf_get_current_comm().unwrap_or_default(),
-        }
-    });
+    let label = Label { record: record::CLONE_CALL, flags: 0, time: now, hazardous: false };
+    let Some(room) = ring::reserve(counters, class::CLONE_CALL, label) else { return };
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let record = CloneCallRecord {
+        header: room.header,
+        duration,
+        // SAFETY: a helper without arguments.
+        cgroup: unsafe { bpf_get_current_cgroup_id() },
+        tgid: (pid_tgid >> 32) as u32,
+        tid: pid_tgid as u32,
+        uid: bpf_get_current_uid_gid() as u32,
+        errno,
+        comm: bpf_get_current_comm().unwrap_or_default(),
+    };
+    room.submit(counters, record);
 }

@@ -9,7 +9,7 @@ use forkwatch_ebpf::{ExecRecord, LATENCY_BOUNDS, class, fate, flag, hazard, kind
 use crate::{
     counters::{add, counters, observe},
     family,
-    ring::{self, Record},
+    ring::{self, Label, Record},
     settings::GRACE,
     task::Task,
     wanted,
@@ -54,8 +54,10 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
         add(&counters.events[class::EXEC][fate::FILTERED], 1);
         return 0;
     }
-    ring::write(counters, class::EXEC, hazards != 0, (record::EXEC, 0, now), |header| ExecRecord {
-        header,
+    let label = Label { record: record::EXEC, flags: 0, time: now, hazardous: hazards != 0 };
+    let Some(room) = ring::reserve(counters, class::EXEC, label) else { return 0 };
+    let record = ExecRecord {
+        header: room.header,
         start: task.start(),
         since_fork,
         blocked,
@@ -72,6 +74,7 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
         hazards,
         reserved: [0; 6],
         comm: task.comm(),
-    });
+    };
+    room.submit(counters, record);
     0
 }

@@ -9,7 +9,7 @@ use forkwatch_ebpf::{ExitRecord, class, fate, flag, kind, outcome, record};
 use crate::{
     counters::{add, counters},
     family,
-    ring::{self, Record},
+    ring::{self, Label, Record},
     settings::GRACE,
     task::Task,
     wanted, worker,
@@ -50,8 +50,10 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
         add(&counters.events[class::EXIT][fate::FILTERED], 1);
         return 0;
     }
-    ring::write(counters, class::EXIT, family.hazards != 0, (record::EXIT, 0, now), |header| ExitRecord {
-        header,
+    let label = Label { record: record::EXIT, flags: 0, time: now, hazardous: family.hazards != 0 };
+    let Some(room) = ring::reserve(counters, class::EXIT, label) else { return 0 };
+    let record = ExitRecord {
+        header: room.header,
         start: family.start,
         lifetime,
         tgid,
@@ -61,6 +63,7 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
         hazards: family.hazards,
         reserved: [0; 2],
         comm: task.comm(),
-    });
+    };
+    room.submit(counters, record);
     0
 }

@@ -9,7 +9,7 @@ use crate::{
     clone_calls,
     counters::{add, count_for_cgroup, counters, nonzero, observe},
     family,
-    ring::{self, Record},
+    ring::{self, Label, Record},
     settings::STREAM,
     task::Task,
     vfork, wanted, worker,
@@ -58,14 +58,17 @@ fn thread_created(counters: &Counters, parent: Task, child: Task) {
     if STREAM.load() & stream::THREADS == 0 || !wanted::is_wanted(parent) {
         return add(&counters.events[CLASS][fate::FILTERED], 1);
     }
-    ring::write(counters, CLASS, false, (record::THREAD, 0, child.start()), |header| ThreadRecord {
-        header,
+    let label = Label { record: record::THREAD, flags: 0, time: child.start(), hazardous: false };
+    let Some(room) = ring::reserve(counters, CLASS, label) else { return };
+    let record = ThreadRecord {
+        header: room.header,
         tgid: parent.tgid(),
         parent_tid: parent.tid(),
         tid: child.tid(),
         threads: parent.live(),
         comm: parent.comm(),
-    });
+    };
+    room.submit(counters, record);
 }
 
 /// A process that shares memory, until it execs (vfork) or for good.
@@ -96,14 +99,14 @@ fn copy_created(counters: &Counters, parent: Task, child: Task) {
     add(&counters.pending, u64::from(process.hazards & hazard::PENDING) / u64::from(hazard::PENDING));
 
     let asked = process.hazards != 0 || STREAM.load() & stream::PLAIN != 0;
-    if !asked || !wanted::is_wanted(parent) {
-        let untracked = process.enter(0);
-        add(&counters.untracked, u64::from(untracked / flag::UNTRACKED));
+    let streamed = asked && wanted::is_wanted(parent);
+    let flags = if streamed { flag::STREAMED } else { 0 };
+    let untracked = process.enter(flags);
+    add(&counters.untracked, u64::from(untracked / flag::UNTRACKED));
+    if !streamed {
         return add(&counters.events[kind::COPYING as usize][fate::FILTERED], 1);
     }
-    let untracked = process.enter(flag::STREAMED);
-    add(&counters.untracked, u64::from(untracked / flag::UNTRACKED));
-    process.write(counters, kind::COPYING as usize, flag::STREAMED | untracked);
+    process.write(counters, kind::COPYING as usize, flags | untracked);
 }
 
 /// What is known of a new process.
@@ -161,8 +164,10 @@ impl Process {
     fn write(&self, counters: &Counters, class: usize, flags: u8) {
         let Self { parent, child, .. } = *self;
         let start = child.start();
-        ring::write(counters, class, self.hazards != 0, (record::FORK, flags, start), |header| ForkRecord {
-            header,
+        let label = Label { record: record::FORK, flags, time: start, hazardous: self.hazards != 0 };
+        let Some(room) = ring::reserve(counters, class, label) else { return };
+        let record = ForkRecord {
+            header: room.header,
             parent_start: parent.leader().start(),
             child_start: start,
             cgroup: self.cgroup,
@@ -180,6 +185,7 @@ impl Process {
             hazards: self.hazards,
             reserved: [0; 2],
             comm: parent.comm(),
-        });
+        };
+        room.submit(counters, record);
     }
 }

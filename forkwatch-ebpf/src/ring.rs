@@ -4,7 +4,7 @@ use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::bpf_get_smp_processor_id,
     macros::map,
-    maps::{Array, RingBuf},
+    maps::{Array, RingBuf, ring_buf::RingBufEntry},
 };
 use forkwatch_ebpf::{Counters, Header, Wake, fate};
 
@@ -28,18 +28,30 @@ const FILLING_WINDOW: u64 = 1_000_000;
 /// `#[repr(C)]`, first field a [`Header`], no padding.
 pub(crate) unsafe trait Record: Copy + 'static {}
 
-/// Writes a record, and counts its fate in the row `class`. Tells whether it went in.
-///
-/// A wake-up costs some ten microseconds, so the reader gets at most one in a window, and drains the ring a last
-/// time after its own, slightly longer window: what was written without a wake-up is found then.
-#[inline(always)]
-pub(crate) fn write<R: Record>(
-    counters: &Counters,
+/// Room in the ring for a record: it must be submitted.
+pub(crate) struct Room<R: Record> {
+    entry: RingBufEntry<R>,
+    /// How the record starts.
+    pub(crate) header: Header,
     class: usize,
-    hazardous: bool,
-    (record, flags, time): (u8, u8, u64),
-    fill: impl FnOnce(Header) -> R,
-) -> bool {
+    filling: bool,
+}
+
+/// What a record says before its own fields.
+pub(crate) struct Label {
+    /// [`forkwatch_ebpf::record`].
+    pub(crate) record: u8,
+    /// [`forkwatch_ebpf::flag`] bits.
+    pub(crate) flags: u8,
+    /// When it happened.
+    pub(crate) time: u64,
+    /// Plain records give way to hazardous ones.
+    pub(crate) hazardous: bool,
+}
+
+/// Makes room for a record of the row `class`, or counts it as shed.
+#[inline(always)]
+pub(crate) fn reserve<R: Record>(counters: &Counters, class: usize, label: Label) -> Option<Room<R>> {
     // Plain, not atomic: kernels before 5.12 cannot fetch what they add to. Where a tracepoint is preempted in
     // between, two records bear one number; the counters stay right.
     let sequence = counters.sequence;
@@ -47,24 +59,35 @@ pub(crate) fn write<R: Record>(
 
     let used = RECORDS.query(u64::from(BPF_RB_AVAIL_DATA));
     let size = RING_SIZE.load();
-    if !hazardous && used > size / 4 * 3 {
+    if !label.hazardous && used > size / 4 * 3 {
         add(&counters.events[class][fate::SHED_PLAIN], 1);
-        return false;
+        return None;
     }
-    let Some(mut entry) = RECORDS.reserve::<R>(0) else {
+    let Some(entry) = RECORDS.reserve::<R>(0) else {
         add(&counters.events[class][fate::SHED_FULL], 1);
-        return false;
+        return None;
     };
+    let Label { record, flags, time, hazardous: _ } = label;
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    entry.write(fill(Header { record, flags, length: size_of::<R>() as u16, cpu, sequence, time }));
-    let wake = is_wake_due(time, used > size / 2);
-    if wake {
-        add(&counters.wakeups, 1);
+    let header = Header { record, flags, length: size_of::<R>() as u16, cpu, sequence, time };
+    Some(Room { entry, header, class, filling: used > size / 2 })
+}
+
+impl<R: Record> Room<R> {
+    /// Writes the record and hands it over.
+    ///
+    /// A wake-up costs some ten microseconds, so the reader gets at most one in a window, and drains the ring a last
+    /// time after its own, slightly longer window: what was written without a wake-up is found then.
+    #[inline(always)]
+    pub(crate) fn submit(self, counters: &Counters, record: R) {
+        let Self { mut entry, header, class, filling } = self;
+        entry.write(record);
+        let wake = is_wake_due(header.time, filling);
+        add(&counters.wakeups, u64::from(wake));
+        entry.submit(u64::from(if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }));
+        add(&counters.events[class][fate::SUBMITTED], 1);
     }
-    entry.submit(u64::from(if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }));
-    add(&counters.events[class][fate::SUBMITTED], 1);
-    true
 }
 
 /// Whether to wake the reader, which then counts as woken.

@@ -11,15 +11,10 @@ use super::{btf::BtfError, layout::LayoutError, self_test::Mismatch};
 pub enum KernelError {
     /// The kernel describes no types.
     #[error(
-        "this kernel has no BTF ({path}: {reason}): eBPF cannot be attached to it safely. \
-         It needs CONFIG_DEBUG_INFO_BTF=y, as the kernels of Debian 11, Ubuntu 20.10, Fedora 31, RHEL 8.2 and later have"
+        "this kernel has no BTF ({0}): eBPF cannot be attached to it safely. It needs CONFIG_DEBUG_INFO_BTF=y, \
+         as the kernels of Debian 11, Ubuntu 20.10, Fedora 31, RHEL 8.2 and later have"
     )]
-    NoBtf {
-        /// Where it should be.
-        path: &'static str,
-        /// Why it could not be read.
-        reason: String,
-    },
+    NoBtf(#[source] BtfError),
     /// The kernel's types could not be read.
     #[error(transparent)]
     Btf(#[from] BtfError),
@@ -112,7 +107,7 @@ impl KernelError {
     pub const fn is_unsupported(&self) -> bool {
         matches!(
             self,
-            Self::NoBtf { .. } | Self::Btf(_) | Self::Layout(_) | Self::Verifier { .. } | Self::SelfTest(_)
+            Self::NoBtf(_) | Self::Btf(_) | Self::Layout(_) | Self::Verifier { .. } | Self::SelfTest(_)
         )
     }
 }

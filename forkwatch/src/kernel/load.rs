@@ -11,7 +11,7 @@ use forkwatch_ebpf::{Family, flag, kind, map};
 
 use super::{
     attach,
-    btf::{self, Btf, Kind},
+    btf::{self, Btf, KERNEL_BTF, Kind},
     clone_calls::{FUNCTION, Hook},
     error::KernelError,
     layout::Layout,
@@ -26,11 +26,9 @@ use crate::model::{
     process::ProcessKey,
 };
 
-/// Where the kernel describes its types.
-pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
-
 /// The programs that are always attached, in this order: what is seen forked must be seen ending.
-const PROGRAMS: [&str; 4] = ["sched_process_exit", "sched_process_exec", "task_newtask", "sched_process_fork"];
+const PROGRAMS: [&str; 4] =
+    ["sched_process_exit", "sched_process_exec", "task_newtask", "sched_process_fork"];
 
 /// The kernel side, attached for as long as this lives.
 pub struct Kernel {
@@ -63,8 +61,7 @@ impl Kernel {
     pub fn start(options: &Options) -> Result<(Self, Ring), KernelError> {
         check_pid_namespace()?;
         let release = Release::running();
-        let blob = btf::read(Path::new(BTF_PATH))
-            .map_err(|error| KernelError::NoBtf { path: BTF_PATH, reason: error.to_string() })?;
+        let blob = btf::read(Path::new(KERNEL_BTF)).map_err(KernelError::NoBtf)?;
         let types = Btf::parse(&blob)?;
         let layout = Layout::resolve(&types)?;
         let hooks = if options.clone_calls { Hook::candidates(&types) } else { &[] };
@@ -87,7 +84,11 @@ impl Kernel {
     }
 
     /// Takes the maps out of the loaded object.
-    fn adopt(mut ebpf: Ebpf, options: &Options, clone_calls: Option<Hook>) -> Result<(Self, Ring), KernelError> {
+    fn adopt(
+        mut ebpf: Ebpf,
+        options: &Options,
+        clone_calls: Option<Hook>,
+    ) -> Result<(Self, Ring), KernelError> {
         let ring = take(&mut ebpf, map::RECORDS)?;
         let ring: aya::maps::RingBuf<MapData> = ring;
         let gauge = Gauge::map(ring.as_fd())
@@ -153,7 +154,8 @@ impl Kernel {
     pub fn reading(&self) -> Result<KernelReading, KernelError> {
         let cpus = self.counters.get(&0, 0).map_err(map_error(map::COUNTERS))?;
         let counters = sum_counters(cpus.iter());
-        let copying: u64 = counters.events.get(usize::from(kind::COPYING)).map_or(0, |fates| fates.iter().sum());
+        let copying: u64 =
+            counters.events.get(usize::from(kind::COPYING)).map_or(0, |fates| fates.iter().sum());
         let entered = (self.seeded + copying).saturating_sub(counters.untracked);
         Ok(KernelReading {
             unexeced_children: entered.saturating_sub(counters.outcomes.iter().sum()),
@@ -208,8 +210,9 @@ fn map_error(map: &'static str) -> impl Fn(MapError) -> KernelError {
 /// Deepest pid namespace that typed loads reach: `pid.numbers` was declared with one element until it became a
 /// flexible array (commit b69f0aeb0689), and the verifier takes the declaration at its word.
 fn pid_levels(types: &Btf<'_>) -> Result<u32, KernelError> {
-    let numbers = types.find(Kind::Struct, "pid").map(|pid| types.member(pid, "numbers")).transpose()?.flatten();
-    Ok(if numbers.is_some_and(|numbers| numbers.definition.size == Some(0)) { 8 } else { 0 })
+    let numbers =
+        types.find(Kind::Struct, "pid").map(|pid| types.member(pid, "numbers")).transpose()?.flatten();
+    Ok(if numbers.is_some_and(|numbers| numbers.definition.size == Some(0)) { 4 } else { 0 })
 }
 
 /// The kernel reports tgids of the initial pid namespace; `/proc` must speak of the same.

@@ -15,7 +15,7 @@ mod statistics;
 mod wire;
 
 pub use error::KernelError;
-pub use load::{BTF_PATH, Kernel, Seed};
+pub use load::{Kernel, Seed};
 pub use options::{Cgroup, Filter, Options, Stream};
 pub use release::Release;
 pub use ring::{DRAIN_AFTER, Ring};

@@ -87,7 +87,8 @@ impl Gauge {
         let page_size = page_size();
         let length = NonZeroUsize::new(2 * page_size).ok_or(io::ErrorKind::InvalidInput)?;
         // SAFETY: a new read-only mapping at an address of the kernel's choice.
-        let pages = unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, ring.as_fd(), 0)? };
+        let pages =
+            unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, ring.as_fd(), 0)? };
         Ok(Self { pages: pages.cast(), page_size })
     }
 

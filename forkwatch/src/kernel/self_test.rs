@@ -55,7 +55,11 @@ const PENDING: (Signal, Signal) = (Signal::SIGUSR1, Signal::SIGUSR2);
 
 /// Runs the test. `own_cgroup` is the id of forkwatch's own cgroup, where that is known. Events of others that come
 /// meanwhile are handed to `other`, in order.
-pub fn run(ring: &mut Ring, own_cgroup: Option<u64>, mut other: impl FnMut(Event)) -> Result<(), KernelError> {
+pub fn run(
+    ring: &mut Ring,
+    own_cgroup: Option<u64>,
+    mut other: impl FnMut(Event),
+) -> Result<(), KernelError> {
     let failed = |what| move |error: Errno| KernelError::SelfTestFailed { what, error: error.into() };
     let expected = {
         let signals = BlockedSignals::new().map_err(failed("blocking signals"))?;

@@ -1,0 +1,117 @@
+//! The table of fields that the eBPF side reads.
+
+use std::fmt;
+
+use super::{Kind, Type};
+
+/// One field, and the eBPF global that takes its offset.
+pub(super) struct Field {
+    pub(super) global: &'static str,
+    pub(super) structure: &'static str,
+    /// Its path, then the names that it has had on other kernels.
+    pub(super) members: &'static [&'static str],
+    pub(super) expected: Expected,
+    /// Whether a kernel may lack it. One that has it must have it as expected.
+    pub(super) optional: bool,
+}
+
+/// What a field must be for the eBPF side to read it rightly. Signs do not matter, sizes do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// A pointer to the struct of that name.
+    Pointer(&'static str),
+    /// An integer or enum of that many bytes.
+    Integer(u32),
+    /// An array that takes that many bytes.
+    Bytes(u32),
+    /// An array of structs of that name, of any length.
+    Structs(&'static str),
+    /// A struct, of which the size is wanted.
+    Sized,
+}
+
+use Expected::{Bytes, Integer, Pointer, Sized, Structs};
+
+/// Fields of one struct stand together, for it is looked up once.
+pub(super) const FIELDS: [Field; 27] = [
+    required("OFFSET_TASK_FLAGS", "task_struct", &["flags"], Integer(4)),
+    required("OFFSET_TASK_MM", "task_struct", &["mm"], Pointer("mm_struct")),
+    required("OFFSET_TASK_EXIT_CODE", "task_struct", &["exit_code"], Integer(4)),
+    required("OFFSET_TASK_PID", "task_struct", &["pid"], Integer(4)),
+    required("OFFSET_TASK_TGID", "task_struct", &["tgid"], Integer(4)),
+    required("OFFSET_TASK_LEADER", "task_struct", &["group_leader"], Pointer("task_struct")),
+    required("OFFSET_TASK_REAL_PARENT", "task_struct", &["real_parent"], Pointer("task_struct")),
+    required("OFFSET_TASK_THREAD_PID", "task_struct", &["thread_pid"], Pointer("pid")),
+    // Renamed in Linux 5.5.
+    required("OFFSET_TASK_START", "task_struct", &["start_boottime", "real_start_time"], Integer(8)),
+    required("OFFSET_TASK_CRED", "task_struct", &["cred"], Pointer("cred")),
+    required("OFFSET_TASK_COMM", "task_struct", &["comm"], Bytes(16)),
+    required("OFFSET_TASK_SIGNAL", "task_struct", &["signal"], Pointer("signal_struct")),
+    required("OFFSET_TASK_BLOCKED", "task_struct", &["blocked.sig"], Bytes(8)),
+    required("OFFSET_TASK_PENDING", "task_struct", &["pending.signal.sig"], Bytes(8)),
+    // CONFIG_CGROUPS may be off.
+    optional("OFFSET_TASK_CGROUPS", "task_struct", &["cgroups"], Pointer("css_set")),
+    required("OFFSET_SIGNAL_LIVE", "signal_struct", &["live.counter"], Integer(4)),
+    required("OFFSET_SIGNAL_SHARED_PENDING", "signal_struct", &["shared_pending.signal.sig"], Bytes(8)),
+    required("OFFSET_SIGNAL_FLAGS", "signal_struct", &["flags"], Integer(4)),
+    required("OFFSET_SIGNAL_GROUP_EXIT_CODE", "signal_struct", &["group_exit_code"], Integer(4)),
+    required("OFFSET_CRED_UID", "cred", &["uid.val"], Integer(4)),
+    optional("OFFSET_CSS_SET_DFL_CGRP", "css_set", &["dfl_cgrp"], Pointer("cgroup")),
+    optional("OFFSET_CGROUP_KN", "cgroup", &["kn"], Pointer("kernfs_node")),
+    optional("OFFSET_KERNFS_ID", "kernfs_node", &["id"], Integer(8)),
+    required("OFFSET_PID_LEVEL", "pid", &["level"], Integer(4)),
+    required("OFFSET_PID_NUMBERS", "pid", &["numbers"], Structs("upid")),
+    required("OFFSET_UPID_NR", "upid", &["nr"], Integer(4)),
+    required("SIZE_UPID", "upid", &[], Sized),
+];
+
+const fn required(
+    global: &'static str,
+    structure: &'static str,
+    members: &'static [&'static str],
+    expected: Expected,
+) -> Field {
+    Field { global, structure, members, expected, optional: false }
+}
+
+const fn optional(
+    global: &'static str,
+    structure: &'static str,
+    members: &'static [&'static str],
+    expected: Expected,
+) -> Field {
+    Field { optional: true, ..required(global, structure, members, expected) }
+}
+
+impl Expected {
+    /// Whether a member is as expected. `target` is what it points to or consists of.
+    pub(super) fn matches(self, definition: &Type<'_>, target: Option<&Type<'_>>) -> bool {
+        let is_struct = |name: &str| {
+            target.is_some_and(|target| {
+                matches!(target.kind, Kind::Struct | Kind::Forward) && target.name == name.as_bytes()
+            })
+        };
+        match self {
+            Pointer(name) => definition.kind == Kind::Pointer && is_struct(name),
+            Integer(size) => {
+                matches!(definition.kind, Kind::Int | Kind::Enum | Kind::Enum64)
+                    && definition.size == Some(size)
+            }
+            Bytes(size) => definition.kind == Kind::Array && definition.size == Some(size),
+            Structs(name) => definition.kind == Kind::Array && is_struct(name),
+            Sized => definition.kind == Kind::Struct,
+        }
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Pointer(name) => write!(formatter, "a pointer to struct {name}"),
+            Integer(size) => write!(formatter, "an integer of {size} bytes"),
+            Bytes(size) => write!(formatter, "an array of {size} bytes"),
+            Structs(name) => write!(formatter, "an array of struct {name}"),
+            Sized => formatter.write_str("a struct"),
+        }
+    }
+}

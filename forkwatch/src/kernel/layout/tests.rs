@@ -1,0 +1,334 @@
+use std::collections::HashMap;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::super::btf::synthetic::{Builder, VOID};
+use super::super::btf::{KERNEL_BTF, read};
+use super::*;
+
+/// Layouts of recorded kernels: a column each.
+const RECORDED: &str = include_str!("recorded.txt");
+
+/// The members of the synthetic kernels and their types, in the notation of [`type_named`].
+const MEMBERS: [(&str, &str); 25] = [
+    ("task_struct.flags", "u32"),
+    ("task_struct.mm", "*mm_struct"),
+    ("task_struct.exit_code", "u32"),
+    ("task_struct.pid", "pid_t"),
+    ("task_struct.tgid", "pid_t"),
+    ("task_struct.real_parent", "*task_struct"),
+    ("task_struct.group_leader", "*task_struct"),
+    ("task_struct.thread_pid", "*pid"),
+    ("task_struct.start_boottime", "u64"),
+    ("task_struct.cred", "*cred"),
+    ("task_struct.comm", "char[16]"),
+    ("task_struct.signal", "*signal_struct"),
+    ("task_struct.blocked", "sigset_t"),
+    ("task_struct.pending", "sigpending"),
+    ("task_struct.cgroups", "*css_set"),
+    ("signal_struct.live", "atomic_t"),
+    ("signal_struct.shared_pending", "sigpending"),
+    ("signal_struct.group_exit_code", "u32"),
+    ("signal_struct.flags", "u32"),
+    ("cred.uid", "kuid_t"),
+    ("css_set.dfl_cgrp", "*cgroup"),
+    ("cgroup.kn", "*kernfs_node"),
+    ("kernfs_node.id", "u64"),
+    ("pid.level", "u32"),
+];
+
+/// The globals and the recorded offsets that add up to each.
+const GLOBALS: [(&str, &[&str]); 27] = [
+    ("OFFSET_TASK_FLAGS", &["task_struct.flags"]),
+    ("OFFSET_TASK_MM", &["task_struct.mm"]),
+    ("OFFSET_TASK_EXIT_CODE", &["task_struct.exit_code"]),
+    ("OFFSET_TASK_PID", &["task_struct.pid"]),
+    ("OFFSET_TASK_TGID", &["task_struct.tgid"]),
+    ("OFFSET_TASK_LEADER", &["task_struct.group_leader"]),
+    ("OFFSET_TASK_REAL_PARENT", &["task_struct.real_parent"]),
+    ("OFFSET_TASK_THREAD_PID", &["task_struct.thread_pid"]),
+    ("OFFSET_TASK_START", &["task_struct.start_boottime"]),
+    ("OFFSET_TASK_CRED", &["task_struct.cred"]),
+    ("OFFSET_TASK_COMM", &["task_struct.comm"]),
+    ("OFFSET_TASK_SIGNAL", &["task_struct.signal"]),
+    ("OFFSET_TASK_BLOCKED", &["task_struct.blocked"]),
+    ("OFFSET_TASK_PENDING", &["task_struct.pending", "sigpending.signal"]),
+    ("OFFSET_TASK_CGROUPS", &["task_struct.cgroups"]),
+    ("OFFSET_SIGNAL_LIVE", &["signal_struct.live"]),
+    ("OFFSET_SIGNAL_SHARED_PENDING", &["signal_struct.shared_pending", "sigpending.signal"]),
+    ("OFFSET_SIGNAL_FLAGS", &["signal_struct.flags"]),
+    ("OFFSET_SIGNAL_GROUP_EXIT_CODE", &["signal_struct.group_exit_code"]),
+    ("OFFSET_CRED_UID", &["cred.uid"]),
+    ("OFFSET_CSS_SET_DFL_CGRP", &["css_set.dfl_cgrp"]),
+    ("OFFSET_CGROUP_KN", &["cgroup.kn"]),
+    ("OFFSET_KERNFS_ID", &["kernfs_node.id"]),
+    ("OFFSET_PID_LEVEL", &["pid.level"]),
+    ("OFFSET_PID_NUMBERS", &["pid.numbers"]),
+    ("OFFSET_UPID_NR", &["upid.nr"]),
+];
+
+/// Size of `struct upid` on 64-bit kernels: an int, padding, a pointer. Not recorded.
+const UPID_SIZE: u32 = 16;
+
+/// One kernel: offset and size by `struct.member`, or by `struct` for its size alone.
+type Column = HashMap<String, (u32, u32)>;
+
+/// The recorded kernels, with what the record lacks: `cred.uid` stands where it disturbs nothing
+/// else, not where those kernels have it, and structs of unknown size are given one that is large enough.
+fn columns() -> Vec<(String, Column)> {
+    let mut lines = RECORDED.lines().filter(|line| !line.starts_with('#')).map(str::split_whitespace);
+    let names = lines.next().unwrap().skip(1);
+    let mut columns: Vec<_> = names.map(|name| (name.to_owned(), Column::new())).collect();
+    for mut line in lines {
+        let field = line.next().unwrap();
+        for ((_, column), place) in columns.iter_mut().zip(line) {
+            let (offset, size) = place.split_once('/').unwrap();
+            column.insert(field.to_owned(), (offset.parse().unwrap(), size.parse().unwrap()));
+        }
+    }
+    for (_, column) in &mut columns {
+        column.insert("cred.uid".to_owned(), (20, 4));
+        for structure in ["cred", "css_set", "cgroup", "kernfs_node", "pid"] {
+            column.insert(structure.to_owned(), (0, 512));
+        }
+    }
+    columns
+}
+
+/// The newest recorded kernel.
+fn recent() -> Column {
+    columns().into_iter().find(|(name, _)| name == "7.2.13").unwrap().1
+}
+
+/// A member of a synthetic kernel: `struct.member`, its type and its offset.
+type Row = (String, &'static str, u32);
+
+fn rows(column: &Column) -> Vec<Row> {
+    MEMBERS.iter().map(|&(member, kind)| (member.to_owned(), kind, column[member].0)).collect()
+}
+
+/// Type information of a kernel with these members.
+fn kernel(column: &Column, rows: &[Row]) -> Vec<u8> {
+    let mut builder = Builder::new();
+    let upid_nr = builder.int("int", 4);
+    let upid = builder.structure("upid", UPID_SIZE, &[("nr", upid_nr, column["upid.nr"].0)]);
+    let (offset, size) = column["pid.numbers"];
+    let numbers = (builder.array(upid, size / UPID_SIZE), offset);
+    for structure in ["task_struct", "signal_struct", "cred", "css_set", "cgroup", "kernfs_node", "pid"] {
+        let mut members = Vec::new();
+        for (member, kind, offset) in rows {
+            if let Some(name) = member.strip_prefix(structure).and_then(|rest| rest.strip_prefix('.')) {
+                members.push((name, type_named(&mut builder, kind, column), *offset));
+            }
+        }
+        if structure == "pid" {
+            members.push(("numbers", numbers.0, numbers.1));
+        }
+        builder.structure(structure, column[structure].1, &members);
+    }
+    builder.blob()
+}
+
+/// Adds a type: `*x` is a pointer to `const struct x`.
+fn type_named(builder: &mut Builder, name: &str, column: &Column) -> TypeId {
+    if let Some(target) = name.strip_prefix('*') {
+        let target = builder.wrap(Kind::Forward, target, VOID);
+        let target = builder.wrap(Kind::Const, "", target);
+        return builder.pointer(target);
+    }
+    match name {
+        "u32" => builder.int(name, 4),
+        "u64" => builder.int(name, 8),
+        "u32:3" => builder.partial_int("u32", 4, 3),
+        "pid_t" => {
+            let int = builder.int("int", 4);
+            builder.typedef(name, int)
+        }
+        "char[16]" => {
+            let char = builder.int("char", 1);
+            builder.array(char, 16)
+        }
+        "atomic_t" | "kuid_t" => {
+            let int = builder.int("int", 4);
+            let member = if name == "atomic_t" { "counter" } else { "val" };
+            let anonymous = builder.structure("", 4, &[(member, int, 0)]);
+            builder.typedef(name, anonymous)
+        }
+        "sigset_t" => {
+            let long = builder.int("unsigned long", 8);
+            let words = builder.array(long, 1);
+            let anonymous = builder.structure("", 8, &[("sig", words, 0)]);
+            builder.typedef(name, anonymous)
+        }
+        "sigpending" => {
+            let set = type_named(builder, "sigset_t", column);
+            builder.structure(name, 24, &[("signal", set, column["sigpending.signal"].0)])
+        }
+        _ => panic!("no type {name}"),
+    }
+}
+
+fn resolve(blob: &[u8]) -> Result<HashMap<&'static str, u32>, LayoutError> {
+    Ok(Layout::resolve(&Btf::parse(blob).unwrap())?.globals().collect())
+}
+
+/// The problems of a recent kernel after a change to its members.
+fn problems(change: impl FnOnce(&mut Vec<Row>)) -> Vec<String> {
+    let column = recent();
+    let mut rows = rows(&column);
+    change(&mut rows);
+    let problems = resolve(&kernel(&column, &rows)).unwrap_err().problems;
+    problems.iter().map(Problem::to_string).collect()
+}
+
+/// The problem if that member is of that type.
+fn problem_with(member: &str, kind: &'static str) -> String {
+    let problems = problems(|rows| rows.iter_mut().find(|row| row.0 == member).unwrap().1 = kind);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    problems.concat()
+}
+
+#[test]
+fn every_recorded_kernel_resolves_to_its_offsets() {
+    let columns = columns();
+    assert_eq!(columns.len(), 14);
+    for (name, column) in columns {
+        let layout = resolve(&kernel(&column, &rows(&column))).unwrap();
+        for (global, parts) in GLOBALS {
+            let expected: u32 = parts.iter().map(|part| column[*part].0).sum();
+            assert_eq!(layout[global], expected, "{global} on {name}");
+        }
+        assert_eq!(layout["SIZE_UPID"], UPID_SIZE);
+        assert_eq!(layout.len(), GLOBALS.len() + 1, "no global is without a test");
+    }
+}
+
+#[test]
+fn the_table_names_each_global_once_and_keeps_structs_together() {
+    let structures: Vec<_> = FIELDS.chunk_by(|one, next| one.structure == next.structure).collect();
+    let mut names: Vec<_> = structures.iter().map(|fields| fields[0].structure).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), structures.len());
+    let mut globals: Vec<_> = FIELDS.iter().map(|field| field.global).collect();
+    globals.sort_unstable();
+    globals.dedup();
+    assert_eq!(globals.len(), FIELDS.len());
+}
+
+#[test]
+fn a_field_is_found_under_an_older_name() {
+    let column = recent();
+    let mut rows = rows(&column);
+    rows.iter_mut().find(|row| row.0.ends_with("start_boottime")).unwrap().0 =
+        "task_struct.real_start_time".into();
+    let layout = resolve(&kernel(&column, &rows)).unwrap();
+    assert_eq!(layout["OFFSET_TASK_START"], column["task_struct.start_boottime"].0);
+}
+
+#[test]
+fn what_a_kernel_without_cgroups_lacks_is_absent() {
+    let column = recent();
+    let mut rows = rows(&column);
+    rows.retain(|row| !row.0.contains("cgrp") && !row.0.contains("cgroup"));
+    let layout = resolve(&kernel(&column, &rows)).unwrap();
+    for global in ["OFFSET_TASK_CGROUPS", "OFFSET_CSS_SET_DFL_CGRP", "OFFSET_CGROUP_KN"] {
+        assert_eq!(layout[global], ABSENT, "{global}");
+    }
+    assert_eq!(layout["OFFSET_KERNFS_ID"], column["kernfs_node.id"].0);
+}
+
+#[test]
+fn all_missing_fields_are_named_at_once() {
+    let found =
+        problems(|rows| rows.retain(|row| row.0 != "task_struct.tgid" && row.0 != "signal_struct.live"));
+    assert_eq!(
+        found,
+        [
+            "struct task_struct.tgid: expected an integer of 4 bytes, found nothing of that name",
+            "struct signal_struct.live.counter: expected an integer of 4 bytes, found nothing of that name",
+        ]
+    );
+}
+
+#[test]
+fn a_kernel_without_the_structs_is_refused_field_by_field() {
+    let error = resolve(&Builder::new().blob()).unwrap_err();
+    assert_eq!(error.problems.len(), FIELDS.iter().filter(|field| !field.optional).count());
+    assert!(
+        error
+            .problems
+            .iter()
+            .any(|problem| problem.to_string().starts_with("struct upid: expected a struct"))
+    );
+    let text = error.to_string();
+    assert!(text.contains("\n  struct task_struct.flags: ") && text.contains("forkwatch doctor"), "{text}");
+}
+
+#[test]
+fn a_field_of_another_kind_or_size_is_refused() {
+    for (member, kind, problem) in [
+        (
+            "task_struct.pid",
+            "u64",
+            "struct task_struct.pid: expected an integer of 4 bytes, found an integer of 8 bytes",
+        ),
+        (
+            "task_struct.mm",
+            "*file",
+            "struct task_struct.mm: expected a pointer to struct mm_struct, found a pointer to declared struct file",
+        ),
+        (
+            "task_struct.flags",
+            "u32:3",
+            "struct task_struct.flags: expected an integer of 4 bytes, found a bitfield",
+        ),
+        (
+            "task_struct.comm",
+            "sigset_t",
+            "struct task_struct.comm: expected an array of 16 bytes, found a nameless struct of 8 bytes",
+        ),
+        (
+            "task_struct.exit_code",
+            "char[16]",
+            "struct task_struct.exit_code: expected an integer of 4 bytes, found an array of 16 bytes, of integer char",
+        ),
+        (
+            "task_struct.cgroups",
+            "u64",
+            "struct task_struct.cgroups: expected a pointer to struct css_set, found an integer of 8 bytes",
+        ),
+    ] {
+        assert_eq!(problem_with(member, kind), problem);
+    }
+}
+
+#[test]
+fn the_running_kernel_resolves() {
+    let path = Path::new(KERNEL_BTF);
+    if !path.exists() {
+        eprintln!("skipped: this kernel has no {KERNEL_BTF}");
+        return;
+    }
+    let layout = resolve(&read(path).unwrap()).unwrap();
+    assert_eq!(layout["SIZE_UPID"], UPID_SIZE);
+    assert_eq!(layout["OFFSET_TASK_TGID"], layout["OFFSET_TASK_PID"] + 4);
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_kernel_is_refused_or_resolved_without_panic(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let column = recent();
+        let mut blob = kernel(&column, &rows(&column));
+        for (at, value) in damage {
+            let at = at.index(blob.len());
+            blob[at] = value;
+        }
+        if let Ok(btf) = Btf::parse(&blob) {
+            let _ = Layout::resolve(&btf);
+        }
+    }
+}
