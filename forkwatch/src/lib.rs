@@ -2,5 +2,12 @@
 //!
 //! The house, and which way its arrows point, is drawn in `ARCHITECTURE.md`.
 
+pub mod config;
+pub mod hazard;
 pub mod kernel;
+pub mod log;
 pub mod model;
+pub mod privilege;
+pub mod report;
+pub mod serve;
+pub mod service;

@@ -15,6 +15,7 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
+        pthread::{pthread_kill, pthread_self},
         signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask},
         wait::waitpid,
     },
@@ -62,9 +63,10 @@ pub fn run(
 ) -> Result<(), KernelError> {
     let failed = |what| move |error: Errno| KernelError::SelfTestFailed { what, error: error.into() };
     let expected = {
-        let signals = BlockedSignals::new().map_err(failed("blocking signals"))?;
+        let _signals = BlockedSignals::new().map_err(failed("blocking signals"))?;
         let threads = IdleThreads::start().map_err(failed("starting threads"))?;
-        signals.raise().map_err(failed("raising signals"))?;
+        pthread_kill(pthread_self(), PENDING.0).map_err(failed("raising a signal"))?;
+        kill(Pid::this(), PENDING.1).map_err(failed("raising a signal"))?;
         let (release_exec, exec_child) = fork_waiting(exec_self).map_err(failed("forking"))?;
         let (release_exit, exit_child) = fork_waiting(|| ()).map_err(failed("forking"))?;
         let expected = Expected::read(exec_child, exit_child)
@@ -93,12 +95,6 @@ impl BlockedSignals {
         let mut before = SigSet::empty();
         pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&ours), Some(&mut before))?;
         Ok(Self { before, ours })
-    }
-
-    /// One signal becomes pending for this thread, the other for the process.
-    fn raise(&self) -> nix::Result<()> {
-        nix::sys::pthread::pthread_kill(nix::sys::pthread::pthread_self(), PENDING.0)?;
-        kill(Pid::this(), PENDING.1)
     }
 }
 
@@ -316,6 +312,7 @@ fn pending() -> SignalSet {
     set(PENDING.0).or(set(PENDING.1))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "a line a field reads better without borrows")]
 fn check<T: PartialEq + Debug>(field: &'static str, reported: T, actual: T) -> Result<(), Mismatch> {
     if reported == actual {
         return Ok(());
@@ -333,6 +330,6 @@ fn ticks(time: BootTime) -> u64 {
 fn start_ticks(pid: &str) -> io::Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let start = fields.split_whitespace().nth(19).and_then(|field| field.parse().ok());
-    start.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat has no start time"))
+    let ticks = fields.split_whitespace().nth(19).and_then(|field| field.parse().ok());
+    ticks.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat has no start time"))
 }

@@ -11,7 +11,7 @@ use super::*;
 const RECORDED: &str = include_str!("recorded.txt");
 
 /// The members of the synthetic kernels and their types, in the notation of [`type_named`].
-const MEMBERS: [(&str, &str); 25] = [
+const MEMBERS: [(&str, &str); 24] = [
     ("task_struct.flags", "u32"),
     ("task_struct.mm", "*mm_struct"),
     ("task_struct.exit_code", "u32"),
@@ -39,7 +39,7 @@ const MEMBERS: [(&str, &str); 25] = [
 ];
 
 /// The globals and the recorded offsets that add up to each.
-const GLOBALS: [(&str, &[&str]); 27] = [
+const GLOBALS: [(&str, &[&str]); 26] = [
     ("OFFSET_TASK_FLAGS", &["task_struct.flags"]),
     ("OFFSET_TASK_MM", &["task_struct.mm"]),
     ("OFFSET_TASK_EXIT_CODE", &["task_struct.exit_code"]),

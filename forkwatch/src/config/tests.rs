@@ -1,0 +1,126 @@
+use super::*;
+use crate::model::finding::HazardId;
+
+const SHIPPED: &str = include_str!("../../../dist/forkwatch.toml");
+
+fn refused(text: &str) -> String {
+    Config::parse("test.toml", text).unwrap_err().to_string()
+}
+
+#[test]
+fn the_shipped_file_is_the_default_commented_or_not() {
+    assert_eq!(Config::parse("forkwatch.toml", SHIPPED).unwrap(), Config::default());
+    // A comment that starts right after the `#` is a key or a table; prose follows a blank.
+    let uncommented: String = SHIPPED
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') => rest,
+            _ => line,
+        })
+        .fold(String::new(), |text, line| text + line + "\n");
+    let config = Config::parse("forkwatch.toml", &uncommented).unwrap();
+    assert!(!config.allow.is_empty());
+    assert_eq!(Config { allow: Vec::new(), ..config }, Config::default());
+}
+
+#[test]
+fn every_key_stands_in_the_shipped_file_below_a_comment() {
+    let rule = AllowRule {
+        exe: Some(String::new()),
+        comm: Some(String::new()),
+        unit: Some(String::new()),
+        thread: Some(String::new()),
+        hazard: Some(HazardId::MultithreadedFork),
+        reason: String::new(),
+    };
+    let config = Config { allow: vec![rule], ..Config::default() };
+    let mut keys = 0;
+    for (section, keys_of_section) in toml::Table::try_from(&config).unwrap() {
+        let table = match &keys_of_section {
+            toml::Value::Array(rules) => rules[0].as_table().unwrap(),
+            other => other.as_table().unwrap(),
+        };
+        let heading = if section == "allow" { "[[allow]]".to_owned() } else { format!("[{section}]") };
+        let (_, body) = SHIPPED.split_once(&heading).unwrap_or_else(|| panic!("no {heading}"));
+        let body = body.split("\n[").next().unwrap();
+        for key in table.keys() {
+            let start = format!("{key} = ");
+            assert!(
+                body.lines().any(|line| line.trim_start_matches('#').starts_with(&start)),
+                "{heading} lacks {key}"
+            );
+            keys += 1;
+        }
+    }
+    assert_eq!(keys, 22);
+}
+
+#[test]
+fn what_is_shown_can_be_read_again() {
+    let text = "[judge]\ngrace = \"1500ms\"\n[events]\noutput = \"/var/log/e.json\"\n[[allow]]\ncomm = \"x\"\nreason = \"y\"\n";
+    let config = Config::parse("test.toml", text).unwrap();
+    assert_eq!(config.judge.grace, Duration::from_millis(1500));
+    assert_eq!(config.events.output, EventOutput::File("/var/log/e.json".into()));
+    assert_eq!(Config::parse("again", &config.to_string()).unwrap(), config);
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line() {
+    let message = refused("[web]\nlisten_adresses = []\n");
+    assert!(message.contains("test.toml") && message.contains("line 2"), "{message}");
+    assert!(message.contains("2 | listen_adresses = []") && message.contains("unknown field"), "{message}");
+    assert!(refused("[[allow]]\ncom = \"x\"\nreason = \"y\"\n").contains("unknown field `com`"));
+}
+
+#[test]
+fn a_value_out_of_range_is_refused_with_its_line_and_what_fits() {
+    for (text, says) in [
+        ("[judge]\ngrace = \"5ms\"", "must be from 100ms to 60s"),
+        ("[judge]\ngrace = \"soon\"", "is not a duration"),
+        ("[judge]\ngrace = \"-1s\"", "is not a duration"),
+        ("[kernel]\nring_bytes = 100000", "take 65536 or 131072"),
+        ("[kernel]\nring_bytes = 4096", "from 65536 to 67108864"),
+        ("[kernel]\nmax_children = 0", "from 1024 to"),
+        ("[metrics]\nmax_series = 0", "from 1 to 10000"),
+        ("[events]\nmax_bytes = 10", "from 1048576 to"),
+        ("[web]\ntelemetry_path = \"/-/ready\"", "another page's"),
+        ("[web]\ntelemetry_path = \"metrics\"", "must look like /metrics"),
+        ("[web]\nlisten_addresses = [\"localhost\"]", "give an IP address and a port"),
+        ("[log]\nlevel = \"loud\"", "unknown variant `loud`"),
+    ] {
+        let message = refused(text);
+        assert!(message.contains("line 2") && message.contains(says), "{text}: {message}");
+    }
+}
+
+#[test]
+fn values_that_do_not_fit_each_other_are_refused() {
+    let message = refused("[judge]\ngrace = \"200ms\"\nrecheck = \"1s\"\n");
+    assert!(message.contains("judge.recheck (1s) is longer than judge.grace (200ms)"), "{message}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let message = Config::load(Path::new("/nonexistent/forkwatch.toml")).unwrap_err().to_string();
+    assert!(message.contains("/nonexistent/forkwatch.toml") && message.contains("No such file"), "{message}");
+}
+
+#[test]
+fn a_port_alone_listens_on_every_address() {
+    assert_eq!(listen_address(":9999").unwrap(), "[::]:9999".parse().unwrap());
+    assert_eq!(listen_address("[::1]:1").unwrap(), "[::1]:1".parse().unwrap());
+    assert!(listen_address(":99999").is_err());
+}
+
+#[test]
+fn only_what_the_running_daemon_cannot_change_needs_a_restart() {
+    let old = Config::default();
+    let mut new = old.clone();
+    new.log.level = LogLevel::Debug;
+    new.judge.grace = Duration::from_secs(2);
+    new.events.output = EventOutput::Stdout;
+    assert_eq!(old.restart_needed(&new), Vec::<&str>::new());
+    new.kernel.ring_bytes *= 2;
+    new.web.listen_addresses.clear();
+    assert_eq!(old.restart_needed(&new), ["web.listen_addresses", "kernel.ring_bytes"]);
+}

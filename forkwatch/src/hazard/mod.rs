@@ -1,0 +1,3 @@
+//! The hazards, and what is accepted of them.
+
+pub mod allow;

@@ -1,0 +1,275 @@
+//! The daemon's own log, to standard error.
+//!
+//! Values in it may come from processes under watch, so control characters are escaped in every format: nobody can
+//! forge a line, or drive the terminal of whoever reads it.
+
+use std::{
+    fmt::{self, Write},
+    io::{IsTerminal, stderr},
+    os::fd::AsFd,
+};
+
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+    level_filters::LevelFilter,
+};
+use tracing_subscriber::{
+    Registry,
+    fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, format},
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    reload,
+    util::SubscriberInitExt,
+};
+
+use crate::{
+    config::{LogFormat, LogLevel},
+    model::process::escape,
+};
+
+/// Why there is no log: another one has been started in this process.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start the log: {0}")]
+pub struct LogError(#[from] tracing_subscriber::util::TryInitError);
+
+/// The running log.
+#[derive(Clone, Debug)]
+pub struct Log(reload::Handle<LevelFilter, Registry>);
+
+/// What a line looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Style {
+    /// With time; with colour, if so said.
+    Text { colour: bool },
+    /// With the priority in front that journald reads (sd-daemon(3)), and without time, which it keeps itself.
+    Journal,
+    /// A JSON object.
+    Json,
+}
+
+impl Log {
+    /// Starts the log of this process.
+    pub fn start(format: LogFormat, level: LogLevel) -> Result<Self, LogError> {
+        let (subscriber, log) = subscriber(style(format), level, stderr);
+        subscriber.try_init()?;
+        Ok(log)
+    }
+
+    /// Changes the level, from now on.
+    pub fn set_level(&self, level: LogLevel) {
+        // It fails only once the subscriber is gone, and there is nothing left to filter then.
+        let _ = self.0.modify(|filter| *filter = filter_of(level));
+    }
+}
+
+fn style(format: LogFormat) -> Style {
+    match format {
+        LogFormat::Json => Style::Json,
+        LogFormat::Auto if to_journal() => Style::Journal,
+        LogFormat::Auto | LogFormat::Text => {
+            let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            Style::Text { colour: wanted && stderr().is_terminal() }
+        }
+    }
+}
+
+/// Whether standard error is the journal's socket: systemd puts its device and inode into `JOURNAL_STREAM`
+/// (systemd.exec(5)).
+fn to_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(ours) = nix::sys::stat::fstat(stderr().as_fd()) else { return false };
+    stream == format!("{}:{}", ours.st_dev, ours.st_ino)
+}
+
+const fn filter_of(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+fn subscriber<W>(style: Style, level: LogLevel, writer: W) -> (impl Subscriber + Send + Sync, Log)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let (filter, handle) = reload::Layer::new(filter_of(level));
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
+    let layer: Box<dyn tracing_subscriber::Layer<_> + Send + Sync> = match style {
+        Style::Json => Box::new(layer.json().flatten_event(true)),
+        style => Box::new(layer.event_format(Line(style))),
+    };
+    (tracing_subscriber::registry().with(filter).with(layer), Log(handle))
+}
+
+/// One line an event: `2026-09-10T12:00:00.123Z  INFO ready listeners=1`.
+struct Line(Style);
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut writer: format::Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let level = *event.metadata().level();
+        match self.0 {
+            Style::Journal => write!(writer, "<{}>", priority(level))?,
+            Style::Text { colour: true } => {
+                let (time, code) = (jiff::Timestamp::now(), colour_code(level));
+                write!(writer, "\x1b[2m{time:.3}\x1b[0m \x1b[{code}m{level:>5}\x1b[0m ")?;
+            }
+            Style::Text { .. } | Style::Json => write!(writer, "{:.3} {level:>5} ", jiff::Timestamp::now())?,
+        }
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        writeln!(writer, "{}{}", fields.message, fields.others)
+    }
+}
+
+/// The priorities of syslog(3).
+const fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
+const fn colour_code(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 31,
+        Level::WARN => 33,
+        Level::INFO => 32,
+        Level::DEBUG => 34,
+        Level::TRACE => 35,
+    }
+}
+
+/// The message, and the other fields as ` name=value`; escaped.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: String,
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let value = escape(value.as_bytes());
+        if field.name() == "message" {
+            self.message.push_str(&value);
+            return;
+        }
+        // Writing to a string cannot fail.
+        let _ = if value.is_empty() || value.contains([' ', '=', '"']) {
+            write!(self.others, " {}=\"{}\"", field.name(), value.replace('"', "\\\""))
+        } else {
+            write!(self.others, " {}={value}", field.name())
+        };
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.record_str(field, &value.to_string());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// What `log` writes in a style.
+    fn written(style: Style, level: LogLevel, log: impl FnOnce(&Log)) -> String {
+        let buffer = Arc::new(Mutex::new(Vec::new()));
+        let (subscriber, handle) = subscriber(style, level, Shared(Arc::clone(&buffer)));
+        tracing::subscriber::with_default(subscriber, || log(&handle));
+        let bytes = buffer.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl<'a> MakeWriter<'a> for Shared {
+        type Writer = Guard<'a>;
+
+        fn make_writer(&'a self) -> Guard<'a> {
+            Guard(self.0.lock().unwrap())
+        }
+    }
+
+    struct Guard<'a>(std::sync::MutexGuard<'a, Vec<u8>>);
+
+    impl std::io::Write for Guard<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_journal_gets_priorities_and_no_times() {
+        let text = written(Style::Journal, LogLevel::Info, |_| {
+            tracing::error!("one");
+            tracing::warn!(path = "/a b", count = 2, "two");
+            tracing::debug!("not this");
+        });
+        assert_eq!(text, "<3>one\n<4>two path=\"/a b\" count=2\n");
+    }
+
+    #[test]
+    fn text_has_a_time_and_a_level() {
+        let text = written(Style::Text { colour: false }, LogLevel::Info, |_| tracing::info!("ready"));
+        let (time, rest) = text.split_once(' ').unwrap();
+        time.parse::<jiff::Timestamp>().unwrap();
+        assert_eq!(rest, " INFO ready\n");
+    }
+
+    #[test]
+    fn nothing_from_outside_can_forge_a_line_or_drive_a_terminal() {
+        let comm = "x\n<0>forged\x1b[31m\u{9b}";
+        for style in [Style::Text { colour: false }, Style::Journal, Style::Json] {
+            let text = written(style, LogLevel::Info, |_| {
+                tracing::info!(comm, shown = %comm, debug = ?comm, "message {comm}");
+            });
+            assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+            assert!(text.ends_with('\n') && !text.contains('\x1b'), "{text:?}");
+            assert!(style == Style::Json || !text.contains('\u{9b}'), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_level_can_be_changed_while_running() {
+        let text = written(Style::Journal, LogLevel::Warn, |log| {
+            tracing::info!("before");
+            log.set_level(LogLevel::Debug);
+            tracing::debug!("between");
+            log.set_level(LogLevel::Error);
+            tracing::warn!("after");
+        });
+        assert_eq!(text, "<7>between\n");
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let text = written(Style::Json, LogLevel::Info, |_| tracing::info!(count = 3, "ready"));
+        let value: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+        assert_eq!((&value["message"], &value["count"]), (&"ready".into(), &3.into()));
+        assert_eq!(value["level"], "INFO");
+    }
+}

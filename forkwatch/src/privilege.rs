@@ -1,0 +1,181 @@
+//! Capabilities: what loading needs, and giving up the rest.
+//!
+//! Capabilities belong to threads, not to processes (capabilities(7)), so [`reduce`] must run before the program
+//! starts its first thread, and the tokio runtime after it.
+//!
+//! `CAP_DAC_OVERRIDE` goes too: files are then written by ownership alone, also as root. Whatever must be written
+//! later, such as the event file and its successors, should be opened after [`reduce`], so that what will not work
+//! shows at the start.
+
+use std::fmt;
+
+use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
+
+/// What loading and attaching need (kernel 5.8 and later). `CAP_SYS_ADMIN` contains both.
+const LOADING: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_PERFMON];
+/// From this kernel on, map lookups through an open file descriptor want no capability.
+const LOOKUPS_FREE: (u32, u32) = (5, 19);
+
+/// Why privileges could not be read or given up, or do not suffice.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivilegeError {
+    /// They do not suffice.
+    #[error(
+        "cannot load eBPF programs without {}. Run forkwatch as root, as the systemd service that comes with it, or \
+         grant it what it needs: setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep /path/to/forkwatch",
+        List(.0)
+    )]
+    Missing(Vec<Capability>),
+    /// The kernel refused.
+    #[error("cannot {action}: {source}")]
+    Capabilities {
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: CapsError,
+    },
+    /// The kernel refused.
+    #[error("cannot set no_new_privs: {0}")]
+    NoNewPrivileges(#[source] nix::Error),
+}
+
+/// Names with commas.
+struct List<'a>(&'a [Capability]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        formatter.write_str(&names.join(" and "))
+    }
+}
+
+/// The capabilities that this thread lacks for loading and attaching; empty if it has what it takes.
+pub fn missing_for_load() -> Result<Vec<Capability>, PrivilegeError> {
+    Ok(missing_from(&read(CapSet::Effective)?))
+}
+
+/// Refuses to go on without the capabilities that loading and attaching need.
+pub fn require_for_load() -> Result<(), PrivilegeError> {
+    let missing = missing_for_load()?;
+    if missing.is_empty() { Ok(()) } else { Err(PrivilegeError::Missing(missing)) }
+}
+
+/// Whether this thread may look into other users' processes: without it, the executables of their programs, their
+/// stuck threads' system calls and their file descriptors stay unknown.
+pub fn have_ptrace() -> Result<bool, PrivilegeError> {
+    Ok(read(CapSet::Effective)?.contains(&Capability::CAP_SYS_PTRACE))
+}
+
+/// Gives up, for this thread and all that it starts from now on, every capability but `CAP_SYS_PTRACE`, and on
+/// kernels before 5.19 `CAP_BPF`, and the gaining of new ones by exec. Says what is left.
+pub fn reduce() -> Result<Vec<Capability>, PrivilegeError> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let wanted = kept_on(&release);
+    let permitted = read(CapSet::Permitted)?;
+    let kept: CapsHashSet = permitted.intersection(&wanted).copied().collect();
+
+    nix::sys::prctl::set_no_new_privs().map_err(PrivilegeError::NoNewPrivileges)?;
+    // Taking from the bounding set wants CAP_SETPCAP; without it nothing could come back through exec anyway, which
+    // no_new_privs forbids.
+    if permitted.contains(&Capability::CAP_SETPCAP) {
+        for capability in read(CapSet::Bounding)?.difference(&wanted) {
+            caps::drop(None, CapSet::Bounding, *capability)
+                .map_err(failed("take capabilities from the bounding set"))?;
+        }
+    }
+    caps::clear(None, CapSet::Ambient).map_err(failed("clear the ambient capabilities"))?;
+    caps::clear(None, CapSet::Inheritable).map_err(failed("clear the inheritable capabilities"))?;
+    // Effective first: it may not exceed permitted.
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        caps::set(None, set, &kept).map_err(failed("give up capabilities"))?;
+    }
+    let mut kept: Vec<_> = kept.into_iter().collect();
+    kept.sort_unstable_by_key(Capability::index);
+    Ok(kept)
+}
+
+fn read(set: CapSet) -> Result<CapsHashSet, PrivilegeError> {
+    caps::read(None, set).map_err(failed("read the capabilities"))
+}
+
+fn failed(action: &'static str) -> impl Fn(CapsError) -> PrivilegeError {
+    move |source| PrivilegeError::Capabilities { action, source }
+}
+
+fn missing_from(effective: &CapsHashSet) -> Vec<Capability> {
+    if effective.contains(&Capability::CAP_SYS_ADMIN) {
+        return Vec::new();
+    }
+    LOADING.into_iter().filter(|capability| !effective.contains(capability)).collect()
+}
+
+/// What is worth keeping on a kernel of this release; of an unreadable one the older is assumed.
+fn kept_on(release: &str) -> CapsHashSet {
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
+    let version = numbers.next().zip(numbers.next());
+    let mut kept = CapsHashSet::from([Capability::CAP_SYS_PTRACE]);
+    if version.is_none_or(|version| version < LOOKUPS_FREE) {
+        kept.insert(Capability::CAP_BPF);
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, thread};
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_with_the_remedy() {
+        let bpf = CapsHashSet::from([Capability::CAP_BPF]);
+        assert_eq!(missing_from(&bpf), [Capability::CAP_PERFMON]);
+        assert_eq!(missing_from(&CapsHashSet::from(LOADING)), []);
+        assert_eq!(missing_from(&CapsHashSet::from([Capability::CAP_SYS_ADMIN])), []);
+        let message = PrivilegeError::Missing(missing_from(&CapsHashSet::new())).to_string();
+        assert!(
+            message.contains("without CAP_BPF and CAP_PERFMON.") && message.contains("setcap"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn cap_bpf_is_kept_where_lookups_want_it() {
+        let bpf = |release: &str| kept_on(release).contains(&Capability::CAP_BPF);
+        assert!(bpf("5.10.0-28-amd64\n") && bpf("5.18.19") && bpf("nonsense") && bpf(""));
+        assert!(!bpf("5.19-rc1") && !bpf("6.1.0-18-amd64\n") && !bpf("10.0\n"));
+    }
+
+    /// In a thread of its own, which is all that it changes.
+    #[test]
+    fn a_reduced_thread_and_its_children_have_nothing_else_left() {
+        thread::spawn(|| {
+            let permitted = read(CapSet::Permitted).unwrap();
+            let kept = reduce().unwrap();
+            let wanted = kept_on(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap());
+            let expected: CapsHashSet = permitted.intersection(&wanted).copied().collect();
+            let bits = |set: &CapsHashSet| set.iter().fold(0, |mask, capability| mask | capability.bitmask());
+            assert_eq!(kept.iter().copied().collect::<CapsHashSet>(), expected);
+            assert_eq!(have_ptrace().unwrap(), expected.contains(&Capability::CAP_SYS_PTRACE));
+
+            let mask = bits(&expected);
+            let status = thread::spawn(|| fs::read_to_string("/proc/thread-self/status").unwrap());
+            for status in [fs::read_to_string("/proc/thread-self/status").unwrap(), status.join().unwrap()] {
+                let field = |name: &str| {
+                    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+                    u64::from_str_radix(line.trim(), 16).unwrap()
+                };
+                assert_eq!([field("CapEff:"), field("CapPrm:")], [mask, mask]);
+                assert_eq!([field("CapInh:"), field("CapAmb:"), field("NoNewPrivs:")], [0, 0, 1]);
+                if permitted.contains(&Capability::CAP_SETPCAP) {
+                    assert_eq!(field("CapBnd:") & !bits(&wanted), 0);
+                }
+            }
+            let missing = missing_for_load().unwrap();
+            assert!(missing.contains(&Capability::CAP_PERFMON), "{missing:?}");
+            reduce().unwrap();
+        })
+        .join()
+        .unwrap();
+    }
+}

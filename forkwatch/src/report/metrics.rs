@@ -1,0 +1,223 @@
+//! Prometheus metrics.
+//!
+//! What the kernel side counted is read when a scrape asks, so nothing here can be stale or counted twice. Label
+//! values are either fixed sets, which start at 0, or bounded in number.
+
+mod bounded;
+mod family;
+mod kernel;
+mod markdown;
+mod observed;
+mod units;
+
+use std::{
+    error::Error,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use forkwatch_ebpf::CgroupCounts;
+use prometheus::{
+    Registry, TextEncoder,
+    core::{Collector, Desc},
+    process_collector::ProcessCollector,
+    proto::MetricFamily,
+};
+
+pub use self::markdown::markdown;
+use self::{family::Family, observed::Observed, units::Units};
+use crate::model::{
+    counters::KernelReading,
+    finding::{Finding, HazardId},
+};
+
+const UNIT_FORKS: Family<2> = Family::new(
+    "forkwatch_unit_forks_total",
+    "Processes created by each systemd unit: by copying forks, and by vfork and other memory-sharing clones.",
+    ["unit", "kind"],
+);
+const KERNEL_TASKS: Family<0> = Family::new(
+    "forkwatch_kernel_tasks_created_total",
+    "Tasks created since boot as the kernel itself counts them (processes in /proc/stat): checks our counts.",
+    [],
+);
+
+/// Why there are no metrics: a defect, as the names are fixed.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// The registry refuses a collector.
+    #[error("cannot register the metrics: {0}")]
+    Register(#[source] prometheus::Error),
+    /// The encoder refuses a family.
+    #[error("cannot encode the metrics: {0}")]
+    Encode(#[source] prometheus::Error),
+}
+
+/// What a scrape reads.
+pub trait Sources: Send + Sync {
+    /// The kernel side's counters, now.
+    fn kernel(&self) -> Result<KernelReading, Box<dyn Error + Send + Sync>>;
+    /// Tasks created since boot (`processes` in `/proc/stat`).
+    fn tasks_created(&self) -> Option<u64>;
+    /// The systemd unit, or whatever else names the cgroup with this id; asked once a cgroup.
+    fn unit(&self, cgroup: u64) -> Option<String>;
+}
+
+/// What is exported.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Most pairs of program and unit, and most units, with series of their own (`metrics.max_series`).
+    pub max_series: usize,
+    /// Whether process creations are counted by unit (`metrics.by_unit`).
+    pub by_unit: bool,
+    /// Whether the clone-family system calls are watched (`kernel.clone_calls`).
+    pub clone_calls: bool,
+}
+
+/// The metrics of one run of the program. Clones share everything.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    sources: Box<dyn Sources>,
+    options: Options,
+    observed: Mutex<Observed>,
+    units: Mutex<Units>,
+}
+
+impl Metrics {
+    /// Begins at 0.
+    pub fn new(sources: Box<dyn Sources>, options: Options) -> Result<Self, MetricsError> {
+        let shared = Arc::new(Shared {
+            sources,
+            options,
+            observed: Mutex::new(Observed::new(options.max_series)),
+            units: Mutex::new(Units::new(options.max_series)),
+        });
+        let registry = Registry::new();
+        registry.register(Box::new(OnScrape(Arc::clone(&shared)))).map_err(MetricsError::Register)?;
+        registry.register(Box::new(ProcessCollector::for_self())).map_err(MetricsError::Register)?;
+        Ok(Self { registry, shared })
+    }
+
+    /// Everything, in the text format 0.0.4. Reads the [`Sources`]; takes about a millisecond.
+    pub fn render(&self) -> Result<String, MetricsError> {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(MetricsError::Encode)
+    }
+
+    /// Counts a finding, a summary of repeats, or a resolution: whatever the core reports, as it reports it.
+    pub fn finding(&self, finding: &Finding) {
+        self.observed().finding(finding);
+    }
+
+    /// Counts a fork that was judged unsafe, at once, also where it is a repeat that the core does not report yet.
+    pub fn unsafe_fork(&self, hazard: HazardId, program: &str, unit: Option<&str>) {
+        self.observed().unsafe_fork(hazard, program, unit);
+    }
+
+    /// Counts a finding that an allow rule silenced.
+    pub fn finding_allowed(&self, hazard: HazardId) {
+        self.observed().allowed(hazard);
+    }
+
+    /// Counts records read from the ring, the malformed ones included, the last of them at `at`.
+    pub fn events_received(&self, count: u64, at: SystemTime) {
+        self.observed().events(count, at);
+    }
+
+    /// Counts records whose layout was not as agreed.
+    pub fn events_malformed(&self, count: u64) {
+        self.observed().malformed += count;
+    }
+
+    /// Counts events that the event file lost.
+    pub fn event_file_lost(&self, count: u64) {
+        self.observed().file_lost += count;
+    }
+
+    /// Counts a failed call of the clone family by error number and by the limit that caused it.
+    pub fn clone_call_failed(&self, errno: u32, cause: &'static str) {
+        self.observed().clone_failed(errno, cause);
+    }
+
+    /// Tells whether a detector works here. To be called for every detector at start.
+    pub fn detector_enabled(&self, detector: &'static str, enabled: bool) {
+        self.observed().detector(detector, enabled);
+    }
+
+    /// Tells how loading the configuration went, at start and at every reload.
+    pub fn config_reloaded(&self, success: bool, at: SystemTime) {
+        self.observed().reload(success, at);
+    }
+
+    fn observed(&self) -> MutexGuard<'_, Observed> {
+        lock(&self.shared.observed)
+    }
+}
+
+/// Counts stay usable whatever happened to another thread.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct OnScrape(Arc<Shared>);
+
+impl Collector for OnScrape {
+    /// None: the names are constants of ours, and which of them appear depends on the reading.
+    fn desc(&self) -> Vec<&Desc> {
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let Shared { sources, options, observed, units } = &*self.0;
+        let mut families = vec![build_info()];
+        families.extend(sources.tasks_created().map(|count| KERNEL_TASKS.counter(count)));
+        match sources.kernel() {
+            Ok(reading) => {
+                families.extend(kernel::families(&reading, options.clone_calls));
+                if options.by_unit {
+                    let mut units = lock(units);
+                    units.update(&reading.cgroups, |cgroup| sources.unit(cgroup));
+                    families.push(unit_forks(&units));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the kernel side's counters: this scrape lacks them");
+                lock(observed).read_failures += 1;
+            }
+        }
+        let refused = lock(units).refused();
+        families.extend(lock(observed).families(refused, options.clone_calls));
+        families
+    }
+}
+
+fn unit_forks(units: &Units) -> MetricFamily {
+    UNIT_FORKS.counters(units.totals().flat_map(|(unit, CgroupCounts { copying, sharing })| {
+        [([unit, "copying"], copying), ([unit, "sharing"], sharing)]
+    }))
+}
+
+/// The build script sets what the source cannot know; what it did not set is left out.
+fn build_info() -> MetricFamily {
+    const HELP: &str = "1, with the version, source revision and compiler of this build as labels.";
+    const NAME: &str = "forkwatch_build_info";
+    let version = env!("CARGO_PKG_VERSION");
+    match (option_env!("FORKWATCH_REVISION"), option_env!("FORKWATCH_RUSTC_VERSION")) {
+        (Some(revision), Some(rust)) => Family::new(NAME, HELP, ["version", "revision", "rustversion"])
+            .gauges([([version, revision, rust], 1.0)]),
+        (None, Some(rust)) => {
+            Family::new(NAME, HELP, ["version", "rustversion"]).gauges([([version, rust], 1.0)])
+        }
+        (Some(revision), None) => {
+            Family::new(NAME, HELP, ["version", "revision"]).gauges([([version, revision], 1.0)])
+        }
+        (None, None) => Family::new(NAME, HELP, ["version"]).gauges([([version], 1.0)]),
+    }
+}
+
+#[cfg(test)]
+mod tests;

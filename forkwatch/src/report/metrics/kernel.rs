@@ -1,0 +1,244 @@
+//! The families that a reading of the kernel's counters gives.
+
+use forkwatch_ebpf::{CLONE_ERRORS, CloneCalls, Counters, THREAD_BOUNDS, call, class, fate, kind, outcome};
+use prometheus::proto::MetricFamily;
+
+use super::family::{Buckets, Family, float, seconds};
+use crate::model::{
+    counters::{KernelReading, ProgramReading},
+    event::LossReason,
+};
+
+/// Names of the classes of event, by [`class`]: the kinds of clone, then exec and exit.
+const CLASSES: [&str; class::COUNT] =
+    ["copying", "shared-memory", "vfork", "thread", "kernel", "worker", "exec", "exit", "clone-call"];
+/// Names of what a call of the clone family makes, by [`call`].
+const CALLS: [&str; call::COUNT] = ["copying", "sharing", "thread"];
+/// Names of the outcomes, by [`outcome`].
+const OUTCOMES: [&str; outcome::COUNT] = ["exec", "late-exec", "exit", "late-exit", "killed"];
+/// Names of the errors, by [`CLONE_ERRORS`].
+const ERRORS: [&str; CLONE_ERRORS.len() + 1] = ["EAGAIN", "ENOMEM", "EINVAL", "ENOSPC", "other"];
+
+const FORKS: Family<1> = Family::new(
+    "forkwatch_forks_total",
+    "Tasks created, by kind. Exact: the sum grows as forkwatch_kernel_tasks_created_total does.",
+    ["kind"],
+);
+const OUTCOMES_OF_FORKS: Family<1> = Family::new(
+    "forkwatch_fork_outcomes_total",
+    "Copying forks that ended, by how: exec or exit within the grace, or late, or killed by a signal.",
+    ["outcome"],
+);
+const CONDITIONS: Family<1> = Family::new(
+    "forkwatch_fork_conditions_total",
+    "Copying forks in a state that is a hazard unless the child execs or ends soon, by condition.",
+    ["condition"],
+);
+const PARENT_THREADS: Family<0> = Family::new(
+    "forkwatch_parent_threads",
+    "Live threads of the parent at each copying fork, kernel workers excluded.",
+    [],
+);
+const EXEC_LATENCY: Family<0> = Family::new(
+    "forkwatch_exec_latency_seconds",
+    "Time from a copying fork to the child's first exec, for those that exec.",
+    [],
+);
+const UNEXECED: Family<0> = Family::new(
+    "forkwatch_unexeced_children",
+    "Forked and never exec'd processes that live now and are followed.",
+    [],
+);
+const UNTRACKED: Family<0> = Family::new(
+    "forkwatch_untracked_children_total",
+    "Children whose outcome is not known because kernel.max_children was reached.",
+    [],
+);
+const SEEN: Family<1> = Family::new(
+    "forkwatch_events_seen_total",
+    "Events that the kernel side saw, by class. Summed over all labels it is submitted plus filtered plus shed.",
+    ["class"],
+);
+const SUBMITTED: Family<1> =
+    Family::new("forkwatch_events_submitted_total", "Events whose record went into the ring.", ["class"]);
+const FILTERED: Family<1> = Family::new(
+    "forkwatch_events_filtered_total",
+    "Events that nobody had asked for: they are counted in the kernel and need no record.",
+    ["class"],
+);
+const SHED: Family<1> = Family::new(
+    "forkwatch_events_shed_total",
+    "Events whose record was lost, by reason: the ring was full, or kept its rest for hazardous forks.",
+    ["reason"],
+);
+const RING_SIZE: Family<0> =
+    Family::new("forkwatch_ring_size_bytes", "Size of the ring between kernel and user side.", []);
+const RING_USED: Family<0> =
+    Family::new("forkwatch_ring_used_bytes", "Bytes in the ring that have not been read yet.", []);
+const WAKEUPS: Family<0> = Family::new(
+    "forkwatch_wakeups_total",
+    "Times the kernel side woke the user side: this is what watching costs, not the records.",
+    [],
+);
+const UNITS_OVERFLOW: Family<0> = Family::new(
+    "forkwatch_unit_forks_uncounted_total",
+    "Process creations missing from forkwatch_unit_forks_total because the kernel's table of cgroups was full.",
+    [],
+);
+const RUNS: Family<1> = Family::new(
+    "forkwatch_bpf_program_runs_total",
+    "Runs of each BPF program; they grow only while forkwatch_bpf_statistics_enabled is 1.",
+    ["program"],
+);
+const RUN_SECONDS: Family<1> = Family::new(
+    "forkwatch_bpf_program_run_seconds_total",
+    "Time spent in each BPF program; it grows only while forkwatch_bpf_statistics_enabled is 1.",
+    ["program"],
+);
+const RECURSION_MISSES: Family<1> = Family::new(
+    "forkwatch_bpf_program_recursion_misses_total",
+    "Runs that the kernel skipped because the program was running on that CPU already: events never seen.",
+    ["program"],
+);
+const STATISTICS: Family<0> = Family::new(
+    "forkwatch_bpf_statistics_enabled",
+    "Whether the kernel times BPF programs (kernel.bpf_stats_enabled).",
+    [],
+);
+const CLONE_SECONDS: Family<1> = Family::new(
+    "forkwatch_clone_call_seconds",
+    "Duration of successful system calls of the clone family, by what they created (kernel.clone_calls).",
+    ["kind"],
+);
+const CLONE_FAILURES: Family<1> = Family::new(
+    "forkwatch_clone_call_failures_total",
+    "Failed system calls of the clone family, by error (kernel.clone_calls).",
+    ["errno"],
+);
+
+/// The name of an error of the clone family in metrics.
+pub(super) fn errno_name(errno: u32) -> &'static str {
+    let known = CLONE_ERRORS.iter().zip(ERRORS).find(|(number, _)| **number == errno);
+    known.map_or("other", |(_, name)| name)
+}
+
+/// All families of a reading, those of the units excepted. `clone_calls`: whether those are watched.
+pub(super) fn families(reading: &KernelReading, clone_calls: bool) -> Vec<MetricFamily> {
+    let KernelReading { counters, unexeced_children, ring_size, ring_used, cgroups: _, programs, statistics } =
+        reading;
+    let mut families = of_counters(counters);
+    families.extend([
+        UNEXECED.gauge(float(*unexeced_children)),
+        RING_SIZE.gauge(float(*ring_size)),
+        RING_USED.gauge(float(*ring_used)),
+        STATISTICS.gauge(f64::from(u8::from(*statistics))),
+    ]);
+    families.extend(of_programs(programs));
+    if clone_calls {
+        families.extend(of_clone_calls(&counters.clone_calls));
+    }
+    families
+}
+
+fn of_counters(counters: &Counters) -> Vec<MetricFamily> {
+    let Counters {
+        events,
+        outcomes,
+        multithreaded,
+        pending,
+        untracked,
+        cgroups_overflow,
+        wakeups,
+        sequence: _,
+        parent_threads,
+        parent_threads_sum,
+        exec_latency,
+        clone_calls: _,
+    } = counters;
+    let seen = || CLASSES.iter().zip(events).map(|(class, fates)| ([*class], fates.iter().sum()));
+    let by_fate = |fate: usize| {
+        let counts = events.iter().map(move |fates| fates.get(fate).copied().unwrap_or_default());
+        CLASSES.iter().map(|class| [*class]).zip(counts)
+    };
+    let shed = |fate: usize| by_fate(fate).map(|(_, count)| count).sum();
+    vec![
+        FORKS.counters(seen().take(kind::COUNT)),
+        OUTCOMES_OF_FORKS
+            .counters(OUTCOMES.iter().zip(outcomes).map(|(outcome, count)| ([*outcome], *count))),
+        CONDITIONS.counters([(["other-threads"], *multithreaded), (["pending-signals"], *pending)]),
+        PARENT_THREADS.histogram(Buckets {
+            bounds: THREAD_BOUNDS.iter().copied().map(f64::from).collect(),
+            counts: parent_threads,
+            sum: float(*parent_threads_sum),
+        }),
+        EXEC_LATENCY.histogram(Buckets::of_durations(exec_latency)),
+        UNTRACKED.counter(*untracked),
+        SEEN.counters(seen()),
+        SUBMITTED.counters(by_fate(fate::SUBMITTED)),
+        FILTERED.counters(by_fate(fate::FILTERED)),
+        SHED.counters([
+            ([LossReason::RingFull.name()], shed(fate::SHED_FULL)),
+            ([LossReason::PlainShed.name()], shed(fate::SHED_PLAIN)),
+        ]),
+        WAKEUPS.counter(*wakeups),
+        UNITS_OVERFLOW.counter(*cgroups_overflow),
+    ]
+}
+
+fn of_programs(programs: &[ProgramReading]) -> [MetricFamily; 3] {
+    [
+        RECURSION_MISSES.counters(programs.iter().map(|program| ([program.name], program.recursion_misses))),
+        RUNS.counters(programs.iter().map(|program| ([program.name], program.runs))),
+        RUN_SECONDS
+            .counters_of_floats(programs.iter().map(|program| ([program.name], seconds(program.run_nanos)))),
+    ]
+}
+
+fn of_clone_calls(calls: &CloneCalls) -> [MetricFamily; 2] {
+    let CloneCalls { durations, failures } = calls;
+    let failures = ERRORS.iter().zip(failures).map(|(errno, count)| ([*errno], *count));
+    [
+        CLONE_SECONDS.histograms(
+            CALLS.iter().zip(durations).map(|(call, durations)| ([*call], Buckets::of_durations(durations))),
+        ),
+        CLONE_FAILURES.counters(failures),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::CloneKind;
+
+    #[test]
+    fn the_names_follow_the_wire_format() {
+        for (index, name) in [
+            (kind::COPYING, CloneKind::Copying.name()),
+            (kind::SHARED_MEMORY, CloneKind::SharedMemory.name()),
+            (kind::VFORK, CloneKind::Vfork.name()),
+            (kind::KERNEL, CloneKind::Kernel.name()),
+        ] {
+            assert_eq!(CLASSES[usize::from(index)], name);
+        }
+        assert_eq!(CLASSES[usize::from(kind::THREAD)], "thread");
+        assert_eq!(CLASSES[usize::from(kind::WORKER)], "worker");
+        assert_eq!((CLASSES[class::EXEC], CLASSES[class::EXIT]), ("exec", "exit"));
+        assert_eq!(CLASSES[class::CLONE_CALL], "clone-call");
+        assert_eq!(
+            (CALLS[call::COPYING], CALLS[call::SHARING], CALLS[call::THREAD]),
+            ("copying", "sharing", "thread")
+        );
+        assert_eq!(OUTCOMES[outcome::EXEC], "exec");
+        assert_eq!(OUTCOMES[outcome::LATE_EXEC], "late-exec");
+        assert_eq!(OUTCOMES[outcome::EXIT], "exit");
+        assert_eq!(OUTCOMES[outcome::LATE_EXIT], "late-exit");
+        assert_eq!(OUTCOMES[outcome::KILLED], "killed");
+    }
+
+    #[test]
+    fn errors_have_their_names_and_the_rest_is_other() {
+        let names = [libc::EAGAIN, libc::ENOMEM, libc::EINVAL, libc::ENOSPC, libc::EPERM]
+            .map(|errno| errno_name(errno.unsigned_abs()));
+        assert_eq!(names, ERRORS);
+    }
+}

@@ -1,0 +1,92 @@
+//! The table of all metrics, for `docs/metrics.md`.
+
+use std::{error::Error, fmt::Write, time::SystemTime};
+
+use forkwatch_ebpf::{CgroupCounts, CloneCalls, Counters, Durations};
+use prometheus::proto::MetricType;
+
+use super::{Metrics, MetricsError, Options, Sources};
+use crate::model::counters::{KernelReading, ProgramReading};
+
+/// Every family with its type, labels and meaning, as a Markdown table. Made by gathering all that the program can
+/// export, so that it cannot differ from it.
+pub fn markdown() -> Result<String, MetricsError> {
+    let options = Options { max_series: 1, by_unit: true, clone_calls: true };
+    let metrics = Metrics::new(Box::new(Specimen), options)?;
+    metrics.events_received(1, SystemTime::UNIX_EPOCH);
+    metrics.config_reloaded(true, SystemTime::UNIX_EPOCH);
+    metrics.clone_call_failed(11, "pids.max");
+    metrics.detector_enabled("multithreaded-fork", true);
+
+    let mut table = "| Metric | Type | Labels | Meaning |\n| --- | --- | --- | --- |\n".to_owned();
+    for family in metrics.registry.gather() {
+        let kind = match family.get_field_type() {
+            MetricType::COUNTER => "counter",
+            MetricType::HISTOGRAM => "histogram",
+            MetricType::SUMMARY => "summary",
+            MetricType::GAUGE | MetricType::UNTYPED => "gauge",
+        };
+        let labels = family.get_metric().first().map_or_else(String::new, |metric| {
+            metric
+                .get_label()
+                .iter()
+                .map(|label| format!("`{}`", label.name()))
+                .collect::<Vec<_>>()
+                .join(", ")
+        });
+        // Writing to a string cannot fail.
+        let _ = writeln!(table, "| `{}` | {kind} | {labels} | {} |", family.name(), family.help());
+    }
+    Ok(table)
+}
+
+/// A reading in which everything occurs once.
+pub(super) struct Specimen;
+
+impl Sources for Specimen {
+    fn kernel(&self) -> Result<KernelReading, Box<dyn Error + Send + Sync>> {
+        Ok(KernelReading {
+            counters: EMPTY,
+            unexeced_children: 0,
+            ring_size: 0,
+            ring_used: 0,
+            cgroups: vec![(1, CgroupCounts { copying: 0, sharing: 0 })],
+            programs: vec![ProgramReading {
+                name: "sched_process_fork",
+                runs: 0,
+                run_nanos: 0,
+                recursion_misses: 0,
+            }],
+            statistics: true,
+        })
+    }
+
+    fn tasks_created(&self) -> Option<u64> {
+        Some(0)
+    }
+
+    fn unit(&self, _cgroup: u64) -> Option<String> {
+        Some("example.service".to_owned())
+    }
+}
+
+const NO_DURATIONS: Durations = Durations { buckets: [0; forkwatch_ebpf::LATENCY_BOUNDS.len() + 1], sum: 0 };
+
+/// Counters at 0.
+pub(super) const EMPTY: Counters = Counters {
+    events: [[0; forkwatch_ebpf::fate::COUNT]; forkwatch_ebpf::class::COUNT],
+    outcomes: [0; forkwatch_ebpf::outcome::COUNT],
+    multithreaded: 0,
+    pending: 0,
+    untracked: 0,
+    cgroups_overflow: 0,
+    wakeups: 0,
+    sequence: 0,
+    parent_threads: [0; forkwatch_ebpf::THREAD_BOUNDS.len() + 1],
+    parent_threads_sum: 0,
+    exec_latency: NO_DURATIONS,
+    clone_calls: CloneCalls {
+        durations: [NO_DURATIONS; forkwatch_ebpf::call::COUNT],
+        failures: [0; forkwatch_ebpf::CLONE_ERRORS.len() + 1],
+    },
+};

@@ -1,0 +1,231 @@
+//! What the user side counts itself: findings, what it received and lost, its own state.
+
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use prometheus::proto::MetricFamily;
+
+use super::{
+    bounded::{Bounded, OTHER, UNKNOWN, label},
+    family::{Family, float},
+    kernel::errno_name,
+};
+use crate::model::finding::{Certainty, Finding, HazardId, Resolution, State};
+
+const UNSAFE_FORKS: Family<3> = Family::new(
+    "forkwatch_unsafe_forks_total",
+    "Forks found unsafe, by hazard and by who forked; at most metrics.max_series pairs of program and unit.",
+    ["hazard", "program", "unit"],
+);
+const FINDINGS: Family<2> =
+    Family::new("forkwatch_findings_total", "Findings, repeats included.", ["hazard", "certainty"]);
+const RESOLVED: Family<2> =
+    Family::new("forkwatch_findings_resolved_total", "Findings that are over, by how.", ["hazard", "how"]);
+const ALLOWED: Family<1> = Family::new(
+    "forkwatch_findings_allowed_total",
+    "Findings that an [[allow]] rule silenced: they are in no other count of findings.",
+    ["hazard"],
+);
+const RECEIVED: Family<0> = Family::new("forkwatch_events_received_total", "Records read from the ring.", []);
+const MALFORMED: Family<0> = Family::new(
+    "forkwatch_events_malformed_total",
+    "Records read from the ring whose layout was not as agreed: a defect.",
+    [],
+);
+const FILE_LOST: Family<0> = Family::new(
+    "forkwatch_event_file_lost_total",
+    "Events that could not be written to the event file, for example because the disk was full.",
+    [],
+);
+const LAST_EVENT: Family<0> = Family::new(
+    "forkwatch_last_event_timestamp_seconds",
+    "When the last record was read from the ring; absent before the first.",
+    [],
+);
+const READ_FAILURES: Family<0> = Family::new(
+    "forkwatch_kernel_read_failures_total",
+    "Scrapes that could not read the kernel's counters and so lack all that comes from them.",
+    [],
+);
+const LIMITED: Family<0> = Family::new(
+    "forkwatch_metrics_series_limited_total",
+    "Times that something was counted as \"other\" because metrics.max_series was reached.",
+    [],
+);
+const CAUSES: Family<2> = Family::new(
+    "forkwatch_clone_call_failure_causes_total",
+    "Failed clone-family system calls whose record arrived, by error and the limit that was reached.",
+    ["errno", "cause"],
+);
+const DETECTORS: Family<1> = Family::new(
+    "forkwatch_detector_enabled",
+    "Whether each detector works on this kernel and configuration: 0 means that silence says nothing.",
+    ["detector"],
+);
+const RELOAD_SUCCESSFUL: Family<0> = Family::new(
+    "forkwatch_config_last_reload_successful",
+    "Whether the last attempt to load the configuration succeeded.",
+    [],
+);
+const RELOAD_TIME: Family<0> = Family::new(
+    "forkwatch_config_last_reload_success_timestamp_seconds",
+    "When the configuration in force was loaded.",
+    [],
+);
+
+/// A finding's series: hazard, program and unit.
+type Forker = (HazardId, String, String);
+
+/// The counts.
+pub(super) struct Observed {
+    forkers: Bounded<(String, String)>,
+    unsafe_forks: BTreeMap<Forker, u64>,
+    findings: BTreeMap<(HazardId, Certainty), u64>,
+    last_number: u64,
+    resolved: BTreeMap<(HazardId, &'static str), u64>,
+    allowed: BTreeMap<HazardId, u64>,
+    causes: BTreeMap<(&'static str, &'static str), u64>,
+    detectors: BTreeMap<&'static str, bool>,
+    reload: Option<bool>,
+    reloaded_at: Option<SystemTime>,
+    last_event: Option<SystemTime>,
+    pub(super) received: u64,
+    pub(super) malformed: u64,
+    pub(super) file_lost: u64,
+    pub(super) read_failures: u64,
+}
+
+const HOW: [&str; 3] = ["execed", "exited", "killed"];
+const CERTAINTIES: [Certainty; 3] = [Certainty::Heuristic, Certainty::Strong, Certainty::Certain];
+
+impl Observed {
+    pub(super) fn new(max_series: usize) -> Self {
+        let each = |hazard: HazardId| CERTAINTIES.map(|certainty| ((hazard, certainty), 0));
+        Self {
+            forkers: Bounded::new(max_series),
+            unsafe_forks: HazardId::ALL
+                .map(|hazard| ((hazard, OTHER.to_owned(), OTHER.to_owned()), 0))
+                .into(),
+            findings: HazardId::ALL.into_iter().flat_map(each).collect(),
+            last_number: 0,
+            resolved: HazardId::ALL
+                .into_iter()
+                .flat_map(|hazard| HOW.map(|how| ((hazard, how), 0)))
+                .collect(),
+            allowed: HazardId::ALL.map(|hazard| (hazard, 0)).into(),
+            causes: BTreeMap::new(),
+            detectors: BTreeMap::new(),
+            reload: None,
+            reloaded_at: None,
+            last_event: None,
+            received: 0,
+            malformed: 0,
+            file_lost: 0,
+            read_failures: 0,
+        }
+    }
+
+    /// A finding is counted when its number is new, and a summary by its repeats. A later state of a finding that
+    /// was counted already, such as the confirmation of a suspicion, is not another one.
+    pub(super) fn finding(&mut self, finding: &Finding) {
+        if let State::Resolved(how) = finding.state {
+            *self.resolved.entry((finding.hazard, how_name(how))).or_default() += 1;
+            return;
+        }
+        let count = finding.repeats + u64::from(finding.repeats == 0 && finding.number > self.last_number);
+        self.last_number = self.last_number.max(finding.number);
+        if count == 0 {
+            return;
+        }
+        *self.findings.entry((finding.hazard, finding.certainty)).or_default() += count;
+    }
+
+    pub(super) fn unsafe_fork(&mut self, hazard: HazardId, program: &str, unit: Option<&str>) {
+        let forker = (label(program), unit.map_or_else(|| UNKNOWN.to_owned(), label));
+        let (program, unit) =
+            if self.forkers.admit(forker.clone()) { forker } else { (OTHER.to_owned(), OTHER.to_owned()) };
+        *self.unsafe_forks.entry((hazard, program, unit)).or_default() += 1;
+    }
+
+    pub(super) fn allowed(&mut self, hazard: HazardId) {
+        *self.allowed.entry(hazard).or_default() += 1;
+    }
+
+    pub(super) fn clone_failed(&mut self, errno: u32, cause: &'static str) {
+        *self.causes.entry((errno_name(errno), cause)).or_default() += 1;
+    }
+
+    pub(super) fn detector(&mut self, detector: &'static str, enabled: bool) {
+        self.detectors.insert(detector, enabled);
+    }
+
+    pub(super) fn events(&mut self, count: u64, at: SystemTime) {
+        self.received += count;
+        self.last_event = Some(at);
+    }
+
+    pub(super) fn reload(&mut self, success: bool, at: SystemTime) {
+        self.reload = Some(success);
+        if success {
+            self.reloaded_at = Some(at);
+        }
+    }
+
+    /// All families. `units_refused`: how often the units found no room.
+    pub(super) fn families(&self, units_refused: u64, clone_calls: bool) -> Vec<MetricFamily> {
+        let mut families = vec![
+            UNSAFE_FORKS.counters(self.unsafe_forks.iter().map(|((hazard, program, unit), count)| {
+                ([hazard.name(), program.as_str(), unit.as_str()], *count)
+            })),
+            FINDINGS.counters(
+                self.findings.iter().map(|((hazard, certainty), count)| {
+                    ([hazard.name(), certainty_name(*certainty)], *count)
+                }),
+            ),
+            RESOLVED
+                .counters(self.resolved.iter().map(|((hazard, how), count)| ([hazard.name(), *how], *count))),
+            ALLOWED.counters(self.allowed.iter().map(|(hazard, count)| ([hazard.name()], *count))),
+            RECEIVED.counter(self.received),
+            MALFORMED.counter(self.malformed),
+            FILE_LOST.counter(self.file_lost),
+            READ_FAILURES.counter(self.read_failures),
+            LIMITED.counter(self.forkers.refused() + units_refused),
+            DETECTORS
+                .gauges(self.detectors.iter().map(|(detector, on)| ([*detector], f64::from(u8::from(*on))))),
+        ];
+        if clone_calls {
+            families.push(
+                CAUSES.counters(self.causes.iter().map(|((errno, cause), count)| ([*errno, *cause], *count))),
+            );
+        }
+        families.extend(self.reload.map(|success| RELOAD_SUCCESSFUL.gauge(f64::from(u8::from(success)))));
+        families.extend(self.reloaded_at.map(|at| RELOAD_TIME.gauge(unix_seconds(at))));
+        families.extend(self.last_event.map(|at| LAST_EVENT.gauge(unix_seconds(at))));
+        families
+    }
+}
+
+const fn how_name(how: Resolution) -> &'static str {
+    let [execed, exited, killed] = HOW;
+    match how {
+        Resolution::Execed => execed,
+        Resolution::Exited => exited,
+        Resolution::Killed => killed,
+    }
+}
+
+const fn certainty_name(certainty: Certainty) -> &'static str {
+    match certainty {
+        Certainty::Heuristic => "heuristic",
+        Certainty::Strong => "strong",
+        Certainty::Certain => "certain",
+    }
+}
+
+/// To the millisecond, as Prometheus keeps time itself.
+fn unix_seconds(time: SystemTime) -> f64 {
+    let millis = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    float(u64::try_from(millis).unwrap_or(u64::MAX)) / 1e3
+}

@@ -1,0 +1,259 @@
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use forkwatch_ebpf::{Counters, fate, kind};
+
+use super::{markdown::EMPTY, *};
+use crate::model::{
+    finding::{Certainty, Facts, Remedy, Resolution, Severity, State},
+    process::{Comm, ProcessKey, Program},
+    time::BootTime,
+};
+
+/// Sources whose counters a test changes between two scrapes.
+#[derive(Default)]
+struct Fake {
+    copying: AtomicU64,
+    broken: AtomicBool,
+    statistics: bool,
+}
+
+impl Sources for Arc<Fake> {
+    fn kernel(&self) -> Result<KernelReading, Box<dyn Error + Send + Sync>> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err("map lookup: EPERM".into());
+        }
+        let mut counters: Counters = EMPTY;
+        counters.events[usize::from(kind::COPYING)] = [7, self.copying.load(Ordering::Relaxed), 2, 1];
+        counters.parent_threads = [1, 2, 0, 0, 0, 0, 0, 0, 0, 3];
+        counters.parent_threads_sum = 1005;
+        counters.exec_latency.buckets[1] = 4;
+        counters.exec_latency.sum = 1_500_000_000;
+        counters.clone_calls.failures = [5, 0, 0, 0, 6];
+        Ok(KernelReading {
+            counters,
+            unexeced_children: 3,
+            ring_size: 1 << 20,
+            ring_used: 120,
+            cgroups: vec![(9, CgroupCounts { copying: 4, sharing: 2 })],
+            programs: Specimen.kernel()?.programs,
+            statistics: self.statistics,
+        })
+    }
+
+    fn tasks_created(&self) -> Option<u64> {
+        Some(123)
+    }
+
+    fn unit(&self, cgroup: u64) -> Option<String> {
+        Some(format!("unit-{cgroup}.service"))
+    }
+}
+
+use super::markdown::Specimen;
+
+const OPTIONS: Options = Options { max_series: 2, by_unit: true, clone_calls: true };
+
+fn metrics() -> (Arc<Fake>, Metrics) {
+    let fake = Arc::new(Fake { statistics: true, ..Fake::default() });
+    (Arc::clone(&fake), Metrics::new(Box::new(fake), OPTIONS).unwrap())
+}
+
+fn finding(number: u64, program: &str, repeats: u64, state: State) -> Finding {
+    let process = ProcessKey { tgid: 1, start: BootTime(1) };
+    Finding {
+        at: BootTime(2),
+        number,
+        hazard: HazardId::MultithreadedFork,
+        state,
+        certainty: Certainty::Strong,
+        severity: Severity::Warning,
+        summary: String::new(),
+        parent: process,
+        program: Program { unit: Some("web.service".to_owned()), ..Program::default() },
+        program_name: program.to_owned(),
+        child: process,
+        child_comm: Comm::default(),
+        facts: Facts::default(),
+        remedy: Remedy { text: String::new(), link: String::new() },
+        repeats,
+    }
+}
+
+/// The value of a series, written as in the text format.
+fn value(page: &str, series: &str) -> Option<f64> {
+    page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+}
+
+#[track_caller]
+fn assert_has(page: &str, series: &str, expected: f64) {
+    assert_eq!(value(page, series), Some(expected), "{series} in\n{page}");
+}
+
+#[test]
+fn a_scrape_reads_the_kernel_as_it_is_now() {
+    let (fake, metrics) = metrics();
+    let page = metrics.render().unwrap();
+    assert_has(&page, "forkwatch_forks_total{kind=\"copying\"}", 10.0);
+    fake.copying.store(50, Ordering::Relaxed);
+    let page = metrics.render().unwrap();
+    assert_has(&page, "forkwatch_forks_total{kind=\"copying\"}", 60.0);
+    assert_has(&page, "forkwatch_forks_total{kind=\"worker\"}", 0.0);
+    assert_has(&page, "forkwatch_kernel_tasks_created_total", 123.0);
+    assert_has(&page, "forkwatch_unit_forks_total{unit=\"unit-9.service\",kind=\"sharing\"}", 2.0);
+    assert_has(&page, "forkwatch_clone_call_failures_total{errno=\"other\"}", 6.0);
+}
+
+#[test]
+fn seen_is_submitted_plus_filtered_plus_shed() {
+    let (fake, metrics) = metrics();
+    fake.copying.store(100, Ordering::Relaxed);
+    let page = metrics.render().unwrap();
+    let sum = |family: &str| -> f64 {
+        let start = format!("{family}{{");
+        page.lines()
+            .filter(|line| line.starts_with(&start))
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
+    };
+    assert_has(&page, "forkwatch_events_submitted_total{class=\"copying\"}", 100.0);
+    assert_has(&page, "forkwatch_events_filtered_total{class=\"copying\"}", 7.0);
+    assert_has(&page, "forkwatch_events_shed_total{reason=\"ring-full\"}", 2.0);
+    assert_has(&page, "forkwatch_events_shed_total{reason=\"plain-shed\"}", 1.0);
+    assert_eq!(fate::COUNT, 4);
+    let [seen, submitted, filtered, shed] =
+        ["seen", "submitted", "filtered", "shed"].map(|name| sum(&format!("forkwatch_events_{name}_total")));
+    assert!((seen - 110.0).abs() < f64::EPSILON && (seen - submitted - filtered - shed).abs() < f64::EPSILON);
+}
+
+#[test]
+fn histograms_are_cumulative_and_in_base_units() {
+    let page = metrics().1.render().unwrap();
+    assert_has(&page, "forkwatch_parent_threads_bucket{le=\"1\"}", 1.0);
+    assert_has(&page, "forkwatch_parent_threads_bucket{le=\"256\"}", 3.0);
+    assert_has(&page, "forkwatch_parent_threads_bucket{le=\"+Inf\"}", 6.0);
+    assert_has(&page, "forkwatch_parent_threads_count", 6.0);
+    assert_has(&page, "forkwatch_parent_threads_sum", 1005.0);
+    assert_has(&page, "forkwatch_exec_latency_seconds_bucket{le=\"0.0001\"}", 0.0);
+    assert_has(&page, "forkwatch_exec_latency_seconds_bucket{le=\"0.00025\"}", 4.0);
+    assert_has(&page, "forkwatch_exec_latency_seconds_sum", 1.5);
+}
+
+#[test]
+fn findings_are_counted_once_and_repeats_by_their_number() {
+    let (_, metrics) = metrics();
+    metrics.finding(&finding(1, "gunicorn", 0, State::Suspected));
+    metrics.finding(&finding(1, "gunicorn", 0, State::Confirmed));
+    metrics.finding(&finding(2, "gunicorn", 8, State::Suspected));
+    metrics.finding(&finding(1, "gunicorn", 0, State::Resolved(Resolution::Killed)));
+    metrics.finding_allowed(HazardId::PendingSignals);
+    let page = metrics.render().unwrap();
+    let hazard = "hazard=\"multithreaded-fork\"";
+    assert_has(&page, &format!("forkwatch_findings_total{{{hazard},certainty=\"strong\"}}"), 9.0);
+    assert_has(&page, &format!("forkwatch_findings_total{{{hazard},certainty=\"certain\"}}"), 0.0);
+    assert_has(&page, &format!("forkwatch_findings_resolved_total{{{hazard},how=\"killed\"}}"), 1.0);
+    assert_has(&page, "forkwatch_findings_allowed_total{hazard=\"pending-signals\"}", 1.0);
+}
+
+#[test]
+fn programs_beyond_the_limit_are_other() {
+    let (_, metrics) = metrics();
+    for program in ["a", "b", "c", "d", "a"] {
+        metrics.unsafe_fork(HazardId::MultithreadedFork, program, Some("web.service"));
+    }
+    let page = metrics.render().unwrap();
+    let series = |program: &str, unit: &str| {
+        format!(
+            "forkwatch_unsafe_forks_total{{hazard=\"multithreaded-fork\",program=\"{program}\",unit=\"{unit}\"}}"
+        )
+    };
+    assert_has(&page, &series("a", "web.service"), 2.0);
+    assert_has(&page, &series("b", "web.service"), 1.0);
+    assert_has(&page, &series("other", "other"), 2.0);
+    assert_eq!(value(&page, &series("c", "web.service")), None);
+    assert_has(&page, "forkwatch_metrics_series_limited_total", 2.0);
+}
+
+#[test]
+fn what_cannot_be_known_is_absent_not_zero() {
+    let (fake, metrics) = metrics();
+    fake.broken.store(true, Ordering::Relaxed);
+    let page = metrics.render().unwrap();
+    assert!(!page.contains("forkwatch_forks_total") && !page.contains("forkwatch_last_event"), "{page}");
+    assert_has(&page, "forkwatch_kernel_read_failures_total", 1.0);
+
+    let quiet = Metrics::new(
+        Box::new(Arc::new(Fake::default())),
+        Options { max_series: 1, by_unit: false, clone_calls: false },
+    )
+    .unwrap();
+    let page = quiet.render().unwrap();
+    assert_has(&page, "forkwatch_bpf_statistics_enabled", 0.0);
+    for absent in ["clone_call", "unit_forks_total{"] {
+        assert!(!page.contains(absent), "{absent} in\n{page}");
+    }
+}
+
+#[test]
+fn the_user_side_tells_of_itself() {
+    let (_, metrics) = metrics();
+    let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1500);
+    metrics.events_received(3, at);
+    metrics.events_malformed(1);
+    metrics.event_file_lost(2);
+    metrics.config_reloaded(true, at);
+    metrics.config_reloaded(false, SystemTime::now());
+    metrics.detector_enabled("clone-calls", false);
+    metrics.clone_call_failed(11, "pids.max");
+    let page = metrics.render().unwrap();
+    assert_has(&page, "forkwatch_events_received_total", 3.0);
+    assert_has(&page, "forkwatch_events_malformed_total", 1.0);
+    assert_has(&page, "forkwatch_event_file_lost_total", 2.0);
+    assert_has(&page, "forkwatch_last_event_timestamp_seconds", 1.5);
+    assert_has(&page, "forkwatch_config_last_reload_successful", 0.0);
+    assert_has(&page, "forkwatch_config_last_reload_success_timestamp_seconds", 1.5);
+    assert_has(&page, "forkwatch_detector_enabled{detector=\"clone-calls\"}", 0.0);
+    assert_has(&page, "forkwatch_clone_call_failure_causes_total{errno=\"EAGAIN\",cause=\"pids.max\"}", 1.0);
+    assert!(
+        page.contains("process_resident_memory_bytes ") && page.contains("forkwatch_build_info{version=")
+    );
+}
+
+#[test]
+fn the_table_lists_every_family_once_with_its_meaning() {
+    let table = markdown().unwrap();
+    let (_, metrics) = metrics();
+    let page = metrics.render().unwrap();
+    for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = line.split(' ').next().unwrap();
+        assert_eq!(table.matches(&format!("| `{name}` |")).count(), 1, "{name} in\n{table}");
+        assert!(page.contains(&format!("# HELP {name} ")), "{name} has no help");
+    }
+    assert!(table.contains("| `hazard`, `program`, `unit` |"));
+}
+
+#[test]
+fn promtool_finds_nothing_to_complain_about() {
+    let (_, metrics) = metrics();
+    metrics.events_received(1, SystemTime::now());
+    metrics.config_reloaded(true, SystemTime::now());
+    metrics.unsafe_fork(HazardId::MultithreadedFork, "a\"b\\c\nd\u{1b}", None);
+    metrics.detector_enabled("multithreaded-fork", true);
+    let spawned = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut promtool) = spawned else {
+        eprintln!("skipped: promtool is not installed (Debian package prometheus)");
+        return;
+    };
+    promtool.stdin.take().unwrap().write_all(metrics.render().unwrap().as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let complaints = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    assert!(output.status.success() && complaints.is_empty(), "{complaints}");
+}

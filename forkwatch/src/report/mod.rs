@@ -1,0 +1,4 @@
+//! What leaves the program.
+
+pub mod event_file;
+pub mod metrics;

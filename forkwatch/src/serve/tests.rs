@@ -1,0 +1,166 @@
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream as Client},
+    sync::mpsc,
+    thread,
+};
+
+use tokio::sync::oneshot;
+
+use super::*;
+
+/// A server on a thread of its own, as in production on a current-thread runtime.
+struct Server {
+    address: SocketAddr,
+    ready: Ready,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(address: &str) -> Self {
+        let listeners = bind(&[address.parse().unwrap()]).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        let ready = Ready::default();
+        let (stop, stopped) = oneshot::channel();
+        let shared = ready.clone();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let render: Render = Box::new(|| Ok("up 1\n".repeat(100_000)));
+            let shutdown = async { stopped.await.unwrap_or_default() };
+            runtime.block_on(serve(listeners, "/metrics", render, shared, shutdown)).unwrap();
+        });
+        Self { address, ready, stop: Some(stop), thread: Some(thread) }
+    }
+
+    fn ask(&self, request: &str) -> (String, String) {
+        let mut client = Client::connect(self.address).unwrap();
+        client.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_lowercase(), body.to_owned())
+    }
+
+    fn get(&self, path: &str) -> (String, String) {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+#[test]
+fn metrics_have_the_content_type_that_prometheus_3_wants() {
+    let (head, body) = Server::start("127.0.0.1:0").get("/metrics");
+    assert!(head.starts_with("http/1.1 200 ok\r\n"), "{head}");
+    assert!(head.contains("\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{head}");
+    assert_eq!(body.len(), 500_000);
+}
+
+#[test]
+fn ready_is_503_until_the_watch_is_on() {
+    let server = Server::start("127.0.0.1:0");
+    assert!(server.get("/-/healthy").0.starts_with("http/1.1 200 "));
+    assert!(server.get("/-/ready").0.starts_with("http/1.1 503 "));
+    server.ready.set(true);
+    assert!(server.get("/-/ready").0.starts_with("http/1.1 200 "));
+    server.ready.set(false);
+    assert!(server.get("/-/ready").0.starts_with("http/1.1 503 "));
+}
+
+#[test]
+fn head_has_the_headers_of_get_and_no_body() {
+    let server = Server::start("127.0.0.1:0");
+    let (head, body) = server.ask("HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(head.starts_with("http/1.1 200 ") && head.contains("content-length: 500000"), "{head}");
+    assert_eq!(body, "");
+}
+
+#[test]
+fn other_methods_are_told_what_is_allowed_and_other_paths_are_not_found() {
+    let server = Server::start("127.0.0.1:0");
+    let (head, _) = server.ask("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    assert!(head.starts_with("http/1.1 405 ") && head.contains("\r\nallow: get, head\r\n"), "{head}");
+    assert!(server.get("/metrics/").0.starts_with("http/1.1 404 "));
+    assert!(server.get("/favicon.ico").0.starts_with("http/1.1 404 "));
+    assert!(server.get("/metrics?name=up").0.starts_with("http/1.1 200 "));
+    assert!(server.get("/").1.contains("<a href=\"/metrics\">"));
+}
+
+#[test]
+fn nonsense_is_refused_and_harms_nobody() {
+    let server = Server::start("127.0.0.1:0");
+    let (head, _) = server.ask("\x16\x03\x01 nonsense\r\n\r\n");
+    assert!(head.starts_with("http/1.1 400 "), "{head}");
+    assert!(server.get("/").0.starts_with("http/1.1 200 "));
+}
+
+#[test]
+fn slow_clients_do_not_keep_others_out() {
+    let server = Server::start("127.0.0.1:0");
+    let mut slow: Vec<_> =
+        (0..MAX_CONNECTIONS / 2).map(|_| Client::connect(server.address).unwrap()).collect();
+    // Half of the slow ones never end their request, the others never read the answer.
+    for (index, client) in slow.iter_mut().enumerate() {
+        let end = if index % 2 == 0 { "" } else { "\r\n" };
+        write!(client, "GET /metrics HTTP/1.1\r\nHost: x\r\n{end}").unwrap();
+    }
+    assert_eq!(server.get("/metrics").1.len(), 500_000);
+}
+
+#[test]
+fn connections_beyond_the_limit_wait_for_their_turn() {
+    let server = Server::start("127.0.0.1:0");
+    let mut holders: Vec<_> =
+        (0..MAX_CONNECTIONS).map(|_| Client::connect(server.address).unwrap()).collect();
+    let mut late = Client::connect(server.address).unwrap();
+    late.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let (sender, receiver) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        let mut answer = String::new();
+        late.read_to_string(&mut answer).unwrap();
+        sender.send(answer).unwrap();
+    });
+    let early = receiver.recv_timeout(Duration::from_millis(200));
+    assert!(early.is_err(), "answered beyond the limit");
+    // The holders were accepted before the late one.
+    for holder in &mut holders {
+        holder.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        holder.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "));
+    }
+    assert!(receiver.recv().unwrap().starts_with("HTTP/1.1 200 "));
+    reader.join().unwrap();
+}
+
+#[test]
+fn a_request_under_way_is_answered_before_the_server_ends() {
+    let mut server = Server::start("127.0.0.1:0");
+    let mut client = Client::connect(server.address).unwrap();
+    client.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    // The first bytes of the answer: the connection has been accepted.
+    let mut answer = vec![0; 8];
+    client.read_exact(&mut answer).unwrap();
+    drop(server.stop.take());
+    client.read_to_end(&mut answer).unwrap();
+    assert!(answer.len() > 500_000);
+    server.thread.take().unwrap().join().unwrap();
+    assert!(Client::connect(server.address).is_err());
+}
+
+#[test]
+fn ipv6_works_where_the_host_has_it() {
+    if bind(&["[::1]:0".parse().unwrap()]).is_err() {
+        eprintln!("skipped: this host has no IPv6");
+        return;
+    }
+    assert!(Server::start("[::1]:0").get("/-/healthy").0.starts_with("http/1.1 200 "));
+}
