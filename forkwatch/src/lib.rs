@@ -2,4 +2,6 @@
 //!
 //! The house, and which way its arrows point, is drawn in `ARCHITECTURE.md`.
 
+pub mod hazard;
 pub mod model;
+pub mod watch;
