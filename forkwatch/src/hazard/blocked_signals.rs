@@ -48,19 +48,22 @@ fn judge(case: &ExecCase<'_>) -> Judgement {
     }
     let Some((forker, forker_name)) = case.forker else { return Judgement::Undecided };
     let deaf_to_sigterm = signals.contains(SIGTERM);
-    // Without a fork this is a later exec of the process (or its fork was not seen): the mask may be an earlier
-    // program's in the same process.
-    let or_before =
-        if case.exec.fork.is_none() { ", or a program that ran before it in the process," } else { "" };
+    let started = format!("{} (pid {})", program_name(&case.seen.program), case.exec.process.tgid);
+    let forker = format!("{forker_name} (pid {})", forker.tgid);
+    let mut summary = if case.exec.fork.is_some() {
+        format!("{forker} started {started} with {signals} blocked, which it has not unblocked since")
+    } else {
+        // A later exec of the process, or its fork was not seen: the mask may be an earlier program's.
+        format!(
+            "{started} started with {signals} blocked, by {forker} or by a program that ran before in that process"
+        )
+    };
+    if deaf_to_sigterm {
+        summary.push_str("; it will not end when asked to");
+    }
     Judgement::Unsafe(Box::new(Verdict {
         severity: if deaf_to_sigterm { Severity::Warning } else { HAZARD.severity },
-        summary: format!(
-            "{forker_name} (pid {}){or_before} started {} (pid {}) with {signals} blocked, which it has not unblocked since{}",
-            forker.tgid,
-            program_name(&case.seen.program),
-            case.exec.process.tgid,
-            if deaf_to_sigterm { "; it will not end when asked to" } else { "" },
-        ),
+        summary,
         facts: Facts { signals, notes: notes(case, signals), ..Facts::default() },
         remedy: advice(),
     }))

@@ -21,7 +21,7 @@ fn listed() -> String {
     for hazard in CATALOGUE {
         wrap(&mut out, &format!("{:<20}", hazard.id.name()), &" ".repeat(20), hazard.title);
     }
-    out.push_str("\n`forkwatch explain HAZARD` tells what one is, how it is found and what to change.\n");
+    out.push_str("\n`forkwatch explain HAZARD` tells what it is, how it is found, what to change.\n");
     out
 }
 

@@ -4,15 +4,15 @@ use std::{collections::HashMap, time::Duration};
 
 use super::{
     Dropped, LivesOn, Output, Watch,
+    case::{Answer, Case},
     timers::{Task, Timer},
 };
 use crate::{
-    hazard::{self, CATALOGUE, ForkCase, Hazard, Judgement, Rule, Verdict, program_name},
+    hazard::{self, ForkCase, Judgement, Rule, program_name},
     model::{
         event::{CloneKind, Fork},
         evidence::{ChildSeen, ParentSeen, Request},
-        finding::Finding,
-        process::{Comm, ProcessKey, Program},
+        process::{Comm, ProcessKey},
         time::BootTime,
     },
 };
@@ -45,22 +45,6 @@ pub(super) struct Child {
     unanswered: u8,
     /// Only where the fork itself gives reason to follow it up.
     case: Option<Box<Case>>,
-}
-
-/// A fork that will be judged if the child lives on.
-struct Case {
-    fork: Fork,
-    /// The child's comm, once it is known to live on.
-    lives_on: Option<Comm>,
-    parent: Answer,
-    due: BootTime,
-    asked: u8,
-}
-
-enum Answer {
-    Awaited,
-    Unknown,
-    Seen(ParentSeen),
 }
 
 impl Child {
@@ -104,7 +88,7 @@ impl Child {
         }
         let waited = look.waited.map_or(0, |waited| waited.saturating_sub(self.waited_before));
         let had = look.at.since(self.counted_from).saturating_sub(Duration::from_nanos(waited));
-        (had < grace).then(|| (grace - had).max(SOONEST))
+        grace.checked_sub(had).filter(|left| !left.is_zero()).map(|left| left.max(SOONEST))
     }
 }
 
@@ -134,9 +118,7 @@ impl Watch {
         if hazard::concerns(fork) {
             let due = fork.at + self.settings.recheck;
             self.set(due, fork.child, Task::Parent);
-            let fork = fork.clone();
-            child.case =
-                Some(Box::new(Case { fork, lives_on: None, parent: Answer::Awaited, due, asked: 0 }));
+            child.case = Some(Box::new(Case::new(fork, due)));
         }
         self.children.insert(fork.child.tgid, child);
     }
@@ -206,11 +188,11 @@ impl Watch {
         &mut self,
         now: BootTime,
         process: ProcessKey,
-        seen: ChildSeen,
+        seen: &ChildSeen,
         out: &mut Vec<Output>,
     ) {
         let grace = self.settings.grace;
-        let Some(child) = self.child(process).filter(|child| !child.lives_on()) else { return };
+        let Some(child) = self.child(process) else { return };
         child.unanswered = 0;
         let (at, comm, ran, waited, stopped) = match seen {
             ChildSeen::Gone | ChildSeen::Execed => {
@@ -224,7 +206,8 @@ impl Watch {
                 );
                 return;
             }
-            ChildSeen::Alive { at, comm, ran, waited, stopped } => (at, comm, ran, waited, stopped),
+            ChildSeen::Alive { .. } if child.lives_on() => return,
+            ChildSeen::Alive { at, comm, ran, waited, stopped } => (*at, *comm, *ran, *waited, *stopped),
         };
         if let Some(wait) = child.not_yet(&Look { at, ran, waited, stopped }, grace) {
             child.due = now.max(at) + wait;
@@ -255,8 +238,7 @@ impl Watch {
 
     /// Judges a case for which all the evidence is in.
     fn settle(&mut self, process: ProcessKey, now: BootTime, out: &mut Vec<Output>) {
-        let complete = |case: &Box<Case>| case.lives_on.is_some() && !matches!(case.parent, Answer::Awaited);
-        if !self.child(process).and_then(|child| child.case.as_ref()).is_some_and(complete) {
+        if !self.child(process).and_then(|child| child.case.as_ref()).is_some_and(|case| case.is_complete()) {
             return;
         }
         let Some(case) = self.children.remove(&process.tgid).and_then(|child| child.case) else { return };
@@ -277,51 +259,5 @@ impl Watch {
                 }
             }
         }
-    }
-}
-
-impl Case {
-    fn awaits(&self, due: BootTime) -> bool {
-        self.due == due && matches!(self.parent, Answer::Awaited)
-    }
-
-    /// The hazards that the fork gave reason for.
-    fn hazards(&self) -> impl Iterator<Item = &'static Hazard> {
-        CATALOGUE.into_iter().filter(|hazard| match hazard.rule {
-            Rule::LivingChild { concerns, .. } => concerns(&self.fork),
-            Rule::StartedProgram { .. } => false,
-        })
-    }
-
-    /// What is known of the forker where nobody could look at it.
-    fn forker(&self) -> Program {
-        Program { comm: self.fork.comm, uid: Some(self.fork.uid), ..Program::default() }
-    }
-
-    fn finding(&self, hazard: &Hazard, verdict: Verdict, seen: &ForkCase<'_>) -> Finding {
-        let Verdict { severity, summary, facts, remedy } = verdict;
-        Finding {
-            at: seen.at,
-            number: 0,
-            hazard: hazard.id,
-            state: hazard.state,
-            certainty: hazard.certainty,
-            severity,
-            summary,
-            parent: self.fork.parent,
-            program: seen.program.clone(),
-            program_name: seen.program_name.to_owned(),
-            child: self.fork.child,
-            child_comm: self.lives_on.unwrap_or(self.fork.comm),
-            facts,
-            remedy,
-            repeats: 0,
-        }
-    }
-}
-
-impl Hazard {
-    pub(super) fn undecided(&self, child: ProcessKey) -> Output {
-        Output::Undecided { hazard: self.id, child }
     }
 }

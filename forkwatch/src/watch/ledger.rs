@@ -52,7 +52,7 @@ impl Ledger {
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.repeats += 1;
             entry.last = entry.last.max(at);
-            let due = entry.reported + interval;
+            let due = at.max(entry.reported + interval);
             self.deadline = Some(self.deadline.map_or(due, |deadline| deadline.min(due)));
             entry.latest = Some(Box::new(finding));
             return None;

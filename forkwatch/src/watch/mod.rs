@@ -4,6 +4,7 @@
 //! past the grace (then it is judged by the rules of [`crate::hazard`]). Who drives it, the kernel, a recording or
 //! a written timeline, makes no difference.
 
+mod case;
 mod children;
 mod ledger;
 mod programs;
@@ -214,7 +215,7 @@ impl Watch {
     pub fn evidence(&mut self, at: BootTime, evidence: Evidence, out: &mut Vec<Output>) {
         match evidence {
             Evidence::Parent { child, seen } => self.parent_seen(at, child, seen, out),
-            Evidence::Child { child, seen } => self.child_seen(at, child, seen, out),
+            Evidence::Child { child, seen } => self.child_seen(at, child, &seen, out),
             Evidence::Execed { process, seen } => self.program_seen(at, process, seen, out),
         }
     }

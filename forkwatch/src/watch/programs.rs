@@ -81,7 +81,7 @@ impl Programs {
 
     /// The signals that an exec is to be judged for: those that neither the process itself nor its forker had
     /// blocked at an exec before.
-    fn to_judge(&mut self, exec: &Exec, forker: Option<ProcessKey>) -> SignalSet {
+    fn unexplained(&mut self, exec: &Exec, forker: Option<ProcessKey>) -> SignalSet {
         let blocked = exec.blocked.and(WATCHED_SIGNALS);
         let own = self.carriers.remove(exec.process).unwrap_or_default();
         if blocked.is_empty() {
@@ -107,7 +107,7 @@ impl Watch {
         if exec.blocked.and(WATCHED_SIGNALS).is_empty() && self.programs.carriers.is_empty() {
             return;
         }
-        let signals = self.programs.to_judge(exec, child.map(|child| child.parent));
+        let signals = self.programs.unexplained(exec, child.map(|child| child.parent));
         let room = self.programs.waiting.len() < MOST_PROGRAMS;
         match self.programs.waiting.get_mut(&exec.process.tgid) {
             Some(earlier) if earlier.exec.process == exec.process => {

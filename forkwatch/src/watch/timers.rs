@@ -86,7 +86,9 @@ mod tests {
         #[test]
         fn timers_come_out_by_time_whatever_the_order_they_were_set_in(dues in prop::collection::vec(0..100_u64, 0..60)) {
             let mut timers = Timers::default();
-            dues.iter().for_each(|due| timers.set(timer(*due)));
+            for due in &dues {
+                timers.set(timer(*due));
+            }
             let mut out = Vec::new();
             while let Some(due) = timers.deadline() {
                 prop_assert!(due.0 == 0 || timers.take(BootTime(due.0 - 1)).is_none());
