@@ -11,3 +11,4 @@ pub mod privilege;
 pub mod report;
 pub mod serve;
 pub mod service;
+pub mod watch;

@@ -1,28 +1,238 @@
-//! What the operator accepts.
+//! What the operator accepts: rules that silence findings, each with its reason.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use wildmatch::WildMatch;
 
-use crate::model::finding::HazardId;
+use crate::model::{
+    evidence::SeenThread,
+    finding::HazardId,
+    process::{Comm, Program},
+};
 
-/// Silences the findings that meet all its criteria.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Silences the findings that all of its criteria fit. Patterns know `*` and `?`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "Wanted")]
 pub struct AllowRule {
-    /// Path of the parent's executable.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exe: Option<String>,
-    /// Comm of the parent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub comm: Option<String>,
-    /// systemd unit of the parent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unit: Option<String>,
-    /// Comm that all the threads bear which the finding names.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub thread: Option<String>,
-    /// The hazard that is accepted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hazard: Option<HazardId>,
-    /// Why it is accepted.
-    pub reason: String,
+    exe: Option<WildMatch>,
+    comm: Option<WildMatch>,
+    unit: Option<WildMatch>,
+    thread: Option<WildMatch>,
+    hazard: Option<HazardId>,
+    reason: String,
+}
+
+/// An allow rule that says too little or contradicts itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AllowError {
+    /// It would silence everything.
+    #[error(
+        "an allow rule without a criterion would silence every finding: give it `exe`, `comm`, `unit`, `thread` or `hazard`"
+    )]
+    NoCriterion,
+    /// An empty pattern fits nothing.
+    #[error(
+        "`{0}` of an allow rule is empty and would fit nothing: remove it, or write a pattern such as \"*\""
+    )]
+    EmptyPattern(&'static str),
+    /// The reason is blank.
+    #[error("an allow rule needs a `reason`: say why this is safe, for whoever reads it next")]
+    NoReason,
+    /// Only one hazard knows threads.
+    #[error("`thread` of an allow rule fits the hazard `multithreaded-fork` alone, not `{}`", .0.name())]
+    NoThreads(HazardId),
+}
+
+/// A rule as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    exe: Option<String>,
+    comm: Option<String>,
+    unit: Option<String>,
+    thread: Option<String>,
+    hazard: Option<HazardId>,
+    #[serde(default)]
+    reason: String,
+}
+
+impl TryFrom<Wanted> for AllowRule {
+    type Error = AllowError;
+
+    fn try_from(wanted: Wanted) -> Result<Self, AllowError> {
+        let Wanted { exe, comm, unit, thread, hazard, reason } = wanted;
+        let patterns = [("exe", &exe), ("comm", &comm), ("unit", &unit), ("thread", &thread)];
+        if let Some((name, _)) = patterns.iter().find(|(_, pattern)| pattern.as_deref() == Some("")) {
+            return Err(AllowError::EmptyPattern(name));
+        }
+        if hazard.is_none() && patterns.iter().all(|(_, pattern)| pattern.is_none()) {
+            return Err(AllowError::NoCriterion);
+        }
+        if reason.trim().is_empty() {
+            return Err(AllowError::NoReason);
+        }
+        match hazard {
+            Some(hazard) if thread.is_some() && hazard != HazardId::MultithreadedFork => {
+                return Err(AllowError::NoThreads(hazard));
+            }
+            _ => {}
+        }
+        let pattern = |text: Option<String>| text.map(|text| WildMatch::new(&text));
+        Ok(Self {
+            exe: pattern(exe),
+            comm: pattern(comm),
+            unit: pattern(unit),
+            thread: pattern(thread),
+            hazard,
+            reason,
+        })
+    }
+}
+
+impl AllowRule {
+    /// Why the operator accepts what it silences.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Whether everything but the thread fits.
+    fn fits(&self, hazard: HazardId, program: &Program) -> bool {
+        self.hazard.is_none_or(|wanted| wanted == hazard)
+            && self.exe.as_ref().is_none_or(|pattern| fits_exe(pattern, program))
+            && self.comm.as_ref().is_none_or(|pattern| fits_comm(pattern, program.comm))
+            && self
+                .unit
+                .as_ref()
+                .is_none_or(|pattern| program.unit.as_deref().is_some_and(|unit| pattern.matches(unit)))
+    }
+
+    fn fits_thread(&self, thread: &SeenThread) -> bool {
+        self.thread.as_ref().is_some_and(|pattern| fits_comm(pattern, thread.comm))
+    }
+}
+
+/// A pattern without a slash is about the file name.
+fn fits_exe(pattern: &WildMatch, program: &Program) -> bool {
+    let Some(exe) = program.exe.as_deref() else { return false };
+    let path = exe.to_string_lossy();
+    let path = path.strip_suffix(" (deleted)").unwrap_or(&path);
+    pattern.matches(path) || path.rsplit('/').next().is_some_and(|name| pattern.matches(name))
+}
+
+fn fits_comm(pattern: &WildMatch, comm: Comm) -> bool {
+    pattern.matches(&comm.to_text())
+}
+
+/// The rule that silences a finding, with its place in the list.
+///
+/// Rules with `thread` silence it only if every one of the `thread_count` surviving threads is known and fits such
+/// a rule: one thread that nobody vouched for is enough to hang the child.
+pub fn allowed<'a>(
+    rules: &'a [AllowRule],
+    hazard: HazardId,
+    program: &Program,
+    threads: &[SeenThread],
+    thread_count: u32,
+) -> Option<(usize, &'a AllowRule)> {
+    let fitting = || rules.iter().enumerate().filter(|(_, rule)| rule.fits(hazard, program));
+    let without_thread = fitting().find(|(_, rule)| rule.thread.is_none());
+    without_thread.or_else(|| {
+        let all_known = usize::try_from(thread_count).is_ok_and(|count| count == threads.len());
+        let vouched = |thread: &SeenThread| fitting().find(|(_, rule)| rule.fits_thread(thread));
+        let first = threads.first().filter(|_| all_known).and_then(vouched)?;
+        threads.iter().all(|thread| vouched(thread).is_some()).then_some(first)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(text: &str) -> Result<Vec<AllowRule>, String> {
+        #[derive(Debug, Deserialize)]
+        struct File {
+            allow: Vec<AllowRule>,
+        }
+        toml::from_str::<File>(text).map(|file| file.allow).map_err(|error| error.message().to_owned())
+    }
+
+    fn rule(body: &str) -> Vec<AllowRule> {
+        rules(&format!("[[allow]]\nreason = \"tested\"\n{body}")).unwrap()
+    }
+
+    fn program() -> Program {
+        Program {
+            comm: "gunicorn".into(),
+            exe: Some("/usr/bin/python3.11".into()),
+            unit: Some("web.service".into()),
+            ..Program::default()
+        }
+    }
+
+    fn threads(comms: &[&str]) -> Vec<SeenThread> {
+        comms.iter().map(|comm| SeenThread { tid: 7, comm: (*comm).into() }).collect()
+    }
+
+    fn silences(rules: &[AllowRule], comms: &[&str]) -> bool {
+        let threads = threads(comms);
+        let count = u32::try_from(threads.len()).unwrap();
+        allowed(rules, HazardId::MultithreadedFork, &program(), &threads, count).is_some()
+    }
+
+    #[test]
+    fn each_criterion_has_to_fit() {
+        for (body, fits) in [
+            ("exe = \"/usr/bin/python3*\"", true),
+            ("exe = \"python3.??\"", true),
+            ("exe = \"ruby*\"", false),
+            ("comm = \"gunicorn\"", true),
+            ("comm = \"gunicorn\"\nunit = \"web.*\"", true),
+            ("comm = \"gunicorn\"\nunit = \"db.*\"", false),
+            ("hazard = \"multithreaded-fork\"", true),
+            ("hazard = \"pending-signals\"", false),
+        ] {
+            assert_eq!(silences(&rule(body), &["flush"]), fits, "{body}");
+        }
+    }
+
+    #[test]
+    fn every_surviving_thread_has_to_be_vouched_for() {
+        let mut both = rule("thread = \"flush*\"");
+        assert!(silences(&both, &["flush-1", "flush-2"]));
+        assert!(!silences(&both, &["flush-1", "grpc"]));
+        both.extend(rule("comm = \"gunicorn\"\nthread = \"grpc\""));
+        assert!(silences(&both, &["flush-1", "grpc"]));
+        both.extend(rule("comm = \"celery\"\nthread = \"*\""));
+        assert!(!silences(&both, &["flush-1", "rdk:main"]));
+        // 70 threads, of which 2 are named: the others are unknown.
+        let named = threads(&["flush-1", "flush-2"]);
+        assert!(allowed(&both, HazardId::MultithreadedFork, &program(), &named, 70).is_none());
+        assert!(allowed(&both, HazardId::PendingSignals, &program(), &[], 0).is_none());
+    }
+
+    #[test]
+    fn what_is_unknown_fits_no_pattern() {
+        let unknown = Program { comm: "gunicorn".into(), ..Program::default() };
+        for body in ["exe = \"*\"", "unit = \"*\""] {
+            assert!(allowed(&rule(body), HazardId::PendingSignals, &unknown, &[], 0).is_none(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_bad_rule_is_refused_with_what_to_do() {
+        for (text, part) in [
+            ("[[allow]]\nreason = \"all\"", "without a criterion"),
+            ("[[allow]]\ncomm = \"x\"", "needs a `reason`"),
+            ("[[allow]]\ncomm = \"x\"\nreason = \" \"", "needs a `reason`"),
+            ("[[allow]]\ncomm = \"\"\nreason = \"r\"", "`comm` of an allow rule is empty"),
+            ("[[allow]]\npid = 7\nreason = \"r\"", "unknown field `pid`"),
+            ("[[allow]]\nhazard = \"forks\"\nreason = \"r\"", "unknown variant `forks`"),
+            (
+                "[[allow]]\nthread = \"x\"\nhazard = \"pending-signals\"\nreason = \"r\"",
+                "not `pending-signals`",
+            ),
+        ] {
+            let error = rules(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
 }

@@ -1,3 +1,190 @@
-//! The hazards, and what is accepted of them.
+//! The catalogue of hazards: what each is, how it is judged, what to tell the user.
+//!
+//! One file a hazard. A new one is that file, its line in [`CATALOGUE`] and its [`HazardId`].
 
 pub mod allow;
+mod blocked_signals;
+mod ecosystem;
+mod multithreaded_fork;
+mod pending_signals;
+mod program_name;
+mod text;
+
+pub use blocked_signals::WATCHED as WATCHED_SIGNALS;
+pub use program_name::program_name;
+pub use text::{explain, markdown};
+
+use crate::model::{
+    event::{Exec, Fork},
+    evidence::{ExecedSeen, ParentSeen},
+    finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
+    process::{Comm, ProcessKey, Program},
+    signals::SignalSet,
+    time::BootTime,
+};
+
+/// Every hazard, in the order of the documentation.
+pub static CATALOGUE: [&Hazard; 3] =
+    [&multithreaded_fork::HAZARD, &pending_signals::HAZARD, &blocked_signals::HAZARD];
+
+/// A hazard: its text for people, and its rule.
+pub struct Hazard {
+    /// Which.
+    pub id: HazardId,
+    /// A few words.
+    pub title: &'static str,
+    /// What goes wrong.
+    pub what: &'static str,
+    /// How it is detected.
+    pub detection: &'static str,
+    /// How sure a finding is.
+    pub certainty: Certainty,
+    /// Why it is that sure and no surer.
+    pub certainty_reason: &'static str,
+    /// How a first report stands.
+    pub state: State,
+    /// How much it matters, where nothing speaks against it.
+    pub severity: Severity,
+    /// What looks alike and stays silent, or is toned down.
+    pub look_alikes: &'static [&'static str],
+    /// What to change: for whom, and what.
+    pub remedies: fn() -> Vec<(&'static str, Remedy)>,
+    /// Further reading.
+    pub links: &'static [&'static str],
+    /// The rule.
+    pub rule: Rule,
+}
+
+/// How a hazard is judged.
+pub enum Rule {
+    /// On a copying fork whose child lives on without exec.
+    LivingChild {
+        /// Whether the fork alone gives reason to follow it up.
+        concerns: fn(&Fork) -> bool,
+        /// The verdict, when all the evidence is in.
+        judge: fn(&ForkCase<'_>) -> Judgement,
+    },
+    /// On a program that was started with signals blocked.
+    StartedProgram {
+        /// The verdict, when all the evidence is in.
+        judge: fn(&ExecCase<'_>) -> Judgement,
+    },
+}
+
+/// A fork whose child lives on, with what became known of it.
+pub struct ForkCase<'a> {
+    /// When it is judged.
+    pub at: BootTime,
+    /// The fork.
+    pub fork: &'a Fork,
+    /// What the parent looked like some time later; absent where it was gone or unreadable by then.
+    pub parent: Option<&'a ParentSeen>,
+    /// What runs in the parent, as far as is known.
+    pub program: &'a Program,
+    /// Its name.
+    pub program_name: &'a str,
+}
+
+impl ForkCase<'_> {
+    /// Nanoseconds since the fork.
+    fn age(&self) -> u64 {
+        u64::try_from(self.at.since(self.fork.at).as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A program that started with signals blocked, with what became known of it.
+pub struct ExecCase<'a> {
+    /// The exec.
+    pub exec: &'a Exec,
+    /// The signals that nobody before the forker is to blame for.
+    pub signals: SignalSet,
+    /// What the process looked like some time later.
+    pub seen: &'a ExecedSeen,
+    /// The process that forked it, and its name; absent where it was gone by then.
+    pub forker: Option<(ProcessKey, &'a str)>,
+}
+
+/// What came of judging.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Not a case of this hazard.
+    Clean,
+    /// What would decide it could not be seen.
+    Undecided,
+    /// A case of it.
+    Unsafe(Box<Verdict>),
+}
+
+/// What a hazard has to say of one case.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// How much it matters.
+    pub severity: Severity,
+    /// One plain sentence.
+    pub summary: String,
+    /// What it rests on.
+    pub facts: Facts,
+    /// What to change.
+    pub remedy: Remedy,
+}
+
+/// The catalogue's entry of a hazard.
+pub fn entry(id: HazardId) -> &'static Hazard {
+    match id {
+        HazardId::MultithreadedFork => &multithreaded_fork::HAZARD,
+        HazardId::PendingSignals => &pending_signals::HAZARD,
+        HazardId::BlockedSignals => &blocked_signals::HAZARD,
+    }
+}
+
+/// Whether any hazard gives reason to follow this fork up.
+pub fn concerns(fork: &Fork) -> bool {
+    CATALOGUE.iter().any(|hazard| match hazard.rule {
+        Rule::LivingChild { concerns, .. } => concerns(fork),
+        Rule::StartedProgram { .. } => false,
+    })
+}
+
+/// Names of threads for a sentence: the first few different ones, with how often each was seen.
+fn name_threads(comms: impl Iterator<Item = Comm>) -> String {
+    const SHOWN: usize = 4;
+    let mut names: Vec<(Comm, usize)> = Vec::new();
+    for comm in comms {
+        match names.iter_mut().find(|(name, _)| *name == comm) {
+            Some((_, count)) => *count += 1,
+            None => names.push((comm, 1)),
+        }
+    }
+    let mut shown: Vec<String> = names
+        .iter()
+        .take(SHOWN)
+        .map(|(name, count)| if *count > 1 { format!("{name} x{count}") } else { name.to_string() })
+        .collect();
+    if names.len() > SHOWN {
+        shown.push("...".to_owned());
+    }
+    shown.join(", ")
+}
+
+fn remedy(text: &str, link: &str) -> Remedy {
+    Remedy { text: text.to_owned(), link: link.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_hazard_is_in_the_catalogue_once() {
+        assert_eq!(CATALOGUE.map(|hazard| hazard.id), HazardId::ALL);
+        for id in HazardId::ALL {
+            assert_eq!(entry(id).id, id);
+        }
+    }
+
+    #[test]
+    fn threads_are_named_without_repeating_a_name() {
+        let comms = ["python", "flush", "python", "\x1b[2J", "grpc", "rdk:main"].map(Comm::from);
+        assert_eq!(name_threads(comms.into_iter()), "python x2, flush, \\x1b[2J, grpc, ...");
+    }
+}

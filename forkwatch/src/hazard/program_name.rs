@@ -1,0 +1,177 @@
+//! The name that a program goes by in metrics and sentences: few different ones, and the same for every process
+//! of a service.
+
+use crate::model::process::{Program, escape};
+
+const LONGEST: usize = 64;
+
+/// Servers that rewrite their command line, by how the title begins.
+const TITLES: [(&str, &str); 14] = [
+    ("gunicorn:", "gunicorn"),
+    ("[celeryd:", "celery"),
+    ("celeryd:", "celery"),
+    ("uWSGI", "uwsgi"),
+    ("puma:", "puma"),
+    ("puma ", "puma"),
+    ("resque-", "resque"),
+    ("resque:", "resque"),
+    ("unicorn_rails ", "unicorn_rails"),
+    ("unicorn ", "unicorn"),
+    ("pitchfork ", "pitchfork"),
+    ("sidekiq ", "sidekiq"),
+    ("Passenger ", "Passenger"),
+    ("PassengerAgent", "PassengerAgent"),
+];
+
+/// Interpreters, and which of their options take the next argument as a value.
+const INTERPRETERS: [(&str, &[&str]); 12] = [
+    ("python", &["-W", "-X"]),
+    ("pypy", &["-W", "-X"]),
+    ("ruby", &["-I", "-r", "-C"]),
+    ("node", &["-r", "--require", "--import"]),
+    ("nodejs", &["-r", "--require", "--import"]),
+    ("perl", &["-I"]),
+    ("php", &["-d", "-f"]),
+    ("java", &["-cp", "-classpath", "--class-path", "-p", "--module-path"]),
+    ("sh", &["-o"]),
+    ("dash", &["-o"]),
+    ("bash", &["-o", "-O", "--rcfile"]),
+    ("zsh", &["-o"]),
+];
+
+/// The program's name: for interpreters the script or module, for servers that rewrite their title the server,
+/// else the executable, else the comm. At most 64 printable characters, never empty.
+pub fn program_name(program: &Program) -> String {
+    let title = program.cmdline.first().map_or("", String::as_str);
+    let exe = program.exe.as_deref().and_then(|exe| exe.file_name()).map(|name| name.to_string_lossy());
+    // The command line may be read where the executable may not.
+    let binary =
+        exe.as_deref().map_or_else(|| base(title), |exe| exe.strip_suffix(" (deleted)").unwrap_or(exe));
+
+    let name = TITLES
+        .iter()
+        .find(|(start, _)| title.starts_with(start))
+        .map(|(_, name)| *name)
+        .or_else(|| interpreted(binary, &program.cmdline))
+        .unwrap_or(binary);
+    let comm = program.comm.to_text();
+    [name, &comm, "unnamed"].into_iter().map(clean).find(|name| !name.is_empty()).unwrap_or_default()
+}
+
+/// An executable's name without its version: `python` for `python3.11`.
+pub(super) fn stem(name: &str) -> &str {
+    name.trim_end_matches(|character: char| character.is_ascii_digit() || matches!(character, '.' | '-'))
+}
+
+/// What an interpreter runs: the script's file name, the module, or the first word of a rewritten title.
+fn interpreted<'a>(binary: &'a str, cmdline: &'a [String]) -> Option<&'a str> {
+    let (interpreter, with_value) = INTERPRETERS.iter().find(|(name, _)| *name == stem(binary))?;
+    let mut arguments = cmdline.iter().map(String::as_str);
+    let title = arguments.next()?;
+    if cmdline.len() == 1 && title.contains([' ', ':']) && !title.starts_with(['/', '-']) {
+        return title
+            .split([' ', ':'])
+            .find(|word| !word.is_empty())
+            .map(|word| word.trim_matches(['[', ']']));
+    }
+    while let Some(argument) = arguments.next() {
+        match argument {
+            "-jar" => return arguments.next().map(base),
+            "-f" if *interpreter == "php" => return arguments.next().map(base),
+            "--" => {}
+            _ if with_value.contains(&argument) => drop(arguments.next()),
+            _ if runs(argument, 'm') => return arguments.next(),
+            // A program on the command line has no name of its own.
+            _ if runs(argument, 'c') || runs(argument, 'e') => return Some(interpreter),
+            _ if argument.starts_with('-') => {}
+            _ if *interpreter == "java" => return argument.rsplit('.').next(),
+            _ => return Some(base(argument)),
+        }
+    }
+    Some(interpreter)
+}
+
+/// Whether these are short options (`-m`, `-Im`) that end in this one.
+fn runs(argument: &str, option: char) -> bool {
+    argument.strip_prefix('-').is_some_and(|letters| {
+        letters.len() <= 4
+            && letters.ends_with(option)
+            && letters.bytes().all(|letter| letter.is_ascii_alphabetic())
+    })
+}
+
+fn base(path: &str) -> &str {
+    path.trim_end_matches('/').rsplit('/').next().unwrap_or(path)
+}
+
+fn clean(name: &str) -> String {
+    escape(name.trim().as_bytes()).chars().take(LONGEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn named(comm: &str, exe: Option<&str>, cmdline: &[&str]) -> String {
+        program_name(&Program {
+            comm: comm.into(),
+            exe: exe.map(Into::into),
+            cmdline: cmdline.iter().map(|argument| (*argument).to_owned()).collect(),
+            ..Program::default()
+        })
+    }
+
+    #[test]
+    fn the_name_is_what_the_operator_calls_it() {
+        let python = Some("/usr/bin/python3.11");
+        for (exe, cmdline, name) in [
+            (python, &["python3", "/srv/app/worker.py", "--queue", "a"][..], "worker.py"),
+            (python, &["python3", "-u", "-W", "ignore", "-m", "uvicorn", "app:app"], "uvicorn"),
+            (python, &["python3", "-Im", "http.server"], "http.server"),
+            (python, &["python3", "-c", "import os"], "python"),
+            (python, &["python3"], "python"),
+            (python, &["/venv/bin/python", "/venv/bin/gunicorn", "app"], "gunicorn"),
+            (python, &["gunicorn: worker [app]"], "gunicorn"),
+            (python, &["ingest: idle 17"], "ingest"),
+            (Some("/usr/bin/uwsgi-core"), &["uWSGI worker 1"], "uwsgi"),
+            (Some("/usr/bin/ruby3.1"), &["puma: cluster worker 0: 17 [app]"], "puma"),
+            (Some("/usr/bin/ruby3.1"), &["ruby", "-I", "lib", "bin/rake", "jobs"], "rake"),
+            (Some("/usr/bin/node"), &["node", "--require", "./trace.js", "server.js"], "server.js"),
+            (Some("/usr/bin/perl"), &["/usr/bin/perl", "-w", "/usr/sbin/munin-node"], "munin-node"),
+            (Some("/usr/bin/php8.2"), &["php8.2", "artisan", "queue:work"], "artisan"),
+            (Some("/usr/sbin/php-fpm8.2"), &["php-fpm: master process"], "php-fpm8.2"),
+            (Some("/usr/lib/jvm/bin/java"), &["java", "-Xmx1g", "-cp", "a.jar", "org.acme.Main"], "Main"),
+            (Some("/usr/lib/jvm/bin/java"), &["java", "-jar", "/opt/jenkins.war"], "jenkins.war"),
+            (Some("/usr/bin/dash"), &["sh", "-c", "sleep 9"], "sh"),
+            (Some("/usr/bin/bash"), &["bash", "/opt/run.sh"], "run.sh"),
+            (Some("/opt/server (deleted)"), &["server"], "server"),
+            (None, &["/usr/sbin/cron", "-f"], "cron"),
+            (None, &[], "comm"),
+            (None, &["python3", "app.py"], "app.py"),
+        ] {
+            let expected = if name == "sh" { "dash" } else { name };
+            assert_eq!(named("comm", exe, cmdline), expected, "{cmdline:?}");
+        }
+    }
+
+    #[test]
+    fn hostile_names_are_made_printable_and_short() {
+        assert_eq!(named("x", Some("/tmp/\x1b[2Jevil\n"), &[]), "\\x1b[2Jevil");
+        assert_eq!(named("x", None, &["/usr/bin/python3", &"a".repeat(4096)]).len(), LONGEST);
+        assert_eq!(named("", None, &[""]), "unnamed");
+    }
+
+    proptest! {
+        #[test]
+        fn any_program_has_a_short_printable_name(
+            comm in ".{0,15}", exe in proptest::option::of(".{0,40}"), cmdline in prop::collection::vec(".{0,80}", 0..5),
+        ) {
+            let cmdline: Vec<&str> = cmdline.iter().map(String::as_str).collect();
+            let name = named(&comm, exe.as_deref(), &cmdline);
+            prop_assert!(!name.is_empty() && name.chars().count() <= LONGEST);
+            prop_assert!(!name.contains(char::is_control));
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The pure core: events and evidence in, questions and findings out. No clock, no I/O.
+//!
+//! Each copying fork is followed until its child execs or ends (then it is forgotten in silence) or has lived on
+//! past the grace (then it is judged by the rules of [`crate::hazard`]). Who drives it, the kernel, a recording or
+//! a written timeline, makes no difference.
+
+mod case;
+mod children;
+mod ledger;
+mod programs;
+mod recent;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use self::{
+    children::Children,
+    ledger::Ledger,
+    programs::Programs,
+    recent::Recent,
+    timers::{Task, Timer, Timers},
+};
+use crate::{
+    hazard::allow::{AllowRule, allowed},
+    model::{
+        event::{Event, ExitStatus},
+        evidence::{Evidence, Request},
+        finding::{Finding, HazardId, Resolution, State},
+        process::{Comm, ProcessKey, Program},
+        time::BootTime,
+    },
+};
+
+/// Most reported children whose end is waited for.
+const MOST_FOLLOWED: usize = 1024;
+/// Delays below this would have the core turn in circles.
+const SHORTEST: Duration = Duration::from_millis(1);
+/// Timers that no longer count are thrown away when there are this many more than could count.
+const IDLE_TIMERS: usize = 1 << 16;
+
+/// How the core judges.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long a child may take to exec or exit: 1 s. At least 1 ms.
+    pub grace: Duration,
+    /// How long after a fork the parent's threads are looked at: 100 ms. At least 1 ms.
+    pub recheck: Duration,
+    /// How often repeats of one finding are summed up at most: every 60 s. At least 1 ms.
+    pub summary_interval: Duration,
+    /// What the operator accepts.
+    pub allow: Vec<AllowRule>,
+    /// Most children that are followed at a time: 65536.
+    pub max_children: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(1),
+            recheck: Duration::from_millis(100),
+            summary_interval: Duration::from_secs(60),
+            allow: Vec::new(),
+            max_children: 1 << 16,
+        }
+    }
+}
+
+/// What the core has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// A question for the host; the answer is to come back as [`Watch::evidence`].
+    Ask(Request),
+    /// A first report, a summary of repeats, or a resolution.
+    Finding(Box<Finding>),
+    /// A child lives on past the grace without exec: not a fault in itself.
+    LivesOn(LivesOn),
+    /// Something unsafe happened, the first time or again: for the counters.
+    Unsafe {
+        /// What.
+        hazard: HazardId,
+        /// The program to blame.
+        program_name: String,
+        /// Its systemd unit, else its container.
+        unit: Option<String>,
+    },
+    /// A finding that the operator accepts.
+    Allowed {
+        /// What it was about.
+        hazard: HazardId,
+        /// The program to blame.
+        program_name: String,
+        /// Which rule of [`Settings::allow`] silenced it, from 0.
+        rule: usize,
+        /// The rule's reason.
+        reason: String,
+    },
+    /// A hazard that could not be judged, because the process was gone or unreadable.
+    Undecided {
+        /// Which.
+        hazard: HazardId,
+        /// The child.
+        child: ProcessKey,
+    },
+    /// Something was given up.
+    Dropped(Dropped),
+}
+
+/// A child that lives on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LivesOn {
+    /// The child.
+    pub child: ProcessKey,
+    /// The process that forked it.
+    pub parent: ProcessKey,
+    /// The child's comm.
+    pub comm: Comm,
+    /// When it was seen.
+    pub at: BootTime,
+    /// How old it was.
+    pub since_fork: Duration,
+}
+
+/// What the core gave up, to stay within its bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dropped {
+    /// A fork: [`Settings::max_children`] are being followed.
+    Child,
+    /// A program that started with signals blocked: too many wait to be looked at.
+    Program,
+    /// A process about which a question stayed unanswered.
+    Unanswered,
+}
+
+impl Dropped {
+    /// Everything that can be given up.
+    pub const ALL: [Self; 3] = [Self::Child, Self::Program, Self::Unanswered];
+
+    /// The name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Child => "child",
+            Self::Program => "program",
+            Self::Unanswered => "unanswered",
+        }
+    }
+}
+
+/// The state machine.
+pub struct Watch {
+    settings: Settings,
+    timers: Timers,
+    children: Children,
+    programs: Programs,
+    ledger: Ledger,
+    /// Findings that were reported one by one, by the child whose end resolves them.
+    followed: Recent<Vec<Finding>>,
+}
+
+impl Watch {
+    /// Starts with nothing known.
+    pub fn new(settings: Settings) -> Self {
+        let mut watch = Self {
+            settings: Settings::default(),
+            timers: Timers::default(),
+            children: Children::new(),
+            programs: Programs::new(),
+            ledger: Ledger::default(),
+            followed: Recent::new(MOST_FOLLOWED),
+        };
+        watch.configure(settings);
+        watch
+    }
+
+    /// Judges by other settings from now on. What is known stays known; what is being waited for keeps its time.
+    pub fn configure(&mut self, settings: Settings) {
+        let Settings { grace, recheck, summary_interval, allow, max_children } = settings;
+        self.settings = Settings {
+            grace: grace.max(SHORTEST),
+            recheck: recheck.max(SHORTEST),
+            summary_interval: summary_interval.max(SHORTEST),
+            allow,
+            max_children,
+        };
+    }
+
+    /// Takes in an event.
+    pub fn event(&mut self, event: &Event, out: &mut Vec<Output>) {
+        match event {
+            Event::Fork(fork) => {
+                self.programs.forked(fork);
+                self.forked(fork, out);
+            }
+            Event::Exec(exec) => {
+                let child = self.left(exec.process);
+                self.resolve(exec.process, Resolution::Execed, exec.at, out);
+                self.started(exec, child.as_ref(), out);
+            }
+            Event::Exit(exit) => {
+                self.left(exit.process);
+                self.programs.ended(exit.process);
+                let how = match exit.status {
+                    ExitStatus::Code(_) => Resolution::Exited,
+                    ExitStatus::Signal { .. } => Resolution::Killed,
+                };
+                self.resolve(exit.process, how, exit.at, out);
+            }
+            Event::Thread(_) | Event::CloneFailure(_) | Event::Lost(_) => {}
+        }
+    }
+
+    /// Takes in the answer to a question, at the time it came. What nobody asked, or asks any more, is ignored.
+    pub fn evidence(&mut self, at: BootTime, evidence: Evidence, out: &mut Vec<Output>) {
+        match evidence {
+            Evidence::Parent { child, seen } => self.parent_seen(at, child, seen, out),
+            Evidence::Child { child, seen } => self.child_seen(at, child, &seen, out),
+            Evidence::Execed { process, seen } => self.program_seen(at, process, seen, out),
+        }
+    }
+
+    /// Does everything that is due by now. Afterwards [`Self::deadline`] lies in the future.
+    pub fn advance(&mut self, now: BootTime, out: &mut Vec<Output>) {
+        while let Some(timer) = self.timers.take(now) {
+            match timer.task {
+                Task::Child => self.look_at_child(&timer, now, out),
+                Task::Parent => self.look_at_parent(&timer, now, out),
+                Task::Program => self.look_at_program(&timer, now, out),
+            }
+        }
+        self.ledger.advance(now, self.settings.summary_interval, out);
+    }
+
+    /// When [`Self::advance`] has something to do next.
+    pub fn deadline(&self) -> Option<BootTime> {
+        self.timers.deadline().into_iter().chain(self.ledger.deadline()).min()
+    }
+
+    fn set(&mut self, due: BootTime, process: ProcessKey, task: Task) {
+        self.timers.set(Timer { due, process, task });
+        if self.timers.len() > self.most_timers() {
+            let Self { timers, children, programs, .. } = self;
+            timers.retain(|timer| Self::child_awaits(children, timer) || programs.awaits(timer));
+        }
+    }
+
+    /// Each child has two timers that count at most, each program one.
+    fn most_timers(&self) -> usize {
+        IDLE_TIMERS + 2 * self.children.len() + programs::MOST_PROGRAMS
+    }
+
+    /// Reports a finding, unless the operator accepts it. `heir` is a program besides the one to blame that allow
+    /// rules may name.
+    fn report(&mut self, finding: Finding, follow: bool, heir: Option<&Program>, out: &mut Vec<Output>) {
+        let (hazard, facts) = (finding.hazard, &finding.facts);
+        let count = facts.thread_count.unwrap_or(0);
+        let accepted = |program| allowed(&self.settings.allow, hazard, program, &facts.threads, count);
+        if let Some((rule, accepting)) = accepted(&finding.program).or_else(|| heir.and_then(accepted)) {
+            let reason = accepting.reason().to_owned();
+            out.push(Output::Allowed { hazard, program_name: finding.program_name, rule, reason });
+            return;
+        }
+        let program_name = finding.program_name.clone();
+        let unit = finding.program.unit.clone().or_else(|| finding.program.container.clone());
+        out.push(Output::Unsafe { hazard, program_name, unit });
+        let child = finding.child;
+        let Some(reported) = self.ledger.enter(finding, self.settings.summary_interval, out) else { return };
+        if follow {
+            let mut findings = self.followed.remove(child).unwrap_or_default();
+            findings.push(reported);
+            self.followed.insert(child, findings);
+        }
+    }
+
+    /// Says of the findings about a child how they ended.
+    fn resolve(&mut self, child: ProcessKey, how: Resolution, at: BootTime, out: &mut Vec<Output>) {
+        if self.followed.is_empty() {
+            return;
+        }
+        for mut finding in self.followed.remove(child).unwrap_or_default() {
+            let end = match how {
+                Resolution::Execed => "exec'd after all: the finding is withdrawn",
+                Resolution::Exited => "exited",
+                Resolution::Killed => "was killed by a signal",
+            };
+            finding.summary =
+                format!("{} of {} (pid {}) {end}", child.tgid, finding.program_name, finding.parent.tgid);
+            let later = u64::try_from(at.since(finding.at).as_nanos()).unwrap_or(u64::MAX);
+            finding.facts.age = finding.facts.age.map(|age| age.saturating_add(later));
+            finding.at = at;
+            finding.state = State::Resolved(how);
+            out.push(Output::Finding(Box::new(finding)));
+        }
+    }
+}

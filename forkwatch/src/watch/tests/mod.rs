@@ -1,0 +1,289 @@
+//! Written timelines: forks, execs and exits at given milliseconds, and a host that answers at once.
+
+mod children;
+mod pending;
+mod programs;
+mod properties;
+mod reports;
+
+use std::collections::HashMap;
+
+use super::{LivesOn, Output, Settings, Watch};
+use crate::model::{
+    event::{CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Origin},
+    evidence::{ChildSeen, Evidence, ExecedSeen, ParentSeen, Request, SeenThread},
+    finding::{Finding, HazardId, State},
+    process::{ProcessKey, Program},
+    signals::SignalSet,
+    time::BootTime,
+};
+
+const MILLI: u64 = 1_000_000;
+const PARENT: u32 = 4242;
+const CHILD: u32 = 4250;
+/// What glibc blocks around `posix_spawn`.
+const ALL_BLOCKED: SignalSet = SignalSet(0xffff_fffe_7ffb_feff);
+
+fn ms(milliseconds: u64) -> BootTime {
+    BootTime(milliseconds * MILLI)
+}
+
+/// A process that lives at one time only.
+fn process(tgid: u32) -> ProcessKey {
+    ProcessKey { tgid, start: BootTime(u64::from(tgid)) }
+}
+
+fn fork_of(parent: u32, child: u32) -> Fork {
+    Fork {
+        origin: Origin::default(),
+        at: BootTime(0),
+        kind: CloneKind::Copying,
+        parent: process(parent),
+        parent_tid: parent,
+        comm: "python".into(),
+        uid: 1000,
+        cgroup: 1,
+        threads: 1,
+        pending_thread: SignalSet::EMPTY,
+        pending_shared: SignalSet::EMPTY,
+        blocked: SignalSet::EMPTY,
+        child: process(child),
+        child_namespace_pid: child,
+        generation: 1,
+        tracked: true,
+    }
+}
+
+/// A plain fork of CHILD by PARENT.
+fn plain() -> Fork {
+    fork_of(PARENT, CHILD)
+}
+
+/// The same, by a process with these many threads.
+fn threaded(threads: u32) -> Fork {
+    Fork { threads, ..plain() }
+}
+
+/// The same, with signals pending and blocked.
+fn pending(signals: &[u32]) -> Fork {
+    let set = SignalSet::of(signals);
+    Fork { pending_shared: set, blocked: set, ..plain() }
+}
+
+fn exec_of(tgid: u32, parent: u32, blocked: &[u32]) -> Exec {
+    Exec {
+        origin: Origin::default(),
+        at: BootTime(0),
+        process: process(tgid),
+        from_tid: tgid,
+        comm: "worker".into(),
+        uid: 1000,
+        cgroup: 1,
+        parent_tgid: parent,
+        blocked: SignalSet::of(blocked),
+        fork: Some(ForkOfExec { kind: CloneKind::Copying, since: MILLI, blocked: SignalSet::EMPTY }),
+    }
+}
+
+fn exit_of(tgid: u32, status: ExitStatus) -> Exit {
+    Exit {
+        origin: Origin::default(),
+        at: BootTime(0),
+        process: process(tgid),
+        parent_tgid: PARENT,
+        kind: CloneKind::Copying,
+        comm: "python".into(),
+        status,
+        lifetime: MILLI,
+    }
+}
+
+fn alive(at: BootTime) -> ChildSeen {
+    ChildSeen::Alive { at, comm: "python".into(), ran: Some(MILLI), waited: Some(0), stopped: false }
+}
+
+fn program(name: &str) -> Program {
+    Program { comm: name.into(), exe: Some(format!("/usr/bin/{name}").into()), ..Program::default() }
+}
+
+fn parent_seen(name: &str, threads: &[&str]) -> ParentSeen {
+    let threads: Vec<SeenThread> =
+        threads.iter().zip(5000..).map(|(comm, tid)| SeenThread { tid, comm: (*comm).into() }).collect();
+    ParentSeen {
+        at: BootTime(0),
+        program: program(name),
+        thread_count: u32::try_from(threads.len()).unwrap(),
+        threads,
+        pending: SignalSet::EMPTY,
+    }
+}
+
+fn execed_seen(name: &str, blocked: &[u32]) -> ExecedSeen {
+    ExecedSeen {
+        at: BootTime(0),
+        program: program(name),
+        parent: None,
+        blocked: SignalSet::of(blocked),
+        awaited: SignalSet::EMPTY,
+    }
+}
+
+/// Drives a [`Watch`] through time, with a host that answers each question at once.
+struct Timeline {
+    watch: Watch,
+    now: BootTime,
+    outputs: Vec<Output>,
+    /// What becomes of children that are asked about; all others live on.
+    children: HashMap<u32, fn(BootTime) -> ChildSeen>,
+    /// The parents, by tgid; all others are gone.
+    parents: HashMap<u32, ParentSeen>,
+    /// Programs after an exec, by tgid; all others are gone.
+    programs: HashMap<u32, ExecedSeen>,
+    silent: bool,
+}
+
+impl Timeline {
+    fn new() -> Self {
+        Self::with(Settings::default())
+    }
+
+    fn with(settings: Settings) -> Self {
+        let mut timeline = Self {
+            watch: Watch::new(settings),
+            now: BootTime(0),
+            outputs: Vec::new(),
+            children: HashMap::new(),
+            parents: HashMap::new(),
+            programs: HashMap::new(),
+            silent: false,
+        };
+        timeline.parents.insert(PARENT, parent_seen("gunicorn", &["metrics-flush"]));
+        timeline
+    }
+
+    /// Goes to a time, doing what is due on the way when it is due.
+    fn at(&mut self, milliseconds: u64) -> &mut Self {
+        let until = ms(milliseconds);
+        while let Some(due) = self.watch.deadline().filter(|due| *due <= until) {
+            assert!(due >= self.now, "the deadline {due:?} had passed at {:?}", self.now);
+            self.now = due;
+            let mut out = Vec::new();
+            self.watch.advance(due, &mut out);
+            assert!(self.watch.deadline().is_none_or(|next| next > due), "still due: {due:?}");
+            self.take(out);
+        }
+        self.now = until;
+        self
+    }
+
+    fn take(&mut self, out: Vec<Output>) {
+        for output in out {
+            let answer = match &output {
+                Output::Ask(request) if !self.silent => Some(self.answer(request)),
+                _ => None,
+            };
+            self.outputs.push(output);
+            if let Some(answer) = answer {
+                self.evidence(answer);
+            }
+        }
+    }
+
+    fn answer(&self, request: &Request) -> Evidence {
+        match *request {
+            Request::Child { child } => {
+                let seen =
+                    self.children.get(&child.tgid).map_or_else(|| alive(self.now), |seen| seen(self.now));
+                Evidence::Child { child, seen }
+            }
+            Request::Parent { child, parent, .. } => {
+                Evidence::Parent { child, seen: self.parents.get(&parent.tgid).cloned() }
+            }
+            Request::Execed { process } => {
+                Evidence::Execed { process, seen: self.programs.get(&process.tgid).cloned() }
+            }
+        }
+    }
+
+    fn evidence(&mut self, evidence: Evidence) -> &mut Self {
+        let mut out = Vec::new();
+        self.watch.evidence(self.now, evidence, &mut out);
+        self.take(out);
+        self
+    }
+
+    fn event(&mut self, event: &Event) -> &mut Self {
+        let mut out = Vec::new();
+        self.watch.event(event, &mut out);
+        self.take(out);
+        self
+    }
+
+    fn fork(&mut self, mut fork: Fork) -> &mut Self {
+        fork.at = self.now;
+        self.event(&Event::Fork(fork))
+    }
+
+    fn exec(&mut self, mut exec: Exec) -> &mut Self {
+        exec.at = self.now;
+        self.event(&Event::Exec(exec))
+    }
+
+    fn exit(&mut self, tgid: u32) -> &mut Self {
+        let at = self.now;
+        self.event(&Event::Exit(Exit { at, ..exit_of(tgid, ExitStatus::Code(0)) }))
+    }
+
+    fn kill(&mut self, tgid: u32) -> &mut Self {
+        let status = ExitStatus::Signal { number: 9, core_dumped: false };
+        let at = self.now;
+        self.event(&Event::Exit(Exit { at, ..exit_of(tgid, status) }))
+    }
+
+    fn findings(&self) -> Vec<&Finding> {
+        self.outputs
+            .iter()
+            .filter_map(|output| match output {
+                Output::Finding(finding) => Some(&**finding),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn only_finding(&self) -> &Finding {
+        let findings = self.findings();
+        assert_eq!(findings.len(), 1, "{findings:#?}");
+        findings[0]
+    }
+
+    fn states(&self) -> Vec<(HazardId, State, u64)> {
+        self.findings().iter().map(|finding| (finding.hazard, finding.state, finding.number)).collect()
+    }
+
+    fn lives_on(&self) -> Vec<&LivesOn> {
+        self.outputs
+            .iter()
+            .filter_map(|output| match output {
+                Output::LivesOn(lives_on) => Some(lives_on),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn asked(&self) -> Vec<Request> {
+        let ask = |output: &Output| match output {
+            Output::Ask(request) => Some(*request),
+            _ => None,
+        };
+        self.outputs.iter().filter_map(ask).collect()
+    }
+
+    fn count(&self, wanted: impl Fn(&Output) -> bool) -> usize {
+        self.outputs.iter().filter(|output| wanted(output)).count()
+    }
+
+    /// Nothing left to do, nobody left to remember.
+    fn assert_forgotten(&self) {
+        assert!(self.watch.children.is_empty() && self.watch.followed.is_empty());
+    }
+}
