@@ -1,6 +1,6 @@
 //! What the operator accepts: rules that silence findings, each with its reason.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
 use crate::model::{
@@ -10,8 +10,8 @@ use crate::model::{
 };
 
 /// Silences the findings that all of its criteria fit. Patterns know `*` and `?`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(try_from = "Wanted")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Wanted", into = "Wanted")]
 pub struct AllowRule {
     exe: Option<WildMatch>,
     comm: Option<WildMatch>,
@@ -43,16 +43,30 @@ pub enum AllowError {
 }
 
 /// A rule as it is written.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
+    #[serde(skip_serializing_if = "Option::is_none")]
     exe: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     comm: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     unit: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     thread: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     hazard: Option<HazardId>,
     #[serde(default)]
     reason: String,
+}
+
+impl From<AllowRule> for Wanted {
+    fn from(rule: AllowRule) -> Self {
+        let AllowRule { exe, comm, unit, thread, hazard, reason } = rule;
+        let [exe, comm, unit, thread] =
+            [exe, comm, unit, thread].map(|pattern| pattern.map(|pattern| pattern.to_string()));
+        Self { exe, comm, unit, thread, hazard, reason }
+    }
 }
 
 impl TryFrom<Wanted> for AllowRule {
