@@ -1,0 +1,74 @@
+//! How the program ends, and what it says when it fails.
+
+use std::{io, process::ExitCode};
+
+use anyhow::Error;
+
+use crate::{config::ConfigError, kernel::KernelError, privilege::PrivilegeError};
+
+/// The exit codes, as the help and the man page document them.
+pub const HELP: &str = "\
+Exit status:
+  0  fine, also when ended by Ctrl-C, SIGTERM or a closed pipe
+  1  something failed while running
+  2  wrong usage: an option, or a configuration that cannot be used
+  3  not enough privilege
+  4  this kernel lacks what is needed
+";
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Fine.
+    Fine = 0,
+    /// Something failed while running.
+    Failed = 1,
+    /// Wrong usage.
+    Usage = 2,
+    /// Not enough privilege.
+    Privilege = 3,
+    /// This kernel lacks what is needed.
+    Unsupported = 4,
+}
+
+/// A mistake on the command line that clap cannot see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct UsageError(pub(super) String);
+
+/// Says on stderr what failed, if something did, and gives the exit code.
+pub fn report(result: Result<Exit, Error>) -> ExitCode {
+    let exit = result.unwrap_or_else(|error| {
+        if is_broken_pipe(&error) {
+            return Exit::Fine;
+        }
+        eprintln!("forkwatch: {error:#}");
+        of_error(&error)
+    });
+    ExitCode::from(exit as u8)
+}
+
+/// Whoever read our output has seen enough.
+fn is_broken_pipe(error: &Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn of_error(error: &Error) -> Exit {
+    if let Some(error) = error.downcast_ref::<KernelError>() {
+        return match error {
+            error if error.is_privilege() => Exit::Privilege,
+            error if error.is_unsupported() => Exit::Unsupported,
+            _ => Exit::Failed,
+        };
+    }
+    if error.is::<PrivilegeError>() {
+        return Exit::Privilege;
+    }
+    if error.is::<ConfigError>() || error.is::<UsageError>() {
+        return Exit::Usage;
+    }
+    Exit::Failed
+}
