@@ -2,4 +2,6 @@
 //!
 //! The house, and which way its arrows point, is drawn in `ARCHITECTURE.md`.
 
+pub mod host;
 pub mod model;
+pub mod report;
