@@ -241,3 +241,14 @@ proptest! {
         let _ = Schedule::parse(&text);
     }
 }
+
+#[test]
+fn a_hidden_process_is_told_from_one_that_has_ended() {
+    let missing = io::Error::from_raw_os_error(libc::ENOENT);
+    let refused = io::Error::from_raw_os_error(libc::EACCES);
+    assert!(matches!(unreadable(std::process::id(), &missing), ChildSeen::Unreadable(_)));
+    assert!(matches!(unreadable(std::process::id(), &refused), ChildSeen::Unreadable(_)));
+    // No pid is as high as that.
+    let highest = i32::MAX.unsigned_abs();
+    assert_eq!(unreadable(highest, &missing), ChildSeen::Gone);
+}
