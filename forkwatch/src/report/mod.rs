@@ -1,5 +1,6 @@
-//! What leaves the program: events and findings as JSON, and recordings.
+//! What leaves the program: events and findings as JSON, as lines on a terminal, and recordings.
 
+pub mod columns;
 mod context;
 pub mod json;
 pub mod recording;
