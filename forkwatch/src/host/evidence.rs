@@ -112,10 +112,10 @@ struct Schedule {
 
 impl Schedule {
     /// Absent where the kernel does not account for it: then it writes zeros, also for a task that plainly has run,
-    /// such as this one.
+    /// such as this process's main thread.
     fn of_process(tgid: u32) -> Option<Self> {
         let schedule = Self::read(&format!("/proc/{tgid}/schedstat"))?;
-        let accounted = schedule.ran != 0 || Self::read("/proc/thread-self/schedstat")?.ran != 0;
+        let accounted = schedule.ran != 0 || Self::read("/proc/self/schedstat")?.ran != 0;
         accounted.then_some(schedule)
     }
 

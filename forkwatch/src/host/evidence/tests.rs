@@ -3,7 +3,7 @@
 use std::{
     os::unix::{process::CommandExt, thread::JoinHandleExt},
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -63,22 +63,36 @@ impl Drop for Forked {
 /// A thread that lives until it is dropped.
 struct Parked {
     tid: u32,
-    _release: mpsc::Sender<()>,
+    release: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Parked {
     fn new(name: &str) -> Self {
-        let (release, released) = mpsc::channel::<()>();
+        let (release, released) = mpsc::channel();
         let (report, reported) = mpsc::channel();
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
                 report.send(own_tid()).unwrap();
                 let _ = released.recv();
             })
             .unwrap();
-        Self { tid: reported.recv().unwrap(), _release: release }
+        Self { tid: reported.recv().unwrap(), release: Some(release), thread: Some(thread) }
     }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        self.release.take();
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Held by tests that look for their threads among the first that are named.
+fn few_threads() -> MutexGuard<'static, ()> {
+    static FEW: Mutex<()> = Mutex::new(());
+    FEW.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn parent_seen_by(child: &Forked, forked_at: BootTime) -> ParentSeen {
@@ -92,6 +106,7 @@ fn parent_seen_by(child: &Forked, forked_at: BootTime) -> ParentSeen {
 
 #[test]
 fn threads_older_than_the_fork_are_named_and_no_others() {
+    let _few = few_threads();
     let hostile = Parked::new(") S 1 (\n");
     let child = Forked::new();
     let forked_at = clock::now();
@@ -107,6 +122,7 @@ fn threads_older_than_the_fork_are_named_and_no_others() {
 
 #[test]
 fn of_many_threads_the_first_are_named_and_all_are_counted() {
+    let _few = few_threads();
     let threads: Vec<Parked> = (0..MAX_THREADS + 6).map(|_| Parked::new("many")).collect();
     let child = Forked::new();
     let seen = parent_seen_by(&child, clock::now());
