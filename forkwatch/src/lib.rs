@@ -2,8 +2,10 @@
 //!
 //! The house, and which way its arrows point, is drawn in `ARCHITECTURE.md`.
 
+pub mod cli;
 pub mod config;
 pub mod hazard;
+pub mod host;
 pub mod kernel;
 pub mod log;
 pub mod model;

@@ -9,7 +9,21 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct BootTime(pub u64);
 
+/// Nanoseconds in a clock tick, the unit of starts in `/proc/PID/stat`: `USER_HZ` is 100 on every architecture that
+/// forkwatch runs on (include/asm-generic/param.h).
+pub const TICK: u64 = 10_000_000;
+
 impl BootTime {
+    /// The clock tick it falls into, as the kernel rounds the starts in `/proc/PID/stat`.
+    pub const fn ticks(self) -> u64 {
+        self.0 / TICK
+    }
+
+    /// The beginning of a clock tick.
+    pub const fn from_ticks(ticks: u64) -> Self {
+        Self(ticks.saturating_mul(TICK))
+    }
+
     /// The time from `earlier` to this point; zero where `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

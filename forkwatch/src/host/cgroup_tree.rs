@@ -1,0 +1,273 @@
+//! The cgroup version 2 tree: from paths to ids and back.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    fs, io,
+    os::unix::fs::{DirEntryExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use super::file;
+
+/// `/proc/self/mountinfo` of a host with thousands of mounts.
+const MAX_MOUNTINFO: u64 = 4 * 1024 * 1024;
+/// Cgroups that are looked at for one map of names.
+const MAX_CGROUPS: usize = 65_536;
+/// Inode of the first cgroup namespace (`PROC_CGROUP_INIT_INO`, `include/linux/proc_ns.h`).
+const INITIAL_NAMESPACE: u64 = 0xefff_fffb;
+
+/// Why a cgroup cannot be found.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// No cgroup version 2 tree is mounted.
+    #[error("no cgroup version 2 tree is mounted here: mount one (mount -t cgroup2 none /sys/fs/cgroup)")]
+    NotMounted,
+    /// The path is not that of a cgroup.
+    #[error("{path} is no cgroup: {reason}; give a path below {mount}, such as /system.slice/nginx.service")]
+    NotACgroup {
+        /// What was asked for.
+        path: String,
+        /// The mount point of the tree.
+        mount: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// forkwatch sees only a part of the tree.
+    #[error(
+        "this is a cgroup namespace, in which the place of a cgroup in the host's tree is hidden: run forkwatch outside of it (docker run --cgroupns=host)"
+    )]
+    Namespace,
+    /// Something could not be read.
+    #[error("cannot read {path}: {source}")]
+    Unreadable {
+        /// What could not be read.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A cgroup as the kernel names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Its id: the inode number of its directory.
+    pub id: u64,
+    /// Its depth in the tree; the root's is 0.
+    pub level: u32,
+    /// Its path from the root of the tree.
+    pub path: String,
+}
+
+/// Finds a cgroup by its path, from the root of the tree (`/system.slice/nginx.service`) or of the file system
+/// (`/sys/fs/cgroup/system.slice/nginx.service`).
+pub fn find(path: &str) -> Result<Cgroup, CgroupError> {
+    let namespace = fs::metadata("/proc/self/ns/cgroup").map(|namespace| namespace.ino());
+    if namespace.is_ok_and(|inode| inode != INITIAL_NAMESPACE) {
+        return Err(CgroupError::Namespace);
+    }
+    find_below(&mount()?, path)
+}
+
+/// The paths of those ids; without those whose cgroup is gone.
+pub fn names(ids: &[u64]) -> Result<HashMap<u64, String>, CgroupError> {
+    names_below(&mount()?, &ids.iter().copied().collect())
+}
+
+/// A mount of the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mount {
+    /// Where it is mounted.
+    point: PathBuf,
+    /// Which cgroup is mounted there.
+    root: String,
+}
+
+fn mount() -> Result<Mount, CgroupError> {
+    let path = Path::new("/proc/self/mountinfo");
+    let text = file::read(path, MAX_MOUNTINFO)
+        .map_err(|source| CgroupError::Unreadable { path: path.to_owned(), source })?;
+    parse_mountinfo(&String::from_utf8_lossy(&text)).ok_or(CgroupError::NotMounted)
+}
+
+/// `proc_pid_mountinfo(5)`: id, parent, device, root, mount point, options, optional fields, `-`, type, ... A mount of
+/// the whole tree is preferred to one of a part.
+fn parse_mountinfo(text: &str) -> Option<Mount> {
+    text.lines()
+        .filter_map(|line| {
+            let (mount, file_system) = line.split_once(" - ")?;
+            let mut fields = mount.split(' ').skip(3);
+            let root = unescape(fields.next()?);
+            let point = unescape(fields.next()?).into();
+            (file_system.split(' ').next()? == "cgroup2").then_some(Mount { point, root })
+        })
+        .min_by_key(|mount| mount.root.len())
+}
+
+/// The kernel writes blanks, newlines and backslashes as `\` and three octal digits (`mangle_path`).
+fn unescape(field: &str) -> String {
+    let mut parts = field.split('\\');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let code = part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match (code, part.get(3..)) {
+            (Some(code), Some(rest)) if code.is_ascii() => {
+                out.push(char::from(code));
+                out.push_str(rest);
+            }
+            _ => {
+                out.push('\\');
+                out.push_str(part);
+            }
+        }
+    }
+    out
+}
+
+fn find_below(mount: &Mount, path: &str) -> Result<Cgroup, CgroupError> {
+    let refuse = |reason: String| CgroupError::NotACgroup {
+        path: path.to_owned(),
+        mount: mount.point.clone(),
+        reason,
+    };
+    let asked = Path::new(path);
+    let relative = asked
+        .strip_prefix(&mount.point)
+        .or_else(|_| asked.strip_prefix(&mount.root))
+        .or_else(|_| asked.strip_prefix("/"))
+        .unwrap_or(asked);
+    if relative.components().any(|component| !matches!(component, std::path::Component::Normal(_))) {
+        return Err(refuse("it has '..' in it".to_owned()));
+    }
+    let directory = mount.point.join(relative);
+    let metadata = fs::metadata(&directory).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => refuse("there is none of that name".to_owned()),
+        _ => CgroupError::Unreadable { path: directory.clone(), source: error },
+    })?;
+    if !metadata.is_dir() {
+        return Err(refuse("it is a file".to_owned()));
+    }
+    let path = full_path(mount, relative);
+    let level = Path::new(&path).components().count().saturating_sub(1);
+    Ok(Cgroup { id: metadata.ino(), level: u32::try_from(level).unwrap_or(u32::MAX), path })
+}
+
+fn full_path(mount: &Mount, relative: &Path) -> String {
+    // Collected by component, so that no slash stands at the end.
+    Path::new(&mount.root).join(relative).components().collect::<PathBuf>().to_string_lossy().into_owned()
+}
+
+/// Walks the tree breadth first, because what is asked for is rarely deep, and ends when all is found.
+fn names_below(mount: &Mount, ids: &HashSet<u64>) -> Result<HashMap<u64, String>, CgroupError> {
+    let unreadable = |source| CgroupError::Unreadable { path: mount.point.clone(), source };
+    let mut found = HashMap::new();
+    let root = fs::metadata(&mount.point).map_err(unreadable)?;
+    if ids.contains(&root.ino()) {
+        found.insert(root.ino(), full_path(mount, Path::new("")));
+    }
+    let mut open = VecDeque::from([PathBuf::new()]);
+    for _ in 0..MAX_CGROUPS {
+        let Some(parent) = open.pop_front().filter(|_| found.len() < ids.len()) else { break };
+        // A cgroup may be gone by the time that its turn comes.
+        let Ok(entries) = fs::read_dir(mount.point.join(&parent)) else { continue };
+        for entry in entries.map_while(Result::ok) {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                let path = parent.join(entry.file_name());
+                if ids.contains(&entry.ino()) {
+                    found.insert(entry.ino(), full_path(mount, &path));
+                }
+                open.push_back(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_is_found_among_others() {
+        let hybrid = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw\n\
+            35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+            41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:5 master:2 - cgroup2 cgroup2 rw\n";
+        let expected = Mount { point: "/sys/fs/cgroup/unified".into(), root: "/".into() };
+        assert_eq!(parse_mountinfo(hybrid), Some(expected));
+        let part_and_whole =
+            "9 1 0:9 /a.slice /mnt/part rw - cgroup2 c rw\n9 1 0:9 / /mnt/the\\040whole rw - cgroup2 c rw";
+        assert_eq!(parse_mountinfo(part_and_whole).unwrap().point, Path::new("/mnt/the whole"));
+        assert_eq!(parse_mountinfo("31 23 0:28 / /sys rw - sysfs sysfs rw\nnonsense"), None);
+    }
+
+    #[test]
+    fn escapes_are_undone_and_broken_ones_kept() {
+        assert_eq!(unescape("a\\040b\\134c"), "a b\\c");
+        assert_eq!(unescape("a\\04"), "a\\04");
+        assert_eq!(unescape("a\\é\\"), "a\\é\\");
+    }
+
+    fn tree() -> (tempfile::TempDir, Mount) {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join("system.slice/a.service")).unwrap();
+        fs::create_dir_all(directory.path().join("system.slice/b.service/inner")).unwrap();
+        fs::write(directory.path().join("cgroup.procs"), "").unwrap();
+        let mount = Mount { point: directory.path().to_owned(), root: "/".into() };
+        (directory, mount)
+    }
+
+    #[test]
+    fn both_ways_of_naming_a_cgroup_give_the_same_one() {
+        let (_directory, mount) = tree();
+        let short = find_below(&mount, "/system.slice/a.service").unwrap();
+        assert_eq!((short.level, short.path.as_str()), (2, "/system.slice/a.service"));
+        let inode = fs::metadata(mount.point.join("system.slice/a.service")).unwrap().ino();
+        assert_eq!(short.id, inode);
+        for other in ["system.slice/a.service", "/system.slice/a.service/"] {
+            assert_eq!(find_below(&mount, other).unwrap(), short);
+        }
+        let long = mount.point.join("system.slice/a.service");
+        assert_eq!(find_below(&mount, long.to_str().unwrap()).unwrap(), short);
+        for root in ["/", "", mount.point.to_str().unwrap()] {
+            let found = find_below(&mount, root).unwrap();
+            assert_eq!((found.level, found.path.as_str()), (0, "/"), "{root:?}");
+        }
+    }
+
+    #[test]
+    fn levels_count_from_the_root_of_the_whole_tree() {
+        let (_directory, mount) = tree();
+        let part = Mount { root: "/outer.slice".into(), ..mount };
+        let found = find_below(&part, "/outer.slice/system.slice").unwrap();
+        assert_eq!((found.level, found.path.as_str()), (2, "/outer.slice/system.slice"));
+    }
+
+    #[test]
+    fn what_is_no_cgroup_is_refused_with_the_reason() {
+        let (_directory, mount) = tree();
+        for (path, reason) in
+            [("/no.such", "none of that name"), ("/cgroup.procs", "a file"), ("/system.slice/../..", "'..'")]
+        {
+            let message = find_below(&mount, path).unwrap_err().to_string();
+            assert!(message.contains(reason), "{message}");
+        }
+    }
+
+    #[test]
+    fn names_are_found_by_id() {
+        let (_directory, mount) = tree();
+        let id = |path: &str| find_below(&mount, path).unwrap().id;
+        let (root, inner) = (id("/"), id("/system.slice/b.service/inner"));
+        let names = names_below(&mount, &HashSet::from([root, inner, u64::MAX])).unwrap();
+        assert_eq!(
+            names,
+            HashMap::from([(root, "/".to_owned()), (inner, "/system.slice/b.service/inner".to_owned())])
+        );
+    }
+
+    #[test]
+    fn the_root_of_this_hosts_tree_has_a_name() {
+        if let Ok(root) = find("/") {
+            assert_eq!(names(&[root.id]).unwrap(), HashMap::from([(root.id, "/".to_owned())]));
+        }
+    }
+}

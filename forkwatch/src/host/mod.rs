@@ -1,0 +1,21 @@
+//! All that reads `/proc` and the cgroup tree. It answers questions of fact and judges nothing.
+//!
+//! What a process shows of itself is bounded in bytes and count before it is kept, and every answer about a process
+//! rests on its start time, compared before and after reading: a pid alone names nobody for long.
+
+pub mod cgroup;
+pub mod cgroup_tree;
+pub mod clock;
+mod evidence;
+mod fdinfo;
+mod file;
+mod kernel_flags;
+mod program;
+mod scan;
+mod stat;
+mod status;
+mod task;
+
+pub use evidence::answer;
+pub use program::program;
+pub use scan::{Process, ScanError, descendants, find, processes};

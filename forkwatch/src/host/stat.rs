@@ -1,0 +1,162 @@
+//! `/proc/PID/stat` and `/proc/PID/task/TID/stat` (`do_task_stat`, fs/proc/array.c).
+
+use std::io;
+
+use super::{file, kernel_flags};
+use crate::model::{
+    process::{Comm, ProcessKey},
+    time::BootTime,
+};
+
+/// What of a task's `stat` is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    /// Its id: of a thread, or of a process and its main thread.
+    pub(super) id: u32,
+    /// Its comm.
+    pub(super) comm: Comm,
+    /// `R`, `S`, `D`, `T`, `t`, `Z`, `X`, ...
+    pub(super) state: u8,
+    /// The parent process.
+    pub(super) parent: u32,
+    /// Bits of [`kernel_flags`].
+    pub(super) flags: u32,
+    /// Threads of its process, kernel workers and ending ones included.
+    pub(super) threads: u32,
+    /// Its start, in clock ticks since boot.
+    pub(super) start: u64,
+}
+
+impl Stat {
+    /// Reads the `stat` of a process: of its main thread.
+    pub(super) fn of_process(tgid: u32) -> io::Result<Self> {
+        Self::read(&format!("/proc/{tgid}/stat"))
+    }
+
+    /// Reads the `stat` of one thread.
+    pub(super) fn of_thread(process: u32, thread: u32) -> io::Result<Self> {
+        Self::read(&format!("/proc/{process}/task/{thread}/stat"))
+    }
+
+    fn read(path: &str) -> io::Result<Self> {
+        let text = file::read_small(path)?;
+        Self::parse(&text).ok_or_else(|| file::unknown_layout(path))
+    }
+
+    /// The comm may hold blanks, parentheses and newlines; but no field after it holds a parenthesis, so that the
+    /// last one in the text ends it.
+    fn parse(text: &[u8]) -> Option<Self> {
+        let open = text.iter().position(|byte| *byte == b'(')?;
+        let close = text.iter().rposition(|byte| *byte == b')')?;
+        let id = std::str::from_utf8(text.get(..open)?).ok()?.trim().parse().ok()?;
+        let comm = Comm::new(text.get(open + 1..close)?);
+        let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
+        // proc(5) counts from 1, and the first of these is the third: state, ppid, flags (9), num_threads (20) and
+        // starttime (22) are used.
+        let mut fields = rest.split_ascii_whitespace();
+        Some(Self {
+            id,
+            comm,
+            state: *fields.next()?.as_bytes().first()?,
+            parent: fields.next()?.parse().ok()?,
+            flags: fields.nth(4)?.parse().ok()?,
+            threads: fields.nth(10)?.parse().ok()?,
+            start: fields.nth(1)?.parse().ok()?,
+        })
+    }
+
+    /// Whether this is that process, as precisely as a start in ticks can tell.
+    pub(super) const fn is(&self, key: ProcessKey) -> bool {
+        self.id == key.tgid && self.start == key.start.ticks()
+    }
+
+    /// The process by its start as `/proc` shows it: rounded down to a clock tick.
+    pub(super) const fn key(&self) -> ProcessKey {
+        ProcessKey { tgid: self.id, start: BootTime::from_ticks(self.start) }
+    }
+
+    /// Whether the whole process has ended: of one whose main thread ended first, the others live on.
+    pub(super) const fn process_has_ended(&self) -> bool {
+        self.has_ended() && self.threads <= 1
+    }
+
+    /// Whether this thread is a zombie, dead, or on the way there.
+    pub(super) const fn has_ended(&self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x') || self.flags & kernel_flags::EXITING != 0
+    }
+
+    /// Whether a signal or a debugger has stopped it.
+    pub(super) const fn is_stopped(&self) -> bool {
+        matches!(self.state, b'T' | b't')
+    }
+
+    /// Whether it has forked and not exec'd since.
+    pub(super) const fn is_unexeced(&self) -> bool {
+        self.flags & kernel_flags::FORKNOEXEC != 0
+    }
+
+    /// Whether it is one of the kernel's own threads.
+    pub(super) const fn is_kernel_thread(&self) -> bool {
+        self.flags & kernel_flags::KTHREAD != 0
+    }
+
+    /// Whether it is a kernel worker among the threads of a process.
+    pub(super) fn is_worker(&self) -> bool {
+        self.flags & kernel_flags::worker() != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TAIL: &[u8] = b" S 77 10463 7521 0 -1 4194368 100 0 0 0 0 0 0 0 20 0 1 0 133629 3133440 390 1844\n";
+
+    fn line(comm: &[u8]) -> Vec<u8> {
+        [b"10468 (", comm, b")", TAIL].concat()
+    }
+
+    #[test]
+    fn a_line_is_read_field_by_field() {
+        let stat = Stat::parse(&line(b"cat")).unwrap();
+        assert_eq!(
+            stat,
+            Stat {
+                id: 10468,
+                comm: "cat".into(),
+                state: b'S',
+                parent: 77,
+                flags: 4_194_368,
+                threads: 1,
+                start: 133_629
+            }
+        );
+        assert!(stat.is_unexeced() && !stat.is_kernel_thread() && !stat.has_ended() && !stat.is_stopped());
+        assert!(stat.is(ProcessKey { tgid: 10468, start: BootTime(1_336_299_999_999) }));
+        assert!(!stat.is(ProcessKey { tgid: 10468, start: BootTime(1_336_300_000_000) }));
+    }
+
+    #[test]
+    fn a_cut_line_is_refused() {
+        let whole = line(b"cat");
+        let start_ends = whole.windows(6).position(|part| part == b"133629").unwrap();
+        for length in 0..start_ends {
+            assert_eq!(Stat::parse(&whole[..length]), None, "cut at {length}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_comm_can_forge_a_field(comm in proptest::collection::vec(1_u8.., 0..16)) {
+            let honest = Stat::parse(&line(b"x")).unwrap();
+            prop_assert_eq!(Stat::parse(&line(&comm)), Some(Stat { comm: Comm::new(&comm), ..honest }));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Stat::parse(&text);
+        }
+    }
+}

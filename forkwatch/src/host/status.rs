@@ -1,0 +1,100 @@
+//! The signal masks and the user in `/proc/PID/status` and `/proc/PID/task/TID/status`.
+
+use std::io;
+
+use super::file;
+use crate::model::signals::SignalSet;
+
+/// What of a task's `status` is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Status {
+    /// Real uid.
+    pub(super) uid: u32,
+    /// Signals pending for this thread.
+    pub(super) pending_thread: SignalSet,
+    /// Signals pending for its process.
+    pub(super) pending_shared: SignalSet,
+    /// Signals that this thread blocks. A thread waiting in `sigwait`, `sigsuspend` or `ppoll` shows the mask of
+    /// that wait: what it waits for is not in it (`do_sigtimedwait`, kernel/signal.c).
+    pub(super) blocked: SignalSet,
+}
+
+impl Status {
+    /// Reads the `status` of a process: of its main thread.
+    pub(super) fn of_process(tgid: u32) -> io::Result<Self> {
+        Self::read(&format!("/proc/{tgid}/status"))
+    }
+
+    /// Reads the `status` of one thread.
+    pub(super) fn of_thread(process: u32, thread: u32) -> io::Result<Self> {
+        Self::read(&format!("/proc/{process}/task/{thread}/status"))
+    }
+
+    fn read(path: &str) -> io::Result<Self> {
+        let text = file::read_small(path)?;
+        Self::parse(&text).ok_or_else(|| file::unknown_layout(path))
+    }
+
+    /// The process that a task belongs to.
+    pub(super) fn thread_group(id: u32) -> io::Result<u32> {
+        let path = format!("/proc/{id}/status");
+        file::field(&file::read_small(&path)?, "Tgid:")
+            .and_then(|tgid| tgid.parse().ok())
+            .ok_or_else(|| file::unknown_layout(&path))
+    }
+
+    /// No comm can forge a line: the kernel escapes newlines in `Name:` (`proc_task_name`, fs/proc/array.c).
+    fn parse(text: &[u8]) -> Option<Self> {
+        Some(Self {
+            uid: file::field(text, "Uid:")?.split_ascii_whitespace().next()?.parse().ok()?,
+            pending_thread: SignalSet(file::mask(text, "SigPnd:")?),
+            pending_shared: SignalSet(file::mask(text, "ShdPnd:")?),
+            blocked: SignalSet(file::mask(text, "SigBlk:")?),
+        })
+    }
+
+    /// Signals that are pending and blocked, of the thread or its process.
+    pub(super) const fn held_back(&self) -> SignalSet {
+        self.pending_thread.or(self.pending_shared).and(self.blocked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TEXT: &[u8] =
+        b"Name:\tevil\\nUid:\t0\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t7\nUid:\t1000\t0\t0\t0\n\
+        Threads:\t1\nSigQ:\t0/7823\nSigPnd:\t0000000000004000\nShdPnd:\t0000000000000001\n\
+        SigBlk:\t0000000000004001\nSigIgn:\t0000000000000000\n";
+
+    #[test]
+    fn masks_and_the_real_user_are_read() {
+        let status = Status::parse(TEXT).unwrap();
+        assert_eq!(status.uid, 1000);
+        assert_eq!(status.pending_thread, SignalSet::of(&[15]));
+        assert_eq!(status.pending_shared, SignalSet::of(&[1]));
+        assert_eq!(status.held_back(), SignalSet::of(&[1, 15]));
+    }
+
+    #[test]
+    fn a_missing_line_is_not_taken_for_zero() {
+        let text = String::from_utf8(TEXT.to_vec()).unwrap().replace("SigBlk", "SigXxx");
+        assert_eq!(Status::parse(text.as_bytes()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Status::parse(&text);
+        }
+
+        #[test]
+        fn no_value_makes_it_panic(uid in "\\PC*", mask in "\\PC*") {
+            let text = format!("Uid:{uid}\nSigPnd:{mask}\nShdPnd:0\nSigBlk:0\n");
+            let _ = Status::parse(text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! A finding as a block of lines: a heading, then labelled paragraphs.
+
+use unicode_width::UnicodeWidthStr;
+
+use super::{
+    duration::humanly,
+    style::{Paint, Tone},
+};
+use crate::model::{
+    evidence::SeenThread,
+    finding::{Certainty, Finding, Resolution, Severity, State},
+    process::{Program, escape},
+};
+
+/// How a block is laid out.
+pub(super) struct Block {
+    /// Labels end in this column, under the times of the lines around.
+    pub(super) label_width: usize,
+    /// Columns of the terminal.
+    pub(super) width: usize,
+    /// Whether to colour.
+    pub(super) paint: Paint,
+}
+
+impl Block {
+    pub(super) fn finding(&self, time: &str, finding: &Finding) -> String {
+        let mut lines = vec![String::new(), self.heading(time, finding)];
+        if let State::Resolved(resolution) = finding.state {
+            self.paragraph(&mut lines, "", resolved(resolution, finding));
+        } else {
+            self.paragraph(&mut lines, "", finding.summary.clone());
+            self.evidence(&mut lines, finding);
+            self.paragraph(&mut lines, "fix:", finding.remedy.text.clone());
+            self.paragraph(&mut lines, "see:", finding.remedy.link.clone());
+        }
+        lines.push(String::new());
+        lines.join("\n")
+    }
+
+    fn heading(&self, time: &str, finding: &Finding) -> String {
+        let (word, tone) = match (finding.state, finding.severity) {
+            (State::Resolved(_), _) => ("RESOLVED", Tone::Good),
+            (_, Severity::Info) => ("INFO", Tone::Plain),
+            (_, Severity::Warning) => ("WARNING", Tone::Warning),
+            (_, Severity::Critical) => ("CRITICAL", Tone::Critical),
+        };
+        let certainty = match finding.certainty {
+            Certainty::Heuristic => "heuristic",
+            Certainty::Strong => "strong",
+            Certainty::Certain => "certain",
+        };
+        let standing = match finding.state {
+            State::Suspected => format!(", suspected, certainty: {certainty}"),
+            State::Confirmed => format!(", confirmed, certainty: {certainty}"),
+            State::Resolved(_) => String::new(),
+        };
+        let label_width = self.label_width;
+        let (hazard, number) = (finding.hazard.name(), finding.number);
+        let text = format!("{time:>label_width$} {word} {hazard} #{number}{standing}");
+        self.paint.apply(tone, &text)
+    }
+
+    fn evidence(&self, lines: &mut Vec<String>, finding: &Finding) {
+        let facts = &finding.facts;
+        self.paragraph(lines, "program:", program(finding));
+        let age = facts.age.map(|age| format!(", {} after the fork", humanly(age))).unwrap_or_default();
+        self.paragraph(lines, "child:", format!("{} (pid {}){age}", finding.child_comm, finding.child.tgid));
+        if !facts.threads.is_empty() {
+            let unnamed = facts
+                .thread_count
+                .and_then(|all| usize::try_from(all).ok()?.checked_sub(facts.threads.len()))
+                .filter(|more| *more > 0)
+                .map(|more| format!("{more} more"));
+            let named = facts.threads.iter().map(|SeenThread { tid, comm }| format!("{comm} ({tid})"));
+            self.paragraph(lines, "threads:", named.chain(unnamed).collect::<Vec<_>>().join(", "));
+        }
+        if !facts.signals.is_empty() {
+            self.paragraph(lines, "signals:", facts.signals.to_string());
+        }
+        if finding.repeats > 0 {
+            self.paragraph(lines, "repeats:", format!("{} since the last report", finding.repeats));
+        }
+        for note in &facts.notes {
+            self.paragraph(lines, "note:", note.clone());
+        }
+    }
+
+    /// Wraps at blanks; a word that is longer than a line (a path, a link) is left whole, so that it can be copied.
+    fn paragraph(&self, lines: &mut Vec<String>, label: &str, text: String) {
+        let text = printable(text);
+        let label_width = self.label_width;
+        let room = self.width.saturating_sub(label_width + 1);
+        let mut line = format!("{label:>label_width$}");
+        let mut used = 0;
+        for word in text.split_whitespace() {
+            if used > 0 && used + 1 + word.width() > room {
+                lines.push(std::mem::replace(&mut line, " ".repeat(label_width)));
+                used = 0;
+            }
+            line.push(' ');
+            line.push_str(word);
+            used += word.width() + usize::from(used > 0);
+        }
+        lines.push(line);
+    }
+}
+
+fn resolved(resolution: Resolution, finding: &Finding) -> String {
+    let child =
+        format!("The child {} (pid {}) of {}", finding.child_comm, finding.child.tgid, finding.program_name);
+    match resolution {
+        Resolution::Execed => format!("{child} exec'd after all: the finding is withdrawn."),
+        Resolution::Exited => format!("{child} exited by itself."),
+        Resolution::Killed => format!("{child} was killed by a signal."),
+    }
+}
+
+/// Who forked: by what it was started with, and where it runs.
+fn program(finding: &Finding) -> String {
+    let Program { comm, exe, cmdline, unit, container, cgroup: _, uid: _ } = &finding.program;
+    let arguments: Vec<String> = cmdline.iter().map(|argument| escape(argument.as_bytes())).collect();
+    let what = match (arguments.as_slice(), exe) {
+        ([], Some(exe)) => escape(exe.as_os_str().as_encoded_bytes()),
+        ([], None) => comm.to_string(),
+        _ => arguments.join(" "),
+    };
+    // As docker ps shows ids.
+    let container = container
+        .as_ref()
+        .map(|id| format!(", container {}", escape(id.chars().take(12).collect::<String>().as_bytes())));
+    let unit = unit.as_ref().map(|unit| format!(", {}", escape(unit.as_bytes())));
+    format!(
+        "{what} (pid {}{}{})",
+        finding.parent.tgid,
+        unit.unwrap_or_default(),
+        container.unwrap_or_default()
+    )
+}
+
+/// Text that was composed by forkwatch has its parts escaped already; whatever slipped through is escaped here, and
+/// only then, so that no backslash is doubled.
+fn printable(text: String) -> String {
+    let escaped = escape(text.as_bytes());
+    if escaped.replace("\\\\", "\\") == text { text } else { escaped }
+}

@@ -1,0 +1,214 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    model::{
+        evidence::{ChildSeen, ExecedSeen, ParentSeen, SeenThread},
+        process::{Comm, ProcessKey, Program},
+        signals::SignalSet,
+    },
+    report::{Context, samples},
+};
+
+fn header() -> Header {
+    Header::new(&samples::context(), json!({"grace": 1_000_000_000_u64, "recheck": 100_000_000}))
+}
+
+fn record(inputs: &[Input]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes, &header()).unwrap();
+    for input in inputs {
+        match input {
+            Input::Event(event) => writer.event(event).unwrap(),
+            Input::Evidence { at, evidence } => writer.evidence(*at, evidence).unwrap(),
+            Input::Advance(to) => writer.advance(*to).unwrap(),
+        }
+    }
+    drop(writer);
+    bytes
+}
+
+fn replay(bytes: &[u8]) -> Result<Vec<Input>, RecordingError> {
+    Reader::new(bytes)?.collect()
+}
+
+fn comms() -> impl Strategy<Value = Comm> {
+    proptest::collection::vec(any::<u8>(), 0..16).prop_map(|bytes| Comm::new(&bytes))
+}
+
+fn keys() -> impl Strategy<Value = ProcessKey> {
+    any::<(u32, u64)>().prop_map(|(tgid, start)| ProcessKey { tgid, start: BootTime(start) })
+}
+
+fn programs() -> impl Strategy<Value = Program> {
+    let texts = (any::<Option<String>>(), any::<Option<String>>(), any::<Option<String>>());
+    (comms(), texts, proptest::collection::vec(any::<String>(), 0..4), any::<Option<u32>>()).prop_map(
+        |(comm, (exe, unit, container), cmdline, uid)| Program {
+            comm,
+            exe: exe.map(Into::into),
+            cmdline,
+            unit,
+            cgroup: container.clone(),
+            container,
+            uid,
+        },
+    )
+}
+
+fn evidence() -> impl Strategy<Value = Evidence> {
+    let parents =
+        (any::<u64>(), programs(), proptest::collection::vec((any::<u32>(), comms()), 0..4), any::<u64>())
+            .prop_map(|(at, program, threads, pending)| ParentSeen {
+                at: BootTime(at),
+                program,
+                thread_count: u32::MAX,
+                threads: threads.into_iter().map(|(tid, comm)| SeenThread { tid, comm }).collect(),
+                pending: SignalSet(pending),
+            });
+    let execed = (any::<u64>(), programs(), proptest::option::of((keys(), programs())), any::<(u64, u64)>())
+        .prop_map(|(at, program, parent, (blocked, awaited))| ExecedSeen {
+            at: BootTime(at),
+            program,
+            parent,
+            blocked: SignalSet(blocked),
+            awaited: SignalSet(awaited),
+        });
+    let alive = (any::<(u64, Option<u64>, Option<u64>, bool)>(), comms()).prop_map(
+        |((at, ran, waited, stopped), comm)| ChildSeen::Alive {
+            at: BootTime(at),
+            comm,
+            ran,
+            waited,
+            stopped,
+        },
+    );
+    let children = prop_oneof![
+        Just(ChildSeen::Gone),
+        Just(ChildSeen::Execed),
+        any::<String>().prop_map(ChildSeen::Unreadable),
+        alive
+    ];
+    prop_oneof![
+        (keys(), proptest::option::of(parents)).prop_map(|(child, seen)| Evidence::Parent { child, seen }),
+        (keys(), children).prop_map(|(child, seen)| Evidence::Child { child, seen }),
+        (keys(), proptest::option::of(execed)).prop_map(|(process, seen)| Evidence::Execed { process, seen }),
+    ]
+}
+
+fn inputs() -> impl Strategy<Value = Input> {
+    let forks =
+        (keys(), keys(), comms(), any::<(u64, u64)>()).prop_map(|(parent, child, comm, (at, blocked))| {
+            let blocked = SignalSet(blocked);
+            Event::Fork(crate::model::event::Fork {
+                at: BootTime(at),
+                parent,
+                child,
+                comm,
+                blocked,
+                ..samples::unsafe_fork()
+            })
+        });
+    prop_oneof![
+        forks.prop_map(Input::Event),
+        proptest::sample::select(samples::events()).prop_map(Input::Event),
+        (any::<u64>(), evidence()).prop_map(|(at, evidence)| Input::Evidence { at: BootTime(at), evidence }),
+        any::<u64>().prop_map(|to| Input::Advance(BootTime(to))),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_is_recorded_is_replayed(inputs in proptest::collection::vec(inputs(), 0..12)) {
+        prop_assert_eq!(replay(&record(&inputs)).unwrap(), inputs);
+    }
+
+    #[test]
+    fn a_recording_that_was_cut_anywhere_gives_its_whole_lines_and_says_where_it_ends(cut in 0_usize..2000) {
+        let inputs: Vec<Input> = samples::events().into_iter().map(Input::Event).collect();
+        let bytes = record(&inputs);
+        let cut = cut % bytes.len();
+        let part = &bytes[..cut];
+        let whole = part.split(|byte| *byte == b'\n').count() - 1;
+        // Without its newline a line can still be whole.
+        let lacks_newline_only = bytes[cut] == b'\n';
+        match Reader::new(part) {
+            Err(RecordingError::Empty) => prop_assert_eq!(cut, 0),
+            Err(RecordingError::Truncated { line: 1 }) => prop_assert_eq!(whole, 0),
+            Err(RecordingError::Foreign) => prop_assert!(cut < FAMILY.len() + 11),
+            Err(error) => prop_assert!(false, "{error}"),
+            Ok(mut reader) => {
+                let good = reader.by_ref().take(whole.saturating_sub(1)).collect::<Result<Vec<_>, _>>().unwrap();
+                prop_assert_eq!(&good[..], &inputs[..whole.saturating_sub(1)]);
+                match reader.next() {
+                    None => prop_assert!(part.ends_with(b"\n") || whole == 0),
+                    Some(Ok(_)) => prop_assert!(lacks_newline_only),
+                    Some(Err(RecordingError::Truncated { line })) => prop_assert_eq!(line, whole as u64 + 1),
+                    Some(Err(error)) => prop_assert!(false, "{error}"),
+                }
+                prop_assert!(reader.next().is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let mut after_header = record(&[]);
+        after_header.extend(&bytes);
+        let _ = replay(&bytes);
+        let _ = replay(&after_header);
+    }
+}
+
+#[test]
+fn the_header_tells_of_the_host_and_the_settings() {
+    let bytes = record(&[]);
+    let reader = Reader::new(&bytes[..]).unwrap();
+    assert_eq!(*reader.header(), header());
+    assert_eq!(reader.header().context(), samples::context());
+    let unknown = Header::new(&Context::default(), json!({}));
+    assert_eq!(unknown.context(), Context::default());
+}
+
+#[test]
+fn what_is_no_recording_is_refused_with_a_hint() {
+    let refusal = |text: &str| replay(text.as_bytes()).unwrap_err().to_string();
+    assert!(refusal("").contains("empty"));
+    for foreign in
+        ["\x7fELF...", "{}\n", "[1]\n", "{\"format\":\"pcap\"}\n", "{\"schema\":\"forkwatch.event/1\"}\n"]
+    {
+        assert!(refusal(foreign).contains("not a recording of forkwatch"), "{foreign:?}");
+    }
+    let newer = refusal("{\"format\":\"forkwatch.recording/2\",\"x\":1}\n");
+    assert!(newer.contains("forkwatch.recording/2") && newer.contains("a newer one"), "{newer}");
+    let bare = refusal("{\"format\":\"forkwatch.recording/1\"}\n");
+    assert!(bare.contains("line 1") && bare.contains("missing field"), "{bare}");
+}
+
+#[test]
+fn a_broken_line_in_the_middle_is_told_from_a_cut_one() {
+    let mut bytes = record(&[Input::Advance(BootTime(1))]);
+    for (broken, reason) in [
+        ("{\"advance\":2,\"at\":3}\n", "neither an event"),
+        ("{\"advance\":\n", "EOF while parsing a value at column 11"),
+        ("{\"retreat\":2}\n", "unknown field `retreat`"),
+        ("\n", "EOF"),
+    ] {
+        let whole = bytes.len();
+        bytes.extend(broken.as_bytes());
+        bytes.extend(b"{\"advance\":4}\n");
+        let message = replay(&bytes).unwrap_err().to_string();
+        assert!(
+            message.starts_with("line 3 of the recording is broken") && message.contains(reason),
+            "{message}"
+        );
+        bytes.truncate(whole);
+    }
+}
+
+#[test]
+fn a_line_without_end_does_not_fill_the_memory() {
+    let mut bytes = record(&[]);
+    bytes.resize(bytes.len() + 3 * usize::try_from(MAX_LINE).unwrap(), b'[');
+    assert!(matches!(replay(&bytes), Err(RecordingError::Corrupt { line: 2, .. })));
+}
