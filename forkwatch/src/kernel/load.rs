@@ -7,7 +7,7 @@ use aya::{
     maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap},
     programs::Program,
 };
-use forkwatch_ebpf::{Family, flag, kind, map};
+use forkwatch_ebpf::{Counters, Family, flag, kind, map};
 
 use super::{
     attach,
@@ -150,10 +150,20 @@ impl Kernel {
         self.clone_calls
     }
 
-    /// Reads every counter.
-    pub fn reading(&self) -> Result<KernelReading, KernelError> {
+    /// How many processes pass the task filter now, descendants included.
+    pub fn wanted(&self) -> usize {
+        self.wanted.keys().filter_map(Result::ok).count()
+    }
+
+    /// Reads the counters of all CPUs.
+    pub fn counters(&self) -> Result<Counters, KernelError> {
         let cpus = self.counters.get(&0, 0).map_err(map_error(map::COUNTERS))?;
-        let counters = sum_counters(cpus.iter());
+        Ok(sum_counters(cpus.iter()))
+    }
+
+    /// Reads everything that can be counted.
+    pub fn reading(&self) -> Result<KernelReading, KernelError> {
+        let counters = self.counters()?;
         let copying: u64 =
             counters.events.get(usize::from(kind::COPYING)).map_or(0, |fates| fates.iter().sum());
         let entered = (self.seeded + copying).saturating_sub(counters.untracked);

@@ -23,6 +23,8 @@ use self::{
     recent::Recent,
     timers::{Task, Timer, Timers},
 };
+use serde::{Deserialize, Serialize};
+
 use crate::{
     hazard::allow::{AllowRule, allowed},
     model::{
@@ -42,7 +44,7 @@ const SHORTEST: Duration = Duration::from_millis(1);
 const IDLE_TIMERS: usize = 1 << 16;
 
 /// How the core judges.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// How long a child may take to exec or exit: 1 s. At least 1 ms.
     pub grace: Duration,

@@ -1,0 +1,310 @@
+//! From the ring through the core to an output: the one loop that tail and daemon share.
+
+use std::{
+    fs::File,
+    future::Future,
+    io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use forkwatch_ebpf::fate;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::{Instant, sleep_until},
+};
+
+use super::{collector::Collector, session::Session};
+use crate::{
+    host::clock,
+    kernel::{DRAIN_AFTER, Kernel, KernelError, Ring},
+    model::{
+        event::{Event, Lost, LossReason},
+        evidence::Evidence,
+        time::BootTime,
+    },
+    report::{
+        Context,
+        recording::{Header, Writer},
+    },
+    watch::{Output, Settings, Watch},
+};
+
+/// Records taken out of the ring before anything else gets a turn.
+const BATCH: usize = 4096;
+/// Least time between two looks at the core's timers: in a storm they are due all the time.
+const LEAST_WAIT: Duration = Duration::from_millis(10);
+/// Least time between two looks at the kernel's counters of losses.
+const LOSS_WINDOW: Duration = Duration::from_millis(100);
+
+/// The kernel side, shared with whoever reads its counters.
+pub(super) type SharedKernel = Arc<Mutex<Kernel>>;
+
+/// Where events and the core's words go.
+pub(super) trait Sink {
+    /// An event, before the core has seen it.
+    fn event(&mut self, event: &Event) -> io::Result<()>;
+    /// Something the core said; never a question.
+    fn output(&mut self, output: &Output) -> io::Result<()>;
+    /// The end of a batch. `received` and `malformed` count the records since the last one.
+    fn batch(&mut self, received: u64, malformed: u64) -> io::Result<()>;
+    /// Whether it wants nothing more.
+    fn is_done(&self) -> bool {
+        false
+    }
+}
+
+/// The loop and all it holds.
+pub(super) struct Pipeline<S> {
+    ring: AsyncFd<Ring>,
+    drain_at: Option<Instant>,
+    stage: Stage<S>,
+}
+
+/// Everything behind the ring.
+struct Stage<S> {
+    kernel: SharedKernel,
+    watch: Watch,
+    collector: Collector,
+    recorder: Option<Recorder>,
+    losses: Losses,
+    outputs: Vec<Output>,
+    /// What has been passed on to the sink so far.
+    received: u64,
+    malformed: u64,
+    sink: S,
+}
+
+impl<S: Sink> Pipeline<S> {
+    /// Begins with what came during the self-test. Must be called on a tokio runtime.
+    pub(super) fn new(
+        session: Session,
+        settings: Settings,
+        record: Option<&Path>,
+        sink: S,
+    ) -> Result<(Self, SharedKernel)> {
+        let Session { kernel, ring, early, context } = session;
+        let recorder = record.map(|path| Recorder::create(path, &context, &settings)).transpose()?;
+        let losses = Losses::begin(&kernel)?;
+        let kernel = Arc::new(Mutex::new(kernel));
+        let collector = Collector::start().context("cannot start the thread that collects evidence")?;
+        let mut stage = Stage {
+            kernel: Arc::clone(&kernel),
+            watch: Watch::new(settings),
+            collector,
+            recorder,
+            losses,
+            outputs: Vec::new(),
+            received: ring.received(),
+            malformed: ring.malformed(),
+            sink,
+        };
+        for event in &early {
+            stage.event(event)?;
+        }
+        let ring = AsyncFd::with_interest(ring, Interest::READABLE).context("cannot wait for the ring")?;
+        // What was written since the self-test may have woken nobody.
+        let pipeline = Self { ring, drain_at: Some(Instant::now()), stage };
+        Ok((pipeline, kernel))
+    }
+
+    /// The sink.
+    pub(super) fn sink(&mut self) -> &mut S {
+        &mut self.stage.sink
+    }
+
+    /// Judges by other settings from now on.
+    pub(super) fn configure(&mut self, settings: Settings) {
+        self.stage.watch.configure(settings);
+    }
+
+    /// Goes on until `stop` is ready, and gives what that says; or none when the sink wants nothing more.
+    pub(super) async fn run<T>(&mut self, stop: impl Future<Output = T>) -> Result<Option<T>> {
+        tokio::pin!(stop);
+        loop {
+            let Self { ring, drain_at, stage } = self;
+            let wake = stage.deadline().into_iter().chain(*drain_at).min();
+            tokio::select! {
+                stopped = &mut stop => {
+                    self.finish()?;
+                    return Ok(Some(stopped));
+                }
+                guard = ring.readable_mut() => {
+                    let mut guard = guard.context("cannot wait for the ring")?;
+                    // Only an empty ring may be waited for again: the readiness is told once (epoll(7), EPOLLET).
+                    if stage.drain(guard.get_inner_mut())? < BATCH {
+                        guard.clear_ready();
+                    }
+                    *drain_at = Some(Instant::now() + DRAIN_AFTER);
+                }
+                Some((at, evidence)) = stage.collector.answer() => stage.evidence(at, evidence)?,
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                    if drain_at.is_some_and(|due| due <= Instant::now()) {
+                        let drained = stage.drain(ring.get_mut())?;
+                        *drain_at = (drained > 0).then(|| Instant::now() + DRAIN_AFTER);
+                    }
+                }
+            }
+            self.stage.advance()?;
+            self.stage.end_batch(self.ring.get_ref())?;
+            if self.stage.sink.is_done() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Takes what the ring still holds.
+    fn finish(&mut self) -> Result<()> {
+        while self.stage.drain(self.ring.get_mut())? == BATCH {}
+        self.stage.advance()?;
+        self.stage.losses.look_now();
+        self.stage.end_batch(self.ring.get_ref())
+    }
+}
+
+impl<S: Sink> Stage<S> {
+    fn drain(&mut self, ring: &mut Ring) -> Result<usize> {
+        let mut result = Ok(());
+        let drained = ring.drain(BATCH, |event| {
+            if result.is_ok() {
+                result = self.event(&event);
+            }
+        });
+        result.map(|()| drained)
+    }
+
+    fn event(&mut self, event: &Event) -> Result<()> {
+        self.record(|writer| writer.event(event));
+        self.sink.event(event)?;
+        self.watch.event(event, &mut self.outputs);
+        self.pass_on()
+    }
+
+    fn evidence(&mut self, at: BootTime, evidence: Evidence) -> Result<()> {
+        self.record(|writer| writer.evidence(at, &evidence));
+        self.watch.evidence(at, evidence, &mut self.outputs);
+        self.pass_on()
+    }
+
+    /// Lets the core do what is due.
+    fn advance(&mut self) -> Result<()> {
+        let now = clock::now();
+        if self.watch.deadline().is_some_and(|deadline| deadline <= now) {
+            self.record(|writer| writer.advance(now));
+            self.watch.advance(now, &mut self.outputs);
+            self.pass_on()?;
+        }
+        Ok(())
+    }
+
+    fn pass_on(&mut self) -> Result<()> {
+        for output in self.outputs.drain(..) {
+            match output {
+                Output::Ask(request) => self.collector.ask(request),
+                output => self.sink.output(&output)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn end_batch(&mut self, ring: &Ring) -> Result<()> {
+        if ring.received() != self.received || self.losses.looks_next {
+            let lost = self.losses.since_last_look(&lock(&self.kernel), ring)?;
+            for lost in lost {
+                self.event(&Event::Lost(lost))?;
+            }
+        }
+        let (received, malformed) = (ring.received() - self.received, ring.malformed() - self.malformed);
+        (self.received, self.malformed) = (ring.received(), ring.malformed());
+        Ok(self.sink.batch(received, malformed)?)
+    }
+
+    /// When the core has something to do, as tokio counts time.
+    fn deadline(&self) -> Option<Instant> {
+        let wait = self.watch.deadline()?.since(clock::now());
+        Some(Instant::now() + wait.max(LEAST_WAIT))
+    }
+
+    /// A recording that cannot be written ends; the watch goes on.
+    fn record(&mut self, write: impl FnOnce(&mut Writer<File>) -> io::Result<()>) {
+        if let Some(recorder) = &mut self.recorder
+            && let Err(error) = write(&mut recorder.writer)
+        {
+            tracing::error!(%error, path = %recorder.path, "the recording ends here: it cannot be written");
+            self.recorder = None;
+        }
+    }
+}
+
+/// Waits for whoever holds the kernel side; a panic of theirs changed nothing in it.
+pub(super) fn lock(kernel: &SharedKernel) -> MutexGuard<'_, Kernel> {
+    kernel.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A recording under way.
+struct Recorder {
+    writer: Writer<File>,
+    path: String,
+}
+
+impl Recorder {
+    fn create(path: &Path, context: &Context, settings: &Settings) -> Result<Self> {
+        let name = path.display().to_string();
+        let create = || -> Result<Writer<File>> {
+            let header = Header::new(context, serde_json::to_value(settings)?);
+            Ok(Writer::new(File::create(path)?, &header)?)
+        };
+        let writer = create().with_context(|| format!("cannot write a recording to {name}"))?;
+        Ok(Self { writer, path: name })
+    }
+}
+
+/// Notices records that were shed.
+struct Losses {
+    seen: [(LossReason, u64); 3],
+    since: BootTime,
+    looked: Instant,
+    looks_next: bool,
+}
+
+impl Losses {
+    fn begin(kernel: &Kernel) -> Result<Self, KernelError> {
+        let [full, plain] = shed(kernel)?;
+        let seen =
+            [(LossReason::RingFull, full), (LossReason::PlainShed, plain), (LossReason::Malformed, 0)];
+        Ok(Self { seen, since: clock::now(), looked: Instant::now(), looks_next: false })
+    }
+
+    /// Makes the next look happen, however short ago the last was.
+    fn look_now(&mut self) {
+        self.looks_next = true;
+    }
+
+    /// What was lost since the last look, by reason. Looks only now and then.
+    fn since_last_look(&mut self, kernel: &Kernel, ring: &Ring) -> Result<Vec<Lost>, KernelError> {
+        if !self.looks_next && self.looked.elapsed() < LOSS_WINDOW {
+            return Ok(Vec::new());
+        }
+        (self.looked, self.looks_next) = (Instant::now(), false);
+        let [full, plain] = shed(kernel)?;
+        let at = clock::now();
+        let mut lost = Vec::new();
+        for ((reason, seen), count) in self.seen.iter_mut().zip([full, plain, ring.malformed()]) {
+            if count > *seen {
+                lost.push(Lost { at, since: self.since, count: count - *seen, reason: *reason });
+                *seen = count;
+            }
+        }
+        self.since = at;
+        Ok(lost)
+    }
+}
+
+/// Records shed so far, because the ring was full and because plain ones give way.
+fn shed(kernel: &Kernel) -> Result<[u64; 2], KernelError> {
+    let counters = kernel.counters()?;
+    let of = |fate: usize| counters.events.iter().filter_map(|fates| fates.get(fate)).sum();
+    Ok([of(fate::SHED_FULL), of(fate::SHED_PLAIN)])
+}

@@ -1,0 +1,128 @@
+//! What every command that watches does first: load, attach, prove the kernel side right, take in what lives already,
+//! and give up the capabilities that are not needed any more.
+
+use std::fs;
+
+use anyhow::Result;
+
+use crate::{
+    host,
+    kernel::{self, Kernel, Ring, Seed, self_test},
+    model::{event::Event, process::ProcessKey},
+    privilege,
+    report::Context,
+};
+
+/// A watch that has begun.
+pub(super) struct Session {
+    /// The kernel side.
+    pub(super) kernel: Kernel,
+    /// Its records.
+    pub(super) ring: Ring,
+    /// Events that came during the self-test.
+    pub(super) early: Vec<Event>,
+    /// What outputs must know of the host.
+    pub(super) context: Context,
+}
+
+impl Session {
+    /// Begins. `targets` and their descendants pass the task filter, where that is set. Must be called while the
+    /// process has one thread.
+    pub(super) fn start(options: &kernel::Options, targets: &[host::Process]) -> Result<Self> {
+        privilege::require_for_load()?;
+        let (mut kernel, mut ring) = Kernel::start(options)?;
+        for target in targets {
+            kernel.want(target.key.tgid)?;
+        }
+        let mut early = Vec::new();
+        self_test::run(&mut ring, own_cgroup(), |event| early.push(event))?;
+        if !targets.is_empty() {
+            want_descendants(&mut kernel, targets)?;
+        }
+        seed(&mut kernel)?;
+        privilege::reduce()?;
+        Ok(Self { kernel, ring, early, context: context() })
+    }
+}
+
+/// What outputs must know of the host.
+pub(super) fn context() -> Context {
+    Context {
+        host_name: host::clock::host_name(),
+        boot_id: host::clock::boot_id(),
+        wall_offset: host::clock::wall_offset(),
+    }
+}
+
+/// The id of forkwatch's own cgroup, as the file system tells it.
+fn own_cgroup() -> Option<u64> {
+    let memberships = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = memberships.lines().find_map(|line| line.strip_prefix("0::"))?;
+    host::cgroup_tree::find(path).ok().map(|cgroup| cgroup.id)
+}
+
+/// Lets the descendants that live already pass the filter. Those that are forked meanwhile by one that does not yet
+/// pass escape one reading of `/proc`, so it is read until nothing new turns up.
+fn want_descendants(kernel: &mut Kernel, targets: &[host::Process]) -> Result<()> {
+    let mut known = Vec::new();
+    loop {
+        let processes = host::processes()?;
+        let found = targets.iter().flat_map(|target| host::descendants(target.key.tgid, &processes));
+        let new: Vec<ProcessKey> =
+            found.map(|process| process.key).filter(|key| !known.contains(key)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        for key in new {
+            kernel.want(key.tgid)?;
+            known.push(key);
+        }
+    }
+}
+
+/// Enters what was forked before the watch began: un-exec'd children, so that their ends are counted and the
+/// generations of their children are right, and kernel workers, so that they are not taken for threads.
+fn seed(kernel: &mut Kernel) -> Result<(), anyhow::Error> {
+    let processes = host::processes()?;
+    let generations = Generations::new(&processes);
+    for process in &processes {
+        if process.workers > 0 {
+            kernel.seed_workers(process.key.tgid, u64::from(process.workers))?;
+        }
+        let Some(generation) = generations.of(process) else { continue };
+        let seed = Seed { child: process.key, parent_tgid: process.parent, generation };
+        // It may have exec'd or ended before it was entered, and then nobody would take it out.
+        if kernel.seed(&seed)
+            && !host::find(process.key.tgid).is_ok_and(|now| now.unexeced && now.key == process.key)
+        {
+            kernel.unseed(process.key);
+        }
+    }
+    Ok(())
+}
+
+/// Who was forked by whom without exec, by pid.
+struct Generations<'a>(std::collections::HashMap<u32, &'a host::Process>);
+
+impl<'a> Generations<'a> {
+    fn new(processes: &'a [host::Process]) -> Self {
+        let unexeced = processes.iter().filter(|process| process.unexeced);
+        Self(unexeced.map(|process| (process.key.tgid, process)).collect())
+    }
+
+    /// Forks since the last exec, as far as the parents still live; none for what has exec'd.
+    fn of(&self, process: &host::Process) -> Option<u32> {
+        if !process.unexeced {
+            return None;
+        }
+        let parents = std::iter::successors(Some(process), |process| self.0.get(&process.parent).copied());
+        // Bounded, because pids that are reused during the scan could close a circle.
+        u32::try_from(parents.take(1000).count()).ok()
+    }
+}
+
+/// What a user who asked for clone calls is told.
+pub(super) fn describe_clone_calls(kernel: &Kernel) -> Option<String> {
+    kernel.clone_calls().map(|hook| format!("clone calls are watched by {}", hook.describe()))
+}
+
