@@ -146,7 +146,7 @@ static ECOSYSTEMS: [Ecosystem; 13] = [
         name: "Ruby",
         advice: "Stop threads and disconnect before fork, and start them again in the child: most servers have \
                  hooks for both (before_fork, after_fork).",
-        link: "https://rubydoc.info/github/puma/puma/master/Puma/DSL:before_fork",
+        link: "https://docs.ruby-lang.org/en/master/Process.html#method-c-fork",
         recognise: |signs| signs.interpreter(&["ruby"]),
     },
     Ecosystem {

@@ -202,13 +202,13 @@ fn a_stopped_child_is_not_judged_and_gets_a_new_grace() {
         at,
         comm: "python".into(),
         ran: Some(MILLI),
-        waited: Some(400 * MILLI),
-        stopped: at < ms(3500),
+        waited: Some(if at < ms(1500) { 400 * MILLI } else { 700 * MILLI }),
+        stopped: at < ms(1500),
     });
-    // Looked at after 1 s, then 1 s and 2 s later: the last sight of it stopped was at 2 s.
-    timeline.fork(threaded(3)).at(3999);
+    // Seen stopped after 1 s; of the second after that it waited 300 ms for a CPU.
+    timeline.fork(threaded(3)).at(2299);
     assert_eq!(timeline.lives_on().len(), 0);
-    timeline.at(4000);
+    timeline.at(2300);
     assert_eq!(timeline.lives_on().len(), 1);
     timeline.only_finding();
 

@@ -48,12 +48,15 @@ fn a_program_that_keeps_signals_blocked_is_reported_after_the_grace() {
 fn what_does_not_stay_blocked_stays_silent() {
     for (blocked, awaited) in [(&[][..], &[][..]), (&[15], &[15]), (&[10], &[])] {
         let mut timeline = Timeline::new();
-        timeline.exec(exec_of(PROGRAM, PARENT, &[10, 15]));
-        let seen = ExecedSeen { awaited: SignalSet::of(awaited), ..execed_seen("worker", blocked) };
-        timeline.programs.insert(PROGRAM, seen);
+        start(&mut timeline, exec_of(PROGRAM, PARENT, &[10, 15]));
+        let seen = timeline.programs.get_mut(&PROGRAM).unwrap();
+        (seen.blocked, seen.awaited) = (SignalSet::of(blocked), SignalSet::of(awaited));
         timeline.at(5000);
-        assert_eq!(timeline.asked().len(), 1);
-        assert_eq!(timeline.findings().len(), 0, "{blocked:?} {awaited:?}");
+        assert_eq!(
+            timeline.outputs,
+            [Output::Ask(Request::Execed { process: process(PROGRAM) })],
+            "{blocked:?} {awaited:?}"
+        );
     }
 }
 
