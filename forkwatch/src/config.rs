@@ -12,7 +12,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use self::value::{EventOutput, LogFormat, LogLevel, grace, listen_address, telemetry_path};
+pub use self::value::{
+    EventOutput, LogFormat, LogLevel, grace, listen_address, ring_bytes, run_time, telemetry_path,
+};
 use crate::hazard::allow::AllowRule;
 
 /// Why a configuration cannot be used.

@@ -25,7 +25,11 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> Result<Exit> {
     let config = Config::load(&options.config)?;
     if !options.quiet {
-        write!(io::stdout(), "# {} can be used. In force, defaults included:\n{config}", options.config.display())?;
+        write!(
+            io::stdout(),
+            "# {} can be used. In force, defaults included:\n{config}",
+            options.config.display()
+        )?;
     }
     Ok(Exit::Fine)
 }

@@ -2,24 +2,20 @@
 
 mod check_config;
 mod collector;
-mod daemon;
-mod demo;
-mod demo_program;
-mod doctor;
 mod exit;
 mod explain;
-mod generate;
 mod pipeline;
-mod replay;
 mod session;
 mod tail;
+mod tail_sink;
 mod targets;
+mod thread_names;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-pub use exit::{Exit, report};
 pub use crate::kernel::self_test::EXEC_ARGUMENT;
+pub use exit::{Exit, report};
 
 /// Watches every fork on this host with eBPF, and says which were unsafe, who is to blame and what to change.
 ///
@@ -40,37 +36,17 @@ pub struct Arguments {
 enum Command {
     /// Show forks and findings as they happen
     Tail(tail::Options),
-    /// Watch as a service: metrics for Prometheus, events as JSON lines
-    Daemon(daemon::Options),
-    /// Fork unsafely on purpose, and show what forkwatch says of it
-    Demo(demo::Options),
-    /// Say what this host supports, and what is missing
-    Doctor(doctor::Options),
     /// Explain a hazard: what it is, how it is found, how sure that is, what to change
     Explain(explain::Options),
-    /// Judge a recording again, as tail and daemon make with --record
-    Replay(replay::Options),
     /// Check a configuration file, and show what is in force
     CheckConfig(check_config::Options),
-    /// Write the generated files: man pages, completions, schema, tables
-    #[command(hide = true)]
-    Generate(generate::Options),
-    /// The program that demo watches
-    #[command(hide = true, name = demo_program::NAME)]
-    DemoProgram,
 }
 
 /// Does what the command line says.
 pub fn run(arguments: Arguments) -> Result<Exit> {
     match arguments.command.unwrap_or(Command::Tail(arguments.tail)) {
         Command::Tail(options) => tail::run(&options),
-        Command::Daemon(options) => daemon::run(&options),
-        Command::Demo(options) => demo::run(&options),
-        Command::Doctor(options) => doctor::run(&options),
         Command::Explain(options) => explain::run(&options),
-        Command::Replay(options) => replay::run(&options),
         Command::CheckConfig(options) => check_config::run(&options),
-        Command::Generate(options) => generate::run(&options),
-        Command::DemoProgram => demo_program::run(),
     }
 }

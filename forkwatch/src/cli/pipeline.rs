@@ -21,7 +21,7 @@ use crate::{
     host::clock,
     kernel::{DRAIN_AFTER, Kernel, KernelError, Ring},
     model::{
-        event::{Event, Lost, LossReason},
+        event::{Event, LossReason, Lost},
         evidence::Evidence,
         time::BootTime,
     },
@@ -104,7 +104,9 @@ impl<S: Sink> Pipeline<S> {
         for event in &early {
             stage.event(event)?;
         }
-        let ring = AsyncFd::with_interest(ring, Interest::READABLE).context("cannot wait for the ring")?;
+        // SAFETY: the ring owns its descriptor, and gives the same one for as long as it lives.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+        let ring = ring.map_err(io::Error::from).context("cannot wait for the ring")?;
         // What was written since the self-test may have woken nobody.
         let pipeline = Self { ring, drain_at: Some(Instant::now()), stage };
         Ok((pipeline, kernel))
@@ -272,8 +274,7 @@ struct Losses {
 impl Losses {
     fn begin(kernel: &Kernel) -> Result<Self, KernelError> {
         let [full, plain] = shed(kernel)?;
-        let seen =
-            [(LossReason::RingFull, full), (LossReason::PlainShed, plain), (LossReason::Malformed, 0)];
+        let seen = [(LossReason::RingFull, full), (LossReason::PlainShed, plain), (LossReason::Malformed, 0)];
         Ok(Self { seen, since: clock::now(), looked: Instant::now(), looks_next: false })
     }
 

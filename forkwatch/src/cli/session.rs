@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::{
     host,
@@ -126,3 +126,7 @@ pub(super) fn describe_clone_calls(kernel: &Kernel) -> Option<String> {
     kernel.clone_calls().map(|hook| format!("clone calls are watched by {}", hook.describe()))
 }
 
+/// The runtime that everything runs on: one thread, so that the capabilities are one thread's.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+}

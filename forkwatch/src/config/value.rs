@@ -115,6 +115,11 @@ pub fn grace(text: &str) -> Result<Duration, String> {
     duration(text, Duration::from_millis(100)..=Duration::from_secs(60))
 }
 
+/// Reads how long a command shall run: any positive duration.
+pub fn run_time(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::from_millis(1)..=Duration::from_secs(10 * 365 * 86_400))
+}
+
 fn recheck(text: &str) -> Result<Duration, String> {
     duration(text, Duration::from_millis(10)..=Duration::from_secs(60))
 }
@@ -186,16 +191,22 @@ pub(super) fn kept_files<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u
     number(deserializer, 0..=1000)
 }
 
+/// Reads the size of the ring in bytes.
+pub fn ring_bytes(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("{text:?} is not a number of bytes")).and_then(usable_ring)
+}
+
+pub(super) fn ring_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    usable_ring(u32::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
 /// The kernel wants a power of two that is a multiple of the page size (kernel/bpf/ringbuf.c), and pages have up to
 /// 64 KiB.
-pub(super) fn ring_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    let bytes = number(deserializer, 64 << 10..=64 << 20)?;
-    if !u32::is_power_of_two(bytes) {
-        return Err(D::Error::custom(format!(
-            "{bytes} is not a power of two: take {} or {}",
-            bytes.next_power_of_two() / 2,
-            bytes.next_power_of_two()
-        )));
+fn usable_ring(bytes: u32) -> Result<u32, String> {
+    let bytes = within(bytes, 64 << 10..=64 << 20, ToString::to_string)?;
+    if !bytes.is_power_of_two() {
+        let above = bytes.next_power_of_two();
+        return Err(format!("{bytes} is not a power of two: take {} or {above}", above / 2));
     }
     Ok(bytes)
 }

@@ -1,0 +1,163 @@
+//! `forkwatch tail`, and `forkwatch` alone: forks and findings as they happen.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
+
+use super::{
+    exit::Exit,
+    pipeline::{Pipeline, SharedKernel, lock},
+    session::{self, Session},
+    tail_sink::{ColorChoice, Output, Selection, TailSink, TimeStyle},
+    targets::{self, Target},
+};
+use crate::{
+    config::{self, LogFormat, LogLevel},
+    host::cgroup_tree,
+    kernel::{self, Cgroup, Filter, Stream},
+    log::Log,
+    watch::Settings,
+};
+
+/// Whose forks, and how they are shown.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Only forks of this process and its descendants (repeatable)
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pid: Vec<u32>,
+    /// Only where the comm of forker, child or new program matches, with * and ?
+    #[arg(short, long, value_name = "GLOB")]
+    comm: Option<String>,
+    /// Only forks by this real uid
+    #[arg(short, long, value_name = "UID")]
+    uid: Option<u32>,
+    /// Only forks in this cgroup (version 2) and those below it, such as /system.slice/nginx.service
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<String>,
+    /// Only findings
+    #[arg(long = "unsafe")]
+    unsafe_only: bool,
+    /// Threads too
+    #[arg(long, conflicts_with = "unsafe_only")]
+    threads: bool,
+    /// How events are shown
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// How times are shown in columns
+    #[arg(long, value_enum, default_value_t, value_name = "STYLE")]
+    time: TimeStyle,
+    /// End after this long, such as 30s or 5min
+    #[arg(short, long, value_name = "DURATION", value_parser = config::run_time)]
+    duration: Option<Duration>,
+    /// End after this many forks (with --unsafe: findings)
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// When to use colour; NO_COLOR and CLICOLOR_FORCE are honoured
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    color: ColorChoice,
+    /// How long a child may live without exec before its fork is judged
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = config::grace)]
+    grace: Duration,
+    /// Also write what is judged to a file, for forkwatch replay
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Watch the clone-family system calls themselves, and show those that fail; where the kernel refuses
+    /// fentry this makes every system call on the host slower (forkwatch doctor tells)
+    #[arg(long)]
+    clone_calls: bool,
+    /// Size of the ring of records: a power of two from 64 KiB to 64 MiB
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = config::ring_bytes)]
+    ring_bytes: u32,
+}
+
+impl Options {
+    fn kernel_options(&self) -> Result<kernel::Options> {
+        let cgroup = self.cgroup.as_deref().map(cgroup_tree::find).transpose()?;
+        Ok(kernel::Options {
+            stream: Stream { plain: !self.unsafe_only, sharing: !self.unsafe_only, threads: self.threads },
+            filter: Filter {
+                tasks: !self.pid.is_empty(),
+                uid: self.uid,
+                cgroup: cgroup.map(|cgroup| Cgroup { id: cgroup.id, level: cgroup.level }),
+            },
+            grace: self.grace,
+            ring_bytes: self.ring_bytes,
+            clone_calls: self.clone_calls,
+            ..kernel::Options::default()
+        })
+    }
+
+    fn selection(&self) -> Selection {
+        Selection { comm: self.comm.clone(), findings_only: self.unsafe_only, most: self.count }
+    }
+
+    /// What is watched, for the line that says so.
+    fn scope(&self) -> String {
+        let mut scope = Vec::new();
+        if !self.pid.is_empty() {
+            let pids: Vec<String> = self.pid.iter().map(ToString::to_string).collect();
+            scope.push(format!("process {} and its descendants", pids.join(", ")));
+        }
+        scope.extend(self.uid.map(|uid| format!("uid {uid}")));
+        scope.extend(self.cgroup.as_ref().map(|path| format!("cgroup {}", path.escape_debug())));
+        scope.extend(self.comm.as_ref().map(|glob| format!("comm {}", glob.escape_debug())));
+        if scope.is_empty() { "every fork on this host".to_owned() } else { scope.join(", ") }
+    }
+}
+
+/// Runs until it is stopped, or has shown what it was asked for.
+pub(super) fn run(options: &Options) -> Result<Exit> {
+    Log::start(LogFormat::Auto, LogLevel::Warn).context("cannot start the log")?;
+    let (processes, targets) = targets::find(&options.pid)?;
+    let session = Session::start(&options.kernel_options()?, &processes)?;
+    if let Some(how) = session::describe_clone_calls(&session.kernel) {
+        eprintln!("forkwatch: {how}");
+    }
+    let sink =
+        TailSink::new(options.output, options.time, options.color, options.selection(), &session.context);
+    let settings = Settings { grace: options.grace, ..Settings::default() };
+    let runtime = session::runtime()?;
+    runtime.block_on(async {
+        let (mut pipeline, kernel) = Pipeline::new(session, settings, options.record.as_deref(), sink)?;
+        eprintln!("forkwatch: ready, watching {}", options.scope());
+        pipeline.sink().ready()?;
+        let result = pipeline.run(stop(options.duration, targets, kernel)).await;
+        pipeline.sink().summary()?;
+        result
+    })?;
+    Ok(Exit::Fine)
+}
+
+/// Ready when the tail shall end: a signal, the time is up, or all processes it was to watch are gone.
+async fn stop(duration: Option<Duration>, targets: Vec<Target>, kernel: SharedKernel) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+    let watches_all = targets.is_empty();
+    tokio::select! {
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        () = sleep(duration.unwrap_or_default()), if duration.is_some() => Ok(()),
+        ended = family_ended(targets, kernel), if !watches_all => ended,
+    }
+}
+
+/// Ready when the processes and all their descendants have ended.
+async fn family_ended(targets: Vec<Target>, kernel: SharedKernel) -> Result<()> {
+    /// Nothing tells of the last descendant's end, so the kernel's table is looked at now and then.
+    const LOOK: Duration = Duration::from_millis(250);
+    targets::ended(targets).await?;
+    let mut left = lock(&kernel).wanted();
+    if left > 0 {
+        eprintln!("forkwatch: {left} of the descendants live on; watching until the last has ended");
+    }
+    while left > 0 {
+        sleep(LOOK).await;
+        left = lock(&kernel).wanted();
+    }
+    Ok(())
+}

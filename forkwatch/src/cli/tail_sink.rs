@@ -1,0 +1,324 @@
+//! What the tail shows: columns or JSON on stdout, a summary on stderr.
+
+use std::{
+    collections::{HashMap, HashSet},
+    env,
+    io::{self, BufWriter, IsTerminal, Stdout, Write},
+};
+
+use clap::ValueEnum;
+use wildmatch::WildMatch;
+
+use super::thread_names::ThreadNames;
+use crate::{
+    host::clock,
+    model::{
+        event::{Event, LossReason},
+        process::{Comm, ProcessKey},
+    },
+    report::{
+        Context,
+        columns::{Columns, Times},
+        json,
+    },
+    watch::{self, LivesOn},
+};
+
+/// `--output`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// A line an event, aligned
+    #[default]
+    Columns,
+    /// A document of the schema `forkwatch.event/1` a line
+    Json,
+}
+
+/// `--time`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum TimeStyle {
+    /// Seconds since the start
+    #[default]
+    Relative,
+    /// The wall clock, in the local zone
+    Wall,
+}
+
+/// `--color`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum ColorChoice {
+    /// On a terminal
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl ColorChoice {
+    /// As <https://no-color.org> and <https://bixense.com/clicolors> want it: a variable counts where it is set and
+    /// not empty, and the command line counts more.
+    fn is_on(self) -> bool {
+        let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto if set("NO_COLOR") => false,
+            Self::Auto
+                if env::var_os("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0") =>
+            {
+                true
+            }
+            Self::Auto => io::stdout().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb"),
+        }
+    }
+}
+
+/// Which of the events are shown.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Selection {
+    /// A pattern for comms.
+    pub(super) comm: Option<String>,
+    /// Nothing but findings.
+    pub(super) findings_only: bool,
+    /// How many forks (or findings, where only they are shown) to show at most.
+    pub(super) most: Option<u64>,
+}
+
+/// Shows events and findings on stdout.
+pub(super) struct TailSink {
+    out: BufWriter<Stdout>,
+    layout: Layout,
+    context: Context,
+    selection: Selection,
+    comm: Option<WildMatch>,
+    /// Children whose fork was shown, so that their outcome is shown too.
+    shown: HashSet<ProcessKey>,
+    names: ThreadNames,
+    sequence: u64,
+    tally: Tally,
+}
+
+/// How documents are laid out.
+enum Layout {
+    Columns { columns: Box<Columns>, terminal: Option<Terminal> },
+    Json,
+}
+
+/// What it takes to lay columns out again when the terminal's width changes.
+struct Terminal {
+    times: Times,
+    pid_max: u32,
+    color: bool,
+    width: usize,
+}
+
+/// What the closing summary tells.
+#[derive(Default)]
+struct Tally {
+    forks: u64,
+    threads: u64,
+    execs: u64,
+    exits: u64,
+    lives: u64,
+    findings: u64,
+    failures: u64,
+    lost: HashMap<LossReason, u64>,
+}
+
+impl TailSink {
+    pub(super) fn new(
+        output: Output,
+        time: TimeStyle,
+        color: ColorChoice,
+        selection: Selection,
+        context: &Context,
+    ) -> Self {
+        let layout = match output {
+            Output::Json => Layout::Json,
+            Output::Columns => columns(time, color, context),
+        };
+        Self {
+            out: BufWriter::new(io::stdout()),
+            layout,
+            context: context.clone(),
+            comm: selection.comm.as_deref().map(WildMatch::new),
+            selection,
+            shown: HashSet::new(),
+            names: ThreadNames::default(),
+            sequence: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// The header, once the watch has begun.
+    pub(super) fn ready(&mut self) -> io::Result<()> {
+        if let Layout::Columns { columns, .. } = &self.layout {
+            writeln!(self.out, "{}", columns.header())?;
+        }
+        self.out.flush()
+    }
+
+    /// What was shown and what was lost, on stderr.
+    pub(super) fn summary(&mut self) -> io::Result<()> {
+        self.out.flush()?;
+        let Tally { forks, threads, execs, exits, lives, findings, failures, lost } = &self.tally;
+        let mut parts = vec![format!("{forks} forks ({execs} exec'd, {exits} exited, {lives} live on)")];
+        let optional = [(*threads, "threads"), (*failures, "failed clone calls")];
+        parts.extend(
+            optional.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")),
+        );
+        parts.push(format!("{findings} findings"));
+        let mut lost: Vec<String> =
+            lost.iter().map(|(reason, count)| format!("{count} records lost ({})", reason.name())).collect();
+        lost.sort();
+        if lost.is_empty() {
+            lost.push("nothing lost".to_owned());
+        }
+        parts.extend(lost);
+        writeln!(io::stderr(), "forkwatch: {}", parts.join(", "))
+    }
+
+    /// Whether an event is to be shown, and what it changes for the events to come.
+    fn selects(&mut self, event: &Event) -> bool {
+        match event {
+            Event::Lost(_) => true,
+            _ if self.selection.findings_only => false,
+            Event::Fork(fork) => {
+                let selected = self.matches(&fork.comm);
+                if selected {
+                    self.shown.insert(fork.child);
+                }
+                selected
+            }
+            Event::Exec(exec) => {
+                let shown = self.shown.remove(&exec.process);
+                shown || (exec.fork.is_none() && self.matches(&exec.comm))
+            }
+            Event::Exit(exit) => self.shown.remove(&exit.process),
+            Event::Thread(thread) => self.matches(&thread.comm),
+            Event::CloneFailure(failure) => self.matches(&failure.comm),
+        }
+    }
+
+    fn matches(&self, comm: &Comm) -> bool {
+        self.comm.as_ref().is_none_or(|pattern| pattern.matches(&comm.to_text()))
+    }
+
+    fn count(&mut self, event: &Event) {
+        let tally = &mut self.tally;
+        match event {
+            Event::Fork(_) => tally.forks += 1,
+            Event::Exec(_) => tally.execs += 1,
+            Event::Exit(_) => tally.exits += 1,
+            Event::Thread(_) => tally.threads += 1,
+            Event::CloneFailure(_) => tally.failures += 1,
+            Event::Lost(lost) => *tally.lost.entry(lost.reason).or_default() += lost.count,
+        }
+    }
+
+    fn lives_on(&mut self, child: &LivesOn) -> io::Result<()> {
+        if !self.shown.contains(&child.child) {
+            return Ok(());
+        }
+        self.tally.lives += 1;
+        match &self.layout {
+            Layout::Json => Ok(()),
+            Layout::Columns { columns, .. } => {
+                let age = u64::try_from(child.since_fork.as_nanos()).unwrap_or(u64::MAX);
+                writeln!(self.out, "{}", columns.lives_on(child.at, child.child, &child.comm, age))
+            }
+        }
+    }
+
+    fn document(&mut self, document: &json::document::Document) -> io::Result<()> {
+        self.sequence += 1;
+        json::write_line(&mut self.out, document)
+    }
+}
+
+impl super::pipeline::Sink for TailSink {
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        if self.is_done() || !self.selects(event) {
+            return Ok(());
+        }
+        self.count(event);
+        match &self.layout {
+            Layout::Json => {
+                let names = self.names.of(event);
+                let document = json::event(&self.context, self.sequence, event, &names);
+                self.document(&document)
+            }
+            Layout::Columns { columns, .. } => writeln!(self.out, "{}", columns.event(event)),
+        }
+    }
+
+    fn output(&mut self, output: &watch::Output) -> io::Result<()> {
+        match output {
+            watch::Output::LivesOn(child) => self.lives_on(child),
+            watch::Output::Finding(finding) => {
+                if self.is_done()
+                    || !(self.matches(&finding.program.comm) || self.matches(&finding.child_comm))
+                {
+                    return Ok(());
+                }
+                self.tally.findings += 1;
+                match &self.layout {
+                    Layout::Json => {
+                        let document = json::finding(&self.context, self.sequence, finding);
+                        self.document(&document)
+                    }
+                    Layout::Columns { columns, .. } => writeln!(self.out, "{}", columns.finding(finding)),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn batch(&mut self, _received: u64, _malformed: u64) -> io::Result<()> {
+        self.layout.follow_the_terminal();
+        self.out.flush()
+    }
+
+    fn is_done(&self) -> bool {
+        let shown = if self.selection.findings_only { self.tally.findings } else { self.tally.forks };
+        self.selection.most.is_some_and(|most| shown >= most)
+    }
+}
+
+fn columns(time: TimeStyle, color: ColorChoice, context: &Context) -> Layout {
+    let times = match time {
+        TimeStyle::Relative => Times::Since(clock::now()),
+        TimeStyle::Wall => Times::Wall { context: context.clone(), zone: jiff::tz::TimeZone::system() },
+    };
+    let color = color.is_on();
+    // The kernel's greatest pid_max (include/linux/threads.h) where it cannot be read.
+    let pid_max = clock::pid_max().unwrap_or(1 << 22);
+    let width = width();
+    let columns = Box::new(Columns::new(times.clone(), width, pid_max, color));
+    Layout::Columns { columns, terminal: width.map(|width| Terminal { times, pid_max, color, width }) }
+}
+
+impl Layout {
+    /// Lays out anew where the terminal has another width than before.
+    fn follow_the_terminal(&mut self) {
+        if let Self::Columns { columns, terminal: Some(terminal) } = self
+            && let Some(width) = width()
+            && width != terminal.width
+        {
+            terminal.width = width;
+            **columns = Columns::new(terminal.times.clone(), Some(width), terminal.pid_max, terminal.color);
+        }
+    }
+}
+
+nix::ioctl_read_bad!(window_size, libc::TIOCGWINSZ, libc::winsize);
+
+/// Columns of the terminal that stdout is; none where it is none.
+fn width() -> Option<usize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the structure is the one this call fills, and lives through it.
+    unsafe { window_size(libc::STDOUT_FILENO, &raw mut size) }.ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+}

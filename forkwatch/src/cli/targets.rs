@@ -1,0 +1,67 @@
+//! The processes that `--pid` names.
+
+use std::{
+    io,
+    os::fd::{FromRawFd, OwnedFd},
+};
+
+use anyhow::{Context, Result};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    task::JoinSet,
+};
+
+use crate::{host, model::process::Comm};
+
+/// A process to watch, and the means to know of its end.
+pub(super) struct Target {
+    tgid: u32,
+    comm: Comm,
+    descriptor: OwnedFd,
+}
+
+/// Finds the processes. The error says which is not there.
+pub(super) fn find(pids: &[u32]) -> Result<(Vec<host::Process>, Vec<Target>)> {
+    let mut processes = Vec::new();
+    let mut targets = Vec::new();
+    for pid in pids {
+        // First the descriptor, then the look: what the look finds is what the descriptor stands for.
+        let descriptor = open(*pid);
+        let process = host::find(*pid)?;
+        let descriptor = descriptor.with_context(|| format!("cannot wait for process {pid}"))?;
+        targets.push(Target { tgid: process.key.tgid, comm: process.comm, descriptor });
+        processes.push(process);
+    }
+    Ok((processes, targets))
+}
+
+/// Says of each on stderr when it ends, and returns when all have.
+pub(super) async fn ended(targets: Vec<Target>) -> Result<()> {
+    let mut waiting = JoinSet::new();
+    for Target { tgid, comm, descriptor } in targets {
+        // A pidfd is readable when its process has ended (pidfd_open(2)).
+        // SAFETY: an owned descriptor stays the same and open for as long as it lives.
+        let descriptor = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }
+            .map_err(io::Error::from)
+            .with_context(|| format!("cannot wait for process {tgid}"))?;
+        waiting.spawn(async move {
+            if descriptor.readable().await.is_ok() {
+                eprintln!("forkwatch: process {tgid} ({comm}) has ended");
+            }
+        });
+    }
+    while waiting.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// `pidfd_open(2)`, since Linux 5.3.
+fn open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: a system call that takes two numbers.
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let descriptor = i32::try_from(descriptor).map_err(io::Error::other)?;
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a descriptor that was just opened, and that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
