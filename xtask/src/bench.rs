@@ -7,7 +7,7 @@ use crate::project;
 /// Measure what watching costs, beside other tools; prints tables in Markdown (needs root)
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Arguments of the benchmark; `--help` lists them
+    /// Arguments of the benchmark; `-- --help` lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

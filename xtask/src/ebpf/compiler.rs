@@ -11,8 +11,9 @@ use crate::project::{output, run};
 /// The target that the object is compiled for.
 pub(crate) const TARGET: &str = "bpfel-unknown-none";
 
-/// Debian's own toolchain, with `core` already compiled for BPF. bpf-linker links with g++.
-const DEBIAN: [&str; 4] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf", "g++"];
+/// Debian's own toolchain, with `core` already compiled for BPF, and what bpf-linker is built with. Should its LLVM
+/// be another one day, that one's development files are asked for by name.
+const DEBIAN: [&str; 5] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf", "llvm-22-dev", "g++"];
 
 /// What rustup is asked for elsewhere.
 const NIGHTLY: [&str; 7] =

@@ -87,3 +87,24 @@ fn llvm_of(linker: &Path) -> Result<llvm::Version> {
     llvm::Version::of_bitcode(&fs::read(&bitcode)?)
         .with_context(|| format!("{} does not show its LLVM", linker.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_linker_of_another_llvm_is_refused_and_both_are_named() {
+        let version = |text| llvm::Version::parse(text).unwrap();
+        let compiler = Compiler {
+            rustc: PathBuf::new(),
+            cargo: PathBuf::new(),
+            version: "rustc 1.96.0".to_owned(),
+            llvm: version("22.1.8"),
+            sysroot: PathBuf::new(),
+            has_core: true,
+        };
+        agree(&compiler, version("22.1.0")).unwrap();
+        let refusal = agree(&compiler, version("21.1.8")).unwrap_err().to_string();
+        assert!(refusal.contains("LLVM 21.1.8 and rustc 1.96.0 with LLVM 22.1.8"), "{refusal}");
+    }
+}

@@ -86,10 +86,10 @@ fn is_version(prefix: &Path, major: u32) -> bool {
     version.ok().and_then(|version| Version::parse(&version)).is_some_and(|version| version.major == major)
 }
 
-/// Whether apt knows a package.
+/// Whether apt knows a package, by its newest lists: a fresh system has none, and old ones name files that are gone.
 pub(crate) fn apt_has(package: &str) -> bool {
-    let known = || output(Command::new("apt-cache").args(["show", package])).is_ok();
-    known() || run(Command::new("apt-get").args(["update", "--quiet"])).is_ok() && known()
+    run(Command::new("apt-get").args(["update", "--quiet"])).is_ok()
+        && output(Command::new("apt-cache").args(["show", package])).is_ok()
 }
 
 /// Installs Debian packages.
