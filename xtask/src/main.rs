@@ -1,3 +1,44 @@
-//! The project's own commands.
+//! The project's own commands, run as `cargo xtask`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod ebpf;
+mod generate;
+mod project;
+mod provide;
+mod test;
+
+/// Builds, generates, tests and measures forkwatch.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    BuildEbpf(ebpf::Options),
+    Gen(generate::Options),
+    Test(test::Options),
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::BuildEbpf(options) => ebpf::run(&options),
+        Command::Gen(options) => generate::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Bench(options) => bench::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Measures what forkwatch costs and loses, beside an empty program and beside what one would use instead.
+//!
+//! Run it as `cargo xtask bench`, as root, on a machine that does nothing else. Every section interleaves what it
+//! compares, round by round, so that a slow minute of the machine hurts all alike, and prints medians as a table in
+//! Markdown.
+#![expect(clippy::cast_precision_loss, reason = "no count here comes near 2^52")]
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+
+mod daemon;
+mod empty;
+mod process;
+mod programs;
+mod sections;
+mod statistics;
+mod table;
+mod watcher;
+mod workload;
+
+use workload::Load;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", about = "Measures what watching costs, and prints tables in Markdown")]
+struct Arguments {
+    #[command(subcommand)]
+    worker: Option<Worker>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What every section needs to know.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only these sections
+    #[arg(long, value_enum)]
+    only: Vec<Section>,
+    /// Rounds of each comparison
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Forks in each run
+    #[arg(long, default_value_t = 40_000)]
+    forks: u64,
+    /// Threads created in each run
+    #[arg(long, default_value_t = 200_000)]
+    threads: u64,
+    /// The forkwatch to measure
+    #[arg(long, default_value = "target/release/forkwatch")]
+    program: PathBuf,
+}
+
+impl Options {
+    /// Events in a run of this load.
+    fn count(&self, load: Load) -> u64 {
+        match load {
+            Load::Fork => self.forks,
+            Load::Thread => self.threads,
+        }
+    }
+}
+
+/// Measures a section and prints its tables.
+type Run = fn(&Options) -> Result<()>;
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Section {
+    /// Time in the kernel, beside an empty program
+    Kernel,
+    /// Time added to a load on all CPUs and events lost, beside other tools
+    Load,
+    /// Exactness of the counters, CPU time and memory of the daemon in a storm
+    Daemon,
+    /// Time from start to ready and to the first fork seen
+    Start,
+    /// Wake-ups while nothing happens
+    Idle,
+}
+
+#[derive(Subcommand)]
+enum Worker {
+    /// Forks or creates threads, as one of the processes of a load
+    #[command(hide = true)]
+    Work(workload::Work),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match &arguments.worker {
+        Some(Worker::Work(work)) => workload::work(work),
+        None => measure(&arguments.options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(options: &Options) -> Result<()> {
+    anyhow::ensure!(nix::unistd::geteuid().is_root(), "the benchmark loads eBPF programs: run it as root");
+    options.program.metadata().with_context(|| format!("there is no {}", options.program.display()))?;
+    println!("{}\n", process::machine()?);
+    let all: [(Section, Run); 5] = [
+        (Section::Kernel, sections::kernel::run),
+        (Section::Load, sections::load::run),
+        (Section::Daemon, sections::daemon::run),
+        (Section::Start, sections::start::run),
+        (Section::Idle, sections::idle::run),
+    ];
+    for (section, run) in all {
+        if options.only.is_empty() || options.only.contains(&section) {
+            run(options)?;
+            println!();
+        }
+    }
+    Ok(())
+}
+
+/// This very program, which is also its own load.
+fn this_program() -> Result<PathBuf> {
+    env::current_exe().context("cannot find this program's own file")
+}

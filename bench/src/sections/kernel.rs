@@ -1,0 +1,85 @@
+//! Time in the kernel for each fork and thread, by the kernel's own account, beside an empty program on the same
+//! trace point in the same run.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+
+use crate::Options;
+use crate::empty::{self, Empty};
+use crate::programs::{self, Costs};
+use crate::statistics::{median, show};
+use crate::table::Table;
+use crate::watcher::{Running, Watcher};
+use crate::workload::{self, Load};
+
+/// Measures, and prints a table.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let _account = programs::keep_account()?;
+    let mut table = Table::new(
+        "Time in the kernel",
+        &["program", "watched by", "load", "runs an event", "ns a run", "times the empty program"],
+    );
+    // Events under another name would be counted too, so the empty program is there first and stays.
+    let _empty = Empty::attach()?;
+    for watcher in [Watcher::Daemon, Watcher::Tail] {
+        for load in [Load::Fork, Load::Thread] {
+            let mut samples: BTreeMap<String, Sample> = BTreeMap::new();
+            for _ in 0..options.rounds {
+                round(options, watcher, load, &mut samples)?;
+            }
+            for (name, sample) in samples {
+                table.row([
+                    format!("`{name}`"),
+                    watcher.name().to_owned(),
+                    format!("{load:?}").to_lowercase(),
+                    show(median(&sample.runs), 2),
+                    show(median(&sample.nanoseconds), 0),
+                    show(median(&sample.ratio), 2),
+                ]);
+            }
+        }
+    }
+    print!("{table}");
+    Ok(())
+}
+
+/// One program's results, a value a round.
+#[derive(Default)]
+struct Sample {
+    runs: Vec<f64>,
+    nanoseconds: Vec<f64>,
+    ratio: Vec<f64>,
+}
+
+fn round(
+    options: &Options,
+    watcher: Watcher,
+    load: Load,
+    samples: &mut BTreeMap<String, Sample>,
+) -> Result<()> {
+    let others = programs::costs()?;
+    let running = Running::start(watcher, load, &options.program)?;
+    let before = programs::costs()?;
+    let outcome = workload::run(load, options.count(load))?;
+    let costs = programs::since(&before)?;
+    running.finish(&outcome.workers)?;
+
+    let empty =
+        each(&costs, |_, name| name == empty::NAME).next().context("the empty program did not run")?;
+    let ours = each(&costs, |id, _| !others.contains_key(&id));
+    for (name, runs, nanoseconds) in ours.chain([empty.clone()]) {
+        let sample = samples.entry(name).or_default();
+        sample.runs.push(runs / outcome.count as f64);
+        sample.nanoseconds.push(nanoseconds);
+        sample.ratio.push(nanoseconds / empty.2);
+    }
+    Ok(())
+}
+
+/// Name, runs and nanoseconds a run of the programs that are wanted.
+fn each(costs: &Costs, wanted: impl Fn(u32, &str) -> bool) -> impl Iterator<Item = (String, f64, f64)> {
+    costs.iter().filter(move |(id, cost)| wanted(**id, &cost.name)).map(|(_, cost)| {
+        (cost.name.clone(), cost.runs as f64, cost.time.as_nanos() as f64 / cost.runs as f64)
+    })
+}

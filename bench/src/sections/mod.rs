@@ -1,0 +1,7 @@
+//! What is measured: a file for each table.
+
+pub(crate) mod daemon;
+pub(crate) mod idle;
+pub(crate) mod kernel;
+pub(crate) mod load;
+pub(crate) mod start;

@@ -1,0 +1,71 @@
+//! `cargo xtask test`: every test, and one sum at the end.
+
+use std::fs;
+use std::process::{self, Command};
+
+use anyhow::{Context as _, Result};
+
+mod tally;
+
+use crate::{project, provide};
+use tally::Tally;
+
+/// Names the file to which an end-to-end test that cannot run here writes a line `NAME: REASON` before it returns:
+/// the test harness knows no skipping at run time.
+const SKIPS: &str = "FORKWATCH_SKIPS";
+
+/// Run every test; the end-to-end ones need root and what `provide` installs
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Install nothing; fail and name what the tests miss
+    #[arg(long)]
+    no_install: bool,
+    /// Run the long tests as well
+    #[arg(long)]
+    full: bool,
+    /// Test the debug build of the program, not the release build
+    #[arg(long)]
+    debug: bool,
+    /// Only tests whose name contains one of these
+    filter: Vec<String>,
+}
+
+/// Runs the tests; the last line of the output is the sum.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    provide::run(options.no_install)?;
+    let profile = if options.debug { "debug" } else { "release" };
+    let mut build = project::cargo()?;
+    build.args(["build", "--locked", "--package", "forkwatch", "--bin", "forkwatch"]);
+    build.args((!options.debug).then_some("--release"));
+    project::run(&mut build)?;
+    let program = project::target()?.join(profile).join("forkwatch");
+    let program = program.canonicalize().with_context(|| format!("cannot find {}", program.display()))?;
+    let skips = tempfile::NamedTempFile::new().context("cannot create a temporary file")?;
+
+    let mut tally = Tally::default();
+    // Unit, property and documentation tests run side by side; the end-to-end ones share the kernel, so one by one.
+    let suites: [(&[&str], &[&str]); 2] = [
+        (&["--workspace", "--exclude", "forkwatch-tests"], &[]),
+        (&["--package", "forkwatch-tests"], &["--test-threads=1"]),
+    ];
+    for (selection, arguments) in suites {
+        let mut command = project::cargo()?;
+        command.args(["test", "--locked", "--no-fail-fast"]).args(selection).arg("--").args(arguments);
+        command.args(options.full.then_some("--include-ignored")).args(&options.filter);
+        command.env("FORKWATCH_BIN", &program).env(SKIPS, skips.path());
+        run_suite(command, &mut tally)?;
+    }
+    let skipped = fs::read_to_string(skips.path()).context("cannot read which tests were skipped")?;
+    tally.skip_at_run_time(&skipped);
+    skips.close().context("cannot remove a temporary file")?;
+    print!("{tally}");
+    // Without another word: the sum stays the last line.
+    if tally.is_success() { Ok(()) } else { process::exit(1) }
+}
+
+/// Runs one suite, whose output is shown and counted as it comes.
+fn run_suite(mut command: Command, tally: &mut Tally) -> Result<()> {
+    let succeeded = project::run_watched(&mut command, |line| tally.read(line))?;
+    tally.suite_ended(succeeded);
+    Ok(())
+}

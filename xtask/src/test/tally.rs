@@ -1,0 +1,130 @@
+//! The sum of what the test harnesses report.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Tests by how they ended.
+#[derive(Default)]
+pub(crate) struct Tally {
+    passed: usize,
+    failed: usize,
+    /// `NAME: REASON`
+    skipped: BTreeSet<String>,
+    /// Suites that ended badly without saying that a test failed: they did not compile, or a test killed them.
+    broken: usize,
+    failed_before: usize,
+}
+
+impl Tally {
+    /// Takes note of one line of a harness's output.
+    pub(crate) fn read(&mut self, line: &str) {
+        let line = line.trim();
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            self.passed += count(counts, "passed");
+            self.failed += count(counts, "failed");
+        } else if let Some((name, reason)) = ignored(line) {
+            self.skipped.insert(format!("{name}: {reason}"));
+        }
+    }
+
+    /// Takes note of how a whole suite ended.
+    pub(crate) fn suite_ended(&mut self, succeeded: bool) {
+        if !succeeded && self.failed == self.failed_before {
+            self.broken += 1;
+        }
+        self.failed_before = self.failed;
+    }
+
+    /// Moves tests that found they cannot run here, one a line, from the passed ones to the skipped.
+    pub(crate) fn skip_at_run_time(&mut self, lines: &str) {
+        for line in lines.lines().filter(|line| !line.trim().is_empty()) {
+            if self.skipped.insert(line.to_owned()) {
+                self.passed = self.passed.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Whether nothing failed. That something ran at all is for the reader of the sum to judge.
+    pub(crate) fn is_success(&self) -> bool {
+        self.failed == 0 && self.broken == 0
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { passed, failed, skipped, broken, failed_before: _ } = self;
+        if !skipped.is_empty() {
+            writeln!(f, "\nskipped:")?;
+            skipped.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
+        }
+        if *broken > 0 {
+            writeln!(f, "\n{broken} of the suites did not run to their end; see above")?;
+        }
+        // A suite that broke counts as one failure, so that nobody who reads only the sum is misled.
+        writeln!(f, "\n{passed} passed, {} failed, {} skipped", failed + broken, skipped.len())
+    }
+}
+
+/// The number before a word, as in `3 passed`.
+fn count(counts: &str, word: &str) -> usize {
+    let before = counts.split(';').find_map(|part| part.trim().strip_suffix(word));
+    before
+        .and_then(|before| before.split_whitespace().last())
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Name and reason of a test that is marked `#[ignore]`.
+fn ignored(line: &str) -> Option<(&str, &str)> {
+    let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ignored")?;
+    Some((name, outcome.strip_prefix(", ").unwrap_or("marked as ignored")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(output: &str) -> Tally {
+        let mut tally = Tally::default();
+        output.lines().for_each(|line| tally.read(line));
+        tally
+    }
+
+    #[test]
+    fn all_harnesses_are_summed() {
+        let tally = tally(
+            "test a::b ... ok\ntest long ... ignored, takes minutes\n\
+             test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s\n\
+             test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 7 filtered out; finished in 0.01s\n",
+        );
+        assert!(!tally.is_success());
+        assert_eq!(
+            tally.to_string(),
+            "\nskipped:\n  long: takes minutes\n\n15 passed, 2 failed, 1 skipped\n"
+        );
+    }
+
+    #[test]
+    fn a_skip_at_run_time_is_no_pass() {
+        let mut tally = tally("test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
+        tally.skip_at_run_time("gunicorn: not installed\n\n");
+        assert!(tally.is_success());
+        assert!(tally.to_string().ends_with("  gunicorn: not installed\n\n1 passed, 0 failed, 1 skipped\n"));
+    }
+
+    #[test]
+    fn a_suite_that_did_not_compile_is_a_failure() {
+        let mut tally = tally("error: could not compile");
+        tally.suite_ended(false);
+        assert!(!tally.is_success());
+        assert!(tally.to_string().ends_with("\n0 passed, 1 failed, 0 skipped\n"));
+    }
+
+    #[test]
+    fn a_failed_test_is_not_counted_twice() {
+        let mut tally = tally("test result: FAILED. 0 passed; 1 failed; 0 ignored");
+        tally.suite_ended(false);
+        tally.suite_ended(true);
+        assert!(tally.to_string().ends_with("\n0 passed, 1 failed, 0 skipped\n"));
+    }
+}
