@@ -20,7 +20,7 @@ use super::{
 };
 
 /// The eBPF object, built by `cargo xtask build-ebpf` and checked against its sources by the build script.
-static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/forkwatch.o");
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/forkwatch.o"));
 
 /// Loads maps and programs with the settings; attaches nothing.
 pub(super) fn load(

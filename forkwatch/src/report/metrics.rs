@@ -206,7 +206,7 @@ fn build_info() -> MetricFamily {
     const HELP: &str = "1, with the version, source revision and compiler of this build as labels.";
     const NAME: &str = "forkwatch_build_info";
     let version = env!("CARGO_PKG_VERSION");
-    match (option_env!("FORKWATCH_REVISION"), option_env!("FORKWATCH_RUSTC_VERSION")) {
+    match (option_env!("FORKWATCH_REVISION"), option_env!("FORKWATCH_RUSTC")) {
         (Some(revision), Some(rust)) => Family::new(NAME, HELP, ["version", "revision", "rustversion"])
             .gauges([([version, revision, rust], 1.0)]),
         (None, Some(rust)) => {
