@@ -7,7 +7,7 @@ use anyhow::Error;
 use crate::{config::ConfigError, kernel::KernelError, privilege::PrivilegeError};
 
 /// The exit codes, as the help and the man page document them.
-pub const HELP: &str = "\
+pub(super) const HELP: &str = "\
 Exit status:
   0  fine, also when ended by Ctrl-C, SIGTERM or a closed pipe
   1  something failed while running

@@ -22,8 +22,6 @@ pub(crate) struct Linker {
     pub(crate) path: PathBuf,
     /// The LLVM that it runs with.
     pub(crate) llvm: llvm::Version,
-    /// Where that LLVM's own programs are.
-    pub(crate) prefix: PathBuf,
 }
 
 /// The bpf-linker for a compiler, built first if the cache does not hold it.
@@ -35,10 +33,10 @@ pub(crate) fn provide(compiler: &Compiler, install: bool) -> Result<Linker> {
             compiler.version
         );
     }
-    let prefix = llvm::prefix(major, install)?;
     let directory = project::cache()?.join(format!("bpf-linker-{VERSION}-llvm-{major}"));
     let path = directory.join("bin/bpf-linker");
     if !path.is_file() {
+        let prefix = llvm::prefix(major, install)?;
         let feature = format!("llvm-{major}");
         let arguments = [
             "install",
@@ -58,7 +56,7 @@ pub(crate) fn provide(compiler: &Compiler, install: bool) -> Result<Linker> {
     }
     let llvm = llvm_of(&path)?;
     agree(compiler, llvm)?;
-    Ok(Linker { path, llvm, prefix })
+    Ok(Linker { path, llvm })
 }
 
 /// Refuses a linker that cannot read the compiler's bitcode, or reads it into something else.
