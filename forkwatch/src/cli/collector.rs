@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
 };
 
@@ -16,15 +16,13 @@ use crate::{
     },
 };
 
-/// Questions that may wait. A storm of suspects fills it, and what does not fit stays unanswered: the core then
-/// knows nothing, and says nothing.
+/// Questions that may wait.
 const MOST_WAITING: usize = 4096;
 
 /// Asks the thread.
 pub(super) struct Collector {
     requests: SyncSender<Request>,
     answers: mpsc::UnboundedReceiver<(BootTime, Evidence)>,
-    refused: u64,
 }
 
 impl Collector {
@@ -37,24 +35,20 @@ impl Collector {
             .name("evidence".to_owned())
             .stack_size(256 << 10)
             .spawn(move || answer_all(&open, &send))?;
-        Ok(Self { requests, answers, refused: 0 })
+        Ok(Self { requests, answers })
     }
 
-    /// Asks; the answer comes through [`Self::answer`], or never.
-    pub(super) fn ask(&mut self, request: Request) {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.requests.try_send(request) {
-            self.refused += 1;
+    /// Asks; the answer comes through [`Self::answer`], or never: where there is no room, the core asks again later,
+    /// and counts what stays unanswered.
+    pub(super) fn ask(&self, request: Request) {
+        if self.requests.try_send(request).is_err() {
+            tracing::debug!("a question finds no room: too many suspects at once");
         }
     }
 
     /// The next answer.
     pub(super) async fn answer(&mut self) -> Option<(BootTime, Evidence)> {
         self.answers.recv().await
-    }
-
-    /// Questions that found no room.
-    pub(super) const fn refused(&self) -> u64 {
-        self.refused
     }
 }
 

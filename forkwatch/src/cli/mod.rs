@@ -2,9 +2,14 @@
 
 mod check_config;
 mod collector;
+mod daemon;
+mod daemon_sink;
 mod exit;
 mod explain;
+mod generate;
+mod metric_sources;
 mod pipeline;
+mod replay;
 mod session;
 mod tail;
 mod tail_sink;
@@ -36,17 +41,27 @@ pub struct Arguments {
 enum Command {
     /// Show forks and findings as they happen
     Tail(tail::Options),
+    /// Watch as a service: metrics for Prometheus, events as JSON lines
+    Daemon(daemon::Options),
     /// Explain a hazard: what it is, how it is found, how sure that is, what to change
     Explain(explain::Options),
+    /// Judge a recording again, as tail and daemon make with --record
+    Replay(replay::Options),
     /// Check a configuration file, and show what is in force
     CheckConfig(check_config::Options),
+    /// Write the generated files: man pages, completions, schema, tables
+    #[command(hide = true)]
+    Generate(generate::Options),
 }
 
 /// Does what the command line says.
 pub fn run(arguments: Arguments) -> Result<Exit> {
     match arguments.command.unwrap_or(Command::Tail(arguments.tail)) {
         Command::Tail(options) => tail::run(&options),
+        Command::Daemon(options) => daemon::run(&options),
         Command::Explain(options) => explain::run(&options),
+        Command::Replay(options) => replay::run(&options),
         Command::CheckConfig(options) => check_config::run(&options),
+        Command::Generate(options) => generate::run(&options),
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     host,
     kernel::{self, Kernel, Ring, Seed, self_test},
-    model::{event::Event, process::ProcessKey},
+    model::{event::Event, finding::HazardId, process::ProcessKey},
     privilege,
     report::Context,
 };
@@ -129,4 +129,9 @@ pub(super) fn describe_clone_calls(kernel: &Kernel) -> Option<String> {
 /// The runtime that everything runs on: one thread, so that the capabilities are one thread's.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+}
+
+/// The detectors, and whether they work here: what is loaded and has passed the self-test serves all but one.
+pub(super) fn detectors(clone_calls: bool) -> impl Iterator<Item = (&'static str, bool)> {
+    HazardId::ALL.into_iter().map(|hazard| (hazard.name(), true)).chain([("clone-calls", clone_calls)])
 }

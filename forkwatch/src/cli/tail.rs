@@ -57,7 +57,7 @@ pub(super) struct Options {
     /// End after this many forks (with --unsafe: findings)
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// When to use colour; NO_COLOR and CLICOLOR_FORCE are honoured
+    /// When to use colour; `NO_COLOR` and `CLICOLOR_FORCE` are honoured
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: ColorChoice,
     /// How long a child may live without exec before its fork is judged

@@ -1,5 +1,4 @@
 use super::*;
-use crate::model::finding::HazardId;
 
 const SHIPPED: &str = include_str!("../../../dist/forkwatch.toml");
 
@@ -25,15 +24,9 @@ fn the_shipped_file_is_the_default_commented_or_not() {
 
 #[test]
 fn every_key_stands_in_the_shipped_file_below_a_comment() {
-    let rule = AllowRule {
-        exe: Some(String::new()),
-        comm: Some(String::new()),
-        unit: Some(String::new()),
-        thread: Some(String::new()),
-        hazard: Some(HazardId::MultithreadedFork),
-        reason: String::new(),
-    };
-    let config = Config { allow: vec![rule], ..Config::default() };
+    let rule = "[[allow]]\nexe = \"*\"\ncomm = \"*\"\nunit = \"*\"\nthread = \"*\"\n\
+                hazard = \"multithreaded-fork\"\nreason = \"x\"\n";
+    let config = Config::parse("rule", rule).unwrap();
     let mut keys = 0;
     for (section, keys_of_section) in toml::Table::try_from(&config).unwrap() {
         let table = match &keys_of_section {

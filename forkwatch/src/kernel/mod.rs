@@ -19,3 +19,4 @@ pub use load::{Kernel, Seed};
 pub use options::{Cgroup, Filter, Options, Stream};
 pub use release::Release;
 pub use ring::{DRAIN_AFTER, Ring};
+pub use statistics::keep as keep_statistics;

@@ -110,6 +110,11 @@ impl EventFile {
         })
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Appends an event, `line` being its JSON without a line break. Says whether it was written; if not, it is
     /// lost, and the log tells so once per outage.
     pub fn append(&mut self, line: &str) -> bool {

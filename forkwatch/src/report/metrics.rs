@@ -72,6 +72,8 @@ pub struct Options {
     pub by_unit: bool,
     /// Whether the clone-family system calls are watched (`kernel.clone_calls`).
     pub clone_calls: bool,
+    /// The names that [`Metrics::given_up`] is called with.
+    pub given_up: &'static [&'static str],
 }
 
 /// The metrics of one run of the program. Clones share everything.
@@ -94,7 +96,7 @@ impl Metrics {
         let shared = Arc::new(Shared {
             sources,
             options,
-            observed: Mutex::new(Observed::new(options.max_series)),
+            observed: Mutex::new(Observed::new(options.max_series, options.given_up)),
             units: Mutex::new(Units::new(options.max_series)),
         });
         let registry = Registry::new();
@@ -121,6 +123,16 @@ impl Metrics {
     /// Counts a finding that an allow rule silenced.
     pub fn finding_allowed(&self, hazard: HazardId) {
         self.observed().allowed(hazard);
+    }
+
+    /// Counts a fork that could not be judged.
+    pub fn undecided(&self, hazard: HazardId) {
+        self.observed().undecided(hazard);
+    }
+
+    /// Counts something that the core gave up to stay within its bounds.
+    pub fn given_up(&self, what: &'static str) {
+        self.observed().given_up(what);
     }
 
     /// Counts records read from the ring, the malformed ones included, the last of them at `at`.

@@ -137,8 +137,8 @@ pub enum Dropped {
 }
 
 impl Dropped {
-    /// Everything that can be given up.
-    pub const ALL: [Self; 3] = [Self::Child, Self::Program, Self::Unanswered];
+    /// The names of everything that can be given up.
+    pub const NAMES: [&str; 3] = [Self::Child.name(), Self::Program.name(), Self::Unanswered.name()];
 
     /// The name in metrics.
     pub const fn name(self) -> &'static str {

@@ -28,6 +28,16 @@ const ALLOWED: Family<1> = Family::new(
     "Findings that an [[allow]] rule silenced: they are in no other count of findings.",
     ["hazard"],
 );
+const UNDECIDED: Family<1> = Family::new(
+    "forkwatch_forks_undecided_total",
+    "Forks with the marks of a hazard that could not be judged: the process was gone or unreadable.",
+    ["hazard"],
+);
+const GIVEN_UP: Family<1> = Family::new(
+    "forkwatch_given_up_total",
+    "What was not followed to its end because too much happened at once: silence about it says nothing.",
+    ["what"],
+);
 const RECEIVED: Family<0> = Family::new("forkwatch_events_received_total", "Records read from the ring.", []);
 const MALFORMED: Family<0> = Family::new(
     "forkwatch_events_malformed_total",
@@ -86,6 +96,8 @@ pub(super) struct Observed {
     last_number: u64,
     resolved: BTreeMap<(HazardId, &'static str), u64>,
     allowed: BTreeMap<HazardId, u64>,
+    undecided: BTreeMap<HazardId, u64>,
+    given_up: BTreeMap<&'static str, u64>,
     causes: BTreeMap<(&'static str, &'static str), u64>,
     detectors: BTreeMap<&'static str, bool>,
     reload: Option<bool>,
@@ -101,7 +113,7 @@ const HOW: [&str; 3] = ["execed", "exited", "killed"];
 const CERTAINTIES: [Certainty; 3] = [Certainty::Heuristic, Certainty::Strong, Certainty::Certain];
 
 impl Observed {
-    pub(super) fn new(max_series: usize) -> Self {
+    pub(super) fn new(max_series: usize, given_up: &[&'static str]) -> Self {
         let each = |hazard: HazardId| CERTAINTIES.map(|certainty| ((hazard, certainty), 0));
         Self {
             forkers: Bounded::new(max_series),
@@ -115,6 +127,8 @@ impl Observed {
                 .flat_map(|hazard| HOW.map(|how| ((hazard, how), 0)))
                 .collect(),
             allowed: HazardId::ALL.map(|hazard| (hazard, 0)).into(),
+            undecided: HazardId::ALL.map(|hazard| (hazard, 0)).into(),
+            given_up: given_up.iter().map(|what| (*what, 0)).collect(),
             causes: BTreeMap::new(),
             detectors: BTreeMap::new(),
             reload: None,
@@ -153,6 +167,14 @@ impl Observed {
         *self.allowed.entry(hazard).or_default() += 1;
     }
 
+    pub(super) fn undecided(&mut self, hazard: HazardId) {
+        *self.undecided.entry(hazard).or_default() += 1;
+    }
+
+    pub(super) fn given_up(&mut self, what: &'static str) {
+        *self.given_up.entry(what).or_default() += 1;
+    }
+
     pub(super) fn clone_failed(&mut self, errno: u32, cause: &'static str) {
         *self.causes.entry((errno_name(errno), cause)).or_default() += 1;
     }
@@ -187,6 +209,8 @@ impl Observed {
             RESOLVED
                 .counters(self.resolved.iter().map(|((hazard, how), count)| ([hazard.name(), *how], *count))),
             ALLOWED.counters(self.allowed.iter().map(|(hazard, count)| ([hazard.name()], *count))),
+            UNDECIDED.counters(self.undecided.iter().map(|(hazard, count)| ([hazard.name()], *count))),
+            GIVEN_UP.counters(self.given_up.iter().map(|(what, count)| ([*what], *count))),
             RECEIVED.counter(self.received),
             MALFORMED.counter(self.malformed),
             FILE_LOST.counter(self.file_lost),

@@ -1,0 +1,278 @@
+//! `forkwatch daemon`: the watch as a service.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration, time::SystemTime};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+    time::sleep,
+};
+
+use super::{
+    daemon_sink::{DaemonSink, EventWriter},
+    exit::Exit,
+    metric_sources::KernelSources,
+    pipeline::Pipeline,
+    session::{self, Session},
+};
+use crate::{
+    config::{self, Config, ConfigError, EventOutput, LogFormat, LogLevel},
+    kernel::{self, Stream},
+    log::Log,
+    privilege,
+    report::metrics::{self, Metrics},
+    serve::{self, Ready},
+    service::{self, Watchdog},
+    watch::{Dropped, Settings},
+};
+
+/// Read where no other file is named, if it is there.
+const DEFAULT_CONFIG: &str = "/etc/forkwatch/forkwatch.toml";
+
+/// What to override in the configuration.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The configuration file [default: /etc/forkwatch/forkwatch.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to serve metrics (repeatable) [default: 127.0.0.1:10047]
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", value_parser = config::listen_address)]
+    listen_address: Vec<SocketAddr>,
+    /// Path of the metrics [default: /metrics]
+    #[arg(long = "web.telemetry-path", value_name = "PATH", value_parser = config::telemetry_path)]
+    telemetry_path: Option<String>,
+    /// Where to write events, as JSON lines: none, stdout, or a file, which is rotated by size [default: none]
+    #[arg(long, value_name = "none|stdout|FILE")]
+    events: Option<EventOutput>,
+    /// How the log looks [default: auto]
+    #[arg(long = "log.format", value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// The least severe level that is logged [default: info]
+    #[arg(long = "log.level", value_enum, value_name = "LEVEL")]
+    log_level: Option<LogLevel>,
+    /// How long a child may live without exec before its fork is judged [default: 1s]
+    #[arg(long, value_name = "DURATION", value_parser = config::grace)]
+    grace: Option<Duration>,
+    /// Watch the clone-family system calls themselves: how long they take, which fail and why. Where the kernel
+    /// refuses fentry this makes every system call on the host slower (forkwatch doctor tells)
+    #[arg(long)]
+    clone_calls: bool,
+    /// Also write what is judged to a file, for forkwatch replay
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+}
+
+impl Options {
+    /// The file, with the command line laid over it.
+    fn config(&self) -> Result<Config, ConfigError> {
+        let default = PathBuf::from(DEFAULT_CONFIG);
+        let mut config = match &self.config {
+            Some(path) => Config::load(path)?,
+            None if default.exists() => Config::load(&default)?,
+            None => Config::default(),
+        };
+        if !self.listen_address.is_empty() {
+            config.web.listen_addresses.clone_from(&self.listen_address);
+        }
+        if let Some(path) = &self.telemetry_path {
+            config.web.telemetry_path.clone_from(path);
+        }
+        if let Some(events) = &self.events {
+            config.events.output = events.clone();
+        }
+        config.log.format = self.log_format.unwrap_or(config.log.format);
+        config.log.level = self.log_level.unwrap_or(config.log.level);
+        config.judge.grace = self.grace.unwrap_or(config.judge.grace);
+        config.kernel.clone_calls |= self.clone_calls;
+        let conflict = |problem| ConfigError::Conflict { name: "the command line".to_owned(), problem };
+        config.check().map_err(conflict)?;
+        Ok(config)
+    }
+}
+
+/// Runs until a signal ends it.
+pub(super) fn run(options: &Options) -> Result<Exit> {
+    let config = options.config()?;
+    let log = Log::start(config.log.format, config.log.level).context("cannot start the log")?;
+    service::status("loading the kernel side");
+    let _statistics = keep_statistics(&config);
+    let session = Session::start(&kernel_options(&config), &[])?;
+    if let Some(how) = session::describe_clone_calls(&session.kernel) {
+        tracing::info!("{how}");
+    }
+    if !privilege::have_ptrace()? {
+        tracing::warn!(
+            "without CAP_SYS_PTRACE the executables of other users' processes cannot be read: findings name them by \
+             comm and command line alone"
+        );
+    }
+    let listeners = serve::bind(&config.web.listen_addresses)?;
+    let events = EventWriter::open(&config)?;
+    session::runtime()?.block_on(async {
+        let sink = DaemonSink::new(&session.context, events);
+        let clone_calls = session.kernel.clone_calls().is_some();
+        let (pipeline, kernel) = Pipeline::new(session, settings(&config), options.record.as_deref(), sink)?;
+        let metrics = Metrics::new(
+            Box::new(KernelSources(kernel)),
+            metrics::Options {
+                max_series: config.metrics.max_series,
+                by_unit: config.metrics.by_unit,
+                clone_calls,
+                given_up: &Dropped::NAMES,
+            },
+        )?;
+        for (detector, enabled) in session::detectors(clone_calls) {
+            metrics.detector_enabled(detector, enabled);
+        }
+        metrics.config_reloaded(true, SystemTime::now());
+        let ready = Ready::default();
+        let (shutdown, ended) = oneshot::channel::<()>();
+        let server = {
+            let (path, metrics, ready) = (config.web.telemetry_path.clone(), metrics.clone(), ready.clone());
+            let render: serve::Render = Box::new(move || metrics.render().map_err(Into::into));
+            tokio::spawn(async move {
+                // A dropped sender asks for the end as well.
+                serve::serve(listeners, &path, render, ready, async { drop(ended.await) }).await
+            })
+        };
+        ready.set(true);
+        for address in &config.web.listen_addresses {
+            tracing::info!("metrics at http://{address}{}", config.web.telemetry_path);
+        }
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "watching every fork on this host");
+        service::ready("watching every fork on this host");
+
+        let mut daemon = Daemon { options, config, log, metrics, pipeline };
+        let result = daemon.watch().await;
+        service::stopping();
+        ready.set(false);
+        drop(shutdown);
+        server.await.context("the HTTP server failed")??;
+        result
+    })?;
+    Ok(Exit::Fine)
+}
+
+/// What runs once everything is set up.
+struct Daemon<'a> {
+    options: &'a Options,
+    config: Config,
+    log: Log,
+    metrics: Metrics,
+    pipeline: Pipeline<DaemonSink>,
+}
+
+/// Why the pipeline was interrupted.
+enum Interruption {
+    End,
+    Reload,
+    /// The service manager wants to see progress.
+    Watchdog,
+}
+
+impl Daemon<'_> {
+    async fn watch(&mut self) -> Result<()> {
+        let mut signals = Signals::new()?;
+        let mut watchdog = Watchdog::from_environment();
+        self.pipeline.sink().count_in(&self.metrics);
+        loop {
+            let stop = signals.next(watchdog.interval());
+            match self.pipeline.run(stop).await? {
+                Some(Interruption::Reload) => self.reload(),
+                // The ring has just been drained, so this is progress and not a timer.
+                Some(Interruption::Watchdog) => watchdog.progress(),
+                Some(Interruption::End) | None => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes on the configuration as it now stands in the file; if that cannot be used, the old one stays.
+    fn reload(&mut self) {
+        service::reloading();
+        let reloaded =
+            self.options.config().map_err(anyhow::Error::from).and_then(|config| self.take_on(config));
+        match &reloaded {
+            Ok(()) => tracing::info!("the configuration was reloaded"),
+            Err(error) => tracing::error!("the configuration stays as it was: {error:#}"),
+        }
+        self.metrics.config_reloaded(reloaded.is_ok(), SystemTime::now());
+        service::ready("watching every fork on this host");
+    }
+
+    fn take_on(&mut self, config: Config) -> Result<()> {
+        let writes = |config: &Config| config.events.output != EventOutput::None;
+        let mut restart = self.config.restart_needed(&config);
+        if writes(&self.config) != writes(&config) {
+            // Which plain events the kernel sends was decided when the programs were loaded.
+            restart.push("events.output");
+        }
+        if !restart.is_empty() {
+            tracing::warn!(keys = restart.join(", "), "these changes take effect after a restart only");
+        }
+        self.pipeline.sink().reopen(&config)?;
+        self.log.set_level(config.log.level);
+        self.pipeline.configure(settings(&config));
+        self.config = config;
+        Ok(())
+    }
+}
+
+/// The signals that concern a daemon.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot wait for signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self, watchdog: Option<Duration>) -> Interruption {
+        tokio::select! {
+            _ = self.interrupt.recv() => Interruption::End,
+            _ = self.terminate.recv() => Interruption::End,
+            _ = self.hangup.recv() => Interruption::Reload,
+            () = sleep(watchdog.unwrap_or_default()), if watchdog.is_some() => Interruption::Watchdog,
+        }
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    let config::Judge { grace, recheck, summary_interval } = config.judge;
+    let max_children = usize::try_from(config.kernel.max_children).unwrap_or(usize::MAX);
+    Settings { grace, recheck, summary_interval, allow: config.allow.clone(), max_children }
+}
+
+fn kernel_options(config: &Config) -> kernel::Options {
+    // Plain forks are counted in the kernel; only an event stream has a use for them one by one.
+    let all = config.events.output != EventOutput::None;
+    kernel::Options {
+        stream: Stream { plain: all, sharing: all, threads: false },
+        grace: config.judge.grace,
+        ring_bytes: config.kernel.ring_bytes,
+        max_children: config.kernel.max_children,
+        clone_calls: config.kernel.clone_calls,
+        ..kernel::Options::default()
+    }
+}
+
+/// Has the kernel time BPF programs for as long as the result lives, where that is asked for.
+fn keep_statistics(config: &Config) -> Option<std::os::fd::OwnedFd> {
+    if !config.kernel.program_statistics {
+        return None;
+    }
+    kernel::keep_statistics()
+        .inspect_err(|error| {
+            tracing::warn!(%error, "the kernel does not time BPF programs: that needs CAP_SYS_ADMIN at start");
+        })
+        .ok()
+}

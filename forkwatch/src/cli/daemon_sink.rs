@@ -1,0 +1,167 @@
+//! What the daemon does with events and findings: it counts them, logs findings, and writes both as JSON lines.
+
+use std::{
+    io::{self, BufWriter, Stdout, Write},
+    time::SystemTime,
+};
+
+use anyhow::Result;
+
+use super::{pipeline::Sink, thread_names::ThreadNames};
+use crate::{
+    config::{Config, EventOutput},
+    model::{
+        event::Event,
+        finding::{Finding, Severity, State},
+    },
+    report::{
+        Context,
+        event_file::{EventFile, Rotation},
+        json::{self, document::Document},
+        metrics::Metrics,
+    },
+    watch::Output,
+};
+
+/// Where JSON lines go.
+pub(super) enum EventWriter {
+    /// Nowhere.
+    None,
+    /// Standard output.
+    Stdout(BufWriter<Stdout>),
+    /// A file that is rotated.
+    File(EventFile),
+}
+
+impl EventWriter {
+    pub(super) fn open(config: &Config) -> Result<Self> {
+        Ok(match &config.events.output {
+            EventOutput::None => Self::None,
+            EventOutput::Stdout => Self::Stdout(BufWriter::new(io::stdout())),
+            EventOutput::File(path) => Self::File(EventFile::open(path, rotation(config))?),
+        })
+    }
+}
+
+const fn rotation(config: &Config) -> Rotation {
+    Rotation { max_bytes: config.events.max_bytes, keep: config.events.keep }
+}
+
+/// Counts, logs and writes.
+pub(super) struct DaemonSink {
+    context: Context,
+    writer: EventWriter,
+    metrics: Option<Metrics>,
+    names: ThreadNames,
+    sequence: u64,
+}
+
+impl DaemonSink {
+    pub(super) fn new(context: &Context, writer: EventWriter) -> Self {
+        Self { context: context.clone(), writer, metrics: None, names: ThreadNames::default(), sequence: 0 }
+    }
+
+    /// From now on everything is counted here.
+    pub(super) fn count_in(&mut self, metrics: &Metrics) {
+        self.metrics = Some(metrics.clone());
+    }
+
+    /// Opens the event file anew, with the rotation of this configuration.
+    pub(super) fn reopen(&mut self, config: &Config) -> Result<()> {
+        match (&mut self.writer, &config.events.output) {
+            (EventWriter::File(file), EventOutput::File(path)) if file.path() == path => {
+                file.reopen(rotation(config))?;
+            }
+            (EventWriter::File(_), EventOutput::None) => self.writer = EventWriter::None,
+            (EventWriter::File(_) | EventWriter::Stdout(_), EventOutput::File(_)) => {
+                self.writer = EventWriter::open(config)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, document: &Document) -> io::Result<()> {
+        self.sequence += 1;
+        match &mut self.writer {
+            EventWriter::None => Ok(()),
+            EventWriter::Stdout(out) => json::write_line(out, document),
+            EventWriter::File(file) => {
+                let written = file.append(&serde_json::to_string(document)?);
+                if let (false, Some(metrics)) = (written, &self.metrics) {
+                    metrics.event_file_lost(1);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Sink for DaemonSink {
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        if let Event::Lost(lost) = event {
+            tracing::warn!(
+                count = lost.count,
+                reason = lost.reason.name(),
+                "records were lost: raise kernel.ring_bytes"
+            );
+        }
+        if matches!(self.writer, EventWriter::None) {
+            return Ok(());
+        }
+        let names = self.names.of(event);
+        self.write(&json::event(&self.context, self.sequence, event, &names))
+    }
+
+    fn output(&mut self, output: &Output) -> io::Result<()> {
+        let Some(metrics) = &self.metrics else { return Ok(()) };
+        match output {
+            Output::Unsafe { hazard, program_name, unit } => {
+                metrics.unsafe_fork(*hazard, program_name, unit.as_deref());
+            }
+            Output::Allowed { hazard, program_name, reason, .. } => {
+                metrics.finding_allowed(*hazard);
+                tracing::debug!(
+                    hazard = hazard.name(),
+                    program = program_name,
+                    reason,
+                    "a finding is accepted"
+                );
+            }
+            Output::Finding(finding) => {
+                metrics.finding(finding);
+                log(finding);
+                return self.write(&json::finding(&self.context, self.sequence, finding));
+            }
+            Output::Undecided { hazard, child } => {
+                metrics.undecided(*hazard);
+                tracing::debug!(hazard = hazard.name(), child = child.tgid, "a hazard could not be judged");
+            }
+            Output::Dropped(what) => metrics.given_up(what.name()),
+            Output::Ask(_) | Output::LivesOn(_) => {}
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, received: u64, malformed: u64) -> io::Result<()> {
+        if let (1.., Some(metrics)) = (received, &self.metrics) {
+            metrics.events_received(received, SystemTime::now());
+            metrics.events_malformed(malformed);
+        }
+        match &mut self.writer {
+            EventWriter::Stdout(out) => out.flush(),
+            EventWriter::None | EventWriter::File(_) => Ok(()),
+        }
+    }
+}
+
+/// A warning for what should be changed, information for the rest.
+fn log(finding: &Finding) {
+    let Finding { hazard, severity, state, summary, remedy, repeats, .. } = finding;
+    let (hazard, repeats) = (hazard.name(), *repeats);
+    match (severity, state) {
+        (Severity::Info, _) | (_, State::Resolved(_)) => tracing::info!(hazard, repeats, "{summary}"),
+        (Severity::Warning, _) => tracing::warn!(hazard, repeats, remedy = remedy.text, "{summary}"),
+        (Severity::Critical, _) => tracing::error!(hazard, repeats, remedy = remedy.text, "{summary}"),
+    }
+}

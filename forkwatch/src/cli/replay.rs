@@ -1,0 +1,83 @@
+//! `forkwatch replay`: a recording through the same core.
+
+use std::{fs::File, io::BufReader, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::{
+    exit::Exit,
+    pipeline::Sink,
+    tail_sink::{ColorChoice, Output, Selection, TailSink, TimeStyle},
+};
+use crate::{
+    report::recording::{Input, Reader, RecordingError},
+    watch::{self, Watch},
+};
+
+/// What to replay, and how to show it.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The recording, as --record wrote it
+    #[arg(value_name = "FILE")]
+    recording: PathBuf,
+    /// Only findings
+    #[arg(long = "unsafe")]
+    findings_only: bool,
+    /// How events are shown
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// How times are shown in columns
+    #[arg(long, value_enum, default_value = "wall", value_name = "STYLE")]
+    time: TimeStyle,
+    /// When to use colour
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    color: ColorChoice,
+}
+
+/// Shows what the core says of the recording. One that is cut off is replayed as far as it goes, and then fails.
+pub(super) fn run(options: &Options) -> Result<Exit> {
+    let name = options.recording.display();
+    let file = File::open(&options.recording).with_context(|| format!("cannot open {name}"))?;
+    let reader = Reader::new(BufReader::new(file)).with_context(|| format!("cannot replay {name}"))?;
+    let header = reader.header().clone();
+    let settings = serde_json::from_value(header.settings.clone()).with_context(|| {
+        format!(
+            "cannot replay {name}: its settings are not this version's; replay it with forkwatch {}",
+            header.version
+        )
+    })?;
+    let mut core = Watch::new(settings);
+    let selection = Selection { findings_only: options.findings_only, ..Selection::default() };
+    let mut sink = TailSink::new(options.output, options.time, options.color, selection, &header.context());
+    sink.ready()?;
+    let ended = feed(&mut core, reader, &mut sink);
+    sink.summary()?;
+    ended.with_context(|| format!("cannot replay all of {name}"))?;
+    Ok(Exit::Fine)
+}
+
+fn feed(
+    core: &mut Watch,
+    inputs: impl Iterator<Item = Result<Input, RecordingError>>,
+    sink: &mut TailSink,
+) -> Result<()> {
+    let mut outputs = Vec::new();
+    for input in inputs {
+        match input? {
+            Input::Event(event) => {
+                sink.event(&event)?;
+                core.event(&event, &mut outputs);
+            }
+            Input::Evidence { at, evidence } => core.evidence(at, evidence, &mut outputs),
+            Input::Advance(to) => core.advance(to, &mut outputs),
+        }
+        for output in outputs.drain(..) {
+            // What the core asks was answered when it was recorded.
+            if !matches!(output, watch::Output::Ask(_)) {
+                sink.output(&output)?;
+            }
+        }
+    }
+    Ok(())
+}
