@@ -49,11 +49,16 @@ impl Expected {
 
 /// Checks findings against what is expected: each expected one is there, and no other. Resolutions do not count.
 pub fn check(expected: &[Expected], events: &[Event]) -> Result<()> {
-    let findings = || events.iter().filter_map(Event::finding).filter(|finding| finding.state() != "resolved");
-    if let Some(absent) = expected.iter().find(|expected| !findings().any(|finding| expected.is_met_by(finding))) {
+    let findings =
+        || events.iter().filter_map(Event::finding).filter(|finding| finding.state() != "resolved");
+    if let Some(absent) =
+        expected.iter().find(|expected| !findings().any(|finding| expected.is_met_by(finding)))
+    {
         bail!("expected {absent:?}, found {:#?}", findings().collect::<Vec<_>>());
     }
-    if let Some(wrong) = findings().find(|finding| !expected.iter().any(|expected| expected.is_met_by(*finding))) {
+    if let Some(wrong) =
+        findings().find(|finding| !expected.iter().any(|expected| expected.is_met_by(*finding)))
+    {
         bail!("did not expect {wrong:#?}");
     }
     Ok(())

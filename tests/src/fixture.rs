@@ -9,7 +9,11 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{host::workspace, program::{Launch, Program}, provided::provided};
+use crate::{
+    host::workspace,
+    program::{Launch, Program},
+    provided::provided,
+};
 
 /// The compiled fixture; a compiler is needed only where it is not compiled yet.
 pub fn fixture(name: &str) -> Result<PathBuf> {

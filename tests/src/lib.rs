@@ -8,11 +8,14 @@
 #![expect(clippy::expect_used, reason = "a broken test world is to fail its test loudly")]
 
 pub mod binary;
+pub mod bpf;
 pub mod event;
 pub mod expectation;
 pub mod fixture;
 pub mod forkwatch;
 pub mod host;
+pub mod http;
+pub mod metrics;
 pub mod process;
 pub mod program;
 pub mod provided;

@@ -37,7 +37,13 @@ pub struct Launch {
 impl Launch {
     /// A program without arguments.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), arguments: Vec::new(), environment: Vec::new(), user: None, companions: Vec::new() }
+        Self {
+            program: program.into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            user: None,
+            companions: Vec::new(),
+        }
     }
 
     /// Adds arguments.
@@ -82,9 +88,12 @@ pub struct Program {
 impl Program {
     /// Makes a folder, has `prepare` say what is to run in it, and starts that up to the moment before its exec.
     pub fn hold(prepare: impl FnOnce(&Path) -> Result<Launch>) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("forkwatch-").tempdir().context("no temporary folder")?;
+        let folder =
+            tempfile::Builder::new().prefix("forkwatch-").tempdir().context("no temporary folder")?;
         let launch = prepare(folder.path())?;
-        let file = |name: &str| File::create(folder.path().join(name)).with_context(|| format!("cannot make {name}"));
+        let file = |name: &str| {
+            File::create(folder.path().join(name)).with_context(|| format!("cannot make {name}"))
+        };
         let mut command = Command::new("/bin/sh");
         command
             .args(["-c", GATE, "gate"])
@@ -231,7 +240,8 @@ pub fn family(program: &Program) -> Vec<Identity> {
 /// Makes a folder and all in it a user's.
 fn give_away(folder: &Path, user: &User) -> Result<()> {
     let give = |path: &Path| {
-        chown(path, Some(user.uid), Some(user.gid)).with_context(|| format!("cannot chown {}", path.display()))
+        chown(path, Some(user.uid), Some(user.gid))
+            .with_context(|| format!("cannot chown {}", path.display()))
     };
     give(folder)?;
     for entry in fs::read_dir(folder)? {

@@ -39,7 +39,8 @@ impl Watched {
     pub fn judged(&mut self) -> Result<()> {
         self.sentinel.step()?;
         let fork = self.sentinel.next_json()?;
-        let child = fork.get("child").and_then(serde_json::Value::as_i64).context("the sentinel names no child")?;
+        let child =
+            fork.get("child").and_then(serde_json::Value::as_i64).context("the sentinel names no child")?;
         let is_it = |event: &Event| event.finding().is_some_and(|finding| finding.pid() == Some(child));
         self.forkwatch.wait_for("the finding about the sentinel", is_it).map(drop)
     }

@@ -13,7 +13,9 @@ use crate::{
 const POOL_BESIDE_THREAD: &[Expected] = &[multithreaded("pool_beside_thread.py", &["metrics-push"])];
 
 pub(super) const ALL: &[Scenario] = &[
-    script("multiprocessing_forks_a_pool_beside_a_thread", POOL_BESIDE_THREAD, |_| run("pool_beside_thread.py")),
+    script("multiprocessing_forks_a_pool_beside_a_thread", POOL_BESIDE_THREAD, |_| {
+        run("pool_beside_thread.py")
+    }),
     script("multiprocessing_forks_a_pool_without_threads", SILENCE, |_| run("pool.py")),
     script("process_pool_executor_forks_before_its_own_threads_start", SILENCE, |_| run("executor.py")),
     script("subprocess_forks_for_preexec_fn_beside_a_thread_and_execs", SILENCE, |_| run("preexec_fn.py")),

@@ -7,16 +7,13 @@ mod servers;
 mod tools;
 mod web;
 
-use std::{
-    io::{Read, Write},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use crate::{
-    expectation::Expected,
+    expectation::{self, Expected},
     host::workspace,
     program::{Launch, Program},
     provided::provided,
@@ -57,7 +54,7 @@ impl Scenario {
         watched.program.end(self.stop)?;
         let events = watched.stop()?;
         // Also what it forked while it ended.
-        crate::expectation::check(self.expected, &events)
+        expectation::check(self.expected, &events)
     }
 
     /// Runs it without forkwatch: does it start, work, and end with all its children?
@@ -83,14 +80,4 @@ fn python_fixtures() -> PathBuf {
 fn python(environment: &str, program: &str) -> Result<Launch> {
     let launch = Launch::new(provided(environment)?.join("bin").join(program));
     Ok(launch.env("PYTHONPATH", python_fixtures()).env("PYTHONDONTWRITEBYTECODE", "1"))
-}
-
-/// Asks a web server for a page.
-fn get(mut stream: impl Read + Write) -> Result<()> {
-    stream.write_all(b"GET /index.html HTTP/1.0\r\nHost: localhost\r\n\r\n").context("cannot send a request")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).context("cannot read the answer")?;
-    let status = answer.lines().next().unwrap_or_default();
-    ensure!(status.contains(" 200 "), "the server answered: {status}");
-    Ok(())
 }

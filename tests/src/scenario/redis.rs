@@ -44,7 +44,12 @@ fn server(folder: &Path) -> Result<Launch> {
     let folder = folder.display();
     Ok(Launch::new(provided("redis-server")?)
         .args(["--port", "0", "--save", "", "--rdb-key-save-delay", "20000"])
-        .args(["--unixsocket".to_owned(), format!("{folder}/socket"), "--dir".to_owned(), folder.to_string()]))
+        .args([
+            "--unixsocket".to_owned(),
+            format!("{folder}/socket"),
+            "--dir".to_owned(),
+            folder.to_string(),
+        ]))
 }
 
 /// A running server, for programs that need one.

@@ -11,9 +11,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
-use super::{Scenario, get};
+use super::Scenario;
 use crate::{
     expectation::SILENCE,
+    http::get,
     process,
     program::{Launch, Program},
     provided::provided,
@@ -21,6 +22,7 @@ use crate::{
 
 /// Who the servers become; it exists everywhere.
 const USER: &str = "nobody";
+const PAGE: &str = "/index.html";
 
 pub(super) const ALL: &[Scenario] = &[
     Scenario {
@@ -46,7 +48,7 @@ pub(super) const ALL: &[Scenario] = &[
             let port = fs::read_to_string(program.folder().join("port"))?.parse()?;
             let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port));
             program.wait_for("a server at its port", |_| Ok(connect().is_ok()))?;
-            get(connect()?)
+            get(connect()?, PAGE).map(drop)
         },
         stop: Some(Signal::SIGTERM),
     },
@@ -96,14 +98,14 @@ fn nginx(folder: &Path) -> Result<Launch> {
 fn serve_and_reload(program: &mut Program) -> Result<()> {
     let socket = program.folder().join("socket");
     program.wait_for("a server at its socket", |_| Ok(UnixStream::connect(&socket).is_ok()))?;
-    get(UnixStream::connect(&socket)?)?;
+    get(UnixStream::connect(&socket)?, PAGE)?;
     let old = process::descendants(program.pid());
     program.signal(Signal::SIGHUP)?;
     program.wait_for("two new workers", |program| {
         let now = process::descendants(program.pid());
         Ok(now.len() == 2 && !now.iter().any(|worker| old.contains(worker)))
     })?;
-    get(UnixStream::connect(&socket)?)
+    get(UnixStream::connect(&socket)?, PAGE).map(drop)
 }
 
 fn apache(folder: &Path) -> Result<Launch> {

@@ -58,7 +58,10 @@ fn project(folder: &Path) -> Result<Launch> {
     provided("libc-headers")?;
     provided("cc")?;
     fs::write(folder.join("Makefile"), MAKEFILE)?;
-    fs::write(folder.join("main.c"), "int one(void), two(void);\nint main(void) { return one() - two(); }\n")?;
+    fs::write(
+        folder.join("main.c"),
+        "int one(void), two(void);\nint main(void) { return one() - two(); }\n",
+    )?;
     fs::write(folder.join("one.c"), "#include <stdio.h>\nint one(void) { return puts(\"one\"); }\n")?;
     fs::write(folder.join("two.c"), "#include <stdio.h>\nint two(void) { return puts(\"two\"); }\n")?;
     Ok(Launch::new(provided("make")?).args(["--jobs", "2"]))

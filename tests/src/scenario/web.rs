@@ -5,9 +5,10 @@ use std::{os::unix::net::UnixStream, path::Path};
 use anyhow::Result;
 use nix::sys::signal::Signal;
 
-use super::{Scenario, get, python, python_fixtures};
+use super::{Scenario, python, python_fixtures};
 use crate::{
     expectation::{Expected, SILENCE, multithreaded},
+    http::get,
     process,
     program::{Launch, Program},
     provided::provided,
@@ -15,6 +16,7 @@ use crate::{
 
 /// Debian's uWSGI is the executable uwsgi-core with plugins.
 const UWSGI_THREAD: &[Expected] = &[multithreaded("uwsgi-core", &["metrics-push"])];
+const PAGE: &str = "/";
 const GUNICORN_THREAD: &[Expected] = &[multithreaded("gunicorn", &["metrics-push"])];
 /// CPython before 3.14 gives its threads no name of their own: the arbiter's bears the process's.
 const GUNICORN_CONTROL_THREAD: &[Expected] = &[multithreaded("gunicorn", &["gunicorn"])];
@@ -99,5 +101,5 @@ fn serve_two(program: &mut Program) -> Result<()> {
     program.wait_for("two workers", |program| Ok(workers(program) == 2))?;
     let socket = program.folder().join("socket");
     program.wait_for("a server at its socket", |_| Ok(UnixStream::connect(&socket).is_ok()))?;
-    get(UnixStream::connect(socket)?)
+    get(UnixStream::connect(socket)?, PAGE).map(drop)
 }
