@@ -17,10 +17,7 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{
-    process::{self, Identity},
-    wait::until,
-};
+use crate::{process, wait::until};
 
 /// Waits for a line on stdin and becomes the program, which inherits stdin.
 const GATE: &str = "read -r go && exec \"$@\"";
@@ -172,7 +169,7 @@ impl Program {
             }
             self.still_runs().map(|()| None)
         });
-        waited.with_context(|| format!("it said: {}", self.output()))
+        waited.with_context(|| format!("no {what} from a program that said {:?}", self.output()))
     }
 
     /// Waits for it to end by itself, with success.
@@ -228,13 +225,6 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The identities of a program and all its descendants.
-pub fn family(program: &Program) -> Vec<Identity> {
-    let mut family = process::descendants(program.pid());
-    family.extend(Identity::of(program.pid()));
-    family
 }
 
 /// Makes a folder and all in it a user's.

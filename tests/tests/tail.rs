@@ -132,8 +132,8 @@ fn it_ends_after_its_duration() -> Result<()> {
 
 fn it_attaches_to_descendants_that_exist_already() -> Result<()> {
     let mut shell = Program::hold(|_| {
-        // A background job's stdin is /dev/null unless it is named.
-        let script = "\"$0\" <&0 & wait";
+        // A background job's own stdin is /dev/null.
+        let script = "exec 3<&0; \"$0\" <&3 & wait";
         Ok(Launch::new("/bin/sh").args(["-c".into(), script.into(), fixture::fixture("sentinel")?]))
     })?;
     shell.release()?;

@@ -55,7 +55,7 @@ struct Provided {
 ///
 /// With `no_install` nothing is installed: what is missing is an error that says how it would be. Without it, what
 /// cannot be installed is named on stderr, and is no error.
-pub fn run(no_install: bool) -> Result<()> {
+pub(crate) fn run(no_install: bool) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")?;
     let list = root.join("tests/provision.toml");
     let text = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
@@ -85,9 +85,21 @@ pub fn run(no_install: bool) -> Result<()> {
     let note = cache.join("provided.json");
     fs::write(&note, serde_json::to_vec_pretty(&provided)?)
         .with_context(|| format!("cannot write {}", note.display()))?;
-    let missing = provided.missing.iter().map(|(name, why)| format!("\n  {name}: {why}")).collect::<String>();
+    let missing: Vec<String> = provided
+        .missing
+        .iter()
+        .map(|(name, why)| {
+            format!(
+                "
+  {name}: {why}"
+            )
+        })
+        .collect();
+    let missing = missing.concat();
     if no_install && !missing.is_empty() {
-        bail!("the tests need more than is installed here; without --no-install this is done for you:{missing}");
+        bail!(
+            "the tests need more than is installed here; without --no-install this is done for you:{missing}"
+        );
     }
     if !missing.is_empty() {
         eprintln!("not available, the tests that need it are skipped:{missing}");
@@ -120,12 +132,14 @@ fn install(programs: &[Program]) -> BTreeMap<String, String> {
     };
     let all: Vec<&str> = packages.iter().copied().collect();
     // Missing and stale package lists both show as a failure, which `update` mends.
-    if install(&all).is_ok() || (run_command(Command::new("apt-get").arg("update")).is_ok() && install(&all).is_ok())
+    if install(&all).is_ok()
+        || (run_command(Command::new("apt-get").arg("update")).is_ok() && install(&all).is_ok())
     {
         return BTreeMap::new();
     }
     // One that cannot be had must not take the others with it.
-    let failure = |package: &&str| install(&[package]).err().map(|error| ((*package).to_owned(), format!("{error:#}")));
+    let failure =
+        |package: &&str| install(&[package]).err().map(|error| ((*package).to_owned(), format!("{error:#}")));
     packages.iter().filter_map(failure).collect()
 }
 
@@ -141,10 +155,10 @@ fn provide_environment(
     let pins = fs::read(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
     let python = provided.present.get("python3").context("needs python3")?;
     let version = fs::canonicalize(python).with_context(|| format!("cannot resolve {}", python.display()))?;
-    let digest = Sha256::new().chain_update(&pins).chain_update(version.as_os_str().as_encoded_bytes()).finalize();
-    let stamp = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let digest =
+        Sha256::new().chain_update(&pins).chain_update(version.as_os_str().as_encoded_bytes()).finalize();
     let stamp_file = folder.join("stamp");
-    if fs::read_to_string(&stamp_file).is_ok_and(|found| found == stamp) {
+    if fs::read(&stamp_file).is_ok_and(|stamp| stamp == digest.as_slice()) {
         return Ok(());
     }
     if no_install {
@@ -160,11 +174,18 @@ fn provide_environment(
     run_command(Command::new(python).args(["-m", "venv"]).arg(folder))?;
     run_command(
         Command::new(folder.join("bin/pip"))
-            .args(["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"])
+            .args([
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--only-binary",
+                ":all:",
+            ])
             .args(["--require-hashes", "--requirement"])
             .arg(&requirements),
     )?;
-    fs::write(&stamp_file, stamp).with_context(|| format!("cannot write {}", stamp_file.display()))
+    fs::write(&stamp_file, digest).with_context(|| format!("cannot write {}", stamp_file.display()))
 }
 
 /// Runs a command to its end; an error carries the end of what it said.
@@ -185,7 +206,9 @@ fn newest_match(pattern: &str) -> Option<PathBuf> {
     for part in pattern.split('/').filter(|part| !part.is_empty()) {
         found = match part.split_once('*') {
             None => found.iter().map(|folder| folder.join(part)).filter(|path| path.exists()).collect(),
-            Some((prefix, suffix)) => found.iter().flat_map(|folder| entries(folder, prefix, suffix)).collect(),
+            Some((prefix, suffix)) => {
+                found.iter().flat_map(|folder| entries(folder, prefix, suffix)).collect()
+            }
         };
     }
     found.into_iter().max_by_key(|path| version_key(&path.to_string_lossy()))
@@ -204,7 +227,9 @@ fn entries(folder: &Path, prefix: &str, suffix: &str) -> Vec<PathBuf> {
 
 /// Every number in a path, in order: 3.9 comes before 3.11.
 fn version_key(path: &str) -> Vec<u64> {
-    path.split(|character: char| !character.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+    path.split(|character: char| !character.is_ascii_digit())
+        .filter_map(|digits| digits.parse().ok())
+        .collect()
 }
 
 /// While it lives, packages do not start their services.
@@ -260,7 +285,8 @@ mod tests {
     fn the_list_is_well_formed() {
         let list: Wanted = toml::from_str(include_str!("../../tests/provision.toml")).unwrap();
         let names = list.program.iter().map(|program| &program.name);
-        let unique: BTreeSet<_> = names.chain(list.environment.iter().map(|environment| &environment.name)).collect();
+        let unique: BTreeSet<_> =
+            names.chain(list.environment.iter().map(|environment| &environment.name)).collect();
         assert_eq!(unique.len(), list.program.len() + list.environment.len());
     }
 }

@@ -25,7 +25,7 @@ pub(super) const ALL: &[Scenario] = &[Scenario {
         hazard: "multithreaded-fork",
         severity: "info",
         program: Some("redis-server"),
-        threads: &["bio_close_file", "bio_aof", "bio_lazy_free"],
+        threads: &["bio_close_file", "bio_lazy_free"],
         signals: &[],
     }],
     prepare: |folder| server(folder),
