@@ -55,7 +55,7 @@ struct Provided {
 ///
 /// With `no_install` nothing is installed: what is missing is an error that says how it would be. Without it, what
 /// cannot be installed is named on stderr, and is no error.
-pub fn run(no_install: bool) -> Result<()> {
+pub(crate) fn run(no_install: bool) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")?;
     let list = root.join("tests/provision.toml");
     let text = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
@@ -85,7 +85,17 @@ pub fn run(no_install: bool) -> Result<()> {
     let note = cache.join("provided.json");
     fs::write(&note, serde_json::to_vec_pretty(&provided)?)
         .with_context(|| format!("cannot write {}", note.display()))?;
-    let missing = provided.missing.iter().map(|(name, why)| format!("\n  {name}: {why}")).collect::<String>();
+    let missing: Vec<String> = provided
+        .missing
+        .iter()
+        .map(|(name, why)| {
+            format!(
+                "
+  {name}: {why}"
+            )
+        })
+        .collect();
+    let missing = missing.concat();
     if no_install && !missing.is_empty() {
         bail!(
             "the tests need more than is installed here; without --no-install this is done for you:{missing}"
@@ -147,9 +157,8 @@ fn provide_environment(
     let version = fs::canonicalize(python).with_context(|| format!("cannot resolve {}", python.display()))?;
     let digest =
         Sha256::new().chain_update(&pins).chain_update(version.as_os_str().as_encoded_bytes()).finalize();
-    let stamp = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let stamp_file = folder.join("stamp");
-    if fs::read_to_string(&stamp_file).is_ok_and(|found| found == stamp) {
+    if fs::read(&stamp_file).is_ok_and(|stamp| stamp == digest.as_slice()) {
         return Ok(());
     }
     if no_install {
@@ -176,7 +185,7 @@ fn provide_environment(
             .args(["--require-hashes", "--requirement"])
             .arg(&requirements),
     )?;
-    fs::write(&stamp_file, stamp).with_context(|| format!("cannot write {}", stamp_file.display()))
+    fs::write(&stamp_file, digest).with_context(|| format!("cannot write {}", stamp_file.display()))
 }
 
 /// Runs a command to its end; an error carries the end of what it said.

@@ -1,0 +1,125 @@
+//! Events as forkwatch writes them: the one place that knows the field names.
+
+use serde_json::Value;
+
+/// One event of `forkwatch.event/1`.
+#[derive(Clone, Debug)]
+pub struct Event(pub Value);
+
+impl Event {
+    /// What stands at a JSON pointer.
+    fn at(&self, pointer: &str) -> &Value {
+        self.0.pointer(pointer).unwrap_or(&Value::Null)
+    }
+
+    fn text(&self, pointer: &str) -> &str {
+        self.at(pointer).as_str().unwrap_or_default()
+    }
+
+    /// `fork`, `exec`, `exit`, `finding` or `events_lost`.
+    pub fn action(&self) -> &str {
+        self.text("/event/action")
+    }
+
+    /// The process it is about: the child.
+    pub fn pid(&self) -> Option<i64> {
+        self.at("/process/pid").as_i64()
+    }
+
+    /// The child's comm.
+    pub fn name(&self) -> &str {
+        self.text("/process/name")
+    }
+
+    /// The process that forked it.
+    pub fn parent_pid(&self) -> Option<i64> {
+        self.at("/process/parent/pid").as_i64()
+    }
+
+    /// How the process was made: `copying`, `vfork`, `shared-memory`.
+    pub fn kind(&self) -> &str {
+        self.text("/forkwatch/fork/kind")
+    }
+
+    /// Forks since the last exec.
+    pub fn generation(&self) -> Option<u64> {
+        self.at("/forkwatch/fork/generation").as_u64()
+    }
+
+    /// Live threads of the forker.
+    pub fn threads(&self) -> Option<u64> {
+        self.at("/forkwatch/fork/threads").as_u64()
+    }
+
+    /// How many events an `events_lost` is about.
+    pub fn lost(&self) -> Option<u64> {
+        self.at("/forkwatch/lost/count").as_u64()
+    }
+
+    /// It as a finding, if it is one.
+    pub fn finding(&self) -> Option<Finding<'_>> {
+        (self.action() == "finding").then_some(Finding(self))
+    }
+}
+
+/// A finding in an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Finding<'a>(&'a Event);
+
+impl<'a> Finding<'a> {
+    /// The id of what is wrong: `multithreaded-fork`.
+    pub fn hazard(self) -> &'a str {
+        self.0.text("/forkwatch/finding/hazard")
+    }
+
+    /// `suspected`, `confirmed` or `resolved`.
+    pub fn state(self) -> &'a str {
+        self.0.text("/forkwatch/finding/state")
+    }
+
+    /// `info`, `warning` or `critical`.
+    pub fn severity(self) -> &'a str {
+        self.0.text("/forkwatch/finding/severity")
+    }
+
+    /// Number that the finding and its resolution share.
+    pub fn id(self) -> &'a Value {
+        self.0.at("/forkwatch/finding/id")
+    }
+
+    /// The name that the program goes by.
+    pub fn program(self) -> &'a str {
+        self.0.text("/forkwatch/finding/program")
+    }
+
+    /// The forker.
+    pub fn parent_pid(self) -> Option<i64> {
+        self.0.parent_pid()
+    }
+
+    /// The child.
+    pub fn pid(self) -> Option<i64> {
+        self.0.pid()
+    }
+
+    /// The comms of the threads it blames.
+    pub fn thread_names(self) -> Vec<&'a str> {
+        let comm = |thread: &'a Value| thread.get("comm").and_then(Value::as_str);
+        self.evidence("threads").filter_map(comm).collect()
+    }
+
+    /// The tids of the threads it blames.
+    pub fn thread_ids(self) -> Vec<i64> {
+        self.evidence("threads").filter_map(|thread| thread.get("tid")?.as_i64()).collect()
+    }
+
+    /// The signals it is about.
+    pub fn signals(self) -> Vec<&'a str> {
+        self.evidence("signals").filter_map(Value::as_str).collect()
+    }
+
+    fn evidence(self, name: &str) -> impl Iterator<Item = &'a Value> {
+        let list = self.0.at("/forkwatch/finding/evidence").get(name).and_then(Value::as_array);
+        list.into_iter().flatten()
+    }
+}

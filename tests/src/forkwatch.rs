@@ -1,0 +1,200 @@
+//! Drives a forkwatch: starts it, waits until it watches, collects its events, ends it.
+
+use std::{
+    ffi::OsStr,
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    binary,
+    event::Event,
+    host::needs_bpf,
+    schema,
+    wait::{DEADLINE, until},
+};
+
+/// What a line on stderr says when everything is attached.
+const READY: &str = "ready";
+
+/// What the reading threads have gathered.
+#[derive(Default)]
+struct Gathered {
+    events: Vec<Event>,
+    stderr: Vec<String>,
+    broken: Option<String>,
+    ended: bool,
+}
+
+/// Gathered lines, and a bell for whoever waits for them.
+#[derive(Default)]
+struct Shared {
+    gathered: Mutex<Gathered>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Gathered)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+}
+
+/// A running forkwatch whose stdout are events.
+pub struct Forkwatch {
+    child: Child,
+    shared: Arc<Shared>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Forkwatch {
+    /// `forkwatch tail -o json` with further arguments; returns when it watches.
+    pub fn tail<T: AsRef<OsStr>>(arguments: impl IntoIterator<Item = T>) -> Result<Self> {
+        Self::start(Command::new(binary::forkwatch()?).args(["tail", "-o", "json"]).args(arguments))
+    }
+
+    /// A tail of these processes and their descendants.
+    pub fn tail_pids(pids: &[i32]) -> Result<Self> {
+        Self::tail(pids.iter().flat_map(|pid| ["--pid".to_owned(), pid.to_string()]))
+    }
+
+    /// `forkwatch daemon --events stdout` with further arguments; returns when it watches.
+    pub fn daemon<T: AsRef<OsStr>>(arguments: impl IntoIterator<Item = T>) -> Result<Self> {
+        Self::start(Command::new(binary::forkwatch()?).args(["daemon", "--events", "stdout"]).args(arguments))
+    }
+
+    fn start(command: &mut Command) -> Result<Self> {
+        needs_bpf()?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        let shared = Arc::new(Shared::default());
+        let (stdout, stderr) = child.stdout.take().zip(child.stderr.take()).context("no pipes")?;
+        let readers = vec![
+            read_lines(stdout, &shared, |gathered, line| match schema::event(&line) {
+                Ok(event) => gathered.events.push(Event(event)),
+                Err(error) => drop(gathered.broken.get_or_insert(format!("{error:#}"))),
+            }),
+            read_lines(stderr, &shared, |gathered, line| gathered.stderr.push(line)),
+        ];
+        let mut forkwatch = Self { child, shared, readers };
+        forkwatch.gathered("it to be ready", |gathered| {
+            gathered.stderr.iter().any(|line| line.contains(READY)).then_some(())
+        })?;
+        Ok(forkwatch)
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// All that it has said on stderr.
+    pub fn stderr(&self) -> String {
+        self.shared.lock().stderr.join("\n")
+    }
+
+    /// Waits for an event, be it one that has come already.
+    pub fn wait_for(&mut self, what: &str, is_it: impl Fn(&Event) -> bool) -> Result<Event> {
+        self.gathered(what, |gathered| gathered.events.iter().find(|event| is_it(event)).cloned())
+    }
+
+    /// All events so far.
+    pub fn events(&self) -> Vec<Event> {
+        self.shared.lock().events.clone()
+    }
+
+    /// Waits for something in what it has written; fails at once if it wrote nonsense or has ended.
+    fn gathered<T>(&mut self, what: &str, look: impl Fn(&Gathered) -> Option<T>) -> Result<T> {
+        let end = Instant::now() + DEADLINE;
+        let mut gathered = self.shared.lock();
+        loop {
+            if let Some(error) = &gathered.broken {
+                bail!("{error}");
+            }
+            if let Some(found) = look(&gathered) {
+                return Ok(found);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if gathered.ended || left.is_zero() {
+                let how = if gathered.ended { "it ended" } else { "the deadline passed" };
+                bail!(
+                    "waited for {what}, but {how}; it said: {}\nits findings: {:#?}",
+                    gathered.stderr.join("\n"),
+                    gathered.events.iter().filter(|event| event.finding().is_some()).collect::<Vec<_>>()
+                );
+            }
+            gathered =
+                self.shared.changed.wait_timeout(gathered, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(self.pid()), signal).with_context(|| format!("cannot send {signal} to forkwatch"))
+    }
+
+    /// Interrupts it as Ctrl-C does, and gives back all its events and all it said on stderr; that it ends with 0
+    /// and wrote only well-formed events is checked.
+    pub fn stop(mut self) -> Result<(Vec<Event>, String)> {
+        self.signal(Signal::SIGINT)?;
+        let status = self.ended()?;
+        ensure!(status.code() == Some(0), "forkwatch ended with {status}: {}", self.stderr());
+        let gathered = self.shared.lock();
+        if let Some(error) = &gathered.broken {
+            bail!("{error}");
+        }
+        Ok((gathered.events.clone(), gathered.stderr.join("\n")))
+    }
+
+    /// Waits for its end and for the last of its output.
+    pub fn ended(&mut self) -> Result<ExitStatus> {
+        let status = until("forkwatch to end", || Ok(self.child.try_wait()?))?;
+        for reader in self.readers.drain(..) {
+            // A reader that panicked has shown its message already.
+            let _ = reader.join();
+        }
+        Ok(status)
+    }
+}
+
+impl Drop for Forkwatch {
+    fn drop(&mut self) {
+        // Both fail only if it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads lines to the end in a thread of its own.
+fn read_lines(
+    from: impl Read + Send + 'static,
+    shared: &Arc<Shared>,
+    take: fn(&mut Gathered, String),
+) -> JoinHandle<()> {
+    let shared = Arc::clone(shared);
+    thread::spawn(move || {
+        for line in BufReader::new(from).split(b'\n') {
+            let Ok(line) = line else { break };
+            let line = String::from_utf8_lossy(&line).into_owned();
+            shared.change(|gathered| take(gathered, line));
+        }
+        shared.change(|gathered| gathered.ended = true);
+    })
+}

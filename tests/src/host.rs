@@ -1,0 +1,52 @@
+//! What of this host decides whether a test can run.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+/// Why a test cannot run here. As the error of a test it makes the test skipped, not failed.
+#[derive(Debug)]
+pub struct Skip(pub String);
+
+impl std::fmt::Display for Skip {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skip {}
+
+/// Skips the test.
+pub fn skip<T>(reason: impl Into<String>) -> Result<T> {
+    Err(Skip(reason.into()).into())
+}
+
+/// The folder of the workspace.
+pub fn workspace() -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).to_owned()
+}
+
+/// Skips the test unless programs can be loaded into this kernel. Only what is outside forkwatch's own power is
+/// asked: if it does not start although this passes, that is a failure.
+pub fn needs_bpf() -> Result<()> {
+    /// `CAP_BPF` and `CAP_PERFMON` of linux/capability.h.
+    const NEEDED: u64 = 1 << 39 | 1 << 38;
+    let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = u64::from_str_radix(effective.context("/proc/self/status has no CapEff")?.trim(), 16)?;
+    if effective & NEEDED != NEEDED {
+        return skip("needs root, or CAP_BPF and CAP_PERFMON");
+    }
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return skip("this kernel has no BTF (/sys/kernel/btf/vmlinux)");
+    }
+    Ok(())
+}
+
+/// Skips the test unless it runs as root.
+pub fn needs_root() -> Result<()> {
+    if nix::unistd::geteuid().is_root() { Ok(()) } else { skip("needs root") }
+}

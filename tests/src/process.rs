@@ -1,0 +1,84 @@
+//! Looking at processes through `/proc`.
+
+use std::fs;
+
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, waitpid},
+    },
+    unistd::Pid,
+};
+
+/// A process, told apart from a later one of the same pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its pid.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot.
+    start: u64,
+}
+
+/// The fields of `/proc/PID/stat` that are needed here.
+struct Stat {
+    state: char,
+    parent: i32,
+    start: u64,
+}
+
+fn stat(pid: i32) -> Option<Stat> {
+    let bytes = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    // The comm in parentheses may hold anything, parentheses too.
+    let mut fields = text.rsplit_once(") ")?.1.split(' ');
+    let state = fields.next()?.chars().next()?;
+    let parent = fields.next()?.parse().ok()?;
+    Some(Stat { state, parent, start: fields.nth(17)?.parse().ok()? })
+}
+
+impl Identity {
+    /// Who bears this pid now; absent if nobody does or only a zombie.
+    pub fn of(pid: i32) -> Option<Self> {
+        stat(pid).filter(|stat| stat.state != 'Z').map(|stat| Self { pid, start: stat.start })
+    }
+
+    /// Whether it runs still.
+    pub fn lives(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+
+    /// Kills it, and reaps it if it is ours to reap.
+    pub fn kill(self) {
+        if self.lives() {
+            // Both fail only if it has ended meanwhile, which is what is wanted.
+            let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+        }
+        let _ = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
+    }
+}
+
+/// The pids of a folder like `/proc` or `/proc/PID/task`.
+fn numbers(folder: &str) -> Vec<i32> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// All living descendants of a process.
+pub fn descendants(root: i32) -> Vec<Identity> {
+    let parents: Vec<(i32, i32)> =
+        numbers("/proc").into_iter().filter_map(|pid| Some((pid, stat(pid)?.parent))).collect();
+    let mut family = vec![root];
+    let mut next = 0;
+    while let Some(parent) = family.get(next).copied() {
+        family.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    family.into_iter().skip(1).filter_map(Identity::of).collect()
+}
+
+/// The comms of a process's threads.
+pub fn thread_names(pid: i32) -> Vec<String> {
+    let name = |tid: i32| fs::read(format!("/proc/{pid}/task/{tid}/comm")).ok();
+    let names = numbers(&format!("/proc/{pid}/task")).into_iter().filter_map(name);
+    names.map(|name| String::from_utf8_lossy(name.trim_ascii_end()).into_owned()).collect()
+}

@@ -1,0 +1,58 @@
+//! Celery's prefork pool.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+
+use super::{Scenario, python, python_fixtures, redis};
+use crate::{
+    expectation::{Expected, SILENCE, multithreaded},
+    program::{Launch, Program},
+    provided::provided,
+};
+
+const THREAD: &[Expected] = &[multithreaded("celery", &["metrics-push"])];
+
+pub(super) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "celery_forks_workers_beside_a_thread_started_at_import",
+        expected: THREAD,
+        prepare: |_| worker("celery_with_thread"),
+        work: add,
+        stop: Some(Signal::SIGTERM),
+    },
+    Scenario {
+        name: "celery_forks_workers_without_threads",
+        expected: SILENCE,
+        prepare: |_| worker("celery_plain"),
+        work: add,
+        stop: Some(Signal::SIGTERM),
+    },
+];
+
+/// A worker on a Redis of its own, whose socket both find in the environment.
+fn worker(module: &str) -> Result<Launch> {
+    let redis = redis::running()?;
+    let socket = redis.folder().join("socket");
+    Ok(python("python", "celery")?
+        .args(["--app", module, "worker", "--pool", "prefork", "--concurrency", "2", "--loglevel", "INFO"])
+        .env("REDIS_SOCKET", socket)
+        // Celery warns root off pickle, which is not used here.
+        .env("C_FORCE_ROOT", "1")
+        .beside(redis))
+}
+
+/// Has a worker process add two numbers.
+fn add(program: &mut Program) -> Result<()> {
+    program.said(" ready.")?;
+    let redis = program.companion().context("celery has a redis")?;
+    let client = Command::new(provided("python")?.join("bin/python"))
+        .arg(python_fixtures().join("celery_client.py"))
+        .env("REDIS_SOCKET", redis.folder().join("socket"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .context("cannot run the client")?;
+    ensure!(client.stdout == b"4\n", "the client failed: {}", String::from_utf8_lossy(&client.stderr));
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! Servers in C that fork without threads: PostgreSQL, nginx, Apache's prefork.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
+    path::Path,
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+
+use super::Scenario;
+use crate::{
+    expectation::SILENCE,
+    http::get,
+    process,
+    program::{Launch, Program},
+    provided::provided,
+};
+
+/// Who the servers become; it exists everywhere.
+const USER: &str = "nobody";
+const PAGE: &str = "/index.html";
+
+pub(super) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "postgresql_makes_a_cluster_starts_and_serves",
+        expected: SILENCE,
+        prepare: postgres,
+        work: query,
+        // Fast shutdown.
+        stop: Some(Signal::SIGINT),
+    },
+    Scenario {
+        name: "nginx_starts_workers_and_reloads",
+        expected: SILENCE,
+        prepare: nginx,
+        work: serve_and_reload,
+        stop: Some(Signal::SIGTERM),
+    },
+    Scenario {
+        name: "apache_prefork_starts_workers",
+        expected: SILENCE,
+        prepare: apache,
+        work: |program| {
+            let port = fs::read_to_string(program.folder().join("port"))?.parse()?;
+            let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+            program.wait_for("a server at its port", |_| Ok(connect().is_ok()))?;
+            get(connect()?, PAGE).map(drop)
+        },
+        stop: Some(Signal::SIGTERM),
+    },
+];
+
+fn postgres(folder: &Path) -> Result<Launch> {
+    let server = provided("postgres")?;
+    let initdb = server.with_file_name("initdb");
+    let script = format!(
+        "'{}' --no-sync --auth=trust --username={USER} data && exec '{}' -D data -k '{}' -c listen_addresses=",
+        initdb.display(),
+        server.display(),
+        folder.display()
+    );
+    // PostgreSQL refuses root.
+    Ok(Launch::new("/bin/sh").args(["-c", &script]).user(USER))
+}
+
+fn query(program: &mut Program) -> Result<()> {
+    program.said("database system is ready to accept connections")?;
+    let answer = Command::new(provided("postgres")?.with_file_name("psql"))
+        .args(["-h".as_ref(), program.folder().as_os_str()])
+        .args(["-U", USER, "-tAc", "select 6 * 7", "postgres"])
+        .output()
+        .context("cannot run psql")?;
+    ensure!(answer.stdout == b"42\n", "psql failed: {}", String::from_utf8_lossy(&answer.stderr));
+    Ok(())
+}
+
+fn nginx(folder: &Path) -> Result<Launch> {
+    let configuration = format!(
+        "daemon off; pid nginx.pid; error_log stderr; worker_processes 2; user {USER} nogroup;
+         events {{}}
+         http {{
+             access_log off;
+             client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
+             uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+             server {{ listen unix:{}/socket; location / {{ return 200; }} }}
+         }}",
+        folder.display()
+    );
+    fs::write(folder.join("nginx.conf"), configuration)?;
+    let folder = folder.display().to_string();
+    Ok(Launch::new(provided("nginx")?).args(["-p", &folder, "-c", "nginx.conf", "-e", "stderr"]))
+}
+
+fn serve_and_reload(program: &mut Program) -> Result<()> {
+    let socket = program.folder().join("socket");
+    program.wait_for("a server at its socket", |_| Ok(UnixStream::connect(&socket).is_ok()))?;
+    get(UnixStream::connect(&socket)?, PAGE)?;
+    let old = process::descendants(program.pid());
+    program.signal(Signal::SIGHUP)?;
+    program.wait_for("two new workers", |program| {
+        let now = process::descendants(program.pid());
+        Ok(now.len() == 2 && !now.iter().any(|worker| old.contains(worker)))
+    })?;
+    get(UnixStream::connect(&socket)?, PAGE).map(drop)
+}
+
+fn apache(folder: &Path) -> Result<Launch> {
+    // Apache listens on no Unix socket. Another may take the port in between; the system hands out others first.
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    fs::write(folder.join("port"), port.to_string())?;
+    let page = folder.join("pages/index.html");
+    fs::create_dir(folder.join("pages"))?;
+    fs::write(page, "fine\n")?;
+    let modules = provided("apache2-prefork")?;
+    let modules = modules.parent().context("a module lies in a folder")?.display().to_string();
+    let configuration = format!(
+        "LoadModule mpm_prefork_module {modules}/mod_mpm_prefork.so
+         LoadModule authz_core_module {modules}/mod_authz_core.so
+         ServerRoot {root}\nDefaultRuntimeDir {root}\nPidFile {root}/apache.pid\nErrorLog /dev/stderr
+         ServerName localhost\nListen 127.0.0.1:{port}
+         StartServers 2\nDocumentRoot {root}/pages\n<Directory {root}/pages>\nRequire all granted\n</Directory>\n",
+        root = folder.display()
+    );
+    let file = folder.join("apache.conf").display().to_string();
+    fs::write(&file, configuration)?;
+    Ok(Launch::new(provided("apache2")?).args(["-D", "FOREGROUND", "-f", &file]).user(USER))
+}

@@ -1,0 +1,105 @@
+//! Python web servers that fork their workers: gunicorn and uWSGI.
+
+use std::{os::unix::net::UnixStream, path::Path};
+
+use anyhow::Result;
+use nix::sys::signal::Signal;
+
+use super::{Scenario, python, python_fixtures};
+use crate::{
+    expectation::{Expected, SILENCE, multithreaded},
+    http::get,
+    process,
+    program::{Launch, Program},
+    provided::provided,
+};
+
+/// Debian's uWSGI is the executable uwsgi-core with plugins.
+const UWSGI_THREAD: &[Expected] = &[multithreaded("uwsgi-core", &["metrics-push"])];
+const PAGE: &str = "/";
+const GUNICORN_THREAD: &[Expected] = &[multithreaded("gunicorn", &["metrics-push"])];
+/// CPython before 3.14 gives its threads no name of their own: the arbiter's bears the process's.
+const GUNICORN_CONTROL_THREAD: &[Expected] = &[multithreaded("gunicorn", &["gunicorn"])];
+
+pub(super) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "gunicorn_preloads_an_application_with_a_thread",
+        expected: GUNICORN_THREAD,
+        prepare: |folder| gunicorn("python", folder, &["--preload", "wsgi_with_thread"]),
+        work: serve_two,
+        stop: Some(Signal::SIGTERM),
+    },
+    Scenario {
+        name: "gunicorn_loads_an_application_with_a_thread_in_each_worker",
+        expected: SILENCE,
+        prepare: |folder| gunicorn("python", folder, &["wsgi_with_thread"]),
+        work: serve_two,
+        stop: Some(Signal::SIGTERM),
+    },
+    Scenario {
+        // The arbiter has a control thread by the time of the third worker, but stops it around the fork.
+        name: "gunicorn_preloads_an_application_without_threads_and_adds_a_worker",
+        expected: SILENCE,
+        prepare: |folder| gunicorn("python", folder, &["--preload", "wsgi"]),
+        work: |program| {
+            serve_two(program)?;
+            program.said("Control socket listening")?;
+            program.signal(Signal::SIGTTIN)?;
+            program.wait_for("a third worker", |program| Ok(workers(program) == 3))
+        },
+        stop: Some(Signal::SIGTERM),
+    },
+    Scenario {
+        name: "gunicorn_25_1_0_forks_beside_its_own_control_thread",
+        expected: GUNICORN_CONTROL_THREAD,
+        prepare: |folder| gunicorn("gunicorn-25.1.0", folder, &["wsgi"]),
+        work: serve_two,
+        stop: Some(Signal::SIGTERM),
+    },
+    Scenario {
+        name: "uwsgi_loads_an_application_with_a_thread_in_its_master",
+        expected: UWSGI_THREAD,
+        prepare: |folder| uwsgi(folder, &[]),
+        work: serve_two,
+        stop: Some(Signal::SIGTERM),
+    },
+    Scenario {
+        name: "uwsgi_with_lazy_apps_loads_it_in_each_worker",
+        expected: SILENCE,
+        prepare: |folder| uwsgi(folder, &["--lazy-apps"]),
+        work: serve_two,
+        stop: Some(Signal::SIGTERM),
+    },
+];
+
+fn gunicorn(environment: &str, folder: &Path, arguments: &[&str]) -> Result<Launch> {
+    let socket = folder.join("socket").display().to_string();
+    let control = folder.join("control").display().to_string();
+    Ok(python(environment, "gunicorn")?
+        .args(["--workers", "2", "--bind", &format!("unix:{socket}"), "--control-socket", &control])
+        .args(arguments))
+}
+
+fn uwsgi(folder: &Path, arguments: &[&str]) -> Result<Launch> {
+    provided("uwsgi-python3")?;
+    let application = python_fixtures().join("wsgi_with_thread.py");
+    Ok(Launch::new(provided("uwsgi")?)
+        .args(["--plugins", "python3", "--master", "--processes", "2", "--enable-threads", "--need-app"])
+        .args(["--die-on-term", "--http-socket", &folder.join("socket").display().to_string()])
+        .args(["--wsgi-file", &application.display().to_string()])
+        .args(["--pythonpath", &python_fixtures().display().to_string()])
+        .args(arguments)
+        .env("PYTHONDONTWRITEBYTECODE", "1"))
+}
+
+fn workers(program: &Program) -> usize {
+    process::descendants(program.pid()).len()
+}
+
+/// Waits for both workers and has one answer.
+fn serve_two(program: &mut Program) -> Result<()> {
+    program.wait_for("two workers", |program| Ok(workers(program) == 2))?;
+    let socket = program.folder().join("socket");
+    program.wait_for("a server at its socket", |_| Ok(UnixStream::connect(&socket).is_ok()))?;
+    get(UnixStream::connect(socket)?, PAGE).map(drop)
+}

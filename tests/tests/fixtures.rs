@@ -1,0 +1,238 @@
+//! Programs of ours under watch, each of which forks in one known way.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use forkwatch_tests::{
+    event::Event,
+    expectation::{Expected, SILENCE, multithreaded},
+    runner::{self, Together},
+    tests,
+    watched::Watched,
+};
+use serde_json::Value;
+
+fn main() -> ExitCode {
+    runner::run(
+        tests![
+            a_fork_beside_threads_is_found_with_their_names,
+            an_exec_in_time_is_silent,
+            a_late_exec_withdraws_the_finding,
+            threads_joined_before_the_fork_are_silent,
+            pending_and_blocked_signals_are_named,
+            posix_spawn_among_signals_is_silent,
+            a_storm_of_pthread_create_beside_short_forks_is_silent,
+            sigterm_blocked_at_exec_is_found,
+            a_signal_taken_in_through_a_signalfd_is_silent,
+            a_daemon_that_forks_twice_is_silent,
+            io_uring_workers_are_no_threads,
+            vfork_is_told_apart,
+            a_child_that_shares_memory_is_told_apart,
+            generations_are_counted,
+            a_stopped_child_is_judged_only_once_it_runs,
+            a_fork_storm_is_silent_and_every_fork_reported,
+            a_thread_storm_is_silent,
+            hostile_names_keep_events_well_formed,
+        ],
+        Together::SideBySide,
+    )
+}
+
+/// A number that the fixture told.
+fn number(told: &Value, name: &str) -> Result<i64> {
+    told.get(name).and_then(Value::as_i64).with_context(|| format!("the fixture told no {name}: {told}"))
+}
+
+/// Numbers that the fixture told, in order of size.
+fn numbers(told: &Value, name: &str) -> Result<Vec<i64>> {
+    let list = told.get(name).and_then(Value::as_array).with_context(|| format!("no {name} in {told}"))?;
+    let mut numbers: Vec<i64> = list.iter().filter_map(Value::as_i64).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Runs a fixture that is safe; gives back what it told and the events about it.
+fn safe(name: &str, arguments: &[&str]) -> Result<(Value, Vec<Event>)> {
+    let mut watched = Watched::fixture(name, arguments)?;
+    let told = watched.program.next_json()?;
+    watched.expect(SILENCE)?;
+    Ok((told, watched.stop()?))
+}
+
+/// The event of this action about this process.
+fn event<'a>(events: &'a [Event], action: &str, pid: i64) -> Result<&'a Event> {
+    let found = events.iter().find(|event| event.action() == action && event.pid() == Some(pid));
+    found.with_context(|| format!("no {action} of {pid} in {events:#?}"))
+}
+
+fn a_fork_beside_threads_is_found_with_their_names() -> Result<()> {
+    let expected = [multithreaded("mt_fork", &["metrics-push", "log-flush"])];
+    let mut watched = Watched::fixture("mt_fork", &[])?;
+    let told = watched.program.next_json()?;
+    let event = watched.finding(&expected[0])?;
+    let finding = event.finding().context("it is a finding")?;
+    ensure!(finding.pid() == Some(number(&told, "child")?), "wrong child: {event:#?}");
+    ensure!(finding.parent_pid() == Some(number(&told, "parent")?), "wrong parent: {event:#?}");
+    let mut threads = finding.thread_ids();
+    threads.sort_unstable();
+    ensure!(threads == numbers(&told, "threads")?, "wrong threads: {event:#?}");
+    watched.expect(&expected)?;
+    watched.stop().map(drop)
+}
+
+fn an_exec_in_time_is_silent() -> Result<()> {
+    let (told, events) = safe("mt_fork_exec", &[])?;
+    let child = number(&told, "child")?;
+    ensure!(event(&events, "fork", child)?.threads() == Some(2), "wrong number of threads: {events:#?}");
+    ensure!(event(&events, "exec", child)?.name() == "cat", "wrong program: {events:#?}");
+    Ok(())
+}
+
+fn a_late_exec_withdraws_the_finding() -> Result<()> {
+    let mut watched = Watched::fixture("mt_fork_exec_late", &[])?;
+    watched.program.next_json()?;
+    let found = watched.finding(&multithreaded("mt_fork_exec_late", &["metrics-push"]))?;
+    let id = found.finding().context("it is a finding")?.id().clone();
+    watched.program.step()?;
+    watched.forkwatch.wait_for("the finding to be withdrawn", |event| {
+        event.finding().is_some_and(|finding| finding.state() == "resolved" && *finding.id() == id)
+    })?;
+    watched.stop().map(drop)
+}
+
+fn threads_joined_before_the_fork_are_silent() -> Result<()> {
+    let (told, events) = safe("join_before_fork", &[])?;
+    ensure!(event(&events, "fork", number(&told, "child")?)?.threads() == Some(1), "{events:#?}");
+    Ok(())
+}
+
+fn pending_and_blocked_signals_are_named() -> Result<()> {
+    let expected = [Expected {
+        hazard: "pending-signals",
+        severity: "info",
+        program: Some("pending_signals"),
+        threads: &[],
+        signals: &["SIGUSR1", "SIGUSR2"],
+    }];
+    let mut watched = Watched::fixture("pending_signals", &[])?;
+    let told = watched.program.next_json()?;
+    let event = watched.finding(&expected[0])?;
+    ensure!(event.pid() == Some(number(&told, "child")?), "wrong child: {event:#?}");
+    watched.expect(&expected)?;
+    watched.stop().map(drop)
+}
+
+fn posix_spawn_among_signals_is_silent() -> Result<()> {
+    let (told, events) = safe("posix_spawn_masked", &[])?;
+    for child in numbers(&told, "children")? {
+        ensure!(event(&events, "fork", child)?.kind() == "vfork", "posix_spawn is a vfork: {events:#?}");
+    }
+    Ok(())
+}
+
+fn a_storm_of_pthread_create_beside_short_forks_is_silent() -> Result<()> {
+    let (told, events) = safe("pthread_create_storm", &[])?;
+    let forks = events.iter().filter(|event| event.action() == "fork").count();
+    ensure!(i64::try_from(forks)? == number(&told, "forks")?, "{forks} forks reported of {told}");
+    Ok(())
+}
+
+fn sigterm_blocked_at_exec_is_found() -> Result<()> {
+    let expected = [Expected {
+        hazard: "blocked-signals",
+        severity: "warning",
+        program: None,
+        threads: &[],
+        signals: &["SIGTERM"],
+    }];
+    let mut watched = Watched::fixture("blocked_at_exec", &[])?;
+    let told = watched.program.next_json()?;
+    let event = watched.finding(&expected[0])?;
+    ensure!(event.pid() == Some(number(&told, "child")?), "wrong process: {event:#?}");
+    watched.expect(&expected)?;
+    watched.stop().map(drop)
+}
+
+fn a_signal_taken_in_through_a_signalfd_is_silent() -> Result<()> {
+    let mut watched = Watched::fixture("blocked_but_signalfd", &[])?;
+    // Parent and child each tell that they are where they want to be, in either order.
+    watched.program.next_json()?;
+    watched.program.next_json()?;
+    watched.expect(SILENCE)?;
+    watched.stop().map(drop)
+}
+
+fn a_daemon_that_forks_twice_is_silent() -> Result<()> {
+    let (told, events) = safe("daemonise", &[])?;
+    let daemon = number(&told, "daemon")?;
+    ensure!(event(&events, "fork", daemon)?.generation() == Some(2), "wrong generation: {events:#?}");
+    Ok(())
+}
+
+fn io_uring_workers_are_no_threads() -> Result<()> {
+    let (told, events) = safe("io_uring_worker", &[])?;
+    ensure!(number(&told, "tasks")? > 1, "the kernel made no worker: {told}");
+    ensure!(event(&events, "fork", number(&told, "child")?)?.threads() == Some(1), "{events:#?}");
+    Ok(())
+}
+
+fn vfork_is_told_apart() -> Result<()> {
+    let (told, events) = safe("vfork_exec", &[])?;
+    ensure!(event(&events, "fork", number(&told, "child")?)?.kind() == "vfork", "{events:#?}");
+    Ok(())
+}
+
+fn a_child_that_shares_memory_is_told_apart() -> Result<()> {
+    let (told, events) = safe("shared_memory", &[])?;
+    ensure!(event(&events, "fork", number(&told, "child")?)?.kind() == "shared-memory", "{events:#?}");
+    Ok(())
+}
+
+fn generations_are_counted() -> Result<()> {
+    let (told, events) = safe("generations", &[])?;
+    let children = told.get("children").and_then(Value::as_array).context("no children")?;
+    for (child, generation) in children.iter().filter_map(Value::as_i64).zip(1..) {
+        ensure!(event(&events, "fork", child)?.generation() == Some(generation), "{told}, {events:#?}");
+    }
+    Ok(())
+}
+
+fn a_stopped_child_is_judged_only_once_it_runs() -> Result<()> {
+    let mut watched = Watched::fixture("stopped_child", &[])?;
+    watched.program.next_json()?;
+    watched.expect(SILENCE)?;
+    watched.program.step()?;
+    watched.expect(&[multithreaded("stopped_child", &["metrics-push"])])?;
+    watched.stop().map(drop)
+}
+
+fn a_fork_storm_is_silent_and_every_fork_reported() -> Result<()> {
+    let (told, events) = safe("fork_storm", &["4", "500"])?;
+    let count = |action: &str| events.iter().filter(|event| event.action() == action).count() as u64;
+    let lost: u64 = events.iter().filter_map(Event::lost).sum();
+    ensure!(lost == 0, "{lost} events lost at the defaults");
+    let forks = u64::try_from(number(&told, "forks")?)?;
+    ensure!(
+        (count("fork"), count("exit")) == (forks, forks),
+        "{} forks, {} exits",
+        count("fork"),
+        count("exit")
+    );
+    Ok(())
+}
+
+fn a_thread_storm_is_silent() -> Result<()> {
+    let (_, events) = safe("thread_storm", &["2000"])?;
+    ensure!(!events.iter().any(|event| event.action() == "fork"), "a thread is no fork: {events:#?}");
+    Ok(())
+}
+
+fn hostile_names_keep_events_well_formed() -> Result<()> {
+    let mut watched = Watched::fixture("hostile_comm", &[])?;
+    let told = watched.program.next_json()?;
+    // The schema is checked of every event as it is read.
+    let event = watched.finding(&multithreaded("hostile_comm", &[]))?;
+    let finding = event.finding().context("it is a finding")?;
+    ensure!(finding.thread_ids() == numbers(&told, "threads")?, "wrong thread: {event:#?}");
+    watched.stop().map(drop)
+}

@@ -1,0 +1,59 @@
+//! What concerns the whole host: counts that are the kernel's own, storms, and nothing left behind.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use forkwatch_tests::{
+    bpf, fixture,
+    forkwatch::Forkwatch,
+    metrics::{both, free_address},
+    runner::{self, Together},
+    tests,
+    wait::until,
+};
+use nix::sys::signal::Signal;
+
+fn main() -> ExitCode {
+    runner::run(
+        tests![counts_are_the_kernels_own_in_a_storm, a_killed_forkwatch_leaves_nothing_attached],
+        Together::OneByOne,
+    )
+}
+
+fn counts_are_the_kernels_own_in_a_storm() -> Result<()> {
+    let address = free_address()?;
+    let daemon = Forkwatch::daemon([format!("--web.listen-address={address}")])?;
+    let (first, kernel_first) = both(address)?;
+    let mut storms =
+        [fixture::hold("fork_storm", &["4", "2000"])?, fixture::hold("thread_storm", &["5000"])?];
+    for storm in &mut storms {
+        storm.release()?;
+    }
+    for storm in &mut storms {
+        storm.next_json()?;
+    }
+    let (last, kernel_last) = both(address)?;
+    let (ours, kernels) = (last.tasks() - first.tasks(), kernel_last - kernel_first);
+    ensure!(kernels >= 13_000.0, "the storm was none: {kernels}");
+    ensure!((ours - kernels).abs() < 0.5, "forkwatch counted {ours} tasks, the kernel {kernels}");
+    let sum = |metric: &str| last.sum(metric, "") - first.sum(metric, "");
+    let accounted = sum("forkwatch_events_submitted_total")
+        + sum("forkwatch_events_filtered_total")
+        + sum("forkwatch_events_shed_total");
+    let seen = sum("forkwatch_events_seen_total");
+    ensure!((seen - accounted).abs() < 0.5, "{seen} events seen, {accounted} accounted for");
+    daemon.stop().map(drop)
+}
+
+fn a_killed_forkwatch_leaves_nothing_attached() -> Result<()> {
+    let before = bpf::programs()?;
+    let mut forkwatch = Forkwatch::tail(["--comm", "no such comm"])?;
+    ensure!(bpf::programs()? != before, "its programs are not among the kernel's");
+    forkwatch.signal(Signal::SIGKILL)?;
+    forkwatch.ended()?;
+    // The kernel frees a program some time after its last reference is gone.
+    until("its programs to go", || {
+        let now = bpf::programs()?;
+        Ok(now.iter().all(|id| before.contains(id)).then_some(()))
+    })
+}
