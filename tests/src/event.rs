@@ -104,13 +104,13 @@ impl<'a> Finding<'a> {
 
     /// The comms of the threads it blames.
     pub fn thread_names(self) -> Vec<&'a str> {
-        let comm = |thread: &'a Value| thread.get("comm").and_then(Value::as_str);
+        let comm = |thread: &'a Value| thread.get("name").and_then(Value::as_str);
         self.evidence("threads").filter_map(comm).collect()
     }
 
     /// The tids of the threads it blames.
     pub fn thread_ids(self) -> Vec<i64> {
-        self.evidence("threads").filter_map(|thread| thread.get("tid")?.as_i64()).collect()
+        self.evidence("threads").filter_map(|thread| thread.get("id")?.as_i64()).collect()
     }
 
     /// The signals it is about.

@@ -44,6 +44,7 @@ const INTERPRETERS: [(&str, &[&str]); 12] = [
 pub fn program_name(program: &Program) -> String {
     let title = program.cmdline.first().map_or("", String::as_str);
     let exe = program.exe.as_deref().and_then(|exe| exe.file_name()).map(|name| name.to_string_lossy());
+    let comm = program.comm.to_text();
     // The command line may be read where the executable may not.
     let binary =
         exe.as_deref().map_or_else(|| base(title), |exe| exe.strip_suffix(" (deleted)").unwrap_or(exe));
@@ -53,14 +54,20 @@ pub fn program_name(program: &Program) -> String {
         .find(|(start, _)| title.starts_with(start))
         .map(|(_, name)| *name)
         .or_else(|| interpreted(binary, &program.cmdline))
+        .or_else(|| called(title, &comm))
         .unwrap_or(binary);
-    let comm = program.comm.to_text();
     [name, &comm, "unnamed"].into_iter().map(clean).find(|name| !name.is_empty()).unwrap_or_default()
 }
 
 /// An executable's name without its version: `python` for `python3.11`.
 pub(super) fn stem(name: &str) -> &str {
     name.trim_end_matches(|character: char| character.is_ascii_digit() || matches!(character, '.' | '-'))
+}
+
+/// The name that a program was started by, where command line and comm agree on it: one file can be many programs
+/// (`redis-server` is a link to `redis-check-rdb` on Debian, `uwsgi` one to `uwsgi-core`).
+fn called<'a>(title: &'a str, comm: &str) -> Option<&'a str> {
+    title.split(' ').next().map(base).filter(|name| *name == comm)
 }
 
 /// What an interpreter runs: the script's file name, the module, or the first word of a rewritten title.
@@ -154,6 +161,15 @@ mod tests {
             let expected = if name == "sh" { "dash" } else { name };
             assert_eq!(named("comm", exe, cmdline), expected, "{cmdline:?}");
         }
+    }
+
+    #[test]
+    fn one_file_that_is_many_programs_is_named_as_it_was_called() {
+        let exe = Some("/usr/bin/redis-check-rdb");
+        assert_eq!(named("redis-server", exe, &["/usr/bin/redis-server *:6379"]), "redis-server");
+        assert_eq!(named("uwsgi", Some("/usr/bin/uwsgi-core"), &["uwsgi", "--http", ":80"]), "uwsgi");
+        // A title that its own comm does not bear out names nothing.
+        assert_eq!(named("x", exe, &["redis-server"]), "redis-check-rdb");
     }
 
     #[test]
