@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::bpf_get_smp_processor_id,
+    helpers::{bpf_get_smp_processor_id, generated::bpf_ktime_get_boot_ns},
     macros::map,
     maps::{Array, RingBuf, ring_buf::RingBufEntry},
 };
@@ -81,9 +81,9 @@ impl<R: Record> Room<R> {
     /// time after its own, slightly longer window: what was written without a wake-up is found then.
     #[inline(always)]
     pub(crate) fn submit(self, counters: &Counters, record: R) {
-        let Self { mut entry, header, class, filling } = self;
+        let Self { mut entry, header: _, class, filling } = self;
         entry.write(record);
-        let wake = is_wake_due(header.time, filling);
+        let wake = is_wake_due(filling);
         add(&counters.wakeups, u64::from(wake));
         entry.submit(u64::from(if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }));
         add(&counters.events[class][fate::SUBMITTED], 1);
@@ -91,10 +91,15 @@ impl<R: Record> Room<R> {
 }
 
 /// Whether to wake the reader, which then counts as woken.
+///
+/// The clock is read here: a task may have been preempted since its record's time, for longer than the reader looks
+/// again, and a record that then wakes nobody would lie until the next one.
 #[inline(always)]
-fn is_wake_due(now: u64, filling: bool) -> bool {
+fn is_wake_due(filling: bool) -> bool {
     let Some(wake) = WAKE.get_ptr_mut(0) else { return true };
     let window = if filling { FILLING_WINDOW } else { WAKE_WINDOW.load() };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
     // SAFETY: the map's only value. Two CPUs may both find it due: that costs a wake-up and loses nothing.
     unsafe {
         if now.saturating_sub((*wake).last) < window {

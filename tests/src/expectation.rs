@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     fn finding(hazard: &str, severity: &str, threads: &[&str], state: &str) -> Event {
-        let threads: Vec<_> = threads.iter().map(|comm| json!({"tid": 7, "comm": comm})).collect();
+        let threads: Vec<_> = threads.iter().map(|comm| json!({"id": 7, "name": comm})).collect();
         Event(json!({"event": {"action": "finding"}, "forkwatch": {"finding": {
             "hazard": hazard, "severity": severity, "state": state, "program": "gunicorn",
             "evidence": {"threads": threads},

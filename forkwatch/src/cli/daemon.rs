@@ -141,7 +141,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         for address in &config.web.listen_addresses {
             tracing::info!("metrics at http://{address}{}", config.web.telemetry_path);
         }
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), "watching every fork on this host");
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready, watching every fork on this host");
         service::ready("watching every fork on this host");
 
         let mut daemon = Daemon { options, config, log, metrics, pipeline };

@@ -107,8 +107,8 @@ impl<S: Sink> Pipeline<S> {
         // SAFETY: the ring owns its descriptor, and gives the same one for as long as it lives.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(io::Error::from).context("cannot wait for the ring")?;
-        // What was written since the self-test may have woken nobody.
-        let pipeline = Self { ring, drain_at: Some(Instant::now()), stage };
+        // The kernel may have woken the self-test a moment ago, and keep silent for a while.
+        let pipeline = Self { ring, drain_at: Some(Instant::now() + DRAIN_AFTER), stage };
         Ok((pipeline, kernel))
     }
 

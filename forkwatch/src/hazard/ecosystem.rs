@@ -208,10 +208,16 @@ mod tests {
             ("ruby", "/usr/bin/ruby3.1", &["unicorn master -c u.rb"], &[], "Unicorn and Pitchfork"),
             ("ruby", "/usr/bin/ruby3.1", &["Passenger AppPreloader: /srv/app"], &[], "Passenger"),
             ("ruby", "/usr/bin/ruby3.1", &["ruby", "job.rb"], &[], "Ruby"),
-            ("redis-server", "/usr/bin/redis-check-rdb", &["redis-server *:6379"], &[], "any program"),
+            (
+                "redis-check-rd",
+                "/usr/bin/redis-check-rdb",
+                &["redis-check-rdb", "dump.rdb"],
+                &[],
+                "any program",
+            ),
             (
                 "redis-server",
-                "/usr/bin/redis-server",
+                "/usr/bin/redis-check-rdb",
                 &["redis-server *:6379"],
                 &[],
                 "Redis, Valkey and KeyDB",
