@@ -9,6 +9,7 @@ pub mod clock;
 mod evidence;
 mod fdinfo;
 mod file;
+mod futex;
 mod kernel_flags;
 mod program;
 mod scan;
@@ -17,5 +18,6 @@ mod status;
 mod task;
 
 pub use evidence::answer;
+pub use futex::{FutexWait, futex_wait};
 pub use program::program;
 pub use scan::{Process, ScanError, descendants, find, processes};
