@@ -6,6 +6,8 @@ mod daemon;
 mod daemon_sink;
 mod demo;
 mod demo_program;
+mod detectors;
+mod doctor;
 mod exit;
 mod explain;
 mod generate;
@@ -47,6 +49,12 @@ enum Command {
     Daemon(daemon::Options),
     /// Fork unsafely on purpose, and show what forkwatch says of it
     Demo(demo::Options),
+    /// Say what this host supports, and what is missing
+    ///
+    /// Loads the eBPF programs, attaches them, tests them and detaches them again. Ends with 0 where forkwatch can
+    /// watch, 3 where it lacks privilege, 4 where the kernel lacks what is needed. The names in the JSON document
+    /// (schema, id of a check, name of a detector, status, state) do not change within its version.
+    Doctor(doctor::Options),
     /// Explain a hazard: what it is, how it is found, how sure that is, what to change
     Explain(explain::Options),
     /// Judge a recording again, as tail and daemon make with --record
@@ -67,6 +75,7 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
         Command::Tail(options) => tail::run(&options),
         Command::Daemon(options) => daemon::run(&options),
         Command::Demo(options) => demo::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Explain(options) => explain::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::CheckConfig(options) => check_config::run(&options),

@@ -11,6 +11,7 @@ mod fdinfo;
 mod file;
 mod futex;
 mod kernel_flags;
+pub mod mounts;
 mod program;
 mod scan;
 mod stat;
