@@ -9,6 +9,7 @@ pub mod host;
 pub mod kernel;
 pub mod log;
 pub mod model;
+mod paragraph;
 pub mod privilege;
 pub mod report;
 pub mod serve;

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::exit::Exit;
@@ -29,7 +29,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
             io::stdout(),
             "# {} can be used. In force, defaults included:\n{config}",
             options.config.display()
-        )?;
+        )
+        .context("cannot write the output")?;
     }
     Ok(Exit::Fine)
 }

@@ -12,6 +12,7 @@ use tokio::{
 
 use super::{
     daemon_sink::{DaemonSink, EventWriter},
+    detectors::{Conditions, detectors},
     exit::Exit,
     metric_sources::KernelSources,
     pipeline::Pipeline,
@@ -112,19 +113,20 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let events = EventWriter::open(&config)?;
     session::runtime()?.block_on(async {
         let sink = DaemonSink::new(&session.context, events);
-        let clone_calls = session.kernel.clone_calls().is_some();
+        let clone_calls = session.kernel.clone_calls();
         let (pipeline, kernel) = Pipeline::new(session, settings(&config), options.record.as_deref(), sink)?;
         let metrics = Metrics::new(
             Box::new(KernelSources(kernel)),
             metrics::Options {
                 max_series: config.metrics.max_series,
                 by_unit: config.metrics.by_unit,
-                clone_calls,
+                clone_calls: clone_calls.is_some(),
                 given_up: &Dropped::NAMES,
             },
         )?;
-        for (detector, enabled) in session::detectors(clone_calls) {
-            metrics.detector_enabled(detector, enabled);
+        let conditions = Conditions::here(None, clone_calls.ok_or_else(|| "not asked for".to_owned()));
+        for detector in detectors(&conditions) {
+            metrics.detector_enabled(detector.name, detector.is_enabled());
         }
         metrics.config_reloaded(true, SystemTime::now());
         let ready = Ready::default();

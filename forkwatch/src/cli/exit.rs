@@ -42,10 +42,23 @@ pub fn report(result: Result<Exit, Error>) -> ExitCode {
         if is_broken_pipe(&error) {
             return Exit::Fine;
         }
-        eprintln!("forkwatch: {error:#}");
+        eprintln!("forkwatch: {}", message(&error));
         of_error(&error)
     });
     ExitCode::from(exit as u8)
+}
+
+/// The error and its causes, each told once: many of our messages have their cause in them already.
+fn message(error: &Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
+        if text.is_empty() {
+            cause
+        } else if text.contains(&cause) {
+            text
+        } else {
+            format!("{text}: {cause}")
+        }
+    })
 }
 
 /// Whoever read our output has seen enough.
@@ -58,11 +71,7 @@ fn is_broken_pipe(error: &Error) -> bool {
 
 fn of_error(error: &Error) -> Exit {
     if let Some(error) = error.downcast_ref::<KernelError>() {
-        return match error {
-            error if error.is_privilege() => Exit::Privilege,
-            error if error.is_unsupported() => Exit::Unsupported,
-            _ => Exit::Failed,
-        };
+        return of_kernel_error(error);
     }
     if error.is::<PrivilegeError>() {
         return Exit::Privilege;
@@ -71,4 +80,39 @@ fn of_error(error: &Error) -> Exit {
         return Exit::Usage;
     }
     Exit::Failed
+}
+
+/// What an error of the kernel side comes to.
+pub(super) const fn of_kernel_error(error: &KernelError) -> Exit {
+    match error {
+        error if error.is_privilege() => Exit::Privilege,
+        error if error.is_unsupported() => Exit::Unsupported,
+        _ => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_that_was_told_is_not_told_again() {
+        let full = || io::Error::from_raw_os_error(libc::ENOSPC);
+        let told = anyhow::anyhow!("cannot write: {}", full());
+        assert_eq!(message(&told), "cannot write: No space left on device (os error 28)");
+        let with_cause = Err::<(), _>(full()).context(format!("cannot write: {}", full())).unwrap_err();
+        assert_eq!(message(&with_cause), message(&told));
+        let untold = Err::<(), _>(full()).context("cannot write").unwrap_err();
+        assert_eq!(message(&untold), message(&told));
+    }
+
+    #[test]
+    fn a_closed_pipe_is_found_behind_what_was_being_done() {
+        let closed =
+            Err::<(), _>(io::Error::from(io::ErrorKind::BrokenPipe)).context("cannot write").unwrap_err();
+        assert!(is_broken_pipe(&closed));
+        assert!(!is_broken_pipe(&anyhow::anyhow!("cannot write")));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, builder::PossibleValuesParser};
 
 use super::exit::Exit;
@@ -18,6 +18,7 @@ pub(super) struct Options {
 
 pub(super) fn run(options: &Options) -> Result<Exit> {
     let named = |name: &String| HazardId::ALL.into_iter().find(|hazard| hazard.name() == name);
-    io::stdout().write_all(hazard::explain(options.hazard.as_ref().and_then(named)).as_bytes())?;
+    let text = hazard::explain(options.hazard.as_ref().and_then(named));
+    io::stdout().write_all(text.as_bytes()).context("cannot write the output")?;
     Ok(Exit::Fine)
 }

@@ -4,6 +4,10 @@ mod check_config;
 mod collector;
 mod daemon;
 mod daemon_sink;
+mod demo;
+mod demo_program;
+mod detectors;
+mod doctor;
 mod exit;
 mod explain;
 mod generate;
@@ -43,6 +47,14 @@ enum Command {
     Tail(tail::Options),
     /// Watch as a service: metrics for Prometheus, events as JSON lines
     Daemon(daemon::Options),
+    /// Fork unsafely on purpose, and show what forkwatch says of it
+    Demo(demo::Options),
+    /// Say what this host supports, and what is missing
+    ///
+    /// Loads the eBPF programs, attaches them, tests them and detaches them again. Ends with 0 where forkwatch can
+    /// watch, 3 where it lacks privilege, 4 where the kernel lacks what is needed. The names in the JSON document
+    /// (schema, id of a check, name of a detector, status, state) do not change within its version.
+    Doctor(doctor::Options),
     /// Explain a hazard: what it is, how it is found, how sure that is, what to change
     Explain(explain::Options),
     /// Judge a recording again, as tail and daemon make with --record
@@ -52,6 +64,9 @@ enum Command {
     /// Write the generated files: man pages, completions, schema, tables
     #[command(hide = true)]
     Generate(generate::Options),
+    /// The program that demo watches
+    #[command(hide = true, name = demo_program::NAME)]
+    DemoProgram,
 }
 
 /// Does what the command line says.
@@ -59,9 +74,12 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
     match arguments.command.unwrap_or(Command::Tail(arguments.tail)) {
         Command::Tail(options) => tail::run(&options),
         Command::Daemon(options) => daemon::run(&options),
+        Command::Demo(options) => demo::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Explain(options) => explain::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::CheckConfig(options) => check_config::run(&options),
         Command::Generate(options) => generate::run(&options),
+        Command::DemoProgram => demo_program::run(),
     }
 }

@@ -36,6 +36,8 @@ use crate::{
 const BATCH: usize = 4096;
 /// Least time between two looks at the core's timers: in a storm they are due all the time.
 const LEAST_WAIT: Duration = Duration::from_millis(10);
+/// What is said of a sink that fails.
+const CANNOT_WRITE: &str = "cannot write the output";
 /// Least time between two looks at the kernel's counters of losses.
 const LOSS_WINDOW: Duration = Duration::from_millis(100);
 
@@ -152,6 +154,7 @@ impl<S: Sink> Pipeline<S> {
             self.stage.advance()?;
             self.stage.end_batch(self.ring.get_ref())?;
             if self.stage.sink.is_done() {
+                self.stage.record(Writer::flush);
                 return Ok(None);
             }
         }
@@ -162,7 +165,9 @@ impl<S: Sink> Pipeline<S> {
         while self.stage.drain(self.ring.get_mut())? == BATCH {}
         self.stage.advance()?;
         self.stage.losses.look_now();
-        self.stage.end_batch(self.ring.get_ref())
+        self.stage.end_batch(self.ring.get_ref())?;
+        self.stage.record(Writer::flush);
+        Ok(())
     }
 }
 
@@ -179,7 +184,7 @@ impl<S: Sink> Stage<S> {
 
     fn event(&mut self, event: &Event) -> Result<()> {
         self.record(|writer| writer.event(event));
-        self.sink.event(event)?;
+        self.sink.event(event).context(CANNOT_WRITE)?;
         self.watch.event(event, &mut self.outputs);
         self.pass_on()
     }
@@ -205,7 +210,7 @@ impl<S: Sink> Stage<S> {
         for output in self.outputs.drain(..) {
             match output {
                 Output::Ask(request) => self.collector.ask(request),
-                output => self.sink.output(&output)?,
+                output => self.sink.output(&output).context(CANNOT_WRITE)?,
             }
         }
         Ok(())
@@ -220,7 +225,7 @@ impl<S: Sink> Stage<S> {
         }
         let (received, malformed) = (ring.received() - self.received, ring.malformed() - self.malformed);
         (self.received, self.malformed) = (ring.received(), ring.malformed());
-        Ok(self.sink.batch(received, malformed)?)
+        self.sink.batch(received, malformed).context(CANNOT_WRITE)
     }
 
     /// When the core has something to do, as tokio counts time.
@@ -256,7 +261,10 @@ impl Recorder {
         let name = path.display().to_string();
         let create = || -> Result<Writer<File>> {
             let header = Header::new(context, serde_json::to_value(settings)?);
-            Ok(Writer::new(File::create(path)?, &header)?)
+            let mut writer = Writer::new(File::create(path)?, &header)?;
+            // What cannot be written at all shows now.
+            writer.flush()?;
+            Ok(writer)
         };
         let writer = create().with_context(|| format!("cannot write a recording to {name}"))?;
         Ok(Self { writer, path: name })

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     host,
     kernel::{self, Kernel, Ring, Seed, self_test},
-    model::{event::Event, finding::HazardId, process::ProcessKey},
+    model::{event::Event, process::ProcessKey},
     privilege,
     report::Context,
 };
@@ -55,7 +55,7 @@ pub(super) fn context() -> Context {
 }
 
 /// The id of forkwatch's own cgroup, as the file system tells it.
-fn own_cgroup() -> Option<u64> {
+pub(super) fn own_cgroup() -> Option<u64> {
     let memberships = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = memberships.lines().find_map(|line| line.strip_prefix("0::"))?;
     host::cgroup_tree::find(path).ok().map(|cgroup| cgroup.id)
@@ -129,9 +129,4 @@ pub(super) fn describe_clone_calls(kernel: &Kernel) -> Option<String> {
 /// The runtime that everything runs on: one thread, so that the capabilities are one thread's.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
-}
-
-/// The detectors, and whether they work here: what is loaded and has passed the self-test serves all but one.
-pub(super) fn detectors(clone_calls: bool) -> impl Iterator<Item = (&'static str, bool)> {
-    HazardId::ALL.into_iter().map(|hazard| (hazard.name(), true)).chain([("clone-calls", clone_calls)])
 }

@@ -28,13 +28,13 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Only forks of this process and its descendants (repeatable)
-    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "PID", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pid: Vec<u32>,
     /// Only where the comm of forker, child or new program matches, with * and ?
     #[arg(short, long, value_name = "GLOB")]
     comm: Option<String>,
     /// Only forks by this real uid
-    #[arg(short, long, value_name = "UID")]
+    #[arg(short, long, value_name = "UID", allow_negative_numbers = true)]
     uid: Option<u32>,
     /// Only forks in this cgroup (version 2) and those below it, such as /system.slice/nginx.service
     #[arg(long, value_name = "PATH")]
@@ -125,9 +125,9 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     runtime.block_on(async {
         let (mut pipeline, kernel) = Pipeline::new(session, settings, options.record.as_deref(), sink)?;
         eprintln!("forkwatch: ready, watching {}", options.scope());
-        pipeline.sink().ready()?;
+        pipeline.sink().ready().context("cannot write the output")?;
         let result = pipeline.run(stop(options.duration, targets, kernel)).await;
-        pipeline.sink().summary()?;
+        pipeline.sink().summary().context("cannot write the output")?;
         result
     })?;
     Ok(Exit::Fine)
@@ -135,14 +135,21 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
 
 /// Ready when the tail shall end: a signal, the time is up, or all processes it was to watch are gone.
 async fn stop(duration: Option<Duration>, targets: Vec<Target>, kernel: SharedKernel) -> Result<()> {
+    let watches_all = targets.is_empty();
+    tokio::select! {
+        asked = asked_to_end() => asked,
+        () = sleep(duration.unwrap_or_default()), if duration.is_some() => Ok(()),
+        ended = family_ended(targets, kernel), if !watches_all => ended,
+    }
+}
+
+/// Ready at Ctrl-C and SIGTERM.
+pub(super) async fn asked_to_end() -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
-    let watches_all = targets.is_empty();
     tokio::select! {
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
-        () = sleep(duration.unwrap_or_default()), if duration.is_some() => Ok(()),
-        ended = family_ended(targets, kernel), if !watches_all => ended,
     }
 }
 

@@ -164,14 +164,18 @@ impl TailSink {
     pub(super) fn summary(&mut self) -> io::Result<()> {
         self.out.flush()?;
         let Tally { forks, threads, execs, exits, lives, findings, failures, lost } = &self.tally;
-        let mut parts = vec![format!("{forks} forks ({execs} exec'd, {exits} exited, {lives} live on)")];
-        let optional = [(*threads, "threads"), (*failures, "failed clone calls")];
+        let count = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let outcomes = format!("{execs} exec'd, {exits} exited, {lives} live on");
+        let mut parts = vec![format!("{} ({outcomes})", count(*forks, "fork"))];
+        let optional = [(*threads, "thread"), (*failures, "failed clone call")];
         parts.extend(
-            optional.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")),
+            optional.iter().filter(|(number, _)| *number > 0).map(|(number, what)| count(*number, what)),
         );
-        parts.push(format!("{findings} findings"));
-        let mut lost: Vec<String> =
-            lost.iter().map(|(reason, count)| format!("{count} records lost ({})", reason.name())).collect();
+        parts.push(count(*findings, "finding"));
+        let mut lost: Vec<String> = lost
+            .iter()
+            .map(|(reason, lost)| format!("{} lost ({})", count(*lost, "record"), reason.name()))
+            .collect();
         lost.sort();
         if lost.is_empty() {
             lost.push("nothing lost".to_owned());

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use super::{CATALOGUE, Hazard, entry};
-use crate::model::finding::{Certainty, HazardId, Severity};
-
-const WIDTH: usize = 80;
+use crate::{
+    model::finding::{Certainty, HazardId, Severity},
+    paragraph,
+};
 
 /// What a hazard is, how it is detected, how sure that is, what looks alike and what to change; without a hazard,
 /// which there are. Plain text in 80 columns.
@@ -19,7 +20,7 @@ pub fn explain(id: Option<HazardId>) -> String {
 fn listed() -> String {
     let mut out = "The hazards that forkwatch judges:\n\n".to_owned();
     for hazard in CATALOGUE {
-        wrap(&mut out, &format!("{:<20}", hazard.id.name()), &" ".repeat(20), hazard.title);
+        paragraph::add(&mut out, &format!("{:<20}", hazard.id.name()), &" ".repeat(20), hazard.title);
     }
     out.push_str("\n`forkwatch explain HAZARD` tells what it is, how it is found, what to change.\n");
     out
@@ -27,27 +28,27 @@ fn listed() -> String {
 
 fn explained(hazard: &Hazard) -> String {
     let mut out = format!("{}\n", hazard.id.name());
-    wrap(&mut out, "", "", hazard.title);
+    paragraph::add(&mut out, "", "", hazard.title);
     for (heading, text) in [
         ("What goes wrong", hazard.what.to_owned()),
         ("How it is detected", hazard.detection.to_owned()),
         ("How sure a finding is", assurance(hazard)),
     ] {
         heading_line(&mut out, heading);
-        wrap(&mut out, "  ", "  ", &text);
+        paragraph::add(&mut out, "  ", "  ", &text);
     }
     heading_line(&mut out, "What looks alike and is not reported as such");
     for look_alike in hazard.look_alikes {
-        wrap(&mut out, "  - ", "    ", look_alike);
+        paragraph::add(&mut out, "  - ", "    ", look_alike);
     }
     heading_line(&mut out, "What to change");
     for (whom, remedy) in (hazard.remedies)() {
-        wrap(&mut out, "  - ", "    ", &format!("{whom}: {}", remedy.text));
-        wrap(&mut out, "    ", "    ", &remedy.link);
+        paragraph::add(&mut out, "  - ", "    ", &format!("{whom}: {}", remedy.text));
+        paragraph::add(&mut out, "    ", "    ", &remedy.link);
     }
     heading_line(&mut out, "Further reading");
     for link in hazard.links {
-        wrap(&mut out, "  ", "  ", link);
+        paragraph::add(&mut out, "  ", "  ", link);
     }
     out
 }
@@ -70,27 +71,6 @@ fn assurance(hazard: &Hazard) -> String {
         Severity::Critical => "critical",
     };
     format!("{certainty}, and by default {severity}. {}", hazard.certainty_reason)
-}
-
-/// Adds a paragraph, broken between words.
-fn wrap(out: &mut String, first: &str, further: &str, text: &str) {
-    out.push_str(first);
-    let mut column = first.len();
-    let mut start = true;
-    for word in text.split_whitespace() {
-        if !start && column + 1 + word.len() > WIDTH {
-            out.push('\n');
-            out.push_str(further);
-            column = further.len();
-        } else if !start {
-            out.push(' ');
-            column += 1;
-        }
-        out.push_str(word);
-        column += word.len();
-        start = false;
-    }
-    out.push('\n');
 }
 
 /// The catalogue as the page `docs/hazards.md`.
@@ -148,7 +128,7 @@ mod tests {
         ] {
             let text = explain(id);
             for line in text.lines().filter(|line| !line.contains("https://")) {
-                assert!(line.len() <= WIDTH, "{line}");
+                assert!(line.len() <= 80, "{line}");
             }
             assert!(!text.contains("  \n") && text.ends_with('\n'));
         }
@@ -166,12 +146,5 @@ mod tests {
             }
             assert!(hazard.links.iter().all(|link| page.contains(link)));
         }
-    }
-
-    #[test]
-    fn long_words_are_not_cut() {
-        let mut out = String::new();
-        wrap(&mut out, "- ", "  ", &format!("see {} there", "x".repeat(90)));
-        assert_eq!(out, format!("- see\n  {}\n  there\n", "x".repeat(90)));
     }
 }

@@ -9,7 +9,9 @@ pub mod clock;
 mod evidence;
 mod fdinfo;
 mod file;
+mod futex;
 mod kernel_flags;
+pub mod mounts;
 mod program;
 mod scan;
 mod stat;
@@ -17,5 +19,6 @@ mod status;
 mod task;
 
 pub use evidence::answer;
+pub use futex::{FutexWait, futex_wait};
 pub use program::program;
 pub use scan::{Process, ScanError, descendants, find, processes};

@@ -11,8 +11,8 @@ use super::{btf::BtfError, layout::LayoutError, self_test::Mismatch};
 pub enum KernelError {
     /// The kernel describes no types.
     #[error(
-        "this kernel has no BTF ({0}): eBPF cannot be attached to it safely. It needs CONFIG_DEBUG_INFO_BTF=y, \
-         as the kernels of Debian 11, Ubuntu 20.10, Fedora 31, RHEL 8.2 and later have"
+        "eBPF cannot be attached safely without the kernel's description of its types (BTF): {0}, as the kernels of \
+         Debian 11, Ubuntu 20.10, Fedora 31, RHEL 8.2 and later are"
     )]
     NoBtf(#[source] BtfError),
     /// The kernel's types could not be read.
@@ -23,8 +23,9 @@ pub enum KernelError {
     Layout(#[from] LayoutError),
     /// The kernel said no to this user.
     #[error(
-        "the kernel refused to {what}: {error}. Loading needs the capabilities CAP_BPF and CAP_PERFMON: \
-         run forkwatch as root (sudo forkwatch ...), or as a service that has both"
+        "the kernel refused to {what}: {error}. Loading needs CAP_BPF and CAP_PERFMON in the host's user namespace, \
+         and a seccomp profile that lets bpf(2) pass: run forkwatch as root on the host (sudo forkwatch ...), or in \
+         a privileged container"
     )]
     Privilege {
         /// What was refused.
@@ -34,8 +35,8 @@ pub enum KernelError {
     },
     /// The process sees its own pid namespace only.
     #[error(
-        "forkwatch runs in a pid namespace of its own, and would see other pids than the kernel reports. \
-         Run it on the host, or its container with the host's pids (docker run --pid=host, hostPID: true)"
+        "this is not the host's pid namespace: forkwatch would see other pids than the kernel reports. Run it on \
+         the host, or its container with the host's pids (docker run --pid=host, hostPID: true)"
     )]
     PidNamespace,
     /// The object in this binary is not one the loader can use.

@@ -69,6 +69,12 @@ impl Layout {
     pub fn globals(&self) -> impl Iterator<Item = (&'static str, u32)> {
         FIELDS.iter().map(|field| field.global).zip(self.values)
     }
+
+    /// The optional fields that this kernel lacks, such as `css_set.dfl_cgrp`.
+    pub fn absent(&self) -> Vec<String> {
+        let absent = FIELDS.iter().zip(self.values).filter(|(_, value)| *value == ABSENT);
+        absent.map(|(field, _)| [field.structure, field.members.first().unwrap_or(&"")].join(".")).collect()
+    }
 }
 
 impl Field {

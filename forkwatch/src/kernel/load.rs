@@ -226,7 +226,7 @@ fn pid_levels(types: &Btf<'_>) -> Result<u32, KernelError> {
 }
 
 /// The kernel reports tgids of the initial pid namespace; `/proc` must speak of the same.
-fn check_pid_namespace() -> Result<(), KernelError> {
+pub fn check_pid_namespace() -> Result<(), KernelError> {
     /// `PROC_PID_INIT_INO`, `include/linux/proc_ns.h`.
     const INITIAL: &str = "pid:[4026531836]";
     match fs::read_link("/proc/self/ns/pid") {

@@ -8,6 +8,7 @@ mod error;
 pub mod layout;
 mod load;
 mod options;
+pub mod probe;
 mod release;
 mod ring;
 pub mod self_test;

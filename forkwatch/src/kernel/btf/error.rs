@@ -10,8 +10,7 @@ use super::{Kind, TypeId};
 pub enum BtfError {
     /// The file cannot be read.
     #[error(
-        "cannot read the kernel's type information from {}: {source}; forkwatch needs a kernel built with \
-         CONFIG_DEBUG_INFO_BTF=y, and /sys mounted",
+        "cannot read {}: {source}; forkwatch needs /sys mounted, and a kernel built with CONFIG_DEBUG_INFO_BTF=y",
         path.display()
     )]
     Read {

@@ -1,0 +1,287 @@
+//! `forkwatch demo`: an unsafe fork made on purpose, and what forkwatch says of it.
+
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    os::unix::process::CommandExt,
+    process::{Child, ChildStdout, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use tokio::time::sleep;
+
+use super::{
+    demo_program::{self, Fork, OWNER, READY, SIGNAL},
+    exit::Exit,
+    pipeline::{Pipeline, Sink},
+    session::{self, Session},
+    tail::asked_to_end,
+    tail_sink::{ColorChoice, Output, Selection, TailSink, TimeStyle},
+};
+use crate::{
+    config::{LogFormat, LogLevel},
+    host::{self, FutexWait},
+    kernel::{self, Filter, Stream},
+    log::Log,
+    model::{event::Event, finding::HazardId},
+    paragraph, privilege, watch,
+    watch::Settings,
+};
+
+/// The findings that must come.
+const EXPECTED: [HazardId; 2] = [HazardId::MultithreadedFork, HazardId::PendingSignals];
+/// They come little more than a second after the fork; on a busy host somewhat later.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How it is shown.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// How events are shown; with json the explanations go to stderr
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// When to use colour; `NO_COLOR` and `CLICOLOR_FORCE` are honoured
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    color: ColorChoice,
+}
+
+impl Options {
+    fn tell(&self, text: &str) -> Result<()> {
+        let written = match self.output {
+            Output::Columns => io::stdout().write_all(text.as_bytes()),
+            Output::Json => io::stderr().write_all(text.as_bytes()),
+        };
+        written.context("cannot write the output")
+    }
+}
+
+/// Starts the program, watches it until the findings have come, explains them, and ends the program.
+pub(super) fn run(options: &Options) -> Result<Exit> {
+    Log::start(LogFormat::Auto, LogLevel::Warn).context("cannot start the log")?;
+    privilege::require_for_load()?;
+    let mut program = Program::start()?;
+    let process = host::find(program.process.id())?;
+    let kernel_options = kernel::Options {
+        stream: Stream { plain: true, sharing: true, threads: false },
+        filter: Filter { tasks: true, ..Filter::default() },
+        ..kernel::Options::default()
+    };
+    let session = Session::start(&kernel_options, &[process])?;
+    options.tell(&introduction(process.key.tgid))?;
+    let tail = TailSink::new(
+        options.output,
+        TimeStyle::default(),
+        options.color,
+        Selection::default(),
+        &session.context,
+    );
+    let explanation = session::runtime()?.block_on(async {
+        let sink = DemoSink { tail, missing: EXPECTED.to_vec() };
+        let (mut pipeline, _kernel) = Pipeline::new(session, Settings::default(), None, sink)?;
+        pipeline.sink().tail.ready().context("cannot write the output")?;
+        let fork = program.fork()?;
+        let end = pipeline
+            .run(async {
+                tokio::select! {
+                    asked = asked_to_end() => asked.map(|()| End::Asked),
+                    () = sleep(PATIENCE) => Ok(End::TooLate),
+                }
+            })
+            .await?;
+        let DemoSink { tail, missing } = pipeline.sink();
+        tail.summary().context("cannot write the output")?;
+        match end.transpose()? {
+            // While the child still hangs.
+            None => Ok(Some(explanation(&fork))),
+            Some(End::Asked) => Ok(None),
+            Some(End::TooLate) => bail!("{}", too_late(missing)),
+        }
+    })?;
+    drop(program);
+    explanation.map_or(Ok(()), |text| options.tell(&text))?;
+    Ok(Exit::Fine)
+}
+
+/// Why the watch ended without the findings.
+enum End {
+    Asked,
+    TooLate,
+}
+
+/// Shows what the tail shows, until all expected findings have come.
+struct DemoSink {
+    tail: TailSink,
+    missing: Vec<HazardId>,
+}
+
+impl Sink for DemoSink {
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        self.tail.event(event)
+    }
+
+    fn output(&mut self, output: &watch::Output) -> io::Result<()> {
+        if let watch::Output::Finding(finding) = output {
+            self.missing.retain(|hazard| *hazard != finding.hazard);
+        }
+        self.tail.output(output)
+    }
+
+    fn batch(&mut self, received: u64, malformed: u64) -> io::Result<()> {
+        self.tail.batch(received, malformed)
+    }
+
+    fn is_done(&self) -> bool {
+        self.missing.is_empty()
+    }
+}
+
+/// The unsafe forker. It ends, with its child, when this is dropped; also when this process is killed, because then
+/// its stdin is closed too.
+struct Program {
+    process: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Program {
+    /// Starts it, and returns when it is ready to fork.
+    fn start() -> Result<Self> {
+        let mut process = Command::new("/proc/self/exe")
+            .arg0("forkwatch")
+            .arg(demo_program::NAME)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // Ctrl-C is for the demo, which then ends it in order.
+            .process_group(0)
+            .spawn()
+            .context("cannot start the demo's program")?;
+        let answers = process.stdout.take().context("the demo's program has no stdout")?;
+        let mut program = Self { process, answers: BufReader::new(answers) };
+        match program.answer()?.as_str() {
+            READY => Ok(program),
+            other => bail!("the demo's program said {other:?} instead of {READY:?}"),
+        }
+    }
+
+    /// Lets it fork.
+    fn fork(&mut self) -> Result<Fork> {
+        let commands = self.process.stdin.as_mut().context("the demo's program has no stdin")?;
+        commands.write_all(b"fork\n").context("the demo's program has ended")?;
+        let answer = self.answer()?;
+        Fork::from_line(&answer)
+            .with_context(|| format!("the demo's program could not fork, and said {answer:?}"))
+    }
+
+    fn answer(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).context("cannot hear the demo's program")?;
+        Ok(line.trim_end().to_owned())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        // There is nothing to be done about a failure, and nothing left either: it is our child or it is gone.
+        let _ = self.process.wait();
+    }
+}
+
+fn introduction(pid: u32) -> String {
+    let mut text = "forkwatch demo: an unsafe fork, made on purpose\n\n".to_owned();
+    let paragraph = format!(
+        "A small program (pid {pid}) forks while its thread {OWNER} holds a lock and while a signal, {SIGNAL}, is \
+         pending but blocked. Its child then wants that lock. forkwatch watches this program alone; it gives the \
+         child one second to exec, which would make the fork safe, and judges it after that."
+    );
+    paragraph::add(&mut text, "", "", &paragraph);
+    text.push('\n');
+    text
+}
+
+/// What the findings mean for this child, then what to do next.
+fn explanation(fork: &Fork) -> String {
+    let mut text = "\nWhat this means (told by the demo, which knows its program)\n".to_owned();
+    let add = |text: &mut String, line: &str| paragraph::add(text, "  ", "  ", line);
+    add(&mut text, &stuck(fork, host::futex_wait(fork.child)));
+    add(
+        &mut text,
+        &format!(
+            "The {SIGNAL} that waited for the parent is not inherited: the child will never get it. In a real \
+             program that may be the SIGTERM of whoever wanted to stop it."
+        ),
+    );
+    text.push_str("  Both processes have been ended.\n\nWhat to do next\n");
+    for (command, what) in [
+        ("forkwatch", "every fork on this host, and findings"),
+        ("forkwatch --pid PID", "one service, with its descendants"),
+        ("forkwatch explain multithreaded-fork", "the hazard and its remedies"),
+        ("forkwatch daemon", "metrics for Prometheus, events as JSON"),
+        ("forkwatch doctor", "what this host supports"),
+    ] {
+        paragraph::add(&mut text, &format!("  {command:<38}"), &" ".repeat(40), what);
+    }
+    text.push_str(concat!("  ", env!("CARGO_PKG_REPOSITORY"), "\n"));
+    text
+}
+
+/// Why the child hangs, with the evidence where it is to be had.
+fn stuck(fork: &Fork, wait: Option<FutexWait>) -> String {
+    let Fork { child, owner, lock: (start, end) } = fork;
+    let Some(FutexWait { address, function }) = wait.filter(|wait| (*start..*end).contains(&wait.address))
+    else {
+        return format!(
+            "The child (pid {child}) wants a lock that thread {OWNER} (tid {owner}) held at the fork. That thread \
+             exists only in the parent, so nobody is left in the child to release it."
+        );
+    };
+    let function = function.map(|name| format!(" (kernel function {name})")).unwrap_or_default();
+    format!(
+        "The child (pid {child}) hangs for good: /proc/{child}/syscall shows that it waits in futex(2) at address \
+         {address:#x}{function}, and that is the lock that thread {OWNER} (tid {owner}) held at the fork. A child \
+         gets a copy of the lock, but only the thread that forked: the owner exists only in the parent, where it \
+         released the lock long ago. Nobody will ever release the child's copy."
+    )
+}
+
+fn too_late(missing: &[HazardId]) -> String {
+    let names: Vec<&str> = missing.iter().map(|hazard| hazard.name()).collect();
+    format!(
+        "the demo's fork was not judged as {} within {} s. The host may be very busy: try again; otherwise \
+         `forkwatch doctor` says what is missing here",
+        names.join(" and "),
+        PATIENCE.as_secs()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FORK: Fork = Fork { child: 4_194_303, owner: 4_194_302, lock: (0x5555_0000, 0x5555_0028) };
+
+    #[test]
+    fn everything_told_fits_eighty_columns() {
+        for text in [introduction(4_194_301), explanation(&FORK)] {
+            for line in text.lines() {
+                assert!(line.len() <= 80, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_wait_for_that_very_lock_is_called_a_hang() {
+        let wait = |address| Some(FutexWait { address, function: Some("futex_do_wait".to_owned()) });
+        assert!(
+            stuck(&FORK, wait(0x5555_0000)).contains("at address 0x55550000 (kernel function futex_do_wait)")
+        );
+        for other in [wait(0x5555_0028), wait(0x5554_fffc), None] {
+            let text = stuck(&FORK, other);
+            assert!(!text.contains("hangs") && text.contains("metrics-flush (tid 4194302)"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_did_not_come_is_named() {
+        assert!(too_late(&EXPECTED).contains("multithreaded-fork and pending-signals within 15 s"));
+    }
+}

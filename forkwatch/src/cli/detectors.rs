@@ -1,0 +1,152 @@
+//! Which detectors work here: what `doctor` shows and the daemon's metrics export.
+
+use serde::Serialize;
+
+use crate::{host::mounts, kernel::clone_calls::Hook, model::finding::HazardId, privilege};
+
+/// What detectors depend on.
+#[derive(Clone, Debug)]
+pub(super) struct Conditions {
+    /// Why the kernel side does not run, where it does not.
+    stopped: Option<String>,
+    /// How clone calls are watched, or why they are not.
+    clone_calls: Result<Hook, String>,
+    sight: Sight,
+}
+
+/// What can be seen of other users' processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sight {
+    /// Everything.
+    Full,
+    /// Not their executables and file descriptors: `CAP_SYS_PTRACE` is missing.
+    Partial,
+    /// Nothing: `/proc` hides them besides.
+    Hidden,
+}
+
+impl Conditions {
+    /// Those of this host and this thread. `stopped` says why the kernel side does not run, where it does not;
+    /// `clone_calls` how the clone family's calls are watched, or why they are not.
+    pub(super) fn here(stopped: Option<String>, clone_calls: Result<Hook, String>) -> Self {
+        let sight = if privilege::have_ptrace().unwrap_or(false) {
+            Sight::Full
+        } else if mounts::mounts().is_ok_and(|mounts| mounts.hidepid.is_some()) {
+            Sight::Hidden
+        } else {
+            Sight::Partial
+        };
+        Self { stopped, clone_calls, sight }
+    }
+}
+
+/// Whether a detector works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum State {
+    /// Fully.
+    On,
+    /// With restrictions.
+    Limited,
+    /// Not at all: its silence says nothing.
+    Off,
+}
+
+/// A detector, and how far it works here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Detector {
+    /// Its name: the hazard's, or `clone-calls`.
+    pub(super) name: &'static str,
+    /// Whether it works.
+    pub(super) state: State,
+    /// Why, and what that means.
+    pub(super) reason: String,
+}
+
+impl Detector {
+    /// The value of `forkwatch_detector_enabled{detector}`.
+    pub(super) fn is_enabled(&self) -> bool {
+        self.state != State::Off
+    }
+}
+
+/// Every detector.
+pub(super) fn detectors(conditions: &Conditions) -> Vec<Detector> {
+    let Conditions { stopped, clone_calls, sight } = conditions;
+    let hazards = HazardId::ALL.into_iter().map(|hazard| {
+        let (state, reason) = match (stopped, of_hazard(hazard, *sight)) {
+            (Some(why), _) => (State::Off, why.clone()),
+            (None, (state, reason)) => (state, reason.to_owned()),
+        };
+        Detector { name: hazard.name(), state, reason }
+    });
+    let (state, reason) = match (stopped, clone_calls) {
+        (Some(why), _) | (None, Err(why)) => (State::Off, why.clone()),
+        (None, Ok(hook)) => (State::On, format!("by {}", hook.describe())),
+    };
+    hazards.chain([Detector { name: "clone-calls", state, reason }]).collect()
+}
+
+fn of_hazard(hazard: HazardId, sight: Sight) -> (State, &'static str) {
+    match (sight, hazard) {
+        (Sight::Full, HazardId::MultithreadedFork) => {
+            (State::On, "forks of processes with threads whose child lives on without exec")
+        }
+        (Sight::Full, HazardId::PendingSignals) => {
+            (State::On, "forks with signals pending and blocked whose child lives on without exec")
+        }
+        (Sight::Full, HazardId::BlockedSignals) => (State::On, "programs that start with signals blocked"),
+        (Sight::Partial, HazardId::MultithreadedFork | HazardId::PendingSignals) => (
+            State::Limited,
+            "without CAP_SYS_PTRACE the executables of other users' processes stay unknown: their programs are \
+             named by their command lines",
+        ),
+        (Sight::Partial, HazardId::BlockedSignals) => (
+            State::Limited,
+            "without CAP_SYS_PTRACE it is not seen which blocked signals other users' programs take in through \
+             signalfd: those are reported too",
+        ),
+        (Sight::Hidden, _) => (
+            State::Limited,
+            "/proc is mounted with hidepid, and CAP_SYS_PTRACE is missing: other users' processes are hidden, and \
+             not judged",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn states(conditions: &Conditions) -> Vec<(&'static str, State)> {
+        detectors(conditions).iter().map(|detector| (detector.name, detector.state)).collect()
+    }
+
+    fn conditions(sight: Sight) -> Conditions {
+        Conditions { stopped: None, clone_calls: Err("not asked for".to_owned()), sight }
+    }
+
+    #[test]
+    fn every_hazard_has_a_detector_and_clone_calls_too() {
+        let names: Vec<&str> = states(&conditions(Sight::Full)).iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["multithreaded-fork", "pending-signals", "blocked-signals", "clone-calls"]);
+    }
+
+    #[test]
+    fn nothing_works_where_the_kernel_side_does_not_run() {
+        let stopped = Conditions { stopped: Some("no BTF".to_owned()), ..conditions(Sight::Full) };
+        assert!(
+            detectors(&stopped).iter().all(|detector| !detector.is_enabled() && detector.reason == "no BTF")
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_seen_limits_the_hazards_alone() {
+        for sight in [Sight::Partial, Sight::Hidden] {
+            let limited = Conditions { clone_calls: Ok(Hook::Fexit), ..conditions(sight) };
+            let found = states(&limited);
+            assert!(found.iter().take(3).all(|(_, state)| *state == State::Limited), "{found:?}");
+            assert_eq!(found.last(), Some(&("clone-calls", State::On)));
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! `forkwatch doctor`: what this host supports, and what is missing.
+
+mod check;
+mod host;
+mod kernel;
+
+use std::io::{self, Write};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use self::check::{Check, Status};
+use super::{
+    detectors::{Conditions, Detector, State, detectors},
+    exit::Exit,
+};
+use crate::paragraph;
+
+/// The name of the document that `-o json` prints. It changes when a field changes its meaning or goes away, not when
+/// one is added.
+const SCHEMA: &str = "forkwatch.doctor/1";
+
+/// How it is shown.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// How the result is shown
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// `--output`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For a reader
+    #[default]
+    Text,
+    /// A document of the structure `forkwatch.doctor/1`
+    Json,
+}
+
+/// All that was found: the document, in the order of its fields.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// [`SCHEMA`].
+    schema: &'static str,
+    /// forkwatch's.
+    version: &'static str,
+    kernel: Kernel,
+    /// Whether forkwatch can watch here, as this user.
+    can_watch: bool,
+    /// Why not; absent where it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    obstacle: Option<String>,
+    checks: Vec<Check>,
+    detectors: Vec<Detector>,
+}
+
+/// Which kernel runs.
+#[derive(Debug, Serialize)]
+struct Kernel {
+    /// As `uname -r` says.
+    release: String,
+    /// As `uname -m` says.
+    architecture: String,
+}
+
+/// Looks at everything, and tries what can only be tried.
+pub(super) fn run(options: &Options) -> Result<Exit> {
+    let kernel::Findings { mut checks, obstacle, clone_calls } = kernel::examine();
+    checks.extend(host::examine());
+    let (exit, obstacle) = obstacle.map_or((Exit::Fine, None), |(exit, why)| (exit, Some(why)));
+    let stopped = obstacle.as_ref().map(|_| "nothing can be watched here".to_owned());
+    let name = nix::sys::utsname::uname()?;
+    let report = Report {
+        schema: SCHEMA,
+        version: env!("CARGO_PKG_VERSION"),
+        kernel: Kernel {
+            release: name.release().to_string_lossy().into_owned(),
+            architecture: name.machine().to_string_lossy().into_owned(),
+        },
+        can_watch: exit == Exit::Fine,
+        obstacle,
+        checks,
+        detectors: detectors(&Conditions::here(stopped, clone_calls)),
+    };
+    let text = match options.output {
+        Output::Text => report.to_text(),
+        Output::Json => serde_json::to_string_pretty(&report)? + "\n",
+    };
+    io::stdout().write_all(text.as_bytes()).context("cannot write the output")?;
+    Ok(exit)
+}
+
+impl Report {
+    fn to_text(&self) -> String {
+        let Kernel { release, architecture } = &self.kernel;
+        let mut text = format!("forkwatch {} on Linux {release} ({architecture})\n\nHost\n", self.version);
+        for Check { title, status, found, advice, id: _ } in &self.checks {
+            line(&mut text, status.word(), &format!("{title}: {found}"));
+            if let Some(advice) = advice {
+                paragraph::add(&mut text, "           -> ", "              ", advice);
+            }
+        }
+        text.push_str("\nDetectors\n");
+        for Detector { name, state, reason } in &self.detectors {
+            let word = match state {
+                State::On => "on",
+                State::Limited => "limited",
+                State::Off => "off",
+            };
+            line(&mut text, word, &format!("{name}: {reason}"));
+        }
+        text.push('\n');
+        let verdict = match &self.obstacle {
+            None if self.is_unlimited() => "forkwatch can watch this host.".to_owned(),
+            None => "forkwatch can watch this host, with the limits above.".to_owned(),
+            Some(why) => format!("forkwatch cannot watch this host: {why}."),
+        };
+        paragraph::add(&mut text, "", "", &verdict);
+        text
+    }
+
+    fn is_unlimited(&self) -> bool {
+        let limits = [Status::Limited, Status::Missing];
+        !self.checks.iter().any(|check| limits.contains(&check.status))
+            && self.detectors.iter().all(Detector::is_enabled)
+    }
+}
+
+fn line(text: &mut String, word: &str, content: &str) {
+    paragraph::add(text, &format!("  {word:<8} "), "           ", content);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(obstacle: Option<&str>, checks: Vec<Check>) -> Report {
+        Report {
+            schema: SCHEMA,
+            version: "1.2.3",
+            kernel: Kernel { release: "6.1.0-50-amd64".to_owned(), architecture: "x86_64".to_owned() },
+            can_watch: obstacle.is_none(),
+            obstacle: obstacle.map(str::to_owned),
+            checks,
+            detectors: vec![Detector { name: "clone-calls", state: State::Off, reason: "no".to_owned() }],
+        }
+    }
+
+    #[test]
+    fn the_text_tells_status_finding_and_advice() {
+        let checks = vec![
+            Check::ok("kernel-release", "Kernel", "6.1"),
+            Check::missing("capabilities", "Capabilities", "CAP_BPF is missing", "run it as root"),
+        ];
+        let text = report(Some("CAP_BPF is missing"), checks).to_text();
+        assert_eq!(
+            text,
+            "forkwatch 1.2.3 on Linux 6.1.0-50-amd64 (x86_64)\n\nHost\n  \
+             ok       Kernel: 6.1\n  \
+             missing  Capabilities: CAP_BPF is missing\n           \
+             -> run it as root\n\nDetectors\n  \
+             off      clone-calls: no\n\n\
+             forkwatch cannot watch this host: CAP_BPF is missing.\n"
+        );
+    }
+
+    #[test]
+    fn limits_are_mentioned_in_the_last_line() {
+        let limited = Check::limited("tracefs", "tracefs", "not mounted", "mount it");
+        assert!(
+            report(None, vec![limited]).to_text().ends_with("can watch this host, with the limits above.\n")
+        );
+        let mut whole = report(None, vec![Check::unknown("lockdown", "Lockdown", "it cannot be read")]);
+        assert!(whole.to_text().ends_with("with the limits above.\n"), "a detector is off");
+        whole.detectors.clear();
+        assert!(whole.to_text().ends_with("can watch this host.\n"));
+    }
+
+    #[test]
+    fn the_document_leaves_out_what_is_not_known() {
+        let report = report(None, vec![Check::ok("kernel-release", "Kernel", "6.1")]);
+        let document = serde_json::to_value(report).unwrap();
+        assert_eq!(
+            document,
+            serde_json::json!({
+                "schema": "forkwatch.doctor/1",
+                "version": "1.2.3",
+                "kernel": { "release": "6.1.0-50-amd64", "architecture": "x86_64" },
+                "can_watch": true,
+                "checks": [{ "id": "kernel-release", "title": "Kernel", "status": "ok", "found": "6.1" }],
+                "detectors": [{ "name": "clone-calls", "state": "off", "reason": "no" }],
+            })
+        );
+    }
+}

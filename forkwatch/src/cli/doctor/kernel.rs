@@ -1,0 +1,263 @@
+//! What the kernel offers and allows this user: by looking, and then by trying.
+
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+
+use super::check::Check;
+use crate::{
+    cli::{
+        exit::{Exit, of_kernel_error},
+        session::own_cgroup,
+    },
+    kernel::{
+        KernelError, Options, Release,
+        clone_calls::{Hook, tracefs},
+        probe,
+    },
+    privilege,
+};
+
+/// The eBPF ring buffer, and the capabilities of their own for eBPF and tracing, came with this kernel.
+const NEEDED: Release = Release(5, 8);
+/// Before this one, the kernel's tables count as locked memory (commit 97306be45fbe).
+const MEMORY_IS_ACCOUNTED: Release = Release(5, 11);
+/// The oldest and the newest kernel that forkwatch was tested on.
+const TESTED: (Release, Release) = (Release(5, 10), Release(7, 2));
+
+/// What was found.
+pub(super) struct Findings {
+    pub(super) checks: Vec<Check>,
+    /// What stands in the way of watching, and the exit code that it comes to.
+    pub(super) obstacle: Option<(Exit, String)>,
+    /// How clone calls could be watched, or why not.
+    pub(super) clone_calls: Result<Hook, String>,
+}
+
+/// Looks, and tries where that has a chance.
+pub(super) fn examine() -> Findings {
+    let release = Release::running();
+    let (types_check, types_obstacle) = types();
+    let (capabilities_check, capabilities_obstacle) = capabilities();
+    let (namespace_check, namespace_obstacle) = pid_namespace();
+    let mut checks =
+        vec![kernel_release(release), types_check, capabilities_check, ptrace(), namespace_check];
+    checks.extend((release < MEMORY_IS_ACCOUNTED).then(locked_memory));
+    let mut obstacle = types_obstacle.or(capabilities_obstacle).or(namespace_obstacle);
+    if let Some((_, why)) = &obstacle {
+        checks.push(Check::unknown("programs", "eBPF programs", format!("not tried: {why}")));
+    } else {
+        let (trial_checks, trial_obstacle) = trial();
+        checks.extend(trial_checks);
+        obstacle = trial_obstacle;
+    }
+    let clone_calls = match &obstacle {
+        Some((_, why)) => Err(format!("not tried: {why}")),
+        None => try_clone_calls(),
+    };
+    checks.push(clone_calls_check(&clone_calls, obstacle.is_none()));
+    Findings { checks, obstacle, clone_calls }
+}
+
+type Obstacle = Option<(Exit, String)>;
+
+fn kernel_release(release: Release) -> Check {
+    let (id, title) = ("kernel-release", "Kernel");
+    let Release(major, minor) = release;
+    let (Release(old_major, old_minor), Release(new_major, new_minor)) = TESTED;
+    let range = format!("forkwatch is tested on {old_major}.{old_minor} to {new_major}.{new_minor}");
+    let found = format!("{major}.{minor}; {range}");
+    if release < NEEDED {
+        let advice = "forkwatch needs the ring buffer of 5.8, which some distributions brought to older kernels: \
+                      whether the programs load, below, decides";
+        Check::limited(id, title, found, advice)
+    } else if release < TESTED.0 {
+        Check::limited(id, title, found, "nothing, where the self-test below passes: it proves what is read")
+    } else {
+        // A newer one is no limit: the self-test proves what is read.
+        Check::ok(id, title, found)
+    }
+}
+
+fn types() -> (Check, Obstacle) {
+    let (id, title) = ("type-information", "Type information (BTF)");
+    match probe::types() {
+        Ok(types) => {
+            let size = types.bytes / 1024;
+            let found = format!("{size} KiB; all {} fields found that forkwatch reads", types.fields);
+            if types.absent.is_empty() {
+                return (Check::ok(id, title, found), None);
+            }
+            let found = format!(
+                "{size} KiB; {} fields found, but not {}: forks are not told apart by cgroup",
+                types.fields,
+                types.absent.join(", ")
+            );
+            (Check::limited(id, title, found, "a kernel with CONFIG_CGROUPS has them"), None)
+        }
+        Err(error) => {
+            let advice = match &error {
+                KernelError::NoBtf(_) => {
+                    "mount /sys, or boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as distributions ship them"
+                }
+                _ => "report it to the project, with this output",
+            };
+            let check = Check::missing(id, title, error.to_string(), advice);
+            (
+                check,
+                Some((of_kernel_error(&error), "the kernel's type information cannot be used".to_owned())),
+            )
+        }
+    }
+}
+
+fn capabilities() -> (Check, Obstacle) {
+    let (id, title) = ("capabilities", "Capabilities for eBPF");
+    match privilege::require_for_load() {
+        Ok(()) => {
+            let found = "CAP_BPF makes tables and loads programs, CAP_PERFMON lets them trace";
+            (Check::ok(id, title, found), None)
+        }
+        Err(error) => {
+            let advice =
+                "run it as root (sudo forkwatch doctor), or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE";
+            let found = match &error {
+                privilege::PrivilegeError::Missing(missing) => {
+                    let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
+                    format!("forkwatch lacks {} here", names.join(" and "))
+                }
+                error => error.to_string(),
+            };
+            (Check::missing(id, title, found.clone(), advice), Some((Exit::Privilege, found)))
+        }
+    }
+}
+
+fn ptrace() -> Check {
+    let (id, title) = ("ptrace", "CAP_SYS_PTRACE");
+    match privilege::have_ptrace() {
+        Ok(true) => Check::ok(id, title, "other users' executables and file descriptors can be seen"),
+        Ok(false) => Check::limited(
+            id,
+            title,
+            "lacking here, so that other users' executables and file descriptors cannot be seen",
+            "grant it, so that programs are named rightly and signalfds are recognised",
+        ),
+        Err(error) => Check::unknown(id, title, error.to_string()),
+    }
+}
+
+fn pid_namespace() -> (Check, Obstacle) {
+    let (id, title) = ("pid-namespace", "Pid namespace");
+    match probe::check_pid_namespace() {
+        Ok(()) => (Check::ok(id, title, "the host's, so that pids are those that the kernel reports"), None),
+        Err(error) => {
+            let found = "another than the host's, in which pids are others than the kernel reports";
+            let advice = "run it on the host, or in a container with the host's pids (docker run --pid=host, \
+                          hostPID: true)";
+            let why = "this is not the host's pid namespace".to_owned();
+            (Check::missing(id, title, found, advice), Some((of_kernel_error(&error), why)))
+        }
+    }
+}
+
+fn locked_memory() -> Check {
+    let (id, title) = ("locked-memory", "Locked memory");
+    match getrlimit(Resource::RLIMIT_MEMLOCK) {
+        Ok((RLIM_INFINITY, _) | (_, RLIM_INFINITY)) => Check::ok(id, title, "not limited"),
+        Ok((_, hard)) => Check::limited(
+            id,
+            title,
+            format!("at most {hard} bytes, from which this kernel takes the ring and the tables"),
+            "with CAP_SYS_RESOURCE forkwatch raises it by itself; else LimitMEMLOCK=infinity, or ulimit -l unlimited",
+        ),
+        Err(error) => Check::unknown(id, title, error.to_string()),
+    }
+}
+
+fn trial() -> (Vec<Check>, Obstacle) {
+    let (id, title) = ("programs", "eBPF programs");
+    let options = Options::default();
+    let trial = match probe::trial(&options, own_cgroup()) {
+        Ok(trial) => trial,
+        Err(error) => {
+            let advice = "the message says what to do; without a remedy there, report it with this output";
+            let check = Check::missing(id, title, error.to_string(), advice);
+            return (
+                vec![check],
+                Some((of_kernel_error(&error), "its programs cannot be started".to_owned())),
+            );
+        }
+    };
+    let (ring, time) = (options.ring_bytes / 1024, trial.started.as_millis());
+    let loaded =
+        format!("loaded, verified and attached in {time} ms, with a ring of {ring} KiB; detached again");
+    let programs = Check::ok(id, title, loaded);
+    let (id, title) = ("self-test", "Self-test");
+    match trial.self_test {
+        Ok(time) => {
+            let found =
+                format!("passed in {} ms: what the programs report is what /proc says", time.as_millis());
+            (vec![programs, Check::ok(id, title, found)], None)
+        }
+        Err(error) => {
+            let advice = "report it to the project, with this output";
+            let check = Check::missing(id, title, error.to_string(), advice);
+            (vec![programs, check], Some((of_kernel_error(&error), "the self-test failed".to_owned())))
+        }
+    }
+}
+
+fn try_clone_calls() -> Result<Hook, String> {
+    match probe::clone_calls() {
+        Ok(Some(hook)) => Ok(hook),
+        Ok(None) => Err("the kernel offers nothing to attach to".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn clone_calls_check(hook: &Result<Hook, String>, tried: bool) -> Check {
+    let (id, title) = ("clone-calls", "Clone calls (on request)");
+    match hook {
+        Ok(Hook::Fexit) => Check::ok(id, title, format!("by {}", Hook::Fexit.describe())),
+        Ok(Hook::Tracepoints) => Check::limited(
+            id,
+            title,
+            "this kernel refuses fentry on kernel_clone; the tracepoints of clone, clone3, fork and vfork work, \
+             but while they are attached every system call of every process takes a slower path (getppid: 142 \
+             instead of 112 ns, 27 % more)",
+            "use --clone-calls for a question, not for good",
+        ),
+        Err(why) if tried && tracefs().is_none() => Check::limited(
+            id,
+            title,
+            format!("{why}; tracefs is not mounted, or cannot be read"),
+            "where fentry on kernel_clone is refused it takes mount -t tracefs none /sys/kernel/tracing",
+        ),
+        Err(why) => Check::unknown(id, title, why.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::check::Status, *};
+
+    #[test]
+    fn only_kernels_that_were_not_tested_from_below_are_a_limit() {
+        for (release, status) in [
+            (Release(4, 18), Status::Limited),
+            (Release(5, 9), Status::Limited),
+            (Release(5, 10), Status::Ok),
+            (Release(6, 12), Status::Ok),
+            (Release(8, 0), Status::Ok),
+        ] {
+            assert_eq!(kernel_release(release).status, status, "{release:?}");
+        }
+    }
+
+    #[test]
+    fn what_every_system_call_pays_is_said() {
+        let check = clone_calls_check(&Ok(Hook::Tracepoints), true);
+        assert_eq!(check.status, Status::Limited);
+        assert!(check.found.contains("27 %"), "{}", check.found);
+        assert_eq!(clone_calls_check(&Ok(Hook::Fexit), true).status, Status::Ok);
+    }
+}

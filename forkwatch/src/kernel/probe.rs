@@ -1,0 +1,63 @@
+//! What this kernel offers, found out by trying. Nothing stays attached.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use super::{
+    btf::{self, Btf, KERNEL_BTF},
+    clone_calls::Hook,
+    error::KernelError,
+    layout::Layout,
+    load::Kernel,
+    options::Options,
+    self_test,
+};
+
+pub use super::load::check_pid_namespace;
+
+/// What the kernel tells of its own types.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Types {
+    /// Size of the description in bytes.
+    pub bytes: usize,
+    /// Fields whose place was found and checked.
+    pub fields: usize,
+    /// Optional fields that this kernel lacks, such as `css_set.dfl_cgrp`.
+    pub absent: Vec<String>,
+}
+
+/// Resolves every field that the eBPF side reads. Needs no privilege.
+pub fn types() -> Result<Types, KernelError> {
+    let blob = btf::read(Path::new(KERNEL_BTF)).map_err(KernelError::NoBtf)?;
+    let layout = Layout::resolve(&Btf::parse(&blob)?)?;
+    let absent = layout.absent();
+    Ok(Types { bytes: blob.len(), fields: layout.globals().count() - absent.len(), absent })
+}
+
+/// A start of the kernel side that went well.
+#[derive(Debug)]
+pub struct Trial {
+    /// How long it took until all programs were loaded and attached.
+    pub started: Duration,
+    /// How long the self-test took, or what it found.
+    pub self_test: Result<Duration, KernelError>,
+}
+
+/// Loads, attaches and tests with these options, and detaches. Must run while the process has one thread.
+/// `own_cgroup` is the id of forkwatch's own cgroup, where that is known.
+pub fn trial(options: &Options, own_cgroup: Option<u64>) -> Result<Trial, KernelError> {
+    let start = Instant::now();
+    let (_kernel, mut ring) = Kernel::start(options)?;
+    let started = start.elapsed();
+    let start = Instant::now();
+    let self_test = self_test::run(&mut ring, own_cgroup, drop).map(|()| start.elapsed());
+    Ok(Trial { started, self_test })
+}
+
+/// How the system calls of the clone family could be watched here.
+pub fn clone_calls() -> Result<Option<Hook>, KernelError> {
+    let options = Options { clone_calls: true, ..Options::default() };
+    Kernel::start(&options).map(|(kernel, _ring)| kernel.clone_calls())
+}

@@ -1,0 +1,62 @@
+//! The doctor, on a host that can be watched and where something is missing.
+
+use std::process::Output;
+
+use super::world::{FORKWATCH, can_run, output, with_capabilities};
+
+fn doctor(words: &[&str], code: i32) -> serde_json::Value {
+    let Output { status, stdout, stderr } = output(words);
+    assert_eq!(status.code(), Some(code), "{}", String::from_utf8_lossy(&stderr));
+    let report: serde_json::Value = serde_json::from_slice(&stdout).unwrap();
+    assert_eq!(report["schema"], "forkwatch.doctor/1");
+    assert_eq!(report["can_watch"], code == 0);
+    report
+}
+
+/// The value of `field` of the entry of a list whose `key` is `name`.
+fn entry<'a>(list: &'a serde_json::Value, key: &str, name: &str, field: &str) -> &'a str {
+    let entry = list.as_array().unwrap().iter().find(|entry| entry[key] == name);
+    entry.unwrap_or_else(|| panic!("no {name} in {list}"))[field].as_str().unwrap()
+}
+
+#[test]
+fn the_doctor_finds_a_host_that_can_be_watched() {
+    if can_run("the_doctor_finds_a_host_that_can_be_watched") {
+        let report = doctor(&[FORKWATCH, "doctor", "-o", "json"], 0);
+        for check in ["type-information", "capabilities", "pid-namespace", "programs", "self-test"] {
+            assert_eq!(entry(&report["checks"], "id", check, "status"), "ok", "{check}");
+        }
+        assert_eq!(entry(&report["detectors"], "name", "multithreaded-fork", "state"), "on");
+    }
+}
+
+#[test]
+fn the_doctor_needs_no_privilege_to_say_that_it_has_none() {
+    if can_run("the_doctor_needs_no_privilege_to_say_that_it_has_none") {
+        let words = with_capabilities("-all", &["doctor", "-o", "json"]);
+        let report = doctor(&words.iter().map(String::as_str).collect::<Vec<_>>(), 3);
+        assert_eq!(entry(&report["checks"], "id", "type-information", "status"), "ok");
+        assert_eq!(entry(&report["checks"], "id", "capabilities", "status"), "missing");
+        assert_eq!(entry(&report["checks"], "id", "programs", "status"), "unknown");
+        assert_eq!(entry(&report["detectors"], "name", "multithreaded-fork", "state"), "off");
+    }
+}
+
+#[test]
+fn the_doctor_says_what_stays_unseen_without_ptrace() {
+    if can_run("the_doctor_says_what_stays_unseen_without_ptrace") {
+        let words = with_capabilities("-all,+bpf,+perfmon", &["doctor", "-o", "json"]);
+        let report = doctor(&words.iter().map(String::as_str).collect::<Vec<_>>(), 0);
+        assert_eq!(entry(&report["checks"], "id", "ptrace", "status"), "limited");
+        assert_eq!(entry(&report["detectors"], "name", "blocked-signals", "state"), "limited");
+    }
+}
+
+#[test]
+fn the_doctor_tells_an_unsupported_kernel_from_a_missing_privilege() {
+    if can_run("the_doctor_tells_an_unsupported_kernel_from_a_missing_privilege") {
+        let script = format!("mount -t tmpfs none /sys && exec {FORKWATCH} doctor -o json");
+        let report = doctor(&["unshare", "--mount", "sh", "-c", &script], 4);
+        assert_eq!(entry(&report["checks"], "id", "type-information", "status"), "missing");
+    }
+}
