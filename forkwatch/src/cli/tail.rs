@@ -54,7 +54,7 @@ pub(super) struct Options {
     /// End after this long, such as 30s or 5min
     #[arg(short, long, value_name = "DURATION", value_parser = config::run_time)]
     duration: Option<Duration>,
-    /// End after this many forks (with --unsafe: findings)
+    /// End after this many events and findings
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// When to use colour; `NO_COLOR` and `CLICOLOR_FORCE` are honoured

@@ -82,7 +82,7 @@ pub(super) struct Selection {
     pub(super) comm: Option<String>,
     /// Nothing but findings.
     pub(super) findings_only: bool,
-    /// How many forks (or findings, where only they are shown) to show at most.
+    /// How many events and findings to show at most.
     pub(super) most: Option<u64>,
 }
 
@@ -96,7 +96,8 @@ pub(super) struct TailSink {
     /// Children whose fork was shown, so that their outcome is shown too.
     shown: HashSet<ProcessKey>,
     names: ThreadNames,
-    sequence: u64,
+    /// Events and findings so far: also the number of the next document.
+    written: u64,
     tally: Tally,
 }
 
@@ -147,7 +148,7 @@ impl TailSink {
             selection,
             shown: HashSet::new(),
             names: ThreadNames::default(),
-            sequence: 0,
+            written: 0,
             tally: Tally::default(),
         }
     }
@@ -236,9 +237,10 @@ impl TailSink {
         }
     }
 
-    fn document(&mut self, document: &json::document::Document) -> io::Result<()> {
-        self.sequence += 1;
-        json::write_line(&mut self.out, document)
+    /// The number of the document that is being written.
+    fn next_number(&mut self) -> u64 {
+        self.written += 1;
+        self.written - 1
     }
 }
 
@@ -248,11 +250,11 @@ impl super::pipeline::Sink for TailSink {
             return Ok(());
         }
         self.count(event);
+        let number = self.next_number();
         match &self.layout {
             Layout::Json => {
                 let names = self.names.of(event);
-                let document = json::event(&self.context, self.sequence, event, &names);
-                self.document(&document)
+                json::write_line(&mut self.out, &json::event(&self.context, number, event, &names))
             }
             Layout::Columns { columns, .. } => writeln!(self.out, "{}", columns.event(event)),
         }
@@ -268,10 +270,10 @@ impl super::pipeline::Sink for TailSink {
                     return Ok(());
                 }
                 self.tally.findings += 1;
+                let number = self.next_number();
                 match &self.layout {
                     Layout::Json => {
-                        let document = json::finding(&self.context, self.sequence, finding);
-                        self.document(&document)
+                        json::write_line(&mut self.out, &json::finding(&self.context, number, finding))
                     }
                     Layout::Columns { columns, .. } => writeln!(self.out, "{}", columns.finding(finding)),
                 }
@@ -286,8 +288,7 @@ impl super::pipeline::Sink for TailSink {
     }
 
     fn is_done(&self) -> bool {
-        let shown = if self.selection.findings_only { self.tally.findings } else { self.tally.forks };
-        self.selection.most.is_some_and(|most| shown >= most)
+        self.selection.most.is_some_and(|most| self.written >= most)
     }
 }
 

@@ -14,8 +14,8 @@ use crate::{
     provided::provided,
 };
 
-/// Debian's uWSGI is a link to uwsgi-core.
-const UWSGI_THREAD: &[Expected] = &[multithreaded("uwsgi", &["metrics-push"])];
+/// Debian's uWSGI is the executable uwsgi-core with plugins.
+const UWSGI_THREAD: &[Expected] = &[multithreaded("uwsgi-core", &["metrics-push"])];
 const PAGE: &str = "/";
 const GUNICORN_THREAD: &[Expected] = &[multithreaded("gunicorn", &["metrics-push"])];
 /// CPython before 3.14 gives its threads no name of their own: the arbiter's bears the process's.
