@@ -22,6 +22,15 @@ _forkwatch() {
             forkwatch,daemon)
                 cmd="forkwatch__subcmd__daemon"
                 ;;
+            forkwatch,demo)
+                cmd="forkwatch__subcmd__demo"
+                ;;
+            forkwatch,demo-program)
+                cmd="forkwatch__subcmd__demo__subcmd__program"
+                ;;
+            forkwatch,doctor)
+                cmd="forkwatch__subcmd__doctor"
+                ;;
             forkwatch,explain)
                 cmd="forkwatch__subcmd__explain"
                 ;;
@@ -42,6 +51,15 @@ _forkwatch() {
                 ;;
             forkwatch__subcmd__help,daemon)
                 cmd="forkwatch__subcmd__help__subcmd__daemon"
+                ;;
+            forkwatch__subcmd__help,demo)
+                cmd="forkwatch__subcmd__help__subcmd__demo"
+                ;;
+            forkwatch__subcmd__help,demo-program)
+                cmd="forkwatch__subcmd__help__subcmd__demo__subcmd__program"
+                ;;
+            forkwatch__subcmd__help,doctor)
+                cmd="forkwatch__subcmd__help__subcmd__doctor"
                 ;;
             forkwatch__subcmd__help,explain)
                 cmd="forkwatch__subcmd__help__subcmd__explain"
@@ -65,7 +83,7 @@ _forkwatch() {
 
     case "${cmd}" in
         forkwatch)
-            opts="-p -c -u -o -d -n -h -V --pid --comm --uid --cgroup --unsafe --threads --output --time --duration --count --color --grace --record --clone-calls --ring-bytes --help --version tail daemon explain replay check-config generate help"
+            opts="-p -c -u -o -d -n -h -V --pid --comm --uid --cgroup --unsafe --threads --output --time --duration --count --color --grace --record --clone-calls --ring-bytes --help --version tail daemon demo doctor explain replay check-config generate demo-program help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -214,6 +232,68 @@ _forkwatch() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        forkwatch__subcmd__demo)
+            opts="-o -h --output --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "columns json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "columns json" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        forkwatch__subcmd__demo__subcmd__program)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        forkwatch__subcmd__doctor)
+            opts="-o -h --output --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         forkwatch__subcmd__explain)
             opts="-h --help multithreaded-fork pending-signals blocked-signals"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -243,7 +323,7 @@ _forkwatch() {
             return 0
             ;;
         forkwatch__subcmd__help)
-            opts="tail daemon explain replay check-config generate help"
+            opts="tail daemon demo doctor explain replay check-config generate demo-program help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -271,6 +351,48 @@ _forkwatch() {
             return 0
             ;;
         forkwatch__subcmd__help__subcmd__daemon)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        forkwatch__subcmd__help__subcmd__demo)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        forkwatch__subcmd__help__subcmd__demo__subcmd__program)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        forkwatch__subcmd__help__subcmd__doctor)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -33,7 +33,7 @@ json\t'A document of the schema `forkwatch.event/1` a line'"
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -l time -d 'How times are shown in columns' -r -f -a "relative\t'Seconds since the start'
 wall\t'The wall clock, in the local zone'"
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -s d -l duration -d 'End after this long, such as 30s or 5min' -r
-complete -c forkwatch -n "__fish_forkwatch_needs_command" -s n -l count -d 'End after this many forks (with --unsafe: findings)' -r
+complete -c forkwatch -n "__fish_forkwatch_needs_command" -s n -l count -d 'End after this many events and findings' -r
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -l color -d 'When to use colour; `NO_COLOR` and `CLICOLOR_FORCE` are honoured' -r -f -a "auto\t'On a terminal'
 always\t'Always'
 never\t'Never'"
@@ -47,10 +47,13 @@ complete -c forkwatch -n "__fish_forkwatch_needs_command" -s h -l help -d 'Print
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -s V -l version -d 'Print version'
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "tail" -d 'Show forks and findings as they happen'
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "daemon" -d 'Watch as a service: metrics for Prometheus, events as JSON lines'
+complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "demo" -d 'Fork unsafely on purpose, and show what forkwatch says of it'
+complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "doctor" -d 'Say what this host supports, and what is missing'
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "explain" -d 'Explain a hazard: what it is, how it is found, how sure that is, what to change'
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "replay" -d 'Judge a recording again, as tail and daemon make with --record'
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "check-config" -d 'Check a configuration file, and show what is in force'
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "generate" -d 'Write the generated files: man pages, completions, schema, tables'
+complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "demo-program" -d 'The program that demo watches'
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand tail" -s p -l pid -d 'Only forks of this process and its descendants (repeatable)' -r
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand tail" -s c -l comm -d 'Only where the comm of forker, child or new program matches, with * and ?' -r
@@ -61,7 +64,7 @@ json\t'A document of the schema `forkwatch.event/1` a line'"
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand tail" -l time -d 'How times are shown in columns' -r -f -a "relative\t'Seconds since the start'
 wall\t'The wall clock, in the local zone'"
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand tail" -s d -l duration -d 'End after this long, such as 30s or 5min' -r
-complete -c forkwatch -n "__fish_forkwatch_using_subcommand tail" -s n -l count -d 'End after this many forks (with --unsafe: findings)' -r
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand tail" -s n -l count -d 'End after this many events and findings' -r
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand tail" -l color -d 'When to use colour; `NO_COLOR` and `CLICOLOR_FORCE` are honoured' -r -f -a "auto\t'On a terminal'
 always\t'Always'
 never\t'Never'"
@@ -88,6 +91,15 @@ complete -c forkwatch -n "__fish_forkwatch_using_subcommand daemon" -l grace -d 
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand daemon" -l record -d 'Also write what is judged to a file, for forkwatch replay' -r -F
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand daemon" -l clone-calls -d 'Watch the clone-family system calls themselves: how long they take, which fail and why. Where the kernel refuses fentry this makes every system call on the host slower (forkwatch doctor tells)'
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand daemon" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand demo" -s o -l output -d 'How events are shown; with json the explanations go to stderr' -r -f -a "columns\t'A line an event, aligned'
+json\t'A document of the schema `forkwatch.event/1` a line'"
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand demo" -l color -d 'When to use colour; `NO_COLOR` and `CLICOLOR_FORCE` are honoured' -r -f -a "auto\t'On a terminal'
+always\t'Always'
+never\t'Never'"
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand doctor" -s o -l output -d 'How the result is shown' -r -f -a "text\t'For a reader'
+json\t'A document of the structure `forkwatch.doctor/1`'"
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand explain" -s h -l help -d 'Print help'
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand replay" -s o -l output -d 'How events are shown' -r -f -a "columns\t'A line an event, aligned'
 json\t'A document of the schema `forkwatch.event/1` a line'"
@@ -102,10 +114,14 @@ complete -c forkwatch -n "__fish_forkwatch_using_subcommand check-config" -l con
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand check-config" -s q -l quiet -d 'Say nothing where it can be used'
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand check-config" -s h -l help -d 'Print help'
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand generate" -s h -l help -d 'Print help'
-complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon explain replay check-config generate help" -f -a "tail" -d 'Show forks and findings as they happen'
-complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon explain replay check-config generate help" -f -a "daemon" -d 'Watch as a service: metrics for Prometheus, events as JSON lines'
-complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon explain replay check-config generate help" -f -a "explain" -d 'Explain a hazard: what it is, how it is found, how sure that is, what to change'
-complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon explain replay check-config generate help" -f -a "replay" -d 'Judge a recording again, as tail and daemon make with --record'
-complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon explain replay check-config generate help" -f -a "check-config" -d 'Check a configuration file, and show what is in force'
-complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon explain replay check-config generate help" -f -a "generate" -d 'Write the generated files: man pages, completions, schema, tables'
-complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon explain replay check-config generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand demo-program" -s h -l help -d 'Print help'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon demo doctor explain replay check-config generate demo-program help" -f -a "tail" -d 'Show forks and findings as they happen'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon demo doctor explain replay check-config generate demo-program help" -f -a "daemon" -d 'Watch as a service: metrics for Prometheus, events as JSON lines'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon demo doctor explain replay check-config generate demo-program help" -f -a "demo" -d 'Fork unsafely on purpose, and show what forkwatch says of it'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon demo doctor explain replay check-config generate demo-program help" -f -a "doctor" -d 'Say what this host supports, and what is missing'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon demo doctor explain replay check-config generate demo-program help" -f -a "explain" -d 'Explain a hazard: what it is, how it is found, how sure that is, what to change'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon demo doctor explain replay check-config generate demo-program help" -f -a "replay" -d 'Judge a recording again, as tail and daemon make with --record'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon demo doctor explain replay check-config generate demo-program help" -f -a "check-config" -d 'Check a configuration file, and show what is in force'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon demo doctor explain replay check-config generate demo-program help" -f -a "generate" -d 'Write the generated files: man pages, completions, schema, tables'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon demo doctor explain replay check-config generate demo-program help" -f -a "demo-program" -d 'The program that demo watches'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon demo doctor explain replay check-config generate demo-program help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
