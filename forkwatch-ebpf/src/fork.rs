@@ -93,16 +93,22 @@ fn copy_created(counters: &Counters, parent: Task, child: Task) {
     let process = Process::new(parent, child, kind::COPYING, threads);
     count_for_cgroup(counters, process.cgroup, true);
     wanted::adopt(parent, child);
-    observe(&counters.parent_threads, &BOUNDS, u64::from(threads));
-    add(&counters.parent_threads_sum, u64::from(threads));
-    add(&counters.multithreaded, u64::from(process.hazards & hazard::THREADS));
-    add(&counters.pending, u64::from(process.hazards & hazard::PENDING) / u64::from(hazard::PENDING));
+    if threads > 1 {
+        observe(&counters.parent_threads, &BOUNDS, u64::from(threads));
+        add(&counters.parent_threads_sum, u64::from(threads));
+        add(&counters.multithreaded, 1);
+    }
+    if process.hazards & hazard::PENDING != 0 {
+        add(&counters.pending, 1);
+    }
 
     let asked = process.hazards != 0 || STREAM.load() & stream::PLAIN != 0;
     let streamed = asked && wanted::is_wanted(parent);
     let flags = if streamed { flag::STREAMED } else { 0 };
     let untracked = process.enter(flags);
-    add(&counters.untracked, u64::from(untracked / flag::UNTRACKED));
+    if untracked != 0 {
+        add(&counters.untracked, 1);
+    }
     if !streamed {
         return add(&counters.events[kind::COPYING as usize][fate::FILTERED], 1);
     }
@@ -140,7 +146,7 @@ impl Process {
             blocked,
             pending_thread,
             pending_shared,
-            generation: family::generation(parent.tgid()) + 1,
+            generation: if parent.leader().is_unexeced() { family::generation(parent.tgid()) + 1 } else { 1 },
         }
     }
 

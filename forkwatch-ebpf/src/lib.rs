@@ -156,6 +156,8 @@ pub mod map {
     pub const CGROUPS: &str = "CGROUPS";
     /// Hash: tgid to the number of its kernel workers.
     pub const WORKERS: &str = "WORKERS";
+    /// Array with one [`Wake`](crate::Wake).
+    pub const WAKE: &str = "WAKE";
     /// Hash: tgids whose forks are wanted ([`filter::TASKS`](crate::filter::TASKS)).
     pub const WANTED: &str = "WANTED";
 }
@@ -359,9 +361,10 @@ pub struct Counters {
     pub wakeups: u64,
     /// Sequence number of this CPU's next record.
     pub sequence: u64,
-    /// Copying forks by the parent's live threads ([`THREAD_BOUNDS`]).
+    /// Copying forks by the parent's live threads ([`THREAD_BOUNDS`]), of parents with several: user space adds the
+    /// others, which are all copying forks but these.
     pub parent_threads: [u64; THREAD_BOUNDS.len() + 1],
-    /// Sum of those threads.
+    /// Sum of those threads, likewise.
     pub parent_threads_sum: u64,
     /// First execs of copying forks by the time since the fork.
     pub exec_latency: Durations,
@@ -424,12 +427,15 @@ pub struct CgroupCounts {
     pub sharing: u64,
 }
 
-/// When the reader was last woken; one for all CPUs.
+/// Whether the reader must be woken; one for all CPUs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wake {
-    /// Time of the last wake-up.
-    pub last: u64,
+    /// 1 where the reader sleeps until it is woken: it sets this, and whoever wakes it clears it. 0 where it will look
+    /// by itself before long.
+    pub asleep: u64,
+    /// When it was last woken because the ring was filling.
+    pub filling: u64,
 }
 
 /// Every record is a multiple of 8 bytes without holes, so that no stale kernel memory can leak through padding.
@@ -458,7 +464,7 @@ const _: () = {
     assert!(offset_of!(CloneCallRecord, tgid) == 40 && offset_of!(CloneCallRecord, comm) == 56);
 
     assert!(size_of::<Family>() == 32 && offset_of!(Family, kind) == 24);
-    assert!(size_of::<CgroupCounts>() == 16 && size_of::<Wake>() == 8);
+    assert!(size_of::<CgroupCounts>() == 16 && size_of::<Wake>() == 16);
     assert!(
         size_of::<Counters>()
             == 8 * (class::COUNT * fate::COUNT

@@ -8,10 +8,7 @@ use aya_ebpf::{
 };
 use forkwatch_ebpf::{Counters, Header, Wake, fate};
 
-use crate::{
-    counters::add,
-    settings::{RING_SIZE, WAKE_WINDOW},
-};
+use crate::{counters::add, settings::RING_SIZE};
 
 #[map]
 static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
@@ -77,35 +74,52 @@ pub(crate) fn reserve<R: Record>(counters: &Counters, class: usize, label: Label
 impl<R: Record> Room<R> {
     /// Writes the record and hands it over.
     ///
-    /// A wake-up costs some ten microseconds, so the reader gets at most one in a window, and drains the ring a last
-    /// time after its own, slightly longer window: what was written without a wake-up is found then.
+    /// A wake-up costs some ten microseconds, so the reader is woken only where it sleeps for good. Otherwise it looks
+    /// by itself within milliseconds, unless the ring fills before that.
     #[inline(always)]
     pub(crate) fn submit(self, counters: &Counters, record: R) {
         let Self { mut entry, header: _, class, filling } = self;
         entry.write(record);
-        let wake = is_wake_due(filling);
-        add(&counters.wakeups, u64::from(wake));
-        entry.submit(u64::from(if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }));
+        entry.submit(u64::from(BPF_RB_NO_WAKEUP));
         add(&counters.events[class][fate::SUBMITTED], 1);
+        // After the record is visible, which the submission makes sure of with a full barrier: the reader says that it
+        // sleeps, and looks once more. One of the two sees the other.
+        if is_wake_due(filling) {
+            wake(counters);
+        }
     }
 }
 
-/// Whether to wake the reader, which then counts as woken.
-///
-/// The clock is read here: a task may have been preempted since its record's time, for longer than the reader looks
-/// again, and a record that then wakes nobody would lie until the next one.
+/// Whether the reader sleeps, or the ring fills faster than it looks.
 #[inline(always)]
 fn is_wake_due(filling: bool) -> bool {
     let Some(wake) = WAKE.get_ptr_mut(0) else { return true };
-    let window = if filling { FILLING_WINDOW } else { WAKE_WINDOW.load() };
+    // SAFETY: the map's only value; volatile, because user space writes it.
+    if unsafe { core::ptr::read_volatile(&raw const (*wake).asleep) } != 0 {
+        // SAFETY: likewise. Two CPUs may both find it asleep: that costs a wake-up and loses nothing.
+        unsafe { (*wake).asleep = 0 };
+        return true;
+    }
+    if !filling {
+        return false;
+    }
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    // SAFETY: the map's only value. Two CPUs may both find it due: that costs a wake-up and loses nothing.
+    // SAFETY: the map's only value.
     unsafe {
-        if now.saturating_sub((*wake).last) < window {
+        if now.saturating_sub((*wake).filling) < FILLING_WINDOW {
             return false;
         }
-        (*wake).last = now;
+        (*wake).filling = now;
     }
     true
+}
+
+/// Wakes the reader by an empty record, which it never sees: the real one has been handed over already.
+#[inline(always)]
+fn wake(counters: &Counters) {
+    add(&counters.wakeups, 1);
+    if let Some(empty) = RECORDS.reserve::<u64>(0) {
+        empty.discard(u64::from(BPF_RB_FORCE_WAKEUP));
+    }
 }

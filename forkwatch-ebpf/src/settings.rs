@@ -27,8 +27,6 @@ settings! {
     FILTER_CGROUP: u64 = 0;
     /// How long a child may take to exec or exit before it counts as living on, nanoseconds.
     GRACE: u64 = 1_000_000_000;
-    /// Least time between two wake-ups of the reader, nanoseconds.
-    WAKE_WINDOW: u64 = 20_000_000;
     /// Size of the ring in bytes.
     RING_SIZE: u64 = 1 << 20;
     /// `PF_IO_WORKER` and, where the kernel has it, `PF_USER_WORKER` (include/linux/sched.h).

@@ -13,6 +13,9 @@ use crate::settings::*;
 /// `SIGNAL_GROUP_EXIT` (include/linux/sched/signal.h).
 const SIGNAL_GROUP_EXIT: u32 = 4;
 
+/// Set at fork, cleared at exec (include/linux/sched.h).
+const PF_FORKNOEXEC: u32 = 0x40;
+
 /// A pointer to some kernel structure.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
@@ -90,6 +93,12 @@ impl Task {
     #[inline(always)]
     pub(crate) fn is_worker(self) -> bool {
         self.0.field::<u32>(&OFFSET_TASK_FLAGS) & WORKER_FLAGS.load() != 0
+    }
+
+    /// Whether it was forked and has not exec'd; of a main thread this is true of its process.
+    #[inline(always)]
+    pub(crate) fn is_unexeced(self) -> bool {
+        self.0.field::<u32>(&OFFSET_TASK_FLAGS) & PF_FORKNOEXEC != 0
     }
 
     #[inline(always)]

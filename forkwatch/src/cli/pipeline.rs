@@ -109,8 +109,8 @@ impl<S: Sink> Pipeline<S> {
         // SAFETY: the ring owns its descriptor, and gives the same one for as long as it lives.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(io::Error::from).context("cannot wait for the ring")?;
-        // The kernel may have woken the self-test a moment ago, and keep silent for a while.
-        let pipeline = Self { ring, drain_at: Some(Instant::now() + DRAIN_AFTER), stage };
+        // The ring is slept on only after a look that found nothing.
+        let pipeline = Self { ring, drain_at: Some(Instant::now()), stage };
         Ok((pipeline, kernel))
     }
 
@@ -146,8 +146,7 @@ impl<S: Sink> Pipeline<S> {
                 Some((at, evidence)) = stage.collector.answer() => stage.evidence(at, evidence)?,
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                     if drain_at.is_some_and(|due| due <= Instant::now()) {
-                        let drained = stage.drain(ring.get_mut())?;
-                        *drain_at = (drained > 0).then(|| Instant::now() + DRAIN_AFTER);
+                        *drain_at = stage.look_again(ring.get_mut())?;
                     }
                 }
             }
@@ -172,6 +171,17 @@ impl<S: Sink> Pipeline<S> {
 }
 
 impl<S: Sink> Stage<S> {
+    /// Looks some time after something was found: a ring that is empty now may be slept on.
+    fn look_again(&mut self, ring: &mut Ring) -> Result<Option<Instant>> {
+        if self.drain(ring)? == 0 {
+            ring.sleep()?;
+            if self.drain(ring)? == 0 {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Instant::now() + DRAIN_AFTER))
+    }
+
     fn drain(&mut self, ring: &mut Ring) -> Result<usize> {
         let mut result = Ok(());
         let drained = ring.drain(BATCH, |event| {

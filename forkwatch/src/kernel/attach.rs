@@ -16,7 +16,6 @@ use super::{
     layout::Layout,
     options::Options,
     release::Release,
-    ring::WAKE_WINDOW,
 };
 
 /// The eBPF object, built by `cargo xtask build-ebpf` and checked against its sources by the build script.
@@ -44,10 +43,9 @@ pub(super) fn load(
             ("CLONE_CALLS", u32::from(options.clone_calls)),
         ])
         .collect();
-    let wide: [(&str, u64); 4] = [
+    let wide: [(&str, u64); 3] = [
         ("FILTER_CGROUP", cgroup.map_or(0, |cgroup| cgroup.id)),
         ("GRACE", nanos(options.grace)),
-        ("WAKE_WINDOW", nanos(WAKE_WINDOW)),
         ("RING_SIZE", u64::from(options.ring_bytes)),
     ];
     let mut loader = loader();

@@ -93,6 +93,7 @@ impl Kernel {
         let ring: aya::maps::RingBuf<MapData> = ring;
         let gauge = Gauge::map(ring.as_fd())
             .map_err(|error| KernelError::Ring { bytes: options.ring_bytes, error })?;
+        let ring = Ring::new(ring, take(&mut ebpf, map::WAKE)?);
         let kernel = Self {
             counters: take(&mut ebpf, map::COUNTERS)?,
             family: take(&mut ebpf, map::FAMILY)?,
@@ -105,7 +106,7 @@ impl Kernel {
             clone_calls,
             ebpf,
         };
-        Ok((kernel, Ring::new(ring)))
+        Ok((kernel, ring))
     }
 
     /// Lets the forks of a process pass the task filter, and those of the children it has from now on.
@@ -158,15 +159,20 @@ impl Kernel {
     /// Reads the counters of all CPUs.
     pub fn counters(&self) -> Result<Counters, KernelError> {
         let cpus = self.counters.get(&0, 0).map_err(map_error(map::COUNTERS))?;
-        Ok(sum_counters(cpus.iter()))
+        let mut counters = sum_counters(cpus.iter());
+        // The kernel side counts the rarer parents alone.
+        let single = copying(&counters).saturating_sub(counters.multithreaded);
+        counters.parent_threads_sum += single;
+        if let Some(bucket) = counters.parent_threads.first_mut() {
+            *bucket += single;
+        }
+        Ok(counters)
     }
 
     /// Reads everything that can be counted.
     pub fn reading(&self) -> Result<KernelReading, KernelError> {
         let counters = self.counters()?;
-        let copying: u64 =
-            counters.events.get(usize::from(kind::COPYING)).map_or(0, |fates| fates.iter().sum());
-        let entered = (self.seeded + copying).saturating_sub(counters.untracked);
+        let entered = (self.seeded + copying(&counters)).saturating_sub(counters.untracked);
         Ok(KernelReading {
             unexeced_children: entered.saturating_sub(counters.outcomes.iter().sum()),
             counters,
@@ -191,6 +197,11 @@ impl Kernel {
         };
         PROGRAMS.into_iter().filter_map(read).collect()
     }
+}
+
+/// All copying forks.
+fn copying(counters: &Counters) -> u64 {
+    counters.events.get(usize::from(kind::COPYING)).map_or(0, |fates| fates.iter().sum())
 }
 
 /// Attaches at the first hook that the kernel lets us have.

@@ -5,36 +5,47 @@ use std::{
     num::NonZeroUsize,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering, fence},
     time::Duration,
 };
 
-use aya::maps::{MapData, RingBuf};
+use aya::maps::{Array, MapData, RingBuf};
+use forkwatch_ebpf::{Wake, map};
 use nix::{
     sys::mman::{MapFlags, ProtFlags, mmap, munmap},
     unistd::{SysconfVar, sysconf},
 };
 
-use super::decode::decode;
+use super::{decode::decode, error::KernelError, wire::WakeCell};
 use crate::model::event::Event;
 
-/// Least time between two wake-ups by the kernel.
-pub(super) const WAKE_WINDOW: Duration = Duration::from_millis(20);
-
-/// How long after a wake-up the reader looks once more: a little longer than the kernel keeps silent, so that
-/// what came in silence is found.
+/// How soon the reader looks again by itself after it has found something. Bounds both the wake-ups in a storm and the
+/// time until a record is seen.
 pub const DRAIN_AFTER: Duration = Duration::from_millis(25);
 
 /// The records on their way to user space.
 pub struct Ring {
     buffer: RingBuf<MapData>,
+    wake: Array<MapData, WakeCell>,
     received: u64,
     malformed: u64,
 }
 
 impl Ring {
-    pub(super) const fn new(buffer: RingBuf<MapData>) -> Self {
-        Self { buffer, received: 0, malformed: 0 }
+    pub(super) const fn new(buffer: RingBuf<MapData>, wake: Array<MapData, WakeCell>) -> Self {
+        Self { buffer, wake, received: 0, malformed: 0 }
+    }
+
+    /// Asks to be woken by the next record. Until this is called, nobody is: drain once more after it, because a
+    /// record may have come just before.
+    pub fn sleep(&mut self) -> Result<(), KernelError> {
+        let asleep = WakeCell(Wake { asleep: 1, filling: 0 });
+        self.wake
+            .set(0, asleep, 0)
+            .map_err(|error| KernelError::Map { map: map::WAKE, error: Box::new(error) })?;
+        // The request must be visible before the ring is looked at: the other half of the barrier in the kernel.
+        fence(Ordering::SeqCst);
+        Ok(())
     }
 
     /// Takes up to `limit` records out, each gone from the ring before `each` sees it. Returns how many: fewer than

@@ -3,7 +3,7 @@
 use std::ops::AddAssign;
 
 use aya::Pod;
-use forkwatch_ebpf::{CgroupCounts, Counters, Family};
+use forkwatch_ebpf::{CgroupCounts, Counters, Family, Wake};
 
 /// One CPU's [`Counters`], word by word: every field is a u64, so that a sum is a sum of words.
 #[derive(Clone, Copy)]
@@ -28,6 +28,14 @@ pub(super) struct FamilyCell(pub(super) Family);
 
 // SAFETY: integers and byte arrays without padding (its size is asserted beside it).
 unsafe impl Pod for FamilyCell {}
+
+/// A [`Wake`].
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct WakeCell(pub(super) Wake);
+
+// SAFETY: two integers.
+unsafe impl Pod for WakeCell {}
 
 /// Adds up the CPUs.
 pub(super) fn sum_counters<'a>(cpus: impl Iterator<Item = &'a CounterWords>) -> Counters {
