@@ -185,7 +185,7 @@ impl Daemon<'_> {
                 Some(Interruption::Reload) => self.reload(),
                 // The ring has just been drained, so this is progress and not a timer.
                 Some(Interruption::Watchdog) => watchdog.progress(),
-                Some(Interruption::End) | None => return Ok(()),
+                Some(Interruption::End) | None => return self.pipeline.close(),
             }
         }
     }

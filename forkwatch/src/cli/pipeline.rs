@@ -159,6 +159,13 @@ impl<S: Sink> Pipeline<S> {
         }
     }
 
+    /// Says what would have waited for a summary. To be called when the watch ends.
+    pub(super) fn close(&mut self) -> Result<()> {
+        self.stage.watch.close(clock::now(), &mut self.stage.outputs);
+        self.stage.pass_on()?;
+        self.stage.end_batch(self.ring.get_ref())
+    }
+
     /// Takes what the ring still holds.
     fn finish(&mut self) -> Result<()> {
         while self.stage.drain(self.ring.get_mut())? == BATCH {}

@@ -11,6 +11,7 @@ use super::{
     tail_sink::{ColorChoice, Output, Selection, TailSink, TimeStyle},
 };
 use crate::{
+    model::time::BootTime,
     report::recording::{Input, Reader, RecordingError},
     watch::{self, Watch},
 };
@@ -63,8 +64,18 @@ fn feed(
     sink: &mut TailSink,
 ) -> Result<()> {
     let mut outputs = Vec::new();
+    let mut last = BootTime::default();
+    let mut broken = Ok(());
     for input in inputs {
-        match input? {
+        let input = match input {
+            Ok(input) => input,
+            Err(error) => {
+                broken = Err(error);
+                break;
+            }
+        };
+        last = last.max(input.at());
+        match input {
             Input::Event(event) => {
                 sink.event(&event)?;
                 core.event(&event, &mut outputs);
@@ -72,12 +83,17 @@ fn feed(
             Input::Evidence { at, evidence } => core.evidence(at, evidence, &mut outputs),
             Input::Advance(to) => core.advance(to, &mut outputs),
         }
-        for output in outputs.drain(..) {
-            // What the core asks was answered when it was recorded.
-            if !matches!(output, watch::Output::Ask(_)) {
-                sink.output(&output)?;
-            }
-        }
+        pass_on(&mut outputs, sink)?;
+    }
+    core.close(last, &mut outputs);
+    pass_on(&mut outputs, sink)?;
+    Ok(broken?)
+}
+
+/// What the core asks was answered when it was recorded.
+fn pass_on(outputs: &mut Vec<watch::Output>, sink: &mut TailSink) -> Result<()> {
+    for output in outputs.drain(..).filter(|output| !matches!(output, watch::Output::Ask(_))) {
+        sink.output(&output)?;
     }
     Ok(())
 }

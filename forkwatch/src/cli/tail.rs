@@ -126,7 +126,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         let (mut pipeline, kernel) = Pipeline::new(session, settings, options.record.as_deref(), sink)?;
         eprintln!("forkwatch: ready, watching {}", options.scope());
         pipeline.sink().ready().context("cannot write the output")?;
-        let result = pipeline.run(stop(options.duration, targets, kernel)).await;
+        let result =
+            pipeline.run(stop(options.duration, targets, kernel)).await.and_then(|_| pipeline.close());
         pipeline.sink().summary().context("cannot write the output")?;
         result
     })?;

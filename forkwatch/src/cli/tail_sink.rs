@@ -14,6 +14,7 @@ use crate::{
     host::clock,
     model::{
         event::{Event, LossReason},
+        finding::State,
         process::{Comm, ProcessKey},
     },
     report::{
@@ -98,6 +99,8 @@ pub(super) struct TailSink {
     names: ThreadNames,
     /// Events and findings so far: also the number of the next document.
     written: u64,
+    /// Whether the last line was an empty one.
+    gap: bool,
     tally: Tally,
 }
 
@@ -149,6 +152,7 @@ impl TailSink {
             shown: HashSet::new(),
             names: ThreadNames::default(),
             written: 0,
+            gap: false,
             tally: Tally::default(),
         }
     }
@@ -166,7 +170,7 @@ impl TailSink {
         self.out.flush()?;
         let Tally { forks, threads, execs, exits, lives, findings, failures, lost } = &self.tally;
         let count = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-        let outcomes = format!("{execs} exec'd, {exits} exited, {lives} live on");
+        let outcomes = format!("{execs} exec'd, {exits} exited, {lives} lived on");
         let mut parts = vec![format!("{} ({outcomes})", count(*forks, "fork"))];
         let optional = [(*threads, "thread"), (*failures, "failed clone call")];
         parts.extend(
@@ -231,6 +235,7 @@ impl TailSink {
         match &self.layout {
             Layout::Json => Ok(()),
             Layout::Columns { columns, .. } => {
+                self.gap = false;
                 let age = u64::try_from(child.since_fork.as_nanos()).unwrap_or(u64::MAX);
                 writeln!(self.out, "{}", columns.lives_on(child.at, child.child, &child.comm, age))
             }
@@ -256,7 +261,10 @@ impl super::pipeline::Sink for TailSink {
                 let names = self.names.of(event);
                 json::write_line(&mut self.out, &json::event(&self.context, number, event, &names))
             }
-            Layout::Columns { columns, .. } => writeln!(self.out, "{}", columns.event(event)),
+            Layout::Columns { columns, .. } => {
+                self.gap = false;
+                writeln!(self.out, "{}", columns.event(event))
+            }
         }
     }
 
@@ -269,13 +277,20 @@ impl super::pipeline::Sink for TailSink {
                 {
                     return Ok(());
                 }
-                self.tally.findings += 1;
+                // A resolution is no finding of its own.
+                self.tally.findings += u64::from(!matches!(finding.state, State::Resolved(_)));
                 let number = self.next_number();
                 match &self.layout {
                     Layout::Json => {
                         json::write_line(&mut self.out, &json::finding(&self.context, number, finding))
                     }
-                    Layout::Columns { columns, .. } => writeln!(self.out, "{}", columns.finding(finding)),
+                    Layout::Columns { columns, .. } => {
+                        let block = columns.finding(finding);
+                        // Neighbours share the empty line between them.
+                        let block = if self.gap { block.trim_start_matches('\n') } else { &block };
+                        self.gap = true;
+                        writeln!(self.out, "{block}")
+                    }
                 }
             }
             _ => Ok(()),

@@ -83,6 +83,16 @@ pub enum Input {
     Advance(BootTime),
 }
 
+impl Input {
+    /// When it came.
+    pub const fn at(&self) -> BootTime {
+        match self {
+            Self::Event(event) => event.at(),
+            Self::Evidence { at, evidence: _ } | Self::Advance(at) => *at,
+        }
+    }
+}
+
 /// Why a recording cannot be replayed. Lines are counted from 1.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {

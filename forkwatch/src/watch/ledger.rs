@@ -84,9 +84,13 @@ impl Ledger {
 
     /// Reports the repeats whose interval is over.
     pub(super) fn advance(&mut self, now: BootTime, interval: Duration, out: &mut Vec<Output>) {
-        if self.deadline().is_none_or(|deadline| deadline > now) {
-            return;
+        if self.deadline().is_some_and(|deadline| deadline <= now) {
+            self.sum_up(now, interval, out);
         }
+    }
+
+    /// Reports the repeats of programs that were last reported an interval ago or earlier.
+    pub(super) fn sum_up(&mut self, now: BootTime, interval: Duration, out: &mut Vec<Output>) {
         let first = out.len();
         for entry in self.entries.values_mut().filter(|entry| entry.reported + interval <= now) {
             let Some(mut finding) = entry.latest.take() else { continue };

@@ -234,6 +234,11 @@ impl Watch {
         self.ledger.advance(now, self.settings.summary_interval, out);
     }
 
+    /// Reports the repeats that would have waited for their summary: nothing more will come.
+    pub fn close(&mut self, now: BootTime, out: &mut Vec<Output>) {
+        self.ledger.sum_up(now, Duration::ZERO, out);
+    }
+
     /// When [`Self::advance`] has something to do next.
     pub fn deadline(&self) -> Option<BootTime> {
         self.timers.deadline().into_iter().chain(self.ledger.deadline()).min()

@@ -95,10 +95,10 @@ fn statistics(value: io::Result<String>) -> Check {
         "0" => Check::ok(
             id,
             title,
-            "0: the metrics forkwatch_bpf_program_* are absent; 1, or the daemon's kernel.program_statistics, \
-             brings them, for two clock reads each time an eBPF program runs",
+            "0: the metrics forkwatch_bpf_program_run* stand still; 1, or the daemon's kernel.program_statistics, \
+             moves them, for two clock reads each time an eBPF program runs",
         ),
-        _ => Check::ok(id, title, format!("{value}: the metrics forkwatch_bpf_program_* are there")),
+        _ => Check::ok(id, title, format!("{value}: the metrics forkwatch_bpf_program_run* are kept")),
     })
 }
 

@@ -29,9 +29,12 @@ impl Block {
             self.paragraph(&mut lines, "", resolved(resolution, finding));
         } else {
             self.paragraph(&mut lines, "", finding.summary.clone());
-            self.evidence(&mut lines, finding);
-            self.paragraph(&mut lines, "fix:", finding.remedy.text.clone());
-            self.paragraph(&mut lines, "see:", finding.remedy.link.clone());
+            // A summary of repeats has its evidence and remedy in the first report.
+            if finding.repeats == 0 {
+                self.evidence(&mut lines, finding);
+                self.paragraph(&mut lines, "fix:", finding.remedy.text.clone());
+                self.paragraph(&mut lines, "see:", finding.remedy.link.clone());
+            }
         }
         lines.push(String::new());
         lines.join("\n")
@@ -76,9 +79,6 @@ impl Block {
         }
         if !facts.signals.is_empty() {
             self.paragraph(lines, "signals:", facts.signals.to_string());
-        }
-        if finding.repeats > 0 {
-            self.paragraph(lines, "repeats:", format!("{} since the last report", finding.repeats));
         }
         for note in &facts.notes {
             self.paragraph(lines, "note:", note.clone());
