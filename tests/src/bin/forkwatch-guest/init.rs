@@ -56,6 +56,7 @@ fn run_tests() -> Result<ExitStatus> {
     let port = || -> Result<Stdio> { Ok(OpenOptions::new().write(true).open(REPORT)?.into()) };
     let mut tests = Command::new("/proc/self/exe")
         .arg("tests")
+        .env("FORKWATCH_BIN", "/forkwatch")
         .stdin(Stdio::null())
         .stdout(port()?)
         .stderr(port()?)

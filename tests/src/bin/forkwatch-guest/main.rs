@@ -5,14 +5,9 @@
 
 use std::{env, process::ExitCode};
 
-mod bpf;
-mod counts;
-mod expect;
 mod init;
-mod metrics;
 mod runner;
 mod tests;
-mod watch;
 mod work;
 
 fn main() -> ExitCode {

@@ -1,23 +1,12 @@
 //! Runs the tests one after another, and says of each what came of it.
 
-use std::{fmt, panic, process::ExitCode, time::Instant};
+use std::{panic, process::ExitCode, time::Instant};
 
 use anyhow::{Error, Result};
+use forkwatch_tests::host::Skip;
 
 /// Its name, and what it does.
 pub(crate) type Test = (&'static str, fn() -> Result<()>);
-
-/// Why a test cannot run here.
-#[derive(Debug)]
-pub(crate) struct Skip(pub(crate) String);
-
-impl fmt::Display for Skip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Skip {}
 
 /// Runs all. Each gives a line `test NAME: passed`, `... failed: WHY` or `... skipped: WHY`, which the host reads.
 pub(crate) fn run(tests: &[Test]) -> ExitCode {

@@ -24,7 +24,7 @@ use nix::{
 /// The name of the thread that makes a fork unsafe.
 pub(crate) const THREAD_NAME: &str = "guest-worker";
 /// How many copying forks, threads and spawned programs `storm` makes.
-pub(crate) const STORM: u64 = 300;
+pub(crate) const STORM: u32 = 300;
 
 /// A running one.
 pub(crate) struct Work {
