@@ -1,8 +1,8 @@
 //! The programs that run in a guest: linked statically, because there is nothing else.
 
-use std::path::PathBuf;
+use std::{env, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::project;
 
@@ -17,6 +17,9 @@ pub(crate) struct Programs {
 
 /// Builds them, in a target directory of their own: other flags would have everything else built anew.
 pub(crate) fn build() -> Result<Programs> {
+    if env::consts::ARCH != "x86_64" {
+        bail!("the machines are emulated by a program for x86-64, and this is {}", env::consts::ARCH);
+    }
     let directory = project::target()?.join("guest");
     let flags = "-C target-feature=+crt-static";
     let packages = ["--package", "forkwatch", "--package", "forkwatch-tests"];
