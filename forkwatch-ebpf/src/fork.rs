@@ -41,6 +41,7 @@ fn sched_process_fork(context: BtfTracePointContext) -> i32 {
         clone_calls::made(call::THREAD);
         thread_created(counters, parent, child);
     } else if !child.has_memory() {
+        clone_calls::is_no_call();
         add(&counters.events[kind::KERNEL as usize][fate::FILTERED], 1);
     } else if child.same_memory(parent) {
         clone_calls::made(call::SHARING);

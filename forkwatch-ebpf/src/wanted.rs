@@ -14,14 +14,20 @@ static WANTED: HashMap<u32, u8> = HashMap::with_max_entries(16384, 0);
 /// Whether the current task, which `task` is, passes every filter.
 #[inline(always)]
 pub(crate) fn is_wanted(task: Task) -> bool {
+    passes(task.tgid(), || task.uid())
+}
+
+/// Whether the current task passes every filter, where no more is known of it than these.
+#[inline(always)]
+pub(crate) fn passes(tgid: u32, uid: impl FnOnce() -> u32) -> bool {
     let filters = FILTER.load();
-    if filters == 0 || task.tgid() == OWN_TGID.load() {
+    if filters == 0 || tgid == OWN_TGID.load() {
         return true;
     }
-    if filters & filter::TASKS != 0 && WANTED.get_ptr(&task.tgid()).is_none() {
+    if filters & filter::TASKS != 0 && WANTED.get_ptr(&tgid).is_none() {
         return false;
     }
-    if filters & filter::UID != 0 && task.uid() != FILTER_UID.load() {
+    if filters & filter::UID != 0 && uid() != FILTER_UID.load() {
         return false;
     }
     if filters & filter::CGROUP != 0 {

@@ -12,7 +12,8 @@ impl Event {
         self.0.pointer(pointer).unwrap_or(&Value::Null)
     }
 
-    fn text(&self, pointer: &str) -> &str {
+    /// The text at a JSON pointer; empty where there is none.
+    pub fn text(&self, pointer: &str) -> &str {
         self.at(pointer).as_str().unwrap_or_default()
     }
 

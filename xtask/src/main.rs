@@ -10,6 +10,7 @@ mod generate;
 mod project;
 mod provide;
 mod test;
+mod vm;
 
 /// Builds, generates, tests and measures forkwatch.
 #[derive(Parser)]
@@ -25,6 +26,7 @@ enum Command {
     Gen(generate::Options),
     Test(test::Options),
     Bench(bench::Options),
+    VmTest(vm::Options),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         Command::Gen(options) => generate::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::VmTest(options) => vm::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

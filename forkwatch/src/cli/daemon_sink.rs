@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{pipeline::Sink, thread_names::ThreadNames};
+use super::{causes::Causes, pipeline::Sink, thread_names::ThreadNames};
 use crate::{
     config::{Config, EventOutput},
     model::{
@@ -53,12 +53,20 @@ pub(super) struct DaemonSink {
     writer: EventWriter,
     metrics: Option<Metrics>,
     names: ThreadNames,
+    causes: Causes,
     sequence: u64,
 }
 
 impl DaemonSink {
     pub(super) fn new(context: &Context, writer: EventWriter) -> Self {
-        Self { context: context.clone(), writer, metrics: None, names: ThreadNames::default(), sequence: 0 }
+        Self {
+            context: context.clone(),
+            writer,
+            metrics: None,
+            names: ThreadNames::default(),
+            causes: Causes::default(),
+            sequence: 0,
+        }
     }
 
     /// From now on everything is counted here.
@@ -106,11 +114,16 @@ impl Sink for DaemonSink {
                 "records were lost: raise kernel.ring_bytes"
             );
         }
+        let limit = self.causes.of_event(event);
+        if let (Event::CloneFailure(failure), Some(metrics)) = (event, &self.metrics) {
+            let cause = limit.as_ref().map_or("unknown", |limit| limit.cause.name());
+            metrics.clone_call_failed(failure.errno, cause);
+        }
         if matches!(self.writer, EventWriter::None) {
             return Ok(());
         }
         let names = self.names.of(event);
-        self.write(&json::event(&self.context, self.sequence, event, &names))
+        self.write(&json::event(&self.context, self.sequence, event, &names, limit.as_ref()))
     }
 
     fn output(&mut self, output: &Output) -> io::Result<()> {

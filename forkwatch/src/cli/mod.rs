@@ -1,5 +1,7 @@
 //! The commands: what the command line says, and what it is done with. One file a command.
 
+mod budget;
+mod causes;
 mod check_config;
 mod collector;
 mod daemon;

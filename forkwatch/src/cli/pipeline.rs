@@ -61,6 +61,8 @@ pub(super) trait Sink {
 /// The loop and all it holds.
 pub(super) struct Pipeline<S> {
     ring: AsyncFd<Ring>,
+    /// What came during the self-test, until the loop begins.
+    early: Vec<Event>,
     drain_at: Option<Instant>,
     stage: Stage<S>,
 }
@@ -80,7 +82,7 @@ struct Stage<S> {
 }
 
 impl<S: Sink> Pipeline<S> {
-    /// Begins with what came during the self-test. Must be called on a tokio runtime.
+    /// Makes the loop, which begins with what came during the self-test. Must be called on a tokio runtime.
     pub(super) fn new(
         session: Session,
         settings: Settings,
@@ -92,7 +94,7 @@ impl<S: Sink> Pipeline<S> {
         let losses = Losses::begin(&kernel)?;
         let kernel = Arc::new(Mutex::new(kernel));
         let collector = Collector::start().context("cannot start the thread that collects evidence")?;
-        let mut stage = Stage {
+        let stage = Stage {
             kernel: Arc::clone(&kernel),
             watch: Watch::new(settings),
             collector,
@@ -103,14 +105,11 @@ impl<S: Sink> Pipeline<S> {
             malformed: ring.malformed(),
             sink,
         };
-        for event in &early {
-            stage.event(event)?;
-        }
         // SAFETY: the ring owns its descriptor, and gives the same one for as long as it lives.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(io::Error::from).context("cannot wait for the ring")?;
         // The ring is slept on only after a look that found nothing.
-        let pipeline = Self { ring, drain_at: Some(Instant::now()), stage };
+        let pipeline = Self { ring, early, drain_at: Some(Instant::now()), stage };
         Ok((pipeline, kernel))
     }
 
@@ -127,8 +126,11 @@ impl<S: Sink> Pipeline<S> {
     /// Goes on until `stop` is ready, and gives what that says; or none when the sink wants nothing more.
     pub(super) async fn run<T>(&mut self, stop: impl Future<Output = T>) -> Result<Option<T>> {
         tokio::pin!(stop);
+        for event in std::mem::take(&mut self.early) {
+            self.stage.event(&event)?;
+        }
         loop {
-            let Self { ring, drain_at, stage } = self;
+            let Self { ring, early: _, drain_at, stage } = self;
             let wake = stage.deadline().into_iter().chain(*drain_at).min();
             tokio::select! {
                 stopped = &mut stop => {

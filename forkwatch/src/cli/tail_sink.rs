@@ -9,7 +9,7 @@ use std::{
 use clap::ValueEnum;
 use wildmatch::WildMatch;
 
-use super::thread_names::ThreadNames;
+use super::{causes::Causes, thread_names::ThreadNames};
 use crate::{
     host::clock,
     model::{
@@ -97,6 +97,7 @@ pub(super) struct TailSink {
     /// Children whose fork was shown, so that their outcome is shown too.
     shown: HashSet<ProcessKey>,
     names: ThreadNames,
+    causes: Causes,
     /// Events and findings so far: also the number of the next document.
     written: u64,
     /// Whether the last line was an empty one.
@@ -151,6 +152,7 @@ impl TailSink {
             selection,
             shown: HashSet::new(),
             names: ThreadNames::default(),
+            causes: Causes::default(),
             written: 0,
             gap: false,
             tally: Tally::default(),
@@ -255,15 +257,17 @@ impl super::pipeline::Sink for TailSink {
             return Ok(());
         }
         self.count(event);
+        let limit = self.causes.of_event(event);
         let number = self.next_number();
         match &self.layout {
             Layout::Json => {
                 let names = self.names.of(event);
-                json::write_line(&mut self.out, &json::event(&self.context, number, event, &names))
+                let document = json::event(&self.context, number, event, &names, limit.as_ref());
+                json::write_line(&mut self.out, &document)
             }
             Layout::Columns { columns, .. } => {
                 self.gap = false;
-                writeln!(self.out, "{}", columns.event(event))
+                writeln!(self.out, "{}", columns.event(event, limit.as_ref()))
             }
         }
     }

@@ -1,7 +1,6 @@
 //! The names of a forker's other threads, for the event of its fork.
 
-use std::time::{Duration, Instant};
-
+use super::budget::Budget;
 use crate::{
     host,
     model::{
@@ -15,14 +14,11 @@ use crate::{
 const BUDGET: u32 = 100;
 
 /// Looks threads up, within a budget.
-pub(super) struct ThreadNames {
-    second: Instant,
-    left: u32,
-}
+pub(super) struct ThreadNames(Budget);
 
 impl Default for ThreadNames {
     fn default() -> Self {
-        Self { second: Instant::now(), left: BUDGET }
+        Self(Budget::new(BUDGET))
     }
 }
 
@@ -48,10 +44,7 @@ impl ThreadNames {
     }
 
     fn may_look(&mut self) -> bool {
-        if self.second.elapsed() >= Duration::from_secs(1) {
-            *self = Self::default();
-        }
-        self.left = self.left.saturating_sub(1);
-        self.left > 0
+        self.0.is_renewed();
+        self.0.spend()
     }
 }

@@ -9,7 +9,8 @@ use std::{
 
 use super::file;
 
-/// `/proc/self/mountinfo` of a host with thousands of mounts.
+const MOUNTINFO: &str = "/proc/self/mountinfo";
+/// Its size on a host with thousands of mounts.
 const MAX_MOUNTINFO: u64 = 4 * 1024 * 1024;
 /// Cgroups that are looked at for one map of names.
 const MAX_CGROUPS: usize = 65_536;
@@ -73,32 +74,56 @@ pub fn names(ids: &[u64]) -> Result<HashMap<u64, String>, CgroupError> {
     names_below(&mount()?, &ids.iter().copied().collect())
 }
 
-/// A mount of the tree.
+/// A mount of a hierarchy of cgroups.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Mount {
+pub(super) struct Mount {
     /// Where it is mounted.
-    point: PathBuf,
+    pub(super) point: PathBuf,
     /// Which cgroup is mounted there.
-    root: String,
+    pub(super) root: String,
+}
+
+/// One of the trees of cgroups (cgroups(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hierarchy<'a> {
+    /// That of version 2.
+    Unified,
+    /// The version 1 tree of this controller.
+    Controller(&'a str),
+}
+
+impl Hierarchy<'_> {
+    /// Whether a mount is of it, by the mount's type and its super block's options.
+    fn is(self, kind: &str, options: &str) -> bool {
+        match self {
+            Self::Unified => kind == "cgroup2",
+            Self::Controller(name) => kind == "cgroup" && options.split(',').any(|option| option == name),
+        }
+    }
 }
 
 fn mount() -> Result<Mount, CgroupError> {
-    let path = Path::new("/proc/self/mountinfo");
-    let text = file::read(path, MAX_MOUNTINFO)
-        .map_err(|source| CgroupError::Unreadable { path: path.to_owned(), source })?;
-    parse_mountinfo(&String::from_utf8_lossy(&text)).ok_or(CgroupError::NotMounted)
+    let text = mountinfo().map_err(|source| CgroupError::Unreadable { path: MOUNTINFO.into(), source })?;
+    parse_mountinfo(&text, Hierarchy::Unified).ok_or(CgroupError::NotMounted)
 }
 
-/// `proc_pid_mountinfo(5)`: id, parent, device, root, mount point, options, optional fields, `-`, type, ... A mount of
-/// the whole tree is preferred to one of a part.
-fn parse_mountinfo(text: &str) -> Option<Mount> {
+/// What is mounted where.
+pub(super) fn mountinfo() -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&file::read(MOUNTINFO, MAX_MOUNTINFO)?).into_owned())
+}
+
+/// `proc_pid_mountinfo(5)`: id, parent, device, root, mount point, options, optional fields, `-`, type, source, super
+/// options. A mount of the whole tree is preferred to one of a part.
+pub(super) fn parse_mountinfo(text: &str, hierarchy: Hierarchy<'_>) -> Option<Mount> {
     text.lines()
         .filter_map(|line| {
             let (mount, file_system) = line.split_once(" - ")?;
             let mut fields = mount.split(' ').skip(3);
             let root = unescape(fields.next()?);
             let point = unescape(fields.next()?).into();
-            (file_system.split(' ').next()? == "cgroup2").then_some(Mount { point, root })
+            let mut fields = file_system.split(' ');
+            let (kind, options) = (fields.next()?, fields.nth(1).unwrap_or_default());
+            hierarchy.is(kind, options).then_some(Mount { point, root })
         })
         .min_by_key(|mount| mount.root.len())
 }
@@ -192,11 +217,16 @@ mod tests {
             35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
             41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:5 master:2 - cgroup2 cgroup2 rw\n";
         let expected = Mount { point: "/sys/fs/cgroup/unified".into(), root: "/".into() };
-        assert_eq!(parse_mountinfo(hybrid), Some(expected));
+        assert_eq!(parse_mountinfo(hybrid, Hierarchy::Unified), Some(expected));
+        let memory = parse_mountinfo(hybrid, Hierarchy::Controller("memory")).unwrap();
+        assert_eq!(memory.point, Path::new("/sys/fs/cgroup/memory"));
+        assert_eq!(parse_mountinfo(hybrid, Hierarchy::Controller("pids")), None);
         let part_and_whole =
             "9 1 0:9 /a.slice /mnt/part rw - cgroup2 c rw\n9 1 0:9 / /mnt/the\\040whole rw - cgroup2 c rw";
-        assert_eq!(parse_mountinfo(part_and_whole).unwrap().point, Path::new("/mnt/the whole"));
-        assert_eq!(parse_mountinfo("31 23 0:28 / /sys rw - sysfs sysfs rw\nnonsense"), None);
+        let mount = parse_mountinfo(part_and_whole, Hierarchy::Unified).unwrap();
+        assert_eq!(mount.point, Path::new("/mnt/the whole"));
+        let other = "31 23 0:28 / /sys rw - sysfs sysfs rw\nnonsense";
+        assert_eq!(parse_mountinfo(other, Hierarchy::Unified), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod fdinfo;
 mod file;
 mod futex;
 mod kernel_flags;
+mod limits;
 pub mod mounts;
 mod program;
 mod scan;
@@ -20,5 +21,6 @@ mod task;
 
 pub use evidence::answer;
 pub use futex::{FutexWait, futex_wait};
+pub use limits::Limits;
 pub use program::program;
 pub use scan::{Process, ScanError, descendants, find, processes};

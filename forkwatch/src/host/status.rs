@@ -43,6 +43,11 @@ impl Status {
             .ok_or_else(|| file::unknown_layout(&path))
     }
 
+    /// The effective capabilities of a process's main thread, as bits.
+    pub(super) fn effective_capabilities(tgid: u32) -> Option<u64> {
+        file::mask(&file::read_small(format!("/proc/{tgid}/status")).ok()?, "CapEff:")
+    }
+
     /// No comm can forge a line: the kernel escapes newlines in `Name:` (`proc_task_name`, fs/proc/array.c).
     fn parse(text: &[u8]) -> Option<Self> {
         Some(Self {

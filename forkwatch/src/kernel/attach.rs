@@ -11,7 +11,7 @@ use forkwatch_ebpf::map;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{
-    clone_calls::{CALLS, FUNCTION, Hook},
+    clone_calls::{CALLS, FUNCTION, Hook, find_tracepoints},
     error::KernelError,
     layout::Layout,
     options::Options,
@@ -105,6 +105,7 @@ pub(super) fn clone_calls(ebpf: &mut Ebpf, hook: Hook, ids: &AyaBtf) -> Result<(
             entry.attach().map_err(program_error("clone_entry"))?;
         }
         Hook::Tracepoints => {
+            find_tracepoints()?;
             for (name, prefix) in [("clone_sys_exit", "sys_exit"), ("clone_sys_enter", "sys_enter")] {
                 let program: &mut TracePoint = program(ebpf, name)?;
                 program.load().map_err(program_error(name))?;

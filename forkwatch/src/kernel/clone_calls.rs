@@ -1,6 +1,6 @@
 //! How the system calls of the clone family are watched, where that is asked for.
 
-use std::{fs, path::Path};
+use std::{fs, io, path::Path};
 
 use super::btf::Btf;
 
@@ -16,7 +16,8 @@ pub enum Hook {
     /// Entry and exit of `kernel_clone`: free for everything else on the host.
     Fexit,
     /// Tracepoints of the four system calls. As long as one is attached, *every* system call on the host takes
-    /// the kernel's slow path: some 30 ns more each.
+    /// the kernel's slow path: some 30 ns more each. Calls of 32-bit programs do not pass there
+    /// (`ARCH_TRACE_IGNORE_COMPAT_SYSCALLS`, `kernel/trace/trace_syscalls.c`).
     Tracepoints,
 }
 
@@ -38,10 +39,71 @@ impl Hook {
     }
 }
 
+/// Why the tracepoints of system calls are not to be had, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum NoTracepoints {
+    /// tracefs is not mounted.
+    #[error("need tracefs, which is not mounted: mount -t tracefs tracefs /sys/kernel/tracing")]
+    NotMounted,
+    /// It must not be read.
+    #[error(
+        "cannot be read from tracefs ({0}): run forkwatch as root; kernel lockdown may forbid it even then"
+    )]
+    Unreadable(#[source] io::Error),
+    /// The kernel has none.
+    #[error("are not in this kernel, which was built without CONFIG_FTRACE_SYSCALLS")]
+    Absent,
+}
+
+/// Where tracefs may be; the second on kernels before 4.1, and where debugfs is mounted and tracefs is not.
+const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
 /// Where tracefs is mounted, which the tracepoints of system calls need.
 pub fn tracefs() -> Option<&'static Path> {
-    ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
-        .map(Path::new)
-        .into_iter()
-        .find(|path| fs::metadata(path.join("events/syscalls")).is_ok())
+    TRACEFS.map(Path::new).into_iter().find(|path| fs::metadata(path.join("events/syscalls")).is_ok())
+}
+
+/// Looks for the tracepoints where attaching them will.
+pub(super) fn find_tracepoints() -> Result<(), NoTracepoints> {
+    check(&TRACEFS.map(Path::new))
+}
+
+fn check(places: &[&Path]) -> Result<(), NoTracepoints> {
+    for place in places {
+        // The directory is there, and empty, where nothing is mounted on it.
+        match fs::read_dir(place).map(|mut entries| entries.next().is_some()) {
+            Ok(true) => {
+                return match fs::read(place.join("events/syscalls/sys_enter_clone/id")) {
+                    Ok(_) => Ok(()),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Err(NoTracepoints::Absent),
+                    Err(error) => Err(NoTracepoints::Unreadable(error)),
+                };
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(NoTracepoints::Unreadable(error));
+            }
+            Ok(false) | Err(_) => {}
+        }
+    }
+    Err(NoTracepoints::NotMounted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told_apart() {
+        let root = tempfile::tempdir().unwrap();
+        let [first, second] = ["tracing", "debug"].map(|name| root.path().join(name));
+        fs::create_dir(&first).unwrap();
+        let places = [first.as_path(), second.as_path()];
+        assert!(matches!(check(&places), Err(NoTracepoints::NotMounted)));
+        fs::create_dir_all(second.join("events/sched")).unwrap();
+        assert!(matches!(check(&places), Err(NoTracepoints::Absent)));
+        let call = second.join("events/syscalls/sys_enter_clone");
+        fs::create_dir_all(&call).unwrap();
+        fs::write(call.join("id"), "123\n").unwrap();
+        assert!(check(&places).is_ok());
+    }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 
-use super::{btf::BtfError, layout::LayoutError, self_test::Mismatch};
+use super::{btf::BtfError, clone_calls::NoTracepoints, layout::LayoutError, self_test::Mismatch};
 
 /// Why the kernel cannot be watched. Every message says what failed, why, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,12 @@ pub enum KernelError {
         /// The last lines of its log.
         reason: String,
     },
+    /// The tracepoints of system calls are not to be had.
+    #[error(
+        "the clone calls cannot be watched: this kernel refuses fentry on kernel_clone, and the system call \
+         tracepoints, which would do instead, {0}. Or leave out --clone-calls (kernel.clone_calls)"
+    )]
+    NoTracepoints(#[from] NoTracepoints),
     /// A program could not be loaded or attached.
     #[error("the program {program} could not be attached: {error}")]
     Program {
@@ -101,14 +107,22 @@ pub enum KernelError {
 impl KernelError {
     /// Whether more privilege would help.
     pub const fn is_privilege(&self) -> bool {
-        matches!(self, Self::Privilege { .. } | Self::PidNamespace)
+        matches!(
+            self,
+            Self::Privilege { .. } | Self::PidNamespace | Self::NoTracepoints(NoTracepoints::Unreadable(_))
+        )
     }
 
     /// Whether this kernel lacks what is needed, and no setting helps.
     pub const fn is_unsupported(&self) -> bool {
         matches!(
             self,
-            Self::NoBtf(_) | Self::Btf(_) | Self::Layout(_) | Self::Verifier { .. } | Self::SelfTest(_)
+            Self::NoBtf(_)
+                | Self::Btf(_)
+                | Self::Layout(_)
+                | Self::Verifier { .. }
+                | Self::NoTracepoints(NoTracepoints::Absent)
+                | Self::SelfTest(_)
         )
     }
 }

@@ -4,6 +4,7 @@ pub mod counters;
 pub mod event;
 pub mod evidence;
 pub mod finding;
+pub mod limit;
 pub mod process;
 pub mod signals;
 pub mod time;

@@ -7,6 +7,8 @@
 //! ```
 //! On a terminal a detail that does not fit is left out, and `…` says so; elsewhere every line is whole.
 
+use std::iter;
+
 use jiff::tz::TimeZone;
 use unicode_width::UnicodeWidthStr;
 
@@ -18,6 +20,7 @@ use super::Context;
 use crate::model::{
     event::{CloneFailure, CloneKind, Event, Exec, Exit, ExitStatus, Fork, LossReason, Lost, Thread},
     finding::Finding,
+    limit::{Cause, Limit},
     process::{Comm, ProcessKey, escape},
     signals::signal_name,
     time::BootTime,
@@ -105,14 +108,14 @@ impl Columns {
             .apply(Tone::Faint, self.row("TIME", "EVENT", "PID", "COMM", &["DETAIL".to_owned()]).trim_end())
     }
 
-    /// The line of an event.
-    pub fn event(&self, event: &Event) -> String {
+    /// The line of an event. `limit` says why a call failed, where that was looked at.
+    pub fn event(&self, event: &Event, limit: Option<&Limit>) -> String {
         match event {
             Event::Fork(fork) => self.fork(fork),
             Event::Exec(exec) => self.exec(exec),
             Event::Exit(exit) => self.exit(exit),
             Event::Thread(thread) => self.thread(thread),
-            Event::CloneFailure(failure) => self.clone_failure(failure),
+            Event::CloneFailure(failure) => self.clone_failure(failure, limit),
             Event::Lost(lost) => self.lost(lost),
         }
     }
@@ -198,10 +201,20 @@ impl Columns {
         self.line(thread.at, "thread", Tone::Faint, thread.tid, &thread.comm, &details)
     }
 
-    fn clone_failure(&self, failure: &CloneFailure) -> String {
+    fn clone_failure(&self, failure: &CloneFailure, limit: Option<&Limit>) -> String {
         let error = i32::try_from(failure.errno).map_or(nix::Error::UnknownErrno, nix::Error::from_raw);
-        let details =
-            [format!("clone: {error:?} after {}", humanly(failure.duration)), error.desc().to_owned()];
+        let after = format!("{error:?} after {}", humanly(failure.duration));
+        let details = match limit.filter(|limit| limit.cause != Cause::Other) {
+            Some(Limit { cause, cgroup }) => {
+                // Where there is little room, the last part of the path is what tells most.
+                let place = cgroup.as_deref().map(|path| {
+                    let last = path.rsplit('/').next().filter(|last| !last.is_empty() && !self.is_wide());
+                    format!("in {}", escape(last.unwrap_or(path).as_bytes()))
+                });
+                iter::once(cause.words().to_owned()).chain(place).chain([format!("clone: {after}")]).collect()
+            }
+            None => vec![format!("clone: {after}"), error.desc().to_owned()],
+        };
         self.line(failure.at, "failed", Tone::Warning, failure.tgid, &failure.comm, &details)
     }
 

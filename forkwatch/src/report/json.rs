@@ -11,6 +11,7 @@ use super::Context;
 use crate::model::{
     event::{self, Event, ExitStatus},
     finding::{Finding, Resolution, State},
+    limit::Limit,
     process::{Comm, ProcessKey, Program},
     signals::signal_name,
     time::BootTime,
@@ -28,15 +29,24 @@ pub fn write_line(out: &mut impl Write, document: &Document) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// The document of an event. `thread_names` names the parent's other threads at a fork, where they were looked at.
-pub fn event(context: &Context, sequence: u64, event: &Event, thread_names: &[Comm]) -> Document {
+/// The document of an event. `thread_names` names the parent's other threads at a fork, and `limit` says why a call
+/// failed, where they were looked at.
+pub fn event(
+    context: &Context,
+    sequence: u64,
+    event: &Event,
+    thread_names: &[Comm],
+    limit: Option<&Limit>,
+) -> Document {
     let build = |action, kind| Draft::new(context, sequence, event.at(), action, kind);
     match event {
         Event::Fork(fork) => build(Action::Fork, Type::Start).fork(fork, thread_names),
         Event::Exec(exec) => build(Action::Exec, Type::Change).exec(exec),
         Event::Exit(exit) => build(Action::Exit, Type::End).exit(exit),
         Event::Thread(thread) => build(Action::Thread, Type::Start).thread(thread),
-        Event::CloneFailure(failure) => build(Action::CloneFailure, Type::Start).clone_failure(failure),
+        Event::CloneFailure(failure) => {
+            build(Action::CloneFailure, Type::Start).clone_failure(failure, limit)
+        }
         Event::Lost(lost) => build(Action::EventsLost, Type::Info).lost(lost),
     }
 }
@@ -188,7 +198,7 @@ impl<'a> Draft<'a> {
         self.document
     }
 
-    fn clone_failure(mut self, failure: &event::CloneFailure) -> Document {
+    fn clone_failure(mut self, failure: &event::CloneFailure, limit: Option<&Limit>) -> Document {
         let error = i32::try_from(failure.errno).map_or(nix::Error::UnknownErrno, nix::Error::from_raw);
         self.document.event.outcome = Some(Outcome::Failure);
         self.document.event.duration = Some(failure.duration);
@@ -201,6 +211,8 @@ impl<'a> Draft<'a> {
             thread: Some(Thread { id: failure.tid, name: name(&failure.comm) }),
             ..Process::default()
         });
+        self.document.forkwatch.clone_failure =
+            limit.map(|limit| document::CloneFailure { cause: limit.cause, cgroup: limit.cgroup.clone() });
         self.cgroup(failure.cgroup);
         self.origin(failure.origin);
         self.document

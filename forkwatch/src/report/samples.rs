@@ -10,6 +10,7 @@ use crate::model::{
     },
     evidence::SeenThread,
     finding::{Certainty, Facts, Finding, HazardId, Remedy, Resolution, Severity, State},
+    limit::{Cause, Limit},
     process::{Comm, ProcessKey, Program},
     signals::SignalSet,
     time::BootTime,
@@ -169,6 +170,10 @@ pub(super) fn clone_failure() -> CloneFailure {
         errno: 11,
         duration: 12_345,
     }
+}
+
+pub(super) fn limit() -> Limit {
+    Limit { cause: Cause::PidsMax, cgroup: Some("/system.slice/x.service".to_owned()) }
 }
 
 pub(super) fn lost() -> Lost {

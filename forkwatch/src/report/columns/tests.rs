@@ -12,7 +12,7 @@ use crate::{
         signals::SignalSet,
     },
     report::samples::{
-        START, at, clone_failure, context, exec, exit, finding, fork, key, lost, resolved, thread,
+        START, at, clone_failure, context, exec, exit, finding, fork, key, limit, lost, resolved, thread,
         unsafe_fork,
     },
 };
@@ -36,7 +36,7 @@ fn session(columns: &Columns) -> String {
     second.facts.threads.truncate(1);
     second.facts.signals = SignalSet::of(&[15, 17]);
     let mut lines = vec![columns.header()];
-    let mut event = |event: Event| lines.push(columns.event(&event));
+    let mut event = |event: Event| lines.push(columns.event(&event, None));
     event(vforked(fork(3, 4100, "make", 4210)));
     event(after_vfork(exec(4, 4210, 3, "cc1")));
     event(Event::Fork(fork(20, 1203, "bash", 4211)));
@@ -50,7 +50,8 @@ fn session(columns: &Columns) -> String {
     event(Event::Fork(unsafe_fork()));
     lines.push(columns.lives_on(at(2500), key(4244, 1500), &"gunicorn".into(), 1_000_000_000));
     lines.push(columns.finding(&finding()));
-    let mut event = |event: Event| lines.push(columns.event(&event));
+    lines.push(columns.event(&Event::CloneFailure(clone_failure()), Some(&limit())));
+    let mut event = |event: Event| lines.push(columns.event(&event, None));
     event(Event::CloneFailure(clone_failure()));
     event(Event::Lost(lost()));
     event(Event::Fork(Fork {
@@ -150,7 +151,7 @@ proptest! {
         let columns = relative(Some(80), false);
         let gone = Finding { state: State::Resolved(Resolution::Exited), ..hostile.clone() };
         let shown = [
-            columns.event(&Event::Fork(Fork { comm, ..fork(1, 2, "", 3) })),
+            columns.event(&Event::Fork(Fork { comm, ..fork(1, 2, "", 3) }), None),
             columns.finding(&hostile).replace('\n', ""),
             columns.finding(&gone).replace('\n', ""),
         ];

@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::model::finding::{Certainty, HazardId, Remedy, Severity};
+use crate::model::{
+    finding::{Certainty, HazardId, Remedy, Severity},
+    limit::Cause,
+};
 
 /// What ECS has no name for: one of the parts below, by `event.action`, and where it came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -21,6 +24,9 @@ pub struct Forkwatch {
     /// Of `thread`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thread: Option<NewThread>,
+    /// Of `clone_failure`, where the limit behind it was looked for and found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clone_failure: Option<CloneFailure>,
     /// Of `finding`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finding: Option<Finding>,
@@ -183,6 +189,17 @@ pub struct Evidence {
     /// Further facts, each a short phrase.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// Why a system call of the clone family failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CloneFailure {
+    /// The limit that was reached.
+    pub cause: Cause,
+    /// The path of the cgroup that sets it: the process's own, or one above it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
 }
 
 /// A gap in the stream.

@@ -12,7 +12,7 @@ fn documents() -> Vec<Document> {
     let names = ["grpc_global_tim".into(), "pymongo_server_".into()];
     let mut documents: Vec<Document> = (0..)
         .zip(samples::events())
-        .map(|(sequence, seen)| event(&context, sequence, &seen, &names))
+        .map(|(sequence, seen)| event(&context, sequence, &seen, &names, Some(&samples::limit())))
         .collect();
     documents.push(finding(&context, 7, &samples::finding()));
     documents.push(finding(&context, 8, &samples::resolved()));
@@ -95,9 +95,11 @@ fn a_name_that_is_not_text_is_kept_in_hexadecimal() {
         0,
         &Event::CloneFailure(samples::clone_failure()),
         &[],
+        None,
     ))
     .unwrap();
     assert_eq!(value["process"]["name"], "b\u{fffd}mb");
+    assert!(value["forkwatch"].get("clone_failure").is_none());
     assert_eq!(value["forkwatch"]["raw_name"], "62ff6d62");
     assert_eq!(value["error"]["code"], "EAGAIN");
 }

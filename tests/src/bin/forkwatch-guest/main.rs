@@ -1,0 +1,22 @@
+//! The first and only program of a test virtual machine (`cargo xtask vm-test`): its init, the tests that run
+//! forkwatch there, and the programs that they watch.
+//!
+//! It is linked statically, because the machine has no file system but what is in memory.
+
+use std::{env, process::ExitCode};
+
+mod init;
+mod runner;
+mod tests;
+mod work;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["tests"] => runner::run(tests::ALL),
+        ["work", name] => work::run(name),
+        // The kernel gives init words of its command line that it does not know.
+        _ if std::process::id() == 1 => init::run(),
+        _ => ExitCode::from(2),
+    }
+}

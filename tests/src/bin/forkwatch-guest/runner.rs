@@ -1,0 +1,33 @@
+//! Runs the tests one after another, and says of each what came of it.
+
+use std::{panic, process::ExitCode, time::Instant};
+
+use anyhow::{Error, Result};
+use forkwatch_tests::host::Skip;
+
+/// Its name, and what it does.
+pub(crate) type Test = (&'static str, fn() -> Result<()>);
+
+/// Runs all. Each gives a line `test NAME: passed`, `... failed: WHY` or `... skipped: WHY`, which the host reads.
+pub(crate) fn run(tests: &[Test]) -> ExitCode {
+    let mut exit = ExitCode::SUCCESS;
+    for (name, test) in tests {
+        let start = Instant::now();
+        let result = panic::catch_unwind(test).unwrap_or_else(|_| Err(Error::msg("it panicked")));
+        let outcome = match result {
+            Ok(()) => format!("passed ({:.1} s)", start.elapsed().as_secs_f64()),
+            Err(error) if error.is::<Skip>() => format!("skipped: {error}"),
+            Err(error) => {
+                exit = ExitCode::FAILURE;
+                format!("failed: {}", one_line(&format!("{error:#}")))
+            }
+        };
+        println!("test {name}: {outcome}");
+    }
+    exit
+}
+
+/// The report is read by line.
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join(" | ")
+}

@@ -1,0 +1,152 @@
+//! Debian's kernels, the newest of a series.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::packages::Apt;
+use crate::project;
+
+/// From the oldest that still has a mirror to the one in the making.
+const SUITES: [&str; 10] = [
+    "bullseye",
+    "bullseye-security",
+    "bookworm",
+    "bookworm-security",
+    "bookworm-backports",
+    "trixie",
+    "trixie-security",
+    "trixie-backports",
+    "forky",
+    "sid",
+];
+/// What the names of packages with a kernel begin with. From 6.19 on, the second has it and the first is empty.
+const PREFIXES: [&str; 2] = ["linux-image-", "linux-binary-"];
+/// A third of the size of the general flavour, and everything that concerns us is the same.
+const FLAVOUR: &str = "-cloud-amd64";
+/// An archive's index may name what its pool no longer holds, so older ones are tried after the newest.
+const TRIES: usize = 3;
+
+/// All kernels.
+pub(crate) struct Archive {
+    apt: Apt,
+    names: Vec<String>,
+}
+
+/// One of them.
+pub(crate) struct Kernel {
+    /// As `uname -r` says it.
+    pub(crate) name: String,
+    /// What boots.
+    pub(crate) image: PathBuf,
+}
+
+impl Archive {
+    pub(crate) fn open() -> Result<Self> {
+        let apt = Apt::open("kernels", &SUITES)?;
+        let mut names = Vec::new();
+        for prefix in PREFIXES {
+            names.extend(apt.names(prefix)?);
+        }
+        Ok(Self { apt, names })
+    }
+
+    /// The newest of a series, or of all.
+    pub(crate) fn newest(&self, series: &str) -> Result<Kernel> {
+        let releases = releases(&self.names, series);
+        if releases.is_empty() {
+            bail!("Debian's archive has no kernel of the series {series}");
+        }
+        let mut failure = None;
+        for release in releases.into_iter().take(TRIES) {
+            match self.provide(release) {
+                Ok(image) => return Ok(Kernel { name: release.to_owned(), image }),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        failure.map_or_else(|| bail!("no kernel was tried"), Err)
+    }
+
+    fn provide(&self, release: &str) -> Result<PathBuf> {
+        let directory = project::cache()?.join("vm/kernels").join(release);
+        if !directory.exists() {
+            let packages = PREFIXES.map(|prefix| format!("{prefix}{release}"));
+            let package = packages.iter().rev().find(|package| self.names.contains(package));
+            self.apt.unpack(package.context("no such package")?, false, &directory)?;
+            keep_only_the_image(&directory, release)?;
+        }
+        Ok(directory.join("vmlinuz"))
+    }
+}
+
+/// Finds the image, and drops the modules, which nobody loads.
+fn keep_only_the_image(directory: &Path, release: &str) -> Result<()> {
+    // The second from 7.2 on.
+    let places = [format!("boot/vmlinuz-{release}"), format!("usr/lib/modules/{release}/vmlinuz")];
+    let image = places.iter().map(|place| directory.join(place)).find(|path| path.is_file());
+    let image = image.with_context(|| format!("the package of {release} has no kernel in it"))?;
+    fs::rename(image, directory.join("vmlinuz"))?;
+    for part in ["boot", "lib", "usr"] {
+        let path = directory.join(part);
+        if path.exists() {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The releases of a series that have a package, newest first.
+fn releases<'a>(names: &'a [String], series: &str) -> Vec<&'a str> {
+    let release = |name: &'a String| {
+        let release = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix))?;
+        release.strip_suffix(FLAVOUR)?;
+        let of_series =
+            series == "newest" || release.strip_prefix(series).is_some_and(|rest| rest.starts_with('.'));
+        // `linux-image-cloud-amd64` and the like only depend on others.
+        (of_series && release.matches('.').count() >= 2 && release.starts_with(|c: char| c.is_ascii_digit()))
+            .then_some(release)
+    };
+    let mut releases: Vec<&str> = names.iter().filter_map(release).collect();
+    releases.sort_by_key(|release| std::cmp::Reverse(numbers(release)));
+    releases.dedup();
+    releases
+}
+
+/// All numbers in a release, in their order.
+fn numbers(release: &str) -> Vec<u64> {
+    release.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_of_a_series_comes_first() {
+        let names = [
+            "linux-image-6.12.9+deb13-cloud-amd64",
+            "linux-image-6.12.107+deb12-cloud-amd64",
+            "linux-image-6.12.107+deb13-cloud-amd64",
+            "linux-image-6.12.107+deb13-cloud-amd64-unsigned",
+            "linux-image-6.12.107+deb13-amd64",
+            "linux-image-6.12-cloud-amd64",
+            "linux-image-6.1.0-56-cloud-amd64",
+            "linux-image-7.2.13+deb14-cloud-amd64",
+            "linux-binary-7.2.13+deb14-cloud-amd64",
+            "linux-binary-unsigned-7.2.13+deb14-cloud-amd64",
+            "linux-image-cloud-amd64",
+        ]
+        .map(str::to_owned);
+        let found = releases(&names, "6.12");
+        assert_eq!(
+            found,
+            ["6.12.107+deb13-cloud-amd64", "6.12.107+deb12-cloud-amd64", "6.12.9+deb13-cloud-amd64"]
+        );
+        assert_eq!(releases(&names, "6.1"), ["6.1.0-56-cloud-amd64"]);
+        assert_eq!(releases(&names, "newest").first(), Some(&"7.2.13+deb14-cloud-amd64"));
+        assert!(releases(&names, "4.19").is_empty());
+    }
+}
