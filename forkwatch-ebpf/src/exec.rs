@@ -10,16 +10,13 @@ use crate::{
     counters::{add, counters, observe},
     family,
     ring::{self, Label, Record},
-    settings::GRACE,
+    settings::{GRACE, LIFE_SIGNALS},
     task::Task,
     wanted,
 };
 
 // SAFETY: `repr(C)` without padding, and starts with a header (asserted beside it).
 unsafe impl Record for ExecRecord {}
-
-/// Signals that ask a program to end, or tell it that a child has: hangup, interrupt, quit, terminate, child.
-const LIFE_SIGNALS: u64 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 16;
 
 /// `TP_PROTO(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`, include/trace/events/sched.h.
 #[btf_tracepoint(function = "sched_process_exec")]
@@ -31,20 +28,26 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };
 
+    // What was not entered is known by its own task; a helper of the kernel (`call_usermodehelper`) is nobody's fork.
+    let forked = match family {
+        Some(family) => Some((family.kind, family.start)),
+        None if task.execs_since_fork() == 1 && !task.real_parent().is_kernel() => {
+            Some((kind::COPYING, task.start()))
+        }
+        None => None,
+    };
     let mut since_fork = 0;
-    let mut hazards = 0;
-    let mut streamed = false;
-    if let Some(family) = family {
-        since_fork = now.saturating_sub(family.start);
-        hazards = family.hazards;
-        streamed = family.flags & flag::STREAMED != 0;
-        if family.kind == kind::COPYING {
+    if let Some((kind, start)) = forked {
+        since_fork = now.saturating_sub(start);
+        if kind == kind::COPYING {
             observe(&counters.exec_latency.buckets, &LATENCY_BOUNDS, since_fork);
             add(&counters.exec_latency.sum, since_fork);
             let late = since_fork > GRACE.load();
             add(&counters.outcomes[if late { outcome::LATE_EXEC } else { outcome::EXEC }], 1);
         }
     }
+    let mut hazards = family.map_or(0, |family| family.hazards);
+    let mut streamed = family.is_some_and(|family| family.flags & flag::STREAMED != 0);
     let blocked = task.blocked();
     if blocked & LIFE_SIGNALS != 0 {
         hazards |= hazard::BLOCKED;
@@ -70,7 +73,7 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
             None => task.real_parent().tgid(),
         },
         uid: task.uid(),
-        kind: family.map_or(0, |family| family.kind),
+        kind: forked.map_or(0, |(kind, _)| kind),
         hazards,
         reserved: [0; 6],
         comm: task.comm(),

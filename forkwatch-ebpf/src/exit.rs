@@ -30,7 +30,20 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
     }
     let tgid = task.tgid();
     wanted::forget(tgid);
-    let Some(family) = family::take(tgid) else { return 0 };
+    let leader = task.leader();
+    if !leader.is_unexeced() || leader.is_kernel() {
+        return 0;
+    }
+    // The last threads of a process may all find none alive, if they exit at once; one of them counts.
+    if task.unreaped() > 1 && !family::claim_end(leader) {
+        return 0;
+    }
+    let family = match family::take(tgid) {
+        Some(family) => family,
+        // A helper of the kernel that found nothing to exec is nobody's fork.
+        None if task.real_parent().is_kernel() => return 0,
+        None => family::plain(leader),
+    };
     let Some(counters) = counters() else { return 0 };
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };

@@ -1,9 +1,15 @@
-//! Every child between its fork and its exec or exit.
+//! Children between their fork and their exec or exit: those of which more must be known than their own task tells.
+//! That a process was forked and never exec'd, when, and how often it has exec'd since, stands in its `task_struct`;
+//! so a plain fork by an exec'd program, which nobody streams, needs no entry, and entering it would cost more than
+//! all the rest.
 
-use aya_ebpf::{macros::map, maps::HashMap};
-use forkwatch_ebpf::Family;
+use aya_ebpf::{
+    macros::map,
+    maps::{HashMap, LruHashMap},
+};
+use forkwatch_ebpf::{Family, kind};
 
-use crate::counters::nonzero;
+use crate::{counters::nonzero, task::Task};
 
 /// A plain hash, not an LRU one: an LRU would forget the longest-lived children, which are the interesting ones,
 /// without a word. Here a full table is counted, and the child's record says that it is not followed.
@@ -16,11 +22,18 @@ pub(crate) fn get(tgid: u32) -> Option<Family> {
     FAMILY.get_ptr(&tgid).map(|family| unsafe { *family })
 }
 
-/// Forks since the last exec on the way to this process; 0 where it is none's unexec'd child.
+/// Forks since the last exec on the way to the process of this main thread; 0 where it has exec'd itself.
 #[inline(always)]
-pub(crate) fn generation(tgid: u32) -> u32 {
-    // SAFETY: a value of the map.
-    FAMILY.get_ptr(&tgid).map_or(0, |family| unsafe { (*family).generation })
+pub(crate) fn generation(leader: Task) -> u32 {
+    if !leader.is_unexeced() {
+        return 0;
+    }
+    match FAMILY.get_ptr(&leader.tgid()) {
+        // SAFETY: a value of the map.
+        Some(family) => unsafe { (*family).generation },
+        // What has an exec'd forker and nothing else to remember is not entered.
+        None => 1,
+    }
 }
 
 /// Enters a child. Returns 1 where there is no room, else 0.
@@ -32,7 +45,34 @@ pub(crate) fn enter(tgid: u32, family: &Family) -> u8 {
     }
 }
 
-/// Takes a child out. Only one caller gets it, also where the last two threads of a process end at once.
+/// What would have been entered of a copying fork's child that nobody streams.
+#[inline(always)]
+pub(crate) fn plain(leader: Task) -> Family {
+    Family {
+        start: leader.start(),
+        blocked: 0,
+        parent_tgid: 0,
+        generation: 1,
+        kind: kind::COPYING,
+        hazards: 0,
+        flags: 0,
+        reserved: [0; 5],
+    }
+}
+
+/// Processes of several threads that have ended, by tgid and start. The oldest make way: it is about the instants in
+/// which the last threads of one process exit.
+#[map]
+static ENDED: LruHashMap<[u64; 2], u8> = LruHashMap::with_max_entries(1024, 0);
+
+/// Whether the caller is the first thread to tell of the end of this main thread's process.
+#[inline(always)]
+pub(crate) fn claim_end(leader: Task) -> bool {
+    // BPF_NOEXIST: whoever comes second is refused.
+    ENDED.insert(&[u64::from(leader.tgid()), leader.start()], &1, 1).is_ok()
+}
+
+/// Takes a child out; only one caller gets it.
 #[inline(always)]
 pub(crate) fn take(tgid: u32) -> Option<Family> {
     let family = get(tgid)?;

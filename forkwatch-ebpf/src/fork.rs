@@ -10,9 +10,10 @@ use crate::{
     counters::{add, count_for_cgroup, counters, nonzero, observe},
     family,
     ring::{self, Label, Record},
-    settings::STREAM,
+    settings::{LIFE_SIGNALS, STREAM},
+    sharing,
     task::Task,
-    vfork, wanted, worker,
+    wanted, worker,
 };
 
 /// The bounds in the width that `observe` compares in.
@@ -75,12 +76,13 @@ fn thread_created(counters: &Counters, parent: Task, child: Task) {
 /// A process that shares memory, until it execs (vfork) or for good.
 #[inline(always)]
 fn sharing_created(counters: &Counters, parent: Task, child: Task) {
-    let kind = vfork::kind_of(child);
+    let kind = sharing::kind_of(child);
     let fates = if kind == kind::VFORK { kind::VFORK } else { kind::SHARED_MEMORY } as usize;
     let process = Process::new(parent, child, kind, worker::user_threads(parent));
     count_for_cgroup(counters, process.cgroup, false);
     wanted::adopt(parent, child);
     if STREAM.load() & stream::SHARING == 0 || !wanted::is_wanted(parent) {
+        process.enter(0);
         return add(&counters.events[fates][fate::FILTERED], 1);
     }
     let untracked = process.enter(flag::STREAMED);
@@ -106,9 +108,12 @@ fn copy_created(counters: &Counters, parent: Task, child: Task) {
     let asked = process.hazards != 0 || STREAM.load() & stream::PLAIN != 0;
     let streamed = asked && wanted::is_wanted(parent);
     let flags = if streamed { flag::STREAMED } else { 0 };
-    let untracked = process.enter(flags);
-    if untracked != 0 {
-        add(&counters.untracked, 1);
+    let mut untracked = 0;
+    if streamed || process.has_history() {
+        untracked = process.enter(flags);
+        if untracked != 0 {
+            add(&counters.untracked, 1);
+        }
     }
     if !streamed {
         return add(&counters.events[kind::COPYING as usize][fate::FILTERED], 1);
@@ -147,8 +152,15 @@ impl Process {
             blocked,
             pending_thread,
             pending_shared,
-            generation: if parent.leader().is_unexeced() { family::generation(parent.tgid()) + 1 } else { 1 },
+            generation: family::generation(parent.leader()) + 1,
         }
+    }
+
+    /// Whether something must be remembered of it that its own task will not tell: that its forker was a child itself,
+    /// that signals were blocked which matter at exec, or that it is not its forker's child (`CLONE_PARENT`).
+    #[inline(always)]
+    fn has_history(&self) -> bool {
+        self.generation > 1 || self.blocked & LIFE_SIGNALS != 0 || self.child.execs_since_fork() != 0
     }
 
     /// Enters the child into the family. Returns [`flag::UNTRACKED`] where there is no room, else 0.

@@ -150,7 +150,7 @@ pub mod map {
     pub const RECORDS: &str = "RECORDS";
     /// Per-CPU array with one [`Counters`](crate::Counters).
     pub const COUNTERS: &str = "COUNTERS";
-    /// Hash: tgid of an un-exec'd child to its [`Family`](crate::Family).
+    /// Hash: tgid of an un-exec'd child to its [`Family`](crate::Family), where that holds more than its task tells.
     pub const FAMILY: &str = "FAMILY";
     /// Per-CPU hash: cgroup id to [`CgroupCounts`](crate::CgroupCounts).
     pub const CGROUPS: &str = "CGROUPS";
@@ -353,7 +353,7 @@ pub struct Counters {
     pub multithreaded: u64,
     /// Copying forks with signals pending and blocked.
     pub pending: u64,
-    /// Copying forks whose child the family map had no room for: they end without an outcome.
+    /// Copying forks whose child the family map had no room for: how they end is counted, but no record tells it.
     pub untracked: u64,
     /// Process creations that [`map::CGROUPS`] had no room for.
     pub cgroups_overflow: u64,

@@ -33,9 +33,9 @@ mod ring;
 #[cfg(target_arch = "bpf")]
 mod settings;
 #[cfg(target_arch = "bpf")]
-mod task;
+mod sharing;
 #[cfg(target_arch = "bpf")]
-mod vfork;
+mod task;
 #[cfg(target_arch = "bpf")]
 mod wanted;
 #[cfg(target_arch = "bpf")]

@@ -50,11 +50,14 @@ settings! {
     OFFSET_TASK_START: u32 = ABSENT;
     OFFSET_TASK_CRED: u32 = ABSENT;
     OFFSET_TASK_COMM: u32 = ABSENT;
+    OFFSET_TASK_SELF_EXEC_ID: u32 = ABSENT;
+    OFFSET_TASK_PARENT_EXEC_ID: u32 = ABSENT;
     OFFSET_TASK_SIGNAL: u32 = ABSENT;
     OFFSET_TASK_BLOCKED: u32 = ABSENT;
     OFFSET_TASK_PENDING: u32 = ABSENT;
     OFFSET_TASK_CGROUPS: u32 = ABSENT;
     OFFSET_SIGNAL_LIVE: u32 = ABSENT;
+    OFFSET_SIGNAL_NR_THREADS: u32 = ABSENT;
     OFFSET_SIGNAL_SHARED_PENDING: u32 = ABSENT;
     OFFSET_SIGNAL_FLAGS: u32 = ABSENT;
     OFFSET_SIGNAL_GROUP_EXIT_CODE: u32 = ABSENT;
@@ -67,3 +70,6 @@ settings! {
     OFFSET_UPID_NR: u32 = ABSENT;
     SIZE_UPID: u32 = ABSENT;
 }
+
+/// Signals that ask a program to end, or tell it that a child has: hangup, interrupt, quit, terminate, child.
+pub(crate) const LIFE_SIGNALS: u64 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 16;

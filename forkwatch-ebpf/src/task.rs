@@ -15,6 +15,8 @@ const SIGNAL_GROUP_EXIT: u32 = 4;
 
 /// Set at fork, cleared at exec (include/linux/sched.h).
 const PF_FORKNOEXEC: u32 = 0x40;
+/// A kernel thread (include/linux/sched.h).
+const PF_KTHREAD: u32 = 0x20_0000;
 
 /// A pointer to some kernel structure.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,6 +103,20 @@ impl Task {
         self.0.field::<u32>(&OFFSET_TASK_FLAGS) & PF_FORKNOEXEC != 0
     }
 
+    /// Whether it is the kernel's own.
+    #[inline(always)]
+    pub(crate) fn is_kernel(self) -> bool {
+        self.0.field::<u32>(&OFFSET_TASK_FLAGS) & PF_KTHREAD != 0
+    }
+
+    /// How often it has exec'd since its fork: a child begins with its forker's count, and keeps it as its parent's
+    /// (`copy_process`, kernel/fork.c; `begin_new_exec`, fs/exec.c). Only `CLONE_PARENT` makes that another's.
+    #[inline(always)]
+    pub(crate) fn execs_since_fork(self) -> u64 {
+        let own: u64 = self.0.field(&OFFSET_TASK_SELF_EXEC_ID);
+        own.wrapping_sub(self.0.field(&OFFSET_TASK_PARENT_EXEC_ID))
+    }
+
     #[inline(always)]
     pub(crate) fn same_process(self, other: Self) -> bool {
         self.signal() == other.signal()
@@ -125,6 +141,12 @@ impl Task {
     #[inline(always)]
     pub(crate) fn live(self) -> u32 {
         self.signal().field(&OFFSET_SIGNAL_LIVE)
+    }
+
+    /// Threads that have not been reaped, those that are exiting included.
+    #[inline(always)]
+    pub(crate) fn unreaped(self) -> u32 {
+        self.signal().field(&OFFSET_SIGNAL_NR_THREADS)
     }
 
     #[inline(always)]

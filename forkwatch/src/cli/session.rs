@@ -80,16 +80,19 @@ fn want_descendants(kernel: &mut Kernel, targets: &[host::Process]) -> Result<()
     }
 }
 
-/// Enters what was forked before the watch began: un-exec'd children, so that their ends are counted and the
-/// generations of their children are right, and kernel workers, so that they are not taken for threads.
-fn seed(kernel: &mut Kernel) -> Result<(), anyhow::Error> {
+/// Takes in what was forked before the watch began: how many children have not exec'd; those whose children would be of
+/// a later generation than they seem; and kernel workers, so that they are not taken for threads.
+fn seed(kernel: &mut Kernel) -> Result<()> {
     let processes = host::processes()?;
+    let unexeced = processes.iter().filter(|process| process.unexeced).count();
+    kernel.begin_with(u64::try_from(unexeced).unwrap_or(u64::MAX))?;
     let generations = Generations::new(&processes);
     for process in &processes {
         if process.workers > 0 {
             kernel.seed_workers(process.key.tgid, u64::from(process.workers))?;
         }
-        let Some(generation) = generations.of(process) else { continue };
+        // The kernel side takes an un-exec'd process that it does not know for one of the first generation.
+        let Some(generation @ 2..) = generations.of(process) else { continue };
         let seed = Seed { child: process.key, parent_tgid: process.parent, generation };
         // It may have exec'd or ended before it was entered, and then nobody would take it out.
         if kernel.seed(&seed)

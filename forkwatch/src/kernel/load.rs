@@ -40,7 +40,8 @@ pub struct Kernel {
     wanted: HashMap<MapData, u32, u8>,
     gauge: Gauge,
     ring_bytes: u32,
-    seeded: u64,
+    /// Un-exec'd processes from before the watch began.
+    unexeced_before: u64,
     clone_calls: Option<Hook>,
 }
 
@@ -102,7 +103,7 @@ impl Kernel {
             wanted: take(&mut ebpf, map::WANTED)?,
             gauge,
             ring_bytes: options.ring_bytes,
-            seeded: 0,
+            unexeced_before: 0,
             clone_calls,
             ebpf,
         };
@@ -114,7 +115,15 @@ impl Kernel {
         self.wanted.insert(tgid, 1, 0).map_err(map_error(map::WANTED))
     }
 
-    /// Enters a child that was forked before the watch began, so that its end is seen. Tells whether it was new.
+    /// Takes in how many forked and never exec'd processes live at this moment.
+    pub fn begin_with(&mut self, unexeced: u64) -> Result<(), KernelError> {
+        let counters = self.counters()?;
+        self.unexeced_before = unexeced.saturating_add(ended(&counters)).saturating_sub(copying(&counters));
+        Ok(())
+    }
+
+    /// Enters a child that was forked before the watch began, so that the generation of its children is right. Tells
+    /// whether it was new.
     pub fn seed(&mut self, seed: &Seed) -> bool {
         /// Only where there is none yet (include/uapi/linux/bpf.h).
         const BPF_NOEXIST: u64 = 1;
@@ -129,16 +138,13 @@ impl Kernel {
             flags: flag::SEEDED,
             reserved: [0; 5],
         };
-        let new = self.family.insert(child.tgid, FamilyCell(family), BPF_NOEXIST).is_ok();
-        self.seeded += u64::from(new);
-        new
+        self.family.insert(child.tgid, FamilyCell(family), BPF_NOEXIST).is_ok()
     }
 
     /// Takes a seeded child out again: it exec'd or ended before it was entered.
     pub fn unseed(&mut self, child: ProcessKey) {
-        if self.family.remove(&child.tgid).is_ok() {
-            self.seeded = self.seeded.saturating_sub(1);
-        }
+        // Where it is not there any more, all is well.
+        let _ = self.family.remove(&child.tgid);
     }
 
     /// Enters the kernel workers that a process had before the watch began.
@@ -172,9 +178,8 @@ impl Kernel {
     /// Reads everything that can be counted.
     pub fn reading(&self) -> Result<KernelReading, KernelError> {
         let counters = self.counters()?;
-        let entered = (self.seeded + copying(&counters)).saturating_sub(counters.untracked);
         Ok(KernelReading {
-            unexeced_children: entered.saturating_sub(counters.outcomes.iter().sum()),
+            unexeced_children: (self.unexeced_before + copying(&counters)).saturating_sub(ended(&counters)),
             counters,
             ring_size: u64::from(self.ring_bytes),
             ring_used: self.gauge.used(),
@@ -202,6 +207,11 @@ impl Kernel {
 /// All copying forks.
 fn copying(counters: &Counters) -> u64 {
     counters.events.get(usize::from(kind::COPYING)).map_or(0, |fates| fates.iter().sum())
+}
+
+/// Copying forks whose child has exec'd or ended.
+fn ended(counters: &Counters) -> u64 {
+    counters.outcomes.iter().sum()
 }
 
 /// Attaches at the first hook that the kernel lets us have.

@@ -33,7 +33,7 @@ pub(super) enum Expected {
 use Expected::{Bytes, Integer, Pointer, Sized, Structs};
 
 /// Fields of one struct stand together, for it is looked up once.
-pub(super) const FIELDS: [Field; 27] = [
+pub(super) const FIELDS: [Field; 30] = [
     required("OFFSET_TASK_FLAGS", "task_struct", &["flags"], Integer(4)),
     required("OFFSET_TASK_MM", "task_struct", &["mm"], Pointer("mm_struct")),
     required("OFFSET_TASK_EXIT_CODE", "task_struct", &["exit_code"], Integer(4)),
@@ -46,12 +46,15 @@ pub(super) const FIELDS: [Field; 27] = [
     required("OFFSET_TASK_START", "task_struct", &["start_boottime", "real_start_time"], Integer(8)),
     required("OFFSET_TASK_CRED", "task_struct", &["cred"], Pointer("cred")),
     required("OFFSET_TASK_COMM", "task_struct", &["comm"], Bytes(16)),
+    required("OFFSET_TASK_SELF_EXEC_ID", "task_struct", &["self_exec_id"], Integer(8)),
+    required("OFFSET_TASK_PARENT_EXEC_ID", "task_struct", &["parent_exec_id"], Integer(8)),
     required("OFFSET_TASK_SIGNAL", "task_struct", &["signal"], Pointer("signal_struct")),
     required("OFFSET_TASK_BLOCKED", "task_struct", &["blocked.sig"], Bytes(8)),
     required("OFFSET_TASK_PENDING", "task_struct", &["pending.signal.sig"], Bytes(8)),
     // CONFIG_CGROUPS may be off.
     optional("OFFSET_TASK_CGROUPS", "task_struct", &["cgroups"], Pointer("css_set")),
     required("OFFSET_SIGNAL_LIVE", "signal_struct", &["live.counter"], Integer(4)),
+    required("OFFSET_SIGNAL_NR_THREADS", "signal_struct", &["nr_threads"], Integer(4)),
     required("OFFSET_SIGNAL_SHARED_PENDING", "signal_struct", &["shared_pending.signal.sig"], Bytes(8)),
     required("OFFSET_SIGNAL_FLAGS", "signal_struct", &["flags"], Integer(4)),
     required("OFFSET_SIGNAL_GROUP_EXIT_CODE", "signal_struct", &["group_exit_code"], Integer(4)),

@@ -11,7 +11,7 @@ use super::*;
 const RECORDED: &str = include_str!("recorded.txt");
 
 /// The members of the synthetic kernels and their types, in the notation of [`type_named`].
-const MEMBERS: [(&str, &str); 24] = [
+const MEMBERS: [(&str, &str); 27] = [
     ("task_struct.flags", "u32"),
     ("task_struct.mm", "*mm_struct"),
     ("task_struct.exit_code", "u32"),
@@ -23,11 +23,14 @@ const MEMBERS: [(&str, &str); 24] = [
     ("task_struct.start_boottime", "u64"),
     ("task_struct.cred", "*cred"),
     ("task_struct.comm", "char[16]"),
+    ("task_struct.self_exec_id", "u64"),
+    ("task_struct.parent_exec_id", "u64"),
     ("task_struct.signal", "*signal_struct"),
     ("task_struct.blocked", "sigset_t"),
     ("task_struct.pending", "sigpending"),
     ("task_struct.cgroups", "*css_set"),
     ("signal_struct.live", "atomic_t"),
+    ("signal_struct.nr_threads", "u32"),
     ("signal_struct.shared_pending", "sigpending"),
     ("signal_struct.group_exit_code", "u32"),
     ("signal_struct.flags", "u32"),
@@ -39,7 +42,7 @@ const MEMBERS: [(&str, &str); 24] = [
 ];
 
 /// The globals and the recorded offsets that add up to each.
-const GLOBALS: [(&str, &[&str]); 26] = [
+const GLOBALS: [(&str, &[&str]); 29] = [
     ("OFFSET_TASK_FLAGS", &["task_struct.flags"]),
     ("OFFSET_TASK_MM", &["task_struct.mm"]),
     ("OFFSET_TASK_EXIT_CODE", &["task_struct.exit_code"]),
@@ -51,11 +54,14 @@ const GLOBALS: [(&str, &[&str]); 26] = [
     ("OFFSET_TASK_START", &["task_struct.start_boottime"]),
     ("OFFSET_TASK_CRED", &["task_struct.cred"]),
     ("OFFSET_TASK_COMM", &["task_struct.comm"]),
+    ("OFFSET_TASK_SELF_EXEC_ID", &["task_struct.self_exec_id"]),
+    ("OFFSET_TASK_PARENT_EXEC_ID", &["task_struct.parent_exec_id"]),
     ("OFFSET_TASK_SIGNAL", &["task_struct.signal"]),
     ("OFFSET_TASK_BLOCKED", &["task_struct.blocked"]),
     ("OFFSET_TASK_PENDING", &["task_struct.pending", "sigpending.signal"]),
     ("OFFSET_TASK_CGROUPS", &["task_struct.cgroups"]),
     ("OFFSET_SIGNAL_LIVE", &["signal_struct.live"]),
+    ("OFFSET_SIGNAL_NR_THREADS", &["signal_struct.nr_threads"]),
     ("OFFSET_SIGNAL_SHARED_PENDING", &["signal_struct.shared_pending", "sigpending.signal"]),
     ("OFFSET_SIGNAL_FLAGS", &["signal_struct.flags"]),
     ("OFFSET_SIGNAL_GROUP_EXIT_CODE", &["signal_struct.group_exit_code"]),
@@ -74,8 +80,8 @@ const UPID_SIZE: u32 = 16;
 /// One kernel: offset and size by `struct.member`, or by `struct` for its size alone.
 type Column = HashMap<String, (u32, u32)>;
 
-/// The recorded kernels, with what the record lacks: `cred.uid` stands where it disturbs nothing
-/// else, not where those kernels have it, and structs of unknown size are given one that is large enough.
+/// The recorded kernels, with what the record lacks: `cred.uid` and the exec ids stand where they disturb
+/// nothing else, not where those kernels have them, and structs of unknown size are given one that is large enough.
 fn columns() -> Vec<(String, Column)> {
     let mut lines = RECORDED.lines().filter(|line| !line.starts_with('#')).map(str::split_whitespace);
     let names = lines.next().unwrap().skip(1);
@@ -89,6 +95,9 @@ fn columns() -> Vec<(String, Column)> {
     }
     for (_, column) in &mut columns {
         column.insert("cred.uid".to_owned(), (20, 4));
+        let end = column["task_struct"].1;
+        column.insert("task_struct.self_exec_id".to_owned(), (end - 16, 8));
+        column.insert("task_struct.parent_exec_id".to_owned(), (end - 8, 8));
         for structure in ["cred", "css_set", "cgroup", "kernfs_node", "pid"] {
             column.insert(structure.to_owned(), (0, 512));
         }

@@ -51,7 +51,7 @@ const UNEXECED: Family<0> = Family::new(
 );
 const UNTRACKED: Family<0> = Family::new(
     "forkwatch_untracked_children_total",
-    "Children whose outcome is not known because kernel.max_children was reached.",
+    "Children that are not followed, because kernel.max_children are: how they end is counted, but no event tells it.",
     [],
 );
 const SEEN: Family<1> = Family::new(
