@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use forkwatch_tests::{
     bpf, fixture,
     forkwatch::Forkwatch,
-    metrics::{both, free_address},
+    metrics::{Scrape, both, free_address},
     runner::{self, Together},
     tests,
     wait::until,
@@ -15,7 +15,11 @@ use nix::sys::signal::Signal;
 
 fn main() -> ExitCode {
     runner::run(
-        tests![counts_are_the_kernels_own_in_a_storm, a_killed_forkwatch_leaves_nothing_attached],
+        tests![
+            counts_are_the_kernels_own_in_a_storm,
+            a_child_of_many_threads_ends_once,
+            a_killed_forkwatch_leaves_nothing_attached,
+        ],
         Together::OneByOne,
     )
 }
@@ -42,6 +46,22 @@ fn counts_are_the_kernels_own_in_a_storm() -> Result<()> {
         + sum("forkwatch_events_shed_total");
     let seen = sum("forkwatch_events_seen_total");
     ensure!((seen - accounted).abs() < 0.5, "{seen} events seen, {accounted} accounted for");
+    daemon.stop().map(drop)
+}
+
+fn a_child_of_many_threads_ends_once() -> Result<()> {
+    const CHILDREN: f64 = 200.0;
+    let address = free_address()?;
+    let daemon = Forkwatch::daemon([format!("--web.listen-address={address}")])?;
+    let killed = || -> Result<f64> {
+        Ok(Scrape::of(address)?.sum("forkwatch_fork_outcomes_total", "outcome=\"killed\""))
+    };
+    let before = killed()?;
+    let mut program = fixture::hold("killed_children", &["200"])?;
+    program.release()?;
+    program.next_json()?;
+    let ended = killed()? - before;
+    ensure!((ended - CHILDREN).abs() < 0.5, "{CHILDREN} children were killed, {ended} are counted");
     daemon.stop().map(drop)
 }
 
