@@ -50,14 +50,14 @@ fn counts_are_the_kernels_own_in_a_storm() -> Result<()> {
 }
 
 fn a_child_of_many_threads_ends_once() -> Result<()> {
-    const CHILDREN: f64 = 200.0;
+    const CHILDREN: f64 = 1000.0;
     let address = free_address()?;
     let daemon = Forkwatch::daemon([format!("--web.listen-address={address}")])?;
     let killed = || -> Result<f64> {
         Ok(Scrape::of(address)?.sum("forkwatch_fork_outcomes_total", "outcome=\"killed\""))
     };
     let before = killed()?;
-    let mut program = fixture::hold("killed_children", &["200"])?;
+    let mut program = fixture::hold("killed_children", &["1000"])?;
     program.release()?;
     program.next_json()?;
     let ended = killed()? - before;
