@@ -13,12 +13,13 @@ use aya_ebpf::{
     maps::LruHashMap,
     programs::{FEntryContext, FExitContext, TracePointContext},
 };
-use forkwatch_ebpf::{CLONE_ERRORS, CloneCallRecord, Counters, LATENCY_BOUNDS, call, class, record};
+use forkwatch_ebpf::{CLONE_ERRORS, CloneCallRecord, Counters, LATENCY_BOUNDS, call, class, fate, record};
 
 use crate::{
     counters::{add, counters, observe},
     ring::{self, Label, Record},
     settings::CLONE_CALLS,
+    wanted,
 };
 
 /// A call under way.
@@ -115,17 +116,21 @@ fn failed(counters: &Counters, now: u64, duration: u64, errno: u32) {
         slot += 1;
     }
     add(&counters.clone_calls.failures[slot], 1);
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let (tgid, uid) = ((pid_tgid >> 32) as u32, bpf_get_current_uid_gid() as u32);
+    if !wanted::passes_filters(tgid, || uid) {
+        return add(&counters.events[class::CLONE_CALL][fate::FILTERED], 1);
+    }
     let label = Label { record: record::CLONE_CALL, flags: 0, time: now, hazardous: false };
     let Some(room) = ring::reserve(counters, class::CLONE_CALL, label) else { return };
-    let pid_tgid = bpf_get_current_pid_tgid();
     let record = CloneCallRecord {
         header: room.header,
         duration,
         // SAFETY: a helper without arguments.
         cgroup: unsafe { bpf_get_current_cgroup_id() },
-        tgid: (pid_tgid >> 32) as u32,
+        tgid,
         tid: pid_tgid as u32,
-        uid: bpf_get_current_uid_gid() as u32,
+        uid,
         errno,
         comm: bpf_get_current_comm().unwrap_or_default(),
     };

@@ -55,7 +55,7 @@ fn sched_process_fork(context: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn thread_created(counters: &Counters, parent: Task, child: Task) {
     const CLASS: usize = kind::THREAD as usize;
-    if STREAM.load() & stream::THREADS == 0 || !wanted::is_wanted(parent) {
+    if STREAM.load() & stream::THREADS == 0 || !wanted::passes_filters(parent.tgid(), || parent.uid()) {
         return add(&counters.events[CLASS][fate::FILTERED], 1);
     }
     let label = Label { record: record::THREAD, flags: 0, time: child.start(), hazardous: false };

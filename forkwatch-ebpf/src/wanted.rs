@@ -11,17 +11,20 @@ use crate::{
 #[map]
 static WANTED: HashMap<u32, u8> = HashMap::with_max_entries(16384, 0);
 
-/// Whether the current task, which `task` is, passes every filter.
+/// Whether the current task, which `task` is, passes every filter; forkwatch itself does, for its self-test's sake.
 #[inline(always)]
 pub(crate) fn is_wanted(task: Task) -> bool {
+    task.tgid() == OWN_TGID.load() || passes_filters(task.tgid(), || task.uid())
+}
+
+/// Whether the current task, of this process and user, passes every filter.
+#[inline(always)]
+pub(crate) fn passes_filters(tgid: u32, uid: impl FnOnce() -> u32) -> bool {
     let filters = FILTER.load();
-    if filters == 0 || task.tgid() == OWN_TGID.load() {
-        return true;
-    }
-    if filters & filter::TASKS != 0 && WANTED.get_ptr(&task.tgid()).is_none() {
+    if filters & filter::TASKS != 0 && WANTED.get_ptr(&tgid).is_none() {
         return false;
     }
-    if filters & filter::UID != 0 && task.uid() != FILTER_UID.load() {
+    if filters & filter::UID != 0 && uid() != FILTER_UID.load() {
         return false;
     }
     if filters & filter::CGROUP != 0 {
