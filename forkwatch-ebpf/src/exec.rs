@@ -23,7 +23,7 @@ unsafe impl Record for ExecRecord {}
 fn sched_process_exec(context: BtfTracePointContext) -> i32 {
     let task = Task::new(context.arg(0));
     let Some(counters) = counters() else { return 0 };
-    let tgid = task.tgid();
+    let (tgid, parent, uid, cgroup) = (task.tgid(), task.real_parent(), task.uid(), task.cgroup());
     let family = family::take(tgid);
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };
@@ -31,9 +31,7 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
     // What was not entered is known by its own task; a helper of the kernel (`call_usermodehelper`) is nobody's fork.
     let forked = match family {
         Some(family) => Some((family.kind, family.start)),
-        None if task.execs_since_fork() == 1 && !task.real_parent().is_kernel() => {
-            Some((kind::COPYING, task.start()))
-        }
+        None if task.execs_since_fork() == 1 && !parent.is_kernel() => Some((kind::COPYING, task.start())),
         None => None,
     };
     let mut since_fork = 0;
@@ -65,14 +63,14 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
         since_fork,
         blocked,
         blocked_at_fork: family.map_or(0, |family| family.blocked),
-        cgroup: task.cgroup(),
+        cgroup,
         tgid,
         from_tid: context.arg(1),
         parent_tgid: match family {
             Some(family) => family.parent_tgid,
-            None => task.real_parent().tgid(),
+            None => parent.tgid(),
         },
-        uid: task.uid(),
+        uid,
         kind: forked.map_or(0, |(kind, _)| kind),
         hazards,
         reserved: [0; 6],

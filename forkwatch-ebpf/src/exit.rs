@@ -25,7 +25,8 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
     if task.is_worker() {
         worker::ended(task);
     }
-    if task.live() != 0 {
+    let signal = task.signal();
+    if signal.live() != 0 {
         return 0;
     }
     let tgid = task.tgid();
@@ -35,7 +36,7 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
         return 0;
     }
     // The last threads of a process may all find none alive, if they exit at once; one of them counts.
-    if task.unreaped() > 1 && !family::claim_end(leader) {
+    if signal.unreaped() > 1 && !family::claim_end(leader) {
         return 0;
     }
     let family = match family::take(tgid) {
@@ -48,7 +49,7 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     let lifetime = now.saturating_sub(family.start);
-    let status = task.wait_status();
+    let status = signal.wait_status(leader);
     if family.kind == kind::COPYING {
         let outcome = if status & 0x7f != 0 {
             outcome::KILLED

@@ -7,12 +7,12 @@ use forkwatch_ebpf::{
 
 use crate::{
     clone_calls,
-    counters::{add, count_for_cgroup, counters, nonzero, observe},
+    counters::{add, count_for_cgroup, counters, observe},
     family,
     ring::{self, Label, Record},
     settings::{LIFE_SIGNALS, STREAM},
     sharing,
-    task::Task,
+    task::{Signal, Task},
     wanted, worker,
 };
 
@@ -38,24 +38,18 @@ unsafe impl Record for ThreadRecord {}
 fn sched_process_fork(context: BtfTracePointContext) -> i32 {
     let (parent, child) = (Task::new(context.arg(0)), Task::new(context.arg(1)));
     let Some(counters) = counters() else { return 0 };
-    if child.same_process(parent) {
+    let signal = parent.signal();
+    if child.signal() == signal {
         clone_calls::made(call::THREAD);
-        thread_created(counters, parent, child);
-    } else if !child.has_memory() {
-        clone_calls::is_no_call();
-        add(&counters.events[kind::KERNEL as usize][fate::FILTERED], 1);
-    } else if child.same_memory(parent) {
-        clone_calls::made(call::SHARING);
-        sharing_created(counters, parent, child);
+        thread_created(counters, parent, child, signal);
     } else {
-        clone_calls::made(call::COPYING);
-        copy_created(counters, parent, child);
+        process_created(counters, parent, child, signal);
     }
     0
 }
 
 #[inline(always)]
-fn thread_created(counters: &Counters, parent: Task, child: Task) {
+fn thread_created(counters: &Counters, parent: Task, child: Task, signal: Signal) {
     const CLASS: usize = kind::THREAD as usize;
     if STREAM.load() & stream::THREADS == 0 || !wanted::is_wanted(parent) {
         return add(&counters.events[CLASS][fate::FILTERED], 1);
@@ -67,144 +61,151 @@ fn thread_created(counters: &Counters, parent: Task, child: Task) {
         tgid: parent.tgid(),
         parent_tid: parent.tid(),
         tid: child.tid(),
-        threads: parent.live(),
+        threads: signal.live(),
         comm: parent.comm(),
     };
     room.submit(counters, record);
 }
 
-/// A process that shares memory, until it execs (vfork) or for good.
 #[inline(always)]
-fn sharing_created(counters: &Counters, parent: Task, child: Task) {
-    let kind = sharing::kind_of(child);
-    let fates = if kind == kind::VFORK { kind::VFORK } else { kind::SHARED_MEMORY } as usize;
-    let process = Process::new(parent, child, kind, worker::user_threads(parent));
-    count_for_cgroup(counters, process.cgroup, false);
-    wanted::adopt(parent, child);
-    if STREAM.load() & stream::SHARING == 0 || !wanted::is_wanted(parent) {
-        process.enter(0);
-        return add(&counters.events[fates][fate::FILTERED], 1);
+fn process_created(counters: &Counters, parent: Task, child: Task, signal: Signal) {
+    let forker = Forker::read(parent, signal);
+    if !child.has_memory() {
+        clone_calls::is_no_call();
+        return add(&counters.events[kind::KERNEL as usize][fate::FILTERED], 1);
     }
-    let untracked = process.enter(flag::STREAMED);
-    process.write(counters, fates, flag::STREAMED | untracked);
+    let sharing = child.same_memory(parent);
+    clone_calls::made(if sharing { call::SHARING } else { call::COPYING });
+    count_for_cgroup(counters, forker.cgroup, !sharing);
+    wanted::adopt(forker.tgid, child);
+    let process = if sharing { sharing_created(child) } else { copy_created(counters, child, &forker) };
+
+    let streamed = process.asked && wanted::is_wanted(parent);
+    let flags = if streamed { flag::STREAMED } else { 0 };
+    let mut untracked = 0;
+    if streamed || process.has_history {
+        untracked = family::enter(
+            child.tgid(),
+            &Family {
+                start: child.start(),
+                blocked: forker.blocked,
+                parent_tgid: forker.tgid,
+                generation: forker.generation + 1,
+                kind: process.kind,
+                hazards: process.hazards,
+                flags,
+                reserved: [0; 5],
+            },
+        ) * flag::UNTRACKED;
+        if untracked != 0 && process.kind == kind::COPYING {
+            add(&counters.untracked, 1);
+        }
+    }
+    // The kinds of process are the first three: the mask is what the verifier sees of that.
+    let class = process.kind as usize & 3;
+    if !streamed {
+        return add(&counters.events[class][fate::FILTERED], 1);
+    }
+    let (flags, time) = (flags | untracked, child.start());
+    let label = Label { record: record::FORK, flags, time, hazardous: process.hazards != 0 };
+    let Some(room) = ring::reserve(counters, class, label) else { return };
+    let record = ForkRecord {
+        header: room.header,
+        parent_start: forker.start,
+        child_start: time,
+        cgroup: forker.cgroup,
+        pending_thread: forker.pending_thread,
+        pending_shared: forker.pending_shared,
+        blocked: forker.blocked,
+        parent_tgid: forker.tgid,
+        parent_tid: parent.tid(),
+        uid: forker.uid,
+        threads: forker.threads,
+        child_tgid: child.tgid(),
+        child_namespace_pid: child.namespace_pid(),
+        generation: forker.generation + 1,
+        kind: process.kind,
+        hazards: process.hazards,
+        reserved: [0; 2],
+        comm: parent.comm(),
+    };
+    room.submit(counters, record);
+}
+
+/// What a fork needs of its parent.
+struct Forker {
+    tgid: u32,
+    start: u64,
+    uid: u32,
+    cgroup: u64,
+    threads: u32,
+    generation: u32,
+    blocked: u64,
+    pending_thread: u64,
+    pending_shared: u64,
+}
+
+impl Forker {
+    #[inline(always)]
+    fn read(parent: Task, signal: Signal) -> Self {
+        let (tgid, leader, blocked) = (parent.tgid(), parent.leader(), parent.blocked());
+        Self {
+            tgid,
+            start: leader.start(),
+            uid: parent.uid(),
+            cgroup: parent.cgroup(),
+            threads: worker::user_threads(tgid, signal),
+            generation: family::generation(leader),
+            blocked,
+            pending_thread: parent.pending() & blocked,
+            pending_shared: signal.pending() & blocked,
+        }
+    }
+}
+
+/// What is decided of a new process.
+struct Process {
+    kind: u8,
+    hazards: u8,
+    /// Whether the ring is for such ones.
+    asked: bool,
+    /// Whether something must be remembered of it that its own task will not tell.
+    has_history: bool,
+}
+
+/// A process that shares memory, until it execs (vfork) or for good. It inherits no hazard.
+#[inline(always)]
+fn sharing_created(child: Task) -> Process {
+    Process {
+        kind: sharing::kind_of(child),
+        hazards: 0,
+        asked: STREAM.load() & stream::SHARING != 0,
+        has_history: true,
+    }
 }
 
 /// A process with its own copy of the memory: the kind that inherits hazards.
 #[inline(always)]
-fn copy_created(counters: &Counters, parent: Task, child: Task) {
-    let threads = worker::user_threads(parent);
-    let process = Process::new(parent, child, kind::COPYING, threads);
-    count_for_cgroup(counters, process.cgroup, true);
-    wanted::adopt(parent, child);
-    if threads > 1 {
-        observe(&counters.parent_threads, &BOUNDS, u64::from(threads));
-        add(&counters.parent_threads_sum, u64::from(threads));
+fn copy_created(counters: &Counters, child: Task, forker: &Forker) -> Process {
+    let mut hazards = 0;
+    if forker.threads > 1 {
+        hazards |= hazard::THREADS;
+        observe(&counters.parent_threads, &BOUNDS, u64::from(forker.threads));
+        add(&counters.parent_threads_sum, u64::from(forker.threads));
         add(&counters.multithreaded, 1);
     }
-    if process.hazards & hazard::PENDING != 0 {
+    if forker.pending_thread | forker.pending_shared != 0 {
+        hazards |= hazard::PENDING;
         add(&counters.pending, 1);
     }
-
-    let asked = process.hazards != 0 || STREAM.load() & stream::PLAIN != 0;
-    let streamed = asked && wanted::is_wanted(parent);
-    let flags = if streamed { flag::STREAMED } else { 0 };
-    let mut untracked = 0;
-    if streamed || process.has_history() {
-        untracked = process.enter(flags);
-        if untracked != 0 {
-            add(&counters.untracked, 1);
-        }
-    }
-    if !streamed {
-        return add(&counters.events[kind::COPYING as usize][fate::FILTERED], 1);
-    }
-    process.write(counters, kind::COPYING as usize, flags | untracked);
-}
-
-/// What is known of a new process.
-struct Process {
-    parent: Task,
-    child: Task,
-    kind: u8,
-    threads: u32,
-    hazards: u8,
-    cgroup: u64,
-    blocked: u64,
-    pending_thread: u64,
-    pending_shared: u64,
-    generation: u32,
-}
-
-impl Process {
-    #[inline(always)]
-    fn new(parent: Task, child: Task, kind: u8, threads: u32) -> Self {
-        let blocked = parent.blocked();
-        let (pending_thread, pending_shared) =
-            (parent.pending() & blocked, parent.pending_shared() & blocked);
-        Self {
-            parent,
-            child,
-            kind,
-            threads,
-            hazards: nonzero(u64::from(threads.saturating_sub(1))) * hazard::THREADS
-                | nonzero(pending_thread | pending_shared) * hazard::PENDING,
-            cgroup: parent.cgroup(),
-            blocked,
-            pending_thread,
-            pending_shared,
-            generation: family::generation(parent.leader()) + 1,
-        }
-    }
-
-    /// Whether something must be remembered of it that its own task will not tell: that its forker was a child itself,
-    /// that signals were blocked which matter at exec, or that it is not its forker's child (`CLONE_PARENT`).
-    #[inline(always)]
-    fn has_history(&self) -> bool {
-        self.generation > 1 || self.blocked & LIFE_SIGNALS != 0 || self.child.execs_since_fork() != 0
-    }
-
-    /// Enters the child into the family. Returns [`flag::UNTRACKED`] where there is no room, else 0.
-    #[inline(always)]
-    fn enter(&self, flags: u8) -> u8 {
-        let entry = Family {
-            start: self.child.start(),
-            blocked: self.blocked,
-            parent_tgid: self.parent.tgid(),
-            generation: self.generation,
-            kind: self.kind,
-            hazards: self.hazards,
-            flags,
-            reserved: [0; 5],
-        };
-        family::enter(self.child.tgid(), &entry) * flag::UNTRACKED
-    }
-
-    #[inline(always)]
-    fn write(&self, counters: &Counters, class: usize, flags: u8) {
-        let Self { parent, child, .. } = *self;
-        let start = child.start();
-        let label = Label { record: record::FORK, flags, time: start, hazardous: self.hazards != 0 };
-        let Some(room) = ring::reserve(counters, class, label) else { return };
-        let record = ForkRecord {
-            header: room.header,
-            parent_start: parent.leader().start(),
-            child_start: start,
-            cgroup: self.cgroup,
-            pending_thread: self.pending_thread,
-            pending_shared: self.pending_shared,
-            blocked: self.blocked,
-            parent_tgid: parent.tgid(),
-            parent_tid: parent.tid(),
-            uid: parent.uid(),
-            threads: self.threads,
-            child_tgid: child.tgid(),
-            child_namespace_pid: child.namespace_pid(),
-            generation: self.generation,
-            kind: self.kind,
-            hazards: self.hazards,
-            reserved: [0; 2],
-            comm: parent.comm(),
-        };
-        room.submit(counters, record);
+    Process {
+        kind: kind::COPYING,
+        hazards,
+        asked: hazards != 0 || STREAM.load() & stream::PLAIN != 0,
+        // Its forker was a child itself, signals are blocked that matter at exec, or it is not its forker's child
+        // (CLONE_PARENT).
+        has_history: forker.generation > 0
+            || forker.blocked & LIFE_SIGNALS != 0
+            || child.execs_since_fork() != 0,
     }
 }

@@ -3,6 +3,8 @@
 //! A [`Task`] comes from a `tp_btf` argument, so the verifier knows its type and follows every load: no helper,
 //! and nothing that `lockdown=confidentiality` forbids. A pointer that is NULL at run time reads as zero
 //! (the kernel's exception table for BPF loads, `bpf_prog_load` with `BPF_PROBE_MEM`).
+//! A load of a *pointer* is dear at load time: for each that it walks over, the verifier searches all of the kernel's
+//! types by name, several times (`type_is_rcu`, kernel/bpf/verifier.c). So each is loaded once, before the branches.
 //! Once rust-lang/rust#160616 is there, `field` becomes `core::btf::field_byte_offset!`.
 
 use aya_ebpf::Global;
@@ -118,11 +120,6 @@ impl Task {
     }
 
     #[inline(always)]
-    pub(crate) fn same_process(self, other: Self) -> bool {
-        self.signal() == other.signal()
-    }
-
-    #[inline(always)]
     pub(crate) fn same_memory(self, other: Self) -> bool {
         self.0.pointer(&OFFSET_TASK_MM) == other.0.pointer(&OFFSET_TASK_MM)
     }
@@ -132,21 +129,15 @@ impl Task {
         !self.0.pointer(&OFFSET_TASK_MM).0.is_null()
     }
 
+    /// What it shares with the other threads of its process.
     #[inline(always)]
-    fn signal(self) -> Kernel {
-        self.0.pointer(&OFFSET_TASK_SIGNAL)
+    pub(crate) fn signal(self) -> Signal {
+        Signal(self.0.pointer(&OFFSET_TASK_SIGNAL))
     }
 
-    /// Threads that have not begun to exit, kernel workers included.
     #[inline(always)]
-    pub(crate) fn live(self) -> u32 {
-        self.signal().field(&OFFSET_SIGNAL_LIVE)
-    }
-
-    /// Threads that have not been reaped, those that are exiting included.
-    #[inline(always)]
-    pub(crate) fn unreaped(self) -> u32 {
-        self.signal().field(&OFFSET_SIGNAL_NR_THREADS)
+    pub(crate) fn exit_code(self) -> u32 {
+        self.0.field(&OFFSET_TASK_EXIT_CODE)
     }
 
     #[inline(always)]
@@ -157,23 +148,6 @@ impl Task {
     #[inline(always)]
     pub(crate) fn pending(self) -> u64 {
         self.0.field(&OFFSET_TASK_PENDING)
-    }
-
-    #[inline(always)]
-    pub(crate) fn pending_shared(self) -> u64 {
-        self.signal().field(&OFFSET_SIGNAL_SHARED_PENDING)
-    }
-
-    /// The wait status of its process, which must be ending: the group's where there is one, else the main
-    /// thread's (`wait_task_zombie`, kernel/exit.c).
-    #[inline(always)]
-    pub(crate) fn wait_status(self) -> u32 {
-        let signal = self.signal();
-        if signal.field::<u32>(&OFFSET_SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 {
-            signal.field(&OFFSET_SIGNAL_GROUP_EXIT_CODE)
-        } else {
-            self.leader().0.field(&OFFSET_TASK_EXIT_CODE)
-        }
     }
 
     /// Id of its cgroup in the version 2 hierarchy; 0 where the kernel has none.
@@ -212,5 +186,40 @@ impl Task {
         }
         number!(1 2 3 4);
         0
+    }
+}
+
+/// A `struct signal_struct`: one for each process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Signal(Kernel);
+
+impl Signal {
+    /// Threads that have not begun to exit, kernel workers included.
+    #[inline(always)]
+    pub(crate) fn live(self) -> u32 {
+        self.0.field(&OFFSET_SIGNAL_LIVE)
+    }
+
+    /// Threads that have not been reaped, those that are exiting included.
+    #[inline(always)]
+    pub(crate) fn unreaped(self) -> u32 {
+        self.0.field(&OFFSET_SIGNAL_NR_THREADS)
+    }
+
+    /// Signals pending for the whole process.
+    #[inline(always)]
+    pub(crate) fn pending(self) -> u64 {
+        self.0.field(&OFFSET_SIGNAL_SHARED_PENDING)
+    }
+
+    /// The wait status of the process, which must be ending: the group's where there is one, else the main thread's
+    /// (`wait_task_zombie`, kernel/exit.c).
+    #[inline(always)]
+    pub(crate) fn wait_status(self, leader: Task) -> u32 {
+        if self.0.field::<u32>(&OFFSET_SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 {
+            self.0.field(&OFFSET_SIGNAL_GROUP_EXIT_CODE)
+        } else {
+            leader.exit_code()
+        }
     }
 }

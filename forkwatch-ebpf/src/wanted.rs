@@ -11,19 +11,16 @@ use crate::{
 #[map]
 static WANTED: HashMap<u32, u8> = HashMap::with_max_entries(16384, 0);
 
-/// Whether the current task, which `task` is, passes every filter.
+/// Whether the current task, which `task` is, passes every filter; forkwatch itself does, for its self-test's sake.
 #[inline(always)]
 pub(crate) fn is_wanted(task: Task) -> bool {
-    passes(task.tgid(), || task.uid())
+    task.tgid() == OWN_TGID.load() || passes_filters(task.tgid(), || task.uid())
 }
 
-/// Whether the current task passes every filter, where no more is known of it than these.
+/// Whether the current task, of this process and user, passes every filter.
 #[inline(always)]
-pub(crate) fn passes(tgid: u32, uid: impl FnOnce() -> u32) -> bool {
+pub(crate) fn passes_filters(tgid: u32, uid: impl FnOnce() -> u32) -> bool {
     let filters = FILTER.load();
-    if filters == 0 || tgid == OWN_TGID.load() {
-        return true;
-    }
     if filters & filter::TASKS != 0 && WANTED.get_ptr(&tgid).is_none() {
         return false;
     }
@@ -40,8 +37,8 @@ pub(crate) fn passes(tgid: u32, uid: impl FnOnce() -> u32) -> bool {
 
 /// A wanted process has a child, which is wanted too.
 #[inline(always)]
-pub(crate) fn adopt(parent: Task, child: Task) {
-    if FILTER.load() & filter::TASKS != 0 && WANTED.get_ptr(&parent.tgid()).is_some() {
+pub(crate) fn adopt(parent_tgid: u32, child: Task) {
+    if FILTER.load() & filter::TASKS != 0 && WANTED.get_ptr(&parent_tgid).is_some() {
         let _ = WANTED.insert(&child.tgid(), &1, 0);
     }
 }

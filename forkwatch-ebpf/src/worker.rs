@@ -6,7 +6,7 @@ use forkwatch_ebpf::{fate, kind};
 
 use crate::{
     counters::{add, counters},
-    task::Task,
+    task::{Signal, Task},
 };
 
 #[map]
@@ -41,14 +41,14 @@ pub(crate) fn ended(worker: Task) {
     }
 }
 
-/// Live threads of the task's process, without kernel workers.
+/// Live threads of a process, without kernel workers.
 #[inline(always)]
-pub(crate) fn user_threads(task: Task) -> u32 {
-    let live = task.live();
+pub(crate) fn user_threads(tgid: u32, signal: Signal) -> u32 {
+    let live = signal.live();
     if live <= 1 {
         return live;
     }
-    match WORKERS.get_ptr(&task.tgid()) {
+    match WORKERS.get_ptr(&tgid) {
         // SAFETY: a value of the map.
         Some(workers) => live.saturating_sub(unsafe { *workers } as u32),
         None => live,

@@ -57,6 +57,58 @@ impl Event {
         self.at("/forkwatch/lost/count").as_u64()
     }
 
+    /// Why an `events_lost` lost them.
+    pub fn loss_reason(&self) -> &str {
+        self.text("/forkwatch/lost/reason")
+    }
+
+    /// The CPU that reported it, and its number among that CPU's.
+    pub fn origin(&self) -> Option<(u64, u64)> {
+        let origin = self.at("/forkwatch/origin");
+        origin.get("cpu")?.as_u64().zip(origin.get("sequence")?.as_u64())
+    }
+
+    /// Its number among the documents of its output.
+    pub fn sequence(&self) -> Option<u64> {
+        self.at("/event/sequence").as_u64()
+    }
+
+    /// The signals that were pending at a fork.
+    pub fn pending_signals(&self) -> Vec<&str> {
+        let signals = self.at("/forkwatch/fork/pending_signals").as_array();
+        signals.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// The child's pid in its innermost pid namespace.
+    pub fn namespace_pid(&self) -> Option<u64> {
+        self.at("/forkwatch/fork/namespace_pid").as_u64()
+    }
+
+    /// The thread that called exec, if it was not the main one.
+    pub fn from_thread(&self) -> Option<i64> {
+        self.at("/forkwatch/exec/from_thread").as_i64()
+    }
+
+    /// What `forkwatch.exit` says.
+    pub fn exit(&self) -> &Value {
+        self.at("/forkwatch/exit")
+    }
+
+    /// The code that a process exited with.
+    pub fn exit_code(&self) -> Option<i64> {
+        self.at("/process/exit_code").as_i64()
+    }
+
+    /// The user of the process.
+    pub fn user(&self) -> &str {
+        self.text("/process/user/id")
+    }
+
+    /// The new thread.
+    pub fn thread(&self) -> Option<i64> {
+        self.at("/process/thread/id").as_i64()
+    }
+
     /// It as a finding, if it is one.
     pub fn finding(&self) -> Option<Finding<'_>> {
         (self.action() == "finding").then_some(Finding(self))
@@ -86,6 +138,11 @@ impl<'a> Finding<'a> {
     /// Number that the finding and its resolution share.
     pub fn id(self) -> &'a Value {
         self.0.at("/forkwatch/finding/id")
+    }
+
+    /// How many times the program did the same since the last report.
+    pub fn repeats(self) -> u64 {
+        self.0.at("/forkwatch/finding/repeats").as_u64().unwrap_or_default()
     }
 
     /// The name that the program goes by.

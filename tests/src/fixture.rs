@@ -52,6 +52,16 @@ pub fn hold(name: &str, arguments: &[&str]) -> Result<Program> {
     Program::hold(|_| Ok(Launch::new(binary).args(arguments)))
 }
 
+/// A fixture under another name, held before its exec: a program that nobody else on this host runs.
+pub fn hold_as(name: &str, alias: &str, arguments: &[&str]) -> Result<Program> {
+    let binary = fixture(name)?;
+    Program::hold(|folder| {
+        let link = folder.join(alias);
+        std::os::unix::fs::symlink(binary, &link).context("cannot link the fixture")?;
+        Ok(Launch::new(link).args(arguments))
+    })
+}
+
 /// Where cargo put the test binaries' parent: `target/debug`.
 pub fn binary_folder() -> Result<PathBuf> {
     let own = std::env::current_exe().context("cannot tell where the test lies")?;

@@ -19,7 +19,7 @@ use crate::{
     binary,
     event::Event,
     host::needs_bpf,
-    schema,
+    process, schema,
     wait::{DEADLINE, until},
 };
 
@@ -76,7 +76,19 @@ impl Forkwatch {
         Self::start(Command::new(binary::forkwatch()?).args(["daemon", "--events", "stdout"]).args(arguments))
     }
 
-    fn start(command: &mut Command) -> Result<Self> {
+    /// Holds it where it is, so that it takes nothing out of its ring, until [`Self::thaw`].
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        until("forkwatch to stop", || Ok(process::is_stopped(self.pid()).then_some(())))
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    /// Any forkwatch whose stdout are events or nothing; returns when it watches.
+    pub fn start(command: &mut Command) -> Result<Self> {
         needs_bpf()?;
         let mut child = command
             .stdin(Stdio::null())
@@ -113,6 +125,11 @@ impl Forkwatch {
     /// Waits for an event, be it one that has come already.
     pub fn wait_for(&mut self, what: &str, is_it: impl Fn(&Event) -> bool) -> Result<Event> {
         self.gathered(what, |gathered| gathered.events.iter().find(|event| is_it(event)).cloned())
+    }
+
+    /// Waits until the events so far are enough.
+    pub fn wait_until(&mut self, what: &str, is_so: impl Fn(&[Event]) -> bool) -> Result<()> {
+        self.gathered(what, |gathered| is_so(&gathered.events).then_some(()))
     }
 
     /// All events so far.

@@ -9,6 +9,8 @@
 
 pub mod binary;
 pub mod bpf;
+pub mod cgroup;
+pub mod daemon;
 pub mod event;
 pub mod expectation;
 pub mod fixture;
@@ -19,6 +21,7 @@ pub mod metrics;
 pub mod process;
 pub mod program;
 pub mod provided;
+pub mod recording;
 pub mod runner;
 pub mod scenario;
 pub mod schema;

@@ -57,6 +57,13 @@ impl Identity {
     }
 }
 
+/// Whether all threads of a process are stopped.
+pub fn is_stopped(pid: i32) -> bool {
+    numbers(&format!("/proc/{pid}/task"))
+        .into_iter()
+        .all(|tid| stat(tid).is_some_and(|stat| stat.state == 'T'))
+}
+
 /// The pids of a folder like `/proc` or `/proc/PID/task`.
 fn numbers(folder: &str) -> Vec<i32> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };

@@ -46,6 +46,11 @@ impl Collector {
         }
     }
 
+    /// The next answer, if it is there already.
+    pub(super) fn answered(&mut self) -> Option<(BootTime, Evidence)> {
+        self.answers.try_recv().ok()
+    }
+
     /// The next answer.
     pub(super) async fn answer(&mut self) -> Option<(BootTime, Evidence)> {
         self.answers.recv().await

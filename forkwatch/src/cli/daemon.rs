@@ -139,6 +139,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
                 serve::serve(listeners, &path, render, ready, async { drop(ended.await) }).await
             })
         };
+        // Before anybody is told that it is ready: until then a signal kills.
+        let signals = Signals::new()?;
         ready.set(true);
         for address in &config.web.listen_addresses {
             tracing::info!("metrics at http://{address}{}", config.web.telemetry_path);
@@ -147,7 +149,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         service::ready("watching every fork on this host");
 
         let mut daemon = Daemon { options, config, log, metrics, pipeline };
-        let result = daemon.watch().await;
+        let result = daemon.watch(signals).await;
         service::stopping();
         ready.set(false);
         drop(shutdown);
@@ -175,8 +177,7 @@ enum Interruption {
 }
 
 impl Daemon<'_> {
-    async fn watch(&mut self) -> Result<()> {
-        let mut signals = Signals::new()?;
+    async fn watch(&mut self, mut signals: Signals) -> Result<()> {
         let mut watchdog = Watchdog::from_environment();
         self.pipeline.sink().count_in(&self.metrics);
         loop {

@@ -78,19 +78,20 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let explanation = session::runtime()?.block_on(async {
         let sink = DemoSink { tail, missing: EXPECTED.to_vec() };
         let (mut pipeline, _kernel) = Pipeline::new(session, Settings::default(), None, sink)?;
+        let asked = asked_to_end()?;
         pipeline.sink().tail.ready().context("cannot write the output")?;
         let fork = program.fork()?;
         let end = pipeline
             .run(async {
                 tokio::select! {
-                    asked = asked_to_end() => asked.map(|()| End::Asked),
-                    () = sleep(PATIENCE) => Ok(End::TooLate),
+                    () = asked => End::Asked,
+                    () = sleep(PATIENCE) => End::TooLate,
                 }
             })
             .await?;
         let DemoSink { tail, missing } = pipeline.sink();
         tail.summary().context("cannot write the output")?;
-        match end.transpose()? {
+        match end {
             // While the child still hangs.
             None => Ok(Some(explanation(&fork))),
             Some(End::Asked) => Ok(None),

@@ -185,6 +185,8 @@ impl<S: Sink> Stage<S> {
         if self.drain(ring)? == 0 {
             ring.sleep()?;
             if self.drain(ring)? == 0 {
+                // What was lost last would else be told with the next event, whenever that comes.
+                self.losses.look_now();
                 return Ok(None);
             }
         }
@@ -214,8 +216,12 @@ impl<S: Sink> Stage<S> {
         self.pass_on()
     }
 
-    /// Lets the core do what is due.
+    /// Lets the core do what is due, with all that is known by now: after a slow output it would else ask again what
+    /// has long been answered, and give up on it.
     fn advance(&mut self) -> Result<()> {
+        while let Some((at, evidence)) = self.collector.answered() {
+            self.evidence(at, evidence)?;
+        }
         let now = clock::now();
         if self.watch.deadline().is_some_and(|deadline| deadline <= now) {
             self.record(|writer| writer.advance(now));

@@ -1,6 +1,6 @@
 //! `forkwatch tail`, and `forkwatch` alone: forks and findings as they happen.
 
-use std::{path::PathBuf, time::Duration};
+use std::{future::Future, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -124,34 +124,46 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let runtime = session::runtime()?;
     runtime.block_on(async {
         let (mut pipeline, kernel) = Pipeline::new(session, settings, options.record.as_deref(), sink)?;
+        let asked = asked_to_end()?;
         eprintln!("forkwatch: ready, watching {}", options.scope());
         pipeline.sink().ready().context("cannot write the output")?;
-        let result =
-            pipeline.run(stop(options.duration, targets, kernel)).await.and_then(|_| pipeline.close());
+        let stopped = pipeline.run(stop(asked, options.duration, targets, kernel)).await;
+        let stopped = stopped.and_then(|stopped| {
+            pipeline.close()?;
+            stopped.unwrap_or(Ok(()))
+        });
         pipeline.sink().summary().context("cannot write the output")?;
-        result
+        stopped
     })?;
     Ok(Exit::Fine)
 }
 
 /// Ready when the tail shall end: a signal, the time is up, or all processes it was to watch are gone.
-async fn stop(duration: Option<Duration>, targets: Vec<Target>, kernel: SharedKernel) -> Result<()> {
+async fn stop(
+    asked: impl Future<Output = ()>,
+    duration: Option<Duration>,
+    targets: Vec<Target>,
+    kernel: SharedKernel,
+) -> Result<()> {
     let watches_all = targets.is_empty();
     tokio::select! {
-        asked = asked_to_end() => asked,
+        () = asked => Ok(()),
         () = sleep(duration.unwrap_or_default()), if duration.is_some() => Ok(()),
         ended = family_ended(targets, kernel), if !watches_all => ended,
     }
 }
 
-/// Ready at Ctrl-C and SIGTERM.
-pub(super) async fn asked_to_end() -> Result<()> {
+/// Ready at Ctrl-C and SIGTERM, from this call on: to be made before anybody is told that the watch has begun, for
+/// until then these signals kill.
+pub(super) fn asked_to_end() -> Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
-    tokio::select! {
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-    }
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 /// Ready when the processes and all their descendants have ended.

@@ -94,7 +94,7 @@ pub(super) struct TailSink {
     context: Context,
     selection: Selection,
     comm: Option<WildMatch>,
-    /// Children whose fork was shown, so that their outcome is shown too.
+    /// Children whose fork the pattern selected, so that their outcome is shown too.
     shown: HashSet<ProcessKey>,
     names: ThreadNames,
     causes: Causes,
@@ -198,16 +198,13 @@ impl TailSink {
             _ if self.selection.findings_only => false,
             Event::Fork(fork) => {
                 let selected = self.matches(&fork.comm);
-                if selected {
+                if selected && self.comm.is_some() {
                     self.shown.insert(fork.child);
                 }
                 selected
             }
-            Event::Exec(exec) => {
-                let shown = self.shown.remove(&exec.process);
-                shown || (exec.fork.is_none() && self.matches(&exec.comm))
-            }
-            Event::Exit(exit) => self.shown.remove(&exit.process),
+            Event::Exec(exec) => self.shown.remove(&exec.process) || self.matches(&exec.comm),
+            Event::Exit(exit) => self.shown.remove(&exit.process) || self.matches(&exit.comm),
             Event::Thread(thread) => self.matches(&thread.comm),
             Event::CloneFailure(failure) => self.matches(&failure.comm),
         }
@@ -230,7 +227,7 @@ impl TailSink {
     }
 
     fn lives_on(&mut self, child: &LivesOn) -> io::Result<()> {
-        if !self.shown.contains(&child.child) {
+        if self.comm.is_some() && !self.shown.contains(&child.child) {
             return Ok(());
         }
         self.tally.lives += 1;

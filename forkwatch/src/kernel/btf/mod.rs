@@ -3,6 +3,7 @@
 //! It borrows the blob, 5 MB of a common kernel, and keeps one word per type besides: 2 ms and half a megabyte,
 //! where aya's own parser takes 20 ms and leaves 13 MB, which is more than the whole daemon may hold.
 
+mod blob;
 mod error;
 mod kind;
 mod member;
@@ -15,9 +16,8 @@ mod tests;
 
 use std::ffi::CStr;
 use std::fmt;
-use std::fs;
-use std::path::Path;
 
+pub use blob::{Blob, read};
 pub use error::BtfError;
 pub use kind::Kind;
 pub use member::{Member, Type};
@@ -53,11 +53,6 @@ impl fmt::Display for TypeId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
     }
-}
-
-/// Reads a blob of type information from a file, for [`Btf::parse`].
-pub fn read(path: &Path) -> Result<Vec<u8>, BtfError> {
-    fs::read(path).map_err(|source| BtfError::Read { path: path.to_owned(), source })
 }
 
 /// Type information, indexed by type id.

@@ -233,7 +233,7 @@ fn a_header_that_has_grown_is_skipped() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
-    let error = read(Path::new("/nonexistent/vmlinux")).unwrap_err().to_string();
+    let error = read(Path::new("/nonexistent/vmlinux")).err().unwrap().to_string();
     assert!(error.contains("/nonexistent/vmlinux") && error.contains("CONFIG_DEBUG_INFO_BTF"), "{error}");
 }
 

@@ -1,0 +1,171 @@
+//! Recordings: replayed they give the same findings, and what is no recording is refused.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, ensure};
+use forkwatch_tests::{
+    daemon::Daemon,
+    event::Event,
+    fixture,
+    forkwatch::Forkwatch,
+    program::Program,
+    recording::{Replay, replay},
+    runner::{self, Together},
+    tests,
+};
+use serde_json::{Value, json};
+
+fn main() -> ExitCode {
+    runner::run(
+        tests![
+            a_tail_replayed_gives_the_same_findings,
+            a_daemon_replayed_gives_the_same_findings,
+            a_truncated_recording_is_replayed_up_to_the_cut,
+            a_file_that_is_no_recording_is_refused,
+        ],
+        Together::SideBySide,
+    )
+}
+
+/// What makes a finding the same: all but the place in its output.
+fn findings(events: &[Event]) -> Vec<Value> {
+    let essence = |event: &Event| {
+        let finding = event.finding()?;
+        Some(json!([
+            finding.hazard(),
+            finding.state(),
+            finding.severity(),
+            finding.program(),
+            finding.parent_pid(),
+            finding.pid(),
+            finding.id(),
+            finding.thread_names(),
+            finding.signals(),
+            finding.repeats(),
+        ]))
+    };
+    events.iter().filter_map(essence).collect()
+}
+
+fn child(program: &mut Program) -> Result<i64> {
+    let told = program.next_json()?;
+    told.get("child").and_then(Value::as_i64).with_context(|| format!("no child in {told}"))
+}
+
+/// Makes findings of every kind: threads, signals, and one that is withdrawn.
+fn unsafe_forks(tail: &mut Forkwatch, programs: &mut [Program; 3]) -> Result<()> {
+    for program in &mut *programs {
+        program.release()?;
+    }
+    for program in &mut *programs {
+        let child = child(program)?;
+        tail.wait_for("the finding", |event| event.finding().is_some() && event.pid() == Some(child))?;
+    }
+    let [_, _, late] = programs;
+    late.step()?;
+    tail.wait_for("the withdrawal", |event| {
+        event.finding().is_some_and(|finding| finding.state() == "resolved")
+    })?;
+    Ok(())
+}
+
+/// Under names of their own: a daemon sees the same of other tests, and would count them as repeats.
+fn programs(prefix: &str) -> Result<[Program; 3]> {
+    let hold = |fixture, name| fixture::hold_as(fixture, &format!("{prefix}-{name}"), &[]);
+    Ok([hold("mt_fork", "threads")?, hold("pending_signals", "signals")?, hold("mt_fork_exec_late", "late")?])
+}
+
+/// Records a tail of unsafe forks; gives back its events.
+fn record(file: &Path) -> Result<Vec<Event>> {
+    let mut programs = programs("fw-tail")?;
+    let mut arguments = vec!["--record".to_owned(), file.display().to_string()];
+    arguments.extend(programs.iter().flat_map(|program| ["--pid".to_owned(), program.pid().to_string()]));
+    let mut tail = Forkwatch::tail(arguments)?;
+    unsafe_forks(&mut tail, &mut programs)?;
+    Ok(tail.stop()?.0)
+}
+
+/// Replays all of a recording.
+fn whole(file: &Path) -> Result<Vec<Event>> {
+    let Replay { code, events, stderr } = replay(file)?;
+    ensure!(code == Some(0), "the replay ended with {code:?}: {stderr}");
+    Ok(events)
+}
+
+fn recording() -> Result<(tempfile::TempDir, PathBuf)> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("recording");
+    Ok((folder, file))
+}
+
+fn a_tail_replayed_gives_the_same_findings() -> Result<()> {
+    let (_folder, file) = recording()?;
+    let live = record(&file)?;
+    let replayed = whole(&file)?;
+    ensure!(findings(&live).len() == 4, "three findings and a withdrawal: {live:#?}");
+    ensure!(findings(&live) == findings(&replayed), "live {live:#?}, replayed {replayed:#?}");
+    let events = |events: &[Event]| -> Vec<Event> {
+        events.iter().filter(|event| event.finding().is_none()).cloned().collect()
+    };
+    ensure!(events(&live).len() == events(&replayed).len(), "live {live:#?}, replayed {replayed:#?}");
+    Ok(())
+}
+
+fn a_daemon_replayed_gives_the_same_findings() -> Result<()> {
+    let (_folder, file) = recording()?;
+    let file_name = file.to_str().context("not UTF-8")?;
+    let mut daemon = Daemon::start("", &["--events", "stdout", "--record", file_name])?;
+    unsafe_forks(&mut daemon.forkwatch, &mut programs("fw-daemon")?)?;
+    let (live, _) = daemon.forkwatch.stop()?;
+    let replayed = whole(&file)?;
+    ensure!(findings(&live).len() >= 4, "three findings and a withdrawal: {:#?}", findings(&live));
+    ensure!(
+        findings(&live) == findings(&replayed),
+        "live {:#?}, replayed {:#?}",
+        findings(&live),
+        findings(&replayed)
+    );
+    Ok(())
+}
+
+fn a_truncated_recording_is_replayed_up_to_the_cut() -> Result<()> {
+    let (_folder, file) = recording()?;
+    record(&file)?;
+    let all = findings(&whole(&file)?);
+    let text = fs::read(&file)?;
+    for (what, length, saying) in [
+        ("in its last line", text.len() - 3, "cut off"),
+        ("in its middle", text.len() / 2, "cut off"),
+        ("in its header", 20, "no"),
+        ("to nothing", 0, "empty"),
+    ] {
+        let cut = file.with_extension("cut");
+        fs::write(&cut, text.get(..length).context("too short")?)?;
+        let Replay { code, events, stderr } = replay(&cut)?;
+        ensure!(code == Some(1) && stderr.contains(saying), "cut {what}: {code:?} and {stderr}");
+        let found = findings(&events);
+        ensure!(all.starts_with(&found), "cut {what}, other findings: {found:#?}");
+        ensure!(length + 3 < text.len() || found.len() >= 3, "cut {what}, only {found:#?}");
+    }
+    Ok(())
+}
+
+fn a_file_that_is_no_recording_is_refused() -> Result<()> {
+    let (_folder, file) = recording()?;
+    for text in ["# a shopping list\n", "{\"format\":\"something.else/1\"}\n", "\0\u{1}\u{2}\n"] {
+        fs::write(&file, text)?;
+        let Replay { code, events, stderr } = replay(&file)?;
+        ensure!(code == Some(1) && events.is_empty(), "{text:?}: {code:?} and {events:?}");
+        ensure!(stderr.contains("not a recording"), "{text:?} was refused with {stderr}");
+    }
+    fs::write(&file, "{\"format\":\"forkwatch.recording/99\"}\n")?;
+    let newer = replay(&file)?;
+    ensure!(newer.code == Some(1) && newer.stderr.contains("forkwatch.recording/99"), "{}", newer.stderr);
+    let absent = replay(Path::new("/no/such/recording"))?;
+    ensure!(absent.code == Some(1) && absent.stderr.contains("/no/such/recording"), "{}", absent.stderr);
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! The daemon as a service manager meets it: `sd_notify(3)`.
+
+use std::{
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixDatagram,
+    path::PathBuf,
+    process::{Command, ExitCode, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+use forkwatch_tests::{
+    binary,
+    forkwatch::Forkwatch,
+    host::needs_bpf,
+    http,
+    metrics::free_address,
+    runner::{self, Together},
+    tests,
+    wait::DEADLINE,
+};
+use nix::sys::signal::Signal;
+
+fn main() -> ExitCode {
+    runner::run(
+        tests![
+            it_is_ready_only_once_it_can_be_reached,
+            it_tells_of_a_reload_and_of_its_end,
+            it_is_never_ready_without_its_listener,
+            it_feeds_the_watchdog_while_it_makes_progress,
+        ],
+        Together::SideBySide,
+    )
+}
+
+/// A service manager: the socket it listens at.
+struct Manager {
+    socket: UnixDatagram,
+    path: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Manager {
+    fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path)?;
+        socket.set_read_timeout(Some(DEADLINE))?;
+        Ok(Self { socket, path, _folder: folder })
+    }
+
+    /// What to run: a daemon that reports here.
+    fn daemon(&self, address: SocketAddr) -> Result<Command> {
+        needs_bpf()?;
+        let mut command = Command::new(binary::forkwatch()?);
+        command.arg("daemon").arg(format!("--web.listen-address={address}")).env("NOTIFY_SOCKET", &self.path);
+        Ok(command)
+    }
+
+    /// Waits for the next message: its assignments.
+    fn told(&self) -> Result<Vec<String>> {
+        let mut buffer = [0; 4096];
+        let length = self.socket.recv(&mut buffer).context("no message came")?;
+        let text = String::from_utf8(buffer.get(..length).unwrap_or_default().to_vec())?;
+        Ok(text.lines().map(ToOwned::to_owned).collect())
+    }
+
+    /// What has been told and not been read.
+    fn rest(&self) -> Result<Vec<Vec<String>>> {
+        self.socket.set_nonblocking(true)?;
+        let mut rest = Vec::new();
+        while let Ok(message) = self.told() {
+            rest.push(message);
+        }
+        Ok(rest)
+    }
+
+    /// Waits for the message with this assignment; gives back those before it.
+    fn until(&self, assignment: &str) -> Result<Vec<Vec<String>>> {
+        let mut before = Vec::new();
+        loop {
+            let message = self.told().with_context(|| format!("waited for {assignment} after {before:?}"))?;
+            if message.iter().any(|line| line == assignment) {
+                return Ok(before);
+            }
+            before.push(message);
+        }
+    }
+}
+
+fn it_is_ready_only_once_it_can_be_reached() -> Result<()> {
+    let manager = Manager::new()?;
+    let address = free_address()?;
+    let mut child = manager.daemon(address)?.stderr(Stdio::null()).spawn()?;
+    let reached = manager.until("READY=1").and_then(|before| {
+        for path in ["/-/ready", "/-/healthy", "/metrics"] {
+            http::get(TcpStream::connect(address).context("ready, but nobody listens")?, path)?;
+        }
+        let status = |message: &Vec<String>| message.iter().all(|line| line.starts_with("STATUS="));
+        ensure!(!before.is_empty() && before.iter().all(status), "before it was ready: {before:?}");
+        Ok(())
+    });
+    // Fails only if it has ended, and then it was not reached.
+    let _ = child.kill();
+    child.wait()?;
+    reached
+}
+
+fn it_tells_of_a_reload_and_of_its_end() -> Result<()> {
+    let manager = Manager::new()?;
+    let mut daemon = Forkwatch::start(&mut manager.daemon(free_address()?)?)?;
+    manager.until("READY=1")?;
+    daemon.signal(Signal::SIGHUP)?;
+    let reloading = manager.told()?;
+    ensure!(
+        reloading.iter().any(|line| line == "RELOADING=1")
+            && reloading.iter().any(|line| line.starts_with("MONOTONIC_USEC=")),
+        "{reloading:?} is no reload"
+    );
+    let after = manager.told()?;
+    ensure!(after.iter().any(|line| line == "READY=1"), "{after:?} does not end the reload");
+    daemon.signal(Signal::SIGTERM)?;
+    let before = manager.until("STOPPING=1")?;
+    ensure!(before.is_empty(), "before it stopped: {before:?}");
+    ensure!(daemon.ended()?.code() == Some(0), "{}", daemon.stderr());
+    let rest = manager.rest()?;
+    ensure!(rest.is_empty(), "after it stopped: {rest:?}");
+    Ok(())
+}
+
+fn it_is_never_ready_without_its_listener() -> Result<()> {
+    let manager = Manager::new()?;
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let output = manager.daemon(taken.local_addr()?)?.output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1), "ended with {}: {said}", output.status);
+    ensure!(said.contains(&taken.local_addr()?.to_string()), "does not name the address: {said}");
+    let told = manager.rest()?;
+    ensure!(!told.iter().flatten().any(|line| line == "READY=1"), "ready without a listener: {told:?}");
+    Ok(())
+}
+
+fn it_feeds_the_watchdog_while_it_makes_progress() -> Result<()> {
+    let manager = Manager::new()?;
+    let mut daemon = Forkwatch::start(manager.daemon(free_address()?)?.env("WATCHDOG_USEC", "200000"))?;
+    manager.until("READY=1")?;
+    for _ in 0..3 {
+        let before = manager.until("WATCHDOG=1")?;
+        ensure!(before.is_empty(), "between two pings: {before:?}");
+    }
+    // One that is stuck feeds nobody: what was on its way is read, and then nothing comes.
+    daemon.freeze()?;
+    manager.rest()?;
+    let rest = manager.rest()?;
+    ensure!(rest.is_empty(), "a stopped daemon says {rest:?}");
+    manager.socket.set_nonblocking(false)?;
+    daemon.thaw()?;
+    manager.until("WATCHDOG=1")?;
+    daemon.signal(Signal::SIGTERM)?;
+    ensure!(daemon.ended()?.code() == Some(0), "{}", daemon.stderr());
+    Ok(())
+}
