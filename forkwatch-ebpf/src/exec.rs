@@ -24,7 +24,7 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
     let task = Task::new(context.arg(0));
     let Some(counters) = counters() else { return 0 };
     let (tgid, parent, uid, cgroup) = (task.tgid(), task.real_parent(), task.uid(), task.cgroup());
-    let family = family::take(tgid);
+    let family = family::take(task);
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };
 

@@ -39,7 +39,7 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
     if signal.unreaped() > 1 && !family::claim_end(leader) {
         return 0;
     }
-    let family = match family::take(tgid) {
+    let family = match family::take(leader) {
         Some(family) => family,
         // A helper of the kernel that found nothing to exec is nobody's fork.
         None if task.real_parent().is_kernel() => return 0,

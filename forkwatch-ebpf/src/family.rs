@@ -16,10 +16,16 @@ use crate::{counters::nonzero, task::Task};
 #[map]
 static FAMILY: HashMap<u32, Family> = HashMap::with_max_entries(16384, 0);
 
+/// `/proc` shows starts in ticks of 10 ms, and so does an entry from there.
+const TICK: u64 = 10_000_000;
+
+/// The entry of the process of this main thread. One that a process of the same tgid left behind is none.
 #[inline(always)]
-pub(crate) fn get(tgid: u32) -> Option<Family> {
-    // SAFETY: read at once; an entry changes only when its own process execs or exits.
-    FAMILY.get_ptr(&tgid).map(|family| unsafe { *family })
+pub(crate) fn get(leader: Task) -> Option<Family> {
+    let entry = FAMILY.get_ptr(&leader.tgid())?;
+    // SAFETY: a value of the map, read at once; it changes only when its own process execs or exits.
+    let family = unsafe { *entry };
+    if leader.start().wrapping_sub(family.start) < TICK { Some(family) } else { None }
 }
 
 /// Forks since the last exec on the way to the process of this main thread; 0 where it has exec'd itself.
@@ -28,9 +34,8 @@ pub(crate) fn generation(leader: Task) -> u32 {
     if !leader.is_unexeced() {
         return 0;
     }
-    match FAMILY.get_ptr(&leader.tgid()) {
-        // SAFETY: a value of the map.
-        Some(family) => unsafe { (*family).generation },
+    match get(leader) {
+        Some(family) => family.generation,
         // What has an exec'd forker and nothing else to remember is not entered.
         None => 1,
     }
@@ -74,7 +79,7 @@ pub(crate) fn claim_end(leader: Task) -> bool {
 
 /// Takes a child out; only one caller gets it.
 #[inline(always)]
-pub(crate) fn take(tgid: u32) -> Option<Family> {
-    let family = get(tgid)?;
-    FAMILY.remove(&tgid).ok().map(|()| family)
+pub(crate) fn take(leader: Task) -> Option<Family> {
+    let family = get(leader)?;
+    FAMILY.remove(&leader.tgid()).ok().map(|()| family)
 }

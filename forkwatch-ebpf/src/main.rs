@@ -1,7 +1,7 @@
 //! The kernel side of forkwatch: an object for the BPF target, and nothing at all for a host.
 //!
 //! The programs of `fork`, `exec`, `exit` and `newtask` are always attached, those of `clone_calls` only where they
-//! are asked for. Those of `empty` are loaded by nothing but the benchmark, which measures the others against them.
+//! are asked for.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![cfg_attr(
@@ -16,8 +16,6 @@ fn main() {}
 mod clone_calls;
 #[cfg(target_arch = "bpf")]
 mod counters;
-#[cfg(target_arch = "bpf")]
-mod empty;
 #[cfg(target_arch = "bpf")]
 mod exec;
 #[cfg(target_arch = "bpf")]

@@ -58,6 +58,9 @@ pub(crate) fn reserve<R: Record>(counters: &Counters, class: usize, label: Label
     let size = RING_SIZE.load();
     if !label.hazardous && used > size / 4 * 3 {
         add(&counters.events[class][fate::SHED_PLAIN], 1);
+        if is_wake_due(true) {
+            wake(counters);
+        }
         return None;
     }
     let Some(entry) = RECORDS.reserve::<R>(0) else {
@@ -118,8 +121,17 @@ fn is_wake_due(filling: bool) -> bool {
 /// Wakes the reader by an empty record, which it never sees: the real one has been handed over already.
 #[inline(always)]
 fn wake(counters: &Counters) {
-    add(&counters.wakeups, 1);
-    if let Some(empty) = RECORDS.reserve::<u64>(0) {
-        empty.discard(u64::from(BPF_RB_FORCE_WAKEUP));
+    match RECORDS.reserve::<u64>(0) {
+        Some(empty) => {
+            add(&counters.wakeups, 1);
+            empty.discard(u64::from(BPF_RB_FORCE_WAKEUP));
+        }
+        // It still sleeps: the next record tries again.
+        None => {
+            if let Some(wake) = WAKE.get_ptr_mut(0) {
+                // SAFETY: the map's only value.
+                unsafe { (*wake).asleep = 1 };
+            }
+        }
     }
 }

@@ -6,7 +6,11 @@
 
 use forkwatch_ebpf::{Family, kind};
 
-use crate::{family, task::Task};
+use crate::{
+    counters::{add, counters},
+    family,
+    task::Task,
+};
 
 const CLONE_VM: u64 = 0x100;
 const CLONE_VFORK: u64 = 0x4000;
@@ -33,13 +37,17 @@ pub(crate) fn enter(child: Task, clone_flags: u64) {
         flags: 0,
         reserved: [0; 5],
     };
-    family::enter(child.tgid(), &entry);
+    if family::enter(child.tgid(), &entry) != 0
+        && let Some(counters) = counters()
+    {
+        add(&counters.untracked, 1);
+    }
 }
 
 /// The kind of a child that was just entered.
 #[inline(always)]
 pub(crate) fn kind_of(child: Task) -> u8 {
-    match family::get(child.tgid()) {
+    match family::get(child) {
         Some(entry) => entry.kind,
         None => kind::SHARED_MEMORY,
     }

@@ -1,13 +1,13 @@
 //! Where the programs are that `cargo xtask test` provides.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{collections::BTreeMap, env, fs, path::PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::host::{skip, workspace};
 
-/// `.cache/real/provided.json`, as xtask writes it.
+/// `real/provided.json` in the cache, as xtask writes it.
 #[derive(Deserialize)]
 struct Provided {
     present: BTreeMap<String, PathBuf>,
@@ -16,7 +16,8 @@ struct Provided {
 
 /// The path of something that `tests/provision.toml` names; skips the test where it is not available.
 pub fn provided(name: &str) -> Result<PathBuf> {
-    let note = workspace().join(".cache/real/provided.json");
+    let cache = env::var_os("FORKWATCH_CACHE").map_or_else(|| workspace().join(".cache"), PathBuf::from);
+    let note = cache.join("real/provided.json");
     let Ok(text) = fs::read(&note) else {
         return skip(format!("needs {name}: `cargo xtask test` provides it"));
     };

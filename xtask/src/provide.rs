@@ -1,7 +1,7 @@
 //! Installs what the end-to-end tests run beside forkwatch, and notes where it is.
 //!
 //! Programs are the distribution's packages; Python packages go, pinned by version and hash, into virtual
-//! environments under `.cache/real`, never into the system's Python. What could not be had is noted with the reason,
+//! environments in the project's cache, never into the system's Python. What could not be had is noted with the reason,
 //! and the tests that need it report themselves as skipped.
 
 use std::{
@@ -15,6 +15,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::project;
 
 /// Debian's policy layer for init scripts: while it exits with 101, no package starts its service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -51,16 +53,16 @@ struct Provided {
     missing: BTreeMap<String, String>,
 }
 
-/// Provides what `tests/provision.toml` lists and writes `.cache/real/provided.json` for the tests.
+/// Provides what `tests/provision.toml` lists and writes `real/provided.json` into the cache, for the tests.
 ///
 /// With `no_install` nothing is installed: what is missing is an error that says how it would be. Without it, what
 /// cannot be installed is named on stderr, and is no error.
 pub(crate) fn run(no_install: bool) -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")?;
+    let root = project::root()?;
     let list = root.join("tests/provision.toml");
     let text = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
     let wanted: Wanted = toml::from_str(&text).with_context(|| format!("{} is malformed", list.display()))?;
-    let cache = root.join(".cache/real");
+    let cache = project::cache()?.join("real");
     fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
 
     let mut provided = Provided::default();
@@ -76,7 +78,7 @@ pub(crate) fn run(no_install: bool) -> Result<()> {
     }
     for environment in &wanted.environment {
         let folder = cache.join(&environment.name);
-        match provide_environment(environment, root, &folder, &provided, no_install) {
+        match provide_environment(environment, &root, &folder, &provided, no_install) {
             Ok(()) => drop(provided.present.insert(environment.name.clone(), folder)),
             Err(error) => drop(provided.missing.insert(environment.name.clone(), format!("{error:#}"))),
         }
@@ -85,16 +87,8 @@ pub(crate) fn run(no_install: bool) -> Result<()> {
     let note = cache.join("provided.json");
     fs::write(&note, serde_json::to_vec_pretty(&provided)?)
         .with_context(|| format!("cannot write {}", note.display()))?;
-    let missing: Vec<String> = provided
-        .missing
-        .iter()
-        .map(|(name, why)| {
-            format!(
-                "
-  {name}: {why}"
-            )
-        })
-        .collect();
+    let missing: Vec<String> =
+        provided.missing.iter().map(|(name, why)| format!("\n  {name}: {why}")).collect();
     let missing = missing.concat();
     if no_install && !missing.is_empty() {
         bail!(

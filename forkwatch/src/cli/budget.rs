@@ -1,34 +1,40 @@
-//! How often in a second something costly may be done.
+//! How much time in a second may go into looking things up, beside the stream.
 
 use std::time::{Duration, Instant};
 
-/// A budget that is renewed each second.
+/// What of each second: little enough that the ring, which holds a storm of several hundred milliseconds, never waits
+/// long.
+const SHARE: Duration = Duration::from_millis(20);
+
+/// A budget that is renewed each second. One look may exceed it; the next has to wait.
 pub(super) struct Budget {
     second: Instant,
-    size: u32,
-    left: u32,
+    spent: Duration,
 }
 
 impl Budget {
-    /// So often a second.
-    pub(super) fn new(size: u32) -> Self {
-        Self { second: Instant::now(), size, left: size }
+    pub(super) fn new() -> Self {
+        Self { second: Instant::now(), spent: Duration::ZERO }
     }
 
     /// Whether a new second has begun since the last call that said so.
     pub(super) fn is_renewed(&mut self) -> bool {
         let renewed = self.second.elapsed() >= Duration::from_secs(1);
         if renewed {
-            *self = Self::new(self.size);
+            *self = Self::new();
         }
         renewed
     }
 
-    /// Whether it may be done once more in this second.
-    pub(super) fn spend(&mut self) -> bool {
-        let allowed = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        allowed
+    /// Looks, if there is time left in this second.
+    pub(super) fn spend<T>(&mut self, look: impl FnOnce() -> T) -> Option<T> {
+        if self.spent >= SHARE {
+            return None;
+        }
+        let start = Instant::now();
+        let found = look();
+        self.spent += start.elapsed();
+        Some(found)
     }
 }
 
@@ -38,10 +44,12 @@ mod tests {
 
     #[test]
     fn no_more_is_spent_than_there_is() {
-        let mut budget = Budget::new(2);
-        assert_eq!(
-            [budget.spend(), budget.spend(), budget.spend(), budget.spend()],
-            [true, true, false, false]
-        );
+        let mut budget = Budget::new();
+        assert_eq!(budget.spend(|| 1), Some(1));
+        budget.spent = SHARE;
+        assert_eq!(budget.spend(|| 2), None);
+        budget.second -= Duration::from_secs(1);
+        assert!(budget.is_renewed() && !budget.is_renewed());
+        assert_eq!(budget.spend(|| 3), Some(3));
     }
 }

@@ -11,9 +11,6 @@ use crate::{
     },
 };
 
-/// Looks in a second: a look may read all of `/proc`, and must not hold up the stream.
-const BUDGET: u32 = 100;
-
 /// Looks limits up, within a budget.
 pub(super) struct Causes {
     limits: Limits,
@@ -24,7 +21,7 @@ pub(super) struct Causes {
 
 impl Default for Causes {
     fn default() -> Self {
-        Self { limits: Limits::default(), budget: Budget::new(BUDGET), found: HashMap::new() }
+        Self { limits: Limits::default(), budget: Budget::new(), found: HashMap::new() }
     }
 }
 
@@ -38,10 +35,8 @@ impl Causes {
         if let Some(found) = self.found.get(&key) {
             return found.clone();
         }
-        if !self.budget.spend() {
-            return None;
-        }
-        let limit = self.limits.find(failure);
+        // A look may read all of `/proc`, and must not hold up the stream.
+        let limit = self.budget.spend(|| self.limits.find(failure))?;
         self.found.insert(key, limit.clone());
         limit
     }

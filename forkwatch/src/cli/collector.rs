@@ -1,4 +1,4 @@
-//! The thread that answers the core's questions, so that the reader of the ring never waits for `/proc`.
+//! The thread that answers the core's questions, so that judging never keeps the reader of the ring waiting.
 
 use std::{
     io,

@@ -16,6 +16,7 @@ use super::{
     exit::Exit,
     metric_sources::KernelSources,
     pipeline::Pipeline,
+    recorder::Recorder,
     session::{self, Session},
 };
 use crate::{
@@ -99,6 +100,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let log = Log::start(config.log.format, config.log.level).context("cannot start the log")?;
     service::status("loading the kernel side");
     let _statistics = keep_statistics(&config);
+    let recorder = Recorder::create(options.record.as_deref(), &settings(&config))?;
     let session = Session::start(&kernel_options(&config), &[])?;
     if let Some(how) = session::describe_clone_calls(&session.kernel) {
         tracing::info!("{how}");
@@ -114,7 +116,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     session::runtime()?.block_on(async {
         let sink = DaemonSink::new(&session.context, events);
         let clone_calls = session.kernel.clone_calls();
-        let (pipeline, kernel) = Pipeline::new(session, settings(&config), options.record.as_deref(), sink)?;
+        let (pipeline, kernel) = Pipeline::new(session, settings(&config), recorder, sink)?;
         let metrics = Metrics::new(
             Box::new(KernelSources(kernel)),
             metrics::Options {
@@ -216,7 +218,7 @@ impl Daemon<'_> {
         }
         self.pipeline.sink().reopen(&config)?;
         self.log.set_level(config.log.level);
-        self.pipeline.configure(settings(&config));
+        self.pipeline.configure(settings(&config))?;
         self.config = config;
         Ok(())
     }

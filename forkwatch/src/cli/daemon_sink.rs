@@ -80,11 +80,8 @@ impl DaemonSink {
             (EventWriter::File(file), EventOutput::File(path)) if file.path() == path => {
                 file.reopen(rotation(config))?;
             }
-            (EventWriter::File(_), EventOutput::None) => self.writer = EventWriter::None,
-            (EventWriter::File(_) | EventWriter::Stdout(_), EventOutput::File(_)) => {
-                self.writer = EventWriter::open(config)?;
-            }
-            _ => {}
+            (EventWriter::Stdout(_), EventOutput::Stdout) => {}
+            _ => self.writer = EventWriter::open(config)?,
         }
         Ok(())
     }

@@ -4,31 +4,22 @@ use std::{
     fs::File,
     future::Future,
     io,
-    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use forkwatch_ebpf::fate;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     time::{Instant, sleep_until},
 };
 
-use super::{collector::Collector, session::Session};
+use super::{collector::Collector, losses::Losses, recorder::Recorder, session::Session};
 use crate::{
     host::clock,
-    kernel::{DRAIN_AFTER, Kernel, KernelError, Ring},
-    model::{
-        event::{Event, LossReason, Lost},
-        evidence::Evidence,
-        time::BootTime,
-    },
-    report::{
-        Context,
-        recording::{Header, Writer},
-    },
+    kernel::{DRAIN_AFTER, Kernel, Ring},
+    model::{event::Event, evidence::Evidence, time::BootTime},
+    report::recording::Writer,
     watch::{Output, Settings, Watch},
 };
 
@@ -38,8 +29,6 @@ const BATCH: usize = 4096;
 const LEAST_WAIT: Duration = Duration::from_millis(10);
 /// What is said of a sink that fails.
 const CANNOT_WRITE: &str = "cannot write the output";
-/// Least time between two looks at the kernel's counters of losses.
-const LOSS_WINDOW: Duration = Duration::from_millis(100);
 
 /// The kernel side, shared with whoever reads its counters.
 pub(super) type SharedKernel = Arc<Mutex<Kernel>>;
@@ -86,11 +75,10 @@ impl<S: Sink> Pipeline<S> {
     pub(super) fn new(
         session: Session,
         settings: Settings,
-        record: Option<&Path>,
+        recorder: Option<Recorder>,
         sink: S,
     ) -> Result<(Self, SharedKernel)> {
-        let Session { kernel, ring, early, context } = session;
-        let recorder = record.map(|path| Recorder::create(path, &context, &settings)).transpose()?;
+        let Session { kernel, ring, early, context: _ } = session;
         let losses = Losses::begin(&kernel)?;
         let kernel = Arc::new(Mutex::new(kernel));
         let collector = Collector::start().context("cannot start the thread that collects evidence")?;
@@ -119,8 +107,11 @@ impl<S: Sink> Pipeline<S> {
     }
 
     /// Judges by other settings from now on.
-    pub(super) fn configure(&mut self, settings: Settings) {
+    pub(super) fn configure(&mut self, settings: Settings) -> Result<()> {
+        let recorded = serde_json::to_value(&settings)?;
+        self.stage.record(|writer| writer.settings(recorded));
         self.stage.watch.configure(settings);
+        Ok(())
     }
 
     /// Goes on until `stop` is ready, and gives what that says; or none when the sink wants nothing more.
@@ -259,12 +250,10 @@ impl<S: Sink> Stage<S> {
         Some(Instant::now() + wait.max(LEAST_WAIT))
     }
 
-    /// A recording that cannot be written ends; the watch goes on.
     fn record(&mut self, write: impl FnOnce(&mut Writer<File>) -> io::Result<()>) {
         if let Some(recorder) = &mut self.recorder
-            && let Err(error) = write(&mut recorder.writer)
+            && !recorder.write(write)
         {
-            tracing::error!(%error, path = %recorder.path, "the recording ends here: it cannot be written");
             self.recorder = None;
         }
     }
@@ -273,72 +262,4 @@ impl<S: Sink> Stage<S> {
 /// Waits for whoever holds the kernel side; a panic of theirs changed nothing in it.
 pub(super) fn lock(kernel: &SharedKernel) -> MutexGuard<'_, Kernel> {
     kernel.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A recording under way.
-struct Recorder {
-    writer: Writer<File>,
-    path: String,
-}
-
-impl Recorder {
-    fn create(path: &Path, context: &Context, settings: &Settings) -> Result<Self> {
-        let name = path.display().to_string();
-        let create = || -> Result<Writer<File>> {
-            let header = Header::new(context, serde_json::to_value(settings)?);
-            let mut writer = Writer::new(File::create(path)?, &header)?;
-            // What cannot be written at all shows now.
-            writer.flush()?;
-            Ok(writer)
-        };
-        let writer = create().with_context(|| format!("cannot write a recording to {name}"))?;
-        Ok(Self { writer, path: name })
-    }
-}
-
-/// Notices records that were shed.
-struct Losses {
-    seen: [(LossReason, u64); 3],
-    since: BootTime,
-    looked: Instant,
-    looks_next: bool,
-}
-
-impl Losses {
-    fn begin(kernel: &Kernel) -> Result<Self, KernelError> {
-        let [full, plain] = shed(kernel)?;
-        let seen = [(LossReason::RingFull, full), (LossReason::PlainShed, plain), (LossReason::Malformed, 0)];
-        Ok(Self { seen, since: clock::now(), looked: Instant::now(), looks_next: false })
-    }
-
-    /// Makes the next look happen, however short ago the last was.
-    fn look_now(&mut self) {
-        self.looks_next = true;
-    }
-
-    /// What was lost since the last look, by reason. Looks only now and then.
-    fn since_last_look(&mut self, kernel: &Kernel, ring: &Ring) -> Result<Vec<Lost>, KernelError> {
-        if !self.looks_next && self.looked.elapsed() < LOSS_WINDOW {
-            return Ok(Vec::new());
-        }
-        (self.looked, self.looks_next) = (Instant::now(), false);
-        let [full, plain] = shed(kernel)?;
-        let at = clock::now();
-        let mut lost = Vec::new();
-        for ((reason, seen), count) in self.seen.iter_mut().zip([full, plain, ring.malformed()]) {
-            if count > *seen {
-                lost.push(Lost { at, since: self.since, count: count - *seen, reason: *reason });
-                *seen = count;
-            }
-        }
-        self.since = at;
-        Ok(lost)
-    }
-}
-
-/// Records shed so far, because the ring was full and because plain ones give way.
-fn shed(kernel: &Kernel) -> Result<[u64; 2], KernelError> {
-    let counters = kernel.counters()?;
-    let of = |fate: usize| counters.events.iter().filter_map(|fates| fates.get(fate)).sum();
-    Ok([of(fate::SHED_FULL), of(fate::SHED_PLAIN)])
 }

@@ -74,7 +74,7 @@ fn feed(
                 break;
             }
         };
-        last = last.max(input.at());
+        last = input.at().map_or(last, |at| last.max(at));
         match input {
             Input::Event(event) => {
                 sink.event(&event)?;
@@ -82,6 +82,11 @@ fn feed(
             }
             Input::Evidence { at, evidence } => core.evidence(at, evidence, &mut outputs),
             Input::Advance(to) => core.advance(to, &mut outputs),
+            Input::Settings(settings) => {
+                core.configure(
+                    serde_json::from_value(settings).context("its settings are not this version's")?,
+                );
+            }
         }
         pass_on(&mut outputs, sink)?;
     }

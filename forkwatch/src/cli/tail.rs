@@ -12,6 +12,7 @@ use tokio::{
 use super::{
     exit::Exit,
     pipeline::{Pipeline, SharedKernel, lock},
+    recorder::Recorder,
     session::{self, Session},
     tail_sink::{ColorChoice, Output, Selection, TailSink, TimeStyle},
     targets::{self, Target},
@@ -114,16 +115,17 @@ impl Options {
 pub(super) fn run(options: &Options) -> Result<Exit> {
     Log::start(LogFormat::Auto, LogLevel::Warn).context("cannot start the log")?;
     let (processes, targets) = targets::find(&options.pid)?;
+    let settings = Settings { grace: options.grace, ..Settings::default() };
+    let recorder = Recorder::create(options.record.as_deref(), &settings)?;
     let session = Session::start(&options.kernel_options()?, &processes)?;
     if let Some(how) = session::describe_clone_calls(&session.kernel) {
         eprintln!("forkwatch: {how}");
     }
     let sink =
         TailSink::new(options.output, options.time, options.color, options.selection(), &session.context);
-    let settings = Settings { grace: options.grace, ..Settings::default() };
     let runtime = session::runtime()?;
     runtime.block_on(async {
-        let (mut pipeline, kernel) = Pipeline::new(session, settings, options.record.as_deref(), sink)?;
+        let (mut pipeline, kernel) = Pipeline::new(session, settings, recorder, sink)?;
         let asked = asked_to_end()?;
         eprintln!("forkwatch: ready, watching {}", options.scope());
         pipeline.sink().ready().context("cannot write the output")?;

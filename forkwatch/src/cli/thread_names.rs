@@ -10,15 +10,12 @@ use crate::{
     },
 };
 
-/// Looks in a second: names are a convenience, and must not hold up the stream.
-const BUDGET: u32 = 100;
-
-/// Looks threads up, within a budget.
+/// Looks threads up, within a budget: names are a convenience, and must not hold up the stream.
 pub(super) struct ThreadNames(Budget);
 
 impl Default for ThreadNames {
     fn default() -> Self {
-        Self(Budget::new(BUDGET))
+        Self(Budget::new())
     }
 }
 
@@ -26,7 +23,7 @@ impl ThreadNames {
     /// The names, as far as they can still be seen; empty for any other event, and where the budget is spent.
     pub(super) fn of(&mut self, event: &Event) -> Vec<Comm> {
         let Event::Fork(fork) = event else { return Vec::new() };
-        if fork.threads < 2 || !self.may_look() {
+        if fork.threads < 2 {
             return Vec::new();
         }
         let request = Request::Parent {
@@ -35,16 +32,12 @@ impl ThreadNames {
             forking_tid: fork.parent_tid,
             forked_at: fork.at,
         };
-        match host::answer(&request) {
-            Evidence::Parent { seen: Some(seen), .. } => {
+        self.0.is_renewed();
+        match self.0.spend(|| host::answer(&request)) {
+            Some(Evidence::Parent { seen: Some(seen), .. }) => {
                 seen.threads.iter().map(|thread| thread.comm).collect()
             }
             _ => Vec::new(),
         }
-    }
-
-    fn may_look(&mut self) -> bool {
-        self.0.is_renewed();
-        self.0.spend()
     }
 }

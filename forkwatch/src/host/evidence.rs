@@ -60,7 +60,7 @@ fn execed_seen(stat: &Stat) -> io::Result<ExecedSeen> {
     let blocked = task::blocked_by_all(stat.id)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     let parent = Stat::of_process(stat.parent).ok().map(|parent| parent.key());
     // A signalfd takes in nothing that is not blocked.
-    let awaited = if blocked.is_empty() { SignalSet::EMPTY } else { fdinfo::signalfd_mask(stat.id) };
+    let awaited = if blocked.is_empty() { Some(SignalSet::EMPTY) } else { fdinfo::signalfd_mask(stat.id) };
     Ok(ExecedSeen {
         at: clock::now(),
         program: program::read(stat.id, stat),

@@ -1,19 +1,26 @@
 //! Signals that a process takes in through signalfds.
 
+use std::io::ErrorKind;
+
 use super::file;
 use crate::model::signals::SignalSet;
 
 /// Descriptors that are looked at, from the lowest: programs open their signalfd early.
 const MAX_DESCRIPTORS: usize = 1024;
 
-/// The union of the masks of a process's signalfds; empty where they may not be read (another user's, without
-/// `CAP_SYS_PTRACE`).
-pub(super) fn signalfd_mask(tgid: u32) -> SignalSet {
-    file::numbers(format!("/proc/{tgid}/fdinfo"), MAX_DESCRIPTORS)
-        .unwrap_or_default()
-        .into_iter()
-        .filter_map(|descriptor| parse(&file::read_small(format!("/proc/{tgid}/fdinfo/{descriptor}")).ok()?))
-        .fold(SignalSet::EMPTY, SignalSet::or)
+/// The union of the masks of a process's signalfds; absent where they may not be read: another user's without
+/// `CAP_SYS_PTRACE`, and before Linux 5.14 also with it, because the directory is its owner's alone.
+pub(super) fn signalfd_mask(tgid: u32) -> Option<SignalSet> {
+    let mut mask = SignalSet::EMPTY;
+    for descriptor in file::numbers(format!("/proc/{tgid}/fdinfo"), MAX_DESCRIPTORS).ok()? {
+        match file::read_small(format!("/proc/{tgid}/fdinfo/{descriptor}")) {
+            Ok(text) => mask = mask.or(parse(&text).unwrap_or_default()),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return None,
+            // Closed meanwhile.
+            Err(_) => {}
+        }
+    }
+    Some(mask)
 }
 
 /// The mask in an `fdinfo` (`signalfd_show_fdinfo`, fs/signalfd.c); absent where it is not a signalfd's.

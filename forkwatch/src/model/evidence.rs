@@ -80,8 +80,9 @@ pub struct ExecedSeen {
     pub parent: Option<(ProcessKey, Program)>,
     /// Signals that every one of its threads blocks now.
     pub blocked: SignalSet,
-    /// Signals that it takes in through a signalfd, or waits for in `sigwait`: blocked on purpose.
-    pub awaited: SignalSet,
+    /// Signals that it takes in through a signalfd: blocked on purpose. Absent where that cannot be seen.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub awaited: Option<SignalSet>,
 }
 
 /// The forker, some time after the fork.

@@ -81,14 +81,17 @@ pub enum Input {
     },
     /// Time passed, up to here.
     Advance(BootTime),
+    /// From here on the core judged by other settings.
+    Settings(Value),
 }
 
 impl Input {
-    /// When it came.
-    pub const fn at(&self) -> BootTime {
+    /// When it came, where that matters.
+    pub const fn at(&self) -> Option<BootTime> {
         match self {
-            Self::Event(event) => event.at(),
-            Self::Evidence { at, evidence: _ } | Self::Advance(at) => *at,
+            Self::Event(event) => Some(event.at()),
+            Self::Evidence { at, evidence: _ } | Self::Advance(at) => Some(*at),
+            Self::Settings(_) => None,
         }
     }
 }
@@ -159,6 +162,11 @@ impl<W: Write> Writer<W> {
     /// Records that the core was told of the time.
     pub fn advance(&mut self, to: BootTime) -> io::Result<()> {
         self.line(&Line::advance(to))
+    }
+
+    /// Records that the core judges by other settings from here on.
+    pub fn settings(&mut self, settings: Value) -> io::Result<()> {
+        self.line(&Line::settings(settings))
     }
 
     /// Writes out what is in the buffer.

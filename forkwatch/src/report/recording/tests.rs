@@ -23,6 +23,7 @@ fn record(inputs: &[Input]) -> Vec<u8> {
             Input::Event(event) => writer.event(event).unwrap(),
             Input::Evidence { at, evidence } => writer.evidence(*at, evidence).unwrap(),
             Input::Advance(to) => writer.advance(*to).unwrap(),
+            Input::Settings(settings) => writer.settings(settings.clone()).unwrap(),
         }
     }
     drop(writer);
@@ -72,7 +73,7 @@ fn evidence() -> impl Strategy<Value = Evidence> {
             program,
             parent,
             blocked: SignalSet(blocked),
-            awaited: SignalSet(awaited),
+            awaited: Some(SignalSet(awaited)),
         });
     let alive = (any::<(u64, Option<u64>, Option<u64>, bool)>(), comms()).prop_map(
         |((at, ran, waited, stopped), comm)| ChildSeen::Alive {
@@ -114,6 +115,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         proptest::sample::select(samples::events()).prop_map(Input::Event),
         (any::<u64>(), evidence()).prop_map(|(at, evidence)| Input::Evidence { at: BootTime(at), evidence }),
         any::<u64>().prop_map(|to| Input::Advance(BootTime(to))),
+        any::<u32>().prop_map(|grace| Input::Settings(serde_json::json!({ "grace": grace }))),
     ]
 }
 

@@ -124,7 +124,7 @@ fn execed_seen(name: &str, blocked: &[u32]) -> ExecedSeen {
         program: program(name),
         parent: None,
         blocked: SignalSet::of(blocked),
-        awaited: SignalSet::EMPTY,
+        awaited: Some(SignalSet::EMPTY),
     }
 }
 

@@ -50,7 +50,7 @@ fn what_does_not_stay_blocked_stays_silent() {
         let mut timeline = Timeline::new();
         start(&mut timeline, exec_of(PROGRAM, PARENT, &[10, 15]));
         let seen = timeline.programs.get_mut(&PROGRAM).unwrap();
-        (seen.blocked, seen.awaited) = (SignalSet::of(blocked), SignalSet::of(awaited));
+        (seen.blocked, seen.awaited) = (SignalSet::of(blocked), Some(SignalSet::of(awaited)));
         timeline.at(5000);
         assert_eq!(
             timeline.outputs,
