@@ -51,14 +51,16 @@ fn sched_process_fork(context: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn thread_created(counters: &Counters, parent: Task, child: Task, signal: Signal) {
     const CLASS: usize = kind::THREAD as usize;
-    if STREAM.load() & stream::THREADS == 0 || !wanted::is_wanted(parent) {
+    let tgid = parent.tgid();
+    // forkwatch's own threads are nothing of its self-test.
+    if STREAM.load() & stream::THREADS == 0 || !wanted::passes_filters(tgid, || parent.uid()) {
         return add(&counters.events[CLASS][fate::FILTERED], 1);
     }
     let label = Label { record: record::THREAD, flags: 0, time: child.start(), hazardous: false };
     let Some(room) = ring::reserve(counters, CLASS, label) else { return };
     let record = ThreadRecord {
         header: room.header,
-        tgid: parent.tgid(),
+        tgid,
         parent_tid: parent.tid(),
         tid: child.tid(),
         threads: signal.live(),
