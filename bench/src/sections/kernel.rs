@@ -13,6 +13,9 @@ use crate::table::Table;
 use crate::watcher::{Running, Watcher};
 use crate::workload::{self, Load};
 
+/// How the kernel names `sched_process_exec` and `sched_process_exit`, of which it keeps 15 bytes.
+const ENDINGS: &str = "sched_process_e";
+
 /// Measures, and prints a table.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let _account = programs::keep_account()?;
@@ -30,7 +33,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             }
             for (name, sample) in samples {
                 table.row([
-                    format!("`{name}`"),
+                    name,
                     watcher.name().to_owned(),
                     format!("{load:?}").to_lowercase(),
                     show(median(&sample.runs), 2),
@@ -67,10 +70,24 @@ fn round(
 
     let empty =
         each(&costs, |_, name| name == empty::NAME).next().context("the empty program did not run")?;
-    let ours = each(&costs, |id, _| !others.contains_key(&id));
-    for (name, runs, nanoseconds) in ours.chain([empty.clone()]) {
+    let mut ours: Vec<_> = each(&costs, |id, _| !others.contains_key(&id)).collect();
+    // The programs on exit and exec share the bytes of their names that the kernel keeps; the first was loaded first.
+    let endings = ours.iter_mut().filter(|(name, ..)| name == ENDINGS);
+    for ((name, ..), full) in endings.zip(["sched_process_exit", "sched_process_exec"]) {
+        full.clone_into(name);
+    }
+    let events = outcome.count as f64;
+    // What an event costs in all: at its creation, and with the end of what it created.
+    let total = |wanted: fn(&str) -> bool| -> f64 {
+        ours.iter().filter(|(name, ..)| wanted(name)).map(|(_, runs, each)| runs * each).sum::<f64>() / events
+    };
+    let totals = [
+        ("creation, all programs".to_owned(), events, total(|name| !name.starts_with(ENDINGS))),
+        ("creation and end, all programs".to_owned(), events, total(|_| true)),
+    ];
+    for (name, runs, nanoseconds) in ours.iter().cloned().chain(totals).chain([empty.clone()]) {
         let sample = samples.entry(name).or_default();
-        sample.runs.push(runs / outcome.count as f64);
+        sample.runs.push(runs / events);
         sample.nanoseconds.push(nanoseconds);
         sample.ratio.push(nanoseconds / empty.2);
     }
