@@ -33,6 +33,18 @@ pub enum KernelError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// The limit of locked memory is too low.
+    #[error(
+        "the kernel refused to {what}: {error}. Before 5.11 it counts eBPF as locked memory, and the limit of that is \
+         too low even for the smallest tables: raise it (ulimit -l unlimited, or LimitMEMLOCK=infinity in the \
+         systemd unit), or grant forkwatch CAP_SYS_RESOURCE, with which it raises the limit itself"
+    )]
+    LockedMemory {
+        /// What was refused.
+        what: String,
+        /// What the kernel said.
+        error: io::Error,
+    },
     /// The process sees its own pid namespace only.
     #[error(
         "this is not the host's pid namespace: forkwatch would see other pids than the kernel reports. Run it on \
@@ -80,7 +92,7 @@ pub enum KernelError {
     /// The ring could not be allocated.
     #[error(
         "the kernel could not allocate a ring of {bytes} bytes: {error}. Choose a smaller one (kernel.ring_bytes \
-         in the configuration, or --ring-bytes); on kernels before 5.11 raise the locked-memory limit (ulimit -l)"
+         in the configuration, or --ring-bytes)"
     )]
     Ring {
         /// The size asked for.

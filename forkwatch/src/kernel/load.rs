@@ -1,6 +1,6 @@
 //! The kernel side, as user space holds it.
 
-use std::{fs, os::fd::AsFd, path::Path};
+use std::{fs, os::fd::AsFd, path::Path, thread};
 
 use aya::{
     Ebpf, Endianness,
@@ -16,7 +16,7 @@ use super::{
     error::KernelError,
     layout::Layout,
     options::Options,
-    release::Release,
+    release::{self, Release},
     ring::{Gauge, Ring},
     statistics,
     wire::{CgroupWords, CounterWords, FamilyCell, sum_cgroup, sum_counters},
@@ -71,17 +71,20 @@ impl Kernel {
         let pid_levels = pid_levels(&types)?;
         drop(blob);
 
-        release.raise_memory_lock();
-        let mut ebpf = attach::load(options, &layout, release, pid_levels)?;
         let ids = aya::Btf::parse(&ids, Endianness::default())
             .map_err(|error| KernelError::Object(Box::new(error.into())))?;
-        for name in PROGRAMS {
-            attach::tracepoint(&mut ebpf, name, &ids)?;
-        }
-        let clone_calls = attach_first(&mut ebpf, hooks, &ids)?;
+        release::raise_memory_lock(release);
+        let (options, (ebpf, clone_calls)) = fit(options, |options| {
+            let mut ebpf = attach::load(options, &layout, release, pid_levels)?;
+            for name in PROGRAMS {
+                attach::tracepoint(&mut ebpf, name, &ids)?;
+            }
+            let clone_calls = attach_first(&mut ebpf, hooks, &ids)?;
+            Ok((ebpf, clone_calls))
+        })?;
         drop(ids);
         trim_heap();
-        Self::adopt(ebpf, options, clone_calls)
+        Self::adopt(ebpf, &options, clone_calls)
     }
 
     /// Takes the maps out of the loaded object.
@@ -204,6 +207,32 @@ impl Kernel {
     }
 }
 
+/// Loads, with smaller tables for as long as those asked for exceed the limit of locked memory.
+fn fit<T>(
+    options: &Options,
+    mut load: impl FnMut(&Options) -> Result<T, KernelError>,
+) -> Result<(Options, T), KernelError> {
+    let mut options = *options;
+    loop {
+        let error = match load(&options) {
+            Ok(loaded) => return Ok((options, loaded)),
+            Err(error) => error,
+        };
+        let limited = matches!(error, KernelError::LockedMemory { .. });
+        let Some(smaller) = limited.then(|| release::smaller(&options)).flatten() else {
+            return Err(error);
+        };
+        options = smaller;
+        tracing::warn!(
+            ring_bytes = options.ring_bytes,
+            max_children = options.max_children,
+            "the limit of locked memory is too low for what was asked: trying less. Raise it (ulimit -l, \
+             LimitMEMLOCK=) to lose fewer records"
+        );
+        thread::sleep(release::SETTLED_AFTER);
+    }
+}
+
 /// All copying forks.
 fn copying(counters: &Counters) -> u64 {
     counters.events.get(usize::from(kind::COPYING)).map_or(0, |fates| fates.iter().sum())
@@ -262,5 +291,40 @@ fn trim_heap() {
     // SAFETY: may be called at any time, from any thread.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn refused() -> KernelError {
+        let error = io::Error::from_raw_os_error(libc::EPERM);
+        KernelError::LockedMemory { what: "make the table x".to_owned(), error }
+    }
+
+    #[test]
+    fn less_is_asked_for_until_it_fits() {
+        let asked = Options { ring_bytes: 1 << 20, max_children: 16_384, ..Options::default() };
+        let load = |options: &Options| if options.ring_bytes > 256 << 10 { Err(refused()) } else { Ok(7) };
+        let (options, loaded) = fit(&asked, load).unwrap();
+        assert_eq!((options.ring_bytes, options.max_children, loaded), (256 << 10, 4096, 7));
+    }
+
+    #[test]
+    fn what_never_fits_is_told_with_the_limit_and_another_error_is_not_tried_again() {
+        let asked = Options { ring_bytes: 128 << 10, max_children: 2048, ..Options::default() };
+        let error = fit::<()>(&asked, |_| Err(refused())).unwrap_err().to_string();
+        assert!(error.contains("ulimit -l") && error.contains("LimitMEMLOCK"), "{error}");
+
+        let mut attempts = 0;
+        let result = fit::<()>(&asked, |_| {
+            attempts += 1;
+            Err(KernelError::PidNamespace)
+        });
+        assert!(matches!(result, Err(KernelError::PidNamespace)));
+        assert_eq!(attempts, 1);
     }
 }
