@@ -13,6 +13,9 @@ use crate::{
     report::Context,
 };
 
+/// Most events that are kept of those that come during the self-test. It takes milliseconds, unless in a storm.
+const MOST_EARLY: usize = 65_536;
+
 /// A watch that has begun.
 pub(super) struct Session {
     /// The kernel side.
@@ -34,8 +37,13 @@ impl Session {
         for target in targets {
             kernel.want(target.key.tgid)?;
         }
-        let mut early = Vec::new();
-        self_test::run(&mut ring, own_cgroup(), |event| early.push(event))?;
+        let (mut early, mut dropped) = (Vec::new(), 0_u64);
+        self_test::run(&mut ring, own_cgroup(), |event| {
+            if early.len() < MOST_EARLY { early.push(event) } else { dropped += 1 }
+        })?;
+        if dropped > 0 {
+            tracing::warn!(dropped, "events that came in a storm during the self-test are not shown");
+        }
         if !targets.is_empty() {
             want_descendants(&mut kernel, targets)?;
         }
