@@ -97,19 +97,23 @@ fn seed(kernel: &mut Kernel) -> Result<()> {
     let generations = Generations::new(&processes);
     for process in &processes {
         if process.workers > 0 {
-            kernel.seed_workers(process.key.tgid, u64::from(process.workers))?;
+            let look = || look_again(process.key).map_or(0, |now| u64::from(now.workers));
+            kernel.seed_workers(process.key.tgid, u64::from(process.workers), look);
         }
         // The kernel side takes an un-exec'd process that it does not know for one of the first generation.
         let Some(generation @ 2..) = generations.of(process) else { continue };
         let seed = Seed { child: process.key, parent_tgid: process.parent, generation };
         // It may have exec'd or ended before it was entered, and then nobody would take it out.
-        if kernel.seed(&seed)
-            && !host::find(process.key.tgid).is_ok_and(|now| now.unexeced && now.key == process.key)
-        {
+        if kernel.seed(&seed) && !look_again(process.key).is_some_and(|now| now.unexeced) {
             kernel.unseed(process.key);
         }
     }
     Ok(())
+}
+
+/// The process as it is now, unless it has ended.
+fn look_again(key: ProcessKey) -> Option<host::Process> {
+    host::find(key.tgid).ok().filter(|now| now.key == key)
 }
 
 /// Who was forked by whom without exec, by pid.

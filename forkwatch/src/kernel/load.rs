@@ -30,6 +30,9 @@ use crate::model::{
 const PROGRAMS: [&str; 4] =
     ["sched_process_exit", "sched_process_exec", "task_newtask", "sched_process_fork"];
 
+/// Insert only where there is no entry yet (include/uapi/linux/bpf.h).
+const BPF_NOEXIST: u64 = 1;
+
 /// The kernel side, attached for as long as this lives.
 pub struct Kernel {
     ebpf: Ebpf,
@@ -128,8 +131,6 @@ impl Kernel {
     /// Enters a child that was forked before the watch began, so that the generation of its children is right. Tells
     /// whether it was new.
     pub fn seed(&mut self, seed: &Seed) -> bool {
-        /// Only where there is none yet (include/uapi/linux/bpf.h).
-        const BPF_NOEXIST: u64 = 1;
         let Seed { child, parent_tgid, generation } = *seed;
         let family = Family {
             start: child.start.0,
@@ -150,9 +151,20 @@ impl Kernel {
         let _ = self.family.remove(&child.tgid);
     }
 
-    /// Enters the kernel workers that a process had before the watch began.
-    pub fn seed_workers(&mut self, tgid: u32, workers: u64) -> Result<(), KernelError> {
-        self.workers.insert(tgid, workers, 0).map_err(map_error(map::WORKERS))
+    /// Enters the kernel workers that a process had before the watch began. `look` tells how many it has now; what was
+    /// entered is put right by it, because a worker that ended before that is not counted out by the kernel side. Where
+    /// the table is full the workers pass for threads, as those do that the kernel side finds no room for.
+    pub fn seed_workers(&mut self, tgid: u32, workers: u64, look: impl Fn() -> u64) {
+        // What the kernel side has counted since is newer than the scan.
+        let _ = self.workers.insert(tgid, workers, BPF_NOEXIST);
+        // Bounded, because both may go on changing.
+        for _ in 0..5 {
+            let now = look();
+            if self.workers.get(&tgid, 0).unwrap_or_default() == now {
+                return;
+            }
+            let _ = if now == 0 { self.workers.remove(&tgid) } else { self.workers.insert(tgid, now, 0) };
+        }
     }
 
     /// How the clone family's calls are watched, if they are.
