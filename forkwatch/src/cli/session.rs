@@ -35,7 +35,7 @@ impl Session {
         privilege::require_for_load()?;
         let (mut kernel, mut ring) = Kernel::start(options)?;
         for target in targets {
-            kernel.want(target.key.tgid)?;
+            want(&mut kernel, target.key)?;
         }
         let (mut early, mut dropped) = (Vec::new(), 0_u64);
         self_test::run(&mut ring, own_cgroup(), |event| {
@@ -69,6 +69,15 @@ pub(super) fn own_cgroup() -> Option<u64> {
     host::cgroup_tree::find(path).ok().map(|cgroup| cgroup.id)
 }
 
+/// Lets a process pass the filter, unless its pid is another's by now.
+fn want(kernel: &mut Kernel, key: ProcessKey) -> Result<()> {
+    kernel.want(key.tgid)?;
+    if look_again(key).is_none() {
+        kernel.unwant(key.tgid);
+    }
+    Ok(())
+}
+
 /// Lets the descendants that live already pass the filter. Those that are forked meanwhile by one that does not yet
 /// pass escape one reading of `/proc`, so it is read until nothing new turns up.
 fn want_descendants(kernel: &mut Kernel, targets: &[host::Process]) -> Result<()> {
@@ -82,7 +91,7 @@ fn want_descendants(kernel: &mut Kernel, targets: &[host::Process]) -> Result<()
             return Ok(());
         }
         for key in new {
-            kernel.want(key.tgid)?;
+            want(kernel, key)?;
             known.push(key);
         }
     }

@@ -121,6 +121,12 @@ impl Kernel {
         self.wanted.insert(tgid, 1, 0).map_err(map_error(map::WANTED))
     }
 
+    /// Takes out again what [`want`](Self::want) let in.
+    pub fn unwant(&mut self, tgid: u32) {
+        // Where it is not there any more, all is well.
+        let _ = self.wanted.remove(&tgid);
+    }
+
     /// Takes in how many forked and never exec'd processes live at this moment.
     pub fn begin_with(&mut self, unexeced: u64) -> Result<(), KernelError> {
         let counters = self.counters()?;
