@@ -100,9 +100,9 @@ fn want_descendants(kernel: &mut Kernel, targets: &[host::Process]) -> Result<()
 /// Takes in what was forked before the watch began: how many children have not exec'd; those whose children would be of
 /// a later generation than they seem; and kernel workers, so that they are not taken for threads.
 fn seed(kernel: &mut Kernel) -> Result<()> {
-    let processes = host::processes()?;
+    let (processes, at) = settled_processes(kernel)?;
     let unexeced = processes.iter().filter(|process| process.unexeced).count();
-    kernel.begin_with(u64::try_from(unexeced).unwrap_or(u64::MAX))?;
+    kernel.begin_with(u64::try_from(unexeced).unwrap_or(u64::MAX), at);
     let generations = Generations::new(&processes);
     for process in &processes {
         if process.workers > 0 {
@@ -118,6 +118,25 @@ fn seed(kernel: &mut Kernel) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The living processes, with the kernel side's numbers that go with them. Whoever is forked, execs or ends during the
+/// scan would stay in the count of un-exec'd children for ever, so it is repeated while there are such; on a host that
+/// never rests the last one has to do.
+fn settled_processes(kernel: &Kernel) -> Result<(Vec<host::Process>, (u64, u64))> {
+    /// A scan takes some milliseconds.
+    const SCANS: usize = 5;
+    let mut before = kernel.copying_and_ended()?;
+    let mut scans = 0;
+    loop {
+        let processes = host::processes()?;
+        let after = kernel.copying_and_ended()?;
+        scans += 1;
+        if after == before || scans == SCANS {
+            return Ok((processes, after));
+        }
+        before = after;
+    }
 }
 
 /// The process as it is now, unless it has ended.

@@ -127,11 +127,17 @@ impl Kernel {
         let _ = self.wanted.remove(&tgid);
     }
 
-    /// Takes in how many forked and never exec'd processes live at this moment.
-    pub fn begin_with(&mut self, unexeced: u64) -> Result<(), KernelError> {
+    /// Copying forks so far, and those whose child has exec'd or ended: while neither changes, the number of forked and
+    /// never exec'd processes does not either.
+    pub fn copying_and_ended(&self) -> Result<(u64, u64), KernelError> {
         let counters = self.counters()?;
-        self.unexeced_before = unexeced.saturating_add(ended(&counters)).saturating_sub(copying(&counters));
-        Ok(())
+        Ok((copying(&counters), ended(&counters)))
+    }
+
+    /// Takes in how many forked and never exec'd processes lived when
+    /// [`copying_and_ended`](Self::copying_and_ended) told these numbers.
+    pub const fn begin_with(&mut self, unexeced: u64, (copying, ended): (u64, u64)) {
+        self.unexeced_before = unexeced.saturating_add(ended).saturating_sub(copying);
     }
 
     /// Enters a child that was forked before the watch began, so that the generation of its children is right. Tells
