@@ -15,8 +15,9 @@ use super::{
     error::KernelError,
     layout::Layout,
     options::Options,
-    release::{self, Release},
+    release,
 };
+use crate::release::Release;
 
 /// The eBPF object, built by `cargo xtask build-ebpf` and checked against its sources by the build script.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/forkwatch.o"));

@@ -16,14 +16,17 @@ use super::{
     error::KernelError,
     layout::Layout,
     options::Options,
-    release::{self, Release},
+    release,
     ring::{Gauge, Ring},
     statistics,
     wire::{CgroupWords, CounterWords, FamilyCell, sum_cgroup, sum_counters},
 };
-use crate::model::{
-    counters::{KernelReading, ProgramReading},
-    process::ProcessKey,
+use crate::{
+    model::{
+        counters::{KernelReading, ProgramReading},
+        process::ProcessKey,
+    },
+    release::Release,
 };
 
 /// The programs that are always attached, in this order: what is seen forked must be seen ending.
