@@ -25,17 +25,11 @@ _forkwatch() {
             forkwatch,demo)
                 cmd="forkwatch__subcmd__demo"
                 ;;
-            forkwatch,demo-program)
-                cmd="forkwatch__subcmd__demo__subcmd__program"
-                ;;
             forkwatch,doctor)
                 cmd="forkwatch__subcmd__doctor"
                 ;;
             forkwatch,explain)
                 cmd="forkwatch__subcmd__explain"
-                ;;
-            forkwatch,generate)
-                cmd="forkwatch__subcmd__generate"
                 ;;
             forkwatch,help)
                 cmd="forkwatch__subcmd__help"
@@ -55,17 +49,11 @@ _forkwatch() {
             forkwatch__subcmd__help,demo)
                 cmd="forkwatch__subcmd__help__subcmd__demo"
                 ;;
-            forkwatch__subcmd__help,demo-program)
-                cmd="forkwatch__subcmd__help__subcmd__demo__subcmd__program"
-                ;;
             forkwatch__subcmd__help,doctor)
                 cmd="forkwatch__subcmd__help__subcmd__doctor"
                 ;;
             forkwatch__subcmd__help,explain)
                 cmd="forkwatch__subcmd__help__subcmd__explain"
-                ;;
-            forkwatch__subcmd__help,generate)
-                cmd="forkwatch__subcmd__help__subcmd__generate"
                 ;;
             forkwatch__subcmd__help,help)
                 cmd="forkwatch__subcmd__help__subcmd__help"
@@ -83,7 +71,7 @@ _forkwatch() {
 
     case "${cmd}" in
         forkwatch)
-            opts="-p -c -u -o -d -n -h -V --pid --comm --uid --cgroup --unsafe --threads --output --time --duration --count --color --grace --record --clone-calls --ring-bytes --help --version tail daemon demo doctor explain replay check-config generate demo-program help"
+            opts="-p -c -u -o -d -n -h -V --pid --comm --uid --cgroup --unsafe --threads --output --time --duration --count --color --grace --record --clone-calls --ring-bytes --help --version tail daemon demo doctor explain replay check-config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -258,20 +246,6 @@ _forkwatch() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        forkwatch__subcmd__demo__subcmd__program)
-            opts="-h --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         forkwatch__subcmd__doctor)
             opts="-o -h --output --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -308,22 +282,8 @@ _forkwatch() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        forkwatch__subcmd__generate)
-            opts="-h --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         forkwatch__subcmd__help)
-            opts="tail daemon demo doctor explain replay check-config generate demo-program help"
+            opts="tail daemon demo doctor explain replay check-config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -378,20 +338,6 @@ _forkwatch() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        forkwatch__subcmd__help__subcmd__demo__subcmd__program)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         forkwatch__subcmd__help__subcmd__doctor)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -407,20 +353,6 @@ _forkwatch() {
             return 0
             ;;
         forkwatch__subcmd__help__subcmd__explain)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        forkwatch__subcmd__help__subcmd__generate)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -31,12 +31,17 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
     }
     let tgid = task.tgid();
     wanted::forget(tgid);
+    // Workers are threads: where no other is left, each has been counted out by itself.
+    let several = signal.unreaped() > 1;
+    if several {
+        worker::forget(tgid);
+    }
     let leader = task.leader();
     if !leader.is_unexeced() || leader.is_kernel() {
         return 0;
     }
     // The last threads of a process may all find none alive, if they exit at once; one of them counts.
-    if signal.unreaped() > 1 && !family::claim_end(leader) {
+    if several && !family::claim_end(leader) {
         return 0;
     }
     let family = match family::take(leader) {

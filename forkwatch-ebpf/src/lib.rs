@@ -123,8 +123,6 @@ pub mod flag {
     pub const STREAMED: u8 = 1;
     /// The family map had no room: the kernel will not report this child's outcome.
     pub const UNTRACKED: u8 = 2;
-    /// Entered from `/proc` by user space: it was forked before the watch began.
-    pub const SEEDED: u8 = 4;
 }
 
 /// Bits of the `STREAM` setting: which plain events enter the ring. Hazardous ones always do.

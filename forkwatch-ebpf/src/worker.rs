@@ -41,6 +41,12 @@ pub(crate) fn ended(worker: Task) {
     }
 }
 
+/// A process has ended, and its tgid may be another's soon.
+#[inline(always)]
+pub(crate) fn forget(tgid: u32) {
+    let _ = WORKERS.remove(&tgid);
+}
+
 /// Live threads of a process, without kernel workers.
 #[inline(always)]
 pub(crate) fn user_threads(tgid: u32, signal: Signal) -> u32 {

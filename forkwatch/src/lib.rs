@@ -11,6 +11,7 @@ pub mod log;
 pub mod model;
 mod paragraph;
 pub mod privilege;
+pub mod release;
 pub mod report;
 pub mod serve;
 pub mod service;

@@ -11,10 +11,12 @@ use std::fmt;
 
 use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
 
+use crate::release::Release;
+
 /// What loading and attaching need (kernel 5.8 and later). `CAP_SYS_ADMIN` contains both.
 const LOADING: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_PERFMON];
 /// From this kernel on, map lookups through an open file descriptor want no capability.
-const LOOKUPS_FREE: (u32, u32) = (5, 19);
+const LOOKUPS_FREE: Release = Release(5, 19);
 
 /// Why privileges could not be read or given up, or do not suffice.
 #[derive(Debug, thiserror::Error)]
@@ -69,8 +71,7 @@ pub fn have_ptrace() -> Result<bool, PrivilegeError> {
 /// Gives up, for this thread and all that it starts from now on, every capability but `CAP_SYS_PTRACE`, and on
 /// kernels before 5.19 `CAP_BPF`, and the gaining of new ones by exec. Says what is left.
 pub fn reduce() -> Result<Vec<Capability>, PrivilegeError> {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let wanted = kept_on(&release);
+    let wanted = kept_on(Release::running());
     let permitted = read(CapSet::Permitted)?;
     let kept: CapsHashSet = permitted.intersection(&wanted).copied().collect();
 
@@ -109,12 +110,10 @@ fn missing_from(effective: &CapsHashSet) -> Vec<Capability> {
     LOADING.into_iter().filter(|capability| !effective.contains(capability)).collect()
 }
 
-/// What is worth keeping on a kernel of this release; of an unreadable one the older is assumed.
-fn kept_on(release: &str) -> CapsHashSet {
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
-    let version = numbers.next().zip(numbers.next());
+/// What is worth keeping on a kernel of this release.
+fn kept_on(release: Release) -> CapsHashSet {
     let mut kept = CapsHashSet::from([Capability::CAP_SYS_PTRACE]);
-    if version.is_none_or(|version| version < LOOKUPS_FREE) {
+    if release < LOOKUPS_FREE {
         kept.insert(Capability::CAP_BPF);
     }
     kept
@@ -141,9 +140,10 @@ mod tests {
 
     #[test]
     fn cap_bpf_is_kept_where_lookups_want_it() {
-        let bpf = |release: &str| kept_on(release).contains(&Capability::CAP_BPF);
-        assert!(bpf("5.10.0-28-amd64\n") && bpf("5.18.19") && bpf("nonsense") && bpf(""));
-        assert!(!bpf("5.19-rc1") && !bpf("6.1.0-18-amd64\n") && !bpf("10.0\n"));
+        let bpf = |major, minor| kept_on(Release(major, minor)).contains(&Capability::CAP_BPF);
+        assert!(bpf(5, 10) && bpf(5, 18), "an older kernel");
+        assert!(bpf(0, 0), "one that does not say");
+        assert!(!bpf(5, 19) && !bpf(6, 1) && !bpf(10, 0), "a newer kernel");
     }
 
     /// In a thread of its own, which is all that it changes.
@@ -152,7 +152,7 @@ mod tests {
         thread::spawn(|| {
             let permitted = read(CapSet::Permitted).unwrap();
             let kept = reduce().unwrap();
-            let wanted = kept_on(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap());
+            let wanted = kept_on(Release::running());
             let expected: CapsHashSet = permitted.intersection(&wanted).copied().collect();
             let bits = |set: &CapsHashSet| set.iter().fold(0, |mask, capability| mask | capability.bitmask());
             assert_eq!(kept.iter().copied().collect::<CapsHashSet>(), expected);

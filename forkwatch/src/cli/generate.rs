@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use clap::{Args, CommandFactory};
+use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 
 use super::{Arguments, exit::Exit};
@@ -29,7 +29,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     for directory in [&man, &completions] {
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
-    let mut command = Arguments::command();
+    let mut command = visible(&Arguments::command());
     clap_mangen::generate_to(command.clone(), &man).context("cannot write the man pages")?;
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
         clap_complete::generate_to(shell, &mut command, "forkwatch", &completions)
@@ -42,6 +42,53 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     Ok(Exit::Fine)
 }
 
+/// The command without the hidden subcommands: the man pages leave them out, the completions would not.
+fn visible(command: &Command) -> Command {
+    // clap can add subcommands, not take them away: all else that is shown is carried over.
+    let mut visible = Command::new("forkwatch")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args_conflicts_with_subcommands(command.is_args_conflicts_with_subcommands_set())
+        .args(command.get_arguments())
+        .groups(command.get_groups())
+        .subcommands(command.get_subcommands().filter(|command| !command.is_hide_set()));
+    if let Some(about) = command.get_about() {
+        visible = visible.about(about.clone());
+    }
+    if let Some(about) = command.get_long_about() {
+        visible = visible.long_about(about.clone());
+    }
+    if let Some(help) = command.get_after_help() {
+        visible = visible.after_help(help.clone());
+    }
+    visible
+}
+
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_the_hidden_commands_is_left_out() {
+        let mut whole = Arguments::command();
+        let mut shown = visible(&whole);
+        assert!(whole.get_subcommands().any(Command::is_hide_set), "nothing is hidden");
+        assert!(!shown.get_subcommands().any(Command::is_hide_set));
+        assert_eq!(shown.render_long_help().to_string(), whole.render_long_help().to_string());
+        assert_eq!(shown.render_version(), whole.render_version());
+    }
+
+    #[test]
+    fn completions_do_not_offer_the_hidden_commands() {
+        for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut visible(&Arguments::command()), "forkwatch", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            assert!(script.contains("check-config"), "{shell}");
+            assert!(!script.contains("demo-program") && !script.contains("generate"), "{shell}");
+        }
+    }
 }

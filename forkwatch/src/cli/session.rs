@@ -13,6 +13,9 @@ use crate::{
     report::Context,
 };
 
+/// Most events that are kept of those that come during the self-test. It takes milliseconds, unless in a storm.
+const MOST_EARLY: usize = 65_536;
+
 /// A watch that has begun.
 pub(super) struct Session {
     /// The kernel side.
@@ -32,10 +35,15 @@ impl Session {
         privilege::require_for_load()?;
         let (mut kernel, mut ring) = Kernel::start(options)?;
         for target in targets {
-            kernel.want(target.key.tgid)?;
+            want(&mut kernel, target.key)?;
         }
-        let mut early = Vec::new();
-        self_test::run(&mut ring, own_cgroup(), |event| early.push(event))?;
+        let (mut early, mut dropped) = (Vec::new(), 0_u64);
+        self_test::run(&mut ring, own_cgroup(), |event| {
+            if early.len() < MOST_EARLY { early.push(event) } else { dropped += 1 }
+        })?;
+        if dropped > 0 {
+            tracing::warn!(dropped, "events that came in a storm during the self-test are not shown");
+        }
         if !targets.is_empty() {
             want_descendants(&mut kernel, targets)?;
         }
@@ -61,6 +69,15 @@ pub(super) fn own_cgroup() -> Option<u64> {
     host::cgroup_tree::find(path).ok().map(|cgroup| cgroup.id)
 }
 
+/// Lets a process pass the filter, unless its pid is another's by now.
+fn want(kernel: &mut Kernel, key: ProcessKey) -> Result<()> {
+    kernel.want(key.tgid)?;
+    if look_again(key).is_none() {
+        kernel.unwant(key.tgid);
+    }
+    Ok(())
+}
+
 /// Lets the descendants that live already pass the filter. Those that are forked meanwhile by one that does not yet
 /// pass escape one reading of `/proc`, so it is read until nothing new turns up.
 fn want_descendants(kernel: &mut Kernel, targets: &[host::Process]) -> Result<()> {
@@ -74,7 +91,7 @@ fn want_descendants(kernel: &mut Kernel, targets: &[host::Process]) -> Result<()
             return Ok(());
         }
         for key in new {
-            kernel.want(key.tgid)?;
+            want(kernel, key)?;
             known.push(key);
         }
     }
@@ -83,25 +100,48 @@ fn want_descendants(kernel: &mut Kernel, targets: &[host::Process]) -> Result<()
 /// Takes in what was forked before the watch began: how many children have not exec'd; those whose children would be of
 /// a later generation than they seem; and kernel workers, so that they are not taken for threads.
 fn seed(kernel: &mut Kernel) -> Result<()> {
-    let processes = host::processes()?;
+    let (processes, at) = settled_processes(kernel)?;
     let unexeced = processes.iter().filter(|process| process.unexeced).count();
-    kernel.begin_with(u64::try_from(unexeced).unwrap_or(u64::MAX))?;
+    kernel.begin_with(u64::try_from(unexeced).unwrap_or(u64::MAX), at);
     let generations = Generations::new(&processes);
     for process in &processes {
         if process.workers > 0 {
-            kernel.seed_workers(process.key.tgid, u64::from(process.workers))?;
+            let look = || look_again(process.key).map_or(0, |now| u64::from(now.workers));
+            kernel.seed_workers(process.key.tgid, u64::from(process.workers), look);
         }
         // The kernel side takes an un-exec'd process that it does not know for one of the first generation.
         let Some(generation @ 2..) = generations.of(process) else { continue };
         let seed = Seed { child: process.key, parent_tgid: process.parent, generation };
         // It may have exec'd or ended before it was entered, and then nobody would take it out.
-        if kernel.seed(&seed)
-            && !host::find(process.key.tgid).is_ok_and(|now| now.unexeced && now.key == process.key)
-        {
+        if kernel.seed(&seed) && !look_again(process.key).is_some_and(|now| now.unexeced) {
             kernel.unseed(process.key);
         }
     }
     Ok(())
+}
+
+/// The living processes, with the kernel side's numbers that go with them. Whoever is forked, execs or ends during the
+/// scan would stay in the count of un-exec'd children for ever, so it is repeated while there are such; on a host that
+/// never rests the last one has to do.
+fn settled_processes(kernel: &Kernel) -> Result<(Vec<host::Process>, (u64, u64))> {
+    /// A scan takes some milliseconds.
+    const SCANS: usize = 5;
+    let mut before = kernel.copying_and_ended()?;
+    let mut scans = 0;
+    loop {
+        let processes = host::processes()?;
+        let after = kernel.copying_and_ended()?;
+        scans += 1;
+        if after == before || scans == SCANS {
+            return Ok((processes, after));
+        }
+        before = after;
+    }
+}
+
+/// The process as it is now, unless it has ended.
+fn look_again(key: ProcessKey) -> Option<host::Process> {
+    host::find(key.tgid).ok().filter(|now| now.key == key)
 }
 
 /// Who was forked by whom without exec, by pid.

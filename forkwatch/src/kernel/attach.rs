@@ -15,8 +15,9 @@ use super::{
     error::KernelError,
     layout::Layout,
     options::Options,
-    release::Release,
+    release,
 };
+use crate::release::Release;
 
 /// The eBPF object, built by `cargo xtask build-ebpf` and checked against its sources by the build script.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/forkwatch.o"));
@@ -130,7 +131,7 @@ where
 fn object_error(error: EbpfError, options: &Options) -> KernelError {
     match error {
         EbpfError::MapError(MapError::CreateError { name, io_error }) if is_permission(&io_error) => {
-            KernelError::Privilege { what: format!("make the table {name}"), error: io_error }
+            refused(format!("make the table {name}"), io_error)
         }
         EbpfError::MapError(MapError::CreateError { name, io_error }) if name == map::RECORDS => {
             KernelError::Ring { bytes: options.ring_bytes, error: io_error }
@@ -142,12 +143,9 @@ fn object_error(error: EbpfError, options: &Options) -> KernelError {
 fn program_error(program: &'static str) -> impl Fn(ProgramError) -> KernelError {
     move |error| match error {
         ProgramError::LoadError { io_error, verifier_log } => {
-            // EPERM comes from the capability check; the verifier's refusals are EACCES or EINVAL, with a log.
+            // EPERM comes from the checks of capabilities and limits; the verifier's refusals are EACCES or EINVAL, with a log.
             if is_permission(&io_error) {
-                return KernelError::Privilege {
-                    what: format!("load the program {program}"),
-                    error: io_error,
-                };
+                return refused(format!("load the program {program}"), io_error);
             }
             let log = verifier_log.to_string();
             let lines: Vec<&str> = log.lines().collect();
@@ -158,6 +156,15 @@ fn program_error(program: &'static str) -> impl Fn(ProgramError) -> KernelError 
             KernelError::Privilege { what: format!("attach the program {program}"), error: error.io_error }
         }
         error => KernelError::Program { program, error: Box::new(error) },
+    }
+}
+
+/// What EPERM means for a map or a program.
+fn refused(what: String, error: io::Error) -> KernelError {
+    if release::memory_lock_refuses(&error) {
+        KernelError::LockedMemory { what, error }
+    } else {
+        KernelError::Privilege { what, error }
     }
 }
 

@@ -1,6 +1,10 @@
 //! What can go wrong between forkwatch and the kernel.
 
-use std::io;
+use std::{
+    error::Error,
+    fmt::{self, Write as _},
+    io, iter,
+};
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 
@@ -33,6 +37,18 @@ pub enum KernelError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// The limit of locked memory is too low.
+    #[error(
+        "the kernel refused to {what}: {error}. Before 5.11 it counts eBPF as locked memory, and the limit of that is \
+         too low even for the smallest tables: raise it (ulimit -l unlimited, or LimitMEMLOCK=infinity in the \
+         systemd unit), or grant forkwatch CAP_SYS_RESOURCE, with which it raises the limit itself"
+    )]
+    LockedMemory {
+        /// What was refused.
+        what: String,
+        /// What the kernel said.
+        error: io::Error,
+    },
     /// The process sees its own pid namespace only.
     #[error(
         "this is not the host's pid namespace: forkwatch would see other pids than the kernel reports. Run it on \
@@ -40,8 +56,8 @@ pub enum KernelError {
     )]
     PidNamespace,
     /// The object in this binary is not one the loader can use.
-    #[error("the eBPF object could not be loaded: {0}")]
-    Object(#[source] Box<EbpfError>),
+    #[error("the eBPF object could not be loaded: {}. {}", Causes(&**.0), advice(&**.0))]
+    Object(Box<EbpfError>),
     /// The kernel's verifier refused a program.
     #[error(
         "the kernel's verifier refused the program {program} ({error}). \
@@ -62,7 +78,7 @@ pub enum KernelError {
     )]
     NoTracepoints(#[from] NoTracepoints),
     /// A program could not be loaded or attached.
-    #[error("the program {program} could not be attached: {error}")]
+    #[error("the program {program} could not be attached: {}. {}", Causes(&**error), advice(&**error))]
     Program {
         /// Which.
         program: &'static str,
@@ -70,7 +86,7 @@ pub enum KernelError {
         error: Box<ProgramError>,
     },
     /// A map could not be made or used.
-    #[error("the kernel's table {map} could not be used: {error}")]
+    #[error("the kernel's table {map} could not be used: {}. {}", Causes(&**error), advice(&**error))]
     Map {
         /// Which.
         map: &'static str,
@@ -80,7 +96,7 @@ pub enum KernelError {
     /// The ring could not be allocated.
     #[error(
         "the kernel could not allocate a ring of {bytes} bytes: {error}. Choose a smaller one (kernel.ring_bytes \
-         in the configuration, or --ring-bytes); on kernels before 5.11 raise the locked-memory limit (ulimit -l)"
+         in the configuration, or --ring-bytes)"
     )]
     Ring {
         /// The size asked for.
@@ -95,7 +111,7 @@ pub enum KernelError {
     )]
     SelfTest(#[from] Mismatch),
     /// The self-test itself could not be run.
-    #[error("the self-test could not be run: {what}: {error}")]
+    #[error("the self-test could not be run: {what} failed: {error}. {}", advice(error))]
     SelfTestFailed {
         /// What failed.
         what: &'static str,
@@ -124,5 +140,91 @@ impl KernelError {
                 | Self::NoTracepoints(NoTracepoints::Absent)
                 | Self::SelfTest(_)
         )
+    }
+}
+
+/// An error with all its causes; aya's messages leave out the system's.
+struct Causes<'a>(&'a (dyn Error + 'static));
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        for cause in iter::successors(Some(self.0), |error| (*error).source()).map(ToString::to_string) {
+            // Some repeat their cause in their own words.
+            if !text.ends_with(&cause) {
+                write!(text, "{}{cause}", if text.is_empty() { "" } else { ": " })?;
+            }
+        }
+        formatter.write_str(&text)
+    }
+}
+
+/// What to do about it.
+fn advice(error: &(dyn Error + 'static)) -> &'static str {
+    match system_error(error) {
+        Some(libc::EMFILE) => {
+            "Raise the limit of open files (ulimit -n, or LimitNOFILE= in the systemd unit)"
+        }
+        Some(libc::ENFILE) => "Raise the host's limit of open files (sysctl fs.file-max)",
+        Some(libc::EAGAIN) => {
+            "Raise the limit of processes (ulimit -u, or LimitNPROC= and TasksMax= in the systemd unit)"
+        }
+        Some(libc::ENOMEM) => {
+            "Free some memory, or raise the limit of forkwatch's cgroup (MemoryMax= in the systemd unit)"
+        }
+        _ => "Please report it, with the output of `forkwatch doctor -o json`",
+    }
+}
+
+/// The error number that it goes back to.
+fn system_error(error: &(dyn Error + 'static)) -> Option<i32> {
+    iter::successors(Some(error), |error| (*error).source()).find_map(|error| {
+        // aya's transparent variants hide what they hold from `source`.
+        let inner = match (error.downcast_ref(), error.downcast_ref()) {
+            (Some(MapError::IoError(error)), _) | (_, Some(ProgramError::IOError(error))) => Some(error),
+            _ => error.downcast_ref::<io::Error>(),
+        };
+        inner?.raw_os_error()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn many_files() -> io::Error {
+        io::Error::from_raw_os_error(libc::EMFILE)
+    }
+
+    #[test]
+    fn the_limit_that_was_met_is_named_however_deep_it_lies() {
+        let not_made = || MapError::CreateError { name: "FAMILY".to_owned(), io_error: many_files() };
+        let errors = [
+            KernelError::Object(Box::new(not_made().into())),
+            KernelError::Map { map: "FAMILY", error: Box::new(not_made()) },
+            KernelError::Map { map: "FAMILY", error: Box::new(MapError::IoError(many_files())) },
+            KernelError::Program { program: "clone_exit", error: Box::new(not_made().into()) },
+            KernelError::Program {
+                program: "clone_exit",
+                error: Box::new(ProgramError::IOError(many_files())),
+            },
+            KernelError::SelfTestFailed { what: "forking", error: many_files() },
+        ];
+        for message in errors.map(|error| error.to_string()) {
+            assert!(message.contains("Too many open files (os error 24). Raise the limit"), "{message}");
+            assert!(message.contains("ulimit -n"), "{message}");
+            assert_eq!(message.matches("Too many").count(), 1, "{message}");
+            assert!(message.matches("failed to create map").count() <= 1, "{message}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_can_help_is_to_be_reported() {
+        let error = Box::new(ProgramError::UnexpectedProgramType);
+        let message = KernelError::Program { program: "clone_exit", error }.to_string();
+        assert!(message.ends_with("`forkwatch doctor -o json`"), "{message}");
+        let error = io::Error::from_raw_os_error(libc::EAGAIN);
+        let message = KernelError::SelfTestFailed { what: "forking", error }.to_string();
+        assert!(message.contains("forking failed: ") && message.contains("TasksMax="), "{message}");
     }
 }

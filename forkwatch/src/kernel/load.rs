@@ -1,13 +1,13 @@
 //! The kernel side, as user space holds it.
 
-use std::{fs, os::fd::AsFd, path::Path};
+use std::{fs, os::fd::AsFd, path::Path, thread};
 
 use aya::{
     Ebpf, Endianness,
     maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap},
     programs::Program,
 };
-use forkwatch_ebpf::{Counters, Family, flag, kind, map};
+use forkwatch_ebpf::{Counters, Family, kind, map};
 
 use super::{
     attach,
@@ -16,19 +16,25 @@ use super::{
     error::KernelError,
     layout::Layout,
     options::Options,
-    release::Release,
+    release,
     ring::{Gauge, Ring},
     statistics,
     wire::{CgroupWords, CounterWords, FamilyCell, sum_cgroup, sum_counters},
 };
-use crate::model::{
-    counters::{KernelReading, ProgramReading},
-    process::ProcessKey,
+use crate::{
+    model::{
+        counters::{KernelReading, ProgramReading},
+        process::ProcessKey,
+    },
+    release::Release,
 };
 
 /// The programs that are always attached, in this order: what is seen forked must be seen ending.
 const PROGRAMS: [&str; 4] =
     ["sched_process_exit", "sched_process_exec", "task_newtask", "sched_process_fork"];
+
+/// Insert only where there is no entry yet (include/uapi/linux/bpf.h).
+const BPF_NOEXIST: u64 = 1;
 
 /// The kernel side, attached for as long as this lives.
 pub struct Kernel {
@@ -71,17 +77,20 @@ impl Kernel {
         let pid_levels = pid_levels(&types)?;
         drop(blob);
 
-        release.raise_memory_lock();
-        let mut ebpf = attach::load(options, &layout, release, pid_levels)?;
         let ids = aya::Btf::parse(&ids, Endianness::default())
             .map_err(|error| KernelError::Object(Box::new(error.into())))?;
-        for name in PROGRAMS {
-            attach::tracepoint(&mut ebpf, name, &ids)?;
-        }
-        let clone_calls = attach_first(&mut ebpf, hooks, &ids)?;
+        release::raise_memory_lock(release);
+        let (options, (ebpf, clone_calls)) = fit(options, |options| {
+            let mut ebpf = attach::load(options, &layout, release, pid_levels)?;
+            for name in PROGRAMS {
+                attach::tracepoint(&mut ebpf, name, &ids)?;
+            }
+            let clone_calls = attach_first(&mut ebpf, hooks, &ids)?;
+            Ok((ebpf, clone_calls))
+        })?;
         drop(ids);
         trim_heap();
-        Self::adopt(ebpf, options, clone_calls)
+        Self::adopt(ebpf, &options, clone_calls)
     }
 
     /// Takes the maps out of the loaded object.
@@ -115,18 +124,28 @@ impl Kernel {
         self.wanted.insert(tgid, 1, 0).map_err(map_error(map::WANTED))
     }
 
-    /// Takes in how many forked and never exec'd processes live at this moment.
-    pub fn begin_with(&mut self, unexeced: u64) -> Result<(), KernelError> {
+    /// Takes out again what [`want`](Self::want) let in.
+    pub fn unwant(&mut self, tgid: u32) {
+        // Where it is not there any more, all is well.
+        let _ = self.wanted.remove(&tgid);
+    }
+
+    /// Copying forks so far, and those whose child has exec'd or ended: while neither changes, the number of forked and
+    /// never exec'd processes does not either.
+    pub fn copying_and_ended(&self) -> Result<(u64, u64), KernelError> {
         let counters = self.counters()?;
-        self.unexeced_before = unexeced.saturating_add(ended(&counters)).saturating_sub(copying(&counters));
-        Ok(())
+        Ok((copying(&counters), ended(&counters)))
+    }
+
+    /// Takes in how many forked and never exec'd processes lived when
+    /// [`copying_and_ended`](Self::copying_and_ended) told these numbers.
+    pub const fn begin_with(&mut self, unexeced: u64, (copying, ended): (u64, u64)) {
+        self.unexeced_before = unexeced.saturating_add(ended).saturating_sub(copying);
     }
 
     /// Enters a child that was forked before the watch began, so that the generation of its children is right. Tells
     /// whether it was new.
     pub fn seed(&mut self, seed: &Seed) -> bool {
-        /// Only where there is none yet (include/uapi/linux/bpf.h).
-        const BPF_NOEXIST: u64 = 1;
         let Seed { child, parent_tgid, generation } = *seed;
         let family = Family {
             start: child.start.0,
@@ -135,7 +154,7 @@ impl Kernel {
             generation,
             kind: kind::COPYING,
             hazards: 0,
-            flags: flag::SEEDED,
+            flags: 0,
             reserved: [0; 5],
         };
         self.family.insert(child.tgid, FamilyCell(family), BPF_NOEXIST).is_ok()
@@ -147,9 +166,20 @@ impl Kernel {
         let _ = self.family.remove(&child.tgid);
     }
 
-    /// Enters the kernel workers that a process had before the watch began.
-    pub fn seed_workers(&mut self, tgid: u32, workers: u64) -> Result<(), KernelError> {
-        self.workers.insert(tgid, workers, 0).map_err(map_error(map::WORKERS))
+    /// Enters the kernel workers that a process had before the watch began. `look` tells how many it has now; what was
+    /// entered is put right by it, because a worker that ended before that is not counted out by the kernel side. Where
+    /// the table is full the workers pass for threads, as those do that the kernel side finds no room for.
+    pub fn seed_workers(&mut self, tgid: u32, workers: u64, look: impl Fn() -> u64) {
+        // What the kernel side has counted since is newer than the scan.
+        let _ = self.workers.insert(tgid, workers, BPF_NOEXIST);
+        // Bounded, because both may go on changing.
+        for _ in 0..5 {
+            let now = look();
+            if self.workers.get(&tgid, 0).unwrap_or_default() == now {
+                return;
+            }
+            let _ = if now == 0 { self.workers.remove(&tgid) } else { self.workers.insert(tgid, now, 0) };
+        }
     }
 
     /// How the clone family's calls are watched, if they are.
@@ -201,6 +231,32 @@ impl Kernel {
             statistics::read(name, program.fd().ok()?.as_fd()).ok()
         };
         PROGRAMS.into_iter().filter_map(read).collect()
+    }
+}
+
+/// Loads, with smaller tables for as long as those asked for exceed the limit of locked memory.
+fn fit<T>(
+    options: &Options,
+    mut load: impl FnMut(&Options) -> Result<T, KernelError>,
+) -> Result<(Options, T), KernelError> {
+    let mut options = *options;
+    loop {
+        let error = match load(&options) {
+            Ok(loaded) => return Ok((options, loaded)),
+            Err(error) => error,
+        };
+        let limited = matches!(error, KernelError::LockedMemory { .. });
+        let Some(smaller) = limited.then(|| release::smaller(&options)).flatten() else {
+            return Err(error);
+        };
+        options = smaller;
+        tracing::warn!(
+            ring_bytes = options.ring_bytes,
+            max_children = options.max_children,
+            "the limit of locked memory is too low for what was asked: trying less. Raise it (ulimit -l, \
+             LimitMEMLOCK=) to lose fewer records"
+        );
+        thread::sleep(release::SETTLED_AFTER);
     }
 }
 
@@ -262,5 +318,40 @@ fn trim_heap() {
     // SAFETY: may be called at any time, from any thread.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn refused() -> KernelError {
+        let error = io::Error::from_raw_os_error(libc::EPERM);
+        KernelError::LockedMemory { what: "make the table x".to_owned(), error }
+    }
+
+    #[test]
+    fn less_is_asked_for_until_it_fits() {
+        let asked = Options { ring_bytes: 1 << 20, max_children: 16_384, ..Options::default() };
+        let load = |options: &Options| if options.ring_bytes > 256 << 10 { Err(refused()) } else { Ok(7) };
+        let (options, loaded) = fit(&asked, load).unwrap();
+        assert_eq!((options.ring_bytes, options.max_children, loaded), (256 << 10, 4096, 7));
+    }
+
+    #[test]
+    fn what_never_fits_is_told_with_the_limit_and_another_error_is_not_tried_again() {
+        let asked = Options { ring_bytes: 128 << 10, max_children: 2048, ..Options::default() };
+        let error = fit::<()>(&asked, |_| Err(refused())).unwrap_err().to_string();
+        assert!(error.contains("ulimit -l") && error.contains("LimitMEMLOCK"), "{error}");
+
+        let mut attempts = 0;
+        let result = fit::<()>(&asked, |_| {
+            attempts += 1;
+            Err(KernelError::PidNamespace)
+        });
+        assert!(matches!(result, Err(KernelError::PidNamespace)));
+        assert_eq!(attempts, 1);
     }
 }

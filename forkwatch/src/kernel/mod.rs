@@ -15,9 +15,9 @@ pub mod self_test;
 mod statistics;
 mod wire;
 
+pub use crate::release::Release;
 pub use error::KernelError;
 pub use load::{Kernel, Seed};
 pub use options::{Cgroup, Filter, Options, Stream};
-pub use release::Release;
 pub use ring::{DRAIN_AFTER, Ring};
 pub use statistics::keep as keep_statistics;

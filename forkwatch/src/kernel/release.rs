@@ -1,42 +1,69 @@
-//! Which kernel runs, where that alone decides.
+//! What the kernel's release decides about loading: before 5.11 maps and programs count as locked memory
+//! (commit 97306be45fbe), whose limit may be low.
 
-use nix::sys::{
-    resource::{RLIM_INFINITY, Resource, setrlimit},
-    utsname::uname,
-};
+use std::{fs, io, time::Duration};
 
-/// Version of a kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Release(pub u32, pub u32);
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
-impl Release {
-    /// The running kernel's; 0.0 where it does not say.
-    pub fn running() -> Self {
-        uname().ok().and_then(|name| Self::parse(name.release().to_str()?)).unwrap_or(Self(0, 0))
+use super::options::Options;
+use crate::release::Release;
+
+/// The first kernel that counts eBPF memory in cgroups instead.
+const UNLIMITED: Release = Release(5, 11);
+/// What is not asked to become smaller: the ring in bytes, and the children that are followed.
+const LEAST: (u32, u32) = (64 << 10, 1024);
+/// How long the kernel may take to count out the maps of a load that failed: it frees them in a work queue
+/// (`bpf_map_free_deferred`, kernel/bpf/syscall.c), within some milliseconds.
+pub(super) const SETTLED_AFTER: Duration = Duration::from_millis(100);
+
+/// Raises the limit as far as it goes. All the way needs `CAP_SYS_RESOURCE`; where that is missing the maps may still
+/// fit, so a failure is no error yet.
+pub(super) fn raise_memory_lock(release: Release) {
+    if release >= UNLIMITED {
+        return;
     }
-
-    fn parse(release: &str) -> Option<Self> {
-        let mut numbers = release.split(|character: char| !character.is_ascii_digit());
-        Some(Self(numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    let raised = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).or_else(|_| {
+        let (_, hard) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+        setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard)
+    });
+    if let Err(error) = raised {
+        tracing::debug!(%error, "the limit of locked memory stays as it is");
     }
+}
 
-    /// The flags of `task_struct.flags` that mark kernel workers inside user processes: `PF_IO_WORKER`, and
-    /// since 6.4 `PF_USER_WORKER`, whose bit meant something else before (include/linux/sched.h).
-    pub const fn worker_flags(self) -> u32 {
-        const PF_IO_WORKER: u32 = 0x10;
-        const PF_USER_WORKER: u32 = 0x4000;
-        if self.0 > 6 || (self.0 == 6 && self.1 >= 4) { PF_IO_WORKER | PF_USER_WORKER } else { PF_IO_WORKER }
-    }
+/// Whether it was this limit that made the kernel refuse a map or a program: it says EPERM then
+/// (`bpf_charge_memlock`, kernel/bpf/syscall.c), as it does for want of privilege.
+pub(super) fn memory_lock_refuses(error: &io::Error) -> bool {
+    let unlimited = || getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft == RLIM_INFINITY);
+    let may_load = || {
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+        effective(&status).is_some_and(suffices)
+    };
+    error.raw_os_error() == Some(libc::EPERM) && Release::running() < UNLIMITED && !unlimited() && may_load()
+}
 
-    /// Before 5.11 maps count as locked memory (commit 97306be45fbe). Raising the limit needs
-    /// `CAP_SYS_RESOURCE`; where that is missing the maps may still fit, so a failure is no error yet.
-    pub(super) fn raise_memory_lock(self) {
-        if self < Self(5, 11)
-            && let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
-        {
-            tracing::debug!(%error, "the limit of locked memory stays as it is");
-        }
-    }
+/// What may fit where these options did not; none where no less will do.
+pub(super) fn smaller(options: &Options) -> Option<Options> {
+    let halve = |size: u32, least: u32| (size / 2).max(least).min(size);
+    let smaller = Options {
+        ring_bytes: halve(options.ring_bytes, LEAST.0),
+        max_children: halve(options.max_children, LEAST.1),
+        ..*options
+    };
+    (smaller != *options).then_some(smaller)
+}
+
+/// The effective capabilities, from `/proc/PID/status`.
+fn effective(status: &str) -> Option<u64> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+/// Whether these capabilities suffice to load (include/uapi/linux/capability.h).
+const fn suffices(effective: u64) -> bool {
+    const SYS_ADMIN: u64 = 1 << 21;
+    const PERFMON_AND_BPF: u64 = 1 << 38 | 1 << 39;
+    effective & SYS_ADMIN != 0 || effective & PERFMON_AND_BPF == PERFMON_AND_BPF
 }
 
 #[cfg(test)]
@@ -44,18 +71,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn releases_are_compared_by_number() {
-        assert_eq!(Release::parse("6.18.44-fc-v669"), Some(Release(6, 18)));
-        assert_eq!(Release::parse("5.10.0-32-cloud-amd64"), Some(Release(5, 10)));
-        assert_eq!(Release::parse("7.2-rc1"), Some(Release(7, 2)));
-        assert_eq!(Release::parse("none"), None);
-        assert!(Release(5, 10) < Release(5, 9).max(Release(5, 11)));
+    fn sizes_are_halved_until_no_less_will_do() {
+        let sizes = |options: &Options| (options.ring_bytes, options.max_children);
+        let first = Options { ring_bytes: 256 << 10, max_children: 16_384, ..Options::default() };
+        let all: Vec<_> =
+            std::iter::successors(Some(first), smaller).map(|options| sizes(&options)).collect();
+        assert_eq!(
+            all,
+            [(256 << 10, 16_384), (128 << 10, 8192), (64 << 10, 4096), (64 << 10, 2048), (64 << 10, 1024)]
+        );
     }
 
     #[test]
-    fn the_bit_of_user_workers_is_read_only_where_it_means_that() {
-        assert_eq!(Release(6, 1).worker_flags(), 0x10);
-        assert_eq!(Release(6, 4).worker_flags(), 0x4010);
-        assert_eq!(Release(7, 0).worker_flags(), 0x4010);
+    fn what_is_small_by_choice_is_not_made_larger() {
+        let chosen = Options { ring_bytes: 4096, max_children: 1500, ..Options::default() };
+        let smaller_one = smaller(&chosen).unwrap();
+        assert_eq!((smaller_one.ring_bytes, smaller_one.max_children), (4096, 1024));
+        assert_eq!(smaller(&smaller_one), None);
+    }
+
+    #[test]
+    fn the_limit_is_blamed_only_of_those_who_may_load() {
+        let may_load = |mask: &str| effective(&format!("Name:\tx\nCapEff:\t{mask}\n")).is_some_and(suffices);
+        assert!(may_load("000001ffffffffff") && may_load("000000c000000000") && may_load("0000000000200000"));
+        assert!(
+            !may_load("0000000000000000") && !may_load("0000008000000000") && !may_load("0000004000000000")
+        );
+        assert!(!may_load("nonsense") && effective("Name:\tx\n").is_none());
+    }
+
+    #[test]
+    fn another_refusal_is_not_blamed_on_the_limit() {
+        assert!(!memory_lock_refuses(&io::Error::from_raw_os_error(libc::EINVAL)));
     }
 }

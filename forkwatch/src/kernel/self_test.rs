@@ -33,16 +33,22 @@ use crate::model::{
 /// What forkwatch is called with when it execs itself for the test: it must exit at once.
 pub const EXEC_ARGUMENT: &str = "__self-test-exec";
 
-/// A field that is not what it should be.
+/// A report that is not what it should be.
 #[derive(Debug, thiserror::Error)]
-#[error("{field} was reported as {reported}, and is {actual}")]
-pub struct Mismatch {
-    /// Which.
-    pub field: &'static str,
-    /// What came through the ring.
-    pub reported: String,
-    /// What the system says.
-    pub actual: String,
+pub enum Mismatch {
+    /// A field says something else than the system.
+    #[error("{field} was reported as {reported}, and is {actual}")]
+    Field {
+        /// Which.
+        field: &'static str,
+        /// What came through the ring.
+        reported: String,
+        /// What the system says.
+        actual: String,
+    },
+    /// A record did not come.
+    #[error("no record of {0} arrived within {seconds} s", seconds = PATIENCE.as_secs())]
+    Missing(&'static str),
 }
 
 /// Threads of forkwatch during the test, the main one included.
@@ -51,6 +57,8 @@ const THREADS: u32 = 3;
 const EXIT_CODE: u8 = 7;
 /// How long the records may take; they take some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Records taken before the clock is looked at, so that a storm of others cannot hold the test for ever.
+const ROUND: usize = 4096;
 /// Pending for the forking thread during the test, and for its process.
 const PENDING: (Signal, Signal) = (Signal::SIGUSR1, Signal::SIGUSR2);
 
@@ -267,7 +275,7 @@ fn collect(
     let [exec_tgid, exit_tgid] = [exec_child, exit_child].map(|pid| pid.as_raw().unsigned_abs());
     let end = Instant::now() + PATIENCE;
     loop {
-        ring.drain(usize::MAX, |event| match event {
+        let taken = ring.drain(ROUND, |event| match event {
             Event::Fork(fork) if fork.child.tgid == exec_tgid => exec_fork = Some(fork),
             Event::Fork(fork) if fork.child.tgid == exit_tgid => exit_fork = Some(fork),
             Event::Exec(event) if event.process.tgid == exec_tgid => exec = Some(event),
@@ -280,17 +288,17 @@ fn collect(
             let (exec_fork, exit_fork) = (exec_fork.clone(), exit_fork.clone());
             return Ok(Reported { exec_fork, exit_fork, exec: exec.clone(), exit: exit.clone() });
         }
-        let missing = [
-            ("fork", exec_fork.is_none() || exit_fork.is_none()),
-            ("exec", exec.is_none()),
-            ("exit", exit.is_none()),
-        ];
         if Instant::now() >= end {
-            let field = missing.iter().find(|(_, missing)| *missing).map_or("record", |(field, _)| field);
-            let (reported, actual) = ("missing".to_owned(), "done".to_owned());
-            return Err(Mismatch { field, reported, actual }.into());
+            let missing = [
+                ("a child's fork", exec_fork.is_none() || exit_fork.is_none()),
+                ("the child's exec", exec.is_none()),
+            ];
+            let missing = missing.iter().find(|(_, missing)| *missing);
+            return Err(Mismatch::Missing(missing.map_or("the child's exit", |(record, _)| record)).into());
         }
-        wait_for_records(ring);
+        if taken < ROUND {
+            wait_for_records(ring);
+        }
     }
 }
 
@@ -317,7 +325,7 @@ fn check<T: PartialEq + Debug>(field: &'static str, reported: T, actual: T) -> R
     if reported == actual {
         return Ok(());
     }
-    Err(Mismatch { field, reported: format!("{reported:?}"), actual: format!("{actual:?}") })
+    Err(Mismatch::Field { field, reported: format!("{reported:?}"), actual: format!("{actual:?}") })
 }
 
 /// In the unit of `/proc/PID/stat`.
@@ -332,4 +340,18 @@ fn start_ticks(pid: &str) -> io::Result<u64> {
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks = fields.split_whitespace().nth(19).and_then(|field| field.parse().ok());
     ticks.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat has no start time"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_in_a_sentence() {
+        let missing = KernelError::from(Mismatch::Missing("the child's exec")).to_string();
+        assert!(missing.contains(": no record of the child's exec arrived within 5 s. "), "{missing}");
+        let wrong = check("fork: live threads", 2, THREADS).unwrap_err().to_string();
+        assert_eq!(wrong, "fork: live threads was reported as 2, and is 3");
+        assert!(check("fork: live threads", THREADS, THREADS).is_ok());
+    }
 }
