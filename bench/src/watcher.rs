@@ -237,7 +237,7 @@ fn parent_in_json(line: &str) -> Option<u32> {
     let event: serde_json::Value = serde_json::from_str(line).ok()?;
     let action = event.pointer("/event/action")?;
     let forker = event.pointer("/process/parent/pid").or_else(|| event.pointer("/process/pid"));
-    (action == "fork").then(|| u32::try_from(forker?.as_u64()?).ok())?
+    (action == "fork" || action == "thread").then(|| u32::try_from(forker?.as_u64()?).ok())?
 }
 
 fn number_after(line: &str, mark: &str) -> Option<u32> {
@@ -254,8 +254,10 @@ mod tests {
         let perf_trace = r#" 0.811 sh/17449 sched:sched_process_fork(parent_comm: "sh", parent_pid: 17449 (sh), child_comm: "sh")"#;
         let perf_script = "sh 17484 [000] 2231.6: sched:sched_process_fork: comm=sh pid=17484 child_comm=sh child_pid=17489";
         let json = r#"{"event":{"action":"fork"},"process":{"pid":9,"parent":{"pid":17}}}"#;
+        let thread = r#"{"event":{"action":"thread"},"process":{"pid":17,"thread":{"id":9}}}"#;
         let exec = r#"{"event":{"action":"exec"},"process":{"pid":9,"parent":{"pid":17}}}"#;
         for (watcher, line, parent) in [
+            (Watcher::Tail, thread, Some(17)),
             (Watcher::Forkstat, "08:52:40 fork  15523 parent          cargo build\n", Some(15523)),
             (Watcher::Forkstat, "08:52:40 fork  17313 child           cargo build\n", None),
             (Watcher::Bpftrace, "17641 18192\n", Some(17641)),
