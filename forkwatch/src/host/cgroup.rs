@@ -162,7 +162,7 @@ mod tests {
             ("/lxc.payload/web", None, Some("web")),
             ("/lxc/web/init.scope", Some("init.scope"), Some("web")),
             ("/lxc.monitor.web", None, None),
-            ("/process_api/b98a91b4692942ed93ffb9be36bf2e6a", None, None),
+            ("/sandbox/b98a91b4692942ed93ffb9be36bf2e6a", None, None),
         ];
         for (path, unit, container) in cases {
             let path = path.replace("ID", ID).replace("OUTER", OUTER);
