@@ -62,6 +62,16 @@ pub fn hold_as(name: &str, alias: &str, arguments: &[&str]) -> Result<Program> {
     })
 }
 
+/// A fixture that another user runs, held before its exec: as a copy, for the build's folder may not be open to all.
+pub fn hold_for(user: &'static str, name: &str) -> Result<Program> {
+    let binary = fixture(name)?;
+    Program::hold(|folder| {
+        let copy = folder.join(name);
+        fs::copy(binary, &copy).context("cannot copy the fixture")?;
+        Ok(Launch::new(copy).user(user))
+    })
+}
+
 /// Where cargo put the test binaries' parent: `target/debug`.
 pub fn binary_folder() -> Result<PathBuf> {
     let own = std::env::current_exe().context("cannot tell where the test lies")?;

@@ -10,7 +10,7 @@ use forkwatch_tests::{
     fixture,
     forkwatch::Forkwatch,
     host::needs_root,
-    program::{Launch, Program},
+    program::Program,
     recording::{self, Record},
     runner::{self, Together},
     tests,
@@ -115,8 +115,7 @@ fn pids_let_those_families_through_alone() -> Result<()> {
 fn a_uid_lets_its_own_forks_through_alone() -> Result<()> {
     needs_root()?;
     let nobody = User::from_name("nobody")?.context("there is no user nobody")?.uid;
-    let binary = fixture::fixture("generations")?;
-    let wanted = Program::hold(|_| Ok(Launch::new(binary).user("nobody")))?;
+    let wanted = fixture::hold_for("nobody", "generations")?;
     let mut tail = Recorded::start(&["--uid", &nobody.to_string()])?;
     let mut unwanted = run(generations()?)?;
     unwanted.program.end(None)?;

@@ -37,7 +37,7 @@ impl EventWriter {
     pub(super) fn open(config: &Config) -> Result<Self> {
         Ok(match &config.events.output {
             EventOutput::None => Self::None,
-            EventOutput::Stdout => Self::Stdout(BufWriter::new(io::stdout())),
+            EventOutput::Stdout => Self::Stdout(BufWriter::with_capacity(64 << 10, io::stdout())),
             EventOutput::File(path) => Self::File(EventFile::open(path, rotation(config))?),
         })
     }

@@ -145,7 +145,7 @@ impl TailSink {
             Output::Columns => columns(time, color, context),
         };
         Self {
-            out: BufWriter::new(io::stdout()),
+            out: BufWriter::with_capacity(64 << 10, io::stdout()),
             layout,
             context: context.clone(),
             comm: selection.comm.as_deref().map(WildMatch::new),
