@@ -26,8 +26,8 @@ pub(crate) struct Options {
     /// Test the debug build of the program, not the release build
     #[arg(long)]
     debug: bool,
-    /// Only tests whose name contains one of these
-    filter: Vec<String>,
+    /// Only tests whose name contains this
+    filter: Option<String>,
 }
 
 /// Runs the tests; the last line of the output is the sum.
