@@ -214,12 +214,13 @@ impl Signal {
 
     /// The wait status of the process, which must be ending: the group's where there is one, else the main thread's
     /// (`wait_task_zombie`, kernel/exit.c).
+    ///
+    /// Both are loaded before one is chosen: the compiler would choose between the two structures instead, and
+    /// verifiers before 6.8 lose track of which belongs to which offset.
     #[inline(always)]
     pub(crate) fn wait_status(self, leader: Task) -> u32 {
-        if self.0.field::<u32>(&OFFSET_SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 {
-            self.0.field(&OFFSET_SIGNAL_GROUP_EXIT_CODE)
-        } else {
-            leader.exit_code()
-        }
+        let (group, own): (u32, u32) = (self.0.field(&OFFSET_SIGNAL_GROUP_EXIT_CODE), leader.exit_code());
+        let exits_as_a_group = self.0.field::<u32>(&OFFSET_SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0;
+        if exits_as_a_group { group } else { own }
     }
 }
