@@ -40,12 +40,6 @@ fn counts_are_the_kernels_own_in_a_storm() -> Result<()> {
     let (ours, kernels) = (last.tasks() - first.tasks(), kernel_last - kernel_first);
     ensure!(kernels >= 13_000.0, "the storm was none: {kernels}");
     ensure!((ours - kernels).abs() < 0.5, "forkwatch counted {ours} tasks, the kernel {kernels}");
-    let sum = |metric: &str| last.sum(metric, "") - first.sum(metric, "");
-    let accounted = sum("forkwatch_events_submitted_total")
-        + sum("forkwatch_events_filtered_total")
-        + sum("forkwatch_events_shed_total");
-    let seen = sum("forkwatch_events_seen_total");
-    ensure!((seen - accounted).abs() < 0.5, "{seen} events seen, {accounted} accounted for");
     daemon.stop().map(drop)
 }
 
