@@ -120,7 +120,10 @@ impl Sink for DaemonSink {
             return Ok(());
         }
         let names = self.names.of(event);
-        self.write(&json::event(&self.context, self.sequence, event, &names, limit.as_ref()))
+        match json::event(&self.context, self.sequence, event, &names, limit.as_ref()) {
+            Some(document) => self.write(&document),
+            None => Ok(()),
+        }
     }
 
     fn output(&mut self, output: &Output) -> io::Result<()> {
@@ -148,7 +151,7 @@ impl Sink for DaemonSink {
                 tracing::debug!(hazard = hazard.name(), child = child.tgid, "a hazard could not be judged");
             }
             Output::Dropped(what) => metrics.given_up(what.name()),
-            Output::Ask(_) | Output::LivesOn(_) => {}
+            Output::Ask(_) | Output::Order(_) | Output::LivesOn(_) => {}
         }
         Ok(())
     }

@@ -226,6 +226,7 @@ impl<S: Sink> Stage<S> {
         for output in self.outputs.drain(..) {
             match output {
                 Output::Ask(request) => self.collector.ask(request),
+                Output::Order(order) => lock(&self.kernel).obey(&order),
                 output => self.sink.output(&output).context(CANNOT_WRITE)?,
             }
         }

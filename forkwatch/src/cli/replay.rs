@@ -97,7 +97,9 @@ fn feed(
 
 /// What the core asks was answered when it was recorded.
 fn pass_on(outputs: &mut Vec<watch::Output>, sink: &mut TailSink) -> Result<()> {
-    for output in outputs.drain(..).filter(|output| !matches!(output, watch::Output::Ask(_))) {
+    for output in
+        outputs.drain(..).filter(|output| !matches!(output, watch::Output::Ask(_) | watch::Output::Order(_)))
+    {
         sink.output(&output)?;
     }
     Ok(())

@@ -195,6 +195,8 @@ impl TailSink {
     fn selects(&mut self, event: &Event) -> bool {
         match event {
             Event::Lost(_) => true,
+            // Evidence, and no events of their own.
+            Event::Signal(_) | Event::SocketUse(_) => false,
             _ if self.selection.findings_only => false,
             Event::Fork(fork) => {
                 let selected = self.matches(&fork.comm);
@@ -222,6 +224,7 @@ impl TailSink {
             Event::Exit(_) => tally.exits += 1,
             Event::Thread(_) => tally.threads += 1,
             Event::CloneFailure(_) => tally.failures += 1,
+            Event::Signal(_) | Event::SocketUse(_) => {}
             Event::Lost(lost) => *tally.lost.entry(lost.reason).or_default() += lost.count,
         }
     }
@@ -259,8 +262,10 @@ impl super::pipeline::Sink for TailSink {
         match &self.layout {
             Layout::Json => {
                 let names = self.names.of(event);
-                let document = json::event(&self.context, number, event, &names, limit.as_ref());
-                json::write_line(&mut self.out, &document)
+                match json::event(&self.context, number, event, &names, limit.as_ref()) {
+                    Some(document) => json::write_line(&mut self.out, &document),
+                    None => Ok(()),
+                }
             }
             Layout::Columns { columns, .. } => {
                 self.gap = false;

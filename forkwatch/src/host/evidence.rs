@@ -5,11 +5,12 @@ use std::io;
 use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 
 use super::{
-    clock, fdinfo, file,
+    clock, fdinfo, file, locks, place,
     program::{self, program},
+    sockets,
     stat::Stat,
     status::Status,
-    task,
+    sweep, task,
 };
 use crate::model::{
     evidence::{ChildSeen, Evidence, ExecedSeen, MAX_THREADS, ParentSeen, Request, SeenThread},
@@ -27,6 +28,17 @@ pub fn answer(request: &Request) -> Evidence {
             seen: of_process(parent, |stat| parent_seen(stat, forking_tid, forked_at, child.tgid)),
         },
         Request::Child { child } => Evidence::Child { child, seen: child_seen(child) },
+        Request::Locks { child, parent, forked_at, forking_tid } => {
+            Evidence::Locks { child, seen: locks::locks(child, parent, forked_at, forking_tid) }
+        }
+        Request::Place { child, parent, tid, address, holder } => {
+            let seen = place::place(child, parent, tid, address, holder);
+            Evidence::Place { child, seen: seen.map(Box::new) }
+        }
+        Request::Sockets { child, parent } => {
+            Evidence::Sockets { child, seen: sockets::sockets(child, parent).map(Box::new) }
+        }
+        Request::Sweep { mark } => Evidence::Sweep { seen: sweep::sweep(mark).map(Box::new) },
         Request::Execed { process } => Evidence::Execed { process, seen: of_process(process, execed_seen) },
     }
 }

@@ -12,11 +12,15 @@ mod file;
 mod futex;
 mod kernel_flags;
 mod limits;
+mod locks;
 pub mod mounts;
+mod place;
 mod program;
 mod scan;
+mod sockets;
 mod stat;
 mod status;
+mod sweep;
 mod task;
 
 pub use evidence::answer;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    connection::{Act, User},
     process::{Comm, ProcessKey},
     signals::SignalSet,
     time::BootTime,
@@ -213,6 +214,45 @@ pub struct CloneFailure {
     pub duration: u64,
 }
 
+/// A signal was sent to a process that is watched for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// Place in the stream.
+    pub origin: Origin,
+    /// When.
+    pub at: BootTime,
+    /// Its number.
+    pub number: u32,
+    /// To which process.
+    pub target: ProcessKey,
+    /// The process that sent it; 0 where the kernel did.
+    pub sender_tgid: u32,
+    /// Comm of the sending thread.
+    pub comm: Comm,
+}
+
+/// A process took its turn on a watched socket: it did what another process had done last, or it had not used the
+/// socket before. Not every call makes one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketUse {
+    /// Place in the stream.
+    pub origin: Origin,
+    /// When.
+    pub at: BootTime,
+    /// The socket's inode number.
+    pub inode: u64,
+    /// Who.
+    pub user: User,
+    /// The calling thread.
+    pub tid: u32,
+    /// Its comm.
+    pub comm: Comm,
+    /// What.
+    pub act: Act,
+    /// Bytes.
+    pub bytes: u64,
+}
+
 /// Records that were shed between two looks at the kernel's counters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
@@ -263,6 +303,10 @@ pub enum Event {
     Thread(Thread),
     /// A call of the clone family failed.
     CloneFailure(CloneFailure),
+    /// A watched process got a signal.
+    Signal(Signal),
+    /// A watched socket was used.
+    SocketUse(SocketUse),
     /// Records were shed.
     Lost(Lost),
 }
@@ -276,6 +320,8 @@ impl Event {
             Self::Exit(event) => event.at,
             Self::Thread(event) => event.at,
             Self::CloneFailure(event) => event.at,
+            Self::Signal(event) => event.at,
+            Self::SocketUse(event) => event.at,
             Self::Lost(event) => event.at,
         }
     }

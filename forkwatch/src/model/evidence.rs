@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    connection::Sockets,
+    lock::{LocksSeen, Place},
     process::{Comm, ProcessKey, Program},
     signals::SignalSet,
     time::BootTime,
@@ -34,6 +36,42 @@ pub enum Request {
         /// The process to look at.
         child: ProcessKey,
     },
+    /// Which threads of a forked and never exec'd process wait for a lock, and who holds it?
+    Locks {
+        /// The process to look at.
+        child: ProcessKey,
+        /// The process that forked it, where that is known.
+        parent: Option<ProcessKey>,
+        /// When, where that is known: threads of the parent that are younger were not there.
+        forked_at: Option<BootTime>,
+        /// The thread of the parent that called fork, where that is known.
+        forking_tid: Option<u32>,
+    },
+    /// Where is a stuck thread, and what does it keep from others?
+    Place {
+        /// Its process.
+        child: ProcessKey,
+        /// The process that forked that, where it lives.
+        parent: Option<ProcessKey>,
+        /// The thread.
+        tid: u32,
+        /// The futex word that it waits for.
+        address: u64,
+        /// The parent's thread that holds the lock, in the root pid namespace.
+        holder: Option<u32>,
+    },
+    /// Which connections do a child and its parent both hold?
+    Sockets {
+        /// The child.
+        child: ProcessKey,
+        /// The process that forked it.
+        parent: ProcessKey,
+    },
+    /// Which forked and never exec'd processes live, and which have ended and not been waited for?
+    Sweep {
+        /// What the last answer bore as its mark: where nothing was forked since, nothing is looked at.
+        mark: Option<u64>,
+    },
     /// What runs in a process that exec'd, and does it still block signals? Asked some time after the exec.
     Execed {
         /// The process to look at.
@@ -59,6 +97,32 @@ pub enum Evidence {
         /// What was seen.
         seen: ChildSeen,
     },
+    /// About a child's locks.
+    Locks {
+        /// The child.
+        child: ProcessKey,
+        /// What was seen.
+        seen: LocksSeen,
+    },
+    /// About one stuck thread.
+    Place {
+        /// Its process.
+        child: ProcessKey,
+        /// What was seen; absent where it is gone, reused, or unreadable.
+        seen: Option<Box<Place>>,
+    },
+    /// About shared connections.
+    Sockets {
+        /// The child.
+        child: ProcessKey,
+        /// What was seen; absent where either is gone, reused, or unreadable.
+        seen: Option<Box<Sockets>>,
+    },
+    /// About the whole host.
+    Sweep {
+        /// What was seen; absent where nothing was forked since the mark, or `/proc` cannot be read.
+        seen: Option<Box<Sweep>>,
+    },
     /// About a process that exec'd.
     Execed {
         /// The process.
@@ -66,6 +130,33 @@ pub enum Evidence {
         /// What was seen; absent where it is gone, reused, or unreadable.
         seen: Option<ExecedSeen>,
     },
+}
+
+/// The processes of a host that a fork has left in a state worth knowing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// When it began.
+    pub at: BootTime,
+    /// Nanoseconds that it took.
+    pub took: u64,
+    /// For the next request.
+    pub mark: u64,
+    /// Processes that were forked and have not exec'd.
+    pub unexeced: Vec<Swept>,
+    /// Processes that have ended and that nobody has waited for.
+    pub zombies: Vec<Swept>,
+}
+
+/// A process that a sweep found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swept {
+    /// Which. Its start is rounded down to a clock tick.
+    pub process: ProcessKey,
+    /// Its comm.
+    pub comm: Comm,
+    /// Its present parent: where that is younger than it, it is not the one that forked it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent: Option<ProcessKey>,
 }
 
 /// A process, some time after its exec.

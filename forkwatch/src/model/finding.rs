@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     evidence::SeenThread,
+    facts::{ConnectionFacts, HistoryFacts, LeakFacts, LockFacts},
     process::{Comm, ProcessKey, Program},
     signals::SignalSet,
     time::BootTime,
@@ -57,8 +58,65 @@ pub enum Resolution {
     Execed,
     /// The child exited by itself.
     Exited,
-    /// A signal killed the child.
+    /// A signal killed the child, and it is not known who sent it.
     Killed,
+    /// Its parent killed it.
+    KilledByParent,
+    /// Another process killed it.
+    KilledByOther,
+    /// The child woke after all: the finding is withdrawn.
+    Woke,
+    /// The child has ended, and it is not known how.
+    Ended,
+    /// What was found is so no longer.
+    Cleared,
+}
+
+impl Resolution {
+    /// Every way.
+    pub const ALL: [Self; 8] = [
+        Self::Execed,
+        Self::Exited,
+        Self::Killed,
+        Self::KilledByParent,
+        Self::KilledByOther,
+        Self::Woke,
+        Self::Ended,
+        Self::Cleared,
+    ];
+
+    /// The name in events and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Execed => "execed",
+            Self::Exited => "exited",
+            Self::Killed => "killed",
+            Self::KilledByParent => "killed-by-parent",
+            Self::KilledByOther => "killed-by-other",
+            Self::Woke => "woke",
+            Self::Ended => "ended",
+            Self::Cleared => "cleared",
+        }
+    }
+
+    /// Whether the finding was wrong, or at least premature.
+    pub const fn withdraws(self) -> bool {
+        matches!(self, Self::Execed | Self::Woke)
+    }
+
+    /// What has become of the child, after its name.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Execed => "exec'd after all: the finding is withdrawn",
+            Self::Exited => "exited by itself",
+            Self::Killed => "was killed by a signal",
+            Self::KilledByParent => "was killed by its parent",
+            Self::KilledByOther => "was killed by another process",
+            Self::Woke => "woke after all: the finding is withdrawn",
+            Self::Ended => "has ended",
+            Self::Cleared => "is no longer in that state",
+        }
+    }
 }
 
 /// How sure a finding is.
@@ -113,6 +171,18 @@ pub struct Facts {
     /// Nanoseconds since the fork when this was decided.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub age: Option<u64>,
+    /// The lock that it is about.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lock: Option<Box<LockFacts>>,
+    /// The connection that it is about.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub connection: Option<Box<ConnectionFacts>>,
+    /// The ends of children that it is about.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub history: Option<Box<HistoryFacts>>,
+    /// The descriptor that it is about.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub leak: Option<Box<LeakFacts>>,
     /// Further facts, each a short phrase for a reader.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub notes: Vec<String>,

@@ -1,10 +1,15 @@
 //! The plain data that the rest of the program passes around: no I/O, no clock, no kernel types.
 
+pub mod connection;
 pub mod counters;
 pub mod event;
 pub mod evidence;
+pub mod facts;
 pub mod finding;
 pub mod limit;
+pub mod lock;
+pub mod order;
 pub mod process;
 pub mod signals;
+pub mod stack;
 pub mod time;

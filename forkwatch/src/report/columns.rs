@@ -117,6 +117,8 @@ impl Columns {
             Event::Thread(thread) => self.thread(thread),
             Event::CloneFailure(failure) => self.clone_failure(failure, limit),
             Event::Lost(lost) => self.lost(lost),
+            // Evidence, and no events of their own.
+            Event::Signal(_) | Event::SocketUse(_) => String::new(),
         }
     }
 

@@ -10,7 +10,7 @@ use self::document::{
 use super::Context;
 use crate::model::{
     event::{self, Event, ExitStatus},
-    finding::{Finding, Resolution, State},
+    finding::{Finding, State},
     limit::Limit,
     process::{Comm, ProcessKey, Program},
     signals::signal_name,
@@ -29,7 +29,7 @@ pub fn write_line(out: &mut impl Write, document: &Document) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// The document of an event. `thread_names` names the parent's other threads at a fork, and `limit` says why a call
+/// The document of an event; none for what is evidence and no event of its own. `thread_names` names the parent's other threads at a fork, and `limit` says why a call
 /// failed, where they were looked at.
 pub fn event(
     context: &Context,
@@ -37,9 +37,9 @@ pub fn event(
     event: &Event,
     thread_names: &[Comm],
     limit: Option<&Limit>,
-) -> Document {
+) -> Option<Document> {
     let build = |action, kind| Draft::new(context, sequence, event.at(), action, kind);
-    match event {
+    Some(match event {
         Event::Fork(fork) => build(Action::Fork, Type::Start).fork(fork, thread_names),
         Event::Exec(exec) => build(Action::Exec, Type::Change).exec(exec),
         Event::Exit(exit) => build(Action::Exit, Type::End).exit(exit),
@@ -48,7 +48,8 @@ pub fn event(
             build(Action::CloneFailure, Type::Start).clone_failure(failure, limit)
         }
         Event::Lost(lost) => build(Action::EventsLost, Type::Info).lost(lost),
-    }
+        Event::Signal(_) | Event::SocketUse(_) => return None,
+    })
 }
 
 /// The document of a finding.
@@ -250,9 +251,7 @@ impl<'a> Draft<'a> {
         let (state, resolution) = match finding.state {
             State::Suspected => (FindingState::Suspected, None),
             State::Confirmed => (FindingState::Confirmed, None),
-            State::Resolved(Resolution::Execed) => (FindingState::Resolved, Some(FindingResolution::Execed)),
-            State::Resolved(Resolution::Exited) => (FindingState::Resolved, Some(FindingResolution::Exited)),
-            State::Resolved(Resolution::Killed) => (FindingState::Resolved, Some(FindingResolution::Killed)),
+            State::Resolved(how) => (FindingState::Resolved, Some(FindingResolution::from(how))),
         };
         let threads = finding.facts.threads.iter();
         document::Finding {
@@ -274,6 +273,10 @@ impl<'a> Draft<'a> {
                 thread_count: finding.facts.thread_count,
                 signals: finding.facts.signals.names(),
                 age_ns: finding.facts.age,
+                lock: finding.facts.lock.as_deref().cloned(),
+                connection: finding.facts.connection.as_deref().cloned(),
+                history: finding.facts.history.as_deref().cloned(),
+                leak: finding.facts.leak.as_deref().cloned(),
                 notes: finding.facts.notes.clone(),
             },
             remedy: finding.remedy.clone(),

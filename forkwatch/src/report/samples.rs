@@ -133,6 +133,7 @@ pub(super) fn finding() -> Finding {
             signals: SignalSet::EMPTY,
             age: Some(1_100_000_000),
             notes: vec!["preload_app is set".to_owned()],
+            ..Facts::default()
         },
         remedy: Remedy {
             text: "Start threads and clients in post_fork or post_worker_init, or drop --preload.".to_owned(),

@@ -31,6 +31,7 @@ use crate::{
         event::{Event, ExitStatus},
         evidence::{Evidence, Request},
         finding::{Finding, HazardId, Resolution, State},
+        order::Order,
         process::{Comm, ProcessKey, Program},
         time::BootTime,
     },
@@ -73,6 +74,8 @@ impl Default for Settings {
 /// What the core has to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
+    /// An instruction for the kernel side.
+    Order(Order),
     /// A question for the host; the answer is to come back as [`Watch::evidence`].
     Ask(Request),
     /// A first report, a summary of repeats, or a resolution.
@@ -209,7 +212,11 @@ impl Watch {
                 };
                 self.resolve(exit.process, how, exit.at, out);
             }
-            Event::Thread(_) | Event::CloneFailure(_) | Event::Lost(_) => {}
+            Event::Signal(_)
+            | Event::SocketUse(_)
+            | Event::Thread(_)
+            | Event::CloneFailure(_)
+            | Event::Lost(_) => {}
         }
     }
 
@@ -218,6 +225,10 @@ impl Watch {
         match evidence {
             Evidence::Parent { child, seen } => self.parent_seen(at, child, seen, out),
             Evidence::Child { child, seen } => self.child_seen(at, child, &seen, out),
+            Evidence::Locks { .. }
+            | Evidence::Place { .. }
+            | Evidence::Sockets { .. }
+            | Evidence::Sweep { .. } => {}
             Evidence::Execed { process, seen } => self.program_seen(at, process, seen, out),
         }
     }
@@ -286,13 +297,13 @@ impl Watch {
             return;
         }
         for mut finding in self.followed.remove(child).unwrap_or_default() {
-            let end = match how {
-                Resolution::Execed => "exec'd after all: the finding is withdrawn",
-                Resolution::Exited => "exited",
-                Resolution::Killed => "was killed by a signal",
-            };
-            finding.summary =
-                format!("{} of {} (pid {}) {end}", child.tgid, finding.program_name, finding.parent.tgid);
+            finding.summary = format!(
+                "{} of {} (pid {}) {}",
+                child.tgid,
+                finding.program_name,
+                finding.parent.tgid,
+                how.words()
+            );
             let later = u64::try_from(at.since(finding.at).as_nanos()).unwrap_or(u64::MAX);
             finding.facts.age = finding.facts.age.map(|age| age.saturating_add(later));
             finding.at = at;

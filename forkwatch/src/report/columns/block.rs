@@ -108,11 +108,7 @@ impl Block {
 fn resolved(resolution: Resolution, finding: &Finding) -> String {
     let child =
         format!("The child {} (pid {}) of {}", finding.child_comm, finding.child.tgid, finding.program_name);
-    match resolution {
-        Resolution::Execed => format!("{child} exec'd after all: the finding is withdrawn."),
-        Resolution::Exited => format!("{child} exited by itself."),
-        Resolution::Killed => format!("{child} was killed by a signal."),
-    }
+    format!("{child} {}.", resolution.words())
 }
 
 /// Who forked: by what it was started with, and where it runs.

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model::{
-    finding::{Certainty, HazardId, Remedy, Severity},
+    facts::{ConnectionFacts, HistoryFacts, LeakFacts, LockFacts},
+    finding::{Certainty, HazardId, Remedy, Resolution, Severity},
     limit::Cause,
 };
 
@@ -166,8 +167,33 @@ pub enum FindingResolution {
     Execed,
     /// The child exited by itself.
     Exited,
-    /// A signal killed the child.
+    /// A signal killed the child, and it is not known who sent it.
     Killed,
+    /// Its parent killed it.
+    KilledByParent,
+    /// Another process killed it.
+    KilledByOther,
+    /// The child woke after all: the finding is withdrawn.
+    Woke,
+    /// The child has ended, and it is not known how.
+    Ended,
+    /// What was found is so no longer.
+    Cleared,
+}
+
+impl From<Resolution> for FindingResolution {
+    fn from(resolution: Resolution) -> Self {
+        match resolution {
+            Resolution::Execed => Self::Execed,
+            Resolution::Exited => Self::Exited,
+            Resolution::Killed => Self::Killed,
+            Resolution::KilledByParent => Self::KilledByParent,
+            Resolution::KilledByOther => Self::KilledByOther,
+            Resolution::Woke => Self::Woke,
+            Resolution::Ended => Self::Ended,
+            Resolution::Cleared => Self::Cleared,
+        }
+    }
 }
 
 /// Facts behind a finding.
@@ -186,6 +212,18 @@ pub struct Evidence {
     /// Nanoseconds since the fork when this was decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub age_ns: Option<u64>,
+    /// The lock that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LockFacts>,
+    /// The connection that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<ConnectionFacts>,
+    /// The ends of children that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<HistoryFacts>,
+    /// The descriptor that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leak: Option<LeakFacts>,
     /// Further facts, each a short phrase.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

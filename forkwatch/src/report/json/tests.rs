@@ -12,7 +12,7 @@ fn documents() -> Vec<Document> {
     let names = ["grpc_global_tim".into(), "pymongo_server_".into()];
     let mut documents: Vec<Document> = (0..)
         .zip(samples::events())
-        .map(|(sequence, seen)| event(&context, sequence, &seen, &names, Some(&samples::limit())))
+        .filter_map(|(sequence, seen)| event(&context, sequence, &seen, &names, Some(&samples::limit())))
         .collect();
     documents.push(finding(&context, 7, &samples::finding()));
     documents.push(finding(&context, 8, &samples::resolved()));

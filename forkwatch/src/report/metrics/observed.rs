@@ -109,7 +109,6 @@ pub(super) struct Observed {
     pub(super) read_failures: u64,
 }
 
-const HOW: [&str; 3] = ["execed", "exited", "killed"];
 const CERTAINTIES: [Certainty; 3] = [Certainty::Heuristic, Certainty::Strong, Certainty::Certain];
 
 impl Observed {
@@ -124,7 +123,7 @@ impl Observed {
             last_number: 0,
             resolved: HazardId::ALL
                 .into_iter()
-                .flat_map(|hazard| HOW.map(|how| ((hazard, how), 0)))
+                .flat_map(|hazard| Resolution::ALL.map(|how| ((hazard, how.name()), 0)))
                 .collect(),
             allowed: HazardId::ALL.map(|hazard| (hazard, 0)).into(),
             undecided: HazardId::ALL.map(|hazard| (hazard, 0)).into(),
@@ -145,7 +144,7 @@ impl Observed {
     /// was counted already, such as the confirmation of a suspicion, is not another one.
     pub(super) fn finding(&mut self, finding: &Finding) {
         if let State::Resolved(how) = finding.state {
-            *self.resolved.entry((finding.hazard, how_name(how))).or_default() += 1;
+            *self.resolved.entry((finding.hazard, how.name())).or_default() += 1;
             return;
         }
         let count = finding.repeats + u64::from(finding.repeats == 0 && finding.number > self.last_number);
@@ -228,15 +227,6 @@ impl Observed {
         families.extend(self.reloaded_at.map(|at| RELOAD_TIME.gauge(unix_seconds(at))));
         families.extend(self.last_event.map(|at| LAST_EVENT.gauge(unix_seconds(at))));
         families
-    }
-}
-
-const fn how_name(how: Resolution) -> &'static str {
-    let [execed, exited, killed] = HOW;
-    match how {
-        Resolution::Execed => execed,
-        Resolution::Exited => exited,
-        Resolution::Killed => killed,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::model::{
     event::{CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Origin},
     evidence::{ChildSeen, Evidence, ExecedSeen, ParentSeen, Request, SeenThread},
     finding::{Finding, HazardId, State},
+    lock::LocksSeen,
     process::{ProcessKey, Program},
     signals::SignalSet,
     time::BootTime,
@@ -199,6 +200,10 @@ impl Timeline {
             Request::Parent { child, parent, .. } => {
                 Evidence::Parent { child, seen: self.parents.get(&parent.tgid).cloned() }
             }
+            Request::Locks { child, .. } => Evidence::Locks { child, seen: LocksSeen::Gone },
+            Request::Place { child, .. } => Evidence::Place { child, seen: None },
+            Request::Sockets { child, .. } => Evidence::Sockets { child, seen: None },
+            Request::Sweep { .. } => Evidence::Sweep { seen: None },
             Request::Execed { process } => {
                 Evidence::Execed { process, seen: self.programs.get(&process.tgid).cloned() }
             }

@@ -1,0 +1,91 @@
+//! One look at all processes, for what forks have left behind.
+
+use std::{collections::HashMap, io, time::Instant};
+
+use super::{clock, file, stat::Stat};
+use crate::model::{
+    evidence::{Sweep, Swept},
+    process::ProcessKey,
+};
+
+/// Most processes of each kind that are told.
+const MOST: usize = 65_536;
+
+/// What there is now; absent where nothing was forked since the mark, or `/proc` cannot be read.
+pub(super) fn sweep(mark: Option<u64>) -> Option<Sweep> {
+    let (at, begin) = (clock::now(), Instant::now());
+    let last = last_pid().ok()?;
+    if mark == Some(last) {
+        return None;
+    }
+    let stats: HashMap<u32, Stat> = file::numbers("/proc", usize::MAX)
+        .ok()?
+        .into_iter()
+        .filter_map(|tgid| Some((tgid, Stat::of_process(tgid).ok()?)))
+        .filter(|(_, stat)| !stat.is_kernel_thread())
+        .collect();
+    let parent = |stat: &Stat| -> Option<ProcessKey> { stats.get(&stat.parent).map(Stat::key) };
+    let mut unexeced = Vec::new();
+    let mut zombies = Vec::new();
+    for stat in stats.values() {
+        let swept = || Swept { process: stat.key(), comm: stat.comm, parent: parent(stat) };
+        if stat.process_has_ended() {
+            zombies.push(swept());
+        } else if stat.is_unexeced() {
+            unexeced.push(swept());
+        }
+    }
+    // A map's order is random, and a recording must not be.
+    for found in [&mut unexeced, &mut zombies] {
+        found.sort_unstable_by_key(|swept| (swept.process.start, swept.process.tgid));
+        found.truncate(MOST);
+    }
+    let took = u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    Some(Sweep { at, took, mark: last, unexeced, zombies })
+}
+
+/// The pid that was given out last: while it stays, nothing was created (`proc_loadavg(5)`).
+fn last_pid() -> io::Result<u64> {
+    const PATH: &str = "/proc/loadavg";
+    let text = file::read_small(PATH)?;
+    let last = std::str::from_utf8(&text).ok().and_then(|text| text.split_ascii_whitespace().next_back());
+    last.and_then(|pid| pid.parse().ok()).ok_or_else(|| file::unknown_layout(PATH))
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::{
+        sys::{
+            signal::{Signal, kill},
+            wait::{Id, WaitPidFlag, waitid, waitpid},
+        },
+        unistd::{ForkResult, fork},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_forked_child_is_found_alive_and_then_dead() {
+        // SAFETY: the child calls nothing but pause(2), which is async-signal-safe.
+        let child = match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => child,
+            ForkResult::Child => loop {
+                // SAFETY: pause(2) touches no memory.
+                unsafe { libc::pause() };
+            },
+        };
+        let tgid = u32::try_from(child.as_raw()).unwrap();
+        let own = Stat::of_process(std::process::id()).unwrap().key();
+        let among = |swept: &[Swept]| swept.iter().find(|swept| swept.process.tgid == tgid).copied();
+        let alive = sweep(None).unwrap();
+        assert_eq!(among(&alive.unexeced).unwrap().parent, Some(own));
+        assert_eq!(among(&alive.zombies), None);
+
+        kill(child, Signal::SIGKILL).unwrap();
+        waitid(Id::Pid(child), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+        let dead = sweep(None).unwrap();
+        assert_eq!(among(&dead.unexeced), None);
+        assert_eq!(among(&dead.zombies).unwrap().parent, Some(own));
+        waitpid(child, None).unwrap();
+    }
+}

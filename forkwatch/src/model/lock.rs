@@ -1,0 +1,194 @@
+//! Threads that wait for a lock, and what can be known of whoever holds it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    evidence::SeenThread,
+    process::{Comm, ProcessKey, Program},
+    signals::SignalSet,
+    stack::Stack,
+    time::BootTime,
+};
+
+/// Most waiting threads of one process that are told.
+pub const MAX_WAITS: usize = 64;
+
+/// 32-bit words of memory around a futex word: from 16 bytes before it to 32 after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Words(pub [u32; Self::COUNT]);
+
+impl Words {
+    /// How many words.
+    pub const COUNT: usize = 12;
+    /// Bytes before the futex word.
+    pub const BEFORE: u64 = 16;
+
+    /// The word `offset` bytes from the futex word: a multiple of 4 from -16 to 28.
+    pub fn at(&self, offset: i64) -> Option<u32> {
+        let index = usize::try_from(offset.checked_add(Self::BEFORE.cast_signed())?).ok()? / 4;
+        self.0.get(index).copied()
+    }
+}
+
+/// A thread that sleeps in `futex(2)`, on a futex of its process alone, without a timeout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockWait {
+    /// Its tid in the root pid namespace.
+    pub tid: u32,
+    /// Its comm.
+    pub comm: Comm,
+    /// The address of the futex word.
+    pub address: u64,
+    /// The operation with its flags, as the system call got it.
+    pub operation: u32,
+    /// The value that the word had when it went to sleep.
+    pub value: u32,
+    /// How often the thread has given up the CPU: while this stays, it has not run.
+    pub switches: u64,
+    /// What lies around the word; absent where it may not be read.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub words: Option<Words>,
+    /// What lies at the same address in the parent, where that lives, has not exec'd since, and may be read.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent_words: Option<Words>,
+    /// The mapping that the word lies in.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mapping: Option<Mapping>,
+    /// What is known of each thread that a word at a place where glibc notes an owner names: 8, 12 and 16 bytes after
+    /// the futex word. Words that cannot be a tid are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub holders: Vec<Holder>,
+}
+
+/// A part of a process's memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mapping {
+    /// What it is: a file's path, `[heap]`, `[stack]`; empty for anonymous memory.
+    pub name: String,
+    /// Where the word lies in the file, or in the mapping where it is no file's.
+    pub offset: u64,
+    /// Whether other processes share the memory: then the word may be theirs.
+    pub shared: bool,
+}
+
+/// A thread that a lock names as its owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The tid as the lock has it: of the pid namespace in which it was taken.
+    pub named: u32,
+    /// Bytes from the futex word to the word that names it.
+    pub offset: u32,
+    /// Whether the waiting process has a live thread of that tid.
+    pub in_child: bool,
+    /// Whether it is the thread that called fork, which goes on as the child's main thread; absent where that is not
+    /// known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub is_forker: Option<bool>,
+    /// The parent's thread of that tid, if it lived at the fork already and lives still.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub in_parent: Option<SeenThread>,
+}
+
+/// What became of looking at a child's threads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LocksSeen {
+    /// It has ended, or its pid belongs to another.
+    Gone,
+    /// It has exec'd.
+    Execed,
+    /// It lives.
+    Alive(Box<Locks>),
+    /// It could not be looked at, for this reason.
+    Unreadable(String),
+}
+
+/// The threads of a forked and never exec'd process, and what they wait for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Locks {
+    /// When it was looked at.
+    pub at: BootTime,
+    /// Comm of its main thread.
+    pub comm: Comm,
+    /// Its live threads, kernel workers excluded.
+    pub threads: u32,
+    /// Stopped by a signal or a debugger, or being traced: nothing about it can be concluded.
+    pub stopped: bool,
+    /// Its threads that wait on a futex of their own without a timeout, at most [`MAX_WAITS`].
+    pub waits: Vec<LockWait>,
+    /// Signals for which it has a handler.
+    pub caught: SignalSet,
+    /// Whether CPython runs in it.
+    pub python: bool,
+    /// Whether its parent, where that lives, still runs the program that forked it, so that its memory may be compared.
+    pub comparable: bool,
+    /// The process that forked it, where it lives.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent: Option<ProcessKey>,
+    /// Other threads of the parent that are older than the child, where it lives.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent_threads: Option<u32>,
+}
+
+/// All that can be told of one stuck thread: asked once, for the finding about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// When it was looked at.
+    pub at: BootTime,
+    /// What runs in the process that forked it; in the child itself where that has ended.
+    pub program: Program,
+    /// The variable that the lock is, where a symbol covers it: `_IO_stdfile_1_lock`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub symbol: Option<String>,
+    /// Where the thread is.
+    pub stack: Stack,
+    /// Where it is in the script that its interpreter runs; absent where it runs none that is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub script: Option<Stack>,
+    /// What the lock's owner does in the parent; absent where there is none to look at.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub holder: Option<Doing>,
+    /// Whom and what the child keeps waiting.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub blocks: Vec<Blocked>,
+}
+
+/// What a thread does at the moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Doing {
+    /// The system call that it sleeps in, `running`, or `unknown`.
+    pub call: String,
+    /// Where it is.
+    pub stack: Stack,
+}
+
+/// Something that a stuck child keeps from others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", tag = "what")]
+pub enum Blocked {
+    /// A process that waits for it, in this system call.
+    Waiter {
+        /// Which.
+        pid: u32,
+        /// Its comm, safe for a terminal.
+        name: String,
+        /// The system call.
+        call: String,
+    },
+    /// A socket that it listens on and does not accept from.
+    Listener {
+        /// The address and port, or the path.
+        address: String,
+    },
+    /// The write end of a pipe that somebody reads until its end.
+    Pipe {
+        /// The pipe's inode number.
+        inode: u64,
+        /// The process that sleeps in a read of it.
+        reader: u32,
+    },
+}

@@ -1,0 +1,27 @@
+//! What the core has the kernel side do while a question is open.
+
+use super::process::ProcessKey;
+
+/// An instruction for the kernel side. What it attaches for one it detaches when the last is taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Report how this child ends, or that it execs, though its fork was not streamed.
+    Follow {
+        /// The child.
+        child: ProcessKey,
+        /// Its present parent.
+        parent_tgid: u32,
+    },
+    /// Report every signal that is sent to this process.
+    WatchSignals(ProcessKey),
+    /// No longer.
+    UnwatchSignals(ProcessKey),
+    /// Report who uses the socket of this inode number, of the processes that share one and their children.
+    WatchSocket(u64),
+    /// No longer.
+    UnwatchSocket(u64),
+    /// This process holds a watched socket; so will every child that it forks.
+    Share(ProcessKey),
+    /// It does no longer.
+    Unshare(ProcessKey),
+}

@@ -1,0 +1,44 @@
+//! Where a thread is.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Most frames that a stack is told with.
+pub const MAX_FRAMES: usize = 64;
+
+/// A thread's stack, innermost frame first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stack {
+    /// The frames that could be told, at most [`MAX_FRAMES`].
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub frames: Vec<Frame>,
+    /// Why there is none, or why it ends before the thread's first function; absent where it is whole.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub missing: Option<String>,
+}
+
+/// One call on a stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Frame {
+    /// The function, demangled; absent where no symbol covers it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub function: Option<String>,
+    /// The object or script that it is in, by its path in the process's own file system.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub module: Option<String>,
+    /// Where in the object, as an offset into the file; absent for a script.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub offset: Option<u64>,
+    /// The source line, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub line: Option<u32>,
+}
+
+impl Stack {
+    /// No stack, for this reason.
+    pub fn absent(why: impl Into<String>) -> Self {
+        Self { frames: Vec::new(), missing: Some(why.into()) }
+    }
+}
