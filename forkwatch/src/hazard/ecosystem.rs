@@ -6,7 +6,7 @@ use crate::model::{evidence::SeenThread, finding::Remedy, process::Program};
 /// A family of programs that is told the same.
 pub(super) struct Ecosystem {
     /// Whom the advice is for.
-    name: &'static str,
+    pub(super) name: &'static str,
     advice: &'static str,
     link: &'static str,
     recognise: fn(&Signs<'_>) -> bool,

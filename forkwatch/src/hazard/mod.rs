@@ -4,14 +4,18 @@
 
 pub mod allow;
 mod blocked_signals;
+mod connection_remedy;
 mod ecosystem;
 mod multithreaded_fork;
 mod pending_signals;
 mod program_name;
+mod service;
 mod text;
 
 pub use blocked_signals::WATCHED as WATCHED_SIGNALS;
+pub use connection_remedy::remedy as connection_remedy;
 pub use program_name::program_name;
+pub use service::service;
 pub use text::{explain, markdown};
 
 use crate::model::{

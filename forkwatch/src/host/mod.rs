@@ -5,7 +5,9 @@
 
 pub mod cgroup;
 pub mod cgroup_tree;
+mod client_libraries;
 pub mod clock;
+mod descriptors;
 mod evidence;
 mod fdinfo;
 mod file;
@@ -17,6 +19,7 @@ pub mod mounts;
 mod place;
 mod program;
 mod scan;
+mod socket;
 mod sockets;
 mod stat;
 mod status;

@@ -1,9 +1,158 @@
 //! Connections that two processes hold.
 
-use crate::model::{connection::Sockets, process::ProcessKey};
+use std::collections::HashMap;
 
-/// See [`crate::model::evidence::Request::Sockets`].
+use super::{
+    client_libraries::client_libraries,
+    clock,
+    descriptors::{Descriptor, descriptors},
+    program,
+    socket::{self, Socket},
+    stat::Stat,
+};
+use crate::model::{
+    connection::{MAX_SOCKETS, SharedSocket, Sockets},
+    process::ProcessKey,
+};
+
+/// The highest of the three standard descriptors. A connection there is the program's standard input or output, as
+/// inetd gives it: children share it on purpose.
+const STANDARD: u32 = 2;
+
+/// See [`crate::model::evidence::Request::Sockets`]. A connection whose peer cannot be seen is left out.
 pub(super) fn sockets(child: ProcessKey, parent: ProcessKey) -> Option<Sockets> {
-    let _ = (child, parent);
-    None
+    let parent_stat = current(parent)?;
+    let mut sockets = socket::Sockets::of(child)?;
+    let candidates = shared(&descriptors(child.tgid).ok()?, &descriptors(parent.tgid).ok()?);
+    let shared = candidates
+        .into_iter()
+        .filter_map(|Candidate { inode, child_fd, parent_fd }| {
+            let Some(Socket::Connected(peer)) = sockets.look(child_fd, inode) else { return None };
+            // Nothing tells since when: sockets have no timestamps (`sock_alloc`, net/socket.c), nor does
+            // `struct tcp_info` have an age; and links in /proc bear the time when somebody first looked.
+            Some(SharedSocket { inode, peer, child_fd, parent_fd, since: None })
+        })
+        .take(MAX_SOCKETS)
+        .collect();
+    let seen = Sockets {
+        at: clock::now(),
+        program: program::read(parent.tgid, &parent_stat),
+        shared,
+        libraries: client_libraries(parent.tgid),
+    };
+    current(child).and(current(parent)).map(|_| seen)
+}
+
+fn current(key: ProcessKey) -> Option<Stat> {
+    Stat::of_process(key.tgid).ok().filter(|stat| stat.is(key))
+}
+
+/// A socket that both hold.
+#[derive(Debug, PartialEq, Eq)]
+struct Candidate {
+    inode: u64,
+    child_fd: u32,
+    parent_fd: u32,
+}
+
+/// The sockets of both, each at its lowest descriptor. One that is also a standard descriptor of either is left out.
+fn shared(child: &[Descriptor], parent: &[Descriptor]) -> Vec<Candidate> {
+    let parent = lowest(parent);
+    let mut shared: Vec<Candidate> = lowest(child)
+        .into_iter()
+        .filter_map(|(inode, child_fd)| {
+            let parent_fd = *parent.get(&inode)?;
+            (child_fd > STANDARD && parent_fd > STANDARD).then_some(Candidate { inode, child_fd, parent_fd })
+        })
+        .collect();
+    shared.sort_unstable_by_key(|candidate| candidate.child_fd);
+    shared
+}
+
+/// The lowest descriptor of each socket.
+fn lowest(descriptors: &[Descriptor]) -> HashMap<u64, u32> {
+    let mut lowest = HashMap::new();
+    for descriptor in descriptors {
+        if let Some(inode) = descriptor.socket() {
+            lowest.entry(inode).or_insert(descriptor.number);
+        }
+    }
+    lowest
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        os::{
+            fd::{AsRawFd, RawFd},
+            unix::{net::UnixStream, process::CommandExt as _},
+        },
+        process::{Child, Command, Stdio},
+    };
+
+    use super::*;
+    use crate::model::{connection::Peer, time::TICK};
+
+    fn key(tgid: u32) -> ProcessKey {
+        Stat::of_process(tgid).unwrap().key()
+    }
+
+    /// A child that holds these sockets of this process. It has exec'd once this returns.
+    fn heir(sockets: &[RawFd]) -> Child {
+        let sockets = sockets.to_vec();
+        let mut command = Command::new("cat");
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let inherit = move || {
+            for socket in &sockets {
+                // SAFETY: a system call on a number. The duplicate is not closed by exec.
+                unsafe { libc::dup(*socket) };
+            }
+            Ok(())
+        };
+        // SAFETY: what runs between fork and exec makes system calls only.
+        unsafe { command.pre_exec(inherit) };
+        command.spawn().unwrap()
+    }
+
+    #[test]
+    fn what_parent_and_child_are_both_connected_to_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = TcpStream::connect(address).unwrap();
+        let _own = TcpStream::connect(address).unwrap();
+        let (pair, _other) = UnixStream::pair().unwrap();
+        let mut child = heir(&[shared.as_raw_fd(), listener.as_raw_fd(), pair.as_raw_fd()]);
+        let (child_key, own_key) = (key(child.id()), key(std::process::id()));
+
+        let seen = sockets(child_key, own_key);
+        let wrong =
+            ProcessKey { start: child_key.start + std::time::Duration::from_nanos(TICK), ..child_key };
+        let of_another =
+            (sockets(wrong, own_key), sockets(child_key, ProcessKey { tgid: own_key.tgid, ..wrong }));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let gone = sockets(child_key, own_key);
+
+        let seen = seen.unwrap();
+        assert_eq!(seen.shared.len(), 1, "{seen:?}");
+        assert_eq!(seen.shared[0].peer, Peer::Tcp(address.to_string()));
+        assert_eq!(seen.shared[0].parent_fd, u32::try_from(shared.as_raw_fd()).unwrap());
+        assert!(seen.shared[0].child_fd > 2);
+        assert_eq!(seen.program.exe, Some(std::env::current_exe().unwrap()));
+        assert_eq!((of_another, gone), ((None, None), None));
+    }
+
+    #[test]
+    fn the_standard_descriptors_are_shared_on_purpose() {
+        let of = |sockets: &[(u32, u64)]| -> Vec<Descriptor> {
+            sockets
+                .iter()
+                .map(|(number, inode)| Descriptor::made_up(*number, &format!("socket:[{inode}]")))
+                .collect()
+        };
+        let parent = of(&[(1, 70), (5, 80), (6, 90), (9, 90), (11, 100)]);
+        let child = of(&[(2, 80), (3, 70), (7, 80), (8, 90), (12, 110)]);
+        assert_eq!(shared(&child, &parent), [Candidate { inode: 90, child_fd: 8, parent_fd: 6 }]);
+    }
 }

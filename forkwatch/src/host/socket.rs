@@ -1,0 +1,125 @@
+//! What a socket of another process is connected to.
+
+mod table;
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+};
+
+use nix::sys::stat::fstat;
+use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
+
+use self::table::Table;
+use super::stat::Stat;
+use crate::model::{connection::Peer, process::ProcessKey};
+
+/// What a stream socket is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Socket {
+    /// Connected to a peer with a name.
+    Connected(Peer),
+    /// Listening, at this address.
+    Listening(Peer),
+    /// Anything else: no stream, not connected, or a peer without a name.
+    Other,
+}
+
+/// The sockets of a process, to be asked one by one.
+pub(super) struct Sockets {
+    process: ProcessKey,
+    /// Absent before Linux 5.3.
+    pidfd: Option<OwnedFd>,
+    /// Read when it is first needed.
+    table: Option<Table>,
+}
+
+impl Sockets {
+    /// Of that process; absent where it is gone.
+    pub(super) fn of(process: ProcessKey) -> Option<Self> {
+        let pidfd = pidfd_open(process.tgid).ok();
+        // Looked at after the pidfd was made: what is found is what that stands for.
+        Stat::of_process(process.tgid).ok().filter(|stat| stat.is(process))?;
+        Some(Self { process, pidfd, table: None })
+    }
+
+    /// What the socket of this inode number is, which the process holds at descriptor `number`; absent where it has
+    /// closed it meanwhile, or where that cannot be seen.
+    ///
+    /// Where the kernel gives no duplicate of the descriptor (before Linux 5.6; or a security module or seccomp
+    /// forbids it) the tables in `/proc` are read, which show TCP peers, but not those of Unix sockets.
+    pub(super) fn look(&mut self, number: u32, inode: u64) -> Option<Socket> {
+        match self.pidfd.as_ref().map(|pidfd| duplicate(pidfd, number)) {
+            Some(Ok(descriptor)) => ask(&descriptor, inode).ok(),
+            Some(Err(error)) if error.raw_os_error() == Some(libc::EBADF) => None,
+            _ => self.table.get_or_insert_with(|| Table::read(self.process.tgid)).look(inode),
+        }
+    }
+}
+
+/// `pidfd_open(2)`, since Linux 5.3.
+fn pidfd_open(tgid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: a system call that takes two numbers.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, tgid, 0) })
+}
+
+/// `pidfd_getfd(2)`, since Linux 5.6; wants what ptrace wants.
+///
+/// The duplicate refers to the process's own socket, so nothing may be done with it but ask, and it is closed within
+/// microseconds. That close takes a reference away and nothing else: no shutdown, no byte, no lock is lost, since the
+/// process holds its own. Only where the process closes the socket in these very microseconds does the end of the
+/// connection wait for ours.
+fn duplicate(pidfd: &OwnedFd, number: u32) -> io::Result<OwnedFd> {
+    // SAFETY: a system call that takes three numbers.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })
+}
+
+fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+    let descriptor = i32::try_from(result).map_err(io::Error::other)?;
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a descriptor that was just made, and that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// What the socket is; an error where the descriptor is by now something else.
+fn ask(descriptor: &OwnedFd, inode: u64) -> io::Result<Socket> {
+    if fstat(descriptor.as_fd())?.st_ino != inode {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let socket = SockRef::from(descriptor);
+    if socket.r#type()? != Type::STREAM {
+        return Ok(Socket::Other);
+    }
+    let name: fn(&SockAddr) -> Option<Peer> = match socket.domain()? {
+        Domain::IPV4 | Domain::IPV6 if socket.protocol()? == Some(Protocol::TCP) => tcp_name,
+        Domain::UNIX => unix_name,
+        _ => return Ok(Socket::Other),
+    };
+    Ok(if socket.is_listener()? {
+        name(&socket.local_addr()?).map_or(Socket::Other, Socket::Listening)
+    } else {
+        // Fails where there is no peer (yet, or any more).
+        socket.peer_addr().ok().and_then(|address| name(&address)).map_or(Socket::Other, Socket::Connected)
+    })
+}
+
+fn tcp_name(address: &SockAddr) -> Option<Peer> {
+    address.as_socket().map(tcp_peer)
+}
+
+/// An IPv4 address that an IPv6 socket is connected to is shown as what it is.
+fn tcp_peer(address: SocketAddr) -> Peer {
+    Peer::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port()).to_string())
+}
+
+fn unix_name(address: &SockAddr) -> Option<Peer> {
+    let path = address.as_pathname().map(|path| path.to_string_lossy().into_owned());
+    let hidden = || address.as_abstract_namespace().map(|name| format!("@{}", String::from_utf8_lossy(name)));
+    path.or_else(hidden).map(Peer::Unix)
+}
+
+#[cfg(test)]
+mod tests;
