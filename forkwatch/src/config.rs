@@ -13,7 +13,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use self::value::{
-    EventOutput, LogFormat, LogLevel, grace, listen_address, ring_bytes, run_time, telemetry_path,
+    EventOutput, LogFormat, LogLevel, grace, listen_address, ring_bytes, run_time, stuck_after,
+    telemetry_path,
 };
 use crate::hazard::allow::AllowRule;
 
@@ -130,6 +131,12 @@ pub struct Judge {
     /// The shortest time between two summaries of the same finding.
     #[serde(with = "value::summary_value")]
     pub summary_interval: Duration,
+    /// How long a child must have waited for a lock before it is reported as stuck.
+    #[serde(with = "value::stuck_after_value")]
+    pub stuck_after: Duration,
+    /// How often all processes are looked at for forked children that the kernel side did not tell of.
+    #[serde(with = "value::sweep_value")]
+    pub sweep_interval: Duration,
 }
 
 impl Default for Judge {
@@ -138,6 +145,8 @@ impl Default for Judge {
             grace: Duration::from_secs(1),
             recheck: Duration::from_millis(100),
             summary_interval: Duration::from_secs(60),
+            stuck_after: Duration::from_secs(10),
+            sweep_interval: Duration::from_secs(10),
         }
     }
 }

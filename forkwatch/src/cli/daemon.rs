@@ -252,9 +252,16 @@ impl Signals {
 }
 
 fn settings(config: &Config) -> Settings {
-    let config::Judge { grace, recheck, summary_interval } = config.judge;
-    let max_children = usize::try_from(config.kernel.max_children).unwrap_or(usize::MAX);
-    Settings { grace, recheck, summary_interval, allow: config.allow.clone(), max_children }
+    let config::Judge { grace, recheck, summary_interval, stuck_after, sweep_interval } = config.judge;
+    Settings {
+        grace,
+        recheck,
+        summary_interval,
+        stuck_after,
+        sweep_interval: Some(sweep_interval),
+        allow: config.allow.clone(),
+        max_children: usize::try_from(config.kernel.max_children).unwrap_or(usize::MAX),
+    }
 }
 
 fn kernel_options(config: &Config) -> kernel::Options {

@@ -151,7 +151,12 @@ impl Sink for DaemonSink {
                 tracing::debug!(hazard = hazard.name(), child = child.tgid, "a hazard could not be judged");
             }
             Output::Dropped(what) => metrics.given_up(what.name()),
-            Output::Ask(_) | Output::Order(_) | Output::LivesOn(_) => {}
+            Output::Ask(_)
+            | Output::Order(_)
+            | Output::LivesOn(_)
+            | Output::Shares(_)
+            | Output::SharedConnections(_)
+            | Output::Stuck { .. } => {}
         }
         Ok(())
     }

@@ -96,6 +96,23 @@ fn of_hazard(hazard: HazardId, sight: Sight) -> (State, &'static str) {
             (State::On, "forks with signals pending and blocked whose child lives on without exec")
         }
         (Sight::Full, HazardId::BlockedSignals) => (State::On, "programs that start with signals blocked"),
+        (Sight::Full, HazardId::OrphanedLock) => {
+            (State::On, "forked children that wait for a lock which nobody in them can release")
+        }
+        (Sight::Full, HazardId::SharedConnection) => {
+            (State::On, "connections from before a fork that two processes use")
+        }
+        (Sight::Full, HazardId::SharedConnectionClosed) => {
+            (State::On, "children that say goodbye on their parent's connection")
+        }
+        (
+            Sight::Partial,
+            HazardId::OrphanedLock | HazardId::SharedConnection | HazardId::SharedConnectionClosed,
+        ) => (
+            State::Limited,
+            "without CAP_SYS_PTRACE the memory and the descriptors of other users' processes cannot be read: only \
+             one's own are judged",
+        ),
         (Sight::Partial, HazardId::MultithreadedFork | HazardId::PendingSignals) => (
             State::Limited,
             "without CAP_SYS_PTRACE the executables of other users' processes stay unknown: their programs are \
@@ -129,7 +146,8 @@ mod tests {
     #[test]
     fn every_hazard_has_a_detector_and_clone_calls_too() {
         let names: Vec<&str> = states(&conditions(Sight::Full)).iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, ["multithreaded-fork", "pending-signals", "blocked-signals", "clone-calls"]);
+        let hazards = HazardId::ALL.map(HazardId::name);
+        assert_eq!(names, [&hazards[..], &["clone-calls"]].concat());
     }
 
     #[test]
@@ -145,7 +163,10 @@ mod tests {
         for sight in [Sight::Partial, Sight::Hidden] {
             let limited = Conditions { clone_calls: Ok(Hook::Fexit), ..conditions(sight) };
             let found = states(&limited);
-            assert!(found.iter().take(3).all(|(_, state)| *state == State::Limited), "{found:?}");
+            assert!(
+                found.iter().take(HazardId::ALL.len()).all(|(_, state)| *state == State::Limited),
+                "{found:?}"
+            );
             assert_eq!(found.last(), Some(&("clone-calls", State::On)));
         }
     }

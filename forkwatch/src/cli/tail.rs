@@ -25,6 +25,10 @@ use crate::{
     watch::Settings,
 };
 
+/// How often all processes in view are looked at for children that no event told of, such as those that were forked
+/// before the watch began.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Whose forks, and how they are shown.
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -64,6 +68,10 @@ pub(super) struct Options {
     /// How long a child may live without exec before its fork is judged
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = config::grace)]
     grace: Duration,
+    /// How long a child must have waited for a lock before it is reported as stuck, where the lock names its owner;
+    /// other proofs take three or six times as long
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = config::stuck_after)]
+    stuck_after: Duration,
     /// Also write what is judged to a file, for forkwatch replay
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -115,7 +123,12 @@ impl Options {
 pub(super) fn run(options: &Options) -> Result<Exit> {
     Log::start(LogFormat::Auto, LogLevel::Warn).context("cannot start the log")?;
     let (processes, targets) = targets::find(&options.pid)?;
-    let settings = Settings { grace: options.grace, ..Settings::default() };
+    let settings = Settings {
+        grace: options.grace,
+        stuck_after: options.stuck_after,
+        sweep_interval: Some(SWEEP_INTERVAL),
+        ..Settings::default()
+    };
     let recorder = Recorder::create(options.record.as_deref(), &settings)?;
     let session = Session::start(&options.kernel_options()?, &processes)?;
     if let Some(how) = session::describe_clone_calls(&session.kernel) {

@@ -120,6 +120,15 @@ pub fn run_time(text: &str) -> Result<Duration, String> {
     duration(text, Duration::from_millis(1)..=Duration::from_secs(10 * 365 * 86_400))
 }
 
+/// Reads how long a wait for a lock is watched before it is reported.
+pub fn stuck_after(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::from_millis(100)..=Duration::from_secs(3600))
+}
+
+fn sweep(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::from_secs(1)..=Duration::from_secs(3600))
+}
+
 fn recheck(text: &str) -> Result<Duration, String> {
     duration(text, Duration::from_millis(10)..=Duration::from_secs(60))
 }
@@ -246,3 +255,5 @@ macro_rules! duration_value {
 duration_value!(grace_value, super::grace);
 duration_value!(recheck_value, super::recheck);
 duration_value!(summary_value, super::summary_interval);
+duration_value!(stuck_after_value, super::stuck_after);
+duration_value!(sweep_value, super::sweep);

@@ -8,6 +8,8 @@ use crate::model::{finding::Remedy, process::Program};
 
 /// What the users of some libraries are told about connections of one kind.
 struct Advice {
+    /// Whom it is for.
+    whom: &'static str,
     /// Of which kind the connection is.
     kinds: &'static [Kind],
     /// A library of the parent, or the ecosystem it belongs to, of which it is true.
@@ -38,6 +40,7 @@ const RUBY: &[&str] = &["Puma", "Resque", "Unicorn and Pitchfork", "Passenger", 
 /// The first that fits is taken: what a library says of itself stands before what its language says.
 static ADVICE: [Advice; 16] = [
     Advice {
+        whom: "SQLAlchemy",
         kinds: &[Kind::Sql],
         applies: Applies::To(&["sqlalchemy"]),
         text: "Call engine.dispose(close=False) in the child before it uses the engine (SQLAlchemy 1.4.33 or \
@@ -46,6 +49,7 @@ static ADVICE: [Advice; 16] = [
         link: "https://docs.sqlalchemy.org/en/20/core/pooling.html#using-connection-pools-with-multiprocessing-or-os-fork",
     },
     Advice {
+        whom: "psycopg, asyncpg and Django on PostgreSQL",
         kinds: &[Kind::Sql],
         applies: Applies::To(&["psycopg2", "psycopg", "asyncpg"]),
         text: "Connect, or open the pool, in the child; or close every connection before the fork. In Django that \
@@ -53,6 +57,7 @@ static ADVICE: [Advice; 16] = [
         link: "https://www.psycopg.org/docs/usage.html#thread-and-process-safety",
     },
     Advice {
+        whom: "MySQL and Oracle clients in Python",
         kinds: &[Kind::Sql],
         applies: Applies::To(&["mysqlclient", "mysql-connector", "oracledb"]),
         text: "Connect in the child; or close every connection before the fork. In Django that is \
@@ -60,6 +65,7 @@ static ADVICE: [Advice; 16] = [
         link: "https://docs.djangoproject.com/en/stable/ref/databases/#persistent-connections",
     },
     Advice {
+        whom: "ActiveRecord",
         kinds: &[Kind::Sql],
         applies: Applies::In(RUBY),
         text: "ActiveRecord leaves the parent's connections alone in the child since Rails 5.2; with an older one, \
@@ -68,6 +74,7 @@ static ADVICE: [Advice; 16] = [
         link: "https://api.rubyonrails.org/classes/ActiveRecord/ConnectionAdapters/ConnectionHandler.html",
     },
     Advice {
+        whom: "Perl DBI",
         kinds: &[Kind::Sql],
         applies: Applies::To(&["perl-DBI"]),
         text: "Set AutoInactiveDestroy => 1 on the handle, so that the child's exit does not end the parent's \
@@ -75,6 +82,7 @@ static ADVICE: [Advice; 16] = [
         link: "https://metacpan.org/pod/DBI#AutoInactiveDestroy",
     },
     Advice {
+        whom: "PHP",
         kinds: &[Kind::Sql],
         applies: Applies::To(&["php-pgsql", "php-mysql"]),
         text: "Connect in the child. Its copy of the parent's handle must not be destroyed either, since that says \
@@ -82,6 +90,7 @@ static ADVICE: [Advice; 16] = [
         link: "https://www.php.net/manual/en/function.pcntl-fork.php",
     },
     Advice {
+        whom: "libpq",
         kinds: &[Kind::Sql],
         applies: Applies::To(&["libpq"]),
         text: "Open the connection in the child. libpq does not allow two processes on one connection, and \
@@ -89,6 +98,7 @@ static ADVICE: [Advice; 16] = [
         link: "https://www.postgresql.org/docs/current/libpq-connect.html",
     },
     Advice {
+        whom: "PyMongo",
         kinds: &[Kind::MongoDb],
         applies: Applies::In(PYTHON),
         text: "Create the MongoClient in the child. PyMongo 4.3 and later survives a fork, but warns of it: its \
@@ -96,6 +106,7 @@ static ADVICE: [Advice; 16] = [
         link: "https://pymongo.readthedocs.io/en/4.7.1/faq.html#is-pymongo-fork-safe",
     },
     Advice {
+        whom: "redis-py",
         kinds: &[Kind::Redis],
         applies: Applies::In(PYTHON),
         text: "Create the client, or at least its connection pool, in the child. redis-py 3.2 and later notices \
@@ -103,6 +114,7 @@ static ADVICE: [Advice; 16] = [
         link: "https://redis.readthedocs.io/en/stable/connections.html",
     },
     Advice {
+        whom: "Redis and memcached clients in Ruby",
         kinds: &[Kind::Redis, Kind::Memcached],
         applies: Applies::In(RUBY),
         text: "Close the client before the fork and connect after it. The gem connection_pool does so by itself \
@@ -110,6 +122,7 @@ static ADVICE: [Advice; 16] = [
         link: "https://github.com/mperham/connection_pool",
     },
     Advice {
+        whom: "Kafka clients",
         kinds: &[Kind::Kafka],
         applies: Applies::ToAll,
         text: "Create producers and consumers in the child: librdkafka's threads stay behind in the parent, so a \
@@ -117,12 +130,14 @@ static ADVICE: [Advice; 16] = [
         link: "https://karafka.io/docs/Infrastructure-Forking/",
     },
     Advice {
+        whom: "pylibmc",
         kinds: &[Kind::Memcached],
         applies: Applies::To(&["pylibmc"]),
         text: "Give each process its own client: clone() it in the child, or use a pool that is made there.",
         link: "https://sendapatch.se/projects/pylibmc/pooling.html",
     },
     Advice {
+        whom: "gRPC",
         kinds: &[Kind::Http, Kind::Telemetry],
         applies: Applies::To(&["grpc"]),
         text: "Create channels in the child. Where the parent needs gRPC too, set GRPC_ENABLE_FORK_SUPPORT=1 and \
@@ -130,6 +145,7 @@ static ADVICE: [Advice; 16] = [
         link: "https://github.com/grpc/grpc/blob/master/doc/fork_support.md",
     },
     Advice {
+        whom: "OpenTelemetry",
         kinds: &[Kind::Telemetry],
         applies: Applies::ToAll,
         text: "Build tracer and meter providers, with their exporters, in the child: their threads and \
@@ -137,12 +153,14 @@ static ADVICE: [Advice; 16] = [
         link: "https://opentelemetry-python.readthedocs.io/en/latest/examples/fork-process-model/README.html",
     },
     Advice {
+        whom: "Cassandra drivers",
         kinds: &[Kind::Cassandra],
         applies: Applies::ToAll,
         text: "Create the cluster and its session in the child: the driver's threads stay behind in the parent.",
         link: "https://docs.datastax.com/en/developer/python-driver/latest/faq/",
     },
     Advice {
+        whom: "HTTP sessions in Python",
         kinds: &[Kind::Http],
         applies: Applies::In(PYTHON),
         text: "Create the HTTP session in the child, or close it before the fork: two processes that take turns on \
@@ -168,9 +186,22 @@ static HOOKS: [(&str, &str); 7] = [
     ),
 ];
 
+/// What everybody else is told, and where.
+const GENERAL: (&str, &str) = (
+    "Open the connection after the fork, in each process that uses it; or close it before the fork. A child that \
+     merely inherited it must not touch it, and leaves by _exit, so that no library says goodbye on it.",
+    "https://man7.org/linux/man-pages/man2/fork.2.html",
+);
+
+/// All the advice, with whom it is for.
+pub(super) fn remedies() -> Vec<(&'static str, Remedy)> {
+    let general = ("any program", as_remedy(GENERAL.0, GENERAL.1));
+    ADVICE.iter().map(|advice| (advice.whom, as_remedy(advice.text, advice.link))).chain([general]).collect()
+}
+
 /// What to change in a program that carries a connection to that service (`None`: to something unknown) over a fork,
 /// with these client libraries loaded.
-pub fn remedy(service: Option<&str>, libraries: &[String], program: &Program) -> Remedy {
+pub(super) fn remedy(service: Option<&str>, libraries: &[String], program: &Program) -> Remedy {
     let ecosystem = ecosystem::recognise(program, &program_name(program), &[]).name;
     let fits = |advice: &&Advice, kind: Kind| {
         advice.kinds.contains(&kind)
@@ -181,14 +212,7 @@ pub fn remedy(service: Option<&str>, libraries: &[String], program: &Program) ->
             }
     };
     let advice = service.and_then(kind).and_then(|kind| ADVICE.iter().find(|advice| fits(advice, kind)));
-    let (text, link) = advice.map_or(
-        (
-            "Open the connection after the fork, in each process that uses it; or close it before the fork. A child \
-             that merely inherited it must not touch it, and leaves by _exit, so that no library says goodbye on it.",
-            "https://man7.org/linux/man-pages/man2/fork.2.html",
-        ),
-        |advice| (advice.text, advice.link),
-    );
+    let (text, link) = advice.map_or(GENERAL, |advice| (advice.text, advice.link));
     let hook = HOOKS.iter().find(|(name, _)| *name == ecosystem).map(|(_, hook)| *hook);
     as_remedy(&[Some(text), hook].into_iter().flatten().collect::<Vec<_>>().join(" "), link)
 }

@@ -7,15 +7,16 @@ mod blocked_signals;
 mod connection_remedy;
 mod ecosystem;
 mod multithreaded_fork;
+pub mod orphaned_lock;
 mod pending_signals;
 mod program_name;
 mod service;
+pub mod shared_connection;
+pub mod shared_connection_closed;
 mod text;
 
 pub use blocked_signals::WATCHED as WATCHED_SIGNALS;
-pub use connection_remedy::remedy as connection_remedy;
 pub use program_name::program_name;
-pub use service::service;
 pub use text::{explain, markdown};
 
 use crate::model::{
@@ -28,8 +29,14 @@ use crate::model::{
 };
 
 /// Every hazard, in the order of the documentation.
-pub static CATALOGUE: [&Hazard; 3] =
-    [&multithreaded_fork::HAZARD, &pending_signals::HAZARD, &blocked_signals::HAZARD];
+pub static CATALOGUE: [&Hazard; 6] = [
+    &multithreaded_fork::HAZARD,
+    &pending_signals::HAZARD,
+    &blocked_signals::HAZARD,
+    &orphaned_lock::HAZARD,
+    &shared_connection::HAZARD,
+    &shared_connection_closed::HAZARD,
+];
 
 /// A hazard: its text for people, and its rule.
 pub struct Hazard {
@@ -73,6 +80,8 @@ pub enum Rule {
         /// The verdict, when all the evidence is in.
         judge: fn(&ExecCase<'_>) -> Judgement,
     },
+    /// As a module of the core follows what happens, by functions of the hazard's own.
+    Followed,
 }
 
 /// A fork whose child lives on, with what became known of it.
@@ -138,6 +147,9 @@ pub fn entry(id: HazardId) -> &'static Hazard {
         HazardId::MultithreadedFork => &multithreaded_fork::HAZARD,
         HazardId::PendingSignals => &pending_signals::HAZARD,
         HazardId::BlockedSignals => &blocked_signals::HAZARD,
+        HazardId::OrphanedLock => &orphaned_lock::HAZARD,
+        HazardId::SharedConnection => &shared_connection::HAZARD,
+        HazardId::SharedConnectionClosed => &shared_connection_closed::HAZARD,
     }
 }
 
@@ -145,7 +157,7 @@ pub fn entry(id: HazardId) -> &'static Hazard {
 pub fn concerns(fork: &Fork) -> bool {
     CATALOGUE.iter().any(|hazard| match hazard.rule {
         Rule::LivingChild { concerns, .. } => concerns(fork),
-        Rule::StartedProgram { .. } => false,
+        Rule::StartedProgram { .. } | Rule::Followed => false,
     })
 }
 

@@ -22,11 +22,24 @@ pub enum HazardId {
     PendingSignals,
     /// A program was started with signals blocked that ask it to end or tell of its children.
     BlockedSignals,
+    /// A child is blocked on a lock that nobody in it can release.
+    OrphanedLock,
+    /// Two processes talk on one inherited connection.
+    SharedConnection,
+    /// A child said goodbye on its parent's connection.
+    SharedConnectionClosed,
 }
 
 impl HazardId {
     /// Every hazard.
-    pub const ALL: [Self; 3] = [Self::MultithreadedFork, Self::PendingSignals, Self::BlockedSignals];
+    pub const ALL: [Self; 6] = [
+        Self::MultithreadedFork,
+        Self::PendingSignals,
+        Self::BlockedSignals,
+        Self::OrphanedLock,
+        Self::SharedConnection,
+        Self::SharedConnectionClosed,
+    ];
 
     /// The id that users see.
     pub const fn name(self) -> &'static str {
@@ -34,6 +47,9 @@ impl HazardId {
             Self::MultithreadedFork => "multithreaded-fork",
             Self::PendingSignals => "pending-signals",
             Self::BlockedSignals => "blocked-signals",
+            Self::OrphanedLock => "orphaned-lock",
+            Self::SharedConnection => "shared-connection",
+            Self::SharedConnectionClosed => "shared-connection-closed",
         }
     }
 }

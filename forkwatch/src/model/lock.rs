@@ -75,7 +75,7 @@ pub struct Mapping {
 }
 
 /// A thread that a lock names as its owner.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// The tid as the lock has it: of the pid namespace in which it was taken.
     pub named: u32,

@@ -15,6 +15,14 @@ pub struct ProcessKey {
     pub start: BootTime,
 }
 
+impl ProcessKey {
+    /// Whether both name one process, though the start of either may be rounded down to a clock tick, as `/proc` shows
+    /// it: no pid is given out twice within 10 ms.
+    pub fn is_same(self, other: Self) -> bool {
+        self.tgid == other.tgid && self.start.ticks() == other.start.ticks()
+    }
+}
+
 /// A task's `comm`: up to 15 bytes that the task itself chose, so anything but NUL may stand in it.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Comm([u8; 16]);

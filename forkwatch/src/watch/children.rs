@@ -5,6 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use super::{
     Dropped, LivesOn, Output, Watch,
     case::{Answer, Case},
+    living::Birth,
     timers::{Task, Timer},
 };
 use crate::{
@@ -43,6 +44,13 @@ pub(super) struct Child {
     looks: u8,
     stops: u8,
     unanswered: u8,
+    /// The thread that forked, and how many there were with it.
+    forking_tid: u32,
+    threads: u32,
+    /// Whether the forker had exec'd itself.
+    first_generation: bool,
+    /// Whether its end will be reported.
+    tracked: bool,
     /// Only where the fork itself gives reason to follow it up.
     case: Option<Box<Case>>,
 }
@@ -60,6 +68,10 @@ impl Child {
             looks: 0,
             stops: 0,
             unanswered: 0,
+            forking_tid: fork.parent_tid,
+            threads: fork.threads,
+            first_generation: fork.generation <= 1,
+            tracked: fork.tracked,
             case: None,
         }
     }
@@ -129,6 +141,13 @@ impl Watch {
         self.children.remove(&process.tgid)
     }
 
+    /// Whether it is not known yet that the child lives on.
+    pub(super) fn is_child(&self, process: ProcessKey) -> bool {
+        self.children.get(&process.tgid).is_some_and(|child| {
+            ProcessKey { tgid: process.tgid, start: child.start }.is_same(process) && !child.lives_on()
+        })
+    }
+
     fn child(&mut self, process: ProcessKey) -> Option<&mut Child> {
         self.children.get_mut(&process.tgid).filter(|child| child.start == process.start)
     }
@@ -139,7 +158,7 @@ impl Watch {
             |child| match timer.task {
                 Task::Child => child.due == timer.due && !child.lives_on(),
                 Task::Parent => child.case.as_ref().is_some_and(|case| case.awaits(timer.due)),
-                Task::Program => false,
+                Task::Program | Task::Living | Task::Connection(_) => false,
             },
         )
     }
@@ -216,11 +235,19 @@ impl Watch {
             return;
         }
         let (parent, since_fork) = (child.parent, at.since(child.forked_at));
+        let birth = Birth {
+            parent: Some(parent),
+            forking_tid: Some(child.forking_tid),
+            threads: Some(child.threads),
+            first_generation: child.first_generation,
+        };
+        let tracked = child.tracked;
         out.push(Output::LivesOn(LivesOn { child: process, parent, comm, at, since_fork }));
         match &mut child.case {
             Some(case) => case.lives_on = Some(comm),
             None => drop(self.children.remove(&process.tgid)),
         }
+        self.lives(process, birth, tracked, now, out);
         self.settle(process, now, out);
     }
 
@@ -242,6 +269,9 @@ impl Watch {
             return;
         }
         let Some(case) = self.children.remove(&process.tgid).and_then(|child| child.case) else { return };
+        if let (Answer::Seen(seen), Some(alive)) = (&case.parent, self.living(process)) {
+            alive.parent_threads.clone_from(&seen.threads);
+        }
         let (program, parent) = match &case.parent {
             Answer::Seen(seen) => (seen.program.clone(), Some(seen)),
             Answer::Awaited | Answer::Unknown => (case.forker(), None),

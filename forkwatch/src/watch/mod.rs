@@ -6,7 +6,10 @@
 
 mod case;
 mod children;
+mod connections;
 mod ledger;
+mod living;
+mod locks;
 mod programs;
 mod recent;
 mod timers;
@@ -18,7 +21,9 @@ use std::time::Duration;
 
 use self::{
     children::Children,
+    connections::Connections,
     ledger::Ledger,
+    living::Living,
     programs::Programs,
     recent::Recent,
     timers::{Task, Timer, Timers},
@@ -28,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     hazard::allow::{AllowRule, allowed},
     model::{
+        connection::Peer,
         event::{Event, ExitStatus},
         evidence::{Evidence, Request},
         finding::{Finding, HazardId, Resolution, State},
@@ -53,6 +59,11 @@ pub struct Settings {
     pub recheck: Duration,
     /// How often repeats of one finding are summed up at most: every 60 s. At least 1 ms.
     pub summary_interval: Duration,
+    /// How long a wait must have been seen without a change before it is reported, where the lock names its owner:
+    /// 10 s. Other proofs take three or six times as long.
+    pub stuck_after: Duration,
+    /// How often all processes are looked at for forked children that no event told of; none for never.
+    pub sweep_interval: Option<Duration>,
     /// What the operator accepts.
     pub allow: Vec<AllowRule>,
     /// Most children that are followed at a time: 65536.
@@ -65,6 +76,8 @@ impl Default for Settings {
             grace: Duration::from_secs(1),
             recheck: Duration::from_millis(100),
             summary_interval: Duration::from_secs(60),
+            stuck_after: Duration::from_secs(10),
+            sweep_interval: None,
             allow: Vec::new(),
             max_children: 1 << 16,
         }
@@ -82,6 +95,19 @@ pub enum Output {
     Finding(Box<Finding>),
     /// A child lives on past the grace without exec: not a fault in itself.
     LivesOn(LivesOn),
+    /// A child and its parent both hold a connection: not a fault in itself.
+    Shares(Shared),
+    /// How many such connections there are now.
+    SharedConnections(usize),
+    /// How many children are stuck now, and since when the longest.
+    Stuck {
+        /// In what way.
+        hazard: HazardId,
+        /// How many.
+        children: u64,
+        /// Since when the longest, if there is one.
+        oldest: Option<BootTime>,
+    },
     /// Something unsafe happened, the first time or again: for the counters.
     Unsafe {
         /// What.
@@ -128,6 +154,19 @@ pub struct LivesOn {
     pub since_fork: Duration,
 }
 
+/// A connection that a fork left to two processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// The child.
+    pub child: ProcessKey,
+    /// The process that forked it.
+    pub parent: ProcessKey,
+    /// When it was seen.
+    pub at: BootTime,
+    /// The other end.
+    pub peer: Peer,
+}
+
 /// What the core gave up, to stay within its bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dropped {
@@ -137,11 +176,21 @@ pub enum Dropped {
     Program,
     /// A process about which a question stayed unanswered.
     Unanswered,
+    /// A child that lives on: [`Settings::max_children`] are being looked at.
+    Living,
+    /// A shared connection: too many are being watched.
+    Connection,
 }
 
 impl Dropped {
     /// The names of everything that can be given up.
-    pub const NAMES: [&str; 3] = [Self::Child.name(), Self::Program.name(), Self::Unanswered.name()];
+    pub const NAMES: [&str; 5] = [
+        Self::Child.name(),
+        Self::Program.name(),
+        Self::Unanswered.name(),
+        Self::Living.name(),
+        Self::Connection.name(),
+    ];
 
     /// The name in metrics.
     pub const fn name(self) -> &'static str {
@@ -149,6 +198,8 @@ impl Dropped {
             Self::Child => "child",
             Self::Program => "program",
             Self::Unanswered => "unanswered",
+            Self::Living => "living",
+            Self::Connection => "connection",
         }
     }
 }
@@ -159,7 +210,11 @@ pub struct Watch {
     timers: Timers,
     children: Children,
     programs: Programs,
+    living: Living,
+    connections: Connections,
     ledger: Ledger,
+    sweep_due: Option<BootTime>,
+    sweep_mark: Option<u64>,
     /// Findings that were reported one by one, by the child whose end resolves them.
     followed: Recent<Vec<Finding>>,
 }
@@ -172,6 +227,10 @@ impl Watch {
             timers: Timers::default(),
             children: Children::new(),
             programs: Programs::new(),
+            living: Living::new(),
+            connections: Connections::new(),
+            sweep_due: None,
+            sweep_mark: None,
             ledger: Ledger::default(),
             followed: Recent::new(MOST_FOLLOWED),
         };
@@ -181,8 +240,14 @@ impl Watch {
 
     /// Judges by other settings from now on. What is known stays known; what is being waited for keeps its time.
     pub fn configure(&mut self, settings: Settings) {
-        let Settings { grace, recheck, summary_interval, allow, max_children } = settings;
+        let Settings { grace, recheck, summary_interval, stuck_after, sweep_interval, allow, max_children } =
+            settings;
+        if sweep_interval.is_some() && self.sweep_due.is_none() {
+            self.sweep_due = Some(BootTime(0));
+        }
         self.settings = Settings {
+            stuck_after: stuck_after.max(SHORTEST),
+            sweep_interval: sweep_interval.map(|interval| interval.max(SHORTEST)),
             grace: grace.max(SHORTEST),
             recheck: recheck.max(SHORTEST),
             summary_interval: summary_interval.max(SHORTEST),
@@ -200,23 +265,24 @@ impl Watch {
             }
             Event::Exec(exec) => {
                 let child = self.left(exec.process);
-                self.resolve(exec.process, Resolution::Execed, exec.at, out);
+                self.no_longer_lives(exec.process, out);
+                self.resolve(exec.process, None, Resolution::Execed, exec.at, out);
                 self.started(exec, child.as_ref(), out);
             }
             Event::Exit(exit) => {
                 self.left(exit.process);
                 self.programs.ended(exit.process);
+                self.said_farewell(exit.process, exit.status, exit.at, out);
+                self.no_longer_lives(exit.process, out);
                 let how = match exit.status {
                     ExitStatus::Code(_) => Resolution::Exited,
                     ExitStatus::Signal { .. } => Resolution::Killed,
                 };
-                self.resolve(exit.process, how, exit.at, out);
+                self.resolve(exit.process, None, how, exit.at, out);
             }
-            Event::Signal(_)
-            | Event::SocketUse(_)
-            | Event::Thread(_)
-            | Event::CloneFailure(_)
-            | Event::Lost(_) => {}
+            Event::Signal(signal) => self.signalled(signal),
+            Event::SocketUse(used) => self.socket_used(used, out),
+            Event::Thread(_) | Event::CloneFailure(_) | Event::Lost(_) => {}
         }
     }
 
@@ -225,10 +291,10 @@ impl Watch {
         match evidence {
             Evidence::Parent { child, seen } => self.parent_seen(at, child, seen, out),
             Evidence::Child { child, seen } => self.child_seen(at, child, &seen, out),
-            Evidence::Locks { .. }
-            | Evidence::Place { .. }
-            | Evidence::Sockets { .. }
-            | Evidence::Sweep { .. } => {}
+            Evidence::Locks { child, seen } => self.locks_seen(at, child, seen, out),
+            Evidence::Place { child, seen } => self.place_seen(at, child, seen, out),
+            Evidence::Sockets { child, seen } => self.sockets_seen(at, child, seen, out),
+            Evidence::Sweep { seen } => self.swept(at, seen.as_deref(), out),
             Evidence::Execed { process, seen } => self.program_seen(at, process, seen, out),
         }
     }
@@ -240,8 +306,11 @@ impl Watch {
                 Task::Child => self.look_at_child(&timer, now, out),
                 Task::Parent => self.look_at_parent(&timer, now, out),
                 Task::Program => self.look_at_program(&timer, now, out),
+                Task::Living => self.look_at_living(&timer, now, out),
+                Task::Connection(_) => self.look_at_connection(&timer, now, out),
             }
         }
+        self.sweep(now, out);
         self.ledger.advance(now, self.settings.summary_interval, out);
     }
 
@@ -252,20 +321,26 @@ impl Watch {
 
     /// When [`Self::advance`] has something to do next.
     pub fn deadline(&self) -> Option<BootTime> {
-        self.timers.deadline().into_iter().chain(self.ledger.deadline()).min()
+        self.timers.deadline().into_iter().chain(self.ledger.deadline()).chain(self.sweep_due).min()
     }
 
     fn set(&mut self, due: BootTime, process: ProcessKey, task: Task) {
         self.timers.set(Timer { due, process, task });
         if self.timers.len() > self.most_timers() {
-            let Self { timers, children, programs, .. } = self;
-            timers.retain(|timer| Self::child_awaits(children, timer) || programs.awaits(timer));
+            let Self { timers, children, programs, living, connections, .. } = self;
+            timers.retain(|timer| {
+                Self::child_awaits(children, timer)
+                    || programs.awaits(timer)
+                    || Self::living_awaits(living, timer)
+                    || Self::connection_awaits(connections, timer)
+            });
         }
     }
 
-    /// Each child has two timers that count at most, each program one.
+    /// Each child has two timers that count at most, everything else one.
     fn most_timers(&self) -> usize {
-        IDLE_TIMERS + 2 * self.children.len() + programs::MOST_PROGRAMS
+        let others = self.living.len() + self.connections.len() + programs::MOST_PROGRAMS;
+        IDLE_TIMERS + 2 * self.children.len() + others
     }
 
     /// Reports a finding, unless the operator accepts it. `heir` is a program besides the one to blame that allow
@@ -291,12 +366,25 @@ impl Watch {
         }
     }
 
-    /// Says of the findings about a child how they ended.
-    fn resolve(&mut self, child: ProcessKey, how: Resolution, at: BootTime, out: &mut Vec<Output>) {
+    /// Says of the findings about a child, or of those of one hazard, how they ended.
+    fn resolve(
+        &mut self,
+        child: ProcessKey,
+        hazard: Option<HazardId>,
+        how: Resolution,
+        at: BootTime,
+        out: &mut Vec<Output>,
+    ) {
         if self.followed.is_empty() {
             return;
         }
-        for mut finding in self.followed.remove(child).unwrap_or_default() {
+        let findings = self.followed.remove(child).unwrap_or_default();
+        let (over, open): (Vec<_>, Vec<_>) =
+            findings.into_iter().partition(|finding| hazard.is_none_or(|hazard| finding.hazard == hazard));
+        if !open.is_empty() {
+            self.followed.insert(child, open);
+        }
+        for mut finding in over {
             finding.summary = format!(
                 "{} of {} (pid {}) {}",
                 child.tgid,

@@ -52,7 +52,7 @@ impl<V> Recent<V> {
     }
 
     pub(super) fn remove(&mut self, process: ProcessKey) -> Option<V> {
-        self.slots.get(&process.tgid).filter(|slot| slot.start == process.start)?;
+        self.slots.get(&process.tgid).filter(|slot| slot.start.ticks() == process.start.ticks())?;
         self.slots.remove(&process.tgid).map(|slot| slot.value)
     }
 
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     fn process(tgid: u32, start: u64) -> ProcessKey {
-        ProcessKey { tgid, start: BootTime(start) }
+        ProcessKey { tgid, start: BootTime::from_ticks(start) }
     }
 
     #[test]
@@ -92,7 +92,7 @@ mod tests {
         let mut recent = Recent::new(2);
         recent.insert(process(1, 1), 'a');
         recent.insert(process(2, 1), 'b');
-        assert_eq!(recent.touch_tgid(1), Some((BootTime(1), &'a')));
+        assert_eq!(recent.touch_tgid(1), Some((BootTime::from_ticks(1), &'a')));
         recent.insert(process(3, 1), 'c');
         assert_eq!(recent.touch_tgid(2), None);
         assert!(recent.touch_tgid(1).is_some() && recent.touch_tgid(3).is_some());

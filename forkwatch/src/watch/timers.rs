@@ -16,6 +16,10 @@ pub(super) enum Task {
     Parent,
     /// Look at a program that started with signals blocked.
     Program,
+    /// Look at a child that lives on.
+    Living,
+    /// Judge the use of the connection with this inode number.
+    Connection(u64),
 }
 
 /// A task that is due at a time. Nothing is ever cancelled: whoever takes a timer out checks that it still counts.

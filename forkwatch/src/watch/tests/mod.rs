@@ -1,6 +1,8 @@
 //! Written timelines: forks, execs and exits at given milliseconds, and a host that answers at once.
 
 mod children;
+mod connections;
+mod locks;
 mod pending;
 mod programs;
 mod properties;
@@ -10,10 +12,11 @@ use std::collections::HashMap;
 
 use super::{LivesOn, Output, Settings, Watch};
 use crate::model::{
+    connection::Sockets,
     event::{CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Origin},
     evidence::{ChildSeen, Evidence, ExecedSeen, ParentSeen, Request, SeenThread},
     finding::{Finding, HazardId, State},
-    lock::LocksSeen,
+    lock::{Locks, LocksSeen, Place},
     process::{ProcessKey, Program},
     signals::SignalSet,
     time::BootTime,
@@ -103,6 +106,22 @@ fn alive(at: BootTime) -> ChildSeen {
     ChildSeen::Alive { at, comm: "python".into(), ran: Some(MILLI), waited: Some(0), stopped: false }
 }
 
+/// A child of these many threads that waits for nothing.
+fn busy(threads: u32) -> LocksSeen {
+    LocksSeen::Alive(Box::new(Locks {
+        at: BootTime(0),
+        comm: "python".into(),
+        threads,
+        stopped: false,
+        waits: Vec::new(),
+        caught: SignalSet::EMPTY,
+        python: true,
+        comparable: true,
+        parent: Some(process(PARENT)),
+        parent_threads: Some(1),
+    }))
+}
+
 fn program(name: &str) -> Program {
     Program { comm: name.into(), exe: Some(format!("/usr/bin/{name}").into()), ..Program::default() }
 }
@@ -140,6 +159,11 @@ struct Timeline {
     parents: HashMap<u32, ParentSeen>,
     /// Programs after an exec, by tgid; all others are gone.
     programs: HashMap<u32, ExecedSeen>,
+    /// What children wait for, by tgid; all others for nothing.
+    locks: HashMap<u32, LocksSeen>,
+    places: HashMap<u32, Place>,
+    /// What children share with their parents, by tgid; all others nothing.
+    sockets: HashMap<u32, Sockets>,
     silent: bool,
 }
 
@@ -156,6 +180,9 @@ impl Timeline {
             children: HashMap::new(),
             parents: HashMap::new(),
             programs: HashMap::new(),
+            locks: HashMap::new(),
+            places: HashMap::new(),
+            sockets: HashMap::new(),
             silent: false,
         };
         timeline.parents.insert(PARENT, parent_seen("gunicorn", &["metrics-flush"]));
@@ -190,6 +217,14 @@ impl Timeline {
         }
     }
 
+    /// The same, looked at now.
+    fn now_is(&self, seen: LocksSeen) -> LocksSeen {
+        match seen {
+            LocksSeen::Alive(locks) => LocksSeen::Alive(Box::new(Locks { at: self.now, ..*locks })),
+            other => other,
+        }
+    }
+
     fn answer(&self, request: &Request) -> Evidence {
         match *request {
             Request::Child { child } => {
@@ -200,9 +235,16 @@ impl Timeline {
             Request::Parent { child, parent, .. } => {
                 Evidence::Parent { child, seen: self.parents.get(&parent.tgid).cloned() }
             }
-            Request::Locks { child, .. } => Evidence::Locks { child, seen: LocksSeen::Gone },
-            Request::Place { child, .. } => Evidence::Place { child, seen: None },
-            Request::Sockets { child, .. } => Evidence::Sockets { child, seen: None },
+            Request::Locks { child, .. } => {
+                let seen = self.locks.get(&child.tgid).cloned().unwrap_or_else(|| busy(1));
+                Evidence::Locks { child, seen: self.now_is(seen) }
+            }
+            Request::Place { child, .. } => {
+                Evidence::Place { child, seen: self.places.get(&child.tgid).cloned().map(Box::new) }
+            }
+            Request::Sockets { child, .. } => {
+                Evidence::Sockets { child, seen: self.sockets.get(&child.tgid).cloned().map(Box::new) }
+            }
             Request::Sweep { .. } => Evidence::Sweep { seen: None },
             Request::Execed { process } => {
                 Evidence::Execed { process, seen: self.programs.get(&process.tgid).cloned() }
@@ -275,8 +317,10 @@ impl Timeline {
             .collect()
     }
 
+    /// What was asked about forks and execs: not the looks at children that live on.
     fn asked(&self) -> Vec<Request> {
         let ask = |output: &Output| match output {
+            Output::Ask(Request::Locks { .. } | Request::Sockets { .. }) => None,
             Output::Ask(request) => Some(*request),
             _ => None,
         };

@@ -29,7 +29,7 @@ fn repeats_are_counted_and_summed_up_once_a_minute() {
         "{summary}"
     );
     assert_eq!(timeline.count(|output| matches!(output, Unsafe { .. })), 90);
-    assert_eq!(timeline.watch.deadline(), None);
+    assert_eq!(timeline.watch.ledger.deadline(), None);
 }
 
 #[test]

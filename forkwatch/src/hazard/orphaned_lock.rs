@@ -1,0 +1,270 @@
+//! `orphaned-lock`: a child is blocked on a lock that nobody in it can release.
+
+mod proof;
+
+use std::time::Duration;
+
+pub use proof::{Case, Proven, prove};
+
+use super::{Hazard, Rule, ecosystem};
+use crate::model::{
+    facts::{LockFacts, LockOwner, Proof},
+    finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
+    lock::{Blocked, LockWait, Mapping, Place, Words},
+    process::{ProcessKey, Program},
+    stack::Stack,
+};
+
+pub(crate) static HAZARD: Hazard = Hazard {
+    id: HazardId::OrphanedLock,
+    title: "A forked child is blocked for ever on a lock that nobody in it can release",
+    what: "A lock that another thread of the parent held at the fork is copied as held, and the thread that would \
+           release it does not exist in the child. The child blocks as soon as it wants that lock, in a logger, \
+           in the resolver, in the allocator, in a TLS library, and stays so until somebody kills it. Nothing is \
+           logged, and no time-out of the program's own helps, for the thread that would watch it is gone as well.",
+    detection: "Children that live on without exec are looked at now and then, from outside and without stopping \
+                them. One whose thread sleeps in futex(2), on a futex of its own process and without a timeout, \
+                is looked at closely: the words of the lock, the same words in the parent, the threads of both, \
+                and the signals that it handles. What proves that nobody can wake it is named in the finding, \
+                with the values it rests on, once the wait has lasted without any change: 10 s for the proofs \
+                by owner, 30 s for a single thread, 60 s for a queue (judge.stuck_after sets the first, and the \
+                others are three and six times as long).",
+    certainty: Certainty::Certain,
+    certainty_reason: "The proof decides. Owner: a glibc mutex or rwlock names the thread that holds it, and that is \
+                       one of the parent's that the child does not have: certain. Self-owned: the thread that \
+                       called fork held the lock and waits for it in the child: certain. No catcher: the child \
+                       has one thread, which waits, and no signal handler that could wake it: certain; but \
+                       heuristic, and a warning, where it waits on something that it made itself after the fork, \
+                       or where it is not known that the forker had other threads. Differential: the parent's \
+                       copy of the same lock has been released since, or is held still: strong. Queue: two or \
+                       more threads of the child wait for one inherited lock without an owner and without \
+                       progress: strong.",
+    state: State::Confirmed,
+    severity: Severity::Critical,
+    look_alikes: &[
+        "A child parked in Event().wait(), sem_wait or a condition variable until a signal handler wakes it.",
+        "A child that sleeps in pause, sigwait, poll or read: no futex.",
+        "Locks in shared memory, such as multiprocessing's: another process may release them.",
+        "A child that waits for a thread that it started itself, or for a lock that such a thread owns.",
+        "A lock that the forking thread itself held: it goes on as the child's main thread, and may release it.",
+        "A wait with a timeout.",
+        "A child that a debugger or a signal has stopped.",
+        "A child of a forker that had no other threads.",
+    ],
+    remedies: ecosystem::remedies,
+    links: &[
+        "https://man7.org/linux/man-pages/man2/fork.2.html",
+        "https://man7.org/linux/man-pages/man2/futex.2.html",
+        "https://man7.org/linux/man-pages/man3/pthread_atfork.3.html",
+    ],
+    rule: Rule::Followed,
+};
+
+/// A child that was proven stuck, with all that is known of it.
+pub struct Stuck<'a> {
+    /// The child.
+    pub child: ProcessKey,
+    /// The process that forked it; the child itself where that is not known.
+    pub parent: ProcessKey,
+    /// What runs there.
+    pub program: &'a Program,
+    /// Its name.
+    pub program_name: &'a str,
+    /// What was proven, and from what.
+    pub case: Case<'a>,
+    /// The proof.
+    pub proven: Proven,
+    /// Where the thread is; absent where nobody could look.
+    pub place: Option<&'a Place>,
+    /// How long it has been seen to wait.
+    pub waited: Duration,
+    /// How old the child is.
+    pub since_fork: Duration,
+}
+
+/// What is said of a stuck child.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether that is proven.
+    pub state: State,
+    /// How sure.
+    pub certainty: Certainty,
+    /// How much it matters.
+    pub severity: Severity,
+    /// One plain sentence.
+    pub summary: String,
+    /// What it rests on.
+    pub facts: Facts,
+    /// What to change.
+    pub remedy: Remedy,
+}
+
+/// The verdict; none where the stack shows that the child is parked on purpose.
+pub fn judge(stuck: &Stuck<'_>) -> Option<Verdict> {
+    let wait = stuck.case.locks.waits.get(stuck.proven.wait)?;
+    let certainty = stuck.proven.certainty;
+    if certainty == Certainty::Heuristic && is_parked(stuck.place) {
+        return None;
+    }
+    let (state, severity) = match certainty {
+        Certainty::Heuristic => (State::Suspected, Severity::Warning),
+        Certainty::Strong | Certainty::Certain => (State::Confirmed, Severity::Critical),
+    };
+    let threads = owner_thread(stuck).into_iter().chain(stuck.case.parent_threads.iter().copied());
+    let threads: Vec<_> = threads.collect();
+    Some(Verdict {
+        state,
+        certainty,
+        severity,
+        summary: summary(stuck, wait),
+        facts: Facts {
+            threads: owner_thread(stuck).into_iter().collect(),
+            age: Some(nanos(stuck.since_fork)),
+            lock: Some(Box::new(facts(stuck, wait))),
+            notes: notes(stuck),
+            ..Facts::default()
+        },
+        remedy: ecosystem::recognise(stuck.program, stuck.program_name, &threads).remedy(),
+    })
+}
+
+fn owner_thread(stuck: &Stuck<'_>) -> Option<crate::model::evidence::SeenThread> {
+    stuck.proven.owner_thread
+}
+
+/// CPython code that waits until somebody sets an event: no lock that was held at the fork.
+fn is_parked(place: Option<&Place>) -> bool {
+    let script = place.and_then(|place| place.script.as_ref());
+    let frames = script.map_or(&[][..], |script| &script.frames);
+    let in_threading = |index: usize, name: &str| {
+        frames.get(index).is_some_and(|frame| {
+            frame.function.as_deref().is_some_and(|function| function.ends_with(name))
+                && frame.module.as_deref().is_some_and(|module| module.ends_with("threading.py"))
+        })
+    };
+    // `Event.wait` calls `Condition.wait`, and from some versions on frames bear their class's name.
+    in_threading(0, "wait") && in_threading(1, "wait")
+}
+
+fn summary(stuck: &Stuck<'_>, wait: &LockWait) -> String {
+    let Stuck { child, parent, program_name, proven, .. } = stuck;
+    let who = if parent == child {
+        format!("{program_name} (pid {}), a forked child,", child.tgid)
+    } else {
+        format!("The child {} of {program_name} (pid {})", child.tgid, parent.tgid)
+    };
+    let lock = lock_words(stuck, wait);
+    let thread = if wait.tid == child.tgid {
+        String::new()
+    } else {
+        format!(" in its thread {} ({})", wait.tid, wait.comm)
+    };
+    let owner = match (proven.owner_thread, proven.owner) {
+        (Some(thread), _) => format!("the thread {} ({})", thread.comm, thread.tid),
+        (None, Some(tid)) => format!("a thread {tid}, which has ended since,"),
+        (None, None) => "a thread".to_owned(),
+    };
+    match proven.proof {
+        Proof::Owner => format!(
+            "{who} waits for ever{thread} for {lock}: {owner} of the parent held it at the fork, and does not exist \
+             in the child"
+        ),
+        Proof::SelfOwned => format!(
+            "{who} waits for ever{thread} for {lock}: the thread that called fork held it, and waits for itself in \
+             the child"
+        ),
+        Proof::NoCatcher if proven.certainty == Certainty::Heuristic => format!(
+            "{who} waits for {lock} with no other thread and no signal handler that could end the wait: it is \
+             parked until it is killed, or it waits for a thread that the fork left behind"
+        ),
+        Proof::NoCatcher => format!(
+            "{who} waits for ever for {lock}: it has no other thread and no signal handler that could end the wait, \
+             for the fork left the parent's other threads behind"
+        ),
+        Proof::Differential => format!(
+            "{who} waits for {lock}, which was held at the fork: it has no other thread that could release it"
+        ),
+        Proof::Queue => format!(
+            "{who} has {} threads that wait for {lock} without progress: it was held at the fork by a thread that the \
+             child does not have",
+            queue(stuck, wait)
+        ),
+    }
+}
+
+/// The lock, by its name or the memory that it lies in.
+fn lock_words(stuck: &Stuck<'_>, wait: &LockWait) -> String {
+    let symbol = stuck.place.and_then(|place| place.symbol.as_deref());
+    let memory = wait.mapping.as_ref().map(memory_words);
+    match (symbol, memory) {
+        (Some(symbol), Some(memory)) => format!("the lock {} {memory}", escape(symbol)),
+        (Some(symbol), None) => format!("the lock {}", escape(symbol)),
+        (None, Some(memory)) => format!("a lock {memory}"),
+        (None, None) => "a lock".to_owned(),
+    }
+}
+
+fn memory_words(mapping: &Mapping) -> String {
+    match mapping.name.as_str() {
+        "" => "in anonymous memory".to_owned(),
+        "[heap]" => "on the heap".to_owned(),
+        "[stack]" => "on the stack".to_owned(),
+        name => format!("in {}", escape(name.rsplit('/').next().unwrap_or(name))),
+    }
+}
+
+fn queue(stuck: &Stuck<'_>, wait: &LockWait) -> usize {
+    stuck.case.locks.waits.iter().filter(|other| other.address == wait.address).count()
+}
+
+fn facts(stuck: &Stuck<'_>, wait: &LockWait) -> LockFacts {
+    let Stuck { place, proven, .. } = stuck;
+    let hex = |words: Words| words.0.map(|word| format!("{word:08x}")).join(" ");
+    let owner = proven.owner.map(|id| LockOwner {
+        id,
+        name: proven.owner_thread.map(|thread| thread.comm.to_string()),
+        doing: place.and_then(|place| place.holder.clone()),
+    });
+    LockFacts {
+        proof: proven.proof,
+        address: format!("{:#x}", wait.address),
+        mapping: wait.mapping.clone(),
+        symbol: place.and_then(|place| place.symbol.clone()),
+        owner,
+        waiting_thread: wait.tid,
+        waiting_threads: u32::try_from(queue(stuck, wait)).unwrap_or(u32::MAX),
+        waited_ns: nanos(stuck.waited),
+        operation: wait.operation,
+        value: wait.value,
+        words: wait.words.map(hex),
+        parent_words: wait.parent_words.map(hex),
+        stack: Some(place.map_or_else(|| Stack::absent("nobody could look"), |place| place.stack.clone())),
+        script: place.and_then(|place| place.script.clone()),
+        blocks: place.map(|place| place.blocks.clone()).unwrap_or_default(),
+    }
+}
+
+/// What it keeps from others, as phrases.
+fn notes(stuck: &Stuck<'_>) -> Vec<String> {
+    let blocks = stuck.place.map_or(&[][..], |place| &place.blocks);
+    blocks
+        .iter()
+        .map(|blocked| match blocked {
+            Blocked::Waiter { pid, name, call } => format!("{name} (pid {pid}) waits for it in {call}"),
+            Blocked::Listener { address } => {
+                format!("it keeps {} open and accepts nothing there", escape(address))
+            }
+            Blocked::Pipe { inode, reader } => {
+                format!("it keeps the write end of pipe {inode} open, whose end process {reader} waits for")
+            }
+        })
+        .collect()
+}
+
+fn escape(text: &str) -> String {
+    crate::model::process::escape(text.as_bytes())
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

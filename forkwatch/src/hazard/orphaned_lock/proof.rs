@@ -1,0 +1,265 @@
+//! Whether a wait can ever end: what the words of a lock and the threads around it prove.
+//!
+//! Only private futexes without a timeout come here. Offsets count from the futex word; the structures are glibc's
+//! (`struct_mutex.h`, `struct_rwlock.h`, `semaphore.h` under `sysdeps/`), in 64 bits.
+
+use std::time::Duration;
+
+use crate::model::{
+    evidence::SeenThread,
+    facts::Proof,
+    finding::Certainty,
+    lock::{Holder, LockWait, Locks, Words},
+    process::ProcessKey,
+    signals::SignalSet,
+};
+
+/// `FUTEX_WAIT_PRIVATE`.
+const WAIT_PRIVATE: u32 = 0x80;
+/// `FUTEX_WAIT_BITSET_PRIVATE`; glibc adds `FUTEX_CLOCK_REALTIME` where it passes no timeout.
+const WAIT_BITSET_PRIVATE: u32 = 0x89;
+const CLOCK_REALTIME: u32 = 0x100;
+
+/// A lock with waiters, in glibc's low-level locks and so in its mutexes (`sysdeps/nptl/lowlevellock.h`).
+const LOCKED_WITH_WAITERS: u32 = 2;
+
+/// Handlers of these wake nobody on purpose: faults of the thread itself, and glibc's own signals (`nptl/pthreadP.h`).
+const NO_CATCHERS: [u32; 8] = [4, 5, 7, 8, 11, 31, 32, 33];
+/// CPython installs a handler for it in every program.
+const SIGINT: u32 = 2;
+
+/// A child whose threads wait, with what is known of its fork.
+#[derive(Clone, Copy)]
+pub struct Case<'a> {
+    /// The child.
+    pub child: ProcessKey,
+    /// What its threads wait for.
+    pub locks: &'a Locks,
+    /// Whether a fork on the way to it left threads behind; absent where that is not known.
+    pub left_threads_behind: Option<bool>,
+    /// Threads that the parent had at the fork and some time later, where they were looked at; not the forking one.
+    pub parent_threads: &'a [SeenThread],
+}
+
+/// A wait that nobody can end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proven {
+    /// Why.
+    pub proof: Proof,
+    /// How sure that is.
+    pub certainty: Certainty,
+    /// Which of [`Locks::waits`].
+    pub wait: usize,
+    /// The tid that the lock names as its owner.
+    pub owner: Option<u32>,
+    /// That thread in the parent, where it lives still or was seen at the fork.
+    pub owner_thread: Option<SeenThread>,
+}
+
+impl Proven {
+    /// How long the wait must have been seen without a change before it is reported, in terms of the time for the
+    /// proofs that name an owner.
+    pub fn patience(&self, stuck_after: Duration) -> Duration {
+        match self.proof {
+            Proof::Owner | Proof::SelfOwned => stuck_after,
+            Proof::NoCatcher | Proof::Differential => stuck_after * 3,
+            Proof::Queue => stuck_after * 6,
+        }
+    }
+
+    /// The owner's tid in the root pid namespace, where it lives in the parent.
+    pub fn owner_in_parent(&self) -> Option<u32> {
+        self.owner_thread.map(|thread| thread.tid)
+    }
+}
+
+/// What proves that a thread of this child waits for ever; the surest proof where there are several.
+pub fn prove(case: &Case<'_>) -> Option<Proven> {
+    if case.locks.stopped {
+        return None;
+    }
+    let waits = || case.locks.waits.iter().enumerate().filter(|(_, wait)| !is_shared(wait));
+    let owned = waits().filter_map(|(index, wait)| by_owner(case, index, wait));
+    let alone = waits().filter_map(|(index, wait)| alone(case, index, wait));
+    let queues = waits().filter_map(|(index, wait)| queued(case, index, wait));
+    // Of those that are equally sure, the first says most.
+    owned
+        .chain(alone)
+        .chain(queues)
+        .reduce(|best, next| if next.certainty > best.certainty { next } else { best })
+}
+
+/// The word may be another process's, whatever the operation says.
+fn is_shared(wait: &LockWait) -> bool {
+    wait.mapping.as_ref().is_some_and(|mapping| mapping.shared)
+}
+
+/// The lock names its owner, and that is a thread which did not come along.
+fn by_owner(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
+    let holder = owner(wait)?;
+    if holder.in_child {
+        return None;
+    }
+    let is_alone = case.locks.threads == 1;
+    let is_main = wait.tid == case.child.tgid;
+    let seen_at_fork = || case.parent_threads.iter().find(|thread| thread.tid == holder.named).copied();
+    let thread = holder.in_parent.or_else(seen_at_fork);
+    let (proof, certainty) = match (holder.is_forker, thread) {
+        // The forking thread goes on as the child's main thread: what it holds, that may release.
+        (Some(true), _) if is_alone || is_main => (Proof::SelfOwned, Certainty::Certain),
+        (Some(false), Some(_)) => (Proof::Owner, Certainty::Certain),
+        // It may have been the forking thread, and in a child of several threads go on as another than the waiter.
+        (None, Some(_)) if is_alone || is_main => (Proof::Owner, Certainty::Certain),
+        // Nobody of this name is left anywhere. In a child of one thread that is proof enough that nobody holds it.
+        (None | Some(false), None) if is_alone && case.left_threads_behind != Some(false) => {
+            (Proof::Owner, Certainty::Strong)
+        }
+        _ => return None,
+    };
+    Some(Proven { proof, certainty, wait: index, owner: Some(holder.named), owner_thread: thread })
+}
+
+/// Who owns the lock, where it is of a kind that says.
+fn owner(wait: &LockWait) -> Option<Holder> {
+    let words = wait.words.as_ref()?;
+    let named_at = |offset: u32| wait.holders.iter().find(|holder| holder.offset == offset).copied();
+    if is_mutex(wait, words) {
+        return named_at(8);
+    }
+    if !is_bitset(wait) {
+        return None;
+    }
+    // A reader or writer that waits for a writer: for the phase to change (word 2), or to become the next (word 3).
+    [(8, 16), (12, 12)].into_iter().find_map(|(base, offset)| {
+        let readers = words.at(-i64::from(base))?;
+        (readers & RWLOCK_WRITING == RWLOCK_WRITING).then(|| named_at(offset)).flatten()
+    })
+}
+
+/// `PTHREAD_RWLOCK_WRPHASE` and `PTHREAD_RWLOCK_WRLOCKED` (`nptl/pthread_rwlock_common.c`).
+const RWLOCK_WRITING: u32 = 3;
+
+/// A `pthread_mutex_t` of the common kinds: lock, count, owner, users, kind.
+fn is_mutex(wait: &LockWait, words: &Words) -> bool {
+    /// Of `__kind`: the four plain types, and the two bits about elision. Robust, priority-inheriting and
+    /// process-shared mutexes wait otherwise.
+    const KINDS: u32 = 0x303;
+    is_contended_lock(wait, words)
+        && words.at(12).is_some_and(|users| (1..0x1_0000).contains(&users))
+        && words.at(16).is_some_and(|kind| kind & !KINDS == 0)
+}
+
+/// A low-level lock that somebody holds and others wait for. Condition variables may have the same value, but wait by
+/// bitset.
+fn is_contended_lock(wait: &LockWait, words: &Words) -> bool {
+    wait.operation == WAIT_PRIVATE
+        && wait.value == LOCKED_WITH_WAITERS
+        && words.at(0) == Some(LOCKED_WITH_WAITERS)
+}
+
+const fn is_bitset(wait: &LockWait) -> bool {
+    wait.operation & !CLOCK_REALTIME == WAIT_BITSET_PRIVATE
+}
+
+/// The only thread of a child waits, for what another one would have to bring.
+fn alone(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
+    let Locks { threads: 1, caught, python, comparable, .. } = *case.locks else { return None };
+    // Where the forker was alone, nobody was left behind, and it waits for something else.
+    if case.left_threads_behind == Some(false) {
+        return None;
+    }
+    let proven =
+        |proof, certainty| Some(Proven { proof, certainty, wait: index, owner: None, owner_thread: None });
+    let inherited = comparable.then(|| is_inherited(wait));
+    let nobody_catches = caught.without(no_catchers(python)).is_empty();
+    match (nobody_catches, inherited) {
+        (true, Some(true)) => proven(Proof::NoCatcher, Certainty::Certain),
+        // A semaphore that it has made itself since the fork: it may be parked on it until it is killed.
+        (true, Some(false)) if is_semaphore(wait) => proven(Proof::NoCatcher, Certainty::Heuristic),
+        (true, _) if case.left_threads_behind == Some(true) => proven(Proof::NoCatcher, Certainty::Certain),
+        (true, _) if case.locks.parent_threads.is_some_and(|threads| threads > 0) => {
+            proven(Proof::NoCatcher, Certainty::Certain)
+        }
+        (true, _) => proven(Proof::NoCatcher, Certainty::Heuristic),
+        (false, Some(true)) => proven(Proof::Differential, Certainty::Strong),
+        (false, _) => None,
+    }
+}
+
+fn no_catchers(python: bool) -> SignalSet {
+    let ours = if python { SignalSet::of(&[SIGINT]) } else { SignalSet::EMPTY };
+    SignalSet::of(&NO_CATCHERS).or(ours)
+}
+
+/// `sem_t` of one process: value, waiters, private, padding; CPython's locks are such.
+fn is_semaphore(wait: &LockWait) -> bool {
+    wait.value == 0
+        && is_bitset(wait)
+        && wait.words.is_some_and(|words| {
+            words.at(0) == Some(0)
+                && words.at(4).is_some_and(|waiters| waiters >= 1)
+                && words.at(8) == Some(0)
+        })
+}
+
+/// Whether the parent has the same lock at the same place: then it was made before the fork, and as nobody in the
+/// child can have taken it since, it was held at the fork.
+fn is_inherited(wait: &LockWait) -> bool {
+    let (Some(words), Some(parent)) = (wait.words, wait.parent_words) else { return false };
+    let small = |word: Option<u32>, most: u32| word.is_some_and(|word| word <= most);
+    let same = |offset: i64| words.at(offset) == parent.at(offset);
+    let fits = if is_semaphore(wait) {
+        small(parent.at(0), 1) && small(parent.at(4), 0xffff) && same(8) && same(12)
+    } else {
+        is_contended_lock(wait, &words) && small(parent.at(0), LOCKED_WITH_WAITERS)
+    };
+    // Memory that is zero in the parent may never have been a lock there: what stands before it, such as the size of
+    // the allocation (malloc's chunk header), must be the same too. Of a file's data that goes without saying.
+    let is_static = wait.mapping.as_ref().is_some_and(|mapping| mapping.name.starts_with('/'));
+    let before = [-16, -12, -8, -4];
+    let is_same_place = before.iter().all(|offset| same(*offset))
+        && before.iter().any(|offset| words.at(*offset).is_some_and(|word| word != 0));
+    // The chunk's header alone: what stands before that belongs to a neighbour.
+    let is_same_chunk = same(-8) && same(-4) && words.at(-8).is_some_and(is_chunk_size);
+    fits && (is_static || is_same_place || is_same_chunk)
+}
+
+/// A size as malloc keeps it before what it hands out: a multiple of 16 with flags in the low bits.
+const fn is_chunk_size(word: u32) -> bool {
+    word >= 0x20 && word < 0x10_0000 && word & 0xa == 0
+}
+
+/// Several threads wait for one lock that none of the child's can be shown to hold, and nothing moves.
+fn queued(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
+    let words = wait.words.as_ref()?;
+    let queue = case.locks.waits.iter().filter(|other| other.address == wait.address).count();
+    let is_first = case.locks.waits.iter().position(|other| other.address == wait.address) == Some(index);
+    let is_orphan = case.locks.threads > 1
+        && queue >= 2
+        && is_first
+        && case.left_threads_behind != Some(false)
+        && is_contended_lock(wait, words)
+        // The owner is known, and `by_owner` has decided.
+        && !is_mutex(wait, words)
+        && !has_owner_pointer(words)
+        && case.locks.comparable
+        && is_inherited(wait);
+    is_orphan.then_some(Proven {
+        proof: Proof::Queue,
+        certainty: Certainty::Strong,
+        wait: index,
+        owner: None,
+        owner_thread: None,
+    })
+}
+
+/// A lock of stdio (`_IO_lock_t`: lock, count, pointer to the owner): its owner lives, for glibc makes these locks
+/// anew in the child (`fresetlockfiles`, `sysdeps/nptl/fork.h`).
+fn has_owner_pointer(words: &Words) -> bool {
+    let count = words.at(4).unwrap_or_default();
+    let high = words.at(12).unwrap_or_default();
+    (1..0x1_0000).contains(&count) && (1..0x8000).contains(&high)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+//! The words are those that were read from real processes: glibc 2.36, CPython 3.11, Linux 6.18.
+
+use super::*;
+use crate::model::{lock::Mapping, process::Comm, time::BootTime};
+
+const CHILD: u32 = 500;
+const OWNER: u32 = 401;
+
+/// A chunk header of malloc before what it handed out: 48 bytes.
+const CHUNK: [u32; 4] = [0, 0, 0x31, 0];
+
+fn words(before: [u32; 4], lock: [u32; 8]) -> Words {
+    let mut all = [0; Words::COUNT];
+    all[..4].copy_from_slice(&before);
+    all[4..].copy_from_slice(&lock);
+    Words(all)
+}
+
+fn mapping(name: &str) -> Mapping {
+    Mapping { name: name.to_owned(), offset: 0x10, shared: false }
+}
+
+fn wait(tid: u32, operation: u32, value: u32, lock: [u32; 8]) -> LockWait {
+    LockWait {
+        tid,
+        comm: "worker".into(),
+        address: 0x7f00_0010,
+        operation,
+        value,
+        switches: 7,
+        words: Some(words(CHUNK, lock)),
+        parent_words: None,
+        mapping: Some(mapping("[heap]")),
+        holders: Vec::new(),
+    }
+}
+
+/// A thread that wants a mutex which this tid owns.
+fn mutex(tid: u32, holder: Holder) -> LockWait {
+    let lock = [2, 0, holder.named, 1, 0, 0, 0, 0];
+    LockWait { holders: vec![Holder { offset: 8, ..holder }], ..wait(tid, WAIT_PRIVATE, 2, lock) }
+}
+
+/// A thread that waits for a lock of CPython.
+fn semaphore(tid: u32) -> LockWait {
+    wait(tid, 0x189, 0, [0, 1, 0, 0, 0, 0, 0, 0])
+}
+
+/// A low-level lock without an owner.
+fn low_level(tid: u32) -> LockWait {
+    LockWait {
+        mapping: Some(mapping("/usr/lib/libc.so.6")),
+        ..wait(tid, WAIT_PRIVATE, 2, [2, 0, 0, 0, 0, 0, 0, 0])
+    }
+}
+
+fn left_behind(named: u32) -> Holder {
+    Holder {
+        named,
+        offset: 8,
+        in_child: false,
+        is_forker: Some(false),
+        in_parent: Some(SeenThread { tid: named, comm: "metrics".into() }),
+    }
+}
+
+fn locks(threads: u32, waits: Vec<LockWait>) -> Locks {
+    Locks {
+        at: BootTime(0),
+        comm: Comm::default(),
+        threads,
+        stopped: false,
+        waits,
+        caught: SignalSet::EMPTY,
+        python: false,
+        comparable: true,
+        parent: Some(ProcessKey { tgid: 400, start: BootTime(0) }),
+        parent_threads: Some(1),
+    }
+}
+
+fn proven_of(locks: &Locks, left_threads_behind: Option<bool>) -> Option<(Proof, Certainty)> {
+    let child = ProcessKey { tgid: CHILD, start: BootTime(1) };
+    let case = Case { child, locks, left_threads_behind, parent_threads: &[] };
+    prove(&case).map(|proven| (proven.proof, proven.certainty))
+}
+
+fn proven(locks: &Locks) -> Option<(Proof, Certainty)> {
+    proven_of(locks, Some(true))
+}
+
+const CERTAIN_OWNER: Option<(Proof, Certainty)> = Some((Proof::Owner, Certainty::Certain));
+
+#[test]
+fn an_owner_that_stayed_behind_is_named() {
+    let child = locks(1, vec![mutex(CHILD, left_behind(OWNER))]);
+    assert_eq!(proven(&child), CERTAIN_OWNER);
+    let case = Case {
+        child: ProcessKey { tgid: CHILD, start: BootTime(1) },
+        locks: &child,
+        left_threads_behind: None,
+        parent_threads: &[],
+    };
+    let found = prove(&case).unwrap();
+    assert_eq!((found.owner, found.owner_in_parent()), (Some(OWNER), Some(OWNER)));
+    // Also in a child of several threads, whichever of them waits, and whatever signals it handles.
+    let several = Locks { caught: SignalSet(u64::MAX), ..locks(5, vec![mutex(503, left_behind(OWNER))]) };
+    assert_eq!(proven(&several), CERTAIN_OWNER);
+}
+
+#[test]
+fn a_writer_that_stayed_behind_is_named() {
+    let holder = Holder { offset: 16, ..left_behind(OWNER) };
+    // The word waited for is the third of the rwlock: readers, writers, phase, writers' word, two paddings, writer.
+    let mut reader = wait(CHILD, 0x189, 3, [3, 1, 0, 0, OWNER, 0, 0, 0]);
+    reader.words = Some(words([0, 0, 3, 0], [3, 1, 0, 0, OWNER, 0, 0, 0]));
+    reader.holders = vec![holder];
+    assert_eq!(proven(&locks(3, vec![reader.clone()])), CERTAIN_OWNER);
+    let mut writer = wait(CHILD, 0x189, 3, [3, 0, 0, OWNER, 0, 0, 0, 0]);
+    writer.words = Some(words([0, 3, 1, 1], [3, 0, 0, OWNER, 0, 0, 0, 0]));
+    writer.holders = vec![Holder { offset: 12, ..left_behind(OWNER) }];
+    assert_eq!(proven(&locks(3, vec![writer])), CERTAIN_OWNER);
+    // Held by readers: who they are is not noted.
+    reader.words = Some(words([0, 0, 8, 0], [3, 1, 0, 0, OWNER, 0, 0, 0]));
+    assert_eq!(proven(&locks(3, vec![reader])), None);
+}
+
+#[test]
+fn a_lock_that_a_living_thread_owns_proves_nothing() {
+    let holder = Holder { in_child: true, in_parent: None, is_forker: None, ..left_behind(502) };
+    assert_eq!(proven(&locks(3, vec![mutex(CHILD, holder), mutex(503, holder)])), None);
+}
+
+#[test]
+fn what_the_forking_thread_held_it_may_release_unless_it_waits_itself() {
+    let forker = Holder { is_forker: Some(true), ..left_behind(400) };
+    assert_eq!(proven(&locks(3, vec![mutex(503, forker)])), None);
+    let itself = Some((Proof::SelfOwned, Certainty::Certain));
+    assert_eq!(proven(&locks(3, vec![mutex(CHILD, forker)])), itself);
+    assert_eq!(proven_of(&locks(1, vec![mutex(CHILD, forker)]), Some(false)), itself);
+    // Where it is not known who forked, only the main thread's wait, or a lonely one's, tells.
+    let unknown = Holder { is_forker: None, ..left_behind(OWNER) };
+    assert_eq!(proven(&locks(3, vec![mutex(503, unknown)])), None);
+    assert_eq!(proven(&locks(3, vec![mutex(CHILD, unknown)])), CERTAIN_OWNER);
+}
+
+#[test]
+fn an_owner_that_is_gone_everywhere_is_strong_in_a_child_of_one_thread() {
+    let gone = Holder { in_parent: None, is_forker: None, ..left_behind(OWNER) };
+    let catches = SignalSet::of(&[15]);
+    let child = |threads| Locks { caught: catches, ..locks(threads, vec![mutex(CHILD, gone)]) };
+    assert_eq!(proven(&child(1)), Some((Proof::Owner, Certainty::Strong)));
+    assert_eq!(proven(&child(2)), None);
+    // It was seen at the fork.
+    let seen = [SeenThread { tid: OWNER, comm: "metrics".into() }];
+    let several = child(2);
+    let gone = Holder { is_forker: Some(false), ..gone };
+    let several = Locks { waits: vec![mutex(CHILD, gone)], ..several };
+    let case = Case {
+        child: ProcessKey { tgid: CHILD, start: BootTime(1) },
+        locks: &several,
+        left_threads_behind: Some(true),
+        parent_threads: &seen,
+    };
+    assert_eq!(prove(&case).map(|proven| proven.owner_thread), Some(Some(seen[0])));
+}
+
+#[test]
+fn what_is_no_plain_mutex_names_no_owner() {
+    let catches = |wait| Locks { caught: SignalSet::of(&[15]), ..locks(1, vec![wait]) };
+    // Robust; process-shared; nobody uses it.
+    for lock in [[2, 0, OWNER, 1, 16, 0, 0, 0], [2, 0, OWNER, 1, 128, 0, 0, 0], [2, 0, OWNER, 0, 0, 0, 0, 0]]
+    {
+        let wait = LockWait { words: Some(words(CHUNK, lock)), ..mutex(CHILD, left_behind(OWNER)) };
+        assert_eq!(proven(&catches(wait)), None, "{lock:?}");
+    }
+    // Released since it went to sleep.
+    let free = words(CHUNK, [0, 0, OWNER, 1, 0, 0, 0, 0]);
+    assert_eq!(proven(&catches(LockWait { words: Some(free), ..mutex(CHILD, left_behind(OWNER)) })), None);
+}
+
+#[test]
+fn a_lonely_thread_that_no_signal_can_wake_is_stuck() {
+    let certain = Some((Proof::NoCatcher, Certainty::Certain));
+    let python = Locks {
+        python: true,
+        caught: SignalSet::of(&[SIGINT, 33, 11]),
+        comparable: false,
+        ..locks(1, vec![semaphore(CHILD)])
+    };
+    assert_eq!(proven(&python), certain);
+    assert_eq!(proven(&Locks { python: false, ..python.clone() }), None);
+    assert_eq!(proven(&Locks { caught: SignalSet::of(&[15]), ..python.clone() }), None);
+    assert_eq!(proven(&Locks { threads: 2, ..python.clone() }), None);
+    // Parked: nobody was left behind.
+    assert_eq!(proven_of(&python, Some(false)), None);
+    // Of a fork that was not seen, the parent's older threads tell.
+    assert_eq!(proven_of(&python, None), certain);
+    let unknown = Locks { parent: None, parent_threads: None, ..python };
+    assert_eq!(proven_of(&unknown, None), Some((Proof::NoCatcher, Certainty::Heuristic)));
+}
+
+#[test]
+fn what_a_child_made_itself_is_no_lock_from_the_fork() {
+    let garbage = words([1, 2, 3, 4], [0x6f6f_6f6f, 9, 8, 7, 6, 5, 4, 3]);
+    let parked = LockWait { parent_words: Some(garbage), ..semaphore(CHILD) };
+    assert_eq!(
+        proven(&locks(1, vec![parked.clone()])),
+        Some((Proof::NoCatcher, Certainty::Heuristic)),
+        "parked, or waiting for a thread that stayed behind"
+    );
+    let catches = |wait| Locks { caught: SignalSet::of(&[15]), ..locks(1, vec![wait]) };
+    assert_eq!(proven(&catches(parked.clone())), None);
+    // Memory that the parent never touched looks like a lock that is held.
+    let untouched = LockWait { parent_words: Some(words([0; 4], [0; 8])), ..parked };
+    assert_eq!(proven(&catches(untouched)), None);
+}
+
+#[test]
+fn a_lock_that_the_parent_has_at_the_same_place_was_held_at_the_fork() {
+    let strong = Some((Proof::Differential, Certainty::Strong));
+    let catches = |wait| Locks { caught: SignalSet::of(&[15]), ..locks(1, vec![wait]) };
+    // Released in the parent since; held still; held, and waited for there too.
+    for lock in [[1, 0, 0, 0], [0, 0, 0, 0], [0, 3, 0, 0]] {
+        let [value, waiters, private, padding] = lock;
+        let parent = words(CHUNK, [value, waiters, private, padding, 0, 0, 0, 0]);
+        let wait = LockWait { parent_words: Some(parent), ..semaphore(CHILD) };
+        assert_eq!(proven(&catches(wait.clone())), strong, "{lock:?}");
+        let certain = locks(1, vec![wait]);
+        assert_eq!(proven(&certain), Some((Proof::NoCatcher, Certainty::Certain)));
+    }
+    let released = LockWait { parent_words: Some(words([0; 4], [0; 8])), ..low_level(CHILD) };
+    assert_eq!(proven(&catches(released)), strong);
+}
+
+#[test]
+fn a_queue_for_an_inherited_lock_without_an_owner_is_strong() {
+    let released = words([0; 4], [0; 8]);
+    let queue = |count: u32| -> Vec<LockWait> {
+        (0..count)
+            .map(|index| LockWait { parent_words: Some(released), ..low_level(CHILD + index) })
+            .collect()
+    };
+    let strong = Some((Proof::Queue, Certainty::Strong));
+    assert_eq!(proven(&locks(5, queue(2))), strong);
+    assert_eq!(proven(&locks(5, queue(1))), None);
+    assert_eq!(proven_of(&locks(5, queue(3)), None), strong);
+    assert_eq!(proven_of(&locks(5, queue(3)), Some(false)), None);
+    assert_eq!(proven(&Locks { comparable: false, ..locks(5, queue(3)) }), None);
+    // A lock of stdio, which some thread of the child owns.
+    let stdio = words([0; 4], [2, 1, 0x1234_5678, 0x7f00, 0, 0, 0, 0]);
+    let writers: Vec<LockWait> =
+        queue(2).into_iter().map(|wait| LockWait { words: Some(stdio), ..wait }).collect();
+    assert_eq!(proven(&locks(5, writers)), None);
+    // Idle workers at a condition variable wait by bitset.
+    let idle: Vec<LockWait> =
+        queue(2).into_iter().map(|wait| LockWait { operation: 0x189, ..wait }).collect();
+    assert_eq!(proven(&locks(5, idle)), None);
+}
+
+#[test]
+fn shared_memory_and_stopped_children_prove_nothing() {
+    let shared = Mapping { shared: true, ..mapping("/dev/shm/sem.pool") };
+    let wait = LockWait { mapping: Some(shared), ..mutex(CHILD, left_behind(OWNER)) };
+    assert_eq!(proven(&locks(1, vec![wait])), None);
+    let stopped = Locks { stopped: true, ..locks(1, vec![mutex(CHILD, left_behind(OWNER))]) };
+    assert_eq!(proven(&stopped), None);
+}
+
+#[test]
+fn proofs_without_an_owner_take_more_patience() {
+    let patience = |proof| {
+        let proven = Proven { proof, certainty: Certainty::Strong, wait: 0, owner: None, owner_thread: None };
+        proven.patience(Duration::from_secs(10)).as_secs()
+    };
+    let all = [Proof::Owner, Proof::SelfOwned, Proof::NoCatcher, Proof::Differential, Proof::Queue];
+    assert_eq!(all.map(patience), [10, 10, 30, 30, 60]);
+}

@@ -1,0 +1,215 @@
+//! Children that live on without exec, for as long as they do: looked at now and then, ever less often.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{
+    Dropped, Output, Watch,
+    children::MOST_UNANSWERED,
+    locks::Stuck,
+    timers::{Task, Timer},
+};
+use crate::model::{
+    event::Signal,
+    evidence::{Request, SeenThread, Sweep},
+    process::ProcessKey,
+    time::BootTime,
+};
+
+/// The longest time between two looks at a child.
+const LONGEST: Duration = Duration::from_secs(30);
+/// The shortest.
+pub(super) const SHORTEST: Duration = Duration::from_secs(1);
+/// A child is looked at again after this part of the time since something about it changed.
+const PART: u32 = 4;
+/// Signals that are remembered of a watched child: the last ones.
+const MOST_SIGNALS: usize = 8;
+/// Of its own time, what sweeps may take: one part in so many.
+const SWEEP_SHARE: u32 = 200;
+
+/// Children that live on, by tgid.
+pub(super) type Living = HashMap<u32, Alive>;
+
+/// A child that lives on without exec.
+pub(super) struct Alive {
+    pub(super) process: ProcessKey,
+    pub(super) birth: Birth,
+    /// When it was first known to live on.
+    pub(super) since: BootTime,
+    /// Threads of the parent that lived at the fork and some time later, as far as they were looked at.
+    pub(super) parent_threads: Vec<SeenThread>,
+    /// What it waits for, if it waits.
+    pub(super) stuck: Stuck,
+    /// The last signals that were sent to it, while that is watched.
+    pub(super) signals: Vec<Signal>,
+    /// Whether the kernel side will report its end.
+    pub(super) followed: bool,
+    due: BootTime,
+    unanswered: u8,
+}
+
+/// What is known of the fork that a child came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Birth {
+    /// The process that forked it, where that was seen or still lives.
+    pub(super) parent: Option<ProcessKey>,
+    /// The thread that called fork.
+    pub(super) forking_tid: Option<u32>,
+    /// Threads of the parent at the fork, where a record told.
+    pub(super) threads: Option<u32>,
+    /// Whether the forker itself was exec'd, so that only its own threads can have left locks behind.
+    pub(super) first_generation: bool,
+}
+
+impl Alive {
+    /// When the fork was: the child's start.
+    pub(super) const fn forked_at(&self) -> BootTime {
+        self.process.start
+    }
+
+    /// Whether a fork on the way to it left threads behind; absent where that is not known.
+    pub(super) fn left_threads_behind(&self) -> Option<bool> {
+        match self.birth.threads {
+            Some(threads) if threads > 1 => Some(true),
+            Some(_) if self.birth.first_generation => Some(false),
+            _ => None,
+        }
+    }
+}
+
+/// How long to wait for the next look, where nothing has changed for so long.
+pub(super) fn pause(unchanged: Duration) -> Duration {
+    (unchanged / PART).clamp(SHORTEST, LONGEST)
+}
+
+impl Watch {
+    /// Takes in a child that lives on.
+    pub(super) fn lives(
+        &mut self,
+        process: ProcessKey,
+        birth: Birth,
+        followed: bool,
+        now: BootTime,
+        out: &mut Vec<Output>,
+    ) {
+        let known = self.living.get(&process.tgid).map(|alive| alive.process);
+        if known.is_some_and(|known| known.is_same(process)) {
+            return;
+        }
+        if known.is_none() && self.living.len() >= self.settings.max_children {
+            out.push(Output::Dropped(Dropped::Living));
+            return;
+        }
+        if let Some(known) = known {
+            self.no_longer_lives(known, out);
+        }
+        let due = now + SHORTEST;
+        let alive = Alive {
+            process,
+            birth,
+            since: now,
+            parent_threads: Vec::new(),
+            stuck: Stuck::default(),
+            signals: Vec::new(),
+            followed,
+            due,
+            unanswered: 0,
+        };
+        self.living.insert(process.tgid, alive);
+        self.set(due, process, Task::Living);
+        if let Some(parent) = birth.parent {
+            out.push(Output::Ask(Request::Sockets { child: process, parent }));
+        }
+    }
+
+    /// The entry of a child that lives on.
+    pub(super) fn living(&mut self, process: ProcessKey) -> Option<&mut Alive> {
+        self.living.get_mut(&process.tgid).filter(|alive| alive.process.is_same(process))
+    }
+
+    /// Whether a timer still counts.
+    pub(super) fn living_awaits(living: &Living, timer: &Timer) -> bool {
+        living.get(&timer.process.tgid).is_some_and(|alive| {
+            alive.process == timer.process && alive.due == timer.due && timer.task == Task::Living
+        })
+    }
+
+    /// Sets when a child is looked at next.
+    pub(super) fn look_again_at(&mut self, process: ProcessKey, due: BootTime) {
+        let Some(alive) = self.living(process) else { return };
+        let process = alive.process;
+        alive.due = due;
+        self.set(due, process, Task::Living);
+    }
+
+    pub(super) fn look_at_living(&mut self, timer: &Timer, now: BootTime, out: &mut Vec<Output>) {
+        if !Self::living_awaits(&self.living, timer) {
+            return;
+        }
+        let Some(alive) = self.living(timer.process) else { return };
+        if alive.unanswered >= MOST_UNANSWERED {
+            let process = alive.process;
+            self.no_longer_lives(process, out);
+            out.push(Output::Dropped(Dropped::Unanswered));
+            return;
+        }
+        alive.unanswered += 1;
+        let Birth { parent, forking_tid, .. } = alive.birth;
+        let (process, forked_at) = (alive.process, Some(alive.forked_at()));
+        out.push(Output::Ask(Request::Locks { child: process, parent, forked_at, forking_tid }));
+        self.look_again_at(process, now + LONGEST);
+    }
+
+    /// The host has answered for this child.
+    pub(super) fn answered(&mut self, process: ProcessKey) {
+        if let Some(alive) = self.living(process) {
+            alive.unanswered = 0;
+        }
+    }
+
+    /// Remembers a signal that was sent to a watched child.
+    pub(super) fn signalled(&mut self, signal: &Signal) {
+        let Some(alive) = self.living(signal.target) else { return };
+        if alive.signals.len() >= MOST_SIGNALS {
+            alive.signals.remove(0);
+        }
+        alive.signals.push(signal.clone());
+    }
+
+    /// Forgets a child that has exec'd or ended, and takes back what was ordered for it.
+    pub(super) fn no_longer_lives(&mut self, process: ProcessKey, out: &mut Vec<Output>) -> Option<Alive> {
+        self.living(process)?;
+        let alive = self.living.remove(&process.tgid)?;
+        self.stuck_left(&alive, out);
+        self.shares_no_longer(process, out);
+        Some(alive)
+    }
+
+    /// Takes in what a sweep found, and plans the next.
+    pub(super) fn swept(&mut self, now: BootTime, seen: Option<&Sweep>, out: &mut Vec<Output>) {
+        let Some(interval) = self.settings.sweep_interval else { return };
+        let Some(sweep) = seen else {
+            self.sweep_due = Some(now + interval.max(LONGEST));
+            return;
+        };
+        self.sweep_mark = Some(sweep.mark);
+        self.sweep_due = Some(now + interval.max(Duration::from_nanos(sweep.took) * SWEEP_SHARE));
+        for swept in &sweep.unexeced {
+            let process = swept.process;
+            if self.is_child(process) {
+                continue;
+            }
+            let parent = swept.parent.filter(|parent| parent.start <= process.start);
+            let birth = Birth { parent, forking_tid: None, threads: None, first_generation: false };
+            self.lives(process, birth, false, now, out);
+        }
+    }
+
+    pub(super) fn sweep(&mut self, now: BootTime, out: &mut Vec<Output>) {
+        let (Some(due), Some(interval)) = (self.sweep_due, self.settings.sweep_interval) else { return };
+        if due <= now {
+            // Where no answer comes, the next is asked for all the same.
+            self.sweep_due = Some(now + interval * 2);
+            out.push(Output::Ask(Request::Sweep { mark: self.sweep_mark }));
+        }
+    }
+}

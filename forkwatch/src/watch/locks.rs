@@ -1,0 +1,278 @@
+//! Children that wait for a lock: from the first look at a wait to the proof that it cannot end, and to its end.
+
+use super::{
+    Output, Watch,
+    children::MOST_UNANSWERED,
+    living::{Alive, SHORTEST, pause},
+};
+use crate::{
+    hazard::{
+        orphaned_lock::{self, Case, Proven},
+        program_name,
+    },
+    model::{
+        evidence::Request,
+        finding::{Finding, HazardId, Resolution, State},
+        lock::{LockWait, Locks, LocksSeen, Place},
+        order::Order,
+        process::{ProcessKey, Program},
+        time::BootTime,
+    },
+};
+
+/// How far the case against a child has come.
+#[derive(Default)]
+pub(super) enum Stuck {
+    /// It does not wait for a lock, or not in a way that proves anything.
+    #[default]
+    No,
+    /// It does, and cannot be released; but not for long enough yet to be sure that nothing moves.
+    Suspected(Suspect),
+    /// So it has been for long enough; what can be told of it is being gathered.
+    Proven { suspect: Suspect, locks: Box<Locks> },
+    /// It has been judged, and reported unless it is parked on purpose.
+    Judged { suspect: Suspect, confirmed: bool },
+}
+
+/// One wait, as long as it lasts without a change.
+#[derive(Clone)]
+pub(super) struct Suspect {
+    /// Since when it has been seen so.
+    pub(super) since: BootTime,
+    proven: Proven,
+    wait: LockWait,
+    /// How often it was asked where the thread is.
+    asked: u8,
+}
+
+impl Suspect {
+    /// Whether the thread has not run since.
+    fn is_unmoved(&self, locks: &Locks) -> bool {
+        self.find(locks).is_some_and(|wait| wait.switches == self.wait.switches)
+    }
+
+    /// The same thread's wait at the same address, however often it has looked.
+    fn find<'a>(&self, locks: &'a Locks) -> Option<&'a LockWait> {
+        locks.waits.iter().find(|wait| wait.tid == self.wait.tid && wait.address == self.wait.address)
+    }
+}
+
+impl Watch {
+    pub(super) fn locks_seen(
+        &mut self,
+        now: BootTime,
+        child: ProcessKey,
+        seen: LocksSeen,
+        out: &mut Vec<Output>,
+    ) {
+        self.answered(child);
+        match seen {
+            LocksSeen::Gone => self.ended_unseen(child, Resolution::Ended, now, out),
+            LocksSeen::Execed => self.ended_unseen(child, Resolution::Execed, now, out),
+            LocksSeen::Unreadable(_) => {
+                if self.no_longer_lives(child, out).is_some() {
+                    out.push(Output::Undecided { hazard: HazardId::OrphanedLock, child });
+                }
+            }
+            LocksSeen::Alive(locks) => self.weigh(now, child, locks, out),
+        }
+    }
+
+    /// A child is gone, and no event said so.
+    fn ended_unseen(&mut self, child: ProcessKey, how: Resolution, now: BootTime, out: &mut Vec<Output>) {
+        if self.no_longer_lives(child, out).is_some() {
+            self.resolve(child, None, how, now, out);
+        }
+    }
+
+    fn weigh(&mut self, now: BootTime, child: ProcessKey, locks: Box<Locks>, out: &mut Vec<Output>) {
+        let stuck_after = self.settings.stuck_after;
+        let Some(alive) = self.living(child) else { return };
+        // A stopped process neither moves nor proves anything: what was known stays.
+        if locks.stopped {
+            let age = now.since(alive.since);
+            return self.look_again_at(child, now + pause(age));
+        }
+        let proven = orphaned_lock::prove(&case(alive, &locks));
+        let wait = proven.and_then(|proven| locks.waits.get(proven.wait));
+        match (std::mem::take(&mut alive.stuck), proven.zip(wait)) {
+            (Stuck::Judged { suspect, confirmed }, _) if suspect.find(&locks).is_some() => {
+                let unchanged = now.since(suspect.since);
+                alive.stuck = Stuck::Judged { suspect, confirmed };
+                self.look_again_at(child, now + pause(unchanged));
+            }
+            (Stuck::Judged { .. }, _) => self.woke(now, child, out),
+            (Stuck::Suspected(suspect) | Stuck::Proven { suspect, .. }, Some((proven, wait)))
+                if suspect.is_unmoved(&locks) && suspect.wait.tid == wait.tid =>
+            {
+                let suspect = Suspect { proven, ..suspect };
+                self.wait_longer(now, child, suspect, locks, out);
+            }
+            (before, Some((proven, wait))) => {
+                let suspect = Suspect { since: locks.at, proven, wait: wait.clone(), asked: 0 };
+                if matches!(before, Stuck::No) {
+                    self.watch_closely(child, out);
+                }
+                self.wait_longer(now, child, suspect, locks, out);
+            }
+            (before, None) => {
+                if !matches!(before, Stuck::No) {
+                    out.push(Output::Order(Order::UnwatchSignals(child)));
+                }
+                let age = now.since(alive.since).min(stuck_after * 4);
+                self.look_again_at(child, now + pause(age));
+            }
+        }
+    }
+
+    /// A child has become suspect: from now on its signals and its end must not be missed.
+    fn watch_closely(&mut self, child: ProcessKey, out: &mut Vec<Output>) {
+        out.push(Output::Order(Order::WatchSignals(child)));
+        self.follow(child, out);
+    }
+
+    /// Has the kernel side report the end of a child, if it would not by itself.
+    pub(super) fn follow(&mut self, child: ProcessKey, out: &mut Vec<Output>) {
+        let Some(alive) = self.living(child) else { return };
+        if !std::mem::replace(&mut alive.followed, true) {
+            let parent_tgid = alive.birth.parent.map_or(0, |parent| parent.tgid);
+            out.push(Output::Order(Order::Follow { child: alive.process, parent_tgid }));
+        }
+    }
+
+    /// Goes on with a wait that proves something: until it has lasted, then until it is described.
+    fn wait_longer(
+        &mut self,
+        now: BootTime,
+        child: ProcessKey,
+        suspect: Suspect,
+        locks: Box<Locks>,
+        out: &mut Vec<Output>,
+    ) {
+        let enough = suspect.since + suspect.proven.patience(self.settings.stuck_after);
+        let Some(alive) = self.living(child) else { return };
+        if now < enough {
+            alive.stuck = Stuck::Suspected(suspect);
+            let halfway = enough.since(now) / 2;
+            return self.look_again_at(child, enough.min(now + halfway.max(SHORTEST)));
+        }
+        if suspect.asked >= MOST_UNANSWERED {
+            alive.stuck = Stuck::Proven { suspect, locks };
+            return self.confirm(now, child, None, out);
+        }
+        let parent = locks.parent.or(alive.birth.parent);
+        let holder = suspect.proven.owner_in_parent();
+        let (tid, address) = (suspect.wait.tid, suspect.wait.address);
+        out.push(Output::Ask(Request::Place { child: alive.process, parent, tid, address, holder }));
+        let suspect = Suspect { asked: suspect.asked + 1, ..suspect };
+        alive.stuck = Stuck::Proven { suspect, locks };
+        self.look_again_at(child, now + SHORTEST * 5);
+    }
+
+    pub(super) fn place_seen(
+        &mut self,
+        now: BootTime,
+        child: ProcessKey,
+        seen: Option<Box<Place>>,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(place) = seen {
+            self.confirm(now, child, Some(place), out);
+        }
+    }
+
+    /// Reports a child that was proven stuck.
+    fn confirm(
+        &mut self,
+        now: BootTime,
+        child: ProcessKey,
+        place: Option<Box<Place>>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(alive) = self.living(child) else { return };
+        let Stuck::Proven { suspect, locks, .. } = std::mem::take(&mut alive.stuck) else { return };
+        let forker = alive.birth.parent.or(locks.parent).unwrap_or(alive.process);
+        let program = place.as_ref().map_or_else(
+            || Program { comm: locks.comm, ..Program::default() },
+            |place| place.program.clone(),
+        );
+        let name = program_name(&program);
+        let verdict = orphaned_lock::judge(&orphaned_lock::Stuck {
+            child: alive.process,
+            parent: forker,
+            program: &program,
+            program_name: &name,
+            case: case(alive, &locks),
+            proven: suspect.proven,
+            place: place.as_deref(),
+            waited: now.since(suspect.since),
+            since_fork: now.since(alive.forked_at()),
+        });
+        let (process, comm) = (alive.process, locks.comm);
+        let confirmed = verdict.as_ref().is_some_and(|verdict| verdict.state == State::Confirmed);
+        alive.stuck = Stuck::Judged { suspect, confirmed };
+        self.look_again_at(child, now + SHORTEST);
+        let Some(verdict) = verdict else { return };
+        let hazard = &orphaned_lock::HAZARD;
+        let finding = Finding {
+            at: now,
+            number: 0,
+            hazard: hazard.id,
+            state: verdict.state,
+            certainty: verdict.certainty,
+            severity: verdict.severity,
+            summary: verdict.summary,
+            parent: forker,
+            program,
+            program_name: name,
+            child: process,
+            child_comm: comm,
+            facts: verdict.facts,
+            remedy: verdict.remedy,
+            repeats: 0,
+        };
+        self.report(finding, true, None, out);
+        self.tell_stuck(out);
+    }
+
+    /// What could not end has ended.
+    fn woke(&mut self, now: BootTime, child: ProcessKey, out: &mut Vec<Output>) {
+        out.push(Output::Order(Order::UnwatchSignals(child)));
+        self.resolve(child, Some(HazardId::OrphanedLock), Resolution::Woke, now, out);
+        self.look_again_at(child, now + SHORTEST);
+        self.tell_stuck(out);
+    }
+
+    /// A child leaves that may have been stuck.
+    pub(super) fn stuck_left(&mut self, alive: &Alive, out: &mut Vec<Output>) {
+        if !matches!(alive.stuck, Stuck::No) {
+            out.push(Output::Order(Order::UnwatchSignals(alive.process)));
+        }
+        if matches!(alive.stuck, Stuck::Judged { confirmed: true, .. }) {
+            self.tell_stuck(out);
+        }
+    }
+
+    /// How many children are stuck now, and since when the first of them.
+    fn tell_stuck(&self, out: &mut Vec<Output>) {
+        let since = self.living.values().filter_map(|alive| match &alive.stuck {
+            Stuck::Judged { suspect, confirmed: true } => Some(suspect.since),
+            _ => None,
+        });
+        let (mut children, mut oldest) = (0_u64, None::<BootTime>);
+        for since in since {
+            children += 1;
+            oldest = Some(oldest.map_or(since, |oldest| oldest.min(since)));
+        }
+        out.push(Output::Stuck { hazard: HazardId::OrphanedLock, children, oldest });
+    }
+}
+
+fn case<'a>(alive: &'a Alive, locks: &'a Locks) -> Case<'a> {
+    Case {
+        child: alive.process,
+        locks,
+        left_threads_behind: alive.left_threads_behind(),
+        parent_threads: &alive.parent_threads,
+    }
+}

@@ -1,0 +1,276 @@
+//! Children that wait for locks.
+
+use std::time::Duration;
+
+use super::*;
+use crate::model::{
+    event::Signal,
+    evidence::{Sweep, Swept},
+    finding::{Certainty, Resolution, Severity},
+    lock::{Holder, LockWait, Words},
+    order::Order,
+    stack::{Frame, Stack},
+};
+
+const OWNER: u32 = 5000;
+
+/// The main thread of the child wants a mutex that a thread of the parent owns.
+fn orphaned(switches: u64) -> LocksSeen {
+    let owner = SeenThread { tid: OWNER, comm: "metrics-flush".into() };
+    let holder =
+        Holder { named: OWNER, offset: 8, in_child: false, is_forker: Some(false), in_parent: Some(owner) };
+    let words = Words([0, 0, 0x31, 0, 2, 0, OWNER, 1, 0, 0, 0, 0]);
+    waiting(LockWait { words: Some(words), holders: vec![holder], ..wait(0x80, 2, switches) })
+}
+
+/// The main thread of the child waits for a semaphore, and nobody is there to post it.
+fn no_catcher() -> LocksSeen {
+    let words = Words([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    waiting(LockWait { words: Some(words), parent_words: Some(words), ..wait(0x189, 0, 1) })
+}
+
+fn wait(operation: u32, value: u32, switches: u64) -> LockWait {
+    LockWait {
+        tid: CHILD,
+        comm: "python".into(),
+        address: 0x7000_0010,
+        operation,
+        value,
+        switches,
+        words: None,
+        parent_words: None,
+        mapping: None,
+        holders: Vec::new(),
+    }
+}
+
+fn waiting(wait: LockWait) -> LocksSeen {
+    let LocksSeen::Alive(locks) = busy(1) else { unreachable!() };
+    LocksSeen::Alive(Box::new(Locks { waits: vec![wait], ..*locks }))
+}
+
+fn place(functions: &[&str]) -> Place {
+    let frame = |function: &&str| Frame {
+        function: Some((*function).to_owned()),
+        module: Some("/usr/lib/python3.11/threading.py".to_owned()),
+        ..Frame::default()
+    };
+    Place {
+        at: BootTime(0),
+        program: program("gunicorn"),
+        symbol: None,
+        stack: Stack::default(),
+        script: Some(Stack { frames: functions.iter().map(frame).collect(), missing: None }),
+        holder: None,
+        blocks: Vec::new(),
+    }
+}
+
+/// A fork beside a thread whose child is seen like that from the start.
+fn stuck(seen: LocksSeen) -> Timeline {
+    let mut timeline = Timeline::new();
+    timeline.locks.insert(CHILD, seen);
+    timeline.places.insert(CHILD, place(&["emit", "handle"]));
+    timeline.fork(threaded(2));
+    timeline
+}
+
+impl Timeline {
+    fn of_lock(&self) -> Vec<&Finding> {
+        self.findings().into_iter().filter(|finding| finding.hazard == HazardId::OrphanedLock).collect()
+    }
+
+    fn orders(&self) -> Vec<Order> {
+        self.outputs
+            .iter()
+            .filter_map(|output| match output {
+                Output::Order(order) => Some(*order),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// How many children are stuck, as told last.
+    fn stuck(&self) -> Option<u64> {
+        self.outputs.iter().rev().find_map(|output| match output {
+            Output::Stuck { children, .. } => Some(*children),
+            _ => None,
+        })
+    }
+}
+
+#[test]
+fn a_lock_whose_owner_stayed_behind_is_reported_when_it_has_lasted() {
+    let mut timeline = stuck(orphaned(3));
+    timeline.at(11_900);
+    assert_eq!(timeline.of_lock().len(), 0);
+    timeline.at(13_000);
+    let found = timeline.of_lock();
+    assert_eq!(found.len(), 1);
+    let finding = found[0];
+    assert_eq!(
+        (finding.state, finding.certainty, finding.severity),
+        (State::Confirmed, Certainty::Certain, Severity::Critical)
+    );
+    assert!(finding.summary.contains("metrics-flush"), "{}", finding.summary);
+    let lock = finding.facts.lock.as_deref().unwrap();
+    assert!(lock.waited_ns >= 10_000 * MILLI, "{lock:?}");
+    assert_eq!(lock.owner.as_ref().map(|owner| owner.id), Some(OWNER));
+    assert_eq!(timeline.stuck(), Some(1));
+    // It is told once, however long it lasts.
+    timeline.at(500_000);
+    assert_eq!(timeline.of_lock().len(), 1);
+    assert_eq!(timeline.orders(), [Order::WatchSignals(process(CHILD))]);
+}
+
+#[test]
+fn a_thread_that_moves_is_not_stuck() {
+    let mut timeline = stuck(orphaned(1));
+    for round in 1..40 {
+        timeline.at(round * 4000).locks.insert(CHILD, orphaned(round));
+    }
+    assert_eq!(timeline.of_lock().len(), 0);
+}
+
+#[test]
+fn a_lonely_wait_takes_more_patience() {
+    let mut timeline = stuck(no_catcher());
+    timeline.at(31_000);
+    assert_eq!(timeline.of_lock().len(), 0);
+    timeline.at(45_000);
+    assert_eq!(timeline.of_lock()[0].certainty, Certainty::Certain);
+}
+
+#[test]
+fn a_child_that_wakes_withdraws_the_finding() {
+    let mut timeline = stuck(orphaned(3));
+    timeline.at(20_000).locks.insert(CHILD, busy(1));
+    timeline.at(60_000);
+    let ended: Vec<State> = timeline.of_lock().iter().map(|finding| finding.state).collect();
+    assert_eq!(ended, [State::Confirmed, State::Resolved(Resolution::Woke)]);
+    assert_eq!(timeline.stuck(), Some(0));
+    assert_eq!(timeline.orders().last(), Some(&Order::UnwatchSignals(process(CHILD))));
+    // The fork's own finding stays open: that risk is still there.
+    let resolved =
+        timeline.findings().iter().filter(|finding| finding.hazard == HazardId::MultithreadedFork).count();
+    assert_eq!(resolved, 1);
+}
+
+#[test]
+fn a_child_that_ends_resolves_the_finding() {
+    let mut timeline = stuck(orphaned(3));
+    timeline.at(20_000).exit(CHILD);
+    let ended: Vec<State> = timeline.of_lock().iter().map(|finding| finding.state).collect();
+    assert_eq!(ended, [State::Confirmed, State::Resolved(Resolution::Exited)]);
+    assert_eq!(timeline.stuck(), Some(0));
+}
+
+#[test]
+fn a_child_that_ends_unseen_resolves_it_too() {
+    let mut timeline = stuck(orphaned(3));
+    timeline.at(20_000).locks.insert(CHILD, LocksSeen::Gone);
+    timeline.at(60_000);
+    assert_eq!(
+        timeline.of_lock().last().map(|finding| finding.state),
+        Some(State::Resolved(Resolution::Ended))
+    );
+    assert_eq!(timeline.stuck(), Some(0));
+}
+
+#[test]
+fn a_forker_without_threads_left_nobody_behind() {
+    let mut timeline = Timeline::new();
+    timeline.locks.insert(CHILD, no_catcher());
+    timeline.fork(plain()).at(200_000);
+    assert_eq!(timeline.of_lock().len(), 0);
+}
+
+#[test]
+fn a_child_parked_at_an_event_of_its_own_is_silent() {
+    let words = Words([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let foreign = Words([9; 12]);
+    let parked = waiting(LockWait { words: Some(words), parent_words: Some(foreign), ..wait(0x189, 0, 1) });
+    let mut timeline = stuck(parked.clone());
+    timeline.places.insert(CHILD, place(&["wait", "wait", "main"]));
+    timeline.at(300_000);
+    assert_eq!(timeline.of_lock().len(), 0);
+    // Elsewhere it may wait for a thread that the fork left behind: a suspicion.
+    let mut timeline = stuck(parked);
+    timeline.places.insert(CHILD, place(&["result", "main"]));
+    timeline.at(300_000);
+    let found = timeline.of_lock();
+    assert_eq!(
+        found.iter().map(|finding| (finding.state, finding.severity)).collect::<Vec<_>>(),
+        [(State::Suspected, Severity::Warning)]
+    );
+    assert_eq!(timeline.stuck(), Some(0));
+}
+
+#[test]
+fn a_finding_is_made_though_nobody_can_look_at_the_place() {
+    let mut timeline = stuck(orphaned(3));
+    timeline.places.clear();
+    timeline.at(60_000);
+    let found = timeline.of_lock();
+    assert_eq!(found.len(), 1);
+    assert!(found[0].facts.lock.as_ref().unwrap().stack.as_ref().unwrap().missing.is_some());
+}
+
+#[test]
+fn a_stopped_child_proves_nothing() {
+    let LocksSeen::Alive(locks) = orphaned(3) else { unreachable!() };
+    let mut timeline = stuck(LocksSeen::Alive(Box::new(Locks { stopped: true, ..*locks })));
+    timeline.at(300_000);
+    assert_eq!(timeline.of_lock().len(), 0);
+}
+
+#[test]
+fn what_cannot_be_read_is_undecided() {
+    let mut timeline = stuck(LocksSeen::Unreadable("no".to_owned()));
+    timeline.at(60_000);
+    let undecided = |output: &Output| matches!(output, Output::Undecided { hazard: HazardId::OrphanedLock, child } if *child == process(CHILD));
+    assert_eq!(timeline.count(undecided), 1);
+}
+
+#[test]
+fn a_hang_from_before_the_watch_is_found_by_the_sweep() {
+    let interval = Duration::from_secs(10);
+    let mut timeline = Timeline::with(Settings { sweep_interval: Some(interval), ..Settings::default() });
+    timeline.locks.insert(CHILD, orphaned(3));
+    timeline.at(0);
+    assert_eq!(timeline.asked(), [Request::Sweep { mark: None }]);
+    let swept = Swept { process: process(CHILD), comm: "python".into(), parent: Some(process(PARENT)) };
+    let sweep = Sweep { at: ms(0), took: MILLI, mark: 9, unexeced: vec![swept], zombies: Vec::new() };
+    timeline.evidence(Evidence::Sweep { seen: Some(Box::new(sweep)) }).at(30_000);
+    assert_eq!(timeline.of_lock().len(), 1);
+    // The kernel side has not streamed its fork, so it is told to report its end.
+    let follow = Order::Follow { child: process(CHILD), parent_tgid: PARENT };
+    assert!(timeline.orders().contains(&follow));
+    assert!(timeline.asked().contains(&Request::Sweep { mark: Some(9) }));
+}
+
+#[test]
+fn an_unanswered_child_is_given_up() {
+    let mut timeline = stuck(orphaned(3));
+    timeline.at(2500).silent = true;
+    timeline.at(300_000);
+    assert_eq!(timeline.count(|output| matches!(output, Output::Dropped(_))), 1);
+    assert!(timeline.watch.living.is_empty());
+}
+
+#[test]
+fn signals_to_a_watched_child_are_remembered() {
+    let mut timeline = stuck(orphaned(3));
+    timeline.at(5000);
+    let at = timeline.now;
+    timeline.event(&Event::Signal(Signal {
+        origin: Origin::default(),
+        at,
+        number: 6,
+        target: process(CHILD),
+        sender_tgid: PARENT,
+        comm: "gunicorn".into(),
+    }));
+    let remembered = timeline.watch.living.get(&CHILD).map(|alive| alive.signals.len());
+    assert_eq!(remembered, Some(1));
+}
