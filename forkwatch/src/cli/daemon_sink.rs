@@ -20,7 +20,7 @@ use crate::{
         json::{self, document::Document},
         metrics::Metrics,
     },
-    watch::Output,
+    watch::{Output, Shared},
 };
 
 /// Where JSON lines go.
@@ -151,12 +151,16 @@ impl Sink for DaemonSink {
                 tracing::debug!(hazard = hazard.name(), child = child.tgid, "a hazard could not be judged");
             }
             Output::Dropped(what) => metrics.given_up(what.name()),
-            Output::Ask(_)
-            | Output::Order(_)
-            | Output::LivesOn(_)
-            | Output::Shares(_)
-            | Output::SharedConnections(_)
-            | Output::Stuck { .. } => {}
+            Output::Stuck { hazard, children, oldest } => {
+                let since = oldest.map(|at| SystemTime::from(self.context.timestamp(at)));
+                metrics.stuck(*hazard, *children, since);
+            }
+            Output::SharedConnections(count) => metrics.shared_connections(*count),
+            Output::Shares(Shared { child, parent, peer, .. }) => {
+                let (child, parent) = (child.tgid, parent.tgid);
+                tracing::debug!(child, parent, %peer, "a connection is shared over a fork");
+            }
+            Output::Ask(_) | Output::Order(_) | Output::LivesOn(_) => {}
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use crate::{
         columns::{Columns, Times},
         json,
     },
-    watch::{self, LivesOn},
+    watch::{self, LivesOn, Shared},
 };
 
 /// `--output`
@@ -244,6 +244,19 @@ impl TailSink {
         }
     }
 
+    fn shares(&mut self, shared: &Shared) -> io::Result<()> {
+        let hidden =
+            self.selection.findings_only || self.comm.is_some() && !self.shown.contains(&shared.child);
+        match &self.layout {
+            Layout::Columns { columns, .. } if !hidden => {
+                self.gap = false;
+                let Shared { child, parent, at, peer } = shared;
+                writeln!(self.out, "{}", columns.shares(*at, *child, parent.tgid, &peer.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The number of the document that is being written.
     fn next_number(&mut self) -> u64 {
         self.written += 1;
@@ -277,6 +290,7 @@ impl super::pipeline::Sink for TailSink {
     fn output(&mut self, output: &watch::Output) -> io::Result<()> {
         match output {
             watch::Output::LivesOn(child) => self.lives_on(child),
+            watch::Output::Shares(shared) => self.shares(shared),
             watch::Output::Finding(finding) => {
                 if self.is_done()
                     || !(self.matches(&finding.program.comm) || self.matches(&finding.child_comm))

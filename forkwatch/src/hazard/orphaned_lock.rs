@@ -8,11 +8,13 @@ pub use proof::{Case, Proven, prove};
 
 use super::{Hazard, Rule, ecosystem};
 use crate::model::{
+    evidence::SeenThread,
     facts::{LockFacts, LockOwner, Proof},
-    finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
+    finding::{Certainty, Facts, Finding, HazardId, Severity, State},
     lock::{Blocked, LockWait, Mapping, Place, Words},
     process::{ProcessKey, Program},
     stack::Stack,
+    time::BootTime,
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
@@ -82,25 +84,8 @@ pub struct Stuck<'a> {
     pub since_fork: Duration,
 }
 
-/// What is said of a stuck child.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Whether that is proven.
-    pub state: State,
-    /// How sure.
-    pub certainty: Certainty,
-    /// How much it matters.
-    pub severity: Severity,
-    /// One plain sentence.
-    pub summary: String,
-    /// What it rests on.
-    pub facts: Facts,
-    /// What to change.
-    pub remedy: Remedy,
-}
-
-/// The verdict; none where the stack shows that the child is parked on purpose.
-pub fn judge(stuck: &Stuck<'_>) -> Option<Verdict> {
+/// The finding; none where the stack shows that the child is parked on purpose.
+pub fn judge(stuck: &Stuck<'_>, now: BootTime) -> Option<Finding> {
     let wait = stuck.case.locks.waits.get(stuck.proven.wait)?;
     let certainty = stuck.proven.certainty;
     if certainty == Certainty::Heuristic && is_parked(stuck.place) {
@@ -110,26 +95,32 @@ pub fn judge(stuck: &Stuck<'_>) -> Option<Verdict> {
         Certainty::Heuristic => (State::Suspected, Severity::Warning),
         Certainty::Strong | Certainty::Certain => (State::Confirmed, Severity::Critical),
     };
-    let threads = owner_thread(stuck).into_iter().chain(stuck.case.parent_threads.iter().copied());
-    let threads: Vec<_> = threads.collect();
-    Some(Verdict {
+    let owner = stuck.proven.owner_thread;
+    let threads: Vec<SeenThread> =
+        owner.into_iter().chain(stuck.case.parent_threads.iter().copied()).collect();
+    Some(Finding {
+        at: now,
+        number: 0,
+        hazard: HAZARD.id,
         state,
         certainty,
         severity,
         summary: summary(stuck, wait),
+        parent: stuck.parent,
+        program: stuck.program.clone(),
+        program_name: stuck.program_name.to_owned(),
+        child: stuck.child,
+        child_comm: stuck.case.locks.comm,
         facts: Facts {
-            threads: owner_thread(stuck).into_iter().collect(),
+            threads: owner.into_iter().collect(),
             age: Some(nanos(stuck.since_fork)),
             lock: Some(Box::new(facts(stuck, wait))),
             notes: notes(stuck),
             ..Facts::default()
         },
         remedy: ecosystem::recognise(stuck.program, stuck.program_name, &threads).remedy(),
+        repeats: 0,
     })
-}
-
-fn owner_thread(stuck: &Stuck<'_>) -> Option<crate::model::evidence::SeenThread> {
-    stuck.proven.owner_thread
 }
 
 /// CPython code that waits until somebody sets an event: no lock that was held at the fork.

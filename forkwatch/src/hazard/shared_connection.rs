@@ -4,8 +4,8 @@ use super::{Hazard, Rule, connection_remedy, program_name, service::service};
 use crate::model::{
     connection::{Act, SharedSocket, Turn},
     facts::ConnectionFacts,
-    finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
-    process::{ProcessKey, Program},
+    finding::{Certainty, Facts, Finding, HazardId, Remedy, Severity, State},
+    process::{Comm, ProcessKey, Program},
     time::BootTime,
 };
 
@@ -45,6 +45,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
 pub struct Case<'a> {
     /// The child.
     pub child: ProcessKey,
+    /// Its comm.
+    pub child_comm: Comm,
     /// The process that had the connection first.
     pub forker: ProcessKey,
     /// What runs there.
@@ -59,19 +61,6 @@ pub struct Case<'a> {
     pub now: BootTime,
 }
 
-/// What is said of a shared connection.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Judged {
-    /// How sure.
-    pub certainty: Certainty,
-    /// One plain sentence.
-    pub summary: String,
-    /// What it rests on.
-    pub facts: Facts,
-    /// What to change.
-    pub remedy: Remedy,
-}
-
 impl Case<'_> {
     /// The other end, as a sentence calls it.
     pub(super) fn peer(&self) -> String {
@@ -82,7 +71,7 @@ impl Case<'_> {
         }
     }
 
-    pub(super) fn facts(&self) -> Facts {
+    fn facts(&self) -> Facts {
         let age = self.socket.since.map(|since| nanos(self.now, since));
         Facts {
             age: Some(nanos(self.now, self.child.start)),
@@ -98,8 +87,31 @@ impl Case<'_> {
         }
     }
 
-    pub(super) fn remedy(&self) -> Remedy {
-        connection_remedy::remedy(service(&self.socket.peer), self.libraries, self.program)
+    /// The finding about this connection.
+    pub(super) fn finding(
+        &self,
+        hazard: &Hazard,
+        certainty: Certainty,
+        summary: String,
+        remedy: Remedy,
+    ) -> Finding {
+        Finding {
+            at: self.now,
+            number: 0,
+            hazard: hazard.id,
+            state: hazard.state,
+            certainty,
+            severity: hazard.severity,
+            summary,
+            parent: self.forker,
+            program: self.program.clone(),
+            program_name: program_name(self.program),
+            child: self.child,
+            child_comm: self.child_comm,
+            facts: self.facts(),
+            remedy,
+            repeats: 0,
+        }
     }
 }
 
@@ -107,8 +119,8 @@ fn nanos(now: BootTime, since: BootTime) -> u64 {
     u64::try_from(now.since(since).as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The verdict on a connection on which two processes have both done this.
-pub fn judge(case: &Case<'_>, act: Act) -> Judged {
+/// The finding about a connection on which two processes have both done this.
+pub fn judge(case: &Case<'_>, act: Act) -> Finding {
     let name = program_name(case.program);
     let (did, danger) = match act {
         Act::Sent => ("send", "what they send arrives mixed up"),
@@ -129,5 +141,6 @@ pub fn judge(case: &Case<'_>, act: Act) -> Judged {
         case.child.tgid,
     );
     let summary = if other == case.forker.tgid { summary } else { summary.replace("and its child", "and") };
-    Judged { certainty: HAZARD.certainty, summary, facts: case.facts(), remedy: case.remedy() }
+    let remedy = connection_remedy::remedy(service(&case.socket.peer), case.libraries, case.program);
+    case.finding(&HAZARD, HAZARD.certainty, summary, remedy)
 }

@@ -1,10 +1,7 @@
 //! `shared-connection-closed`: a child says goodbye on its parent's connection.
 
-use super::{
-    Hazard, Rule, connection_remedy, program_name, remedy,
-    shared_connection::{Case, Judged},
-};
-use crate::model::finding::{Certainty, HazardId, Remedy, Severity, State};
+use super::{Hazard, Rule, connection_remedy, program_name, remedy, shared_connection::Case};
+use crate::model::finding::{Certainty, Finding, HazardId, Remedy, Severity, State};
 
 pub(crate) static HAZARD: Hazard = Hazard {
     id: HazardId::SharedConnectionClosed,
@@ -34,8 +31,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
     rule: Rule::Followed,
 };
 
-/// The verdict on a child that has shut the connection down, or has said a last short thing on it.
-pub fn judge(case: &Case<'_>, shut_down: bool) -> Judged {
+/// The finding about a child that has shut the connection down, or has said a last short thing on it.
+pub fn judge(case: &Case<'_>, shut_down: bool) -> Finding {
     let name = program_name(case.program);
     let (child, forker, peer) = (case.child.tgid, case.forker.tgid, case.peer());
     let how = if shut_down {
@@ -47,7 +44,7 @@ pub fn judge(case: &Case<'_>, shut_down: bool) -> Judged {
     };
     let certainty = if shut_down { Certainty::Certain } else { HAZARD.certainty };
     let summary = format!("{how}, which its parent had opened before the fork and still holds");
-    Judged { certainty, summary, facts: case.facts(), remedy: advice() }
+    case.finding(&HAZARD, certainty, summary, advice())
 }
 
 fn advice() -> Remedy {

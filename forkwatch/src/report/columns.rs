@@ -28,6 +28,7 @@ use crate::model::{
 
 mod block;
 mod duration;
+mod proof;
 mod style;
 
 pub use duration::humanly;
@@ -131,6 +132,18 @@ impl Columns {
             child.tgid,
             comm,
             &[format!("on without exec, {} after the fork", humanly(age))],
+        )
+    }
+
+    /// The line of a connection that a child holds together with its parent.
+    pub fn shares(&self, at: BootTime, child: ProcessKey, parent: u32, peer: &str) -> String {
+        self.line(
+            at,
+            "shares",
+            Tone::Plain,
+            child.tgid,
+            &Comm::default(),
+            &[format!("the connection to {peer} with {parent}")],
         )
     }
 

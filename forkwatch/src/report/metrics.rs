@@ -125,6 +125,16 @@ impl Metrics {
         self.observed().allowed(hazard);
     }
 
+    /// So many children are stuck now, the longest since then.
+    pub fn stuck(&self, hazard: HazardId, children: u64, since: Option<SystemTime>) {
+        self.observed().stuck(hazard, children, since);
+    }
+
+    /// So many connections are shared now.
+    pub fn shared_connections(&self, count: usize) {
+        self.observed().shared_connections = u64::try_from(count).unwrap_or(u64::MAX);
+    }
+
     /// Counts a fork that could not be judged.
     pub fn undecided(&self, hazard: HazardId) {
         self.observed().undecided(hazard);

@@ -7,11 +7,10 @@ use super::{
     timers::{Task, Timer},
 };
 use crate::{
-    hazard::{program_name, shared_connection as used, shared_connection_closed as closed},
+    hazard::{shared_connection as used, shared_connection_closed as closed},
     model::{
         connection::{Act, Sockets, Turn, User},
         event::{ExitStatus, SocketUse},
-        finding::Finding,
         order::Order,
         process::{Comm, ProcessKey, Program},
         time::BootTime,
@@ -212,8 +211,7 @@ impl Watch {
             return;
         };
         connection.used = true;
-        let verdict = used::judge(&connection.case(child, now), act);
-        let finding = connection.finding(now, child, comm, &used::HAZARD, verdict);
+        let finding = used::judge(&connection.case(child, comm, now), act);
         self.report(finding, true, None, out);
     }
 
@@ -279,8 +277,7 @@ impl Watch {
             return;
         }
         let comm = connection.member(child).map_or(Comm::default(), |member| member.comm);
-        let verdict = closed::judge(&connection.case(child, now), shut_down);
-        let finding = connection.finding(now, child, comm, &closed::HAZARD, verdict);
+        let finding = closed::judge(&connection.case(child, comm, now), shut_down);
         self.report(finding, false, None, out);
     }
 
@@ -319,42 +316,16 @@ impl Watch {
 }
 
 impl Connection {
-    fn case(&self, child: ProcessKey, now: BootTime) -> used::Case<'_> {
+    fn case(&self, child: ProcessKey, child_comm: Comm, now: BootTime) -> used::Case<'_> {
         used::Case {
             child,
+            child_comm,
             forker: self.forker,
             program: &self.program,
             socket: &self.socket,
             libraries: &self.libraries,
             turns: &self.turns,
             now,
-        }
-    }
-
-    fn finding(
-        &self,
-        now: BootTime,
-        child: ProcessKey,
-        child_comm: Comm,
-        hazard: &crate::hazard::Hazard,
-        verdict: used::Judged,
-    ) -> Finding {
-        Finding {
-            at: now,
-            number: 0,
-            hazard: hazard.id,
-            state: hazard.state,
-            certainty: verdict.certainty,
-            severity: hazard.severity,
-            summary: verdict.summary,
-            parent: self.forker,
-            program: self.program.clone(),
-            program_name: program_name(&self.program),
-            child,
-            child_comm,
-            facts: verdict.facts,
-            remedy: verdict.remedy,
-            repeats: 0,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     },
     model::{
         evidence::Request,
-        finding::{Finding, HazardId, Resolution, State},
+        finding::{HazardId, Resolution, State},
         lock::{LockWait, Locks, LocksSeen, Place},
         order::Order,
         process::{ProcessKey, Program},
@@ -177,60 +177,39 @@ impl Watch {
         out: &mut Vec<Output>,
     ) {
         if let Some(place) = seen {
-            self.confirm(now, child, Some(place), out);
+            self.confirm(now, child, Some(&place), out);
         }
     }
 
     /// Reports a child that was proven stuck.
-    fn confirm(
-        &mut self,
-        now: BootTime,
-        child: ProcessKey,
-        place: Option<Box<Place>>,
-        out: &mut Vec<Output>,
-    ) {
+    fn confirm(&mut self, now: BootTime, child: ProcessKey, place: Option<&Place>, out: &mut Vec<Output>) {
         let Some(alive) = self.living(child) else { return };
-        let Stuck::Proven { suspect, locks, .. } = std::mem::take(&mut alive.stuck) else { return };
+        if !matches!(alive.stuck, Stuck::Proven { .. }) {
+            return;
+        }
+        let Stuck::Proven { suspect, locks } = std::mem::take(&mut alive.stuck) else { return };
         let forker = alive.birth.parent.or(locks.parent).unwrap_or(alive.process);
-        let program = place.as_ref().map_or_else(
+        let program = place.map_or_else(
             || Program { comm: locks.comm, ..Program::default() },
             |place| place.program.clone(),
         );
         let name = program_name(&program);
-        let verdict = orphaned_lock::judge(&orphaned_lock::Stuck {
+        let stuck = orphaned_lock::Stuck {
             child: alive.process,
             parent: forker,
             program: &program,
             program_name: &name,
             case: case(alive, &locks),
             proven: suspect.proven,
-            place: place.as_deref(),
+            place,
             waited: now.since(suspect.since),
             since_fork: now.since(alive.forked_at()),
-        });
-        let (process, comm) = (alive.process, locks.comm);
-        let confirmed = verdict.as_ref().is_some_and(|verdict| verdict.state == State::Confirmed);
+        };
+        let finding = orphaned_lock::judge(&stuck, now);
+        let confirmed = finding.as_ref().is_some_and(|finding| finding.state == State::Confirmed);
         alive.stuck = Stuck::Judged { suspect, confirmed };
         self.look_again_at(child, now + SHORTEST);
-        let Some(verdict) = verdict else { return };
-        let hazard = &orphaned_lock::HAZARD;
-        let finding = Finding {
-            at: now,
-            number: 0,
-            hazard: hazard.id,
-            state: verdict.state,
-            certainty: verdict.certainty,
-            severity: verdict.severity,
-            summary: verdict.summary,
-            parent: forker,
-            program,
-            program_name: name,
-            child: process,
-            child_comm: comm,
-            facts: verdict.facts,
-            remedy: verdict.remedy,
-            repeats: 0,
-        };
+        let Some(finding) = finding else { return };
         self.report(finding, true, None, out);
         self.tell_stuck(out);
     }

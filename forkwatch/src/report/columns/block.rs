@@ -4,6 +4,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::{
     duration::humanly,
+    proof,
     style::{Paint, Tone},
 };
 use crate::model::{
@@ -79,6 +80,15 @@ impl Block {
         }
         if !facts.signals.is_empty() {
             self.paragraph(lines, "signals:", facts.signals.to_string());
+        }
+        let proof = [
+            facts.lock.as_deref().map(proof::lock),
+            facts.connection.as_deref().map(proof::connection),
+            facts.history.as_deref().map(proof::history),
+            facts.leak.as_deref().map(proof::leak),
+        ];
+        for (label, text) in proof.into_iter().flatten().flatten() {
+            self.paragraph(lines, label, text);
         }
         for note in &facts.notes {
             self.paragraph(lines, "note:", note.clone());

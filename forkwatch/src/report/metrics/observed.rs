@@ -38,6 +38,21 @@ const GIVEN_UP: Family<1> = Family::new(
     "What was not followed to its end because too much happened at once: silence about it says nothing.",
     ["what"],
 );
+const STUCK: Family<1> = Family::new(
+    "forkwatch_stuck_children",
+    "Forked children that are proven to be stuck now, by hazard.",
+    ["hazard"],
+);
+const STUCK_AGE: Family<1> = Family::new(
+    "forkwatch_stuck_children_oldest_seconds",
+    "How long the longest of them has been seen to be stuck; 0 where there is none.",
+    ["hazard"],
+);
+const SHARED: Family<0> = Family::new(
+    "forkwatch_shared_connections",
+    "Connections from before a fork that several processes hold now, and that are watched for their use.",
+    [],
+);
 const RECEIVED: Family<0> = Family::new("forkwatch_events_received_total", "Records read from the ring.", []);
 const MALFORMED: Family<0> = Family::new(
     "forkwatch_events_malformed_total",
@@ -99,6 +114,8 @@ pub(super) struct Observed {
     undecided: BTreeMap<HazardId, u64>,
     given_up: BTreeMap<&'static str, u64>,
     causes: BTreeMap<(&'static str, &'static str), u64>,
+    stuck: BTreeMap<HazardId, (u64, Option<SystemTime>)>,
+    pub(super) shared_connections: u64,
     detectors: BTreeMap<&'static str, bool>,
     reload: Option<bool>,
     reloaded_at: Option<SystemTime>,
@@ -129,6 +146,8 @@ impl Observed {
             undecided: HazardId::ALL.map(|hazard| (hazard, 0)).into(),
             given_up: given_up.iter().map(|what| (*what, 0)).collect(),
             causes: BTreeMap::new(),
+            stuck: [(HazardId::OrphanedLock, (0, None))].into(),
+            shared_connections: 0,
             detectors: BTreeMap::new(),
             reload: None,
             reloaded_at: None,
@@ -174,6 +193,11 @@ impl Observed {
         *self.given_up.entry(what).or_default() += 1;
     }
 
+    /// So many children are stuck now, the longest since then.
+    pub(super) fn stuck(&mut self, hazard: HazardId, children: u64, since: Option<SystemTime>) {
+        self.stuck.insert(hazard, (children, since));
+    }
+
     pub(super) fn clone_failed(&mut self, errno: u32, cause: &'static str) {
         *self.causes.entry((errno_name(errno), cause)).or_default() += 1;
     }
@@ -210,6 +234,10 @@ impl Observed {
             ALLOWED.counters(self.allowed.iter().map(|(hazard, count)| ([hazard.name()], *count))),
             UNDECIDED.counters(self.undecided.iter().map(|(hazard, count)| ([hazard.name()], *count))),
             GIVEN_UP.counters(self.given_up.iter().map(|(what, count)| ([*what], *count))),
+            STUCK
+                .gauges(self.stuck.iter().map(|(hazard, (children, _))| ([hazard.name()], float(*children)))),
+            STUCK_AGE.gauges(self.stuck.iter().map(|(hazard, (_, since))| ([hazard.name()], age(*since)))),
+            SHARED.gauge(float(self.shared_connections)),
             RECEIVED.counter(self.received),
             MALFORMED.counter(self.malformed),
             FILE_LOST.counter(self.file_lost),
@@ -236,6 +264,11 @@ const fn certainty_name(certainty: Certainty) -> &'static str {
         Certainty::Strong => "strong",
         Certainty::Certain => "certain",
     }
+}
+
+/// Seconds since then.
+fn age(since: Option<SystemTime>) -> f64 {
+    since.and_then(|since| since.elapsed().ok()).map_or(0.0, |age| age.as_secs_f64())
 }
 
 /// To the millisecond, as Prometheus keeps time itself.

@@ -1,0 +1,127 @@
+//! The facts of proven faults, as labelled paragraphs.
+
+use super::duration::humanly;
+use crate::model::{
+    connection::{Act, Turn},
+    facts::{ConnectionFacts, HistoryFacts, LeakFacts, LockFacts},
+    process::escape,
+    stack::{Frame, Stack},
+};
+
+/// Frames of a stack that a terminal is shown; events bear all.
+const FRAMES: usize = 12;
+/// Turns likewise.
+const TURNS: usize = 6;
+
+/// What is known of a lock: labels and texts.
+pub(super) fn lock(facts: &LockFacts) -> Vec<(&'static str, String)> {
+    let LockFacts { proof, address, mapping, symbol, owner, waiting_thread, waiting_threads, .. } = facts;
+    let name = symbol.as_ref().map(|symbol| format!("{} ", escaped(symbol))).unwrap_or_default();
+    let place = mapping.as_ref().map(|mapping| match mapping.name.as_str() {
+        "" => ", in anonymous memory".to_owned(),
+        name => format!(", in {} + {:#x}", escaped(name), mapping.offset),
+    });
+    let mut lines = vec![("lock:", format!("{name}at {address}{}", place.unwrap_or_default()))];
+    if let Some(owner) = owner {
+        let name = owner.name.as_deref().unwrap_or("a thread that has ended");
+        let doing = owner.doing.as_ref().map(|doing| format!(", now in {}", doing.call)).unwrap_or_default();
+        lines.push(("owner:", format!("{} (thread {}){doing}", escaped(name), owner.id)));
+    }
+    let others = match waiting_threads {
+        0 | 1 => String::new(),
+        count => format!(" and {} more", count - 1),
+    };
+    let waited = humanly(facts.waited_ns);
+    lines.push(("waits:", format!("thread {waiting_thread}{others}, for at least {waited}")));
+    lines.push((
+        "proof:",
+        format!("{}: futex operation {:#x}, value {}", proof.name(), facts.operation, facts.value),
+    ));
+    for (label, words) in [("words:", &facts.words), ("parent's:", &facts.parent_words)] {
+        lines.extend(words.as_ref().map(|words| (label, words.clone())));
+    }
+    lines.extend(facts.script.as_ref().map(|script| ("script:", stack(script))));
+    lines.extend(facts.stack.as_ref().map(|native| ("stack:", stack(native))));
+    if let Some(doing) = owner.as_ref().and_then(|owner| owner.doing.as_ref()) {
+        lines.push(("owner's:", stack(&doing.stack)));
+    }
+    lines
+}
+
+/// What is known of a connection.
+pub(super) fn connection(facts: &ConnectionFacts) -> Vec<(&'static str, String)> {
+    let service = facts.service.as_ref().map(|service| format!(" ({service})")).unwrap_or_default();
+    let age = facts.age_ns.map(|age| format!(", {} old", humanly(age))).unwrap_or_default();
+    let mut lines = vec![("peer:", format!("{}{service}, socket {}{age}", facts.peer, facts.inode))];
+    if !facts.turns.is_empty() {
+        let left_out = if facts.turns.len() > TURNS { ", ..." } else { "" };
+        let turns: Vec<String> = facts.turns.iter().take(TURNS).map(turn).collect();
+        lines.push(("turns:", format!("{}{left_out}", turns.join(", "))));
+    }
+    if !facts.libraries.is_empty() {
+        let names: Vec<String> = facts.libraries.iter().map(|name| escaped(name)).collect();
+        lines.push(("libraries:", names.join(", ")));
+    }
+    lines
+}
+
+fn turn(turn: &Turn) -> String {
+    let after = humanly(turn.after_ns);
+    match turn.act {
+        Act::Sent => format!("{} sent {} bytes after {after}", turn.pid, turn.bytes),
+        Act::Received => format!("{} received {} bytes after {after}", turn.pid, turn.bytes),
+        Act::ShutDown => format!("{} shut it down after {after}", turn.pid),
+    }
+}
+
+/// How children ended.
+pub(super) fn history(facts: &HistoryFacts) -> Vec<(&'static str, String)> {
+    let ends = facts.ends.iter().map(|ends| {
+        format!("{} x {} (median life {})", ends.count, escaped(&ends.how), humanly(ends.lifetime_ns))
+    });
+    let window = humanly(facts.window_ns);
+    vec![("ends:", format!("{} within {window}", ends.collect::<Vec<_>>().join(", ")))]
+}
+
+/// Who holds a descriptor.
+pub(super) fn leak(facts: &LeakFacts) -> Vec<(&'static str, String)> {
+    let what = match &facts.address {
+        Some(address) => format!("{}, socket {}", escaped(address), facts.inode),
+        None => format!("pipe {}", facts.inode),
+    };
+    let holder = |holder: &crate::model::facts::DescriptorHolder| {
+        format!("{} (pid {}) at descriptor {}, in {}", holder.name, holder.pid, holder.fd, holder.doing)
+    };
+    let holders: Vec<String> = facts.holders.iter().map(holder).collect();
+    vec![("of:", what), ("held by:", holders.join(", "))]
+}
+
+/// A stack in a line: innermost first.
+fn stack(stack: &Stack) -> String {
+    let mut calls: Vec<String> = stack.frames.iter().take(FRAMES).map(frame).collect();
+    if stack.frames.len() > FRAMES {
+        calls.push("...".to_owned());
+    }
+    let calls = calls.join(" < ");
+    match &stack.missing {
+        None => calls,
+        Some(why) if calls.is_empty() => format!("none: {}", escaped(why)),
+        Some(why) => format!("{calls} (and no further: {})", escaped(why)),
+    }
+}
+
+fn frame(frame: &Frame) -> String {
+    let module = frame.module.as_deref().map(|module| module.rsplit('/').next().unwrap_or(module));
+    let place = match (module, frame.line, frame.offset) {
+        (Some(module), Some(line), _) => format!(" ({}:{line})", escaped(module)),
+        (Some(module), None, Some(offset)) if frame.function.is_none() => {
+            format!("{} + {offset:#x}", escaped(module))
+        }
+        _ => String::new(),
+    };
+    format!("{}{place}", frame.function.as_deref().map(escaped).unwrap_or_default())
+}
+
+fn escaped(text: &str) -> String {
+    escape(text.as_bytes())
+}
