@@ -14,6 +14,7 @@ Exit status:
   2  wrong usage: an option, or a configuration that cannot be used
   3  not enough privilege
   4  this kernel lacks what is needed
+  10 scan: something is proven wrong; check: a fork would not be safe
 ";
 
 /// How the program ends.
@@ -29,6 +30,8 @@ pub enum Exit {
     Privilege = 3,
     /// This kernel lacks what is needed.
     Unsupported = 4,
+    /// Something was found that should not be.
+    Found = 10,
 }
 
 /// A mistake on the command line that clap cannot see.

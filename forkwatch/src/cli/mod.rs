@@ -18,6 +18,7 @@ mod metric_sources;
 mod pipeline;
 mod recorder;
 mod replay;
+mod scan;
 mod session;
 mod tail;
 mod tail_sink;
@@ -51,6 +52,11 @@ enum Command {
     Tail(tail::Options),
     /// Watch as a service: metrics for Prometheus, events as JSON lines
     Daemon(daemon::Options),
+    /// Look for what forks have broken already: stuck children, pinned ports, processes that nobody waits for
+    ///
+    /// Needs no eBPF and no history: a hang that began last night is found now. Ends with 0 where nothing is proven
+    /// wrong, 10 where something is. The names in the JSON document do not change within its version.
+    Scan(scan::Options),
     /// Fork unsafely on purpose, and show what forkwatch says of it
     Demo(demo::Options),
     /// Say what this host supports, and what is missing
@@ -78,6 +84,7 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
     match arguments.command.unwrap_or(Command::Tail(arguments.tail)) {
         Command::Tail(options) => tail::run(&options),
         Command::Daemon(options) => daemon::run(&options),
+        Command::Scan(options) => scan::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Explain(options) => explain::run(&options),

@@ -60,7 +60,7 @@ pub(super) enum ColorChoice {
 impl ColorChoice {
     /// As <https://no-color.org> and <https://bixense.com/clicolors> want it: a variable counts where it is set and
     /// not empty, and the command line counts more.
-    fn is_on(self) -> bool {
+    pub(super) fn is_on(self) -> bool {
         let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
         match self {
             Self::Always => true,
@@ -356,7 +356,7 @@ impl Layout {
 nix::ioctl_read_bad!(window_size, libc::TIOCGWINSZ, libc::winsize);
 
 /// Columns of the terminal that stdout is; none where it is none.
-fn width() -> Option<usize> {
+pub(super) fn width() -> Option<usize> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the structure is the one this call fills, and lives through it.
     unsafe { window_size(libc::STDOUT_FILENO, &raw mut size) }.ok()?;

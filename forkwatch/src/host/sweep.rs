@@ -25,6 +25,7 @@ pub(super) fn sweep(mark: Option<u64>) -> Option<Sweep> {
         .filter(|(_, stat)| !stat.is_kernel_thread())
         .collect();
     let parent = |stat: &Stat| -> Option<ProcessKey> { stats.get(&stat.parent).map(Stat::key) };
+    let processes = stats.values().filter(|stat| !stat.process_has_ended()).count();
     let mut unexeced = Vec::new();
     let mut zombies = Vec::new();
     for stat in stats.values() {
@@ -41,7 +42,8 @@ pub(super) fn sweep(mark: Option<u64>) -> Option<Sweep> {
         found.truncate(MOST);
     }
     let took = u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    Some(Sweep { at, took, mark: last, unexeced, zombies })
+    let processes = u32::try_from(processes).unwrap_or(u32::MAX);
+    Some(Sweep { at, took, mark: last, processes, unexeced, zombies })
 }
 
 /// The pid that was given out last: while it stays, nothing was created (`proc_loadavg(5)`).

@@ -141,6 +141,8 @@ pub struct Sweep {
     pub took: u64,
     /// For the next request.
     pub mark: u64,
+    /// Living processes of user space.
+    pub processes: u32,
     /// Processes that were forked and have not exec'd.
     pub unexeced: Vec<Swept>,
     /// Processes that have ended and that nobody has waited for.

@@ -47,6 +47,9 @@ pub struct LockWait {
     pub value: u32,
     /// How often the thread has given up the CPU: while this stays, it has not run.
     pub switches: u64,
+    /// Nanoseconds since it last ran; absent where the kernel does not tell.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub slept: Option<u64>,
     /// What lies around the word; absent where it may not be read.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub words: Option<Words>,

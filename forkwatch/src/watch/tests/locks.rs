@@ -37,6 +37,7 @@ fn wait(operation: u32, value: u32, switches: u64) -> LockWait {
         operation,
         value,
         switches,
+        slept: None,
         words: None,
         parent_words: None,
         mapping: None,
@@ -240,7 +241,8 @@ fn a_hang_from_before_the_watch_is_found_by_the_sweep() {
     timeline.at(0);
     assert_eq!(timeline.asked(), [Request::Sweep { mark: None }]);
     let swept = Swept { process: process(CHILD), comm: "python".into(), parent: Some(process(PARENT)) };
-    let sweep = Sweep { at: ms(0), took: MILLI, mark: 9, unexeced: vec![swept], zombies: Vec::new() };
+    let sweep =
+        Sweep { at: ms(0), took: MILLI, mark: 9, processes: 1, unexeced: vec![swept], zombies: Vec::new() };
     timeline.evidence(Evidence::Sweep { seen: Some(Box::new(sweep)) }).at(30_000);
     assert_eq!(timeline.of_lock().len(), 1);
     // The kernel side has not streamed its fork, so it is told to report its end.

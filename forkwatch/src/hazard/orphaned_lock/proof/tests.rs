@@ -28,6 +28,7 @@ fn wait(tid: u32, operation: u32, value: u32, lock: [u32; 8]) -> LockWait {
         operation,
         value,
         switches: 7,
+        slept: None,
         words: Some(words(CHUNK, lock)),
         parent_words: None,
         mapping: Some(mapping("[heap]")),

@@ -1,0 +1,239 @@
+//! `forkwatch scan`: what forks have broken on this host already, without history and without eBPF.
+
+mod locks;
+
+use std::{
+    io::{self, Write},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+use jiff::tz::TimeZone;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+use serde::Serialize;
+
+use super::{
+    exit::Exit,
+    session,
+    tail_sink::{ColorChoice, width},
+};
+use crate::{
+    config,
+    host::{self, clock},
+    model::{
+        evidence::{Evidence, Request, Sweep},
+        finding::{Finding, State},
+        process::Comm,
+    },
+    paragraph,
+    report::{
+        Context,
+        columns::{Columns, Times, humanly},
+        json::{self, document::Document},
+    },
+};
+
+/// The name of the document that `-o json` prints. It changes when a field changes its meaning or goes away, not when
+/// one is added.
+const SCHEMA: &str = "forkwatch.scan/1";
+
+/// How it looks, and how it is shown.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// How the result is shown
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// How long a child must have waited for a lock to be called stuck, where the lock names its owner; other proofs
+    /// take three or six times as long
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = config::stuck_after)]
+    stuck_after: Duration,
+    /// When to use colour; `NO_COLOR` and `CLICOLOR_FORCE` are honoured
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    color: ColorChoice,
+}
+
+/// `--output`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For a reader
+    #[default]
+    Text,
+    /// A document of the structure `forkwatch.scan/1`
+    Json,
+}
+
+/// What a scan has found.
+#[derive(Default)]
+struct Found {
+    findings: Vec<Finding>,
+    /// What could not be looked at, and why.
+    unread: Vec<Unread>,
+    /// Children that wait in a way that proves something, but not for long enough yet.
+    waiting: usize,
+}
+
+/// A process that could not be looked at.
+#[derive(Debug, Serialize)]
+struct Unread {
+    pid: u32,
+    name: String,
+    why: String,
+}
+
+impl Found {
+    fn unread(&mut self, pid: u32, comm: &Comm, why: String) {
+        self.unread.push(Unread { pid, name: comm.to_text(), why });
+    }
+
+    fn number(&mut self) {
+        for (finding, number) in self.findings.iter_mut().zip(1..) {
+            finding.number = number;
+        }
+    }
+
+    fn confirmed(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.state == State::Confirmed).count()
+    }
+}
+
+/// Looks at every process and says what is proven.
+pub(super) fn run(options: &Options) -> Result<Exit> {
+    let begin = Instant::now();
+    let Evidence::Sweep { seen: Some(sweep) } = host::answer(&Request::Sweep { mark: None }) else {
+        bail!("cannot read /proc, which a scan needs: mount it (mount -t proc proc /proc)");
+    };
+    let mut found = Found::default();
+    locks::look(&sweep, options.stuck_after, &mut found);
+    found.number();
+    let cost = Cost { took: begin.elapsed(), cpu: cpu_time() };
+    let text = match options.output {
+        Output::Text => text(&sweep, &found, cost, options.color),
+        Output::Json => {
+            serde_json::to_string_pretty(&Report::new(&session::context(), &sweep, &found, cost))? + "\n"
+        }
+    };
+    io::stdout().write_all(text.as_bytes()).context("cannot write the output")?;
+    Ok(if found.confirmed() > 0 { Exit::Found } else { Exit::Fine })
+}
+
+/// What the scan itself has taken.
+#[derive(Clone, Copy)]
+struct Cost {
+    took: Duration,
+    cpu: Duration,
+}
+
+/// CPU time of this process so far, of the user and of the kernel for it.
+fn cpu_time() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF);
+    let microseconds = usage
+        .map_or(0, |usage| usage.user_time().num_microseconds() + usage.system_time().num_microseconds());
+    Duration::from_micros(u64::try_from(microseconds).unwrap_or_default())
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn text(sweep: &Sweep, found: &Found, cost: Cost, color: ColorChoice) -> String {
+    let times = Times::Wall { context: session::context(), zone: TimeZone::system() };
+    let pid_max = clock::pid_max().unwrap_or(1 << 22);
+    let columns = Columns::new(times, width(), pid_max, color.is_on());
+    let mut text: String = found.findings.iter().map(|finding| columns.finding(finding) + "\n").collect();
+    let count =
+        |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+    let confirmed = found.confirmed();
+    let result = match (confirmed, found.findings.len() - confirmed) {
+        (0, 0) => "nothing is proven wrong".to_owned(),
+        (confirmed, 0) => format!("{confirmed} proven"),
+        (confirmed, suspected) => format!("{confirmed} proven, {suspected} suspected"),
+    };
+    let summary = format!(
+        "{}, {} forked and never exec'd, {} not waited for: {result}. It took {}, {} of them CPU time.",
+        count(sweep.processes as usize, "process", "processes"),
+        sweep.unexeced.len(),
+        count(sweep.zombies.len(), "zombie", "zombies"),
+        humanly(nanos(cost.took)),
+        humanly(nanos(cost.cpu)),
+    );
+    paragraph::add(&mut text, "", "", &summary);
+    if found.waiting > 0 {
+        let waiting = count(found.waiting, "child waits", "children wait");
+        let note =
+            format!("{waiting} for a lock as if stuck, but not for long enough yet to say so: scan again.");
+        paragraph::add(&mut text, "", "", &note);
+    }
+    for (why, pids) in by_reason(&found.unread) {
+        let note = format!("Not looked at, so nothing is known of: {pids}. The reason: {why}.");
+        paragraph::add(&mut text, "", "", &note);
+    }
+    text
+}
+
+/// Processes by why they could not be looked at: most share their reason.
+fn by_reason(unread: &[Unread]) -> Vec<(String, String)> {
+    const SHOWN: usize = 8;
+    let mut reasons: Vec<(&str, Vec<u32>)> = Vec::new();
+    for Unread { pid, why, .. } in unread {
+        match reasons.iter_mut().find(|(reason, _)| reason == why) {
+            Some((_, pids)) => pids.push(*pid),
+            None => reasons.push((why, vec![*pid])),
+        }
+    }
+    reasons
+        .into_iter()
+        .map(|(why, pids)| {
+            let more = pids.len().saturating_sub(SHOWN);
+            let shown: Vec<String> = pids.iter().take(SHOWN).map(ToString::to_string).collect();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            (why.to_owned(), format!("{}{more}", shown.join(", ")))
+        })
+        .collect()
+}
+
+/// All that was found: the document, in the order of its fields.
+#[derive(Serialize)]
+struct Report<'a> {
+    /// [`SCHEMA`].
+    schema: &'static str,
+    /// forkwatch's.
+    version: &'static str,
+    /// Processes that there were.
+    processes: u32,
+    /// Those that were forked and have not exec'd.
+    unexeced: usize,
+    /// Those that have ended and that nobody has waited for.
+    zombies: usize,
+    /// Each a document of the schema `forkwatch.event/1`.
+    findings: Vec<Document>,
+    /// Children that wait for a lock as if stuck, but not for long enough yet.
+    waiting: usize,
+    /// What could not be looked at.
+    unread: &'a [Unread],
+    /// Nanoseconds that it took.
+    took_ns: u64,
+    /// Nanoseconds of CPU time that it took.
+    cpu_ns: u64,
+}
+
+impl<'a> Report<'a> {
+    fn new(context: &Context, sweep: &Sweep, found: &'a Found, cost: Cost) -> Self {
+        Self {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION"),
+            processes: sweep.processes,
+            unexeced: sweep.unexeced.len(),
+            zombies: sweep.zombies.len(),
+            findings: (0..)
+                .zip(&found.findings)
+                .map(|(sequence, finding)| json::finding(context, sequence, finding))
+                .collect(),
+            waiting: found.waiting,
+            unread: &found.unread,
+            took_ns: nanos(cost.took),
+            cpu_ns: nanos(cost.cpu),
+        }
+    }
+}

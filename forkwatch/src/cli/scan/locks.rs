@@ -1,0 +1,135 @@
+//! Children that are stuck now.
+
+use std::{thread, time::Duration};
+
+use super::Found;
+use crate::{
+    hazard::{
+        orphaned_lock::{self, Case, Proven, Stuck},
+        program_name,
+    },
+    host::{self, clock},
+    model::{
+        evidence::{Evidence, Request, Sweep, Swept},
+        finding::Finding,
+        lock::{LockWait, Locks, LocksSeen, Place},
+        process::{ProcessKey, Program},
+    },
+};
+
+/// Where the kernel does not tell how long a thread has slept, it is looked at again after this time.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// A child that waits in a way that proves something.
+struct Candidate {
+    swept: Swept,
+    locks: Box<Locks>,
+    proven: Proven,
+}
+
+impl Candidate {
+    fn new(swept: Swept, locks: Box<Locks>) -> Option<Self> {
+        let proven = orphaned_lock::prove(&case(swept.process, &locks))?;
+        Some(Self { swept, locks, proven })
+    }
+
+    fn wait(&self) -> Option<&LockWait> {
+        self.locks.waits.get(self.proven.wait)
+    }
+
+    fn slept(&self) -> Option<Duration> {
+        self.wait()?.slept.map(Duration::from_nanos)
+    }
+
+    /// Whether another look has found the same thread in the same sleep.
+    fn is_unmoved(&self, before: &Self) -> bool {
+        let key = |candidate: &Self| candidate.wait().map(|wait| (wait.tid, wait.address, wait.switches));
+        key(self).is_some() && key(self) == key(before)
+    }
+}
+
+/// Looks at every forked and never exec'd process.
+pub(super) fn look(sweep: &Sweep, stuck_after: Duration, found: &mut Found) {
+    let mut candidates = Vec::new();
+    for swept in &sweep.unexeced {
+        match seen(swept) {
+            LocksSeen::Alive(locks) => candidates.extend(Candidate::new(*swept, locks)),
+            LocksSeen::Unreadable(why) => found.unread(swept.process.tgid, &swept.comm, why),
+            LocksSeen::Gone | LocksSeen::Execed => {}
+        }
+    }
+    if candidates.iter().any(|candidate| candidate.slept().is_none()) {
+        thread::sleep(SETTLE);
+    }
+    for first in candidates {
+        let Some((candidate, waited)) = settled(first) else { continue };
+        if waited < candidate.proven.patience(stuck_after) && candidate.slept().is_some() {
+            found.waiting += 1;
+            continue;
+        }
+        found.findings.extend(finding(&candidate, waited));
+    }
+}
+
+/// The candidate as it is now, with how long it has waited; none where it has moved.
+fn settled(first: Candidate) -> Option<(Candidate, Duration)> {
+    if let Some(slept) = first.slept() {
+        return Some((first, slept));
+    }
+    let LocksSeen::Alive(locks) = seen(&first.swept) else { return None };
+    let second = Candidate::new(first.swept, locks)?;
+    let waited = second.locks.at.since(first.locks.at);
+    second.is_unmoved(&first).then_some((second, waited))
+}
+
+fn seen(swept: &Swept) -> LocksSeen {
+    let child = swept.process;
+    let request =
+        Request::Locks { child, parent: parent(swept), forked_at: Some(child.start), forking_tid: None };
+    match host::answer(&request) {
+        Evidence::Locks { seen, .. } => seen,
+        _ => LocksSeen::Gone,
+    }
+}
+
+/// The process that forked it, where the present parent may be that.
+fn parent(swept: &Swept) -> Option<ProcessKey> {
+    swept.parent.filter(|parent| parent.start <= swept.process.start)
+}
+
+fn case(child: ProcessKey, locks: &Locks) -> Case<'_> {
+    Case { child, locks, left_threads_behind: None, parent_threads: &[] }
+}
+
+fn finding(candidate: &Candidate, waited: Duration) -> Option<Finding> {
+    let Candidate { swept, locks, proven } = candidate;
+    let wait = candidate.wait()?;
+    let child = swept.process;
+    let parent = locks.parent.or_else(|| parent(swept));
+    let place = place(child, parent, wait, *proven);
+    let program = place
+        .as_ref()
+        .map_or_else(|| Program { comm: swept.comm, ..Program::default() }, |place| place.program.clone());
+    let name = program_name(&program);
+    let now = clock::now();
+    let stuck = Stuck {
+        child,
+        parent: parent.unwrap_or(child),
+        program: &program,
+        program_name: &name,
+        case: case(child, locks),
+        proven: *proven,
+        place: place.as_ref(),
+        waited,
+        since_fork: now.since(child.start),
+    };
+    orphaned_lock::judge(&stuck, now)
+}
+
+fn place(child: ProcessKey, parent: Option<ProcessKey>, wait: &LockWait, proven: Proven) -> Option<Place> {
+    let (tid, address, holder) = (wait.tid, wait.address, proven.owner_in_parent());
+    match host::answer(&Request::Place { child, parent, tid, address, holder }) {
+        Evidence::Place { seen, .. } => seen.map(|place| *place),
+        _ => None,
+    }
+}
