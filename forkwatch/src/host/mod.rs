@@ -3,6 +3,8 @@
 //! What a process shows of itself is bounded in bytes and count before it is kept, and every answer about a process
 //! rests on its start time, compared before and after reading: a pid alone names nobody for long.
 
+mod absence;
+mod call;
 pub mod cgroup;
 pub mod cgroup_tree;
 pub mod clock;
@@ -13,11 +15,14 @@ mod futex;
 mod kernel_flags;
 mod limits;
 mod locks;
+mod maps;
+mod memory;
 pub mod mounts;
 mod place;
 mod program;
 mod scan;
 mod sockets;
+mod stack;
 mod stat;
 mod status;
 mod sweep;
