@@ -1,4 +1,4 @@
-//! The mappings of a process: `/proc/PID/maps` (`show_map_vma`, fs/proc/task_mmu.c).
+//! The mappings of a process: `/proc/PID/maps` (`show_map_vma`, `fs/proc/task_mmu.c`).
 
 use std::{io, ops::Range};
 

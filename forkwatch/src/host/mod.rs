@@ -8,6 +8,7 @@ mod call;
 pub mod cgroup;
 pub mod cgroup_tree;
 pub mod clock;
+mod descriptor;
 mod evidence;
 mod fdinfo;
 mod file;

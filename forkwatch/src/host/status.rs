@@ -86,6 +86,14 @@ impl Sleep {
         Self::parse(&file::read_small(&path)?).ok_or_else(|| file::unknown_layout(&path))
     }
 
+    /// The pid of a process in each pid namespace that it is in, from forkwatch's to the innermost.
+    pub(super) fn own_tids(tgid: u32) -> io::Result<Vec<u32>> {
+        let path = format!("/proc/{tgid}/status");
+        let tids = file::field(&file::read_small(&path)?, "NSpid:")
+            .map(|tids| tids.split_ascii_whitespace().filter_map(|tid| tid.parse().ok()).collect());
+        tids.ok_or_else(|| file::unknown_layout(&path))
+    }
+
     fn parse(text: &[u8]) -> Option<Self> {
         let number = |key| file::field(text, key)?.parse::<u64>().ok();
         let tids = file::field(text, "NSpid:")?;

@@ -140,7 +140,7 @@ fn look_closer(
     }
     let maps = Maps::of_process(stat.id)?;
     locks.python = runs_python(stat.id, &maps);
-    let child = Threads::of_process(stat).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    let child = Threads::new(stat, threads.to_vec())?;
     let look = |parent: Option<&Parent>| {
         let one = |waiting: &Waiting| lock_wait(waiting, stat, &maps, &child, parent, fork);
         waiting.iter().filter_map(one).collect()

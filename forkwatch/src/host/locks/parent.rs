@@ -42,8 +42,9 @@ impl Parent {
         if !is_it || stat.process_has_ended() {
             return None;
         }
-        let mut threads = Threads::of_process(&stat)?;
-        threads.all.retain(|thread| task::is_older(thread, fork.began(), child.id));
+        let mut older = task::user_threads(stat.id).ok()?;
+        older.retain(|thread| task::is_older(thread, fork.began(), child.id));
+        let threads = Threads::new(&stat, older).ok()?;
         let forker = forker(child.id, comparable, fork.forking_tid, &threads.all);
         Some(Self {
             key: fork.parent.unwrap_or_else(|| stat.key()),

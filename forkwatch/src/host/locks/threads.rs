@@ -1,10 +1,8 @@
 //! The threads of a process, to be found by the tids that its locks hold.
 
-use super::super::{
-    stat::Stat,
-    status::Sleep,
-    task::{self, MAX_TASKS},
-};
+use std::io;
+
+use super::super::{stat::Stat, status::Sleep, task::MAX_TASKS};
 
 /// Live threads of one process that run user code.
 pub(super) struct Threads {
@@ -18,12 +16,11 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    /// Those of the process; absent where it has ended.
-    pub(super) fn of_process(process: &Stat) -> Option<Self> {
-        let all = if process.threads > 1 { task::user_threads(process.id).ok()? } else { vec![*process] };
-        let namespaced = Sleep::of_thread(process.id, process.id).ok()?.namespaced;
+    /// These threads of that process.
+    pub(super) fn new(process: &Stat, all: Vec<Stat>) -> io::Result<Self> {
+        let namespaced = Sleep::of_thread(process.id, process.id)?.namespaced;
         let cut = usize::try_from(process.threads).is_ok_and(|threads| threads > MAX_TASKS);
-        Some(Self { all, process: process.id, namespaced, cut })
+        Ok(Self { all, process: process.id, namespaced, cut })
     }
 
     /// The one that calls itself by that tid.
