@@ -172,7 +172,7 @@ fn lock_wait(
     let switches = Sleep::of_thread(process.id, *thread).ok()?.switches;
     let region = maps.find(wait.address);
     let words = region.as_ref().and_then(|region| memory::words(process.id, *thread, wait.address, region));
-    let holders = words.map(|words| holder::holders(&words, child, parent, fork)).unwrap_or_default();
+    let holders = words.map(|words| holder::holders(wait, &words, child, parent, fork)).unwrap_or_default();
     let parent_words = || {
         let parent = parent.filter(|parent| parent.comparable)?;
         let theirs = parent.maps.as_ref()?.find(wait.address)?;

@@ -75,7 +75,7 @@ impl Parent {
 }
 
 /// Whether two processes run one program since one exec: the kernel draws the addresses in the auxiliary vector anew
-/// at each (`create_elf_tables`, fs/binfmt_elf.c). Where that is switched off, the executable still tells most.
+/// at each (`create_elf_tables`, `fs/binfmt_elf.c`). Where that is switched off, the executable still tells most.
 fn runs_the_same(child: u32, parent: u32) -> io::Result<bool> {
     let executable = |tgid: u32| fs::metadata(format!("/proc/{tgid}/exe")).map(|exe| (exe.dev(), exe.ino()));
     let vector = |tgid: u32| file::read(format!("/proc/{tgid}/auxv"), MAX_VECTOR);

@@ -14,7 +14,6 @@ use super::{
 use crate::model::{
     lock::{Blocked, Doing, Place},
     process::ProcessKey,
-    stack::Stack,
 };
 
 /// See [`crate::model::evidence::Request::Place`].
