@@ -26,7 +26,7 @@ pub fn fixture(name: &str) -> Result<PathBuf> {
     let _guard = COMPILING.lock();
     let changed = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
     let newest = changed(&source).with_context(|| format!("no {}", source.display()))?;
-    let newest = newest.max(changed(&sources.join("fixture.h"))?);
+    let newest = newest.max(changed(&sources.join("fixture.h"))?).max(changed(&sources.join("held.h"))?);
     if changed(&binary).is_ok_and(|compiled| compiled > newest) {
         return Ok(binary);
     }

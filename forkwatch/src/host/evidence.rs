@@ -2,10 +2,10 @@
 
 use std::io;
 
-use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
-
 use super::{
-    clock, fdinfo, file, locks, place,
+    absence, clock, fdinfo, file,
+    locks::{self, Fork},
+    place,
     program::{self, program},
     sockets,
     stat::Stat,
@@ -29,7 +29,8 @@ pub fn answer(request: &Request) -> Evidence {
         },
         Request::Child { child } => Evidence::Child { child, seen: child_seen(child) },
         Request::Locks { child, parent, forked_at, forking_tid } => {
-            Evidence::Locks { child, seen: locks::locks(child, parent, forked_at, forking_tid) }
+            let fork = Fork { child, parent, forked_at, forking_tid };
+            Evidence::Locks { child, seen: locks::locks(&fork) }
         }
         Request::Place { child, parent, tid, address, holder } => {
             let seen = place::place(child, parent, tid, address, holder);
@@ -104,16 +105,8 @@ fn child_seen(child: ProcessKey) -> ChildSeen {
     }
 }
 
-/// With `hidepid=2` the directory of a living process of another user seems not to exist.
 fn unreadable(tgid: u32, error: &io::Error) -> ChildSeen {
-    let exists = || i32::try_from(tgid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH));
-    match error.raw_os_error() {
-        Some(libc::ENOENT | libc::ESRCH) if exists() => {
-            ChildSeen::Unreadable(format!("/proc/{tgid} is hidden (hidepid)"))
-        }
-        Some(libc::ENOENT | libc::ESRCH) => ChildSeen::Gone,
-        _ => ChildSeen::Unreadable(format!("cannot read /proc/{tgid}/stat: {error}")),
-    }
+    absence::reason(tgid, "stat", error).map_or(ChildSeen::Gone, ChildSeen::Unreadable)
 }
 
 /// The first two numbers of `/proc/PID/schedstat` (Documentation/scheduler/sched-stats.rst), of the main thread.

@@ -1,6 +1,19 @@
-//! Threads that wait for a lock.
+//! Threads that wait on a futex.
 
-use super::file;
+use super::{
+    call::{Activity, SystemCall},
+    file,
+};
+
+/// `FUTEX_PRIVATE_FLAG`, and `FUTEX2_PRIVATE` of the newer calls: the futex is the process's alone
+/// (include/uapi/linux/futex.h).
+const PRIVATE: u32 = 128;
+/// `FUTEX_CLOCK_REALTIME`.
+const REALTIME: u32 = 256;
+const WAIT: u32 = 0;
+const WAIT_BITSET: u32 = 9;
+/// `futex_wait(2)` of Linux 6.7; one number on every architecture (scripts/syscall.tbl).
+const FUTEX_WAIT_CALL: libc::c_long = 455;
 
 /// What a thread that sleeps in `futex(2)` waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,36 +27,81 @@ pub struct FutexWait {
 /// What the main thread of a process waits for in `futex(2)`; absent where it does something else, or may not be
 /// looked at (another user's, without `CAP_SYS_PTRACE`).
 pub fn futex_wait(tgid: u32) -> Option<FutexWait> {
-    let call = file::read_small(format!("/proc/{tgid}/syscall")).ok()?;
-    let address = parse(std::str::from_utf8(&call).ok()?)?;
+    let activity = Activity::of_thread(tgid, tgid).ok()?;
+    let [address, ..] = activity.call().filter(|call| call.number == libc::SYS_futex)?.arguments;
     let function = file::read_small(format!("/proc/{tgid}/wchan")).ok();
     let function = function.and_then(|name| String::from_utf8(name).ok()).filter(|name| name.trim() != "0");
     Some(FutexWait { address, function: function.map(|name| name.trim().to_owned()) })
 }
 
-/// `proc_pid_syscall(5)`: the number of the call, and its arguments.
-fn parse(text: &str) -> Option<u64> {
-    let mut fields = text.split_ascii_whitespace();
-    let number: libc::c_long = fields.next()?.parse().ok()?;
-    let address = fields.next()?.strip_prefix("0x")?;
-    if number == libc::SYS_futex { u64::from_str_radix(address, 16).ok() } else { None }
+/// A wait for a futex of the process alone that only a wake-up or a signal can end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EndlessWait {
+    /// The address of the futex word.
+    pub(super) address: u64,
+    /// The operation with its flags, in the terms of `futex(2)`.
+    pub(super) operation: u32,
+    /// The value that the word had.
+    pub(super) value: u32,
+}
+
+impl EndlessWait {
+    /// Absent for every other call: also for a futex that other processes may share, one with a timeout, and those
+    /// of which the kernel knows the owner (`FUTEX_LOCK_PI`).
+    pub(super) fn of(call: &SystemCall) -> Option<Self> {
+        let [address, _, _, timeout, newer_timeout, _] = call.arguments;
+        let flags = |index| call.word(index).filter(|flags| flags & PRIVATE != 0);
+        if call.number == libc::SYS_futex {
+            let operation = flags(1)?;
+            let waits = matches!(operation & !(PRIVATE | REALTIME), WAIT | WAIT_BITSET);
+            (waits && timeout == 0).then_some(Self { address, operation, value: call.word(2)? })
+        } else if call.number == FUTEX_WAIT_CALL {
+            flags(3)?;
+            let operation = WAIT_BITSET | PRIVATE;
+            (newer_timeout == 0).then_some(Self { address, operation, value: call.word(1)? })
+        } else {
+            None
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn of(number: libc::c_long, arguments: [u64; 6]) -> Option<EndlessWait> {
+        EndlessWait::of(&SystemCall { number, arguments, place: [0; 2] })
+    }
+
     #[test]
-    fn the_word_waited_for_is_the_first_argument() {
+    fn only_private_waits_without_a_timeout_count() {
         let futex = libc::SYS_futex;
-        assert_eq!(
-            parse(&format!("{futex} 0x5581d0c0 0x80 0x2 0x0 0x0 0x0 0x7ffe 0x7f1c\n")),
-            Some(0x5581_d0c0)
-        );
-        assert_eq!(parse(&format!("{} 0x5581d0c0 0x80\n", futex + 1)), None);
-        assert_eq!(parse("running\n"), None);
-        assert_eq!(parse("-1 0x7ffe 0x7f1c\n"), None);
-        assert_eq!(parse(""), None);
+        let mutex = EndlessWait { address: 0x55_8000, operation: 128, value: 2 };
+        assert_eq!(of(futex, [0x55_8000, 128, 2, 0, 7, 7]), Some(mutex));
+        // glibc's rwlocks, condition variables and semaphores: WAIT_BITSET with CLOCK_REALTIME.
+        let semaphore = EndlessWait { address: 0x55_8000, operation: 393, value: 0 };
+        assert_eq!(of(futex, [0x55_8000, 393, 0, 0, 0, 0xffff_ffff]), Some(semaphore));
+        // With a timeout, shared (pthread_join), waking, and requeueing.
+        assert_eq!(of(futex, [0x55_8000, 393, 0, 0x7ffe_0000, 0, 0xffff_ffff]), None);
+        assert_eq!(of(futex, [0x55_8000, 265, 77, 0, 0, 0xffff_ffff]), None);
+        assert_eq!(of(futex, [0x55_8000, 129, 1, 0, 0, 0]), None);
+        assert_eq!(of(futex, [0x55_8000, 139, 1, 0, 0, 0]), None);
+        assert_eq!(of(libc::SYS_read, [0, 128, 2, 0, 0, 0]), None);
+    }
+
+    #[test]
+    fn what_stands_above_an_int_has_no_meaning() {
+        let junk = 0xdead_beef_0000_0000;
+        let wait = of(libc::SYS_futex, [8, junk | 128, junk | 2, 0, 0, 0]).unwrap();
+        assert_eq!((wait.operation, wait.value), (128, 2));
+    }
+
+    #[test]
+    fn the_newer_call_is_told_in_the_older_terms() {
+        let wait = Some(EndlessWait { address: 8, operation: 137, value: 5 });
+        assert_eq!(of(FUTEX_WAIT_CALL, [8, 5, 0xffff_ffff, 0x82, 0, 0]), wait);
+        assert_eq!(of(FUTEX_WAIT_CALL, [8, 5, 0xffff_ffff, 2, 0, 0]), None);
+        assert_eq!(of(FUTEX_WAIT_CALL, [8, 5, 0xffff_ffff, 0x82, 0x7ffe, 0]), None);
     }
 
     #[test]

@@ -3,10 +3,13 @@
 //! What a process shows of itself is bounded in bytes and count before it is kept, and every answer about a process
 //! rests on its start time, compared before and after reading: a pid alone names nobody for long.
 
+mod absence;
+mod call;
 pub mod cgroup;
 pub mod cgroup_tree;
 mod client_libraries;
 pub mod clock;
+mod descriptor;
 mod descriptors;
 mod evidence;
 mod fdinfo;
@@ -15,12 +18,15 @@ mod futex;
 mod kernel_flags;
 mod limits;
 mod locks;
+mod maps;
+mod memory;
 pub mod mounts;
 mod place;
 mod program;
 mod scan;
 mod socket;
 mod sockets;
+mod stack;
 mod stat;
 mod status;
 mod sweep;

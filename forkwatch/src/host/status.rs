@@ -1,4 +1,4 @@
-//! The signal masks and the user in `/proc/PID/status` and `/proc/PID/task/TID/status`.
+//! `/proc/PID/status` and `/proc/PID/task/TID/status`.
 
 use std::io;
 
@@ -64,6 +64,50 @@ impl Status {
     }
 }
 
+/// What of a thread's `status` tells about its sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sleep {
+    /// Its tid as it sees it itself: in the innermost pid namespace that it is in.
+    pub(super) own_tid: u32,
+    /// Whether that is another one than forkwatch's.
+    pub(super) namespaced: bool,
+    /// Whether a debugger holds it.
+    pub(super) traced: bool,
+    /// Signals for which its process has a handler.
+    pub(super) caught: SignalSet,
+    /// How often it has given up the CPU, or lost it.
+    pub(super) switches: u64,
+}
+
+impl Sleep {
+    /// Reads that of one thread.
+    pub(super) fn of_thread(process: u32, thread: u32) -> io::Result<Self> {
+        let path = format!("/proc/{process}/task/{thread}/status");
+        Self::parse(&file::read_small(&path)?).ok_or_else(|| file::unknown_layout(&path))
+    }
+
+    /// The pid of a process in each pid namespace that it is in, from forkwatch's to the innermost.
+    pub(super) fn own_tids(tgid: u32) -> io::Result<Vec<u32>> {
+        let path = format!("/proc/{tgid}/status");
+        let tids = file::field(&file::read_small(&path)?, "NSpid:")
+            .map(|tids| tids.split_ascii_whitespace().filter_map(|tid| tid.parse().ok()).collect());
+        tids.ok_or_else(|| file::unknown_layout(&path))
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let number = |key| file::field(text, key)?.parse::<u64>().ok();
+        let tids = file::field(text, "NSpid:")?;
+        Some(Self {
+            own_tid: tids.split_ascii_whitespace().next_back()?.parse().ok()?,
+            namespaced: tids.split_ascii_whitespace().count() > 1,
+            traced: number("TracerPid:")? != 0,
+            caught: SignalSet(file::mask(text, "SigCgt:")?),
+            switches: number("voluntary_ctxt_switches:")?
+                .saturating_add(number("nonvoluntary_ctxt_switches:")?),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -82,6 +126,24 @@ mod tests {
         assert_eq!(status.pending_thread, SignalSet::of(&[15]));
         assert_eq!(status.pending_shared, SignalSet::of(&[1]));
         assert_eq!(status.held_back(), SignalSet::of(&[1, 15]));
+    }
+
+    #[test]
+    fn a_sleep_is_known_by_its_switches_and_its_own_tid() {
+        let text = "Name:\tx\nTracerPid:\t0\nNSpid:\t4711\t9\nSigCgt:\t0000000000004002\n\
+            voluntary_ctxt_switches:\t40\nnonvoluntary_ctxt_switches:\t2\n";
+        let sleep = Sleep {
+            own_tid: 9,
+            namespaced: true,
+            traced: false,
+            caught: SignalSet::of(&[2, 15]),
+            switches: 42,
+        };
+        assert_eq!(Sleep::parse(text.as_bytes()), Some(sleep));
+        let outside = text.replace("4711\t9", "4711").replace("TracerPid:\t0", "TracerPid:\t77");
+        let sleep = Sleep { own_tid: 4711, namespaced: false, traced: true, ..sleep };
+        assert_eq!(Sleep::parse(outside.as_bytes()), Some(sleep));
+        assert_eq!(Sleep::parse(text.replace("NSpid", "Nspid").as_bytes()), None);
     }
 
     #[test]

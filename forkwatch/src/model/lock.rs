@@ -59,8 +59,9 @@ pub struct LockWait {
     /// The mapping that the word lies in.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mapping: Option<Mapping>,
-    /// What is known of each thread that a word at a place where glibc notes an owner names: 8, 12 and 16 bytes after
-    /// the futex word. Words that cannot be a tid are left out.
+    /// What is known of each thread that a word at a place where glibc notes an owner names: 8 bytes after the futex
+    /// word in a mutex, 12 or 16 after it in a read-write lock. None for a lock that is plainly neither, and words that
+    /// cannot be a tid are left out.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub holders: Vec<Holder>,
 }

@@ -1,0 +1,35 @@
+//! Why a process cannot be read.
+
+use std::io;
+
+use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
+
+/// Why a file of a process could not be read; absent where the process has ended.
+///
+/// With `hidepid=2` the directory of a living process of another user seems not to exist.
+pub(super) fn reason(tgid: u32, file: &str, error: &io::Error) -> Option<String> {
+    let exists = || i32::try_from(tgid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH));
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ESRCH) if exists() => Some(format!("/proc/{tgid} is hidden (hidepid)")),
+        Some(libc::ENOENT | libc::ESRCH) => None,
+        _ => Some(format!("cannot read /proc/{tgid}/{file}: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hidden_process_is_told_from_one_that_has_ended() {
+        let missing = io::Error::from_raw_os_error(libc::ENOENT);
+        let refused = io::Error::from_raw_os_error(libc::EACCES);
+        let own = std::process::id();
+        assert_eq!(reason(own, "stat", &missing), Some(format!("/proc/{own} is hidden (hidepid)")));
+        assert!(
+            reason(own, "stat", &refused).unwrap().starts_with(&format!("cannot read /proc/{own}/stat: "))
+        );
+        // No pid is as high as that.
+        assert_eq!(reason(i32::MAX.unsigned_abs(), "stat", &missing), None);
+    }
+}

@@ -1,0 +1,213 @@
+//! Which threads of a process wait for a lock, and who holds it.
+//!
+//! Most children that are asked about wait for none: a look at those is a few small files, as it happens for up to a
+//! thousand of them every few seconds.
+
+mod holder;
+mod parent;
+mod threads;
+
+use std::{fs, io};
+
+use self::{parent::Parent, threads::Threads};
+use super::{
+    absence,
+    call::{Activity, SystemCall},
+    clock,
+    futex::EndlessWait,
+    maps::{Maps, Region},
+    memory,
+    stat::Stat,
+    status::Sleep,
+    task,
+};
+use crate::model::{
+    lock::{LockWait, Locks, LocksSeen, MAX_WAITS, Mapping},
+    process::{Comm, ProcessKey},
+    signals::SignalSet,
+    time::BootTime,
+};
+
+/// Threads of one process whose system calls are read, from the oldest.
+const MAX_LOOKED_AT: usize = 512;
+
+/// What is asked, and all that is known of the fork.
+pub(super) struct Fork {
+    /// The process to look at.
+    pub(super) child: ProcessKey,
+    /// The process that forked it, where that is known.
+    pub(super) parent: Option<ProcessKey>,
+    /// When, where that is known.
+    pub(super) forked_at: Option<BootTime>,
+    /// The thread of the parent that called fork, where that is known.
+    pub(super) forking_tid: Option<u32>,
+}
+
+impl Fork {
+    /// When it was; a child starts in the middle of it.
+    fn began(&self) -> BootTime {
+        self.forked_at.unwrap_or(self.child.start)
+    }
+}
+
+/// See [`crate::model::evidence::Request::Locks`].
+pub(super) fn locks(fork: &Fork) -> LocksSeen {
+    look(fork).unwrap_or_else(|error| unreadable(fork.child.tgid, "stat", &error))
+}
+
+fn unreadable(tgid: u32, file: &str, error: &io::Error) -> LocksSeen {
+    absence::reason(tgid, file, error).map_or(LocksSeen::Gone, LocksSeen::Unreadable)
+}
+
+fn look(fork: &Fork) -> io::Result<LocksSeen> {
+    let stat = match unexeced(fork.child)? {
+        Ok(stat) => stat,
+        Err(other) => return Ok(other),
+    };
+    let threads = if stat.threads > 1 { task::user_threads(stat.id)? } else { vec![stat] };
+    let waiting = match waiting(&stat, &threads) {
+        Ok(waiting) => waiting,
+        Err(error) => return Ok(unreadable(stat.id, "syscall", &error)),
+    };
+    let mut locks = Locks {
+        at: clock::now(),
+        comm: stat.comm,
+        threads: u32::try_from(threads.len()).unwrap_or(u32::MAX),
+        stopped: threads.iter().any(Stat::is_stopped),
+        waits: Vec::new(),
+        caught: SignalSet::EMPTY,
+        python: false,
+        comparable: false,
+        parent: None,
+        parent_threads: None,
+    };
+    if !waiting.is_empty() {
+        look_closer(&mut locks, &stat, &threads, &waiting, fork)?;
+    }
+    Ok(unexeced(fork.child)?.map_or_else(|other| other, |_| LocksSeen::Alive(Box::new(locks))))
+}
+
+/// The child, or what has become of it.
+fn unexeced(child: ProcessKey) -> io::Result<Result<Stat, LocksSeen>> {
+    let stat = Stat::of_process(child.tgid)?;
+    Ok(if !stat.is(child) || stat.process_has_ended() {
+        Err(LocksSeen::Gone)
+    } else if stat.is_unexeced() {
+        Ok(stat)
+    } else {
+        Err(LocksSeen::Execed)
+    })
+}
+
+/// A thread that waits, before it is looked at closely.
+struct Waiting {
+    thread: u32,
+    comm: Comm,
+    call: SystemCall,
+    wait: EndlessWait,
+}
+
+/// The threads that wait for a futex without end. Threads that end meanwhile are left out.
+fn waiting(process: &Stat, threads: &[Stat]) -> io::Result<Vec<Waiting>> {
+    let mut found = Vec::new();
+    for thread in threads.iter().take(MAX_LOOKED_AT) {
+        let activity = match Activity::of_thread(process.id, thread.id) {
+            Ok(activity) => activity,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            Err(_) => continue,
+        };
+        let wait = activity.call().and_then(|call| Some((*call, EndlessWait::of(call)?)));
+        found.extend(wait.map(|(call, wait)| Waiting { thread: thread.id, comm: thread.comm, call, wait }));
+        if found.len() == MAX_WAITS {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+fn look_closer(
+    locks: &mut Locks,
+    stat: &Stat,
+    threads: &[Stat],
+    waiting: &[Waiting],
+    fork: &Fork,
+) -> io::Result<()> {
+    let sleeps =
+        threads.iter().take(MAX_LOOKED_AT).filter_map(|thread| Sleep::of_thread(stat.id, thread.id).ok());
+    for sleep in sleeps {
+        locks.stopped |= sleep.traced;
+        locks.caught = sleep.caught;
+    }
+    let maps = Maps::of_process(stat.id)?;
+    locks.python = runs_python(stat.id, &maps);
+    let child = Threads::new(stat, threads.to_vec())?;
+    let look = |parent: Option<&Parent>| {
+        let one = |waiting: &Waiting| lock_wait(waiting, stat, &maps, &child, parent, fork);
+        waiting.iter().filter_map(one).collect()
+    };
+    let parent = Parent::of(stat, fork);
+    locks.waits = look(parent.as_ref());
+    match parent.filter(|parent| parent.is_unchanged(stat)) {
+        Some(parent) => {
+            locks.comparable = parent.comparable;
+            locks.parent = Some(parent.key);
+            locks.parent_threads = Some(parent.others());
+        }
+        // What was seen of it may be another's.
+        None => locks.waits = look(None),
+    }
+    Ok(())
+}
+
+/// All about one wait; absent where the thread does not sleep in it any more.
+fn lock_wait(
+    waiting: &Waiting,
+    process: &Stat,
+    maps: &Maps,
+    child: &Threads,
+    parent: Option<&Parent>,
+    fork: &Fork,
+) -> Option<LockWait> {
+    let Waiting { thread, comm, call, wait } = waiting;
+    let switches = Sleep::of_thread(process.id, *thread).ok()?.switches;
+    let region = maps.find(wait.address);
+    let words = region.as_ref().and_then(|region| memory::words(process.id, *thread, wait.address, region));
+    let holders = words.map(|words| holder::holders(wait, &words, child, parent, fork)).unwrap_or_default();
+    let parent_words = || {
+        let parent = parent.filter(|parent| parent.comparable)?;
+        let theirs = parent.maps.as_ref()?.find(wait.address)?;
+        region.as_ref().filter(|ours| ours.is_same(&theirs))?;
+        memory::words(parent.key.tgid, parent.key.tgid, wait.address, &theirs)
+    };
+    let parent_words = parent_words();
+    let still = Activity::of_thread(process.id, *thread).ok()?.call() == Some(call);
+    still.then(|| LockWait {
+        tid: *thread,
+        comm: *comm,
+        address: wait.address,
+        operation: wait.operation,
+        value: wait.value,
+        switches,
+        words,
+        parent_words,
+        mapping: region.map(|region| mapping(wait.address, region)),
+        holders,
+    })
+}
+
+fn mapping(address: u64, region: Region) -> Mapping {
+    let within = address.saturating_sub(region.range.start);
+    let offset = if region.is_file() { within.saturating_add(region.offset) } else { within };
+    Mapping { name: region.name, offset, shared: region.shared }
+}
+
+/// Whether CPython runs in a process: as its program, or as a library in another's.
+fn runs_python(tgid: u32, maps: &Maps) -> bool {
+    let is_python = |name: &str| name.starts_with("python");
+    fs::read_link(format!("/proc/{tgid}/exe"))
+        .is_ok_and(|exe| exe.file_name().and_then(|name| name.to_str()).is_some_and(is_python))
+        || maps.has_file("libpython")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! The process that forked, beside its child.
+
+use std::{fs, io, mem::MaybeUninit, os::unix::fs::MetadataExt};
+
+use super::{
+    super::{file, maps::Maps, stat::Stat, task},
+    Fork,
+    threads::Threads,
+};
+use crate::model::process::ProcessKey;
+
+/// The auxiliary vector has some twenty pairs of words.
+const MAX_VECTOR: u64 = 4096;
+
+/// The process that forked the child, where it lives.
+pub(super) struct Parent {
+    /// Which.
+    pub(super) key: ProcessKey,
+    /// Whether it still runs the program that it forked.
+    pub(super) comparable: bool,
+    /// Its threads that are older than the child.
+    pub(super) threads: Threads,
+    /// Its mappings; absent where nothing is to be compared.
+    pub(super) maps: Option<Maps>,
+    /// Where it is known that each of its locks was taken by a thread of its own, and none by a thread of a process
+    /// that it was itself forked from.
+    pub(super) is_first: bool,
+    /// Of its threads, the one that called fork.
+    forker: Option<u32>,
+}
+
+impl Parent {
+    /// Looks for it; absent where it has ended, or nobody knows which it was.
+    pub(super) fn of(child: &Stat, fork: &Fork) -> Option<Self> {
+        let stat = Stat::of_process(fork.parent.map_or(child.parent, |parent| parent.tgid)).ok()?;
+        let comparable = runs_the_same(child.id, stat.id).unwrap_or_default();
+        let is_it = fork.parent.map_or_else(
+            // A child whose parent has ended belongs to another process, which need not even be related to it.
+            || comparable && task::is_older(&stat, fork.began(), child.id),
+            |parent| stat.is(parent),
+        );
+        if !is_it || stat.process_has_ended() {
+            return None;
+        }
+        let mut older = task::user_threads(stat.id).ok()?;
+        older.retain(|thread| task::is_older(thread, fork.began(), child.id));
+        let threads = Threads::new(&stat, older).ok()?;
+        let forker = forker(child.id, comparable, fork.forking_tid, &threads.all);
+        Some(Self {
+            key: fork.parent.unwrap_or_else(|| stat.key()),
+            comparable,
+            maps: if comparable { Maps::of_process(stat.id).ok() } else { None },
+            is_first: fork.parent.is_some() && !stat.is_unexeced(),
+            threads,
+            forker,
+        })
+    }
+
+    /// Whether it is still there, and still what it was.
+    pub(super) fn is_unchanged(&self, child: &Stat) -> bool {
+        Stat::of_process(self.key.tgid).is_ok_and(|stat| stat.is(self.key) && !stat.process_has_ended())
+            && runs_the_same(child.id, self.key.tgid).unwrap_or_default() == self.comparable
+    }
+
+    /// The thread that called fork, where it lives.
+    pub(super) fn forker(&self) -> Option<&Stat> {
+        self.threads.all.iter().find(|thread| Some(thread.id) == self.forker)
+    }
+
+    /// How many others there are beside that one.
+    pub(super) fn others(&self) -> u32 {
+        let forker = usize::from(self.forker().is_some());
+        u32::try_from(self.threads.all.len().saturating_sub(forker)).unwrap_or(u32::MAX)
+    }
+}
+
+/// Whether two processes run one program since one exec: the kernel draws the addresses in the auxiliary vector anew
+/// at each (`create_elf_tables`, `fs/binfmt_elf.c`). Where that is switched off, the executable still tells most.
+fn runs_the_same(child: u32, parent: u32) -> io::Result<bool> {
+    let executable = |tgid: u32| fs::metadata(format!("/proc/{tgid}/exe")).map(|exe| (exe.dev(), exe.ino()));
+    let vector = |tgid: u32| file::read(format!("/proc/{tgid}/auxv"), MAX_VECTOR);
+    Ok(executable(child)? == executable(parent)? && vector(child)? == vector(parent)?)
+}
+
+/// The thread that the child's main thread is a copy of. glibc gives each thread a list of robust locks within the
+/// structure that it knows the thread by, and the one of the child's main thread is its forker's: fork registers it
+/// anew (`_Fork`, nptl). Other libraries register none, and note no owners where glibc does.
+fn forker(child: u32, comparable: bool, told: Option<u32>, threads: &[Stat]) -> Option<u32> {
+    if told.is_some() || !comparable {
+        return told;
+    }
+    let list = robust_list(child)?;
+    threads.iter().find(|thread| robust_list(thread.id) == Some(list)).map(|thread| thread.id)
+}
+
+/// The address of a thread's list of robust locks (`get_robust_list(2)`); absent where it has none.
+fn robust_list(tid: u32) -> Option<usize> {
+    let tid = libc::pid_t::try_from(tid).ok()?;
+    let mut head = MaybeUninit::<usize>::zeroed();
+    let mut length = MaybeUninit::<usize>::zeroed();
+    // SAFETY: the kernel writes an address and a length, each of this size, and nothing else.
+    let result =
+        unsafe { libc::syscall(libc::SYS_get_robust_list, tid, head.as_mut_ptr(), length.as_mut_ptr()) };
+    // SAFETY: it is initialised in any case, with zero, and every bit pattern is a number.
+    let head = unsafe { head.assume_init() };
+    (result == 0 && head != 0).then_some(head)
+}

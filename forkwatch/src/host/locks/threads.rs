@@ -1,0 +1,36 @@
+//! The threads of a process, to be found by the tids that its locks hold.
+
+use std::io;
+
+use super::super::{stat::Stat, status::Sleep, task::MAX_TASKS};
+
+/// Live threads of one process that run user code.
+pub(super) struct Threads {
+    /// From the oldest.
+    pub(super) all: Vec<Stat>,
+    process: u32,
+    /// Whether the process has tids of its own.
+    pub(super) namespaced: bool,
+    /// Whether there may be more.
+    pub(super) cut: bool,
+}
+
+impl Threads {
+    /// These threads of that process.
+    pub(super) fn new(process: &Stat, all: Vec<Stat>) -> io::Result<Self> {
+        let namespaced = Sleep::of_thread(process.id, process.id)?.namespaced;
+        let cut = usize::try_from(process.threads).is_ok_and(|threads| threads > MAX_TASKS);
+        Ok(Self { all, process: process.id, namespaced, cut })
+    }
+
+    /// The one that calls itself by that tid.
+    pub(super) fn named(&self, own_tid: u32) -> Option<&Stat> {
+        self.all.iter().find(|thread| {
+            if self.namespaced {
+                Sleep::of_thread(self.process, thread.id).is_ok_and(|sleep| sleep.own_tid == own_tid)
+            } else {
+                thread.id == own_tid
+            }
+        })
+    }
+}

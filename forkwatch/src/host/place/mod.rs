@@ -1,0 +1,69 @@
+//! Where a stuck thread is, and what it keeps from others.
+
+mod listeners;
+mod relatives;
+
+use super::{
+    call::Activity,
+    clock,
+    descriptor::{Descriptor, descriptors},
+    program::program,
+    stack,
+    stat::Stat,
+};
+use crate::model::{
+    lock::{Blocked, Doing, Place},
+    process::ProcessKey,
+};
+
+/// See [`crate::model::evidence::Request::Place`].
+pub(super) fn place(
+    child: ProcessKey,
+    parent: Option<ProcessKey>,
+    tid: u32,
+    address: u64,
+    holder: Option<u32>,
+) -> Option<Place> {
+    let lives = |key: ProcessKey| {
+        Stat::of_process(key.tgid).is_ok_and(|stat| stat.is(key) && !stat.process_has_ended())
+    };
+    if !lives(child) {
+        return None;
+    }
+    let at = clock::now();
+    let parent = parent.filter(|parent| lives(*parent));
+    let mut program_of_parent = parent.and_then(program);
+    let mut holder = parent.zip(holder).and_then(|(parent, holder)| doing(parent, holder));
+    let mut blocks = parent.map(|parent| relatives::blocked(child, parent)).unwrap_or_default();
+    if parent.is_some_and(|parent| !lives(parent)) {
+        // What was seen may be another's.
+        (program_of_parent, holder, blocks) = (None, None, Vec::new());
+    }
+    let sockets: Vec<u64> = descriptors(child.tgid).into_iter().filter_map(Descriptor::socket).collect();
+    let listeners = listeners::listeners(child.tgid, &sockets);
+    blocks.extend(listeners.into_iter().map(|address| Blocked::Listener { address }));
+    let place = Place {
+        at,
+        program: program_of_parent.or_else(|| program(child))?,
+        symbol: stack::symbol(child, address),
+        stack: stack::of_thread(child, tid),
+        script: stack::of_script(child, tid),
+        holder,
+        blocks,
+    };
+    lives(child).then_some(place)
+}
+
+/// What a thread does; absent where it has ended.
+fn doing(process: ProcessKey, tid: u32) -> Option<Doing> {
+    Stat::of_thread(process.tgid, tid).ok().filter(|stat| !stat.has_ended())?;
+    let call = match Activity::of_thread(process.tgid, tid) {
+        Ok(Activity::Running) => "running".to_owned(),
+        Ok(Activity::Call(call)) => call.name(),
+        Ok(Activity::Elsewhere) | Err(_) => "unknown".to_owned(),
+    };
+    Some(Doing { call, stack: stack::of_thread(process, tid) })
+}
+
+#[cfg(test)]
+mod tests;

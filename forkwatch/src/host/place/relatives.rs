@@ -1,0 +1,122 @@
+//! Who waits for a stuck child: its parent, and the other children of that.
+
+use std::collections::HashSet;
+
+use super::super::{
+    call::{Activity, SystemCall},
+    descriptor::{Descriptor, descriptors},
+    file,
+    stat::Stat,
+    status::Sleep,
+    task,
+};
+use crate::model::{
+    lock::Blocked,
+    process::{ProcessKey, escape},
+};
+
+/// Children of the parent that are looked at.
+const MAX_RELATIVES: usize = 64;
+/// Threads of one process that are looked at.
+const MAX_THREADS: usize = 512;
+
+/// Who waits for the child to end, or for it to close a pipe.
+pub(super) fn blocked(child: ProcessKey, parent: ProcessKey) -> Vec<Blocked> {
+    let siblings = children(parent.tgid);
+    let only_child = siblings.iter().all(|sibling| *sibling == child.tgid);
+    let relatives: Vec<u32> =
+        siblings.into_iter().filter(|sibling| *sibling != child.tgid).chain([parent.tgid]).collect();
+    // Who reads a pipe waits for all that can write to it: for the child alone where no relative can, the reader
+    // itself included.
+    let mut pipes: HashSet<u64> = written_pipes(child.tgid).collect();
+    if !pipes.is_empty() {
+        for relative in &relatives {
+            for pipe in written_pipes(*relative) {
+                pipes.remove(&pipe);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for relative in relatives {
+        for call in sleeping(relative) {
+            if relative == parent.tgid && waits_for(&call, child, parent, only_child) {
+                let name = Stat::of_process(relative).map(|stat| escape(stat.comm.bytes()));
+                found.extend(name.map(|name| Blocked::Waiter { pid: relative, name, call: call.name() }));
+            }
+            let read = read_pipe(&call, relative).filter(|inode| pipes.contains(inode));
+            found.extend(read.map(|inode| Blocked::Pipe { inode, reader: relative }));
+        }
+    }
+    found
+}
+
+/// The living children of a process: none where the kernel does not list them (`CONFIG_PROC_CHILDREN`).
+fn children(tgid: u32) -> Vec<u32> {
+    let threads = file::numbers(format!("/proc/{tgid}/task"), MAX_THREADS).unwrap_or_default();
+    let lists = threads
+        .into_iter()
+        .filter_map(|tid| file::read_small(format!("/proc/{tgid}/task/{tid}/children")).ok());
+    lists
+        .flat_map(|list| {
+            String::from_utf8_lossy(&list)
+                .split_ascii_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<_>>()
+        })
+        .take(MAX_RELATIVES)
+        .collect()
+}
+
+/// The system calls that the threads of a process sleep in.
+fn sleeping(tgid: u32) -> impl Iterator<Item = SystemCall> {
+    let threads = task::user_threads(tgid).unwrap_or_default();
+    threads
+        .into_iter()
+        .take(MAX_THREADS)
+        .filter_map(move |thread| Activity::of_thread(tgid, thread.id).ok()?.call().copied())
+}
+
+fn written_pipes(tgid: u32) -> impl Iterator<Item = u64> {
+    descriptors(tgid).into_iter().filter_map(Descriptor::written_pipe)
+}
+
+/// The pipe that a call reads from.
+fn read_pipe(call: &SystemCall, tgid: u32) -> Option<u64> {
+    (call.number == libc::SYS_read || call.number == libc::SYS_readv).then_some(())?;
+    match Descriptor::of(tgid, call.word(0)?)? {
+        Descriptor::Pipe { inode, .. } => Some(inode),
+        Descriptor::Socket(_) => None,
+    }
+}
+
+/// Whether a call waits for the child to end: for it by name, or for any child where there is but one.
+fn waits_for(call: &SystemCall, child: ProcessKey, parent: ProcessKey, only_child: bool) -> bool {
+    let named = |pid: u32| name_in(child, parent) == Some(pid);
+    if call.number == libc::SYS_wait4 {
+        match call.word(0).map(u32::cast_signed) {
+            Some(-1) => only_child,
+            Some(pid) => u32::try_from(pid).is_ok_and(named),
+            None => false,
+        }
+    } else if call.number == libc::SYS_waitid {
+        match (call.word(0), call.word(1)) {
+            (Some(libc::P_ALL), _) => only_child,
+            (Some(libc::P_PID), Some(pid)) => named(pid),
+            (Some(libc::P_PIDFD), Some(descriptor)) => pidfd(parent.tgid, descriptor) == Some(child.tgid),
+            _ => false,
+        }
+    } else {
+        false
+    }
+}
+
+/// The pid of the child as its parent knows it: in the parent's pid namespace, which may be an outer one.
+fn name_in(child: ProcessKey, parent: ProcessKey) -> Option<u32> {
+    let depth = Sleep::own_tids(parent.tgid).ok()?.len();
+    Sleep::own_tids(child.tgid).ok()?.get(depth.checked_sub(1)?).copied()
+}
+
+/// The process that a pidfd stands for.
+fn pidfd(tgid: u32, descriptor: u32) -> Option<u32> {
+    file::field(&file::read_small(format!("/proc/{tgid}/fdinfo/{descriptor}")).ok()?, "Pid:")?.parse().ok()
+}
