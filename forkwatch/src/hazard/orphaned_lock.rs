@@ -13,7 +13,7 @@ use crate::model::{
     finding::{Certainty, Facts, Finding, HazardId, Severity, State},
     lock::{Blocked, LockWait, Mapping, Place, Words},
     process::{ProcessKey, Program},
-    stack::Stack,
+    stack::{Frame, Stack},
     time::BootTime,
 };
 
@@ -87,10 +87,7 @@ pub struct Stuck<'a> {
 /// The finding; none where the stack shows that the child is parked on purpose.
 pub fn judge(stuck: &Stuck<'_>, now: BootTime) -> Option<Finding> {
     let wait = stuck.case.locks.waits.get(stuck.proven.wait)?;
-    let certainty = stuck.proven.certainty;
-    if certainty == Certainty::Heuristic && is_parked(stuck.place) {
-        return None;
-    }
+    let certainty = certainty(stuck)?;
     let (state, severity) = match certainty {
         Certainty::Heuristic => (State::Suspected, Severity::Warning),
         Certainty::Strong | Certainty::Certain => (State::Confirmed, Severity::Critical),
@@ -123,18 +120,40 @@ pub fn judge(stuck: &Stuck<'_>, now: BootTime) -> Option<Finding> {
     })
 }
 
-/// CPython code that waits until somebody sets an event: no lock that was held at the fork.
-fn is_parked(place: Option<&Place>) -> bool {
-    let script = place.and_then(|place| place.script.as_ref());
-    let frames = script.map_or(&[][..], |script| &script.frames);
-    let in_threading = |index: usize, name: &str| {
-        frames.get(index).is_some_and(|frame| {
-            frame.function.as_deref().is_some_and(|function| function.ends_with(name))
-                && frame.module.as_deref().is_some_and(|module| module.ends_with("threading.py"))
-        })
-    };
-    // `Event.wait` calls `Condition.wait`, and from some versions on frames bear their class's name.
-    in_threading(0, "wait") && in_threading(1, "wait")
+/// How sure it is, with what the stack of a script tells; none where it shows that the child is parked on purpose.
+///
+/// The words of CPython's locks prove little: memory of the parent that was freed, or never used, often looks like a
+/// lock that is held.
+fn certainty(stuck: &Stuck<'_>) -> Option<Certainty> {
+    let Proven { proof, certainty, .. } = stuck.proven;
+    let is_by_words = matches!(proof, Proof::NoCatcher | Proof::Differential);
+    if !is_by_words || !stuck.case.locks.python {
+        return Some(certainty);
+    }
+    let script =
+        stuck.place.and_then(|place| place.script.as_ref()).filter(|script| !script.frames.is_empty());
+    match (proof, script) {
+        (_, Some(script)) if waits_for_event(script) => None,
+        // A condition is waited for on a lock that was made for that.
+        (Proof::Differential, Some(script)) if waits_for_condition(script) => None,
+        (Proof::Differential, None) => Some(Certainty::Heuristic),
+        _ => Some(certainty),
+    }
+}
+
+/// `Event.wait`, which calls `Condition.wait`: parked until somebody sets the event.
+fn waits_for_event(script: &Stack) -> bool {
+    waits_for_condition(script) && script.frames.get(1).is_some_and(is_wait)
+}
+
+fn waits_for_condition(script: &Stack) -> bool {
+    script.frames.first().is_some_and(is_wait)
+}
+
+/// A method `wait` of CPython's `threading`; from some versions on frames bear their class's name too.
+fn is_wait(frame: &Frame) -> bool {
+    frame.function.as_deref().is_some_and(|name| name.rsplit('.').next() == Some("wait"))
+        && frame.module.as_deref().is_some_and(|module| module.ends_with("threading.py"))
 }
 
 fn summary(stuck: &Stuck<'_>, wait: &LockWait) -> String {

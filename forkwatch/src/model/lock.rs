@@ -47,7 +47,8 @@ pub struct LockWait {
     pub value: u32,
     /// How often the thread has given up the CPU: while this stays, it has not run.
     pub switches: u64,
-    /// Nanoseconds since it last ran; absent where the kernel does not tell.
+    /// Nanoseconds since it last ran, roughly: by the scheduler's clock, which is not the same on every CPU. Absent where
+    /// the kernel does not tell.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub slept: Option<u64>,
     /// What lies around the word; absent where it may not be read.

@@ -109,8 +109,7 @@ impl Watch {
                 self.wait_longer(now, child, suspect, locks, out);
             }
             (before, Some((proven, wait))) => {
-                let suspect =
-                    Suspect { since: asleep_since(&locks, wait), proven, wait: wait.clone(), asked: 0 };
+                let suspect = Suspect { since: locks.at, proven, wait: wait.clone(), asked: 0 };
                 if matches!(before, Stuck::No) {
                     self.watch_closely(child, out);
                 }
@@ -246,11 +245,6 @@ impl Watch {
         }
         out.push(Output::Stuck { hazard: HazardId::OrphanedLock, children, oldest });
     }
-}
-
-/// Since when the thread has slept, as far as that is known.
-fn asleep_since(locks: &Locks, wait: &LockWait) -> BootTime {
-    BootTime(locks.at.0.saturating_sub(wait.slept.unwrap_or_default()))
 }
 
 fn case<'a>(alive: &'a Alive, locks: &'a Locks) -> Case<'a> {

@@ -11,13 +11,13 @@ use crate::{
     host::{self, clock},
     model::{
         evidence::{Evidence, Request, Sweep, Swept},
-        finding::Finding,
+        finding::{Certainty, Finding},
         lock::{LockWait, Locks, LocksSeen, Place},
         process::{ProcessKey, Program},
     },
 };
 
-/// Where the kernel does not tell how long a thread has slept, it is looked at again after this time.
+/// A child that waits as if stuck is looked at again after this time.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// A child that waits in a way that proves something.
@@ -58,12 +58,15 @@ pub(super) fn look(sweep: &Sweep, stuck_after: Duration, found: &mut Found) {
             LocksSeen::Gone | LocksSeen::Execed => {}
         }
     }
-    if candidates.iter().any(|candidate| candidate.slept().is_none()) {
+    if !candidates.is_empty() {
         thread::sleep(SETTLE);
     }
     for first in candidates {
-        let Some((candidate, waited)) = settled(first) else { continue };
-        if waited < candidate.proven.patience(stuck_after) && candidate.slept().is_some() {
+        let Some(candidate) = settled(&first) else { continue };
+        let waited = candidate.locks.at.since(first.locks.at).max(candidate.slept().unwrap_or_default());
+        // What is certain needs no patience beyond that nothing has moved.
+        if candidate.proven.certainty < Certainty::Certain && waited < candidate.proven.patience(stuck_after)
+        {
             found.waiting += 1;
             continue;
         }
@@ -71,15 +74,10 @@ pub(super) fn look(sweep: &Sweep, stuck_after: Duration, found: &mut Found) {
     }
 }
 
-/// The candidate as it is now, with how long it has waited; none where it has moved.
-fn settled(first: Candidate) -> Option<(Candidate, Duration)> {
-    if let Some(slept) = first.slept() {
-        return Some((first, slept));
-    }
+/// The candidate as it is some time later; none where it has moved.
+fn settled(first: &Candidate) -> Option<Candidate> {
     let LocksSeen::Alive(locks) = seen(&first.swept) else { return None };
-    let second = Candidate::new(first.swept, locks)?;
-    let waited = second.locks.at.since(first.locks.at);
-    second.is_unmoved(&first).then_some((second, waited))
+    Candidate::new(first.swept, locks).filter(|second| second.is_unmoved(first))
 }
 
 fn seen(swept: &Swept) -> LocksSeen {

@@ -5,6 +5,7 @@
 
 mod holder;
 mod parent;
+mod slept;
 mod threads;
 
 use std::{fs, io};
@@ -188,6 +189,7 @@ fn lock_wait(
         operation: wait.operation,
         value: wait.value,
         switches,
+        slept: slept::slept(process.id, *thread),
         words,
         parent_words,
         mapping: region.map(|region| mapping(wait.address, region)),
