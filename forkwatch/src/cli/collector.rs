@@ -8,6 +8,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
+use super::scope::Scope;
 use crate::{
     host,
     model::{
@@ -26,15 +27,15 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    /// Starts the thread. It has the capabilities that the caller has now.
-    pub(super) fn start() -> io::Result<Self> {
+    /// Starts the thread, which finds no processes outside the scope. It has the capabilities that the caller has now.
+    pub(super) fn start(scope: Scope) -> io::Result<Self> {
         let (requests, open) = sync_channel(MOST_WAITING);
         // Unbounded, and yet no longer than the questions were: one answer each.
         let (send, answers) = mpsc::unbounded_channel();
         thread::Builder::new()
             .name("evidence".to_owned())
             .stack_size(256 << 10)
-            .spawn(move || answer_all(&open, &send))?;
+            .spawn(move || answer_all(&open, &send, &scope))?;
         Ok(Self { requests, answers })
     }
 
@@ -57,9 +58,12 @@ impl Collector {
     }
 }
 
-fn answer_all(open: &Receiver<Request>, send: &mpsc::UnboundedSender<(BootTime, Evidence)>) {
+fn answer_all(open: &Receiver<Request>, send: &mpsc::UnboundedSender<(BootTime, Evidence)>, scope: &Scope) {
     while let Ok(request) = open.recv() {
-        let evidence = host::answer(&request);
+        let mut evidence = host::answer(&request);
+        if let Evidence::Sweep { seen: Some(sweep) } = &mut evidence {
+            scope.narrow(sweep);
+        }
         if send.send((host::clock::now(), evidence)).is_err() {
             return;
         }

@@ -17,6 +17,7 @@ use super::{
     metric_sources::KernelSources,
     pipeline::Pipeline,
     recorder::Recorder,
+    scope::Scope,
     session::{self, Session},
 };
 use crate::{
@@ -116,7 +117,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     session::runtime()?.block_on(async {
         let sink = DaemonSink::new(&session.context, events);
         let clone_calls = session.kernel.clone_calls();
-        let (pipeline, kernel) = Pipeline::new(session, settings(&config), recorder, sink)?;
+        let (pipeline, kernel) = Pipeline::new(session, settings(&config), Scope::default(), recorder, sink)?;
         let metrics = Metrics::new(
             Box::new(KernelSources(kernel)),
             metrics::Options {

@@ -15,6 +15,7 @@ use super::{
     demo_program::{self, Fork, OWNER, READY, SIGNAL},
     exit::Exit,
     pipeline::{Pipeline, Sink},
+    scope::Scope,
     session::{self, Session},
     tail::asked_to_end,
     tail_sink::{ColorChoice, Output, Selection, TailSink, TimeStyle},
@@ -77,7 +78,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     );
     let explanation = session::runtime()?.block_on(async {
         let sink = DemoSink { tail, missing: EXPECTED.to_vec() };
-        let (mut pipeline, _kernel) = Pipeline::new(session, Settings::default(), None, sink)?;
+        let (mut pipeline, _kernel) =
+            Pipeline::new(session, Settings::default(), Scope::default(), None, sink)?;
         let asked = asked_to_end()?;
         pipeline.sink().tail.ready().context("cannot write the output")?;
         let fork = program.fork()?;

@@ -19,6 +19,7 @@ mod pipeline;
 mod recorder;
 mod replay;
 mod scan;
+mod scope;
 mod session;
 mod tail;
 mod tail_sink;

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{collector::Collector, losses::Losses, recorder::Recorder, session::Session};
+use super::{collector::Collector, losses::Losses, recorder::Recorder, scope::Scope, session::Session};
 use crate::{
     host::clock,
     kernel::{DRAIN_AFTER, Kernel, Ring},
@@ -75,13 +75,14 @@ impl<S: Sink> Pipeline<S> {
     pub(super) fn new(
         session: Session,
         settings: Settings,
+        scope: Scope,
         recorder: Option<Recorder>,
         sink: S,
     ) -> Result<(Self, SharedKernel)> {
         let Session { kernel, ring, early, context: _ } = session;
         let losses = Losses::begin(&kernel)?;
         let kernel = Arc::new(Mutex::new(kernel));
-        let collector = Collector::start().context("cannot start the thread that collects evidence")?;
+        let collector = Collector::start(scope).context("cannot start the thread that collects evidence")?;
         let stage = Stage {
             kernel: Arc::clone(&kernel),
             watch: Watch::new(settings),

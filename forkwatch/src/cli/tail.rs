@@ -13,6 +13,7 @@ use super::{
     exit::Exit,
     pipeline::{Pipeline, SharedKernel, lock},
     recorder::Recorder,
+    scope::Scope,
     session::{self, Session},
     tail_sink::{ColorChoice, Output, Selection, TailSink, TimeStyle},
     targets::{self, Target},
@@ -134,11 +135,16 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     if let Some(how) = session::describe_clone_calls(&session.kernel) {
         eprintln!("forkwatch: {how}");
     }
+    let scope = Scope {
+        roots: processes.iter().map(|process| process.key).collect(),
+        uid: options.uid,
+        cgroup: options.cgroup.clone(),
+    };
     let sink =
         TailSink::new(options.output, options.time, options.color, options.selection(), &session.context);
     let runtime = session::runtime()?;
     runtime.block_on(async {
-        let (mut pipeline, kernel) = Pipeline::new(session, settings, recorder, sink)?;
+        let (mut pipeline, kernel) = Pipeline::new(session, settings, scope, recorder, sink)?;
         let asked = asked_to_end()?;
         eprintln!("forkwatch: ready, watching {}", options.scope());
         pipeline.sink().ready().context("cannot write the output")?;
