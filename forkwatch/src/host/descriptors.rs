@@ -37,6 +37,12 @@ impl Descriptor {
         self.link.as_bytes()
     }
 
+    /// Whether that process has it open still, on the same.
+    pub(super) fn is_open(&self, tgid: u32) -> bool {
+        fs::read_link(format!("/proc/{tgid}/fd/{}", self.number))
+            .is_ok_and(|link| link.as_os_str() == self.link)
+    }
+
     /// Its inode number, where it is a socket.
     pub(super) fn socket(&self) -> Option<u64> {
         let number = self.link().strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
