@@ -25,6 +25,9 @@ use crate::model::{
     signals::SignalSet,
 };
 
+/// Descriptors that are looked at, from the lowest. More take long, and are noted as unknown.
+const MAX_DESCRIPTORS: usize = 65_536;
+
 /// The highest of the three standard descriptors, which children share on purpose.
 const STANDARD: u32 = 2;
 
@@ -67,7 +70,11 @@ fn gather(key: ProcessKey, stat: &Stat) -> Result<Inventory, ScanError> {
         inventory.contended = unknown.unless(Subject::Calls, contended).unwrap_or_default();
     }
     inventory.memory = unknown.unless(Subject::Memory, memory(tgid));
-    if let Some(descriptors) = unknown.unless(Subject::Descriptors, descriptors(tgid)) {
+    if let Some(descriptors) = unknown.unless(Subject::Descriptors, descriptors(tgid, MAX_DESCRIPTORS)) {
+        if descriptors.len() >= MAX_DESCRIPTORS {
+            let why = format!("there are more than {MAX_DESCRIPTORS}, and only those were looked at");
+            unknown.note(Subject::Descriptors, why, false);
+        }
         open_descriptors(key, &threads, &descriptors, &mut inventory, &mut unknown);
     }
     inventory.unknown = unknown.0;

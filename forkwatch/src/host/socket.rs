@@ -99,7 +99,11 @@ fn ask(descriptor: &OwnedFd, inode: u64) -> io::Result<Socket> {
         return Ok(Socket::Other);
     }
     let name: fn(&SockAddr) -> Option<Peer> = match socket.domain()? {
-        Domain::IPV4 | Domain::IPV6 if socket.protocol()? == Some(Protocol::TCP) => tcp_name,
+        Domain::IPV4 | Domain::IPV6
+            if [Some(Protocol::TCP), Some(Protocol::MPTCP)].contains(&socket.protocol()?) =>
+        {
+            tcp_name
+        }
         Domain::UNIX => unix_name,
         _ => return Ok(Socket::Other),
     };

@@ -7,14 +7,14 @@ use super::{connection::Peer, evidence::SeenThread, process::Program, signals::S
 /// Most entries of one sort that are told.
 pub const MAX_ENTRIES: usize = 256;
 
-/// A process at one moment, as its next fork would find it.
+/// A process at one moment, as its next fork would find it. Lists hold at most [`MAX_ENTRIES`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inventory {
     /// When it was looked at.
     pub at: BootTime,
     /// What runs in it.
     pub program: Program,
-    /// Its live threads beside the main one, kernel workers excluded: the first [`MAX_ENTRIES`] by tid.
+    /// Its live threads beside the main one, kernel workers excluded, by tid.
     pub threads: Vec<SeenThread>,
     /// How many such threads there are in all.
     pub thread_count: u32,

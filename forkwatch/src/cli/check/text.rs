@@ -28,7 +28,7 @@ pub(super) fn text(pid: u32, inventory: &Inventory, assessment: &Assessment) -> 
         out.push('\n');
     }
     for Unknown { what, why, denied } in &inventory.unknown {
-        let advice = if *denied { "; run as root, or with CAP_SYS_PTRACE" } else { "" };
+        let advice = if *denied { "; that takes root, or CAP_SYS_PTRACE" } else { "" };
         let content = format!("{}: {why}{advice}", what.name());
         paragraph::add(&mut out, &format!("  {:<8} ", "unknown"), INDENT, &content);
     }
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn the_answer_fits_into_eighty_columns() {
         let seen = Inventory {
-            program: Program { exe: Some("/usr/bin/python3.11".into()), ..Program::default() },
+            program: Program { exe: Some("/srv/bin/app".into()), ..Program::default() },
             threads: vec![SeenThread { tid: 8, comm: "\u{1b}[2J".into() }],
             thread_count: 1,
             connections: vec![Connection {
@@ -78,12 +78,12 @@ mod tests {
             ..Inventory::default()
         };
         let text = text(7, &seen, &assess(&seen));
-        assert!(text.starts_with(
-            "python3.11 (pid 7): a fork now would be unsafe, unless the child execs at once.\n"
-        ));
+        assert!(
+            text.starts_with("app (pid 7): a fork now would be unsafe, unless the child execs at once.\n")
+        );
         assert!(text.contains("\n  unsafe   1 other thread runs: \\x1b[2J\n"));
         assert!(text.contains("\n  warning  connected to PostgreSQL: 10.0.0.7:5432\n"));
-        assert!(text.contains("\n  unknown  file-locks: Permission denied (os error 13); run as root"));
+        assert!(text.contains("\n  unknown  file-locks: Permission denied (os error 13); that takes root"));
         assert!(text.lines().all(|line| line.len() <= 80 || line.contains("https://")), "{text}");
         assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
     }

@@ -76,7 +76,8 @@ fn other_threads(seen: &Inventory, name: &str) -> Option<Reason> {
         weight: if by_design || harmless { Weight::Info } else { Weight::Unsafe },
         what: format!("{what}: {}{note}", threads::described(&seen.threads)),
         why: "fork copies only the thread that calls it. A lock that another one holds at that moment stays locked \
-              in the child for good, and what the others do is not done there.",
+              in the child for good, and what the others do is not done there. Whether the program itself stops \
+              them before it forks cannot be seen from outside.",
         remedy: ecosystem::recognise(&seen.program, name, &seen.threads).remedy(),
     })
 }
@@ -126,12 +127,19 @@ fn event_loop(seen: &Inventory, name: &str) -> Option<Reason> {
         what,
         why: "A child gets the same instance, not one of its own: what it adds or removes there it changes for the \
               parent, each takes events that were meant for the other, and a loop that was entered goes on in both.",
-        remedy: remedy(
-            "Fork before the loop starts, or have workers exec (posix_spawn, subprocess, the start method \
-             forkserver or spawn). Where it must be fork, the child first renews the loop: uv_loop_fork, \
-             event_reinit, ev_loop_fork, gevent's own fork; asyncio has nothing of the kind.",
-            "https://docs.libuv.org/en/v1.x/loop.html#c.uv_loop_fork",
-        ),
+        remedy: if by_design {
+            remedy(
+                "Nothing, as long as no module enters the loop in the child or changes what it watches.",
+                "https://man7.org/linux/man-pages/man7/epoll.7.html",
+            )
+        } else {
+            remedy(
+                "Fork before the loop starts, or have workers exec (posix_spawn, subprocess, the start method \
+                 forkserver or spawn). Where it must be fork, the child first renews the loop: uv_loop_fork, \
+                 event_reinit, ev_loop_fork, gevent's own fork; asyncio has nothing of the kind.",
+                "https://docs.libuv.org/en/v1.x/loop.html#c.uv_loop_fork",
+            )
+        },
     })
 }
 
