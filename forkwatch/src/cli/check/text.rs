@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn the_answer_fits_into_eighty_columns() {
         let seen = Inventory {
-            program: Program { exe: Some("/srv/bin/app".into()), ..Program::default() },
+            program: Program { comm: "app".into(), ..Program::default() },
             threads: vec![SeenThread { tid: 8, comm: "\u{1b}[2J".into() }],
             thread_count: 1,
             connections: vec![Connection {
