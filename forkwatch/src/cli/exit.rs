@@ -4,7 +4,7 @@ use std::{io, process::ExitCode};
 
 use anyhow::Error;
 
-use crate::{config::ConfigError, kernel::KernelError, privilege::PrivilegeError};
+use crate::{config::ConfigError, host::ScanError, kernel::KernelError, privilege::PrivilegeError};
 
 /// The exit codes, as the help and the man page document them.
 pub(super) const HELP: &str = "\
@@ -79,6 +79,11 @@ fn of_error(error: &Error) -> Exit {
     if error.is::<PrivilegeError>() {
         return Exit::Privilege;
     }
+    if let Some(ScanError::Unreadable { source, .. }) = error.downcast_ref::<ScanError>()
+        && source.kind() == io::ErrorKind::PermissionDenied
+    {
+        return Exit::Privilege;
+    }
     if error.is::<ConfigError>() || error.is::<UsageError>() {
         return Exit::Usage;
     }
@@ -109,6 +114,16 @@ mod tests {
         assert_eq!(message(&with_cause), message(&told));
         let untold = Err::<(), _>(full()).context("cannot write").unwrap_err();
         assert_eq!(message(&untold), message(&told));
+    }
+
+    #[test]
+    fn what_may_not_be_read_lacks_privilege() {
+        let exit = |kind: io::ErrorKind| {
+            of_error(&ScanError::Unreadable { path: "/proc/7/task".to_owned(), source: kind.into() }.into())
+        };
+        assert_eq!(exit(io::ErrorKind::PermissionDenied), Exit::Privilege);
+        assert_eq!(exit(io::ErrorKind::InvalidData), Exit::Failed);
+        assert_eq!(of_error(&ScanError::NoSuchProcess(7).into()), Exit::Failed);
     }
 
     #[test]

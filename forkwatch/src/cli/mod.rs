@@ -2,6 +2,7 @@
 
 mod budget;
 mod causes;
+mod check;
 mod check_config;
 mod collector;
 mod daemon;
@@ -66,6 +67,14 @@ enum Command {
     /// watch, 3 where it lacks privilege, 4 where the kernel lacks what is needed. The names in the JSON document
     /// (schema, id of a check, name of a detector, status, state) do not change within its version.
     Doctor(doctor::Options),
+    /// Say whether a fork of a running process would be safe now
+    ///
+    /// Looks at its threads, pending signals, event loops, connections, databases, locks and memory. It uses no eBPF,
+    /// disturbs nothing, and judges the fork of a child that lives on: one that execs at once is always safe. Ends
+    /// with 0 where the fork would be safe, warnings included, and 10 where it would not; with 3 where it saw nothing
+    /// unsafe, but may not look at everything. The JSON document's names (schema, verdict, id of a reason) do not
+    /// change within its version.
+    Check(check::Options),
     /// Explain a hazard: what it is, how it is found, how sure that is, what to change
     Explain(explain::Options),
     /// Judge a recording again, as tail and daemon make with --record
@@ -88,6 +97,7 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
         Command::Scan(options) => scan::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Doctor(options) => doctor::run(&options),
+        Command::Check(options) => check::run(&options),
         Command::Explain(options) => explain::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::CheckConfig(options) => check_config::run(&options),

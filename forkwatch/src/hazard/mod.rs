@@ -6,6 +6,7 @@ pub mod allow;
 mod blocked_signals;
 mod connection_remedy;
 mod ecosystem;
+pub mod fork_check;
 mod multithreaded_fork;
 pub mod orphaned_lock;
 mod pending_signals;

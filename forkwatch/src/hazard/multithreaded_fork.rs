@@ -41,7 +41,7 @@ pub(super) static HAZARD: Hazard = Hazard {
 };
 
 /// Servers that save in a forked child on purpose, with threads that take no part in it.
-const BY_DESIGN: [&str; 3] = ["redis-server", "valkey-server", "keydb-server"];
+pub(super) const BY_DESIGN: [&str; 3] = ["redis-server", "valkey-server", "keydb-server"];
 
 fn concerns(fork: &Fork) -> bool {
     fork.threads > 1

@@ -42,8 +42,18 @@ const LIBRARIES: [(&str, &[&str]); 29] = [
 
 /// The client libraries that a process has mapped; none where its mappings may not be read.
 pub(super) fn client_libraries(tgid: u32) -> Vec<String> {
-    let maps = file::read(format!("/proc/{tgid}/maps"), MAX_MAPS).unwrap_or_default();
-    parse(&String::from_utf8_lossy(&maps))
+    parse(&maps(tgid))
+}
+
+/// Whether a process has mapped `SQLite`, or Python's binding to it.
+pub(super) fn has_sqlite(tgid: u32) -> bool {
+    let maps = maps(tgid);
+    ["/libsqlite3.", "/_sqlite3."].iter().any(|part| maps.contains(part))
+}
+
+fn maps(tgid: u32) -> String {
+    let bytes = file::read(format!("/proc/{tgid}/maps"), MAX_MAPS).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The kernel escapes newlines in paths (`seq_file_path`), so no path can forge a line.

@@ -4,9 +4,6 @@ use std::{ffi::OsString, fs, io, os::unix::ffi::OsStrExt as _};
 
 use super::file;
 
-/// Descriptors that are looked at, from the lowest.
-pub(super) const MAX_DESCRIPTORS: usize = 4096;
-
 /// A descriptor of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Descriptor {
@@ -16,11 +13,11 @@ pub(super) struct Descriptor {
     link: OsString,
 }
 
-/// The descriptors of a process, by ascending number, at most [`MAX_DESCRIPTORS`]. Those that are closed meanwhile are
-/// left out. Another user's may be listed only with `CAP_SYS_PTRACE`.
-pub(super) fn descriptors(tgid: u32) -> io::Result<Vec<Descriptor>> {
+/// The descriptors of a process, by ascending number, at most `limit` from the lowest. Those that are closed meanwhile
+/// are left out. Another user's may be listed only with `CAP_SYS_PTRACE`.
+pub(super) fn descriptors(tgid: u32, limit: usize) -> io::Result<Vec<Descriptor>> {
     let folder = format!("/proc/{tgid}/fd");
-    let mut found: Vec<Descriptor> = file::numbers(&folder, MAX_DESCRIPTORS)?
+    let mut found: Vec<Descriptor> = file::numbers(&folder, limit)?
         .into_iter()
         .filter_map(|number| {
             let link = fs::read_link(format!("{folder}/{number}")).ok()?.into_os_string();
@@ -35,6 +32,12 @@ impl Descriptor {
     /// What it is open on, as the kernel shows it.
     pub(super) fn link(&self) -> &[u8] {
         self.link.as_bytes()
+    }
+
+    /// Whether that process has it open still, on the same.
+    pub(super) fn is_open(&self, tgid: u32) -> bool {
+        fs::read_link(format!("/proc/{tgid}/fd/{}", self.number))
+            .is_ok_and(|link| link.as_os_str() == self.link)
     }
 
     /// Its inode number, where it is a socket.
@@ -60,7 +63,8 @@ mod tests {
     fn sockets_and_files_are_told_apart() {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let file = File::open("/proc/self/exe").unwrap();
-        let found = descriptors(std::process::id()).unwrap();
+        let found = descriptors(std::process::id(), usize::MAX).unwrap();
+        assert_eq!(descriptors(std::process::id(), 1).unwrap().len(), 1);
         let at = |number: i32| found.iter().find(|one| i64::from(one.number) == i64::from(number)).unwrap();
         assert!(at(socket.as_raw_fd()).socket().is_some());
         assert_eq!(at(file.as_raw_fd()).socket(), None);

@@ -15,6 +15,7 @@ mod evidence;
 mod fdinfo;
 mod file;
 mod futex;
+mod inventory;
 mod kernel_flags;
 mod limits;
 mod locks;
@@ -34,6 +35,7 @@ mod task;
 
 pub use evidence::answer;
 pub use futex::{FutexWait, futex_wait};
+pub use inventory::inventory;
 pub use limits::Limits;
 pub use program::program;
 pub use scan::{Process, ScanError, descendants, find, processes};

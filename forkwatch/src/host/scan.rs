@@ -22,6 +22,9 @@ pub enum ScanError {
         /// Its process.
         tgid: u32,
     },
+    /// It is one of the kernel's own.
+    #[error("{0} is a thread of the kernel, not a program")]
+    KernelThread(u32),
     /// Something in `/proc` could not be read.
     #[error("cannot read {path}: {source}; run as root, or with CAP_SYS_PTRACE where /proc has hidepid")]
     Unreadable {
@@ -74,6 +77,9 @@ pub fn find(pid: u32) -> Result<Process, ScanError> {
     // `/proc/TID` exists, unlisted, for threads too.
     match Status::thread_group(pid) {
         Ok(tgid) if tgid != pid => Err(ScanError::Thread { tid: pid, tgid }),
+        Ok(_) if Stat::of_process(pid).is_ok_and(|stat| stat.is_kernel_thread()) => {
+            Err(ScanError::KernelThread(pid))
+        }
         Ok(_) => process(pid).ok_or(ScanError::NoSuchProcess(pid)),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(ScanError::Unreadable { path: format!("/proc/{pid}/status"), source: error })
@@ -165,5 +171,10 @@ mod tests {
     #[test]
     fn kernel_threads_are_left_out() {
         assert!(processes().unwrap().iter().all(|process| process.comm.bytes() != b"kthreadd"));
+        let kernel_thread = |pid| Stat::of_process(pid).is_ok_and(|stat| stat.is_kernel_thread());
+        // In a pid namespace of its own a container sees none.
+        if kernel_thread(2) {
+            assert!(matches!(find(2), Err(ScanError::KernelThread(2))));
+        }
     }
 }

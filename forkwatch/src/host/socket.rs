@@ -19,7 +19,12 @@ use crate::model::{connection::Peer, process::ProcessKey};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Socket {
     /// Connected to a peer with a name.
-    Connected(Peer),
+    Connected {
+        /// The other end.
+        peer: Peer,
+        /// This end, where it has a name.
+        local: Option<Peer>,
+    },
     /// Listening, at this address.
     Listening(Peer),
     /// Anything else: no stream, not connected, or a peer without a name.
@@ -94,15 +99,21 @@ fn ask(descriptor: &OwnedFd, inode: u64) -> io::Result<Socket> {
         return Ok(Socket::Other);
     }
     let name: fn(&SockAddr) -> Option<Peer> = match socket.domain()? {
-        Domain::IPV4 | Domain::IPV6 if socket.protocol()? == Some(Protocol::TCP) => tcp_name,
+        Domain::IPV4 | Domain::IPV6
+            if [Some(Protocol::TCP), Some(Protocol::MPTCP)].contains(&socket.protocol()?) =>
+        {
+            tcp_name
+        }
         Domain::UNIX => unix_name,
         _ => return Ok(Socket::Other),
     };
+    let local = name(&socket.local_addr()?);
     Ok(if socket.is_listener()? {
-        name(&socket.local_addr()?).map_or(Socket::Other, Socket::Listening)
+        local.map_or(Socket::Other, Socket::Listening)
     } else {
         // Fails where there is no peer (yet, or any more).
-        socket.peer_addr().ok().and_then(|address| name(&address)).map_or(Socket::Other, Socket::Connected)
+        let peer = socket.peer_addr().ok().and_then(|address| name(&address));
+        peer.map_or(Socket::Other, |peer| Socket::Connected { peer, local })
     })
 }
 

@@ -15,6 +15,9 @@ use crate::model::{
     process::ProcessKey,
 };
 
+/// Descriptors of each process that are looked at, from the lowest.
+const MAX_DESCRIPTORS: usize = 4096;
+
 /// The highest of the three standard descriptors. A connection there is the program's standard input or output, as
 /// inetd gives it: children share it on purpose.
 const STANDARD: u32 = 2;
@@ -23,11 +26,12 @@ const STANDARD: u32 = 2;
 pub(super) fn sockets(child: ProcessKey, parent: ProcessKey) -> Option<Sockets> {
     let parent_stat = current(parent)?;
     let mut sockets = socket::Sockets::of(child)?;
-    let candidates = shared(&descriptors(child.tgid).ok()?, &descriptors(parent.tgid).ok()?);
+    let list = |process: ProcessKey| descriptors(process.tgid, MAX_DESCRIPTORS).ok();
+    let candidates = shared(&list(child)?, &list(parent)?);
     let shared = candidates
         .into_iter()
         .filter_map(|Candidate { inode, child_fd, parent_fd }| {
-            let Some(Socket::Connected(peer)) = sockets.look(child_fd, inode) else { return None };
+            let Some(Socket::Connected { peer, .. }) = sockets.look(child_fd, inode) else { return None };
             // Nothing tells since when: sockets have no timestamps (`sock_alloc`, net/socket.c), nor does
             // `struct tcp_info` have an age; and links in /proc bear the time when somebody first looked.
             Some(SharedSocket { inode, peer, child_fd, parent_fd, since: None })

@@ -46,7 +46,9 @@ fn parse(line: &[u8]) -> Option<(u64, Socket)> {
     let inode = fields.nth(5)?.parse().ok().filter(|inode| *inode != 0)?;
     let socket = match state {
         LISTENING => Socket::Listening(tcp_peer(local)),
-        state if CONNECTED.contains(&state) => Socket::Connected(tcp_peer(remote)),
+        state if CONNECTED.contains(&state) => {
+            Socket::Connected { peer: tcp_peer(remote), local: Some(tcp_peer(local)) }
+        }
         _ => Socket::Other,
     };
     Some((inode, socket))
@@ -91,7 +93,9 @@ mod tests {
             let table = Table::read(std::process::id());
             let inode = |socket: std::os::fd::BorrowedFd<'_>| fstat(socket).unwrap().st_ino;
             let name = Peer::Tcp(listener.local_addr().unwrap().to_string());
-            assert_eq!(table.look(inode(client.as_fd())), Some(Socket::Connected(name.clone())));
+            let own = Peer::Tcp(client.local_addr().unwrap().to_string());
+            let connected = Socket::Connected { peer: name.clone(), local: Some(own) };
+            assert_eq!(table.look(inode(client.as_fd())), Some(connected));
             assert_eq!(table.look(inode(listener.as_fd())), Some(Socket::Listening(name)));
         }
     }
@@ -101,7 +105,10 @@ mod tests {
     fn a_mapped_address_is_shown_as_version_4_and_a_free_socket_is_nobodys() {
         let line = b"   3: 0000000000000000FFFF00000100007F:A001 0000000000000000FFFF00000700000A:1538 01 \
                      00000000:00000000 00:00000000 00000000     0        0 4711 1 0 20 4 30 10 -1";
-        assert_eq!(parse(line), Some((4711, Socket::Connected(Peer::Tcp("10.0.0.7:5432".to_owned())))));
+        let peer = |address: &str| Peer::Tcp(address.to_owned());
+        let connected =
+            Socket::Connected { peer: peer("10.0.0.7:5432"), local: Some(peer("127.0.0.1:40961")) };
+        assert_eq!(parse(line), Some((4711, connected)));
         let line = String::from_utf8(line.to_vec()).unwrap();
         assert_eq!(parse(line.replace(" 4711 ", " 0 ").as_bytes()), None);
         assert_eq!(parse(line.replace(" 01 ", " 02 ").as_bytes()), Some((4711, Socket::Other)));

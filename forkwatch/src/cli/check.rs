@@ -1,0 +1,273 @@
+//! `forkwatch check`: whether a fork of a running process would be safe now.
+
+mod text;
+
+use std::io::{self, Write};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::exit::Exit;
+use crate::{
+    hazard::{
+        fork_check::{Assessment, Reason, Verdict, assess},
+        program_name, service,
+    },
+    host,
+    model::{
+        connection::Peer,
+        evidence::SeenThread,
+        inventory::{Contended, Database, FileLock, Inventory, Memory, OpenFile, Unknown},
+        process::{Program, escape},
+    },
+};
+
+/// The name of the document that `-o json` prints. It changes when a field changes its meaning or goes away, not when
+/// one is added.
+const SCHEMA: &str = "forkwatch.check/1";
+
+/// Which process, and how the answer is shown.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The process
+    #[arg(value_name = "PID")]
+    pid: u32,
+    /// How the answer is shown
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// `--output`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For a reader
+    #[default]
+    Text,
+    /// A document of the structure `forkwatch.check/1`
+    Json,
+}
+
+/// The answer: the document, in the order of its fields.
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    /// [`SCHEMA`].
+    schema: &'static str,
+    /// forkwatch's.
+    version: &'static str,
+    process: Process<'a>,
+    /// `safe`, `risky`, `unsafe` or `undecided`.
+    verdict: Verdict,
+    /// What speaks against the fork, the weightiest first.
+    reasons: &'a [Reason],
+    /// What could not be looked at, and why.
+    unknown: &'a [Unknown],
+    facts: Facts<'a>,
+}
+
+/// Whom it is about.
+#[derive(Debug, Serialize)]
+struct Process<'a> {
+    pid: u32,
+    /// The name that its users know it by, safe for a terminal.
+    name: String,
+    #[serde(flatten)]
+    program: &'a Program,
+}
+
+/// What was seen. Nothing follows from the absence of something that is `unknown`.
+#[derive(Debug, Serialize)]
+struct Facts<'a> {
+    /// The first threads beside the main one, by tid.
+    threads: Vec<Thread>,
+    /// How many there are in all.
+    thread_count: u32,
+    /// Names of signals that are blocked and pending.
+    pending_signals: Vec<String>,
+    events: Events,
+    connections: Vec<Connection<'a>>,
+    listeners: Vec<Listener<'a>>,
+    databases: &'a [Database],
+    file_locks: &'a [FileLock],
+    devices: &'a [OpenFile],
+    contended_locks: Vec<ContendedLock>,
+    /// Client libraries for databases and brokers.
+    libraries: &'a [String],
+    /// In bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Memory>,
+}
+
+/// A thread.
+#[derive(Debug, Serialize)]
+struct Thread {
+    tid: u32,
+    /// Its comm, safe for a terminal.
+    name: String,
+}
+
+/// Instances of each sort, and who waits in those of epoll and `io_uring`.
+#[derive(Debug, Serialize)]
+struct Events {
+    epoll: u32,
+    io_uring: u32,
+    signalfd: u32,
+    eventfd: u32,
+    timerfd: u32,
+    inotify: u32,
+    waiting: Vec<Thread>,
+}
+
+/// A connected socket.
+#[derive(Debug, Serialize)]
+struct Connection<'a> {
+    fd: u32,
+    peer: &'a Peer,
+    /// What the peer's address looks like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<&'static str>,
+    /// Whether a client made it.
+    accepted: bool,
+}
+
+/// A listening socket.
+#[derive(Debug, Serialize)]
+struct Listener<'a> {
+    fd: u32,
+    address: &'a Peer,
+}
+
+/// A mutex that one thread holds and another waits for.
+#[derive(Debug, Serialize)]
+struct ContendedLock {
+    /// In hexadecimal.
+    address: String,
+    owner: Thread,
+    waiter: Thread,
+}
+
+pub(super) fn run(options: &Options) -> Result<Exit> {
+    let process = host::find(options.pid)?;
+    let inventory = host::inventory(&process)?;
+    let assessment = assess(&inventory);
+    let text = match options.output {
+        Output::Text => text::text(options.pid, &inventory, &assessment),
+        Output::Json => serde_json::to_string_pretty(&document(options.pid, &inventory, &assessment))? + "\n",
+    };
+    io::stdout().write_all(text.as_bytes()).context("cannot write the output")?;
+    Ok(exit(assessment.verdict, &inventory.unknown))
+}
+
+/// Where it is undecided, the exit code says whether more privilege would decide it.
+fn exit(verdict: Verdict, unknown: &[Unknown]) -> Exit {
+    match verdict {
+        Verdict::Safe | Verdict::Risky => Exit::Fine,
+        Verdict::Unsafe => Exit::Found,
+        Verdict::Undecided if unknown.iter().any(|unknown| unknown.denied) => Exit::Privilege,
+        Verdict::Undecided => Exit::Failed,
+    }
+}
+
+/// What to call the process.
+fn name(program: &Program) -> String {
+    escape(program_name(program).as_bytes())
+}
+
+fn document<'a>(pid: u32, inventory: &'a Inventory, assessment: &'a Assessment) -> Document<'a> {
+    Document {
+        schema: SCHEMA,
+        version: env!("CARGO_PKG_VERSION"),
+        process: Process { pid, name: name(&inventory.program), program: &inventory.program },
+        verdict: assessment.verdict,
+        reasons: &assessment.reasons,
+        unknown: &inventory.unknown,
+        facts: facts(inventory),
+    }
+}
+
+fn facts(seen: &Inventory) -> Facts<'_> {
+    Facts {
+        threads: threads(&seen.threads),
+        thread_count: seen.thread_count,
+        pending_signals: seen.pending.names(),
+        events: Events {
+            epoll: seen.events.epoll,
+            io_uring: seen.events.io_uring,
+            signalfd: seen.events.signalfd,
+            eventfd: seen.events.eventfd,
+            timerfd: seen.events.timerfd,
+            inotify: seen.events.inotify,
+            waiting: threads(&seen.events.waiting),
+        },
+        connections: seen
+            .connections
+            .iter()
+            .map(|connection| Connection {
+                fd: connection.fd,
+                peer: &connection.peer,
+                service: service(&connection.peer).filter(|_| !connection.accepted),
+                accepted: connection.accepted,
+            })
+            .collect(),
+        listeners: seen
+            .listeners
+            .iter()
+            .map(|listener| Listener { fd: listener.fd, address: &listener.address })
+            .collect(),
+        databases: &seen.databases,
+        file_locks: &seen.file_locks,
+        devices: &seen.devices,
+        contended_locks: seen.contended.iter().map(contended).collect(),
+        libraries: &seen.libraries,
+        memory: seen.memory,
+    }
+}
+
+fn threads(threads: &[SeenThread]) -> Vec<Thread> {
+    threads.iter().map(thread).collect()
+}
+
+fn thread(thread: &SeenThread) -> Thread {
+    Thread { tid: thread.tid, name: thread.comm.to_string() }
+}
+
+fn contended(lock: &Contended) -> ContendedLock {
+    ContendedLock {
+        address: format!("{:#x}", lock.address),
+        owner: thread(&lock.owner),
+        waiter: thread(&lock.waiter),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::inventory::Subject;
+
+    #[test]
+    fn the_exit_code_follows_the_verdict() {
+        let unknown = |denied| [Unknown { what: Subject::Descriptors, why: String::new(), denied }];
+        assert_eq!(exit(Verdict::Safe, &[]), Exit::Fine);
+        assert_eq!(exit(Verdict::Risky, &unknown(true)), Exit::Fine);
+        assert_eq!(exit(Verdict::Unsafe, &unknown(true)), Exit::Found);
+        assert_eq!(exit(Verdict::Undecided, &unknown(true)), Exit::Privilege);
+        assert_eq!(exit(Verdict::Undecided, &unknown(false)), Exit::Failed);
+    }
+
+    #[test]
+    fn the_document_says_what_was_seen_and_judged() {
+        let seen = Inventory {
+            threads: vec![SeenThread { tid: 8, comm: "\u{1b}[2J".into() }],
+            thread_count: 1,
+            memory: Some(Memory { anonymous: 4096, page_tables: 8192 }),
+            ..Inventory::default()
+        };
+        let value = serde_json::to_value(document(7, &seen, &assess(&seen))).unwrap();
+        assert_eq!(value["schema"], SCHEMA);
+        assert_eq!(value["verdict"], "unsafe");
+        assert_eq!(value["process"]["pid"], 7);
+        assert_eq!(value["reasons"][0]["id"], "threads");
+        assert_eq!(value["facts"]["threads"][0]["name"], "\\x1b[2J");
+        assert_eq!(value["facts"]["memory"]["anonymous"], 4096);
+    }
+}

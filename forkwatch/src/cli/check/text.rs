@@ -1,0 +1,96 @@
+//! The answer for a reader, in 80 columns.
+
+use crate::{
+    hazard::fork_check::{Assessment, Verdict},
+    model::inventory::{Inventory, Unknown},
+    paragraph,
+};
+
+/// Where what belongs to a reason begins.
+const INDENT: &str = "           ";
+
+pub(super) fn text(pid: u32, inventory: &Inventory, assessment: &Assessment) -> String {
+    let mut out = String::new();
+    paragraph::add(
+        &mut out,
+        "",
+        "",
+        &format!("{} (pid {pid}): {}", super::name(&inventory.program), headline(assessment.verdict)),
+    );
+    for reason in &assessment.reasons {
+        out.push('\n');
+        paragraph::add(&mut out, &format!("  {:<8} ", reason.weight.name()), INDENT, &reason.what);
+        paragraph::add(&mut out, INDENT, INDENT, reason.why);
+        paragraph::add(&mut out, &format!("{INDENT}-> "), &format!("{INDENT}   "), &reason.remedy.text);
+        paragraph::add(&mut out, &format!("{INDENT}   "), INDENT, &reason.remedy.link);
+    }
+    if !inventory.unknown.is_empty() {
+        out.push('\n');
+    }
+    for Unknown { what, why, denied } in &inventory.unknown {
+        let advice = if *denied { "; that takes root, or CAP_SYS_PTRACE" } else { "" };
+        let content = format!("{}: {why}{advice}", what.name());
+        paragraph::add(&mut out, &format!("  {:<8} ", "unknown"), INDENT, &content);
+    }
+    out
+}
+
+const fn headline(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Safe => "a fork now would be safe.",
+        Verdict::Risky => {
+            "a fork now would be risky: the child has to mind the warnings, unless it execs at once."
+        }
+        Verdict::Unsafe => "a fork now would be unsafe, unless the child execs at once.",
+        Verdict::Undecided => "whether a fork now would be safe is undecided: not all could be looked at.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        hazard::fork_check::assess,
+        model::{
+            connection::Peer,
+            evidence::SeenThread,
+            inventory::{Connection, Subject},
+            process::Program,
+        },
+    };
+
+    #[test]
+    fn the_answer_fits_into_eighty_columns() {
+        let seen = Inventory {
+            program: Program { comm: "app".into(), ..Program::default() },
+            threads: vec![SeenThread { tid: 8, comm: "\u{1b}[2J".into() }],
+            thread_count: 1,
+            connections: vec![Connection {
+                fd: 4,
+                peer: Peer::Tcp("10.0.0.7:5432".to_owned()),
+                accepted: false,
+            }],
+            unknown: vec![Unknown {
+                what: Subject::FileLocks,
+                why: "Permission denied (os error 13)".to_owned(),
+                denied: true,
+            }],
+            ..Inventory::default()
+        };
+        let text = text(7, &seen, &assess(&seen));
+        assert!(
+            text.starts_with("app (pid 7): a fork now would be unsafe, unless the child execs at once.\n")
+        );
+        assert!(text.contains("\n  unsafe   1 other thread runs: \\x1b[2J\n"));
+        assert!(text.contains("\n  warning  connected to PostgreSQL: 10.0.0.7:5432\n"));
+        assert!(text.contains("\n  unknown  file-locks: Permission denied (os error 13); that takes root"));
+        assert!(text.lines().all(|line| line.len() <= 80 || line.contains("https://")), "{text}");
+        assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
+    }
+
+    #[test]
+    fn a_safe_process_takes_one_line() {
+        let text = text(7, &Inventory::default(), &assess(&Inventory::default()));
+        assert_eq!(text, "unnamed (pid 7): a fork now would be safe.\n");
+    }
+}

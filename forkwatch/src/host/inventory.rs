@@ -1,0 +1,199 @@
+//! What a process holds that a fork would copy, share or lose.
+
+mod call;
+mod calls;
+mod files;
+
+use std::io;
+
+use super::{
+    client_libraries::{client_libraries, has_sqlite},
+    clock,
+    descriptors::{Descriptor, descriptors},
+    file, program,
+    scan::{Process, ScanError},
+    socket::{Socket, Sockets},
+    stat::Stat,
+    status::Status,
+    task,
+};
+use crate::model::{
+    connection::Peer,
+    evidence::SeenThread,
+    inventory::{Connection, Inventory, Listener, MAX_ENTRIES, Memory, Subject, Unknown},
+    process::ProcessKey,
+    signals::SignalSet,
+};
+
+/// Descriptors that are looked at, from the lowest. More take long, and are noted as unknown.
+const MAX_DESCRIPTORS: usize = 65_536;
+
+/// The highest of the three standard descriptors, which children share on purpose.
+const STANDARD: u32 = 2;
+
+/// Looks at a process now. What it does not allow to be looked at is noted; only where not even its threads can be
+/// listed it is an error.
+pub fn inventory(process: &Process) -> Result<Inventory, ScanError> {
+    let key = process.key;
+    let gone = || ScanError::NoSuchProcess(key.tgid);
+    let before = Stat::of_process(key.tgid).ok().filter(|stat| stat.is(key)).ok_or_else(gone)?;
+    let inventory = gather(key, &before)?;
+    match Stat::of_process(key.tgid) {
+        Ok(stat) if stat.is(key) && !stat.process_has_ended() => Ok(inventory),
+        _ => Err(gone()),
+    }
+}
+
+fn gather(key: ProcessKey, stat: &Stat) -> Result<Inventory, ScanError> {
+    let tgid = key.tgid;
+    let mut threads = task::user_threads(tgid)
+        .map_err(|source| ScanError::Unreadable { path: format!("/proc/{tgid}/task"), source })?;
+    threads.sort_unstable_by_key(|thread| thread.id);
+    // The main thread may have ended before the others. Then the first of them is not another one.
+    let main = threads.iter().find(|thread| thread.id == tgid).or(threads.first()).map(|thread| thread.id);
+    let others: Vec<SeenThread> = threads
+        .iter()
+        .filter(|thread| Some(thread.id) != main)
+        .map(|thread| SeenThread { tid: thread.id, comm: thread.comm })
+        .collect();
+    let mut inventory = Inventory {
+        program: program::read(tgid, stat),
+        thread_count: u32::try_from(others.len()).unwrap_or(u32::MAX),
+        threads: others.into_iter().take(MAX_ENTRIES).collect(),
+        libraries: client_libraries(tgid),
+        ..Inventory::default()
+    };
+    let mut unknown = Unknowns(Vec::new());
+    inventory.pending = unknown.unless(Subject::Signals, pending(tgid, &threads)).unwrap_or_default();
+    if threads.len() > 1 {
+        let contended = calls::contended(tgid, &threads);
+        inventory.contended = unknown.unless(Subject::Calls, contended).unwrap_or_default();
+    }
+    inventory.memory = unknown.unless(Subject::Memory, memory(tgid));
+    if let Some(descriptors) = unknown.unless(Subject::Descriptors, descriptors(tgid, MAX_DESCRIPTORS)) {
+        if descriptors.len() >= MAX_DESCRIPTORS {
+            let why = format!("there are more than {MAX_DESCRIPTORS}, and only those were looked at");
+            unknown.note(Subject::Descriptors, why, false);
+        }
+        open_descriptors(key, &threads, &descriptors, &mut inventory, &mut unknown);
+    }
+    inventory.unknown = unknown.0;
+    inventory.at = clock::now();
+    Ok(inventory)
+}
+
+/// What the descriptors of a process stand for.
+fn open_descriptors(
+    key: ProcessKey,
+    threads: &[Stat],
+    descriptors: &[Descriptor],
+    inventory: &mut Inventory,
+    unknown: &mut Unknowns,
+) {
+    inventory.events = files::events(descriptors);
+    if inventory.events.epoll + inventory.events.io_uring > 0 {
+        let waiting = calls::waiting_for_events(key.tgid, threads);
+        inventory.events.waiting = unknown.unless(Subject::Calls, waiting).unwrap_or_default();
+    }
+    inventory.devices = files::devices(descriptors);
+    inventory.databases = files::databases(descriptors, has_sqlite(key.tgid));
+    let locks = files::file_locks(key.tgid, descriptors);
+    inventory.file_locks = unknown.unless(Subject::FileLocks, locks).unwrap_or_default();
+    sockets(key, descriptors, inventory, unknown);
+}
+
+fn sockets(key: ProcessKey, descriptors: &[Descriptor], inventory: &mut Inventory, unknown: &mut Unknowns) {
+    let Some(mut sockets) = Sockets::of(key) else { return };
+    let mut connections = Vec::new();
+    let mut unseen = 0_u32;
+    for descriptor in descriptors.iter().filter(|descriptor| descriptor.number > STANDARD) {
+        let Some(inode) = descriptor.socket() else { continue };
+        let fd = descriptor.number;
+        match sockets.look(fd, inode) {
+            Some(Socket::Connected { peer, local }) => connections.push((fd, peer, local)),
+            Some(Socket::Listening(address)) => inventory.listeners.push(Listener { fd, address }),
+            None if descriptor.is_open(key.tgid) => unseen += 1,
+            // Of no interest, or closed meanwhile.
+            Some(Socket::Other) | None => {}
+        }
+    }
+    inventory.listeners.truncate(MAX_ENTRIES);
+    connections.truncate(MAX_ENTRIES);
+    let listening: Vec<&str> =
+        inventory.listeners.iter().filter_map(|listener| port(&listener.address)).collect();
+    inventory.connections = connections
+        .into_iter()
+        .map(|(fd, peer, local)| {
+            let accepted = local.as_ref().and_then(port).is_some_and(|port| listening.contains(&port));
+            Connection { fd, peer, accepted }
+        })
+        .collect();
+    if unseen > 0 {
+        unknown.note(
+            Subject::Sockets,
+            format!(
+                "the kernel does not tell what {unseen} sockets of process {} are connected to",
+                key.tgid
+            ),
+            true,
+        );
+    }
+}
+
+fn port(address: &Peer) -> Option<&str> {
+    match address {
+        Peer::Tcp(address) => address.rsplit_once(':').map(|(_, port)| port),
+        Peer::Unix(_) => None,
+    }
+}
+
+/// Signals that are held back in any thread. Threads that end meanwhile hold nothing back any more.
+fn pending(tgid: u32, threads: &[Stat]) -> io::Result<SignalSet> {
+    let mut pending = SignalSet::EMPTY;
+    for thread in threads {
+        match Status::of_thread(tgid, thread.id) {
+            Ok(status) => pending = pending.or(status.held_back()),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(pending)
+}
+
+/// From `/proc/PID/status`, which counters answer. `smaps_rollup` would tell more, but walks all of the memory and
+/// keeps the process from mapping any meanwhile.
+fn memory(tgid: u32) -> io::Result<Memory> {
+    let path = format!("/proc/{tgid}/status");
+    let text = file::read_small(&path)?;
+    let bytes = |key| {
+        let kibibytes: u64 = file::field(&text, key)?.strip_suffix(" kB")?.trim().parse().ok()?;
+        kibibytes.checked_mul(1024)
+    };
+    bytes("RssAnon:")
+        .zip(bytes("VmPTE:"))
+        .map(|(anonymous, page_tables)| Memory { anonymous, page_tables })
+        .ok_or_else(|| file::unknown_layout(&path))
+}
+
+/// What could not be looked at, each subject once.
+struct Unknowns(Vec<Unknown>);
+
+impl Unknowns {
+    /// What was found; or nothing, and a note why.
+    fn unless<T>(&mut self, what: Subject, found: io::Result<T>) -> Option<T> {
+        found
+            .inspect_err(|error| {
+                self.note(what, error.to_string(), error.kind() == io::ErrorKind::PermissionDenied);
+            })
+            .ok()
+    }
+
+    fn note(&mut self, what: Subject, why: String, denied: bool) {
+        if !self.0.iter().any(|unknown| unknown.what == what) {
+            self.0.push(Unknown { what, why, denied });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

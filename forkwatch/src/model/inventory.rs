@@ -1,0 +1,195 @@
+//! What a process holds that a fork would copy, share or lose.
+
+use serde::{Deserialize, Serialize};
+
+use super::{connection::Peer, evidence::SeenThread, process::Program, signals::SignalSet, time::BootTime};
+
+/// Most entries of one sort that are told.
+pub const MAX_ENTRIES: usize = 256;
+
+/// A process at one moment, as its next fork would find it. Lists hold at most [`MAX_ENTRIES`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// When it was looked at.
+    pub at: BootTime,
+    /// What runs in it.
+    pub program: Program,
+    /// Its live threads beside the main one, kernel workers excluded, by tid.
+    pub threads: Vec<SeenThread>,
+    /// How many such threads there are in all.
+    pub thread_count: u32,
+    /// Signals that are pending for the process or one of its threads, and blocked there.
+    pub pending: SignalSet,
+    /// Its means to wait for events.
+    pub events: Events,
+    /// Stream sockets that are connected to a peer with a name, at descriptors above 2.
+    pub connections: Vec<Connection>,
+    /// Stream sockets that listen.
+    pub listeners: Vec<Listener>,
+    /// Locks on files.
+    pub file_locks: Vec<FileLock>,
+    /// Open databases that live in files.
+    pub databases: Vec<Database>,
+    /// Open devices that keep a context for each process.
+    pub devices: Vec<OpenFile>,
+    /// Threads that wait at this moment for a mutex that another thread holds.
+    pub contended: Vec<Contended>,
+    /// Client libraries for databases and brokers that are loaded.
+    pub libraries: Vec<String>,
+    /// Its memory; absent where that could not be read.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub memory: Option<Memory>,
+    /// What could not be looked at. Nothing follows from its absence above.
+    pub unknown: Vec<Unknown>,
+}
+
+/// Descriptors by which a process waits for events, and who does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    /// epoll instances.
+    pub epoll: u32,
+    /// `io_uring` instances.
+    pub io_uring: u32,
+    /// signalfds.
+    pub signalfd: u32,
+    /// eventfds.
+    pub eventfd: u32,
+    /// timerfds.
+    pub timerfd: u32,
+    /// inotify instances.
+    pub inotify: u32,
+    /// Threads that were seen to wait in an epoll or `io_uring` instance, the main one included.
+    pub waiting: Vec<SeenThread>,
+}
+
+/// A connected socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// The descriptor.
+    pub fd: u32,
+    /// The other end.
+    pub peer: Peer,
+    /// Whether it came in at a port on which this process listens.
+    pub accepted: bool,
+}
+
+/// A listening socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// The descriptor.
+    pub fd: u32,
+    /// Where it listens.
+    pub address: Peer,
+}
+
+/// An open file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenFile {
+    /// The descriptor.
+    pub fd: u32,
+    /// Its path in the process's own file system, lossy where it is not UTF-8.
+    pub path: String,
+}
+
+/// A lock on a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileLock {
+    /// On what.
+    pub file: OpenFile,
+    /// Of which kind.
+    pub kind: FileLockKind,
+}
+
+/// To whom a lock on a file belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileLockKind {
+    /// To the process: `fcntl(F_SETLK)`, `lockf`.
+    Posix,
+    /// To the open file, which a child shares: `flock`.
+    Flock,
+    /// To the open file likewise: `fcntl(F_OFD_SETLK)`.
+    OpenFile,
+}
+
+/// An open database that lives in files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Database {
+    /// Its file.
+    pub file: OpenFile,
+    /// Of which kind, going by its name.
+    pub kind: DatabaseKind,
+}
+
+/// Databases that live in files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DatabaseKind {
+    /// `SQLite`.
+    Sqlite,
+    /// LMDB.
+    Lmdb,
+}
+
+/// A thread that waits for a mutex of the C library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contended {
+    /// The thread that waits.
+    pub waiter: SeenThread,
+    /// The thread that the mutex names as its owner.
+    pub owner: SeenThread,
+    /// The address of the mutex.
+    pub address: u64,
+}
+
+/// Memory of a process, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// In RAM and no file's: what is copied page by page as either side of a fork writes to it.
+    pub anonymous: u64,
+    /// Page tables, which the fork itself copies.
+    pub page_tables: u64,
+}
+
+/// Something that could not be looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unknown {
+    /// What.
+    pub what: Subject,
+    /// Why not.
+    pub why: String,
+    /// Whether more privilege would help.
+    pub denied: bool,
+}
+
+/// What can remain unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// Signals pending for some thread.
+    Signals,
+    /// Everything that is open: event loops, connections, files, devices.
+    Descriptors,
+    /// Whether a thread waits in the event loop, or for a mutex.
+    Calls,
+    /// Peers of some sockets.
+    Sockets,
+    /// Locks on files.
+    FileLocks,
+    /// Memory.
+    Memory,
+}
+
+impl Subject {
+    /// The name that users see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Signals => "signals",
+            Self::Descriptors => "descriptors",
+            Self::Calls => "calls",
+            Self::Sockets => "sockets",
+            Self::FileLocks => "file-locks",
+            Self::Memory => "memory",
+        }
+    }
+}

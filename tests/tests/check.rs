@@ -1,0 +1,260 @@
+//! `forkwatch check`: what it says of processes in known states, and that safefork, asked inside the same Python
+//! processes, says the same.
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context, Result, ensure};
+use forkwatch_tests::{
+    binary, fixture,
+    host::{needs_root, workspace},
+    process,
+    program::{Launch, Program},
+    provided::provided,
+    runner::{self, Together},
+    tests,
+    wait::until,
+};
+use serde_json::Value;
+
+fn main() -> ExitCode {
+    runner::run(
+        tests![
+            check_says_what_safefork_says,
+            check_sees_a_running_event_loop,
+            check_tells_locks_of_a_process_from_those_of_a_file,
+            check_tells_both_ends_of_a_connection,
+            check_names_the_holder_of_a_mutex,
+            check_of_a_plain_process_is_one_line,
+            check_explains_what_it_cannot_look_at,
+            check_refuses_what_is_no_process,
+        ],
+        Together::SideBySide,
+    )
+}
+
+/// What came of a check.
+struct Checked {
+    code: Option<i32>,
+    document: Value,
+}
+
+impl Checked {
+    fn verdict(&self) -> &str {
+        self.document.get("verdict").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The ids of the reasons, the weightiest first.
+    fn reasons(&self) -> Vec<&str> {
+        let reasons = self.document.get("reasons").and_then(Value::as_array);
+        reasons.into_iter().flatten().filter_map(|reason| reason.get("id")?.as_str()).collect()
+    }
+
+    /// What a reason says was seen.
+    fn what(&self, id: &str) -> Result<&str> {
+        let reasons = self.document.get("reasons").and_then(Value::as_array).context("no reasons")?;
+        let reason = reasons.iter().find(|reason| reason.get("id").is_some_and(|name| name == id));
+        let what = reason.and_then(|reason| reason.get("what")?.as_str());
+        what.with_context(|| format!("no {id} in {:#}", self.document))
+    }
+}
+
+fn check(pid: i32) -> Result<Checked> {
+    run_check(Command::new(binary::forkwatch()?).args(["check", "-o", "json", &pid.to_string()]))
+}
+
+fn run_check(command: &mut Command) -> Result<Checked> {
+    let output = command.output().context("cannot run forkwatch")?;
+    let document = serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("no document, but: {}", String::from_utf8_lossy(&output.stderr)))?;
+    Ok(Checked { code: output.status.code(), document })
+}
+
+/// A state that `fork_check.py` gets into, and what is to be said of it.
+struct Case {
+    state: &'static str,
+    /// Whether safefork finds it safe.
+    safefork: bool,
+    verdict: &'static str,
+    reasons: &'static [&'static str],
+    /// Why the two rightly differ.
+    differs: Option<&'static str>,
+}
+
+impl Case {
+    const fn new(
+        state: &'static str,
+        safefork: bool,
+        verdict: &'static str,
+        reasons: &'static [&'static str],
+    ) -> Self {
+        Self { state, safefork, verdict, reasons, differs: None }
+    }
+
+    const fn differs(self, why: &'static str) -> Self {
+        Self { differs: Some(why), ..self }
+    }
+}
+
+const CASES: [Case; 13] = [
+    Case::new("nothing", true, "safe", &[]),
+    Case::new("named", false, "unsafe", &["threads"]),
+    Case::new("daemon", false, "unsafe", &["threads"]),
+    Case::new("ended_thread", true, "safe", &[]),
+    Case::new("blocked_signal", true, "safe", &[]),
+    Case::new("pending_signal", false, "unsafe", &["pending-signals"]),
+    Case::new("running_loop", false, "unsafe", &["event-loop"]),
+    Case::new("idle_loop", true, "risky", &["event-loop"]),
+    Case::new("ended_loop", true, "safe", &[]),
+    Case::new("database", true, "risky", &["database", "posix-lock"]),
+    Case::new("unknown_to_threading", true, "unsafe", &["threads"])
+        .differs("safefork sees the threads that Python's threading module knows; the kernel knows them all"),
+    Case::new("not_frozen", false, "safe", &[])
+        .differs("that gc.freeze() did not run costs memory, but breaks nothing in the child"),
+    Case::new("busy_loop", false, "risky", &["event-loop"])
+        .differs("from outside, a loop whose callback sleeps looks like one that does not run: a warning"),
+];
+
+fn check_says_what_safefork_says() -> Result<()> {
+    let python = provided("python")?.join("bin/python");
+    for case in &CASES {
+        let mut program = Program::hold(|_| {
+            let fixtures = workspace().join("tests/fixtures/python");
+            Ok(Launch::new(&python)
+                .args([fixtures.join("fork_check.py").into_os_string(), case.state.into()])
+                .env("PYTHONDONTWRITEBYTECODE", "1"))
+        })?;
+        program.release()?;
+        let safe =
+            program.next_json()?.get("safe").and_then(Value::as_bool).context("safefork said nothing")?;
+        let state = case.state;
+        // Right after it spoke, its event loop need not yet wait.
+        let checked = until("the expected verdict", || {
+            let checked = check(program.pid())?;
+            Ok((checked.verdict() == case.verdict).then_some(checked))
+        })
+        .with_context(|| {
+            let last = check(program.pid()).map(|checked| format!("{:#}", checked.document));
+            format!("{state}: {}", last.unwrap_or_default())
+        })?;
+        ensure!(safe == case.safefork, "{state}: safefork says {safe}");
+        ensure!(checked.reasons() == case.reasons, "{state}: {:#}", checked.document);
+        let code = if case.verdict == "unsafe" { 10 } else { 0 };
+        ensure!(checked.code == Some(code), "{state}: exit code {:?}", checked.code);
+        let agree = safe == (code == 0);
+        ensure!(agree == case.differs.is_none(), "{state}: {:?}", case.differs);
+        program.end(None)?;
+    }
+    Ok(())
+}
+
+/// A fixture that holds something, and what it told.
+fn holder(what: &str) -> Result<(Program, Value)> {
+    let mut program = fixture::hold("holder", &[what])?;
+    program.release()?;
+    let told = program.next_json()?;
+    Ok((program, told))
+}
+
+fn check_sees_a_running_event_loop() -> Result<()> {
+    let (mut program, _) = holder("epoll")?;
+    let checked = until("the loop to wait", || {
+        let checked = check(program.pid())?;
+        Ok((checked.verdict() == "unsafe").then_some(checked))
+    })?;
+    ensure!(checked.reasons() == ["event-loop"] && checked.code == Some(10), "{:#}", checked.document);
+    program.end(None).map(drop)
+}
+
+fn check_tells_locks_of_a_process_from_those_of_a_file() -> Result<()> {
+    for (what, id, file) in [("posix-lock", "posix-lock", "daemon.pid"), ("flock", "flock", "daemon.lock")] {
+        let (mut program, _) = holder(what)?;
+        let checked = check(program.pid())?;
+        ensure!(checked.reasons() == [id] && checked.verdict() == "risky", "{:#}", checked.document);
+        ensure!(checked.what(id)?.ends_with(file) && checked.code == Some(0), "{:#}", checked.document);
+        program.end(None)?;
+    }
+    Ok(())
+}
+
+fn check_tells_both_ends_of_a_connection() -> Result<()> {
+    let (mut program, told) = holder("tcp")?;
+    let port = told.get("port").and_then(Value::as_u64).context("no port")?;
+    let checked = check(program.pid())?;
+    ensure!(
+        checked.reasons() == ["connection", "accepted-connections", "listener"],
+        "{:#}",
+        checked.document
+    );
+    ensure!(
+        checked.what("connection")? == format!("connected to 127.0.0.1:{port}"),
+        "{:#}",
+        checked.document
+    );
+    program.end(None).map(drop)
+}
+
+fn check_names_the_holder_of_a_mutex() -> Result<()> {
+    let (mut program, _) = holder("mutex")?;
+    let checked = until("a thread to wait for the mutex", || {
+        let checked = check(program.pid())?;
+        Ok(checked.reasons().contains(&"contended-lock").then_some(checked))
+    })?;
+    let what = checked.what("contended-lock")?;
+    ensure!(what.contains(&format!("thread {} (log-flush) holds", program.pid())), "{what}");
+    ensure!(what.contains("(request) waits for it"), "{what}");
+    ensure!(checked.reasons() == ["contended-lock", "threads"], "{:#}", checked.document);
+    program.end(None).map(drop)
+}
+
+fn check_of_a_plain_process_is_one_line() -> Result<()> {
+    let (mut program, _) = holder("nothing")?;
+    let output = Command::new(binary::forkwatch()?).args(["check", &program.pid().to_string()]).output()?;
+    let expected = format!("holder (pid {}): a fork now would be safe.\n", program.pid());
+    ensure!(String::from_utf8_lossy(&output.stdout) == expected, "{output:?}");
+    ensure!(output.status.code() == Some(0), "{output:?}");
+    program.end(None).map(drop)
+}
+
+fn check_explains_what_it_cannot_look_at() -> Result<()> {
+    /// `nobody`, who may not look at what is root's.
+    const NOBODY: u32 = 65534;
+    needs_root()?;
+    let (mut program, _) = holder("nothing")?;
+    let folder = tempfile::tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let copy = folder.path().join("forkwatch");
+    fs::copy(binary::forkwatch()?, &copy).context("cannot copy forkwatch")?;
+    let mut command = Command::new(copy);
+    command.args(["check", "-o", "json", &program.pid().to_string()]).uid(NOBODY).gid(NOBODY);
+    let checked = run_check(&mut command)?;
+    ensure!(checked.verdict() == "undecided" && checked.code == Some(3), "{:#}", checked.document);
+    let unknown = checked.document.get("unknown").and_then(Value::as_array).context("no unknown")?;
+    ensure!(
+        unknown.iter().any(|unknown| unknown.get("what").is_some_and(|what| what == "descriptors")),
+        "{:#}",
+        checked.document
+    );
+    program.end(None).map(drop)
+}
+
+fn check_refuses_what_is_no_process() -> Result<()> {
+    let (mut program, _) = holder("mutex")?;
+    let pid = program.pid();
+    let thread = fs::read_dir(format!("/proc/{pid}/task"))?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .find(|tid| *tid != pid)
+        .with_context(|| format!("no other thread: {:?}", process::thread_names(pid)))?;
+    let refused = |pid: i32, with: &str| {
+        let output = Command::new(binary::forkwatch()?).args(["check", &pid.to_string()]).output()?;
+        ensure!(output.status.code() == Some(1) && output.stdout.is_empty(), "{output:?}");
+        ensure!(String::from_utf8_lossy(&output.stderr).contains(with), "{output:?}");
+        Ok(())
+    };
+    refused(thread, &format!("{thread} is a thread of process {pid}"))?;
+    program.end(None)?;
+    refused(pid, &format!("there is no process {pid}"))
+}
