@@ -4,16 +4,22 @@
 
 pub mod allow;
 mod blocked_signals;
+pub mod crash_loop;
 mod ecosystem;
+mod lasted;
+pub mod lost_threads;
 mod multithreaded_fork;
 mod pending_signals;
 mod program_name;
 mod text;
+pub mod unreaped_children;
+pub mod worker_killed;
 
 pub use blocked_signals::WATCHED as WATCHED_SIGNALS;
 pub use program_name::program_name;
 pub use text::{explain, markdown};
 
+use self::lasted::lasted;
 use crate::model::{
     event::{Exec, Fork},
     evidence::{ExecedSeen, ParentSeen},
@@ -24,8 +30,15 @@ use crate::model::{
 };
 
 /// Every hazard, in the order of the documentation.
-pub static CATALOGUE: [&Hazard; 3] =
-    [&multithreaded_fork::HAZARD, &pending_signals::HAZARD, &blocked_signals::HAZARD];
+pub static CATALOGUE: [&Hazard; 7] = [
+    &multithreaded_fork::HAZARD,
+    &pending_signals::HAZARD,
+    &blocked_signals::HAZARD,
+    &crash_loop::HAZARD,
+    &unreaped_children::HAZARD,
+    &worker_killed::HAZARD,
+    &lost_threads::HAZARD,
+];
 
 /// A hazard: its text for people, and its rule.
 pub struct Hazard {
@@ -69,6 +82,8 @@ pub enum Rule {
         /// The verdict, when all the evidence is in.
         judge: fn(&ExecCase<'_>) -> Judgement,
     },
+    /// On what a module of the core follows over time, and judges as it goes.
+    Followed,
 }
 
 /// A fork whose child lives on, with what became known of it.
@@ -134,6 +149,10 @@ pub fn entry(id: HazardId) -> &'static Hazard {
         HazardId::MultithreadedFork => &multithreaded_fork::HAZARD,
         HazardId::PendingSignals => &pending_signals::HAZARD,
         HazardId::BlockedSignals => &blocked_signals::HAZARD,
+        HazardId::CrashLoop => &crash_loop::HAZARD,
+        HazardId::UnreapedChildren => &unreaped_children::HAZARD,
+        HazardId::WorkerKilledWhileStuck => &worker_killed::HAZARD,
+        HazardId::LostThreads => &lost_threads::HAZARD,
     }
 }
 
@@ -141,7 +160,7 @@ pub fn entry(id: HazardId) -> &'static Hazard {
 pub fn concerns(fork: &Fork) -> bool {
     CATALOGUE.iter().any(|hazard| match hazard.rule {
         Rule::LivingChild { concerns, .. } => concerns(fork),
-        Rule::StartedProgram { .. } => false,
+        Rule::StartedProgram { .. } | Rule::Followed => false,
     })
 }
 

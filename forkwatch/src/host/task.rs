@@ -6,7 +6,7 @@ use super::{file, stat::Stat, status::Status};
 use crate::model::{signals::SignalSet, time::BootTime};
 
 /// Threads that are looked at, from the oldest; counts of a process with more of them are lower bounds.
-const MAX_TASKS: usize = 4096;
+pub(super) const MAX_TASKS: usize = 4096;
 /// More pids than can be handed out within one clock tick, and far fewer than half of the smallest `pid_max`.
 const PIDS_IN_A_TICK: u32 = 8192;
 

@@ -22,11 +22,27 @@ pub enum HazardId {
     PendingSignals,
     /// A program was started with signals blocked that ask it to end or tell of its children.
     BlockedSignals,
+    /// The children of one process keep dying and being replaced.
+    CrashLoop,
+    /// Children have ended, and their parent does not wait for them.
+    UnreapedChildren,
+    /// A child was killed by its parent while it waited for a lock that nobody releases.
+    WorkerKilledWhileStuck,
+    /// Background threads of the parent are missing in the child.
+    LostThreads,
 }
 
 impl HazardId {
     /// Every hazard.
-    pub const ALL: [Self; 3] = [Self::MultithreadedFork, Self::PendingSignals, Self::BlockedSignals];
+    pub const ALL: [Self; 7] = [
+        Self::MultithreadedFork,
+        Self::PendingSignals,
+        Self::BlockedSignals,
+        Self::CrashLoop,
+        Self::UnreapedChildren,
+        Self::WorkerKilledWhileStuck,
+        Self::LostThreads,
+    ];
 
     /// The id that users see.
     pub const fn name(self) -> &'static str {
@@ -34,6 +50,10 @@ impl HazardId {
             Self::MultithreadedFork => "multithreaded-fork",
             Self::PendingSignals => "pending-signals",
             Self::BlockedSignals => "blocked-signals",
+            Self::CrashLoop => "crash-loop",
+            Self::UnreapedChildren => "unreaped-children",
+            Self::WorkerKilledWhileStuck => "worker-killed-while-stuck",
+            Self::LostThreads => "lost-threads",
         }
     }
 }
@@ -159,7 +179,8 @@ pub struct Remedy {
 /// Facts behind a finding; what a hazard has no use for is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
-    /// Other threads of the parent at the fork that were still there later (at most 64).
+    /// Other threads of the parent at the fork that were still there later (at most 64); for
+    /// [`HazardId::LostThreads`] those of them that the child lacks.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub threads: Vec<SeenThread>,
     /// How many there were in all.
@@ -219,7 +240,8 @@ pub struct Finding {
     pub program: Program,
     /// The name the program goes by in metrics: `gunicorn`, not `python3.11`.
     pub program_name: String,
-    /// The child (for [`HazardId::BlockedSignals`]: the process that exec'd).
+    /// The child (for [`HazardId::BlockedSignals`]: the process that exec'd; where it is about several, the one that
+    /// ended last or has waited longest).
     pub child: ProcessKey,
     /// The child's comm.
     pub child_comm: Comm,

@@ -46,7 +46,7 @@ impl Case {
     pub(super) fn hazards(&self) -> impl Iterator<Item = &'static Hazard> {
         CATALOGUE.into_iter().filter(|hazard| match hazard.rule {
             Rule::LivingChild { concerns, .. } => concerns(&self.fork),
-            Rule::StartedProgram { .. } => false,
+            Rule::StartedProgram { .. } | Rule::Followed => false,
         })
     }
 

@@ -139,7 +139,7 @@ impl Watch {
             |child| match timer.task {
                 Task::Child => child.due == timer.due && !child.lives_on(),
                 Task::Parent => child.case.as_ref().is_some_and(|case| case.awaits(timer.due)),
-                Task::Program => false,
+                Task::Program | Task::Loop | Task::Threads => false,
             },
         )
     }
@@ -247,6 +247,9 @@ impl Watch {
             Answer::Awaited | Answer::Unknown => (case.forker(), None),
         };
         let name = program_name(&program);
+        if let Some(parent) = parent {
+            self.watch_threads(&case, parent, &name);
+        }
         let seen = ForkCase { at: now, fork: &case.fork, parent, program: &program, program_name: &name };
         for hazard in case.hazards() {
             let Rule::LivingChild { judge, .. } = hazard.rule else { continue };

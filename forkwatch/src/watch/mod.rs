@@ -6,10 +6,14 @@
 
 mod case;
 mod children;
+mod deaths;
+mod killed;
 mod ledger;
+mod lost_threads;
 mod programs;
 mod recent;
 mod timers;
+mod zombies;
 
 #[cfg(test)]
 mod tests;
@@ -18,15 +22,23 @@ use std::time::Duration;
 
 use self::{
     children::Children,
+    deaths::Deaths,
+    killed::Signals,
     ledger::Ledger,
+    lost_threads::LostThreads,
     programs::Programs,
     recent::Recent,
     timers::{Task, Timer, Timers},
+    zombies::Zombies,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    hazard::allow::{AllowRule, allowed},
+    hazard::{
+        Hazard, Verdict,
+        allow::{AllowRule, allowed},
+        program_name,
+    },
     model::{
         event::{Event, ExitStatus},
         evidence::{Evidence, Request},
@@ -159,6 +171,10 @@ pub struct Watch {
     timers: Timers,
     children: Children,
     programs: Programs,
+    deaths: Deaths,
+    zombies: Zombies,
+    signals: Signals,
+    lost: LostThreads,
     ledger: Ledger,
     /// Findings that were reported one by one, by the child whose end resolves them.
     followed: Recent<Vec<Finding>>,
@@ -172,6 +188,10 @@ impl Watch {
             timers: Timers::default(),
             children: Children::new(),
             programs: Programs::new(),
+            deaths: Deaths::new(),
+            zombies: Zombies::default(),
+            signals: Signals::new(),
+            lost: LostThreads::default(),
             ledger: Ledger::default(),
             followed: Recent::new(MOST_FOLLOWED),
         };
@@ -200,23 +220,23 @@ impl Watch {
             }
             Event::Exec(exec) => {
                 let child = self.left(exec.process);
+                self.lost.left(exec.process);
                 self.resolve(exec.process, Resolution::Execed, exec.at, out);
                 self.started(exec, child.as_ref(), out);
             }
             Event::Exit(exit) => {
                 self.left(exit.process);
+                self.lost.left(exit.process);
                 self.programs.ended(exit.process);
+                self.died(exit, out);
                 let how = match exit.status {
                     ExitStatus::Code(_) => Resolution::Exited,
                     ExitStatus::Signal { .. } => Resolution::Killed,
                 };
                 self.resolve(exit.process, how, exit.at, out);
             }
-            Event::Signal(_)
-            | Event::SocketUse(_)
-            | Event::Thread(_)
-            | Event::CloneFailure(_)
-            | Event::Lost(_) => {}
+            Event::Signal(signal) => self.signals.sent(signal),
+            Event::SocketUse(_) | Event::Thread(_) | Event::CloneFailure(_) | Event::Lost(_) => {}
         }
     }
 
@@ -225,10 +245,17 @@ impl Watch {
         match evidence {
             Evidence::Parent { child, seen } => self.parent_seen(at, child, seen, out),
             Evidence::Child { child, seen } => self.child_seen(at, child, &seen, out),
-            Evidence::Locks { .. }
-            | Evidence::Place { .. }
-            | Evidence::Sockets { .. }
-            | Evidence::Sweep { .. } => {}
+            Evidence::Locks { .. } | Evidence::Place { .. } | Evidence::Sockets { .. } => {}
+            Evidence::Sweep { seen } => {
+                if let Some(sweep) = seen {
+                    self.swept(at, &sweep, out);
+                }
+            }
+            Evidence::Program { tgid, seen } => {
+                self.neglect_seen(at, tgid, seen.as_deref(), out);
+                self.loop_seen(at, tgid, seen.as_deref(), out);
+            }
+            Evidence::Threads { child, seen } => self.threads_seen(at, child, seen.as_ref(), out),
             Evidence::Execed { process, seen } => self.program_seen(at, process, seen, out),
         }
     }
@@ -240,6 +267,8 @@ impl Watch {
                 Task::Child => self.look_at_child(&timer, now, out),
                 Task::Parent => self.look_at_parent(&timer, now, out),
                 Task::Program => self.look_at_program(&timer, now, out),
+                Task::Loop => self.look_at_loop(&timer, now, out),
+                Task::Threads => self.look_at_threads(&timer, now, out),
             }
         }
         self.ledger.advance(now, self.settings.summary_interval, out);
@@ -258,32 +287,30 @@ impl Watch {
     fn set(&mut self, due: BootTime, process: ProcessKey, task: Task) {
         self.timers.set(Timer { due, process, task });
         if self.timers.len() > self.most_timers() {
-            let Self { timers, children, programs, .. } = self;
-            timers.retain(|timer| Self::child_awaits(children, timer) || programs.awaits(timer));
+            let Self { timers, children, programs, deaths, lost, .. } = self;
+            timers.retain(|timer| match timer.task {
+                Task::Child | Task::Parent => Self::child_awaits(children, timer),
+                Task::Program => programs.awaits(timer),
+                Task::Loop => deaths.awaits(timer),
+                Task::Threads => lost.awaits(timer),
+            });
         }
     }
 
-    /// Each child has two timers that count at most, each program one.
+    /// Each child has two timers that count at most, each program, loop and child that lacks threads one.
     fn most_timers(&self) -> usize {
-        IDLE_TIMERS + 2 * self.children.len() + programs::MOST_PROGRAMS
+        IDLE_TIMERS
+            + 2 * self.children.len()
+            + programs::MOST_PROGRAMS
+            + deaths::MOST_LOOPS
+            + lost_threads::MOST_CHILDREN
     }
 
     /// Reports a finding, unless the operator accepts it. `heir` is a program besides the one to blame that allow
     /// rules may name.
     fn report(&mut self, finding: Finding, follow: bool, heir: Option<&Program>, out: &mut Vec<Output>) {
-        let (hazard, facts) = (finding.hazard, &finding.facts);
-        let count = facts.thread_count.unwrap_or(0);
-        let accepted = |program| allowed(&self.settings.allow, hazard, program, &facts.threads, count);
-        if let Some((rule, accepting)) = accepted(&finding.program).or_else(|| heir.and_then(accepted)) {
-            let reason = accepting.reason().to_owned();
-            out.push(Output::Allowed { hazard, program_name: finding.program_name, rule, reason });
-            return;
-        }
-        let program_name = finding.program_name.clone();
-        let unit = finding.program.unit.clone().or_else(|| finding.program.container.clone());
-        out.push(Output::Unsafe { hazard, program_name, unit });
         let child = finding.child;
-        let Some(reported) = self.ledger.enter(finding, self.settings.summary_interval, out) else { return };
+        let Some(reported) = self.enter(finding, heir, out) else { return };
         if follow {
             let mut findings = self.followed.remove(child).unwrap_or_default();
             findings.push(reported);
@@ -291,24 +318,73 @@ impl Watch {
         }
     }
 
+    /// The same, and returns it where it is reported now. Whoever calls this says how it ends.
+    fn enter(&mut self, finding: Finding, heir: Option<&Program>, out: &mut Vec<Output>) -> Option<Finding> {
+        let (hazard, facts) = (finding.hazard, &finding.facts);
+        let count = facts.thread_count.unwrap_or(0);
+        let accepted = |program| allowed(&self.settings.allow, hazard, program, &facts.threads, count);
+        if let Some((rule, accepting)) = accepted(&finding.program).or_else(|| heir.and_then(accepted)) {
+            let reason = accepting.reason().to_owned();
+            out.push(Output::Allowed { hazard, program_name: finding.program_name, rule, reason });
+            return None;
+        }
+        let program_name = finding.program_name.clone();
+        let unit = finding.program.unit.clone().or_else(|| finding.program.container.clone());
+        out.push(Output::Unsafe { hazard, program_name, unit });
+        self.ledger.enter(finding, self.settings.summary_interval, out)
+    }
+
     /// Says of the findings about a child how they ended.
     fn resolve(&mut self, child: ProcessKey, how: Resolution, at: BootTime, out: &mut Vec<Output>) {
         if self.followed.is_empty() {
             return;
         }
-        for mut finding in self.followed.remove(child).unwrap_or_default() {
-            finding.summary = format!(
-                "{} of {} (pid {}) {}",
-                child.tgid,
-                finding.program_name,
-                finding.parent.tgid,
-                how.words()
-            );
-            let later = u64::try_from(at.since(finding.at).as_nanos()).unwrap_or(u64::MAX);
-            finding.facts.age = finding.facts.age.map(|age| age.saturating_add(later));
-            finding.at = at;
-            finding.state = State::Resolved(how);
-            out.push(Output::Finding(Box::new(finding)));
+        for finding in self.followed.remove(child).unwrap_or_default() {
+            let Finding { program_name, parent, .. } = &finding;
+            let summary = format!("{} of {program_name} (pid {}) {}", child.tgid, parent.tgid, how.words());
+            out.push(resolved(finding, how, at, summary));
         }
     }
+}
+
+/// A finding that is over.
+fn resolved(mut finding: Finding, how: Resolution, at: BootTime, summary: String) -> Output {
+    let later = nanoseconds(at.since(finding.at));
+    finding.facts.age = finding.facts.age.map(|age| age.saturating_add(later));
+    finding.at = at;
+    finding.state = State::Resolved(how);
+    finding.summary = summary;
+    Output::Finding(Box::new(finding))
+}
+
+/// What a module of the core that follows a process over time has found about a parent and one of its children.
+fn found(
+    at: BootTime,
+    hazard: &Hazard,
+    verdict: Verdict,
+    (parent, program): (ProcessKey, &Program),
+    (child, child_comm): (ProcessKey, Comm),
+) -> Finding {
+    let Verdict { severity, summary, facts, remedy } = verdict;
+    Finding {
+        at,
+        number: 0,
+        hazard: hazard.id,
+        state: hazard.state,
+        certainty: hazard.certainty,
+        severity,
+        summary,
+        parent,
+        program: program.clone(),
+        program_name: program_name(program),
+        child,
+        child_comm,
+        facts,
+        remedy,
+        repeats: 0,
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -16,6 +16,10 @@ pub(super) enum Task {
     Parent,
     /// Look at a program that started with signals blocked.
     Program,
+    /// Look whether children of a process still die one after the other.
+    Loop,
+    /// Look which threads a child has.
+    Threads,
 }
 
 /// A task that is due at a time. Nothing is ever cancelled: whoever takes a timer out checks that it still counts.

@@ -1,17 +1,24 @@
 //! Written timelines: forks, execs and exits at given milliseconds, and a host that answers at once.
 
 mod children;
+mod deaths;
+mod killed;
+mod lost_threads;
 mod pending;
 mod programs;
 mod properties;
 mod reports;
+mod zombies;
 
 use std::collections::HashMap;
 
 use super::{LivesOn, Output, Settings, Watch};
 use crate::model::{
     event::{CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Origin},
-    evidence::{ChildSeen, Evidence, ExecedSeen, ParentSeen, Request, SeenThread},
+    evidence::{
+        ChildSeen, Evidence, ExecedSeen, ParentSeen, ProgramSeen, Request, SeenThread, Sweep, Swept,
+        ThreadsSeen,
+    },
     finding::{Finding, HazardId, State},
     lock::LocksSeen,
     process::{ProcessKey, Program},
@@ -140,6 +147,10 @@ struct Timeline {
     parents: HashMap<u32, ParentSeen>,
     /// Programs after an exec, by tgid; all others are gone.
     programs: HashMap<u32, ExecedSeen>,
+    /// What runs under a pid; nothing under all others.
+    named: HashMap<u32, ProgramSeen>,
+    /// The threads of children, by tgid; all others are gone.
+    threads: HashMap<u32, fn(BootTime) -> ThreadsSeen>,
     silent: bool,
 }
 
@@ -156,6 +167,8 @@ impl Timeline {
             children: HashMap::new(),
             parents: HashMap::new(),
             programs: HashMap::new(),
+            named: HashMap::new(),
+            threads: HashMap::new(),
             silent: false,
         };
         timeline.parents.insert(PARENT, parent_seen("gunicorn", &["metrics-flush"]));
@@ -204,6 +217,12 @@ impl Timeline {
             Request::Place { child, .. } => Evidence::Place { child, seen: None },
             Request::Sockets { child, .. } => Evidence::Sockets { child, seen: None },
             Request::Sweep { .. } => Evidence::Sweep { seen: None },
+            Request::Program { tgid } => {
+                Evidence::Program { tgid, seen: self.named.get(&tgid).cloned().map(Box::new) }
+            }
+            Request::Threads { child } => {
+                Evidence::Threads { child, seen: self.threads.get(&child.tgid).map(|look| look(self.now)) }
+            }
             Request::Execed { process } => {
                 Evidence::Execed { process, seen: self.programs.get(&process.tgid).cloned() }
             }
