@@ -53,17 +53,15 @@ const TIME_LIMITS: [(&str, &str); 5] = [
 pub fn judge(stuck: &Finding, signal: Option<&Signal>, waited: Duration) -> Verdict {
     let name = &stuck.program_name;
     let ecosystem = ecosystem::recognise(&stuck.program, name, &stuck.facts.threads).name();
-    let limit = TIME_LIMITS.iter().find(|(whose, _)| *whose == ecosystem).map(|(_, limit)| *limit);
-    let with = signal.map_or_else(String::new, |signal| format!(" by {}", signal_name(signal.number)));
+    let limit = TIME_LIMITS.iter().find(|(whose, _)| *whose == ecosystem);
+    let limit = limit.map_or_else(String::new, |(_, limit)| format!("; that was {limit}"));
+    let by = signal.map_or_else(String::new, |signal| format!(" by {}", signal_name(signal.number)));
     let waited = lasted(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX));
     let (number, parent, child) = (stuck.number, stuck.parent.tgid, stuck.child.tgid);
-    let mut summary =
-        format!("{name} (pid {parent}) killed {child}{with}, which had been stuck for {waited}");
-    if let Some(limit) = limit {
-        summary.push_str("; that was ");
-        summary.push_str(limit);
-    }
-    summary.push_str(&format!("; finding #{number} says what it was waiting for"));
+    let summary = format!(
+        "{name} (pid {parent}) killed {child}{by}, which had been stuck for {waited}{limit}; finding #{number} says \
+         what it was waiting for"
+    );
     Verdict {
         severity: HAZARD.severity,
         summary,

@@ -39,7 +39,7 @@ fn ticks_run(stat: &[u8]) -> Option<u64> {
     Some(user.saturating_add(system))
 }
 
-/// rchar and wchar in `/proc/PID/io` (proc_pid_io(5)): what read and write moved, from sockets too; send and recv are
+/// rchar and wchar in `/proc/PID/io` (`proc_pid_io(5)`): what read and write moved, from sockets too; send and recv are
 /// not in it.
 fn bytes_moved(io: &[u8]) -> Option<u64> {
     let read: u64 = file::field(io, "rchar:")?.parse().ok()?;

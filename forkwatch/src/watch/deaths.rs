@@ -36,7 +36,7 @@ const SPREAD: Duration = Duration::from_secs(20);
 /// So many of the dead must have been forked after the one before had died.
 const GENERATIONS: u32 = 3;
 /// After so long without a death a loop is over.
-const QUIET: Duration = Duration::from_mins(5);
+const QUIET: Duration = Duration::from_secs(5 * 60);
 /// How long an answer may take before the question is put again.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -25,13 +25,13 @@ use crate::{
 /// When a child is looked at first, and how long a thread may take to start after work has been seen.
 const FIRST_LOOK: Duration = Duration::from_secs(30);
 /// The longest that a child is waited for that does nothing: each look takes twice as long to come as the one before.
-const LONGEST_WAIT: Duration = Duration::from_hours(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 /// What makes a child one that has worked, since the look before. An idle worker that wakes each second for its
 /// heartbeat uses some 0.1 ms of CPU for it, and moves next to no bytes.
 const LEAST_SHARE: u32 = 100;
 const LEAST_BYTES: u64 = 64 << 10;
 /// For so long a program is not told again about the same threads.
-const TOLD_FOR: Duration = Duration::from_hours(24);
+const TOLD_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Most children that are looked at.
 pub(super) const MOST_CHILDREN: usize = 1024;

@@ -268,3 +268,17 @@ fn a_hidden_process_is_told_from_one_that_has_ended() {
     let highest = i32::MAX.unsigned_abs();
     assert_eq!(unreadable(highest, &missing), ChildSeen::Gone);
 }
+
+#[test]
+fn a_pid_is_enough_to_name_a_program() {
+    let own = Stat::of_process(std::process::id()).unwrap();
+    let Evidence::Program { tgid, seen: Some(seen) } = answer(&Request::Program { tgid: own.id }) else {
+        panic!("this process is not found")
+    };
+    assert_eq!((tgid, seen.process, seen.stopped), (own.id, own.key(), false));
+    assert_eq!(seen.program.exe, std::env::current_exe().ok());
+    assert_eq!(
+        answer(&Request::Program { tgid: u32::MAX }),
+        Evidence::Program { tgid: u32::MAX, seen: None }
+    );
+}

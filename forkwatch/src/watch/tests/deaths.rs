@@ -115,7 +115,7 @@ fn the_odd_other_end_does_not_hide_a_loop() {
 fn workers_that_end_all_at_once_are_a_stop_or_a_reload() {
     for status in [KILL, SEGV, ExitStatus::Code(1)] {
         let mut timeline = host("gunicorn");
-        // Three reloads within a minute: the workers of each were forked before any of them ended.
+        // Two reloads within a minute: the workers of each were forked before any of them ended.
         for round in 0..2 {
             for worker in 0..16 {
                 let wait = if worker == 0 { 25_000 } else { 50 };
