@@ -1,5 +1,7 @@
 //! Children that die one after the other.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::model::finding::{Certainty, Resolution, Severity};
 
@@ -235,4 +237,56 @@ fn an_accepted_loop_is_counted_and_not_reported() {
     one_by_one(&mut timeline, 100, 500, SEGV);
     assert_eq!(timeline.count(|output| matches!(output, Output::Allowed { .. })), 1);
     assert_eq!(timeline.findings().len(), 0);
+}
+
+/// Whether these ends (when, after how long a life, how) give reason for a report at the last of them, told from all
+/// of them at once.
+fn may_be_a_loop(ends: &[(u64, u64, ExitStatus)]) -> bool {
+    let counted: Vec<_> =
+        ends.iter().filter(|(_, life, status)| *life < 60_000 && *status != BOOT_FAILED).collect();
+    let Some((last, _, how)) = counted.last() else { return false };
+    let same: Vec<_> = counted.iter().filter(|(_, _, status)| status == how).collect();
+    let mut chain = 0;
+    let mut died = 0;
+    for (at, life, _) in &same {
+        if at.saturating_sub(*life) >= died {
+            (died, chain) = (*at, chain + 1);
+        }
+    }
+    same.iter().filter(|(at, _, _)| last - at <= 60_000).count() >= 5
+        && chain >= 3
+        && last - same[0].0 >= 20_000
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_reported_was_a_loop(
+        ends in prop::collection::vec((0..12_000_u64, 1..30_000_u64, 0..8_u8), 0..60), base in 1..12_000_u64,
+    ) {
+        let mut timeline = host("server");
+        let start = timeline.now.0 / MILLI;
+        let mut seen = Vec::new();
+        for (tgid, (wait, life, status)) in (5000..).zip(ends) {
+            let status = match status { 0 => KILL, 1 => BOOT_FAILED, _ => SEGV };
+            // BOOT_FAILED stands for an end that somebody asked for, which does not count.
+            let told = if status == BOOT_FAILED { ExitStatus::Code(143) } else { status };
+            end(&mut timeline, wait.min(base), tgid, told, life);
+            seen.push((timeline.now.0 / MILLI - start, life, status));
+            if !timeline.findings().is_empty() {
+                prop_assert!(may_be_a_loop(&seen), "{seen:?}");
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn a_worker_that_dies_every_few_seconds_is_always_reported(
+        gaps in prop::collection::vec(1000..12_000_u64, 40..41), share in 1..100_u64,
+    ) {
+        let mut timeline = host("server");
+        for (tgid, gap) in (5000..).zip(gaps) {
+            end(&mut timeline, gap, tgid, SEGV, gap * share / 100);
+        }
+        prop_assert_eq!(timeline.findings().len(), 1);
+    }
 }
