@@ -102,8 +102,8 @@ static KNOWN: [Known; 10] = [
         library: "LaunchDarkly",
         stops: "keeps the flags as they were at the fork",
         on_call: false,
-        advice: "Call postfork() of the client in each worker, or make the client there.",
-        link: "https://docs.launchdarkly.com/sdk/server-side/python",
+        advice: "Make the client in each worker, after the fork.",
+        link: "https://launchdarkly.com/docs/sdk/server-side/python",
     },
     // rdk:main, rdk:bg, rdk:broker1 (librdkafka, rd_kafka_thread_main, rd_kafka_background_thread_main,
     // rd_kafka_broker_thread_main). All clients on it: confluent-kafka, rdkafka-ruby, php-rdkafka.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Hazard, Rule, Verdict, ecosystem, lasted};
+use super::{Hazard, Rule, Verdict, ecosystem, lasted, remedy};
 use crate::model::{
     event::Signal,
     finding::{Certainty, Facts, Finding, HazardId, Remedy, Severity, State},
@@ -81,12 +81,8 @@ const NO_LONGER_LIMIT: &str = "Leave the time limit as it is: it frees what is s
                                lock names.";
 
 fn remedies() -> Vec<(&'static str, Remedy)> {
-    let of = |(whose, remedy): (&'static str, Remedy)| {
-        (whose, Remedy { text: format!("{NO_LONGER_LIMIT} {}", remedy.text), link: remedy.link })
-    };
-    ecosystem::remedies()
-        .into_iter()
-        .filter(|(whose, _)| TIME_LIMITS.iter().any(|(known, _)| known == whose) || *whose == "any program")
-        .map(of)
-        .collect()
+    vec![(
+        "any program",
+        remedy(NO_LONGER_LIMIT, "https://man7.org/linux/man-pages/man3/pthread_atfork.3.html"),
+    )]
 }
