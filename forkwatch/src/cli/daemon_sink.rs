@@ -111,6 +111,9 @@ impl Sink for DaemonSink {
                 "records were lost: raise kernel.ring_bytes"
             );
         }
+        if let (Event::Exit(exit), Some(metrics)) = (event, &self.metrics) {
+            metrics.child_ended(exit);
+        }
         let limit = self.causes.of_event(event);
         if let (Event::CloneFailure(failure), Some(metrics)) = (event, &self.metrics) {
             let cause = limit.as_ref().map_or("unknown", |limit| limit.cause.name());

@@ -37,8 +37,11 @@ pub enum AllowError {
     /// The reason is blank.
     #[error("an allow rule needs a `reason`: say why this is safe, for whoever reads it next")]
     NoReason,
-    /// Only one hazard knows threads.
-    #[error("`thread` of an allow rule fits the hazard `multithreaded-fork` alone, not `{}`", .0.name())]
+    /// Few hazards know threads.
+    #[error(
+        "`thread` of an allow rule fits the hazards `multithreaded-fork` and `lost-threads` alone, not `{}`",
+        .0.name()
+    )]
     NoThreads(HazardId),
 }
 
@@ -85,7 +88,10 @@ impl TryFrom<Wanted> for AllowRule {
             return Err(AllowError::NoReason);
         }
         match hazard {
-            Some(hazard) if thread.is_some() && hazard != HazardId::MultithreadedFork => {
+            Some(hazard)
+                if thread.is_some()
+                    && !matches!(hazard, HazardId::MultithreadedFork | HazardId::LostThreads) =>
+            {
                 return Err(AllowError::NoThreads(hazard));
             }
             _ => {}

@@ -43,6 +43,10 @@ impl Signs<'_> {
 }
 
 impl Ecosystem {
+    pub(super) const fn name(&self) -> &'static str {
+        self.name
+    }
+
     pub(super) fn remedy(&self) -> Remedy {
         remedy(self.advice, self.link)
     }

@@ -5,8 +5,11 @@
 pub mod allow;
 mod blocked_signals;
 mod connection_remedy;
+pub mod crash_loop;
 mod ecosystem;
 pub mod fork_check;
+mod lasted;
+pub mod lost_threads;
 mod multithreaded_fork;
 pub mod orphaned_lock;
 mod pending_signals;
@@ -15,11 +18,15 @@ mod service;
 pub mod shared_connection;
 pub mod shared_connection_closed;
 mod text;
+pub mod unreaped_children;
+pub mod worker_killed;
 
 pub use blocked_signals::WATCHED as WATCHED_SIGNALS;
 pub use program_name::program_name;
+pub use service::service;
 pub use text::{explain, markdown};
 
+use self::lasted::lasted;
 use crate::model::{
     event::{Exec, Fork},
     evidence::{ExecedSeen, ParentSeen},
@@ -30,13 +37,17 @@ use crate::model::{
 };
 
 /// Every hazard, in the order of the documentation.
-pub static CATALOGUE: [&Hazard; 6] = [
+pub static CATALOGUE: [&Hazard; 10] = [
     &multithreaded_fork::HAZARD,
     &pending_signals::HAZARD,
     &blocked_signals::HAZARD,
     &orphaned_lock::HAZARD,
     &shared_connection::HAZARD,
     &shared_connection_closed::HAZARD,
+    &worker_killed::HAZARD,
+    &crash_loop::HAZARD,
+    &unreaped_children::HAZARD,
+    &lost_threads::HAZARD,
 ];
 
 /// A hazard: its text for people, and its rule.
@@ -151,6 +162,10 @@ pub fn entry(id: HazardId) -> &'static Hazard {
         HazardId::OrphanedLock => &orphaned_lock::HAZARD,
         HazardId::SharedConnection => &shared_connection::HAZARD,
         HazardId::SharedConnectionClosed => &shared_connection_closed::HAZARD,
+        HazardId::CrashLoop => &crash_loop::HAZARD,
+        HazardId::UnreapedChildren => &unreaped_children::HAZARD,
+        HazardId::WorkerKilledWhileStuck => &worker_killed::HAZARD,
+        HazardId::LostThreads => &lost_threads::HAZARD,
     }
 }
 

@@ -63,7 +63,7 @@ const NAMES: [(&str, &str); 11] = [
 ];
 
 /// What that address looks like, as people call it; absent where it looks like nothing in particular.
-pub(super) fn service(peer: &Peer) -> Option<&'static str> {
+pub fn service(peer: &Peer) -> Option<&'static str> {
     match peer {
         Peer::Tcp(address) => {
             let port: u16 = address.rsplit_once(':')?.1.parse().ok()?;

@@ -10,10 +10,10 @@ use super::{
     sockets,
     stat::Stat,
     status::Status,
-    sweep, task,
+    sweep, task, threads_seen,
 };
 use crate::model::{
-    evidence::{ChildSeen, Evidence, ExecedSeen, MAX_THREADS, ParentSeen, Request, SeenThread},
+    evidence::{ChildSeen, Evidence, ExecedSeen, MAX_THREADS, ParentSeen, ProgramSeen, Request, SeenThread},
     process::ProcessKey,
     signals::SignalSet,
     time::BootTime,
@@ -40,6 +40,10 @@ pub fn answer(request: &Request) -> Evidence {
             Evidence::Sockets { child, seen: sockets::sockets(child, parent).map(Box::new) }
         }
         Request::Sweep { mark } => Evidence::Sweep { seen: sweep::sweep(mark).map(Box::new) },
+        Request::Program { tgid } => Evidence::Program { tgid, seen: program_seen(tgid).map(Box::new) },
+        Request::Threads { child } => {
+            Evidence::Threads { child, seen: of_process(child, threads_seen::threads_seen) }
+        }
         Request::Execed { process } => Evidence::Execed { process, seen: of_process(process, execed_seen) },
     }
 }
@@ -67,6 +71,12 @@ fn parent_seen(stat: &Stat, forking_tid: u32, forked_at: BootTime, child: u32) -
             .collect(),
         pending: forking_thread.held_back(),
     })
+}
+
+fn program_seen(tgid: u32) -> Option<ProgramSeen> {
+    let stat = Stat::of_process(tgid).ok().filter(|stat| !stat.process_has_ended())?;
+    let process = stat.key();
+    Some(ProgramSeen { process, program: program(process)?, stopped: stat.is_stopped() })
 }
 
 fn execed_seen(stat: &Stat) -> io::Result<ExecedSeen> {

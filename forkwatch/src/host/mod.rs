@@ -32,6 +32,7 @@ mod stat;
 mod status;
 mod sweep;
 mod task;
+mod threads_seen;
 
 pub use evidence::answer;
 pub use futex::{FutexWait, futex_wait};

@@ -16,7 +16,7 @@ use super::{
 /// Most threads that an answer names.
 pub const MAX_THREADS: usize = 64;
 
-/// A question of the core about one fork, to be answered off the hot path.
+/// A question of the core, to be answered off the hot path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
@@ -72,6 +72,16 @@ pub enum Request {
         /// What the last answer bore as its mark: where nothing was forked since, nothing is looked at.
         mark: Option<u64>,
     },
+    /// Which process has this pid now, and what runs in it?
+    Program {
+        /// The pid.
+        tgid: u32,
+    },
+    /// Which threads does a forked and never exec'd process have, and has it done any work?
+    Threads {
+        /// The process to look at.
+        child: ProcessKey,
+    },
     /// What runs in a process that exec'd, and does it still block signals? Asked some time after the exec.
     Execed {
         /// The process to look at.
@@ -123,6 +133,20 @@ pub enum Evidence {
         /// What was seen; absent where nothing was forked since the mark, or `/proc` cannot be read.
         seen: Option<Box<Sweep>>,
     },
+    /// About the process with a pid.
+    Program {
+        /// The pid.
+        tgid: u32,
+        /// What was seen; absent where there is none, or it ended meanwhile.
+        seen: Option<Box<ProgramSeen>>,
+    },
+    /// About a child's threads.
+    Threads {
+        /// The child.
+        child: ProcessKey,
+        /// What was seen; absent where it is gone, reused, or unreadable, or has exec'd.
+        seen: Option<ThreadsSeen>,
+    },
     /// About a process that exec'd.
     Execed {
         /// The process.
@@ -159,6 +183,31 @@ pub struct Swept {
     /// Its present parent: where that is younger than it, it is not the one that forked it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub parent: Option<ProcessKey>,
+}
+
+/// A process, and what runs in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramSeen {
+    /// Which. Its start is rounded down to a clock tick.
+    pub process: ProcessKey,
+    /// What runs in it.
+    pub program: Program,
+    /// Stopped by a signal or a debugger.
+    pub stopped: bool,
+}
+
+/// The threads of a forked process, and how much it has done since the fork.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadsSeen {
+    /// When it was looked at.
+    pub at: BootTime,
+    /// The different comms of its threads that run user code, all of them.
+    pub comms: Vec<Comm>,
+    /// Nanoseconds that its threads have run, those that have ended included.
+    pub ran: u64,
+    /// Bytes it has read and written by read(2), write(2) and their like; absent where that cannot be seen.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub moved: Option<u64>,
 }
 
 /// A process, some time after its exec.

@@ -28,17 +28,29 @@ pub enum HazardId {
     SharedConnection,
     /// A child said goodbye on its parent's connection.
     SharedConnectionClosed,
+    /// The children of one process keep dying and being replaced.
+    CrashLoop,
+    /// Children have ended, and their parent does not wait for them.
+    UnreapedChildren,
+    /// A child was killed by its parent while it waited for a lock that nobody releases.
+    WorkerKilledWhileStuck,
+    /// Background threads of the parent are missing in the child.
+    LostThreads,
 }
 
 impl HazardId {
     /// Every hazard.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::MultithreadedFork,
         Self::PendingSignals,
         Self::BlockedSignals,
         Self::OrphanedLock,
         Self::SharedConnection,
         Self::SharedConnectionClosed,
+        Self::WorkerKilledWhileStuck,
+        Self::CrashLoop,
+        Self::UnreapedChildren,
+        Self::LostThreads,
     ];
 
     /// The id that users see.
@@ -50,6 +62,10 @@ impl HazardId {
             Self::OrphanedLock => "orphaned-lock",
             Self::SharedConnection => "shared-connection",
             Self::SharedConnectionClosed => "shared-connection-closed",
+            Self::CrashLoop => "crash-loop",
+            Self::UnreapedChildren => "unreaped-children",
+            Self::WorkerKilledWhileStuck => "worker-killed-while-stuck",
+            Self::LostThreads => "lost-threads",
         }
     }
 }
@@ -175,7 +191,8 @@ pub struct Remedy {
 /// Facts behind a finding; what a hazard has no use for is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
-    /// Other threads of the parent at the fork that were still there later (at most 64).
+    /// Other threads of the parent at the fork that were still there later (at most 64); for
+    /// [`HazardId::LostThreads`] those of them that the child lacks.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub threads: Vec<SeenThread>,
     /// How many there were in all.
@@ -235,7 +252,8 @@ pub struct Finding {
     pub program: Program,
     /// The name the program goes by in metrics: `gunicorn`, not `python3.11`.
     pub program_name: String,
-    /// The child (for [`HazardId::BlockedSignals`]: the process that exec'd).
+    /// The child (for [`HazardId::BlockedSignals`]: the process that exec'd; where it is about several, the one that
+    /// ended last or has waited longest).
     pub child: ProcessKey,
     /// The child's comm.
     pub child_comm: Comm,

@@ -4,6 +4,7 @@
 //! values are either fixed sets, which start at 0, or bounded in number.
 
 mod bounded;
+mod ends;
 mod family;
 mod kernel;
 mod markdown;
@@ -28,6 +29,7 @@ pub use self::markdown::markdown;
 use self::{family::Family, observed::Observed, units::Units};
 use crate::model::{
     counters::KernelReading,
+    event::Exit,
     finding::{Finding, HazardId},
 };
 
@@ -143,6 +145,13 @@ impl Metrics {
     /// Counts something that the core gave up to stay within its bounds.
     pub fn given_up(&self, what: &'static str) {
         self.observed().given_up(what);
+    }
+
+    /// Counts a forked child that ended by a signal or with another code than 0.
+    pub fn child_ended(&self, exit: &Exit) {
+        if let Some(way) = ends::way(exit) {
+            self.observed().child_failed(way);
+        }
     }
 
     /// Counts records read from the ring, the malformed ones included, the last of them at `at`.

@@ -158,7 +158,7 @@ impl Watch {
             |child| match timer.task {
                 Task::Child => child.due == timer.due && !child.lives_on(),
                 Task::Parent => child.case.as_ref().is_some_and(|case| case.awaits(timer.due)),
-                Task::Program | Task::Living | Task::Connection(_) => false,
+                Task::Program | Task::Living | Task::Connection(_) | Task::Loop | Task::Threads => false,
             },
         )
     }
@@ -271,12 +271,16 @@ impl Watch {
         let Some(case) = self.children.remove(&process.tgid).and_then(|child| child.case) else { return };
         if let (Answer::Seen(seen), Some(alive)) = (&case.parent, self.living(process)) {
             alive.parent_threads.clone_from(&seen.threads);
+            alive.program = Some(seen.program.clone());
         }
         let (program, parent) = match &case.parent {
             Answer::Seen(seen) => (seen.program.clone(), Some(seen)),
             Answer::Awaited | Answer::Unknown => (case.forker(), None),
         };
         let name = program_name(&program);
+        if let Some(parent) = parent {
+            self.watch_threads(&case, parent, &name);
+        }
         let seen = ForkCase { at: now, fork: &case.fork, parent, program: &program, program_name: &name };
         for hazard in case.hazards() {
             let Rule::LivingChild { judge, .. } = hazard.rule else { continue };

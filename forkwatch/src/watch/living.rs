@@ -9,9 +9,8 @@ use super::{
     timers::{Task, Timer},
 };
 use crate::model::{
-    event::Signal,
     evidence::{Request, SeenThread, Sweep},
-    process::ProcessKey,
+    process::{ProcessKey, Program},
     time::BootTime,
 };
 
@@ -21,8 +20,6 @@ const LONGEST: Duration = Duration::from_secs(30);
 pub(super) const SHORTEST: Duration = Duration::from_secs(1);
 /// A child is looked at again after this part of the time since something about it changed.
 const PART: u32 = 4;
-/// Signals that are remembered of a watched child: the last ones.
-const MOST_SIGNALS: usize = 8;
 /// Of its own time, what sweeps may take: one part in so many.
 const SWEEP_SHARE: u32 = 200;
 
@@ -39,8 +36,8 @@ pub(super) struct Alive {
     pub(super) parent_threads: Vec<SeenThread>,
     /// What it waits for, if it waits.
     pub(super) stuck: Stuck,
-    /// The last signals that were sent to it, while that is watched.
-    pub(super) signals: Vec<Signal>,
+    /// What runs in the process that forked it, where that was looked at.
+    pub(super) program: Option<Program>,
     /// Whether the kernel side will report its end.
     pub(super) followed: bool,
     due: BootTime,
@@ -109,7 +106,7 @@ impl Watch {
             since: now,
             parent_threads: Vec::new(),
             stuck: Stuck::default(),
-            signals: Vec::new(),
+            program: None,
             followed,
             due,
             unanswered: 0,
@@ -166,15 +163,6 @@ impl Watch {
         }
     }
 
-    /// Remembers a signal that was sent to a watched child.
-    pub(super) fn signalled(&mut self, signal: &Signal) {
-        let Some(alive) = self.living(signal.target) else { return };
-        if alive.signals.len() >= MOST_SIGNALS {
-            alive.signals.remove(0);
-        }
-        alive.signals.push(signal.clone());
-    }
-
     /// Forgets a child that has exec'd or ended, and takes back what was ordered for it.
     pub(super) fn no_longer_lives(&mut self, process: ProcessKey, out: &mut Vec<Output>) -> Option<Alive> {
         self.living(process)?;
@@ -186,6 +174,9 @@ impl Watch {
 
     /// Takes in what a sweep found, and plans the next.
     pub(super) fn swept(&mut self, now: BootTime, seen: Option<&Sweep>, out: &mut Vec<Output>) {
+        if let Some(sweep) = seen {
+            self.unreaped(now, sweep, out);
+        }
         let Some(interval) = self.settings.sweep_interval else { return };
         let Some(sweep) = seen else {
             self.sweep_due = Some(now + interval.max(LONGEST));
@@ -209,7 +200,8 @@ impl Watch {
         if due <= now {
             // Where no answer comes, the next is asked for all the same.
             self.sweep_due = Some(now + interval * 2);
-            out.push(Output::Ask(Request::Sweep { mark: self.sweep_mark }));
+            let mark = self.sweep_mark.filter(|_| !self.sweeps_whole());
+            out.push(Output::Ask(Request::Sweep { mark }));
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     Output, Watch,
     children::MOST_UNANSWERED,
+    killed::how_it_ended,
     living::{Alive, SHORTEST, pause},
 };
 use crate::{
@@ -11,8 +12,9 @@ use crate::{
         program_name,
     },
     model::{
+        event::Exit,
         evidence::Request,
-        finding::{HazardId, Resolution, State},
+        finding::{Finding, HazardId, Resolution, State},
         lock::{LockWait, Locks, LocksSeen, Place},
         order::Order,
         process::{ProcessKey, Program},
@@ -27,11 +29,17 @@ pub(super) enum Stuck {
     #[default]
     No,
     /// It does, and cannot be released; but not for long enough yet to be sure that nothing moves.
-    Suspected(Suspect),
+    Suspected { suspect: Suspect, locks: Box<Locks> },
     /// So it has been for long enough; what can be told of it is being gathered.
     Proven { suspect: Suspect, locks: Box<Locks> },
-    /// It has been judged, and reported unless it is parked on purpose.
-    Judged { suspect: Suspect, confirmed: bool },
+    /// It has been judged; none was found where it is parked on purpose.
+    Judged { suspect: Suspect, finding: Option<Box<Finding>> },
+}
+
+impl Stuck {
+    fn is_confirmed(&self) -> bool {
+        matches!(self, Self::Judged { finding: Some(finding), .. } if finding.state == State::Confirmed)
+    }
 }
 
 /// One wait, as long as it lasts without a change.
@@ -96,13 +104,13 @@ impl Watch {
         let proven = orphaned_lock::prove(&case(alive, &locks));
         let wait = proven.and_then(|proven| locks.waits.get(proven.wait));
         match (std::mem::take(&mut alive.stuck), proven.zip(wait)) {
-            (Stuck::Judged { suspect, confirmed }, _) if suspect.find(&locks).is_some() => {
+            (Stuck::Judged { suspect, finding }, _) if suspect.find(&locks).is_some() => {
                 let unchanged = now.since(suspect.since);
-                alive.stuck = Stuck::Judged { suspect, confirmed };
+                alive.stuck = Stuck::Judged { suspect, finding };
                 self.look_again_at(child, now + pause(unchanged));
             }
             (Stuck::Judged { .. }, _) => self.woke(now, child, out),
-            (Stuck::Suspected(suspect) | Stuck::Proven { suspect, .. }, Some((proven, wait)))
+            (Stuck::Suspected { suspect, .. } | Stuck::Proven { suspect, .. }, Some((proven, wait)))
                 if suspect.is_unmoved(&locks) && suspect.wait.tid == wait.tid =>
             {
                 let suspect = Suspect { proven, ..suspect };
@@ -116,10 +124,10 @@ impl Watch {
                 self.wait_longer(now, child, suspect, locks, out);
             }
             (before, None) => {
-                if !matches!(before, Stuck::No) {
-                    out.push(Output::Order(Order::UnwatchSignals(child)));
-                }
                 let age = now.since(alive.since).min(stuck_after * 4);
+                if !matches!(before, Stuck::No) {
+                    self.watch_no_longer(child, out);
+                }
                 self.look_again_at(child, now + pause(age));
             }
         }
@@ -127,8 +135,14 @@ impl Watch {
 
     /// A child has become suspect: from now on its signals and its end must not be missed.
     fn watch_closely(&mut self, child: ProcessKey, out: &mut Vec<Output>) {
+        self.signals.watch(child);
         out.push(Output::Order(Order::WatchSignals(child)));
         self.follow(child, out);
+    }
+
+    fn watch_no_longer(&mut self, child: ProcessKey, out: &mut Vec<Output>) {
+        self.signals.take(child);
+        out.push(Output::Order(Order::UnwatchSignals(child)));
     }
 
     /// Has the kernel side report the end of a child, if it would not by itself.
@@ -152,7 +166,7 @@ impl Watch {
         let enough = suspect.since + suspect.proven.patience(self.settings.stuck_after);
         let Some(alive) = self.living(child) else { return };
         if now < enough {
-            alive.stuck = Stuck::Suspected(suspect);
+            alive.stuck = Stuck::Suspected { suspect, locks };
             let halfway = enough.since(now) / 2;
             return self.look_again_at(child, enough.min(now + halfway.max(SHORTEST)));
         }
@@ -188,35 +202,41 @@ impl Watch {
             return;
         }
         let Stuck::Proven { suspect, locks } = std::mem::take(&mut alive.stuck) else { return };
-        let forker = alive.birth.parent.or(locks.parent).unwrap_or(alive.process);
-        let program = place.map_or_else(
-            || Program { comm: locks.comm, ..Program::default() },
-            |place| place.program.clone(),
-        );
-        let name = program_name(&program);
-        let stuck = orphaned_lock::Stuck {
-            child: alive.process,
-            parent: forker,
-            program: &program,
-            program_name: &name,
-            case: case(alive, &locks),
-            proven: suspect.proven,
-            place,
-            waited: now.since(suspect.since),
-            since_fork: now.since(alive.forked_at()),
-        };
-        let finding = orphaned_lock::judge(&stuck, now);
-        let confirmed = finding.as_ref().is_some_and(|finding| finding.state == State::Confirmed);
-        alive.stuck = Stuck::Judged { suspect, confirmed };
+        let finding = finding(alive, &suspect, &locks, place, now);
+        alive.stuck = Stuck::Judged { suspect, finding: None };
         self.look_again_at(child, now + SHORTEST);
         let Some(finding) = finding else { return };
-        self.report(finding, true, None, out);
+        let reported = self.enter(finding.clone(), None, out);
+        if let Some(reported) = reported.clone() {
+            self.follow_up(reported);
+        }
+        if let Some(Alive { stuck: Stuck::Judged { finding: kept, .. }, .. }) = self.living(child) {
+            *kept = Some(Box::new(reported.unwrap_or(finding)));
+        }
         self.tell_stuck(out);
+    }
+
+    /// A child has ended: says how, and whether its parent killed it while it was stuck.
+    pub(super) fn ended(&mut self, exit: &Exit, out: &mut Vec<Output>) -> Resolution {
+        let alive = self.no_longer_lives(exit.process, out);
+        let stuck = alive.as_ref().and_then(|alive| match &alive.stuck {
+            Stuck::No => None,
+            Stuck::Suspected { suspect, locks } | Stuck::Proven { suspect, locks } => {
+                finding(alive, suspect, locks, None, exit.at).map(|finding| (finding, suspect.since))
+            }
+            Stuck::Judged { suspect, finding } => {
+                finding.as_deref().cloned().map(|finding| (finding, suspect.since))
+            }
+        });
+        match stuck {
+            Some((finding, since)) => self.stuck_ended(&finding, since, exit, out),
+            None => how_it_ended(exit, [], exit.parent_tgid),
+        }
     }
 
     /// What could not end has ended.
     fn woke(&mut self, now: BootTime, child: ProcessKey, out: &mut Vec<Output>) {
-        out.push(Output::Order(Order::UnwatchSignals(child)));
+        self.watch_no_longer(child, out);
         self.resolve(child, Some(HazardId::OrphanedLock), Resolution::Woke, now, out);
         self.look_again_at(child, now + SHORTEST);
         self.tell_stuck(out);
@@ -227,7 +247,7 @@ impl Watch {
         if !matches!(alive.stuck, Stuck::No) {
             out.push(Output::Order(Order::UnwatchSignals(alive.process)));
         }
-        if matches!(alive.stuck, Stuck::Judged { confirmed: true, .. }) {
+        if alive.stuck.is_confirmed() {
             self.tell_stuck(out);
         }
     }
@@ -235,7 +255,7 @@ impl Watch {
     /// How many children are stuck now, and since when the first of them.
     fn tell_stuck(&self, out: &mut Vec<Output>) {
         let since = self.living.values().filter_map(|alive| match &alive.stuck {
-            Stuck::Judged { suspect, confirmed: true } => Some(suspect.since),
+            Stuck::Judged { suspect, .. } if alive.stuck.is_confirmed() => Some(suspect.since),
             _ => None,
         });
         let (mut children, mut oldest) = (0_u64, None::<BootTime>);
@@ -245,6 +265,31 @@ impl Watch {
         }
         out.push(Output::Stuck { hazard: HazardId::OrphanedLock, children, oldest });
     }
+}
+
+/// The finding about a stuck child; none where it is parked on purpose.
+fn finding(
+    alive: &Alive,
+    suspect: &Suspect,
+    locks: &Locks,
+    place: Option<&Place>,
+    now: BootTime,
+) -> Option<Finding> {
+    let seen = place.map(|place| &place.program).or(alive.program.as_ref());
+    let unseen = Program { comm: locks.comm, ..Program::default() };
+    let program = seen.unwrap_or(&unseen);
+    let stuck = orphaned_lock::Stuck {
+        child: alive.process,
+        parent: alive.birth.parent.or(locks.parent).unwrap_or(alive.process),
+        program,
+        program_name: &program_name(program),
+        case: case(alive, locks),
+        proven: suspect.proven,
+        place,
+        waited: now.since(suspect.since),
+        since_fork: now.since(alive.forked_at()),
+    };
+    orphaned_lock::judge(&stuck, now)
 }
 
 fn case<'a>(alive: &'a Alive, locks: &'a Locks) -> Case<'a> {

@@ -7,12 +7,16 @@
 mod case;
 mod children;
 mod connections;
+mod deaths;
+mod killed;
 mod ledger;
 mod living;
 mod locks;
+mod lost_threads;
 mod programs;
 mod recent;
 mod timers;
+mod zombies;
 
 #[cfg(test)]
 mod tests;
@@ -22,19 +26,27 @@ use std::time::Duration;
 use self::{
     children::Children,
     connections::Connections,
+    deaths::Deaths,
+    killed::Signals,
     ledger::Ledger,
     living::Living,
+    lost_threads::LostThreads,
     programs::Programs,
     recent::Recent,
     timers::{Task, Timer, Timers},
+    zombies::Zombies,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    hazard::allow::{AllowRule, allowed},
+    hazard::{
+        Hazard, Verdict,
+        allow::{AllowRule, allowed},
+        program_name,
+    },
     model::{
         connection::Peer,
-        event::{Event, ExitStatus},
+        event::Event,
         evidence::{Evidence, Request},
         finding::{Finding, HazardId, Resolution, State},
         order::Order,
@@ -212,6 +224,10 @@ pub struct Watch {
     programs: Programs,
     living: Living,
     connections: Connections,
+    deaths: Deaths,
+    zombies: Zombies,
+    signals: Signals,
+    lost: LostThreads,
     ledger: Ledger,
     sweep_due: Option<BootTime>,
     sweep_mark: Option<u64>,
@@ -229,6 +245,10 @@ impl Watch {
             programs: Programs::new(),
             living: Living::new(),
             connections: Connections::new(),
+            deaths: Deaths::new(),
+            zombies: Zombies::default(),
+            signals: Signals::new(),
+            lost: LostThreads::default(),
             sweep_due: None,
             sweep_mark: None,
             ledger: Ledger::default(),
@@ -265,22 +285,21 @@ impl Watch {
             }
             Event::Exec(exec) => {
                 let child = self.left(exec.process);
+                self.lost.left(exec.process);
                 self.no_longer_lives(exec.process, out);
                 self.resolve(exec.process, None, Resolution::Execed, exec.at, out);
                 self.started(exec, child.as_ref(), out);
             }
             Event::Exit(exit) => {
                 self.left(exit.process);
+                self.lost.left(exit.process);
                 self.programs.ended(exit.process);
                 self.said_farewell(exit.process, exit.status, exit.at, out);
-                self.no_longer_lives(exit.process, out);
-                let how = match exit.status {
-                    ExitStatus::Code(_) => Resolution::Exited,
-                    ExitStatus::Signal { .. } => Resolution::Killed,
-                };
+                self.died(exit, out);
+                let how = self.ended(exit, out);
                 self.resolve(exit.process, None, how, exit.at, out);
             }
-            Event::Signal(signal) => self.signalled(signal),
+            Event::Signal(signal) => self.signals.sent(signal),
             Event::SocketUse(used) => self.socket_used(used, out),
             Event::Thread(_) | Event::CloneFailure(_) | Event::Lost(_) => {}
         }
@@ -295,6 +314,11 @@ impl Watch {
             Evidence::Place { child, seen } => self.place_seen(at, child, seen, out),
             Evidence::Sockets { child, seen } => self.sockets_seen(at, child, seen, out),
             Evidence::Sweep { seen } => self.swept(at, seen.as_deref(), out),
+            Evidence::Program { tgid, seen } => {
+                self.neglect_seen(at, tgid, seen.as_deref(), out);
+                self.loop_seen(at, tgid, seen.as_deref(), out);
+            }
+            Evidence::Threads { child, seen } => self.threads_seen(at, child, seen.as_ref(), out),
             Evidence::Execed { process, seen } => self.program_seen(at, process, seen, out),
         }
     }
@@ -308,6 +332,8 @@ impl Watch {
                 Task::Program => self.look_at_program(&timer, now, out),
                 Task::Living => self.look_at_living(&timer, now, out),
                 Task::Connection(_) => self.look_at_connection(&timer, now, out),
+                Task::Loop => self.look_at_loop(&timer, now, out),
+                Task::Threads => self.look_at_threads(&timer, now, out),
             }
         }
         self.sweep(now, out);
@@ -327,43 +353,59 @@ impl Watch {
     fn set(&mut self, due: BootTime, process: ProcessKey, task: Task) {
         self.timers.set(Timer { due, process, task });
         if self.timers.len() > self.most_timers() {
-            let Self { timers, children, programs, living, connections, .. } = self;
-            timers.retain(|timer| {
-                Self::child_awaits(children, timer)
-                    || programs.awaits(timer)
-                    || Self::living_awaits(living, timer)
-                    || Self::connection_awaits(connections, timer)
+            let Self { timers, children, programs, living, connections, deaths, lost, .. } = self;
+            timers.retain(|timer| match timer.task {
+                Task::Child | Task::Parent => Self::child_awaits(children, timer),
+                Task::Program => programs.awaits(timer),
+                Task::Living => Self::living_awaits(living, timer),
+                Task::Connection(_) => Self::connection_awaits(connections, timer),
+                Task::Loop => deaths.awaits(timer),
+                Task::Threads => lost.awaits(timer),
             });
         }
     }
 
     /// Each child has two timers that count at most, everything else one.
     fn most_timers(&self) -> usize {
-        let others = self.living.len() + self.connections.len() + programs::MOST_PROGRAMS;
-        IDLE_TIMERS + 2 * self.children.len() + others
+        IDLE_TIMERS
+            + 2 * self.children.len()
+            + self.living.len()
+            + self.connections.len()
+            + programs::MOST_PROGRAMS
+            + deaths::MOST_LOOPS
+            + lost_threads::MOST_CHILDREN
     }
 
     /// Reports a finding, unless the operator accepts it. `heir` is a program besides the one to blame that allow
     /// rules may name.
     fn report(&mut self, finding: Finding, follow: bool, heir: Option<&Program>, out: &mut Vec<Output>) {
+        if let Some(reported) = self.enter(finding, heir, out).filter(|_| follow) {
+            self.follow_up(reported);
+        }
+    }
+
+    /// Has the end of the child resolve this finding.
+    fn follow_up(&mut self, reported: Finding) {
+        let child = reported.child;
+        let mut findings = self.followed.remove(child).unwrap_or_default();
+        findings.push(reported);
+        self.followed.insert(child, findings);
+    }
+
+    /// The same, and returns it where it is reported now. Whoever calls this says how it ends.
+    fn enter(&mut self, finding: Finding, heir: Option<&Program>, out: &mut Vec<Output>) -> Option<Finding> {
         let (hazard, facts) = (finding.hazard, &finding.facts);
         let count = facts.thread_count.unwrap_or(0);
         let accepted = |program| allowed(&self.settings.allow, hazard, program, &facts.threads, count);
         if let Some((rule, accepting)) = accepted(&finding.program).or_else(|| heir.and_then(accepted)) {
             let reason = accepting.reason().to_owned();
             out.push(Output::Allowed { hazard, program_name: finding.program_name, rule, reason });
-            return;
+            return None;
         }
         let program_name = finding.program_name.clone();
         let unit = finding.program.unit.clone().or_else(|| finding.program.container.clone());
         out.push(Output::Unsafe { hazard, program_name, unit });
-        let child = finding.child;
-        let Some(reported) = self.ledger.enter(finding, self.settings.summary_interval, out) else { return };
-        if follow {
-            let mut findings = self.followed.remove(child).unwrap_or_default();
-            findings.push(reported);
-            self.followed.insert(child, findings);
-        }
+        self.ledger.enter(finding, self.settings.summary_interval, out)
     }
 
     /// Says of the findings about a child, or of those of one hazard, how they ended.
@@ -384,19 +426,52 @@ impl Watch {
         if !open.is_empty() {
             self.followed.insert(child, open);
         }
-        for mut finding in over {
-            finding.summary = format!(
-                "{} of {} (pid {}) {}",
-                child.tgid,
-                finding.program_name,
-                finding.parent.tgid,
-                how.words()
-            );
-            let later = u64::try_from(at.since(finding.at).as_nanos()).unwrap_or(u64::MAX);
-            finding.facts.age = finding.facts.age.map(|age| age.saturating_add(later));
-            finding.at = at;
-            finding.state = State::Resolved(how);
-            out.push(Output::Finding(Box::new(finding)));
+        for finding in over {
+            let Finding { program_name, parent, .. } = &finding;
+            let summary = format!("{} of {program_name} (pid {}) {}", child.tgid, parent.tgid, how.words());
+            out.push(resolved(finding, how, at, summary));
         }
     }
+}
+
+/// A finding that is over.
+fn resolved(mut finding: Finding, how: Resolution, at: BootTime, summary: String) -> Output {
+    let later = nanoseconds(at.since(finding.at));
+    finding.facts.age = finding.facts.age.map(|age| age.saturating_add(later));
+    finding.at = at;
+    finding.state = State::Resolved(how);
+    finding.summary = summary;
+    Output::Finding(Box::new(finding))
+}
+
+/// What a module of the core that follows a process over time has found about a parent and one of its children.
+fn found(
+    at: BootTime,
+    hazard: &Hazard,
+    verdict: Verdict,
+    (parent, program): (ProcessKey, &Program),
+    (child, child_comm): (ProcessKey, Comm),
+) -> Finding {
+    let Verdict { severity, summary, facts, remedy } = verdict;
+    Finding {
+        at,
+        number: 0,
+        hazard: hazard.id,
+        state: hazard.state,
+        certainty: hazard.certainty,
+        severity,
+        summary,
+        parent,
+        program: program.clone(),
+        program_name: program_name(program),
+        child,
+        child_comm,
+        facts,
+        remedy,
+        repeats: 0,
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -20,6 +20,10 @@ pub(super) enum Task {
     Living,
     /// Judge the use of the connection with this inode number.
     Connection(u64),
+    /// Look whether children of a process still die one after the other.
+    Loop,
+    /// Look which threads a child has.
+    Threads,
 }
 
 /// A task that is due at a time. Nothing is ever cancelled: whoever takes a timer out checks that it still counts.

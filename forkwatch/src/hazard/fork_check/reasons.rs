@@ -164,7 +164,7 @@ fn connections(seen: &Inventory) -> Vec<Reason> {
             ),
             why: "Parent and child share the connection. Once both use it, their messages mix and each can read \
                   the other's answers; and a child that closes it properly ends it for the parent.",
-            remedy: connection_remedy(service, &seen.libraries, &seen.program),
+            remedy: connection_remedy::remedy(service, &seen.libraries, &seen.program),
         }
     };
     groups.into_iter().map(reason).collect()

@@ -257,3 +257,17 @@ proptest! {
         let _ = Schedule::parse(&text);
     }
 }
+
+#[test]
+fn a_pid_is_enough_to_name_a_program() {
+    let own = Stat::of_process(std::process::id()).unwrap();
+    let Evidence::Program { tgid, seen: Some(seen) } = answer(&Request::Program { tgid: own.id }) else {
+        panic!("this process is not found")
+    };
+    assert_eq!((tgid, seen.process, seen.stopped), (own.id, own.key(), false));
+    assert_eq!(seen.program.exe, std::env::current_exe().ok());
+    assert_eq!(
+        answer(&Request::Program { tgid: u32::MAX }),
+        Evidence::Program { tgid: u32::MAX, seen: None }
+    );
+}

@@ -9,6 +9,7 @@ use prometheus::proto::MetricFamily;
 
 use super::{
     bounded::{Bounded, OTHER, UNKNOWN, label},
+    ends,
     family::{Family, float},
     kernel::errno_name,
 };
@@ -32,6 +33,11 @@ const UNDECIDED: Family<1> = Family::new(
     "forkwatch_forks_undecided_total",
     "Forks with the marks of a hazard that could not be judged: the process was gone or unreadable.",
     ["hazard"],
+);
+const CHILDREN_FAILED: Family<1> = Family::new(
+    "forkwatch_children_failed_total",
+    "Forked children whose record arrived that never exec'd and ended by a signal or with another code than 0, by how.",
+    ["how"],
 );
 const GIVEN_UP: Family<1> = Family::new(
     "forkwatch_given_up_total",
@@ -112,6 +118,7 @@ pub(super) struct Observed {
     resolved: BTreeMap<(HazardId, &'static str), u64>,
     allowed: BTreeMap<HazardId, u64>,
     undecided: BTreeMap<HazardId, u64>,
+    children_failed: BTreeMap<&'static str, u64>,
     given_up: BTreeMap<&'static str, u64>,
     causes: BTreeMap<(&'static str, &'static str), u64>,
     stuck: BTreeMap<HazardId, (u64, Option<SystemTime>)>,
@@ -144,6 +151,7 @@ impl Observed {
                 .collect(),
             allowed: HazardId::ALL.map(|hazard| (hazard, 0)).into(),
             undecided: HazardId::ALL.map(|hazard| (hazard, 0)).into(),
+            children_failed: ends::WAYS.map(|way| (way, 0)).into(),
             given_up: given_up.iter().map(|what| (*what, 0)).collect(),
             causes: BTreeMap::new(),
             stuck: [(HazardId::OrphanedLock, (0, None))].into(),
@@ -187,6 +195,10 @@ impl Observed {
 
     pub(super) fn undecided(&mut self, hazard: HazardId) {
         *self.undecided.entry(hazard).or_default() += 1;
+    }
+
+    pub(super) fn child_failed(&mut self, way: &'static str) {
+        *self.children_failed.entry(way).or_default() += 1;
     }
 
     pub(super) fn given_up(&mut self, what: &'static str) {
@@ -233,6 +245,7 @@ impl Observed {
                 .counters(self.resolved.iter().map(|((hazard, how), count)| ([hazard.name(), *how], *count))),
             ALLOWED.counters(self.allowed.iter().map(|(hazard, count)| ([hazard.name()], *count))),
             UNDECIDED.counters(self.undecided.iter().map(|(hazard, count)| ([hazard.name()], *count))),
+            CHILDREN_FAILED.counters(self.children_failed.iter().map(|(how, count)| ([*how], *count))),
             GIVEN_UP.counters(self.given_up.iter().map(|(what, count)| ([*what], *count))),
             STUCK
                 .gauges(self.stuck.iter().map(|(hazard, (children, _))| ([hazard.name()], float(*children)))),

@@ -7,10 +7,14 @@ use std::{
 use forkwatch_ebpf::{Counters, fate, kind};
 
 use super::{markdown::EMPTY, *};
-use crate::model::{
-    finding::{Certainty, Facts, Remedy, Resolution, Severity, State},
-    process::{Comm, ProcessKey, Program},
-    time::BootTime,
+use crate::{
+    model::{
+        event::ExitStatus,
+        finding::{Certainty, Facts, Remedy, Resolution, Severity, State},
+        process::{Comm, ProcessKey, Program},
+        time::BootTime,
+    },
+    report::samples,
 };
 
 /// Sources whose counters a test changes between two scrapes.
@@ -208,10 +212,15 @@ fn the_user_side_tells_of_itself() {
     metrics.config_reloaded(false, SystemTime::now());
     metrics.detector_enabled("clone-calls", false);
     metrics.clone_call_failed(11, "pids.max");
+    let killed = ExitStatus::Signal { number: 9, core_dumped: false };
+    metrics.child_ended(&samples::exit(1, 2, 0, "x", killed));
+    metrics.child_ended(&samples::exit(1, 2, 0, "x", ExitStatus::Code(0)));
     let page = metrics.render().unwrap();
     assert_has(&page, "forkwatch_events_received_total", 3.0);
     assert_has(&page, "forkwatch_events_malformed_total", 1.0);
     assert_has(&page, "forkwatch_event_file_lost_total", 2.0);
+    assert_has(&page, "forkwatch_children_failed_total{how=\"SIGKILL\"}", 1.0);
+    assert_has(&page, "forkwatch_children_failed_total{how=\"code\"}", 0.0);
     assert_has(&page, "forkwatch_last_event_timestamp_seconds", 1.5);
     assert_has(&page, "forkwatch_config_last_reload_successful", 0.0);
     assert_has(&page, "forkwatch_config_last_reload_success_timestamp_seconds", 1.5);

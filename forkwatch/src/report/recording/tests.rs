@@ -4,7 +4,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     model::{
-        evidence::{ChildSeen, ExecedSeen, ParentSeen, SeenThread},
+        evidence::{ChildSeen, ExecedSeen, ParentSeen, ProgramSeen, SeenThread, ThreadsSeen},
         process::{Comm, ProcessKey, Program},
         signals::SignalSet,
     },
@@ -94,6 +94,16 @@ fn evidence() -> impl Strategy<Value = Evidence> {
         (keys(), proptest::option::of(parents)).prop_map(|(child, seen)| Evidence::Parent { child, seen }),
         (keys(), children).prop_map(|(child, seen)| Evidence::Child { child, seen }),
         (keys(), proptest::option::of(execed)).prop_map(|(process, seen)| Evidence::Execed { process, seen }),
+        (keys(), programs(), any::<bool>()).prop_map(|(process, program, stopped)| Evidence::Program {
+            tgid: process.tgid,
+            seen: Some(Box::new(ProgramSeen { process, program, stopped })),
+        }),
+        (keys(), proptest::collection::vec(comms(), 0..4), any::<(u64, u64, Option<u64>)>()).prop_map(
+            |(child, comms, (at, ran, moved))| Evidence::Threads {
+                child,
+                seen: Some(ThreadsSeen { at: BootTime(at), comms, ran, moved }),
+            }
+        ),
     ]
 }
 

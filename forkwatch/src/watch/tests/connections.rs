@@ -12,8 +12,12 @@ const INODE: u64 = 777;
 const SIBLING: u32 = 4260;
 
 fn sockets() -> Sockets {
+    sockets_of(INODE)
+}
+
+pub(super) fn sockets_of(inode: u64) -> Sockets {
     let socket = SharedSocket {
-        inode: INODE,
+        inode,
         peer: Peer::Tcp("10.0.0.7:5432".to_owned()),
         child_fd: 7,
         parent_fd: 7,

@@ -15,7 +15,7 @@ use crate::model::{
 const OWNER: u32 = 5000;
 
 /// The main thread of the child wants a mutex that a thread of the parent owns.
-fn orphaned(switches: u64) -> LocksSeen {
+pub(super) fn orphaned(switches: u64) -> LocksSeen {
     let owner = SeenThread { tid: OWNER, comm: "metrics-flush".into() };
     let holder =
         Holder { named: OWNER, offset: 8, in_child: false, is_forker: Some(false), in_parent: Some(owner) };
@@ -24,7 +24,7 @@ fn orphaned(switches: u64) -> LocksSeen {
 }
 
 /// The main thread of the child waits for a semaphore, and nobody is there to post it.
-fn no_catcher() -> LocksSeen {
+pub(super) fn no_catcher() -> LocksSeen {
     let words = Words([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     waiting(LockWait { words: Some(words), parent_words: Some(words), ..wait(0x189, 0, 1) })
 }
@@ -50,7 +50,7 @@ fn waiting(wait: LockWait) -> LocksSeen {
     LocksSeen::Alive(Box::new(Locks { waits: vec![wait], ..*locks }))
 }
 
-fn place(functions: &[&str]) -> Place {
+pub(super) fn place(functions: &[&str]) -> Place {
     let frame = |function: &&str| Frame {
         function: Some((*function).to_owned()),
         module: Some("/usr/lib/python3.11/threading.py".to_owned()),
@@ -261,7 +261,7 @@ fn an_unanswered_child_is_given_up() {
 }
 
 #[test]
-fn signals_to_a_watched_child_are_remembered() {
+fn a_suspect_that_its_parent_kills_is_told_as_such() {
     let mut timeline = stuck(orphaned(3));
     timeline.at(5000);
     let at = timeline.now;
@@ -273,6 +273,18 @@ fn signals_to_a_watched_child_are_remembered() {
         sender_tgid: PARENT,
         comm: "gunicorn".into(),
     }));
-    let remembered = timeline.watch.living.get(&CHILD).map(|alive| alive.signals.len());
-    assert_eq!(remembered, Some(1));
+    let killed = ExitStatus::Signal { number: 6, core_dumped: false };
+    timeline.event(&Event::Exit(Exit { at, ..exit_of(CHILD, killed) }));
+    let states: Vec<(HazardId, State)> =
+        timeline.findings().iter().map(|finding| (finding.hazard, finding.state)).collect();
+    assert_eq!(
+        states,
+        [
+            (HazardId::MultithreadedFork, State::Suspected),
+            (HazardId::WorkerKilledWhileStuck, State::Confirmed),
+            (HazardId::MultithreadedFork, State::Resolved(Resolution::KilledByParent)),
+        ]
+    );
+    let killed = timeline.findings()[1];
+    assert!(killed.summary.contains("SIGABRT") && killed.summary.contains("gunicorn"), "{}", killed.summary);
 }

@@ -2,11 +2,15 @@
 
 mod children;
 mod connections;
+mod deaths;
+mod killed;
 mod locks;
+mod lost_threads;
 mod pending;
 mod programs;
 mod properties;
 mod reports;
+mod zombies;
 
 use std::collections::HashMap;
 
@@ -14,7 +18,10 @@ use super::{LivesOn, Output, Settings, Watch};
 use crate::model::{
     connection::Sockets,
     event::{CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Origin},
-    evidence::{ChildSeen, Evidence, ExecedSeen, ParentSeen, Request, SeenThread},
+    evidence::{
+        ChildSeen, Evidence, ExecedSeen, ParentSeen, ProgramSeen, Request, SeenThread, Sweep, Swept,
+        ThreadsSeen,
+    },
     finding::{Finding, HazardId, State},
     lock::{Locks, LocksSeen, Place},
     process::{ProcessKey, Program},
@@ -164,6 +171,10 @@ struct Timeline {
     places: HashMap<u32, Place>,
     /// What children share with their parents, by tgid; all others nothing.
     sockets: HashMap<u32, Sockets>,
+    /// What runs under a pid; nothing under all others.
+    named: HashMap<u32, ProgramSeen>,
+    /// The threads of children, by tgid; all others are gone.
+    threads: HashMap<u32, fn(BootTime) -> ThreadsSeen>,
     silent: bool,
 }
 
@@ -183,6 +194,8 @@ impl Timeline {
             locks: HashMap::new(),
             places: HashMap::new(),
             sockets: HashMap::new(),
+            named: HashMap::new(),
+            threads: HashMap::new(),
             silent: false,
         };
         timeline.parents.insert(PARENT, parent_seen("gunicorn", &["metrics-flush"]));
@@ -246,6 +259,12 @@ impl Timeline {
                 Evidence::Sockets { child, seen: self.sockets.get(&child.tgid).cloned().map(Box::new) }
             }
             Request::Sweep { .. } => Evidence::Sweep { seen: None },
+            Request::Program { tgid } => {
+                Evidence::Program { tgid, seen: self.named.get(&tgid).cloned().map(Box::new) }
+            }
+            Request::Threads { child } => {
+                Evidence::Threads { child, seen: self.threads.get(&child.tgid).map(|look| look(self.now)) }
+            }
             Request::Execed { process } => {
                 Evidence::Execed { process, seen: self.programs.get(&process.tgid).cloned() }
             }

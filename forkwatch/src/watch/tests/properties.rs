@@ -1,17 +1,34 @@
 //! What holds whatever happens, in whatever order.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::{
+    connection::{Act, User},
+    event::{Signal, SocketUse},
+    order::Order,
+};
 
 /// One thing that happens to one of a few processes, so that they collide.
 #[derive(Clone, Debug)]
 enum Step {
     Fork { parent: u32, child: u32, life: u64, threads: u32, pending: u64, blocked: u64, kind: CloneKind },
     Exec { process: u32, life: u64, parent: u32, blocked: u64, forked: bool },
-    Exit { process: u32, life: u64, killed: bool },
+    Exit { process: u32, life: u64, parent: u32, wait_status: u32, lifetime: u64 },
+    Signal { process: u32, life: u64, number: u32, sender: u32 },
+    Sweep { zombies: Vec<(u32, u32)> },
+    Named { process: u32, life: u64, name: u8, stopped: bool },
+    Threads { process: u32, life: u64, lacks: bool, ran: u64, seen: bool },
+    Watched { process: u32, life: u64 },
+    Locks { process: u32, life: u64, seen: u8, switches: u64 },
+    Place { process: u32, life: u64, seen: bool },
+    Shares { process: u32, life: u64, inode: u64 },
+    Uses { process: u32, life: u64, parent: u32, inode: u64, act: u8, bytes: u64 },
     Child { process: u32, life: u64, seen: u8 },
     Parent { process: u32, life: u64, threads: u32, seen: bool },
     Program { process: u32, life: u64, blocked: u64, seen: bool },
@@ -19,7 +36,7 @@ enum Step {
 }
 
 fn key(tgid: u32, life: u64) -> ProcessKey {
-    ProcessKey { tgid, start: BootTime(life) }
+    ProcessKey { tgid, start: BootTime::from_ticks(life) }
 }
 
 fn step() -> impl Strategy<Value = (u64, Step)> {
@@ -27,8 +44,10 @@ fn step() -> impl Strategy<Value = (u64, Step)> {
     let life = 0..2_u64;
     let mask = prop_oneof![Just(0), Just(ALL_BLOCKED.0), Just(1 << 14), any::<u64>()];
     let kind = prop_oneof![4 => Just(CloneKind::Copying), 1 => Just(CloneKind::Vfork)];
+    let ends =
+        prop_oneof![2 => Just(9), 2 => Just(0x8b), 1 => Just(0), 1 => Just(1 << 8), 1 => 0..0xffff_u32];
     let step = prop_oneof![
-        (tgid.clone(), tgid.clone(), life.clone(), 1..4_u32, mask.clone(), mask.clone(), kind).prop_map(
+        4 => (tgid.clone(), tgid.clone(), life.clone(), 1..4_u32, mask.clone(), mask.clone(), kind).prop_map(
             |(parent, child, life, threads, pending, blocked, kind)| Step::Fork {
                 parent,
                 child,
@@ -39,28 +58,51 @@ fn step() -> impl Strategy<Value = (u64, Step)> {
                 kind
             }
         ),
-        (tgid.clone(), life.clone(), tgid.clone(), mask.clone(), any::<bool>()).prop_map(
+        2 => (tgid.clone(), life.clone(), tgid.clone(), mask.clone(), any::<bool>()).prop_map(
             |(process, life, parent, blocked, forked)| Step::Exec { process, life, parent, blocked, forked }
         ),
-        (tgid.clone(), life.clone(), any::<bool>()).prop_map(|(process, life, killed)| Step::Exit {
-            process,
-            life,
-            killed
-        }),
-        (tgid.clone(), life.clone(), 0..6_u8).prop_map(|(process, life, seen)| Step::Child {
+        4 => (tgid.clone(), life.clone(), tgid.clone(), ends, 0..20_000_u64).prop_map(
+            |(process, life, parent, wait_status, lifetime)| Step::Exit {
+                process,
+                life,
+                parent,
+                wait_status,
+                lifetime
+            }
+        ),
+        1 => (tgid.clone(), life.clone(), 1..32_u32, tgid.clone())
+            .prop_map(|(process, life, number, sender)| Step::Signal { process, life, number, sender }),
+        1 => prop::collection::vec((1..9_u32, tgid.clone()), 0..8).prop_map(|zombies| Step::Sweep { zombies }),
+        3 => (tgid.clone(), life.clone(), 0..3_u8, prop::bool::weighted(0.1))
+            .prop_map(|(process, life, name, stopped)| Step::Named { process, life, name, stopped }),
+        1 => (tgid.clone(), life.clone(), any::<bool>(), 0..1_000_000_u64, prop::bool::weighted(0.9)).prop_map(
+            |(process, life, lacks, ran, seen)| Step::Threads { process, life, lacks, ran, seen }
+        ),
+        1 => (tgid.clone(), life.clone()).prop_map(|(process, life)| Step::Watched { process, life }),
+        2 => (tgid.clone(), life.clone(), 0..6_u8).prop_map(|(process, life, seen)| Step::Child {
             process,
             life,
             seen
         }),
-        (tgid.clone(), life.clone(), 0..3_u32, any::<bool>())
+        2 => (tgid.clone(), life.clone(), 0..3_u32, any::<bool>())
             .prop_map(|(process, life, threads, seen)| Step::Parent { process, life, threads, seen }),
-        (tgid, life, mask, any::<bool>()).prop_map(|(process, life, blocked, seen)| Step::Program {
+        2 => (tgid.clone(), life.clone(), mask, any::<bool>()).prop_map(|(process, life, blocked, seen)| Step::Program {
             process,
             life,
             blocked,
             seen
         }),
-        Just(Step::Advance),
+        4 => (tgid.clone(), life.clone(), 0..8_u8, 0..2_u64).prop_map(
+            |(process, life, seen, switches)| Step::Locks { process, life, seen, switches }
+        ),
+        2 => (tgid.clone(), life.clone(), any::<bool>())
+            .prop_map(|(process, life, seen)| Step::Place { process, life, seen }),
+        1 => (tgid.clone(), life.clone(), 1..3_u64)
+            .prop_map(|(process, life, inode)| Step::Shares { process, life, inode }),
+        2 => (tgid.clone(), life.clone(), tgid.clone(), 1..3_u64, 0..3_u8, 1..100_u64).prop_map(
+            |(process, life, parent, inode, act, bytes)| Step::Uses { process, life, parent, inode, act, bytes }
+        ),
+        2 => Just(Step::Advance),
     ];
     (prop_oneof![0..200_u64, 900..1100_u64, 0..70_000_u64], step)
 }
@@ -99,17 +141,49 @@ fn apply(watch: &mut Watch, now: BootTime, step: &Step, out: &mut Vec<Output>) {
                 Exec { at: now, process: key(process, life), blocked: SignalSet(blocked), fork, ..template };
             watch.event(&Event::Exec(exec), out);
         }
-        Step::Exit { process, life, killed } => {
-            let status = if killed { ExitStatus::from_wait(9) } else { ExitStatus::Code(1) };
-            let exit = Exit { at: now, process: key(process, life), ..exit_of(process, status) };
+        Step::Exit { process, life, parent, wait_status, lifetime } => {
+            let (process, lifetime) = (key(process, life), lifetime * MILLI);
+            let template = exit_of(process.tgid, ExitStatus::from_wait(wait_status));
+            let exit = Exit { at: now, process, parent_tgid: parent, lifetime, ..template };
+            if let Some(stuck) = stuck(process, now) {
+                watch.stuck_ended(&stuck, BootTime(0), &exit, out);
+            }
             watch.event(&Event::Exit(exit), out);
         }
+        Step::Signal { process, life, number, sender } => {
+            let target = key(process, life);
+            let origin = Origin::default();
+            let signal = Signal { origin, at: now, number, target, sender_tgid: sender, comm: "x".into() };
+            watch.event(&Event::Signal(signal), out);
+        }
+        Step::Sweep { ref zombies } => {
+            let swept = |(tgid, parent): &(u32, u32)| Swept {
+                process: key(*tgid, 0),
+                comm: "z".into(),
+                parent: Some(key(*parent, 0)),
+            };
+            let zombies = zombies.iter().map(swept).collect();
+            let sweep = Sweep { at: now, took: 1, mark: 1, processes: 1, unexeced: Vec::new(), zombies };
+            watch.evidence(now, Evidence::Sweep { seen: Some(Box::new(sweep)) }, out);
+        }
+        Step::Named { process, life, name, stopped } => {
+            let program = program(["server", "bash", "gunicorn"][usize::from(name)]);
+            let seen = ProgramSeen { process: key(process, life), program, stopped };
+            watch.evidence(now, Evidence::Program { tgid: process, seen: Some(Box::new(seen)) }, out);
+        }
+        Step::Threads { process, life, lacks, ran, seen } => {
+            let comms = if lacks { vec!["x".into()] } else { vec!["rdk:main".into()] };
+            let found = ThreadsSeen { at: now, comms, ran: ran * MILLI, moved: None };
+            let evidence = Evidence::Threads { child: key(process, life), seen: seen.then_some(found) };
+            watch.evidence(now, evidence, out);
+        }
+        Step::Watched { process, life } => watch.signals.watch(key(process, life)),
         Step::Child { process, life, seen } => {
             let evidence = Evidence::Child { child: key(process, life), seen: child_seen(seen, now) };
             watch.evidence(now, evidence, out);
         }
         Step::Parent { process, life, threads, seen } => {
-            let names = ["a", "b", "c"];
+            let names = ["rdk:main", "b", "c"];
             let found = parent_seen("server", &names[..usize::try_from(threads).unwrap()]);
             let evidence = Evidence::Parent { child: key(process, life), seen: seen.then_some(found) };
             watch.evidence(now, evidence, out);
@@ -120,17 +194,65 @@ fn apply(watch: &mut Watch, now: BootTime, step: &Step, out: &mut Vec<Output>) {
             let evidence = Evidence::Execed { process: key(process, life), seen: seen.then_some(found) };
             watch.evidence(now, evidence, out);
         }
+        Step::Locks { process, life, seen, switches } => {
+            let seen = match seen {
+                0 => LocksSeen::Gone,
+                1 => LocksSeen::Execed,
+                2 => LocksSeen::Unreadable("no".to_owned()),
+                3 => busy(2),
+                4 => locks::no_catcher(),
+                _ => locks::orphaned(switches),
+            };
+            let seen = match seen {
+                LocksSeen::Alive(locks) => LocksSeen::Alive(Box::new(Locks { at: now, ..*locks })),
+                other => other,
+            };
+            watch.evidence(now, Evidence::Locks { child: key(process, life), seen }, out);
+        }
+        Step::Place { process, life, seen } => {
+            let place = seen.then(|| Box::new(locks::place(&["emit"])));
+            watch.evidence(now, Evidence::Place { child: key(process, life), seen: place }, out);
+        }
+        Step::Shares { process, life, inode } => {
+            let sockets = connections::sockets_of(inode);
+            let evidence = Evidence::Sockets { child: key(process, life), seen: Some(Box::new(sockets)) };
+            watch.evidence(now, evidence, out);
+        }
+        Step::Uses { process, life, parent, inode, act, bytes } => {
+            let act = [Act::Sent, Act::Received, Act::ShutDown][usize::from(act)];
+            let user = User { process: key(process, life), parent_tgid: parent, unexeced: true };
+            let (origin, comm) = (Origin::default(), "x".into());
+            let used = SocketUse { origin, at: now, inode, user, tid: process, comm, act, bytes };
+            watch.event(&Event::SocketUse(used), out);
+        }
         Step::Advance => watch.advance(now, out),
     }
+}
+
+/// Every third process is known to be stuck when it ends.
+fn stuck(process: ProcessKey, at: BootTime) -> Option<Finding> {
+    let hazard = crate::hazard::entry(HazardId::MultithreadedFork);
+    let remedy = crate::model::finding::Remedy { text: "t".to_owned(), link: "l".to_owned() };
+    let verdict = crate::hazard::Verdict {
+        severity: hazard.severity,
+        summary: "stuck".to_owned(),
+        facts: crate::model::finding::Facts::default(),
+        remedy,
+    };
+    let parent = (key(1, 0), &program("server"));
+    (process.tgid == 3).then(|| crate::watch::found(at, hazard, verdict, parent, (process, "x".into())))
 }
 
 /// Which children may be asked about or reported, told from the steps alone.
 #[derive(Default)]
 struct Model {
     living: HashSet<ProcessKey>,
+    /// The same, but for those that were only seen to be gone.
+    alive: HashSet<ProcessKey>,
     started: HashSet<ProcessKey>,
     open: HashMap<u64, ProcessKey>,
     number: u64,
+    watched: u32,
 }
 
 impl Model {
@@ -138,13 +260,16 @@ impl Model {
         match *step {
             Step::Fork { child, life, kind: CloneKind::Copying, .. } => {
                 self.living.insert(key(child, life));
+                self.alive.insert(key(child, life));
             }
             Step::Exec { process, life, .. } => {
                 self.living.remove(&key(process, life));
+                self.alive.remove(&key(process, life));
                 self.started.insert(key(process, life));
             }
             Step::Exit { process, life, .. } => {
                 self.living.remove(&key(process, life));
+                self.alive.remove(&key(process, life));
                 self.started.remove(&key(process, life));
             }
             Step::Child { process, life, seen: 0..=2 } => {
@@ -160,9 +285,16 @@ impl Model {
                 Output::Ask(Request::Child { child } | Request::Parent { child, .. }) => {
                     prop_assert!(self.living.contains(child), "asked about {child:?}");
                 }
+                Output::Ask(Request::Threads { child }) => {
+                    prop_assert!(self.alive.contains(child), "asked about {child:?}");
+                }
                 Output::Ask(Request::Execed { process }) => {
                     prop_assert!(self.started.contains(process), "asked about {process:?}");
                 }
+                Output::Ask(Request::Locks { child, .. } | Request::Place { child, .. }) => {
+                    prop_assert!(self.alive.contains(child), "asked about {child:?}");
+                }
+                Output::Order(Order::WatchSocket(_)) => self.watched += 1,
                 Output::LivesOn(lives_on) => prop_assert!(self.living.contains(&lives_on.child)),
                 Output::Finding(finding) if matches!(finding.state, State::Resolved(_)) => {
                     prop_assert_eq!(self.open.remove(&finding.number), Some(finding.child));
@@ -173,11 +305,33 @@ impl Model {
                     prop_assert_eq!(finding.number, self.number);
                     prop_assert!(!finding.summary.is_empty() && !finding.remedy.link.is_empty());
                     if finding.repeats == 0 {
-                        if finding.hazard == HazardId::BlockedSignals {
-                            prop_assert!(self.started.contains(&finding.child));
-                        } else {
-                            prop_assert!(self.living.contains(&finding.child), "{finding:?}");
-                            prop_assert!(finding.facts.age >= Some(1000 * MILLI));
+                        match finding.hazard {
+                            HazardId::BlockedSignals => prop_assert!(self.started.contains(&finding.child)),
+                            HazardId::MultithreadedFork | HazardId::PendingSignals => {
+                                prop_assert!(self.living.contains(&finding.child), "{finding:?}");
+                                prop_assert!(finding.facts.age >= Some(1000 * MILLI));
+                            }
+                            HazardId::LostThreads => {
+                                prop_assert!(self.alive.contains(&finding.child), "{finding:?}");
+                                prop_assert!(finding.facts.age >= Some(60_000 * MILLI));
+                            }
+                            HazardId::CrashLoop => {
+                                let ends = &finding.facts.history.as_ref().unwrap().ends;
+                                prop_assert!(
+                                    ends[0].count >= 5
+                                        && ends.iter().all(|way| way.lifetime_ns < 60_000 * MILLI)
+                                );
+                                prop_assert!(finding.program_name != "bash");
+                            }
+                            HazardId::OrphanedLock => {
+                                prop_assert!(self.alive.contains(&finding.child), "{finding:?}");
+                                let lock = finding.facts.lock.as_ref().unwrap();
+                                prop_assert!(lock.waited_ns >= 10_000 * MILLI);
+                            }
+                            HazardId::SharedConnection | HazardId::SharedConnectionClosed => {
+                                prop_assert!(self.watched > 0);
+                            }
+                            HazardId::UnreapedChildren | HazardId::WorkerKilledWhileStuck => {}
                         }
                         self.open.insert(finding.number, finding.child);
                     }
@@ -214,8 +368,9 @@ proptest! {
                     }
                 }
             }
-            prop_assert!(watch.children.len() <= 4);
+            prop_assert!(watch.children.len() <= 4 && watch.living.len() <= 4);
             prop_assert!(watch.programs.within_bounds() && watch.followed.within_bounds());
+            prop_assert!(watch.deaths.within_bounds() && watch.lost.within_bounds() && watch.signals.within_bounds());
             prop_assert!(watch.ledger.within_bounds() && watch.timers.len() <= watch.most_timers());
             if matches!(step, Step::Advance) {
                 prop_assert!(watch.deadline().is_none_or(|deadline| deadline > now));
@@ -224,7 +379,8 @@ proptest! {
         // Left alone, it comes to rest.
         for _ in 0..1000 {
             let Some(deadline) = watch.deadline() else { break };
-            prop_assert!(deadline <= now + interval + grace * 61);
+            // The longest wait is that for a child that does nothing.
+            prop_assert!(deadline <= now + interval + grace * 61 + Duration::from_secs(3600));
             now = now.max(deadline);
             let mut out = Vec::new();
             watch.advance(now, &mut out);
