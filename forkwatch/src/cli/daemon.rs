@@ -254,7 +254,8 @@ impl Signals {
 fn settings(config: &Config) -> Settings {
     let config::Judge { grace, recheck, summary_interval } = config.judge;
     let max_children = usize::try_from(config.kernel.max_children).unwrap_or(usize::MAX);
-    Settings { grace, recheck, summary_interval, allow: config.allow.clone(), max_children }
+    let allow = config.allow.clone();
+    Settings { grace, recheck, summary_interval, allow, max_children, ..Settings::default() }
 }
 
 fn kernel_options(config: &Config) -> kernel::Options {

@@ -96,6 +96,17 @@ fn of_hazard(hazard: HazardId, sight: Sight) -> (State, &'static str) {
             (State::On, "forks with signals pending and blocked whose child lives on without exec")
         }
         (Sight::Full, HazardId::BlockedSignals) => (State::On, "programs that start with signals blocked"),
+        (Sight::Full, HazardId::LeakedPipe) => {
+            (State::On, "forked children that wait on a pipe whose other end only they hold")
+        }
+        (Sight::Full, HazardId::PinnedListener) => {
+            (State::On, "forked children that keep a listening socket and do not accept")
+        }
+        (Sight::Partial, HazardId::LeakedPipe | HazardId::PinnedListener) => (
+            State::Limited,
+            "without CAP_SYS_PTRACE the descriptors of other users' processes are hidden: who else holds a pipe or \
+             socket stays unknown, and nothing is reported",
+        ),
         (Sight::Partial, HazardId::MultithreadedFork | HazardId::PendingSignals) => (
             State::Limited,
             "without CAP_SYS_PTRACE the executables of other users' processes stay unknown: their programs are \
@@ -129,7 +140,7 @@ mod tests {
     #[test]
     fn every_hazard_has_a_detector_and_clone_calls_too() {
         let names: Vec<&str> = states(&conditions(Sight::Full)).iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, ["multithreaded-fork", "pending-signals", "blocked-signals", "clone-calls"]);
+        assert_eq!(names, HazardId::ALL.map(HazardId::name).into_iter().chain(["clone-calls"]).collect::<Vec<_>>());
     }
 
     #[test]
@@ -145,7 +156,7 @@ mod tests {
         for sight in [Sight::Partial, Sight::Hidden] {
             let limited = Conditions { clone_calls: Ok(Hook::Fexit), ..conditions(sight) };
             let found = states(&limited);
-            assert!(found.iter().take(3).all(|(_, state)| *state == State::Limited), "{found:?}");
+            assert!(found.iter().take(HazardId::ALL.len()).all(|(_, state)| *state == State::Limited), "{found:?}");
             assert_eq!(found.last(), Some(&("clone-calls", State::On)));
         }
     }

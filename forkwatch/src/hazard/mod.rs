@@ -5,8 +5,10 @@
 pub mod allow;
 mod blocked_signals;
 mod ecosystem;
+pub mod leaked_pipe;
 mod multithreaded_fork;
 mod pending_signals;
+pub mod pinned_listener;
 mod program_name;
 mod text;
 
@@ -24,8 +26,13 @@ use crate::model::{
 };
 
 /// Every hazard, in the order of the documentation.
-pub static CATALOGUE: [&Hazard; 3] =
-    [&multithreaded_fork::HAZARD, &pending_signals::HAZARD, &blocked_signals::HAZARD];
+pub static CATALOGUE: [&Hazard; 5] = [
+    &multithreaded_fork::HAZARD,
+    &pending_signals::HAZARD,
+    &blocked_signals::HAZARD,
+    &leaked_pipe::HAZARD,
+    &pinned_listener::HAZARD,
+];
 
 /// A hazard: its text for people, and its rule.
 pub struct Hazard {
@@ -69,6 +76,8 @@ pub enum Rule {
         /// The verdict, when all the evidence is in.
         judge: fn(&ExecCase<'_>) -> Judgement,
     },
+    /// As the core follows what it is about: the module of the core that does so calls the judge.
+    Followed,
 }
 
 /// A fork whose child lives on, with what became known of it.
@@ -118,6 +127,10 @@ pub enum Judgement {
 /// What a hazard has to say of one case.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verdict {
+    /// How it stands.
+    pub state: State,
+    /// How sure it is.
+    pub certainty: Certainty,
     /// How much it matters.
     pub severity: Severity,
     /// One plain sentence.
@@ -134,6 +147,8 @@ pub fn entry(id: HazardId) -> &'static Hazard {
         HazardId::MultithreadedFork => &multithreaded_fork::HAZARD,
         HazardId::PendingSignals => &pending_signals::HAZARD,
         HazardId::BlockedSignals => &blocked_signals::HAZARD,
+        HazardId::LeakedPipe => &leaked_pipe::HAZARD,
+        HazardId::PinnedListener => &pinned_listener::HAZARD,
     }
 }
 
@@ -141,7 +156,7 @@ pub fn entry(id: HazardId) -> &'static Hazard {
 pub fn concerns(fork: &Fork) -> bool {
     CATALOGUE.iter().any(|hazard| match hazard.rule {
         Rule::LivingChild { concerns, .. } => concerns(fork),
-        Rule::StartedProgram { .. } => false,
+        Rule::StartedProgram { .. } | Rule::Followed => false,
     })
 }
 

@@ -120,12 +120,7 @@ mod tests {
 
     #[test]
     fn every_hazard_is_explained_within_eighty_columns() {
-        for id in [
-            None,
-            Some(HazardId::MultithreadedFork),
-            Some(HazardId::PendingSignals),
-            Some(HazardId::BlockedSignals),
-        ] {
+        for id in HazardId::ALL.into_iter().map(Some).chain([None]) {
             let text = explain(id);
             for line in text.lines().filter(|line| !line.contains("https://")) {
                 assert!(line.len() <= 80, "{line}");

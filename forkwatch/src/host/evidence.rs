@@ -5,7 +5,7 @@ use std::io;
 use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 
 use super::{
-    clock, fdinfo, file, locks, place,
+    clock, fdinfo, file, leaks, locks, place,
     program::{self, program},
     sockets,
     stat::Stat,
@@ -37,6 +37,13 @@ pub fn answer(request: &Request) -> Evidence {
         }
         Request::Sockets { child, parent } => {
             Evidence::Sockets { child, seen: sockets::sockets(child, parent).map(Box::new) }
+        }
+        Request::Descriptors { process, forker } => {
+            Evidence::Descriptors { process, seen: leaks::descriptors(process, forker).map(Box::new) }
+        }
+        Request::Holders { process, forker, object } => {
+            let seen = leaks::holders(process, forker, object);
+            Evidence::Holders { process, object, seen: seen.map(Box::new) }
         }
         Request::Sweep { mark } => Evidence::Sweep { seen: sweep::sweep(mark).map(Box::new) },
         Request::Execed { process } => Evidence::Execed { process, seen: of_process(process, execed_seen) },

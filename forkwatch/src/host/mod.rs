@@ -11,6 +11,7 @@ mod fdinfo;
 mod file;
 mod futex;
 mod kernel_flags;
+mod leaks;
 mod limits;
 mod locks;
 pub mod mounts;

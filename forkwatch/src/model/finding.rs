@@ -22,11 +22,21 @@ pub enum HazardId {
     PendingSignals,
     /// A program was started with signals blocked that ask it to end or tell of its children.
     BlockedSignals,
+    /// A process waits for ever on a pipe, because it and its like hold the other end.
+    LeakedPipe,
+    /// A listening socket is kept by a child of a server that is gone, and nobody accepts.
+    PinnedListener,
 }
 
 impl HazardId {
     /// Every hazard.
-    pub const ALL: [Self; 3] = [Self::MultithreadedFork, Self::PendingSignals, Self::BlockedSignals];
+    pub const ALL: [Self; 5] = [
+        Self::MultithreadedFork,
+        Self::PendingSignals,
+        Self::BlockedSignals,
+        Self::LeakedPipe,
+        Self::PinnedListener,
+    ];
 
     /// The id that users see.
     pub const fn name(self) -> &'static str {
@@ -34,6 +44,8 @@ impl HazardId {
             Self::MultithreadedFork => "multithreaded-fork",
             Self::PendingSignals => "pending-signals",
             Self::BlockedSignals => "blocked-signals",
+            Self::LeakedPipe => "leaked-pipe",
+            Self::PinnedListener => "pinned-listener",
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod event;
 pub mod evidence;
 pub mod facts;
 pub mod finding;
+pub mod leak;
 pub mod limit;
 pub mod lock;
 pub mod order;

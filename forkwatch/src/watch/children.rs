@@ -139,7 +139,7 @@ impl Watch {
             |child| match timer.task {
                 Task::Child => child.due == timer.due && !child.lives_on(),
                 Task::Parent => child.case.as_ref().is_some_and(|case| case.awaits(timer.due)),
-                Task::Program => false,
+                Task::Program | Task::Leaks => false,
             },
         )
     }
@@ -217,6 +217,8 @@ impl Watch {
         }
         let (parent, since_fork) = (child.parent, at.since(child.forked_at));
         out.push(Output::LivesOn(LivesOn { child: process, parent, comm, at, since_fork }));
+        self.follow_leaks(process, Some(parent), now, out);
+        let Some(child) = self.child(process) else { return };
         match &mut child.case {
             Some(case) => case.lives_on = Some(comm),
             None => drop(self.children.remove(&process.tgid)),

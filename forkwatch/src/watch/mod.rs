@@ -6,6 +6,7 @@
 
 mod case;
 mod children;
+mod leaks;
 mod ledger;
 mod programs;
 mod recent;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use self::{
     children::Children,
+    leaks::Leaks,
     ledger::Ledger,
     programs::Programs,
     recent::Recent,
@@ -53,6 +55,10 @@ pub struct Settings {
     pub recheck: Duration,
     /// How often repeats of one finding are summed up at most: every 60 s. At least 1 ms.
     pub summary_interval: Duration,
+    /// How often a child that lives on is looked at for descriptors left behind, at most: every 30 s. At least 1 ms.
+    pub leak_interval: Duration,
+    /// How long a child must have slept on a pipe before its holders are looked for: 60 s.
+    pub pipe_patience: Duration,
     /// What the operator accepts.
     pub allow: Vec<AllowRule>,
     /// Most children that are followed at a time: 65536.
@@ -65,6 +71,8 @@ impl Default for Settings {
             grace: Duration::from_secs(1),
             recheck: Duration::from_millis(100),
             summary_interval: Duration::from_secs(60),
+            leak_interval: Duration::from_secs(30),
+            pipe_patience: Duration::from_secs(60),
             allow: Vec::new(),
             max_children: 1 << 16,
         }
@@ -159,6 +167,7 @@ pub struct Watch {
     timers: Timers,
     children: Children,
     programs: Programs,
+    leaks: Leaks,
     ledger: Ledger,
     /// Findings that were reported one by one, by the child whose end resolves them.
     followed: Recent<Vec<Finding>>,
@@ -172,6 +181,7 @@ impl Watch {
             timers: Timers::default(),
             children: Children::new(),
             programs: Programs::new(),
+            leaks: Leaks::default(),
             ledger: Ledger::default(),
             followed: Recent::new(MOST_FOLLOWED),
         };
@@ -181,11 +191,21 @@ impl Watch {
 
     /// Judges by other settings from now on. What is known stays known; what is being waited for keeps its time.
     pub fn configure(&mut self, settings: Settings) {
-        let Settings { grace, recheck, summary_interval, allow, max_children } = settings;
+        let Settings {
+            grace,
+            recheck,
+            summary_interval,
+            leak_interval,
+            pipe_patience,
+            allow,
+            max_children,
+        } = settings;
         self.settings = Settings {
             grace: grace.max(SHORTEST),
             recheck: recheck.max(SHORTEST),
             summary_interval: summary_interval.max(SHORTEST),
+            leak_interval: leak_interval.max(SHORTEST),
+            pipe_patience,
             allow,
             max_children,
         };
@@ -200,17 +220,19 @@ impl Watch {
             }
             Event::Exec(exec) => {
                 let child = self.left(exec.process);
-                self.resolve(exec.process, Resolution::Execed, exec.at, out);
+                self.leaks.forget(exec.process);
+                self.resolve(exec.process, None, Resolution::Execed, exec.at, out);
                 self.started(exec, child.as_ref(), out);
             }
             Event::Exit(exit) => {
                 self.left(exit.process);
+                self.leaks.forget(exit.process);
                 self.programs.ended(exit.process);
                 let how = match exit.status {
                     ExitStatus::Code(_) => Resolution::Exited,
                     ExitStatus::Signal { .. } => Resolution::Killed,
                 };
-                self.resolve(exit.process, how, exit.at, out);
+                self.resolve(exit.process, None, how, exit.at, out);
             }
             Event::Signal(_)
             | Event::SocketUse(_)
@@ -225,6 +247,8 @@ impl Watch {
         match evidence {
             Evidence::Parent { child, seen } => self.parent_seen(at, child, seen, out),
             Evidence::Child { child, seen } => self.child_seen(at, child, &seen, out),
+            Evidence::Descriptors { process, seen } => self.descriptors_seen(at, process, seen, out),
+            Evidence::Holders { process, object, seen } => self.holders_seen(at, process, object, seen, out),
             Evidence::Locks { .. }
             | Evidence::Place { .. }
             | Evidence::Sockets { .. }
@@ -240,6 +264,7 @@ impl Watch {
                 Task::Child => self.look_at_child(&timer, now, out),
                 Task::Parent => self.look_at_parent(&timer, now, out),
                 Task::Program => self.look_at_program(&timer, now, out),
+                Task::Leaks => self.look_for_leaks(&timer, now, out),
             }
         }
         self.ledger.advance(now, self.settings.summary_interval, out);
@@ -258,14 +283,16 @@ impl Watch {
     fn set(&mut self, due: BootTime, process: ProcessKey, task: Task) {
         self.timers.set(Timer { due, process, task });
         if self.timers.len() > self.most_timers() {
-            let Self { timers, children, programs, .. } = self;
-            timers.retain(|timer| Self::child_awaits(children, timer) || programs.awaits(timer));
+            let Self { timers, children, programs, leaks, .. } = self;
+            timers.retain(|timer| {
+                Self::child_awaits(children, timer) || programs.awaits(timer) || leaks.awaits(timer)
+            });
         }
     }
 
-    /// Each child has two timers that count at most, each program one.
+    /// Each child has two timers that count at most, each program one, each child that lives on one.
     fn most_timers(&self) -> usize {
-        IDLE_TIMERS + 2 * self.children.len() + programs::MOST_PROGRAMS
+        IDLE_TIMERS + 2 * self.children.len() + self.leaks.len() + programs::MOST_PROGRAMS
     }
 
     /// Reports a finding, unless the operator accepts it. `heir` is a program besides the one to blame that allow
@@ -291,12 +318,25 @@ impl Watch {
         }
     }
 
-    /// Says of the findings about a child how they ended.
-    fn resolve(&mut self, child: ProcessKey, how: Resolution, at: BootTime, out: &mut Vec<Output>) {
+    /// Says of the findings about a child how they ended: of those of one hazard, or of all.
+    fn resolve(
+        &mut self,
+        child: ProcessKey,
+        hazard: Option<HazardId>,
+        how: Resolution,
+        at: BootTime,
+        out: &mut Vec<Output>,
+    ) {
         if self.followed.is_empty() {
             return;
         }
-        for mut finding in self.followed.remove(child).unwrap_or_default() {
+        let findings = self.followed.remove(child).unwrap_or_default();
+        let (resolved, rest): (Vec<Finding>, Vec<Finding>) =
+            findings.into_iter().partition(|finding| hazard.is_none_or(|hazard| finding.hazard == hazard));
+        if !rest.is_empty() {
+            self.followed.insert(child, rest);
+        }
+        for mut finding in resolved {
             finding.summary = format!(
                 "{} of {} (pid {}) {}",
                 child.tgid,

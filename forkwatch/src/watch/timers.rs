@@ -16,6 +16,8 @@ pub(super) enum Task {
     Parent,
     /// Look at a program that started with signals blocked.
     Program,
+    /// Look whether a child that lives on holds what was left behind.
+    Leaks,
 }
 
 /// A task that is due at a time. Nothing is ever cancelled: whoever takes a timer out checks that it still counts.

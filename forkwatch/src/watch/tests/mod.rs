@@ -1,6 +1,7 @@
 //! Written timelines: forks, execs and exits at given milliseconds, and a host that answers at once.
 
 mod children;
+mod leaks;
 mod pending;
 mod programs;
 mod properties;
@@ -13,6 +14,7 @@ use crate::model::{
     event::{CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Origin},
     evidence::{ChildSeen, Evidence, ExecedSeen, ParentSeen, Request, SeenThread},
     finding::{Finding, HazardId, State},
+    leak::{Descriptors, Holders, Object},
     lock::LocksSeen,
     process::{ProcessKey, Program},
     signals::SignalSet,
@@ -140,6 +142,10 @@ struct Timeline {
     parents: HashMap<u32, ParentSeen>,
     /// Programs after an exec, by tgid; all others are gone.
     programs: HashMap<u32, ExecedSeen>,
+    /// What children sleep on and hold; all others are gone.
+    descriptors: HashMap<u32, fn(BootTime) -> Descriptors>,
+    /// Who holds a pipe or socket; of all others nothing can be seen.
+    holders: HashMap<Object, Holders>,
     silent: bool,
 }
 
@@ -156,6 +162,8 @@ impl Timeline {
             children: HashMap::new(),
             parents: HashMap::new(),
             programs: HashMap::new(),
+            descriptors: HashMap::new(),
+            holders: HashMap::new(),
             silent: false,
         };
         timeline.parents.insert(PARENT, parent_seen("gunicorn", &["metrics-flush"]));
@@ -203,6 +211,14 @@ impl Timeline {
             Request::Locks { child, .. } => Evidence::Locks { child, seen: LocksSeen::Gone },
             Request::Place { child, .. } => Evidence::Place { child, seen: None },
             Request::Sockets { child, .. } => Evidence::Sockets { child, seen: None },
+            Request::Descriptors { process, .. } => {
+                let seen = self.descriptors.get(&process.tgid).map(|seen| seen(self.now));
+                Evidence::Descriptors { process, seen: seen.map(Box::new) }
+            }
+            Request::Holders { process, object, .. } => {
+                let seen = self.holders.get(&object).map(|seen| Holders { at: self.now, ..seen.clone() });
+                Evidence::Holders { process, object, seen: seen.map(Box::new) }
+            }
             Request::Sweep { .. } => Evidence::Sweep { seen: None },
             Request::Execed { process } => {
                 Evidence::Execed { process, seen: self.programs.get(&process.tgid).cloned() }
