@@ -140,7 +140,10 @@ mod tests {
     #[test]
     fn every_hazard_has_a_detector_and_clone_calls_too() {
         let names: Vec<&str> = states(&conditions(Sight::Full)).iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, HazardId::ALL.map(HazardId::name).into_iter().chain(["clone-calls"]).collect::<Vec<_>>());
+        assert_eq!(
+            names,
+            HazardId::ALL.map(HazardId::name).into_iter().chain(["clone-calls"]).collect::<Vec<_>>()
+        );
     }
 
     #[test]
@@ -156,7 +159,10 @@ mod tests {
         for sight in [Sight::Partial, Sight::Hidden] {
             let limited = Conditions { clone_calls: Ok(Hook::Fexit), ..conditions(sight) };
             let found = states(&limited);
-            assert!(found.iter().take(HazardId::ALL.len()).all(|(_, state)| *state == State::Limited), "{found:?}");
+            assert!(
+                found.iter().take(HazardId::ALL.len()).all(|(_, state)| *state == State::Limited),
+                "{found:?}"
+            );
             assert_eq!(found.last(), Some(&("clone-calls", State::On)));
         }
     }

@@ -85,7 +85,7 @@ enum Inert {
 
 /// The verdict.
 pub fn judge(case: &PipeCase<'_>) -> Judgement {
-    if !case.first.complete || !case.second.complete {
+    if !case.first.are_all() || !case.second.are_all() {
         return Judgement::Undecided;
     }
     let Some(wait) = case.wait() else { return Judgement::Clean };
@@ -122,7 +122,8 @@ impl PipeCase<'_> {
     fn wait(&self) -> Option<PipeWait> {
         let (before, now) = (self.first.of(self.process)?, self.second.of(self.process)?);
         let wait = now.rest.pipe.filter(|wait| wait.inode == self.inode)?;
-        (unmoved(before, now) && before.rest.pipe == Some(wait) && is_deaf(now, wait).is_some()).then_some(wait)
+        (unmoved(before, now) && before.rest.pipe == Some(wait) && is_deaf(now, wait).is_some())
+            .then_some(wait)
     }
 
     /// Why a holder of the other end will never use it; absent where it might.
@@ -139,10 +140,12 @@ impl PipeCase<'_> {
 
     fn summary(&self, wait: PipeWait, others: &[&Holder]) -> String {
         let who = match self.forker {
-            Some(forker) => format!("{} (pid {}) forked {}, which", self.program_name, forker.tgid, self.process.tgid),
+            Some(forker) => {
+                format!("{} (pid {}) forked {}, which", self.program_name, forker.tgid, self.process.tgid)
+            }
             None => format!("{} (pid {})", self.program_name, self.process.tgid),
         };
-        let besides = others.iter().filter(|holder| !is_among(holder.process, &[self.process])).count();
+        let besides = others.iter().filter(|holder| !holder.process.is_same(self.process)).count();
         let itself = besides < others.len();
         let holders = match (itself, besides) {
             (true, 0) => "itself".to_owned(),
@@ -188,9 +191,8 @@ fn own_handlers(holder: &Holder) -> SignalSet {
     if python { caught.without(SignalSet::of(&[2])) } else { caught }
 }
 
-/// Starts from `/proc` are rounded down to a tick.
 pub(super) fn is_among(process: ProcessKey, list: &[ProcessKey]) -> bool {
-    list.iter().any(|other| other.tgid == process.tgid && other.start.ticks() == process.start.ticks())
+    list.iter().any(|other| other.is_same(process))
 }
 
 /// For the event: each process with its first descriptor of that end.

@@ -50,8 +50,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
 
 /// Programs without any code to accept a connection.
 const CANNOT_ACCEPT: [&str; 23] = [
-    "bash", "cat", "cp", "cut", "dash", "dd", "find", "flock", "grep", "gzip", "head", "less", "mv", "rm", "sed",
-    "sh", "sleep", "sort", "tail", "tee", "timeout", "xargs", "yes",
+    "bash", "cat", "cp", "cut", "dash", "dd", "find", "flock", "grep", "gzip", "head", "less", "mv", "rm",
+    "sed", "sh", "sleep", "sort", "tail", "tee", "timeout", "xargs", "yes",
 ];
 /// `SIGIO`, by which a socket may tell of connections (`fcntl(2)`, `F_SETOWN`).
 const SIGIO: u32 = 29;
@@ -79,7 +79,7 @@ pub struct ListenerCase<'a> {
 /// The verdict.
 pub fn judge(case: &ListenerCase<'_>) -> Judgement {
     let (first, second) = (case.first, case.second);
-    if !first.complete || !second.complete {
+    if !first.are_all() || !second.are_all() {
         return Judgement::Undecided;
     }
     let (Some(before), Some(listener)) = (&first.listener, &second.listener) else { return Judgement::Clean };
@@ -135,7 +135,7 @@ impl ListenerCase<'_> {
         let child = self.second.of(self.process);
         self.forker_stayed
             && holder.unexeced
-            && (is_among(holder.process, &[self.process])
+            && (holder.process.is_same(self.process)
                 || child.is_some_and(|child| child.parent.is_some() && child.parent == holder.parent))
     }
 
@@ -157,7 +157,10 @@ impl ListenerCase<'_> {
             Some(1) => "; a connection waits there for an answer".to_owned(),
             Some(count) => format!("; {count} connections wait there for an answer"),
         };
-        format!("{who} keeps {} listening{others}, and nobody accepts: it stays taken{queue}", listener.address)
+        format!(
+            "{who} keeps {} listening{others}, and nobody accepts: it stays taken{queue}",
+            listener.address
+        )
     }
 }
 

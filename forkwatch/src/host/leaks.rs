@@ -6,9 +6,6 @@ mod listeners;
 mod rest;
 mod table;
 
-#[cfg(test)]
-mod tests;
-
 use std::{collections::HashMap, io};
 
 use self::{call::Calls, listeners::Tables};
@@ -37,9 +34,9 @@ fn look(stat: &Stat, forker: Option<ProcessKey>) -> io::Result<Descriptors> {
     let may_be_pinned = reparented && !rest.stopped && !calls.may_serve();
     let fds = if rest.pipe.is_some() || may_be_pinned { table::fds(stat)? } else { Vec::new() };
     let holds_other_end = rest.pipe.is_some_and(|wait| {
-        fds.iter().filter(|(_, object)| *object == Object::Pipe(wait.inode)).any(|(fd, _)| {
-            table::access(stat, *fd).is_ok_and(|access| access.holds(wait.end.other()))
-        })
+        fds.iter()
+            .filter(|(_, object)| *object == Object::Pipe(wait.inode))
+            .any(|(fd, _)| table::access(stat, *fd).is_ok_and(|access| access.holds(wait.end.other())))
     });
     let listeners = if may_be_pinned { listeners(stat, &fds) } else { Vec::new() };
     let parent = parent.map(|parent| parent.key());

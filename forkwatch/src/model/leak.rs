@@ -121,8 +121,11 @@ pub struct Descriptors {
 pub struct Holders {
     /// When the look began.
     pub at: BootTime,
-    /// Whether every process could be looked at, and no holder was left out.
+    /// Whether every process of the host was listed, and no holder left out.
     pub complete: bool,
+    /// Processes that could not be looked at, at most [`MAX_HOLDERS`].
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub hidden: Vec<u32>,
     /// Who, by ascending pid.
     pub holders: Vec<Holder>,
     /// Of a socket that listens: where.
@@ -133,13 +136,14 @@ pub struct Holders {
 }
 
 impl Holders {
+    /// Whether nobody else can hold it.
+    pub const fn are_all(&self) -> bool {
+        self.complete && self.hidden.is_empty()
+    }
+
     /// What is known of a process.
     pub fn of(&self, process: ProcessKey) -> Option<&Holder> {
-        let same = |holder: &&Holder| {
-            holder.process.tgid == process.tgid
-                && holder.process.start.ticks() == process.start.ticks()
-        };
-        self.holders.iter().find(same)
+        self.holders.iter().find(|holder| holder.process.is_same(process))
     }
 }
 

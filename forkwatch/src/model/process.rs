@@ -15,6 +15,13 @@ pub struct ProcessKey {
     pub start: BootTime,
 }
 
+impl ProcessKey {
+    /// Whether both name the same process, where either may come from `/proc`, which rounds starts down to a tick.
+    pub const fn is_same(self, other: Self) -> bool {
+        self.tgid == other.tgid && self.start.ticks() == other.start.ticks()
+    }
+}
+
 /// A task's `comm`: up to 15 bytes that the task itself chose, so anything but NUL may stand in it.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Comm([u8; 16]);

@@ -80,7 +80,7 @@ impl Leaks {
     }
 
     fn child(&mut self, process: ProcessKey) -> Option<&mut Child> {
-        self.children.get_mut(&process.tgid).filter(|child| child.process == process)
+        self.children.get_mut(&process.tgid).filter(|child| child.process.is_same(process))
     }
 
     /// Whether a timer still counts.
@@ -110,7 +110,7 @@ impl Watch {
         out: &mut Vec<Output>,
     ) {
         let known = self.leaks.children.get(&process.tgid).map(|child| child.process);
-        if known == Some(process) {
+        if known.is_some_and(|known| known.is_same(process)) {
             return;
         }
         if known.is_none() && self.leaks.len() >= self.settings.max_children {
@@ -200,7 +200,8 @@ impl Watch {
 
     /// Has the host searched if that is due for a child. Gives when to come back for it, where it cannot be done now.
     fn search(&mut self, process: ProcessKey, now: BootTime, out: &mut Vec<Output>) -> Option<BootTime> {
-        let free = self.leaks.last_search.map_or(now, |last| last + BETWEEN_SEARCHES);
+        let apart = BETWEEN_SEARCHES.min(self.settings.leak_interval);
+        let free = self.leaks.last_search.map_or(now, |last| last + apart);
         let child = self.leaks.child(process)?;
         let forker = child.forker;
         let suspicion = child.suspicion.as_ref().filter(|suspicion| !suspicion.reported)?;
@@ -227,7 +228,8 @@ impl Watch {
         let interval = self.settings.leak_interval;
         let Some(child) = self.leaks.child(process) else { return };
         let (forker, forker_stayed) = (child.forker, child.forker_stayed);
-        let Some(suspicion) = child.suspicion.as_mut().filter(|one| one.object == object && !one.reported) else {
+        let Some(suspicion) = child.suspicion.as_mut().filter(|one| one.object == object && !one.reported)
+        else {
             return;
         };
         let first = suspicion.first.take();

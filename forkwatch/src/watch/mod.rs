@@ -191,15 +191,8 @@ impl Watch {
 
     /// Judges by other settings from now on. What is known stays known; what is being waited for keeps its time.
     pub fn configure(&mut self, settings: Settings) {
-        let Settings {
-            grace,
-            recheck,
-            summary_interval,
-            leak_interval,
-            pipe_patience,
-            allow,
-            max_children,
-        } = settings;
+        let Settings { grace, recheck, summary_interval, leak_interval, pipe_patience, allow, max_children } =
+            settings;
         self.settings = Settings {
             grace: grace.max(SHORTEST),
             recheck: recheck.max(SHORTEST),

@@ -90,9 +90,7 @@ impl Call {
         match self {
             Self::Running => true,
             Self::Outside => false,
-            Self::In { number, .. } => {
-                CALLS.iter().any(|(known, _, serves)| *serves && *known == number)
-            }
+            Self::In { number, .. } => CALLS.iter().any(|(known, _, serves)| *serves && *known == number),
         }
     }
 

@@ -30,26 +30,26 @@ pub(crate) fn holders(process: ProcessKey, forker: Option<ProcessKey>, object: O
     let listener = tables.as_ref().and_then(|tables| tables.listener(object.inode()));
     let search = Search { process, forker, object, tables: tables.unwrap_or_default() };
     let tgids = file::numbers("/proc", MAX_PROCESSES + 1).ok()?;
-    let mut complete = sees_all() && tgids.len() <= MAX_PROCESSES;
-    let mut found = Vec::new();
+    // Pid 1 always lives: where it is not listed, /proc hides others' processes (hidepid).
+    let mut complete = is_root_namespace() && tgids.contains(&1) && tgids.len() <= MAX_PROCESSES;
+    let (mut found, mut hidden) = (Vec::new(), Vec::new());
     for tgid in tgids {
         match search.holder(tgid) {
             Ok(Some(_)) if found.len() >= MAX_HOLDERS => complete = false,
             Ok(Some(holder)) => found.push(holder),
             Ok(None) => {}
-            Err(_) => complete = false,
+            Err(_) if hidden.len() >= MAX_HOLDERS => complete = false,
+            Err(_) => hidden.push(tgid),
         }
     }
     found.sort_unstable_by_key(|holder| holder.process.tgid);
     let program = forker.and_then(program).or_else(|| program(process))?;
-    Some(Holders { at, complete, holders: found, listener, program })
+    Some(Holders { at, complete, hidden, holders: found, listener, program })
 }
 
-/// Whether this process can see every other: it is in the root pid namespace, and /proc hides nobody from it. Pid 1
-/// belongs to root, so that whoever may read its descriptors may read everybody's.
-fn sees_all() -> bool {
-    let root = fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace.as_os_str() == ROOT_NAMESPACE);
-    root && fs::read_dir("/proc/1/fd").is_ok()
+/// Whether this process is in the root pid namespace, where every process has a pid.
+fn is_root_namespace() -> bool {
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace.as_os_str() == ROOT_NAMESPACE)
 }
 
 struct Search {
@@ -64,7 +64,10 @@ impl Search {
     fn holder(&self, tgid: u32) -> io::Result<Option<Holder>> {
         let looked = self.look(tgid);
         match &looked {
-            Err(_) if Stat::of_process(tgid).map_or_else(|error| is_gone(&error), |stat| stat.process_has_ended()) => {
+            Err(_)
+                if Stat::of_process(tgid)
+                    .map_or_else(|error| is_gone(&error), |stat| stat.process_has_ended()) =>
+            {
                 Ok(None)
             }
             _ => looked,
