@@ -42,6 +42,7 @@ pub enum End {
 
 impl End {
     /// The other one.
+    #[must_use]
     pub const fn other(self) -> Self {
         match self {
             Self::Read => Self::Write,
@@ -202,7 +203,7 @@ pub enum Service {
     Activated,
     /// A thread sleeps in a call that accepts, or that may wait for connections or for an order to.
     Waits,
-    /// It is in an epoll set of the process, or the process has an io_uring, where it may be.
+    /// It is in an epoll set of the process, or the process has an `io_uring`, where it may be.
     Watched,
     /// The process holds a connection that was accepted there.
     Connected,

@@ -322,7 +322,7 @@ fn finding(
         program: seen.program.clone(),
         program_name: program_name(&seen.program),
         child: process,
-        child_comm: seen.of(process).map(|holder| holder.comm).unwrap_or(seen.program.comm),
+        child_comm: seen.of(process).map_or(seen.program.comm, |holder| holder.comm),
         facts,
         remedy,
         repeats: 0,

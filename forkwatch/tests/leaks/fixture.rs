@@ -53,7 +53,7 @@ impl Fixture {
 
     /// A number that it told.
     pub(crate) fn number(&self, name: &str) -> u32 {
-        self.told[name].as_u64().unwrap().try_into().unwrap()
+        self.told.get(name).unwrap().as_u64().unwrap().try_into().unwrap()
     }
 
     /// Has it do its next step, and waits for what it tells of that.
@@ -75,8 +75,8 @@ impl Fixture {
         assert!(self.child.wait().unwrap().success());
     }
 
-    /// The listening socket that its child got: the only socket that both held, or that is left.
-    pub(crate) fn listener(&self, child: u32) -> u64 {
+    /// The listening socket that a child got: the first of its sockets, as the fixture opens it first.
+    pub(crate) fn listener(child: u32) -> u64 {
         let link = |entry: fs::DirEntry| fs::read_link(entry.path()).ok()?.to_str().map(str::to_owned);
         let sockets: Vec<u64> = fs::read_dir(format!("/proc/{child}/fd"))
             .unwrap()
@@ -84,7 +84,6 @@ impl Fixture {
                 link(entry.unwrap())?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
             })
             .collect();
-        // The fixture opens it first.
         *sockets.first().unwrap()
     }
 }

@@ -161,9 +161,11 @@ fn an_orphan_that_serves_is_silent() {
         watched.silent_looks(4);
         server.end();
         // What it does is seen by whoever asks, and clears it.
-        let inode = server.listener(child);
-        let found = holders(key(child), None, Object::Socket(inode));
-        assert_eq!(found.of(key(child)).unwrap().service, Some(service), "{how}");
+        let inode = Fixture::listener(child);
+        watched::until(how, || {
+            let found = holders(key(child), None, Object::Socket(inode));
+            (found.of(key(child)).unwrap().service == Some(service)).then_some(())
+        });
         watched.silent_looks(8);
     }
 }
@@ -173,7 +175,7 @@ fn a_program_that_cannot_accept_is_known_without_any_history() {
     let mut server = Fixture::start("pinned_listener", &["sleep"]);
     let child = server.adopted();
     let forker = key(server.number("parent"));
-    let inode = server.listener(child);
+    let inode = Fixture::listener(child);
     watched::until("sleep has been started and sleeps", || {
         descriptors(key(child), None).filter(|seen| seen.rest.doing == "clock_nanosleep")
     });

@@ -180,6 +180,6 @@ impl Watched {
 
     /// What was seen last, for a test that fails.
     fn tail(&self) -> String {
-        self.log.iter().rev().take(6).map(|line| format!("{line}\n")).collect()
+        self.log.iter().rev().take(6).cloned().collect::<Vec<_>>().join("\n")
     }
 }

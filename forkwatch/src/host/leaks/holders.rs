@@ -13,7 +13,7 @@ use crate::{
 
 /// On a host with more processes nothing is concluded.
 const MAX_PROCESSES: usize = 65_536;
-/// `PROC_PID_INIT_INO` (include/linux/proc_ns.h): from any other pid namespace not all processes are seen.
+/// `PROC_PID_INIT_INO` (`include/linux/proc_ns.h`): from any other pid namespace not all processes are seen.
 const ROOT_NAMESPACE: &str = "pid:[4026531836]";
 /// A process's environment, as far as it is searched.
 const MAX_ENVIRONMENT: u64 = 256 * 1024;

@@ -11,7 +11,7 @@ use crate::model::{leak::Listener, process::escape};
 
 /// A table with more bytes is not read: on hosts with so many connections it would take longer than it is worth.
 const MAX_TABLE: u64 = 16 << 20;
-/// `TCP_LISTEN` (include/net/tcp_states.h).
+/// `TCP_LISTEN` (`include/net/tcp_states.h`).
 const TCP_LISTEN: &str = "0A";
 /// `__SO_ACCEPTCON`, the flag of a Unix socket that listens (include/linux/net.h).
 const ACCEPTS: u64 = 1 << 16;
@@ -111,7 +111,7 @@ struct Row {
     place: Place,
 }
 
-/// A line of `net/tcp` or `net/tcp6` (`get_tcp4_sock`, net/ipv4/tcp_ipv4.c). Of a socket that listens, the receive
+/// A line of `net/tcp` or `net/tcp6` (`get_tcp4_sock`, `net/ipv4/tcp_ipv4.c`). Of a socket that listens, the receive
 /// queue counts the connections that wait to be accepted.
 fn internet(line: &[u8]) -> Option<Row> {
     let mut fields = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
@@ -141,7 +141,7 @@ fn socket_address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(address, port))
 }
 
-/// A line of `net/unix` (`unix_seq_show`, net/unix/af_unix.c). Sockets without a name are left out. The name is the
+/// A line of `net/unix` (`unix_seq_show`, `net/unix/af_unix.c`). Sockets without a name are left out. The name is the
 /// owner's choice, and may hold anything: what stands before it may not.
 fn local(line: &[u8]) -> Option<Row> {
     let mut fields = line.splitn(7, |byte| *byte == b' ');

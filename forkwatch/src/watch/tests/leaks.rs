@@ -1,5 +1,7 @@
 //! Descriptors that a fork left behind.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::model::{
     finding::{Certainty, Resolution},
@@ -223,11 +225,11 @@ fn many_suspects_share_the_searches() {
     timeline.at(92_500);
     assert!(searches(&timeline) <= 2, "{}", searches(&timeline));
     timeline.at(200_000);
-    let asked: HashMap<u32, ()> = timeline
+    let asked: HashSet<u32> = timeline
         .asked()
         .iter()
         .filter_map(|request| match request {
-            Request::Holders { process, .. } => Some((process.tgid, ())),
+            Request::Holders { process, .. } => Some(process.tgid),
             _ => None,
         })
         .collect();
