@@ -22,6 +22,7 @@ use forkwatch::{
         Judgement,
         pinned_listener::{self, ListenerCase},
     },
+    host::find,
     model::{
         finding::{Certainty, HazardId, Resolution, State},
         leak::{End, Object, PipeWait, Service},
@@ -46,6 +47,7 @@ fn a_reader_that_kept_the_write_end_is_found() {
     assert_eq!((leak.holders[0].pid, leak.holders[0].doing.as_str()), (child, "read"));
     // Its end resolves the finding, though no event tells of it.
     drop(fixture);
+    watched::until("the child is killed with its parent", || find(child).is_err().then_some(()));
     assert_eq!(watched.finding().state, State::Resolved(Resolution::Ended));
 }
 
