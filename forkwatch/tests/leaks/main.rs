@@ -197,7 +197,11 @@ fn a_program_that_cannot_accept_is_known_without_any_history() {
     };
     assert_eq!(judge(), Judgement::Clean, "its server lives");
     server.end();
-    let Judgement::Unsafe(verdict) = judge() else { panic!("{:?}", judge()) };
+    // A table of /proc/net that changes while it is read may leave a line out: then nothing is said.
+    let verdict = watched::until("nobody is left who could accept", || match judge() {
+        Judgement::Unsafe(verdict) => Some(verdict),
+        Judgement::Clean | Judgement::Undecided => None,
+    });
     assert_eq!(verdict.certainty, Certainty::Certain);
 }
 

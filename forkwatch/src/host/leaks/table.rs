@@ -13,7 +13,8 @@ const MAX_DESCRIPTORS: usize = 65_536;
 /// The pipes and sockets that a process holds, by descriptor. Threads that have a table of their own
 /// (`unshare(CLONE_FILES)`) are taken to hold the same.
 pub(super) fn fds(stat: &Stat) -> io::Result<Vec<(u32, Object)>> {
-    let folder = folder(stat)?;
+    // All of its threads are ending: it will neither write nor accept any more, and its table is being given up.
+    let Some(folder) = folder(stat)? else { return Ok(Vec::new()) };
     let fds = file::numbers(&folder, MAX_DESCRIPTORS + 1)?;
     if fds.len() > MAX_DESCRIPTORS {
         return Err(io::Error::other("too many descriptors"));
@@ -31,15 +32,14 @@ pub(super) fn fds(stat: &Stat) -> io::Result<Vec<(u32, Object)>> {
 }
 
 /// A main thread that has ended has given its table up; the others still have it.
-fn folder(stat: &Stat) -> io::Result<String> {
+fn folder(stat: &Stat) -> io::Result<Option<String>> {
     let process = format!("/proc/{}", stat.id);
     if !stat.has_ended() {
-        return Ok(format!("{process}/fd"));
+        return Ok(Some(format!("{process}/fd")));
     }
     let tids = file::numbers(format!("{process}/task"), usize::MAX)?;
     let living = |tid: &u32| Stat::of_thread(stat.id, *tid).is_ok_and(|thread| !thread.has_ended());
-    let tid = tids.into_iter().find(living).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-    Ok(format!("{process}/task/{tid}/fd"))
+    Ok(tids.into_iter().find(living).map(|tid| format!("{process}/task/{tid}/fd")))
 }
 
 /// What a descriptor's link names: `pipe:[4711]`, `socket:[4711]`. A named pipe shows its path instead.
