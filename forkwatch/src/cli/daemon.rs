@@ -262,6 +262,7 @@ fn settings(config: &Config) -> Settings {
         sweep_interval: Some(sweep_interval),
         allow: config.allow.clone(),
         max_children: usize::try_from(config.kernel.max_children).unwrap_or(usize::MAX),
+        ..Settings::default()
     }
 }
 

@@ -130,6 +130,17 @@ fn of_hazard(hazard: HazardId, sight: Sight) -> (State, &'static str) {
             "without CAP_SYS_PTRACE the reads and writes of other users' processes are not seen: whether a child has \
              worked is told by its CPU time alone",
         ),
+        (Sight::Full, HazardId::LeakedPipe) => {
+            (State::On, "forked children that wait on a pipe whose other end only they hold")
+        }
+        (Sight::Full, HazardId::PinnedListener) => {
+            (State::On, "forked children that keep a listening socket and do not accept")
+        }
+        (Sight::Partial, HazardId::LeakedPipe | HazardId::PinnedListener) => (
+            State::Limited,
+            "without CAP_SYS_PTRACE the descriptors of other users' processes are hidden: who else holds a pipe or \
+             socket stays unknown, and nothing is reported",
+        ),
         (Sight::Partial, HazardId::MultithreadedFork | HazardId::PendingSignals) => (
             State::Limited,
             "without CAP_SYS_PTRACE the executables of other users' processes stay unknown: their programs are \

@@ -68,6 +68,8 @@ fn judge(case: &ExecCase<'_>) -> Judgement {
         summary.push_str("; it will not end when asked to");
     }
     Judgement::Unsafe(Box::new(Verdict {
+        state: HAZARD.state,
+        certainty: HAZARD.certainty,
         severity: if deaf_to_sigterm { Severity::Warning } else { HAZARD.severity },
         summary,
         facts: Facts { signals, notes: notes(case, signals), ..Facts::default() },

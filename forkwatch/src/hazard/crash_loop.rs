@@ -147,6 +147,8 @@ pub fn judge(case: &LoopCase<'_>) -> Judgement {
         }
     };
     Judgement::Unsafe(Box::new(Verdict {
+        state: HAZARD.state,
+        certainty: HAZARD.certainty,
         severity: HAZARD.severity,
         summary: format!(
             "{name} (pid {}) keeps forking children that die: {} {ended} within {}, after a life of {} (the median)",

@@ -185,7 +185,7 @@ pub struct LostCase<'a> {
 }
 
 /// The verdict, and how sure it is; none where nothing of it is known to matter.
-pub fn judge(case: LostCase<'_>) -> Option<(Certainty, Verdict)> {
+pub fn judge(case: LostCase<'_>) -> Option<Verdict> {
     let known: Vec<&Known> = case.lost.iter().filter_map(|thread| Known::of(thread.comm)).collect();
     let on_call = known.iter().all(|known| known.on_call);
     // What is missed for certain comes first.
@@ -201,7 +201,9 @@ pub fn judge(case: LostCase<'_>) -> Option<(Certainty, Verdict)> {
         first.stops,
         if on_call { ", if it uses them at all" } else { "" },
     );
-    let verdict = Verdict {
+    Some(Verdict {
+        state: HAZARD.state,
+        certainty: if on_call { Certainty::Heuristic } else { HAZARD.certainty },
         severity: if on_call { Severity::Info } else { HAZARD.severity },
         summary,
         facts: Facts {
@@ -211,8 +213,7 @@ pub fn judge(case: LostCase<'_>) -> Option<(Certainty, Verdict)> {
             ..Facts::default()
         },
         remedy: remedy(first.advice, first.link),
-    };
-    Some((if on_call { Certainty::Heuristic } else { HAZARD.certainty }, verdict))
+    })
 }
 
 fn remedies() -> Vec<(&'static str, Remedy)> {

@@ -9,10 +9,12 @@ pub mod crash_loop;
 mod ecosystem;
 pub mod fork_check;
 mod lasted;
+pub mod leaked_pipe;
 pub mod lost_threads;
 mod multithreaded_fork;
 pub mod orphaned_lock;
 mod pending_signals;
+pub mod pinned_listener;
 mod program_name;
 mod service;
 pub mod shared_connection;
@@ -37,7 +39,7 @@ use crate::model::{
 };
 
 /// Every hazard, in the order of the documentation.
-pub static CATALOGUE: [&Hazard; 10] = [
+pub static CATALOGUE: [&Hazard; 12] = [
     &multithreaded_fork::HAZARD,
     &pending_signals::HAZARD,
     &blocked_signals::HAZARD,
@@ -48,6 +50,8 @@ pub static CATALOGUE: [&Hazard; 10] = [
     &crash_loop::HAZARD,
     &unreaped_children::HAZARD,
     &lost_threads::HAZARD,
+    &leaked_pipe::HAZARD,
+    &pinned_listener::HAZARD,
 ];
 
 /// A hazard: its text for people, and its rule.
@@ -143,6 +147,10 @@ pub enum Judgement {
 /// What a hazard has to say of one case.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verdict {
+    /// How it stands.
+    pub state: State,
+    /// How sure it is.
+    pub certainty: Certainty,
     /// How much it matters.
     pub severity: Severity,
     /// One plain sentence.
@@ -166,6 +174,8 @@ pub fn entry(id: HazardId) -> &'static Hazard {
         HazardId::UnreapedChildren => &unreaped_children::HAZARD,
         HazardId::WorkerKilledWhileStuck => &worker_killed::HAZARD,
         HazardId::LostThreads => &lost_threads::HAZARD,
+        HazardId::LeakedPipe => &leaked_pipe::HAZARD,
+        HazardId::PinnedListener => &pinned_listener::HAZARD,
     }
 }
 

@@ -67,6 +67,8 @@ fn judge(case: &ForkCase<'_>) -> Judgement {
         summary.push_str("; this server does so by design, to save its data in the background");
     }
     Judgement::Unsafe(Box::new(Verdict {
+        state: HAZARD.state,
+        certainty: HAZARD.certainty,
         severity: if by_design { Severity::Info } else { HAZARD.severity },
         summary,
         facts: Facts {

@@ -55,6 +55,8 @@ fn judge(case: &ForkCase<'_>) -> Judgement {
     }
     let one = signals.numbers().count() == 1;
     Judgement::Unsafe(Box::new(Verdict {
+        state: HAZARD.state,
+        certainty: HAZARD.certainty,
         severity: HAZARD.severity,
         summary: format!(
             "{} (pid {}) forked {} while {signals} {} pending and blocked; Linux clears the pending signals of \

@@ -83,6 +83,8 @@ pub fn judge(case: &NeglectCase<'_>) -> Verdict {
         summary.push_str("; there are ever more of them");
     }
     Verdict {
+        state: HAZARD.state,
+        certainty: HAZARD.certainty,
         severity: severity(case.count, case.before),
         summary,
         facts: Facts {

@@ -71,6 +71,8 @@ pub fn judge(stuck: &Finding, signal: Option<&Signal>, waited: Duration) -> Verd
         "{name} (pid {parent}) killed {child}{by}, which had been stuck for {waited}{limit}{explained}"
     );
     Verdict {
+        state: HAZARD.state,
+        certainty: HAZARD.certainty,
         severity: HAZARD.severity,
         summary,
         facts: Facts { lock: stuck.facts.lock.clone(), notes: vec![note], ..Facts::default() },

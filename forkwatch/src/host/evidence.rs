@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{
-    absence, clock, fdinfo, file,
+    absence, clock, fdinfo, file, leaks,
     locks::{self, Fork},
     place,
     program::{self, program},
@@ -38,6 +38,13 @@ pub fn answer(request: &Request) -> Evidence {
         }
         Request::Sockets { child, parent } => {
             Evidence::Sockets { child, seen: sockets::sockets(child, parent).map(Box::new) }
+        }
+        Request::Descriptors { process, forker } => {
+            Evidence::Descriptors { process, seen: leaks::descriptors(process, forker).map(Box::new) }
+        }
+        Request::Holders { process, forker, object } => {
+            let seen = leaks::holders(process, forker, object);
+            Evidence::Holders { process, object, seen: seen.map(Box::new) }
         }
         Request::Sweep { mark } => Evidence::Sweep { seen: sweep::sweep(mark).map(Box::new) },
         Request::Program { tgid } => Evidence::Program { tgid, seen: program_seen(tgid).map(Box::new) },

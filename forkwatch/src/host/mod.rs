@@ -17,6 +17,7 @@ mod file;
 mod futex;
 mod inventory;
 mod kernel_flags;
+mod leaks;
 mod limits;
 mod locks;
 mod maps;

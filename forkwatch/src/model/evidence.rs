@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     connection::Sockets,
+    leak::{Descriptors, Holders, Object},
     lock::{LocksSeen, Place},
     process::{Comm, ProcessKey, Program},
     signals::SignalSet,
@@ -66,6 +67,22 @@ pub enum Request {
         child: ProcessKey,
         /// The process that forked it.
         parent: ProcessKey,
+    },
+    /// What does a process sleep on, and does it hold what may have been left behind?
+    Descriptors {
+        /// The process to look at.
+        process: ProcessKey,
+        /// The process that forked it, where that is known.
+        forker: Option<ProcessKey>,
+    },
+    /// Who on the whole host holds this pipe or socket? Dear: looks at every process.
+    Holders {
+        /// The process that gave reason to ask.
+        process: ProcessKey,
+        /// The process that forked it, where that is known.
+        forker: Option<ProcessKey>,
+        /// The pipe or socket.
+        object: Object,
     },
     /// Which forked and never exec'd processes live, and which have ended and not been waited for?
     Sweep {
@@ -127,6 +144,22 @@ pub enum Evidence {
         child: ProcessKey,
         /// What was seen; absent where either is gone, reused, or unreadable.
         seen: Option<Box<Sockets>>,
+    },
+    /// About what a process sleeps on and holds.
+    Descriptors {
+        /// The process.
+        process: ProcessKey,
+        /// What was seen; absent where it is gone, reused, or unreadable.
+        seen: Option<Box<Descriptors>>,
+    },
+    /// About a pipe or socket.
+    Holders {
+        /// The process that gave reason to ask.
+        process: ProcessKey,
+        /// The pipe or socket.
+        object: Object,
+        /// What was seen; absent where `/proc` cannot be read.
+        seen: Option<Box<Holders>>,
     },
     /// About the whole host.
     Sweep {

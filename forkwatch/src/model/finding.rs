@@ -36,11 +36,15 @@ pub enum HazardId {
     WorkerKilledWhileStuck,
     /// Background threads of the parent are missing in the child.
     LostThreads,
+    /// A process waits for ever on a pipe, because it and its like hold the other end.
+    LeakedPipe,
+    /// A listening socket is kept by a child of a server that is gone, and nobody accepts.
+    PinnedListener,
 }
 
 impl HazardId {
     /// Every hazard.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::MultithreadedFork,
         Self::PendingSignals,
         Self::BlockedSignals,
@@ -51,6 +55,8 @@ impl HazardId {
         Self::CrashLoop,
         Self::UnreapedChildren,
         Self::LostThreads,
+        Self::LeakedPipe,
+        Self::PinnedListener,
     ];
 
     /// The id that users see.
@@ -66,6 +72,8 @@ impl HazardId {
             Self::UnreapedChildren => "unreaped-children",
             Self::WorkerKilledWhileStuck => "worker-killed-while-stuck",
             Self::LostThreads => "lost-threads",
+            Self::LeakedPipe => "leaked-pipe",
+            Self::PinnedListener => "pinned-listener",
         }
     }
 }

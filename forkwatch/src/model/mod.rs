@@ -7,6 +7,7 @@ pub mod evidence;
 pub mod facts;
 pub mod finding;
 pub mod inventory;
+pub mod leak;
 pub mod limit;
 pub mod lock;
 pub mod order;

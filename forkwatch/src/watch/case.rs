@@ -56,13 +56,13 @@ impl Case {
     }
 
     pub(super) fn finding(&self, hazard: &Hazard, verdict: Verdict, seen: &ForkCase<'_>) -> Finding {
-        let Verdict { severity, summary, facts, remedy } = verdict;
+        let Verdict { state, certainty, severity, summary, facts, remedy } = verdict;
         Finding {
             at: seen.at,
             number: 0,
             hazard: hazard.id,
-            state: hazard.state,
-            certainty: hazard.certainty,
+            state,
+            certainty,
             severity,
             summary,
             parent: self.fork.parent,

@@ -158,7 +158,12 @@ impl Watch {
             |child| match timer.task {
                 Task::Child => child.due == timer.due && !child.lives_on(),
                 Task::Parent => child.case.as_ref().is_some_and(|case| case.awaits(timer.due)),
-                Task::Program | Task::Living | Task::Connection(_) | Task::Loop | Task::Threads => false,
+                Task::Program
+                | Task::Living
+                | Task::Connection(_)
+                | Task::Loop
+                | Task::Threads
+                | Task::Leaks => false,
             },
         )
     }

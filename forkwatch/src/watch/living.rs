@@ -113,6 +113,7 @@ impl Watch {
         };
         self.living.insert(process.tgid, alive);
         self.set(due, process, Task::Living);
+        self.follow_leaks(process, birth.parent, now, out);
         if let Some(parent) = birth.parent {
             out.push(Output::Ask(Request::Sockets { child: process, parent }));
         }
@@ -167,6 +168,7 @@ impl Watch {
     pub(super) fn no_longer_lives(&mut self, process: ProcessKey, out: &mut Vec<Output>) -> Option<Alive> {
         self.living(process)?;
         let alive = self.living.remove(&process.tgid)?;
+        self.leaks.forget(process);
         self.stuck_left(&alive, out);
         self.shares_no_longer(process, out);
         Some(alive)

@@ -252,6 +252,12 @@ impl Watch {
         }
     }
 
+    /// The children that are proven to be stuck.
+    pub(super) fn stuck_children(&self) -> Vec<ProcessKey> {
+        let stuck = self.living.values().filter(|alive| alive.stuck.is_confirmed());
+        stuck.map(|alive| alive.process).collect()
+    }
+
     /// How many children are stuck now, and since when the first of them.
     fn tell_stuck(&self, out: &mut Vec<Output>) {
         let since = self.living.values().filter_map(|alive| match &alive.stuck {

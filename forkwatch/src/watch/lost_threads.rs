@@ -16,7 +16,7 @@ use crate::{
     },
     model::{
         evidence::{ParentSeen, Request, SeenThread, ThreadsSeen},
-        finding::{Finding, HazardId},
+        finding::HazardId,
         process::{Comm, ProcessKey, Program},
         time::BootTime,
     },
@@ -48,7 +48,7 @@ pub(super) struct LostThreads {
 }
 
 /// A child that lives on.
-struct Lacking {
+pub(super) struct Lacking {
     child: ProcessKey,
     comm: Comm,
     parent: ProcessKey,
@@ -217,9 +217,9 @@ impl Watch {
         }
         let age = nanoseconds(now.since(forked_at));
         let case = LostCase { parent, program_name: &program_name, child, lost, age };
-        let Some((certainty, verdict)) = judge(case) else { return };
+        let Some(verdict) = judge(case) else { return };
         let hazard = hazard::entry(HazardId::LostThreads);
         let finding = found(now, hazard, verdict, (parent, &program), (child, comm));
-        self.report(Finding { certainty, ..finding }, tracked, None, out);
+        self.report(finding, tracked, None, out);
     }
 }

@@ -9,6 +9,7 @@ mod children;
 mod connections;
 mod deaths;
 mod killed;
+mod leaks;
 mod ledger;
 mod living;
 mod locks;
@@ -28,6 +29,7 @@ use self::{
     connections::Connections,
     deaths::Deaths,
     killed::Signals,
+    leaks::Leaks,
     ledger::Ledger,
     living::Living,
     lost_threads::LostThreads,
@@ -76,6 +78,10 @@ pub struct Settings {
     pub stuck_after: Duration,
     /// How often all processes are looked at for forked children that no event told of; none for never.
     pub sweep_interval: Option<Duration>,
+    /// How often a child that lives on is looked at for descriptors left behind, at most: every 30 s. At least 1 ms.
+    pub leak_interval: Duration,
+    /// How long a child must have slept on a pipe before its holders are looked for: 60 s.
+    pub pipe_patience: Duration,
     /// What the operator accepts.
     pub allow: Vec<AllowRule>,
     /// Most children that are followed at a time: 65536.
@@ -90,6 +96,8 @@ impl Default for Settings {
             summary_interval: Duration::from_secs(60),
             stuck_after: Duration::from_secs(10),
             sweep_interval: None,
+            leak_interval: Duration::from_secs(30),
+            pipe_patience: Duration::from_secs(60),
             allow: Vec::new(),
             max_children: 1 << 16,
         }
@@ -228,6 +236,7 @@ pub struct Watch {
     zombies: Zombies,
     signals: Signals,
     lost: LostThreads,
+    leaks: Leaks,
     ledger: Ledger,
     sweep_due: Option<BootTime>,
     sweep_mark: Option<u64>,
@@ -251,6 +260,7 @@ impl Watch {
             lost: LostThreads::default(),
             sweep_due: None,
             sweep_mark: None,
+            leaks: Leaks::default(),
             ledger: Ledger::default(),
             followed: Recent::new(MOST_FOLLOWED),
         };
@@ -260,8 +270,17 @@ impl Watch {
 
     /// Judges by other settings from now on. What is known stays known; what is being waited for keeps its time.
     pub fn configure(&mut self, settings: Settings) {
-        let Settings { grace, recheck, summary_interval, stuck_after, sweep_interval, allow, max_children } =
-            settings;
+        let Settings {
+            grace,
+            recheck,
+            summary_interval,
+            stuck_after,
+            sweep_interval,
+            leak_interval,
+            pipe_patience,
+            allow,
+            max_children,
+        } = settings;
         if sweep_interval.is_some() && self.sweep_due.is_none() {
             self.sweep_due = Some(BootTime(0));
         }
@@ -271,6 +290,8 @@ impl Watch {
             grace: grace.max(SHORTEST),
             recheck: recheck.max(SHORTEST),
             summary_interval: summary_interval.max(SHORTEST),
+            leak_interval: leak_interval.max(SHORTEST),
+            pipe_patience,
             allow,
             max_children,
         };
@@ -287,12 +308,14 @@ impl Watch {
                 let child = self.left(exec.process);
                 self.lost.left(exec.process);
                 self.no_longer_lives(exec.process, out);
+                self.leaks.forget(exec.process);
                 self.resolve(exec.process, None, Resolution::Execed, exec.at, out);
                 self.started(exec, child.as_ref(), out);
             }
             Event::Exit(exit) => {
                 self.left(exit.process);
                 self.lost.left(exit.process);
+                self.leaks.forget(exit.process);
                 self.programs.ended(exit.process);
                 self.said_farewell(exit.process, exit.status, exit.at, out);
                 self.died(exit, out);
@@ -319,6 +342,8 @@ impl Watch {
                 self.loop_seen(at, tgid, seen.as_deref(), out);
             }
             Evidence::Threads { child, seen } => self.threads_seen(at, child, seen.as_ref(), out),
+            Evidence::Descriptors { process, seen } => self.descriptors_seen(at, process, seen, out),
+            Evidence::Holders { process, object, seen } => self.holders_seen(at, process, object, seen, out),
             Evidence::Execed { process, seen } => self.program_seen(at, process, seen, out),
         }
     }
@@ -334,6 +359,7 @@ impl Watch {
                 Task::Connection(_) => self.look_at_connection(&timer, now, out),
                 Task::Loop => self.look_at_loop(&timer, now, out),
                 Task::Threads => self.look_at_threads(&timer, now, out),
+                Task::Leaks => self.look_for_leaks(&timer, now, out),
             }
         }
         self.sweep(now, out);
@@ -353,7 +379,7 @@ impl Watch {
     fn set(&mut self, due: BootTime, process: ProcessKey, task: Task) {
         self.timers.set(Timer { due, process, task });
         if self.timers.len() > self.most_timers() {
-            let Self { timers, children, programs, living, connections, deaths, lost, .. } = self;
+            let Self { timers, children, programs, living, connections, deaths, lost, leaks, .. } = self;
             timers.retain(|timer| match timer.task {
                 Task::Child | Task::Parent => Self::child_awaits(children, timer),
                 Task::Program => programs.awaits(timer),
@@ -361,6 +387,7 @@ impl Watch {
                 Task::Connection(_) => Self::connection_awaits(connections, timer),
                 Task::Loop => deaths.awaits(timer),
                 Task::Threads => lost.awaits(timer),
+                Task::Leaks => leaks.awaits(timer),
             });
         }
     }
@@ -371,6 +398,7 @@ impl Watch {
             + 2 * self.children.len()
             + self.living.len()
             + self.connections.len()
+            + self.leaks.len()
             + programs::MOST_PROGRAMS
             + deaths::MOST_LOOPS
             + lost_threads::MOST_CHILDREN
@@ -452,13 +480,13 @@ fn found(
     (parent, program): (ProcessKey, &Program),
     (child, child_comm): (ProcessKey, Comm),
 ) -> Finding {
-    let Verdict { severity, summary, facts, remedy } = verdict;
+    let Verdict { state, certainty, severity, summary, facts, remedy } = verdict;
     Finding {
         at,
         number: 0,
         hazard: hazard.id,
-        state: hazard.state,
-        certainty: hazard.certainty,
+        state,
+        certainty,
         severity,
         summary,
         parent,

@@ -74,9 +74,9 @@ impl Programs {
 
     /// Whether a timer still counts.
     pub(super) fn awaits(&self, timer: &Timer) -> bool {
-        self.waiting
-            .get(&timer.process.tgid)
-            .is_some_and(|started| started.exec.process == timer.process && started.due == timer.due)
+        self.waiting.get(&timer.process.tgid).is_some_and(|started| {
+            timer.task == Task::Program && started.exec.process == timer.process && started.due == timer.due
+        })
     }
 
     /// The signals that an exec is to be judged for: those that neither the process itself nor its forker had
@@ -191,13 +191,13 @@ fn finding(
     (forker, program): (ProcessKey, &Program),
     case: &ExecCase<'_>,
 ) -> Finding {
-    let Verdict { severity, summary, facts, remedy } = verdict;
+    let Verdict { state, certainty, severity, summary, facts, remedy } = verdict;
     Finding {
         at,
         number: 0,
         hazard: hazard.id,
-        state: hazard.state,
-        certainty: hazard.certainty,
+        state,
+        certainty,
         severity,
         summary,
         parent: forker,

@@ -24,6 +24,8 @@ pub(super) enum Task {
     Loop,
     /// Look which threads a child has.
     Threads,
+    /// Look whether a child that lives on holds what was left behind.
+    Leaks,
 }
 
 /// A task that is due at a time. Nothing is ever cancelled: whoever takes a timer out checks that it still counts.

@@ -5,6 +5,7 @@ use super::*;
 use crate::{
     model::{
         evidence::{ChildSeen, ExecedSeen, ParentSeen, ProgramSeen, SeenThread, ThreadsSeen},
+        leak::{Access, Descriptors, End, Held, Holder, Holders, Listener, Object, PipeWait, Rest, Service},
         process::{Comm, ProcessKey, Program},
         signals::SignalSet,
     },
@@ -90,9 +91,52 @@ fn evidence() -> impl Strategy<Value = Evidence> {
         any::<String>().prop_map(ChildSeen::Unreadable),
         alive
     ];
+    let rests = (any::<(u32, u64, bool, u64)>(), any::<String>(), any::<Option<u64>>()).prop_map(
+        |((threads, switches, stopped, caught), doing, inode)| Rest {
+            threads,
+            switches,
+            stopped,
+            caught: SignalSet(caught),
+            doing,
+            pipe: inode.map(|inode| PipeWait { inode, end: End::Write }),
+        },
+    );
+    let descriptors = (rests.clone(), keys(), any::<Vec<u64>>()).prop_map(|(rest, parent, listeners)| {
+        let at = BootTime(rest.switches);
+        let (reparented, holds_other_end) = (rest.stopped, !rest.stopped);
+        Descriptors { at, parent: Some(parent), reparented, rest, holds_other_end, listeners }
+    });
+    let holders = (proptest::collection::vec((keys(), comms(), rests), 0..3), any::<(bool, u32)>()).prop_map(
+        |(holders, (complete, queue))| Holders {
+            at: BootTime(u64::from(queue)),
+            complete,
+            hidden: vec![queue],
+            holders: holders
+                .into_iter()
+                .map(|(process, comm, rest)| Holder {
+                    process,
+                    comm,
+                    executable: Some(rest.doing.clone()),
+                    parent: None,
+                    reparented: complete,
+                    unexeced: !complete,
+                    held: vec![Held { fd: queue, access: Access::Both }],
+                    rest,
+                    service: complete.then_some(Service::Watched),
+                })
+                .collect(),
+            listener: Some(Listener { address: "[::]:80".to_owned(), queue: Some(queue) }),
+            program: Program::default(),
+        },
+    );
     prop_oneof![
         (keys(), proptest::option::of(parents)).prop_map(|(child, seen)| Evidence::Parent { child, seen }),
         (keys(), children).prop_map(|(child, seen)| Evidence::Child { child, seen }),
+        (keys(), proptest::option::of(descriptors))
+            .prop_map(|(process, seen)| Evidence::Descriptors { process, seen: seen.map(Box::new) }),
+        (keys(), any::<u64>(), proptest::option::of(holders)).prop_map(|(process, inode, seen)| {
+            Evidence::Holders { process, object: Object::Pipe(inode), seen: seen.map(Box::new) }
+        }),
         (keys(), proptest::option::of(execed)).prop_map(|(process, seen)| Evidence::Execed { process, seen }),
         (keys(), programs(), any::<bool>()).prop_map(|(process, program, stopped)| Evidence::Program {
             tgid: process.tgid,

@@ -4,6 +4,7 @@ mod children;
 mod connections;
 mod deaths;
 mod killed;
+mod leaks;
 mod locks;
 mod lost_threads;
 mod pending;
@@ -23,6 +24,7 @@ use crate::model::{
         ThreadsSeen,
     },
     finding::{Finding, HazardId, State},
+    leak::{Descriptors, Holders, Object},
     lock::{Locks, LocksSeen, Place},
     process::{ProcessKey, Program},
     signals::SignalSet,
@@ -175,6 +177,10 @@ struct Timeline {
     named: HashMap<u32, ProgramSeen>,
     /// The threads of children, by tgid; all others are gone.
     threads: HashMap<u32, fn(BootTime) -> ThreadsSeen>,
+    /// What children sleep on and hold; all others are gone.
+    descriptors: HashMap<u32, fn(BootTime) -> Descriptors>,
+    /// Who holds a pipe or socket; of all others nothing can be seen.
+    holders: HashMap<Object, Holders>,
     silent: bool,
 }
 
@@ -196,6 +202,8 @@ impl Timeline {
             sockets: HashMap::new(),
             named: HashMap::new(),
             threads: HashMap::new(),
+            descriptors: HashMap::new(),
+            holders: HashMap::new(),
             silent: false,
         };
         timeline.parents.insert(PARENT, parent_seen("gunicorn", &["metrics-flush"]));
@@ -257,6 +265,14 @@ impl Timeline {
             }
             Request::Sockets { child, .. } => {
                 Evidence::Sockets { child, seen: self.sockets.get(&child.tgid).cloned().map(Box::new) }
+            }
+            Request::Descriptors { process, .. } => {
+                let seen = self.descriptors.get(&process.tgid).map(|seen| seen(self.now));
+                Evidence::Descriptors { process, seen: seen.map(Box::new) }
+            }
+            Request::Holders { process, object, .. } => {
+                let seen = self.holders.get(&object).map(|seen| Holders { at: self.now, ..seen.clone() });
+                Evidence::Holders { process, object, seen: seen.map(Box::new) }
             }
             Request::Sweep { .. } => Evidence::Sweep { seen: None },
             Request::Program { tgid } => {

@@ -234,6 +234,8 @@ fn stuck(process: ProcessKey, at: BootTime) -> Option<Finding> {
     let hazard = crate::hazard::entry(HazardId::MultithreadedFork);
     let remedy = crate::model::finding::Remedy { text: "t".to_owned(), link: "l".to_owned() };
     let verdict = crate::hazard::Verdict {
+        state: hazard.state,
+        certainty: hazard.certainty,
         severity: hazard.severity,
         summary: "stuck".to_owned(),
         facts: crate::model::finding::Facts::default(),
@@ -330,6 +332,9 @@ impl Model {
                             }
                             HazardId::SharedConnection | HazardId::SharedConnectionClosed => {
                                 prop_assert!(self.watched > 0);
+                            }
+                            HazardId::LeakedPipe | HazardId::PinnedListener => {
+                                prop_assert!(self.alive.contains(&finding.child), "{finding:?}");
                             }
                             HazardId::UnreapedChildren | HazardId::WorkerKilledWhileStuck => {}
                         }

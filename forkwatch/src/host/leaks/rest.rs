@@ -1,0 +1,100 @@
+//! What all threads of a process do, and whether any of them has moved.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+};
+
+use super::{
+    call::{Call, Calls},
+    table,
+};
+use crate::{
+    host::{file, stat::Stat},
+    model::{
+        leak::{End, Object, PipeWait, Rest},
+        signals::SignalSet,
+    },
+};
+
+/// A process with more threads is not looked at.
+const MAX_TASKS: usize = 1024;
+
+/// What the threads of a process do.
+///
+/// Of each thread its call is read first and its switches afterwards. A thread that wakes and sleeps again has one
+/// more of them by then, so that two looks with the same number and the same call mean that it slept from the first
+/// to the second.
+pub(super) fn of_process(stat: &Stat) -> io::Result<(Calls, Rest)> {
+    is_native(stat.id)?;
+    let tids = file::numbers(format!("/proc/{}/task", stat.id), MAX_TASKS + 1)?;
+    if tids.len() > MAX_TASKS {
+        return Err(io::Error::other("too many threads"));
+    }
+    let status = file::read_small(format!("/proc/{}/status", stat.id))?;
+    let mut calls = Vec::with_capacity(tids.len());
+    let (mut switches, mut stopped) = (0_u64, false);
+    let mut waits = Vec::with_capacity(tids.len());
+    for tid in &tids {
+        let thread = Stat::of_thread(stat.id, *tid)?;
+        if thread.has_ended() {
+            continue;
+        }
+        let call = Call::of_thread(stat.id, *tid)?;
+        calls.push(call);
+        waits.push(pipe_wait(stat, call));
+        let status = file::read_small(format!("/proc/{}/task/{tid}/status", stat.id))?;
+        let traced = number(&status, "TracerPid:")? != 0;
+        stopped |= traced || thread.is_stopped();
+        switches = switches
+            .wrapping_add(number(&status, "voluntary_ctxt_switches:")?)
+            .wrapping_add(number(&status, "nonvoluntary_ctxt_switches:")?);
+    }
+    let first = waits.first().copied().flatten();
+    let rest = Rest {
+        threads: u32::try_from(calls.len()).unwrap_or(u32::MAX),
+        switches,
+        stopped,
+        caught: SignalSet(file::mask(&status, "SigCgt:").ok_or_else(|| layout("SigCgt:"))?),
+        doing: calls.first().map_or_else(|| "unknown".to_owned(), |call| call.name()),
+        pipe: first.filter(|_| waits.iter().all(|wait| *wait == first)),
+    };
+    Ok((Calls(calls), rest))
+}
+
+/// The numbers of system calls are those of the calling program's architecture, and a 32-bit program's mean something
+/// else: it cannot be judged. `e_ident[EI_CLASS]` tells (elf(5)).
+fn is_native(tgid: u32) -> io::Result<()> {
+    let mut identity = [0; 5];
+    File::open(format!("/proc/{tgid}/exe"))?.read_exact(&mut identity)?;
+    let native: u8 = if cfg!(target_pointer_width = "64") { 2 } else { 1 };
+    if identity == [0x7f, b'E', b'L', b'F', native] {
+        Ok(())
+    } else {
+        Err(io::Error::other("a program of another architecture"))
+    }
+}
+
+/// The pipe that a call sleeps on.
+fn pipe_wait(stat: &Stat, call: Call) -> Option<PipeWait> {
+    let Call::In { number, argument } = call else { return None };
+    let end = match number {
+        libc::SYS_read | libc::SYS_readv => End::Read,
+        libc::SYS_write | libc::SYS_writev => End::Write,
+        _ => return None,
+    };
+    // The argument is an int, in a register that may hold more.
+    let fd = u32::try_from(argument & u64::from(u32::MAX)).ok()?;
+    match table::parse(&fs::read_link(format!("/proc/{}/fd/{fd}", stat.id)).ok()?)? {
+        Object::Pipe(inode) => Some(PipeWait { inode, end }),
+        Object::Socket(_) => None,
+    }
+}
+
+fn number(status: &[u8], key: &str) -> io::Result<u64> {
+    file::field(status, key).and_then(|number| number.parse().ok()).ok_or_else(|| layout(key))
+}
+
+fn layout(key: &str) -> io::Error {
+    file::unknown_layout(&format!("{key} in /proc/PID/status"))
+}

@@ -1,0 +1,118 @@
+//! Programs of `tests/fixtures/c`, compiled at first use.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::OnceLock,
+};
+
+use nix::{
+    sys::{
+        prctl::set_child_subreaper,
+        signal::{Signal, kill},
+        wait::waitpid,
+    },
+    unistd::Pid,
+};
+
+/// A running fixture, with what it has told.
+pub(crate) struct Fixture {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    told: serde_json::Value,
+    /// A process that it leaves to us.
+    adopted: Option<Pid>,
+}
+
+impl Fixture {
+    /// Starts one, and waits for what it tells first.
+    pub(crate) fn start(name: &str, arguments: &[&str]) -> Self {
+        // Orphans come to this process, not to whoever reaps them on this host.
+        set_child_subreaper(true).unwrap();
+        let mut child = Command::new(compiled(name))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut fixture = Self { child, input, output, told: serde_json::Value::Null, adopted: None };
+        fixture.told = fixture.line();
+        fixture
+    }
+
+    fn line(&mut self) -> serde_json::Value {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
+    }
+
+    /// A number that it told.
+    pub(crate) fn number(&self, name: &str) -> u32 {
+        self.told.get(name).unwrap().as_u64().unwrap().try_into().unwrap()
+    }
+
+    /// Has it do its next step, and waits for what it tells of that.
+    pub(crate) fn step(&mut self) {
+        self.input.as_mut().unwrap().write_all(b"\n").unwrap();
+        self.line();
+    }
+
+    /// Its child, which is killed at the end of the test: the fixture does not.
+    pub(crate) fn adopted(&mut self) -> u32 {
+        let child = self.number("child");
+        self.adopted = Some(Pid::from_raw(child.try_into().unwrap()));
+        child
+    }
+
+    /// Ends the fixture itself.
+    pub(crate) fn end(&mut self) {
+        drop(self.input.take());
+        assert!(self.child.wait().unwrap().success());
+    }
+
+    /// The listening socket that a child got: the first of its sockets, as the fixture opens it first.
+    pub(crate) fn listener(child: u32) -> u64 {
+        let link = |entry: fs::DirEntry| fs::read_link(entry.path()).ok()?.to_str().map(str::to_owned);
+        let sockets: Vec<u64> = fs::read_dir(format!("/proc/{child}/fd"))
+            .unwrap()
+            .filter_map(|entry| {
+                link(entry.unwrap())?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+            })
+            .collect();
+        *sockets.first().unwrap()
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.child.wait();
+        if let Some(child) = self.adopted {
+            let _ = kill(child, Signal::SIGKILL);
+            let _ = waitpid(child, None);
+        }
+    }
+}
+
+/// The compiled fixture. The linker of every Rust build is a C compiler.
+fn compiled(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let binary = FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path().join(name);
+    if !binary.exists() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/c").join(name);
+        let output = Command::new("cc")
+            .args(["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
+            .args([&binary, &source.with_extension("c")])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    binary
+}
