@@ -119,6 +119,7 @@ fn child_seen(seen: u8, at: BootTime) -> ChildSeen {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm a step")]
 fn apply(watch: &mut Watch, now: BootTime, step: &Step, out: &mut Vec<Output>) {
     match *step {
         Step::Fork { parent, child, life, threads, pending, blocked, kind } => {
@@ -222,8 +223,8 @@ fn apply(watch: &mut Watch, now: BootTime, step: &Step, out: &mut Vec<Output>) {
             let act = [Act::Sent, Act::Received, Act::ShutDown][usize::from(act)];
             let user = User { process: key(process, life), parent_tgid: parent, unexeced: true };
             let (origin, comm) = (Origin::default(), "x".into());
-            let used = SocketUse { origin, at: now, inode, user, tid: process, comm, act, bytes };
-            watch.event(&Event::SocketUse(used), out);
+            let event = SocketUse { origin, at: now, inode, user, tid: process, comm, act, bytes };
+            watch.event(&Event::SocketUse(event), out);
         }
         Step::Advance => watch.advance(now, out),
     }
