@@ -18,6 +18,7 @@ mod place;
 mod program;
 mod scan;
 mod sockets;
+mod stack;
 mod stat;
 mod status;
 mod sweep;

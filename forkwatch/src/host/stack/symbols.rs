@@ -1,0 +1,244 @@
+//! Names for addresses: from the symbol table in the object's file or in its separate debug file, else from the one in
+//! memory that the loader uses. Tables are read in portions and never kept.
+
+use std::{os::unix::ffi::OsStrExt, path::Path, path::PathBuf};
+
+use object::{
+    NativeEndian,
+    elf::{
+        DT_GNU_HASH, DT_HASH, DT_STRTAB, DT_SYMTAB, FileHeader64, SHN_UNDEF, SHT_SYMTAB, STB_GLOBAL, STB_WEAK,
+        STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE, STT_OBJECT, SectionHeader64, Sym64,
+    },
+    pod,
+};
+
+use super::{bytes::Bytes, demangle::demangle, elf::Object};
+
+/// Symbols of one object that are looked at: Chromium has a million.
+const MAX_SYMBOLS: u64 = 2 * 1024 * 1024;
+/// Symbols that are read at once.
+const PORTION: u64 = 2048;
+/// The longest name that is looked at; C++ makes some that are longer than they are useful.
+const MAX_NAME: usize = 4096;
+/// Sections of one file that are looked at, and chains of a hash table.
+const MAX_SECTIONS: usize = 4096;
+const MAX_BUCKETS: u32 = 1024 * 1024;
+/// What two files that begin alike are compared by: the headers and, nearly always, the build id.
+const PAGE: usize = 4096;
+
+const ENDIAN: NativeEndian = NativeEndian;
+
+type Symbol = Sym64<NativeEndian>;
+
+/// What an address is the address of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Code,
+    Data,
+}
+
+impl Kind {
+    fn admits(self, symbol: &Symbol) -> bool {
+        match self {
+            Self::Code => matches!(symbol.st_type(), STT_FUNC | STT_GNU_IFUNC | STT_NOTYPE),
+            Self::Data => matches!(symbol.st_type(), STT_OBJECT),
+        }
+    }
+}
+
+/// A symbol table and the strings that belong to it.
+struct Table<'a> {
+    bytes: &'a Bytes,
+    symbols: u64,
+    count: u64,
+    strings: u64,
+}
+
+/// The best symbol so far for an address.
+#[derive(Clone)]
+struct Best {
+    start: u64,
+    rank: u8,
+    name: Vec<u8>,
+}
+
+/// The names of the symbols of an object that cover these addresses in memory, in their order.
+pub(super) fn names(
+    tgid: u32,
+    memory: &Bytes,
+    object: &Object,
+    kind: Kind,
+    addresses: &[u64],
+) -> Vec<Option<String>> {
+    let wanted: Vec<u64> = addresses.iter().map(|address| address.wrapping_sub(object.bias)).collect();
+    let mut found: Vec<Option<Best>> = vec![None; wanted.len()];
+    for file in files(tgid, memory, object) {
+        if let Some(table) = Table::of_file(&file) {
+            table.search(kind, &wanted, &mut found);
+            break;
+        }
+    }
+    if found.iter().any(Option::is_none)
+        && let Some(table) = Table::of_memory(memory, object)
+    {
+        table.search(kind, &wanted, &mut found);
+    }
+    found.into_iter().map(|best| best.map(|best| demangle(&best.name))).collect()
+}
+
+/// Where a variable is in memory, by its exact name in the table that the loader uses.
+pub(super) fn address_of(memory: &Bytes, object: &Object, name: &[u8]) -> Option<u64> {
+    let table = Table::of_memory(memory, object)?;
+    let mut found = None;
+    table.each(|symbol| {
+        if found.is_none() && Kind::Data.admits(symbol) && table.name(symbol, name.len() + 1) == name {
+            found = Some(object.bias.wrapping_add(symbol.st_value.get(ENDIAN)));
+        }
+    });
+    found
+}
+
+impl<'a> Table<'a> {
+    fn of_file(file: &'a Bytes) -> Option<Self> {
+        let header: FileHeader64<NativeEndian> = file.get(0)?;
+        let size = size_of::<SectionHeader64<NativeEndian>>();
+        let count = usize::from(header.e_shnum.get(ENDIAN)).min(MAX_SECTIONS);
+        let bytes = file.take(header.e_shoff.get(ENDIAN), count.checked_mul(size)?)?;
+        let sections = pod::slice_from_all_bytes::<SectionHeader64<NativeEndian>>(&bytes).ok()?;
+        let symbols = sections.iter().find(|section| section.sh_type.get(ENDIAN) == SHT_SYMTAB)?;
+        let strings = sections.get(usize::try_from(symbols.sh_link.get(ENDIAN)).ok()?)?;
+        Some(Self {
+            bytes: file,
+            symbols: symbols.sh_offset.get(ENDIAN),
+            count: symbols.sh_size.get(ENDIAN) / size_of::<Symbol>() as u64,
+            strings: strings.sh_offset.get(ENDIAN),
+        })
+    }
+
+    fn of_memory(memory: &'a Bytes, object: &Object) -> Option<Self> {
+        let dynamic = object.dynamic(memory);
+        // glibc puts addresses in memory into the section, musl and the kernel leave those in the file.
+        let get = |wanted| {
+            let (_, value) = *dynamic.iter().find(|(tag, _)| *tag == wanted)?;
+            Some(if object.covers(value) { value } else { object.bias.wrapping_add(value) })
+        };
+        let count = match get(DT_GNU_HASH) {
+            Some(hash) => count_by_gnu_hash(memory, hash)?,
+            None => u64::from(memory.half(get(DT_HASH)?.wrapping_add(4))?),
+        };
+        Some(Self { bytes: memory, symbols: get(DT_SYMTAB)?, count, strings: get(DT_STRTAB)? })
+    }
+
+    fn each(&self, mut use_symbol: impl FnMut(&Symbol)) {
+        let size = size_of::<Symbol>() as u64;
+        let (mut next, count) = (0, self.count.min(MAX_SYMBOLS));
+        while next < count {
+            let portion = PORTION.min(count - next);
+            let length = usize::try_from(portion * size).unwrap_or(0);
+            let Some(bytes) = self.bytes.take(self.symbols.wrapping_add(next * size), length) else { return };
+            for symbol in pod::slice_from_all_bytes::<Symbol>(&bytes).unwrap_or_default() {
+                use_symbol(symbol);
+            }
+            next += portion;
+        }
+    }
+
+    fn name(&self, symbol: &Symbol, limit: usize) -> Vec<u8> {
+        self.bytes.text(self.strings.wrapping_add(u64::from(symbol.st_name.get(ENDIAN))), limit)
+    }
+
+    /// Of those that cover an address, the innermost; of several names for one thing the most public.
+    fn search(&self, kind: Kind, wanted: &[u64], found: &mut [Option<Best>]) {
+        self.each(|symbol| {
+            let (start, size) = (symbol.st_value.get(ENDIAN), symbol.st_size.get(ENDIAN));
+            if symbol.st_shndx.get(ENDIAN) == SHN_UNDEF || !kind.admits(symbol) {
+                return;
+            }
+            for (address, best) in wanted.iter().zip(found.iter_mut()) {
+                let covers = address.checked_sub(start).is_some_and(|inside| inside < size);
+                if !covers || best.as_ref().is_some_and(|best| best.start > start) {
+                    continue;
+                }
+                let name = self.name(symbol, MAX_NAME);
+                let candidate = Best { start, rank: rank(symbol), name };
+                let is_better = best.as_ref().is_none_or(|best| candidate.key() > best.key());
+                if is_better && !candidate.name.is_empty() {
+                    *best = Some(candidate);
+                }
+            }
+        });
+    }
+}
+
+impl Best {
+    /// Greater is better: `pthread_mutex_lock` is a better name than `__pthread_mutex_lock`.
+    fn key(&self) -> (u64, std::cmp::Reverse<usize>, u8, std::cmp::Reverse<usize>) {
+        let underscores = self.name.iter().take_while(|byte| **byte == b'_').count();
+        let underscores = if self.name.starts_with(b"_Z") || self.name.starts_with(b"_R") { 0 } else { underscores };
+        (self.start, std::cmp::Reverse(underscores), self.rank, std::cmp::Reverse(self.name.len()))
+    }
+}
+
+fn rank(symbol: &Symbol) -> u8 {
+    match symbol.st_bind() {
+        STB_GLOBAL => 2,
+        STB_WEAK => 1,
+        _ => 0,
+    }
+}
+
+/// The table has no count of its own: the longest chain ends with the last symbol
+/// (`_dl_setup_hash`, elf/dl-setup_hash.c, reads the same fields).
+fn count_by_gnu_hash(memory: &Bytes, hash: u64) -> Option<u64> {
+    let buckets = memory.half(hash)?.min(MAX_BUCKETS);
+    let first = memory.half(hash.wrapping_add(4))?;
+    let filter = u64::from(memory.half(hash.wrapping_add(8))?);
+    let at = hash.wrapping_add(16).wrapping_add(filter * 8);
+    let mut last = 0;
+    let mut bucket = 0;
+    while bucket < buckets {
+        let portion = (buckets - bucket).min(16 * 1024);
+        let bytes = memory.take(at.wrapping_add(u64::from(bucket) * 4), usize::try_from(portion).ok()? * 4)?;
+        let (heads, _) = bytes.as_chunks::<4>();
+        last = heads.iter().map(|head| u32::from_ne_bytes(*head)).fold(last, u32::max);
+        bucket += portion;
+    }
+    let chains = at.wrapping_add(u64::from(buckets) * 4);
+    let mut index = u64::from(last.checked_sub(first)?);
+    while index < MAX_SYMBOLS && memory.half(chains.wrapping_add(index * 4))? & 1 == 0 {
+        index += 1;
+    }
+    Some(u64::from(first) + index + 1)
+}
+
+/// The object's own file, then its debug file, as far as they can be opened and are what they should be.
+fn files(tgid: u32, memory: &Bytes, object: &Object) -> impl Iterator<Item = Bytes> {
+    let head = &object.head;
+    let root = PathBuf::from(format!("/proc/{tgid}/root"));
+    let relative = |path: &[u8]| {
+        let path = Path::new(std::ffi::OsStr::from_bytes(path));
+        path.strip_prefix("/").ok().map(Path::to_owned)
+    };
+    // Through the process's own root; as this process sees it, which helps where that one has changed its root; by
+    // the mapping itself, which wants CAP_CHECKPOINT_RESTORE; and the program's own, even if it was deleted.
+    let own = relative(&head.path).map(|path| root.join(path));
+    let here = relative(&head.path).map(|path| Path::new("/").join(path));
+    let mapped = PathBuf::from(format!("/proc/{tgid}/map_files/{:x}-{:x}", head.start, head.end));
+    let program = PathBuf::from(format!("/proc/{tgid}/exe"));
+    let beginning = memory.take_up_to(head.start, PAGE.min(usize::try_from(head.end - head.start).unwrap_or(PAGE)));
+    let is_same = move |file: &Bytes| !beginning.is_empty() && file.take_up_to(0, PAGE) == beginning;
+    let objects = [own, here, Some(mapped), Some(program)].into_iter().flatten();
+    let objects = objects.filter_map(|path| Bytes::of_file(&path).ok()).filter(is_same);
+
+    let debug = object.build_id(memory).and_then(|id| debug_file(&id));
+    let debug = debug.into_iter().flat_map(move |path| [root.join(&path), Path::new("/").join(&path)]);
+    objects.chain(debug.filter_map(|path| Bytes::of_file(&path).ok()))
+}
+
+/// `usr/lib/debug/.build-id/ab/cdef….debug`, where distributions put what they have stripped (gdb, "Separate Debug
+/// Files").
+fn debug_file(id: &[u8]) -> Option<PathBuf> {
+    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let (directory, file) = hex.split_at_checked(2)?;
+    Some(format!("usr/lib/debug/.build-id/{directory}/{file}.debug").into())
+}
