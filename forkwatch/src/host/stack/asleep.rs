@@ -28,7 +28,8 @@ impl Sleep {
         }
         let count = file::field(&status, "voluntary_ctxt_switches:").and_then(|count| count.parse().ok());
         let sleep = parse(&call).zip(count);
-        let ((call, stack, instruction), count) = sleep.ok_or_else(|| format!("{path} has an unknown layout"))?;
+        let ((call, stack, instruction), count) =
+            sleep.ok_or_else(|| format!("{path} has an unknown layout"))?;
         Ok(Self { call, stack, instruction, count })
     }
 

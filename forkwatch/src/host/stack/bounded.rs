@@ -36,7 +36,9 @@ pub(super) fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
             Ok(done)
         }
         Err(RecvTimeoutError::Timeout) => Err(format!("looking took longer than {PATIENCE:?}")),
-        Err(RecvTimeoutError::Disconnected) => Err("looking failed: that is a defect of forkwatch".to_owned()),
+        Err(RecvTimeoutError::Disconnected) => {
+            Err("looking failed: that is a defect of forkwatch".to_owned())
+        }
     }
 }
 
@@ -46,7 +48,9 @@ struct Place;
 impl Place {
     fn take() -> Option<Self> {
         AT_WORK
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < MAX_AT_WORK).then_some(count + 1))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < MAX_AT_WORK).then_some(count + 1)
+            })
             .ok()
             .map(|_| Self)
     }

@@ -97,7 +97,8 @@ fn search(memory: &Bytes, table: u64, address: u64) -> Option<u64> {
 fn read(memory: &Bytes, at: u64) -> Option<(Vec<u8>, u32)> {
     let length = memory.half(at)?;
     // 0 ends a section, and all ones begin the 64-bit form, which no compiler writes.
-    let whole = usize::try_from(length).ok()?.checked_add(4).filter(|whole| (12..=MAX_ENTRY).contains(whole))?;
+    let whole =
+        usize::try_from(length).ok()?.checked_add(4).filter(|whole| (12..=MAX_ENTRY).contains(whole))?;
     let id = memory.half(at.wrapping_add(ENTRY_HEAD - 4))?;
     Some((memory.take(at, whole)?, id))
 }

@@ -4,8 +4,8 @@
 use object::{
     NativeEndian,
     elf::{
-        Dyn64, ELFCLASS64, ELFMAG, FileHeader64, NT_GNU_BUILD_ID, NoteHeader64, PT_DYNAMIC, PT_GNU_EH_FRAME, PT_LOAD,
-        PT_NOTE, ProgramHeader64,
+        Dyn64, ELFCLASS64, ELFMAG, FileHeader64, NT_GNU_BUILD_ID, NoteHeader64, PT_DYNAMIC, PT_GNU_EH_FRAME,
+        PT_LOAD, PT_NOTE, ProgramHeader64,
     },
     pod,
 };
@@ -51,7 +51,8 @@ impl Object {
         let segments = pod::slice_from_all_bytes::<Segment>(&bytes).map_err(|()| unreadable())?.to_vec();
         let first = segments.iter().find(|segment| kind(segment) == PT_LOAD).ok_or_else(unreadable)?;
         // The first segment is mapped from its page on.
-        let bias = head.start.wrapping_sub(first.p_vaddr.get(ENDIAN).wrapping_sub(first.p_offset.get(ENDIAN)));
+        let bias =
+            head.start.wrapping_sub(first.p_vaddr.get(ENDIAN).wrapping_sub(first.p_offset.get(ENDIAN)));
         let table = segments.iter().find(|segment| kind(segment) == PT_GNU_EH_FRAME);
         let unwind_table = table.map(|segment| bias.wrapping_add(segment.p_vaddr.get(ENDIAN)));
         Ok(Self { head: head.clone(), bias, unwind_table, segments })
@@ -78,7 +79,8 @@ impl Object {
     pub(super) fn build_id(&self, memory: &Bytes) -> Option<Vec<u8>> {
         self.segments.iter().filter(|segment| kind(segment) == PT_NOTE).find_map(|segment| {
             let size = usize::try_from(segment.p_memsz.get(ENDIAN)).ok()?;
-            let notes = memory.take_up_to(self.bias.wrapping_add(segment.p_vaddr.get(ENDIAN)), size.min(MAX_NOTES));
+            let notes =
+                memory.take_up_to(self.bias.wrapping_add(segment.p_vaddr.get(ENDIAN)), size.min(MAX_NOTES));
             find_build_id(&notes)
         })
     }
@@ -89,8 +91,10 @@ impl Object {
             return Vec::new();
         };
         let size = size_of::<Dyn64<NativeEndian>>();
-        let size = usize::try_from(segment.p_memsz.get(ENDIAN)).unwrap_or(0).min(MAX_DYNAMIC * size) / size * size;
-        let bytes = memory.take(self.bias.wrapping_add(segment.p_vaddr.get(ENDIAN)), size).unwrap_or_default();
+        let size =
+            usize::try_from(segment.p_memsz.get(ENDIAN)).unwrap_or(0).min(MAX_DYNAMIC * size) / size * size;
+        let bytes =
+            memory.take(self.bias.wrapping_add(segment.p_vaddr.get(ENDIAN)), size).unwrap_or_default();
         let entries = pod::slice_from_all_bytes::<Dyn64<NativeEndian>>(&bytes).unwrap_or_default();
         let pair = |entry: &Dyn64<NativeEndian>| (entry.d_tag.get(ENDIAN), entry.d_val.get(ENDIAN));
         entries.iter().map(pair).take_while(|(tag, _)| *tag != 0).collect()

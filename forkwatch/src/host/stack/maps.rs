@@ -110,7 +110,10 @@ mod tests {
     fn an_address_leads_to_its_object() {
         let mappings = Mappings::parse(TEXT);
         let code = mappings.covering(0x2fff).unwrap();
-        assert_eq!((code.start, code.executable, code.path.as_slice()), (0x2000, true, &b"/opt/a b (deleted)"[..]));
+        assert_eq!(
+            (code.start, code.executable, code.path.as_slice()),
+            (0x2000, true, &b"/opt/a b (deleted)"[..])
+        );
         assert_eq!(mappings.head_of(code).unwrap().start, 0x1000);
         assert_eq!(mappings.heads_before(0x3500).next().unwrap().start, 0x1000);
         assert_eq!(mappings.covering(0x4000), None);

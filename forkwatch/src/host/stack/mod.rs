@@ -10,6 +10,7 @@ mod cfi;
 mod demangle;
 mod elf;
 mod maps;
+mod python;
 mod registers;
 mod stop;
 mod symbols;
@@ -43,6 +44,13 @@ pub(super) fn of_thread(process: ProcessKey, tid: u32, stacks: Stacks) -> Stack 
         return Stack::absent("stacks are not looked at (--stacks=none)");
     }
     bounded::run(move || native(process, tid, stacks)).unwrap_or_else(Err).unwrap_or_else(Stack::absent)
+}
+
+/// The calls of a script that a sleeping thread is in; absent where no interpreter that is known runs in the process.
+pub(super) fn of_script(process: ProcessKey, tid: u32) -> Option<Stack> {
+    let stack = bounded::run(move || script(process, tid)).unwrap_or_else(|why| Some(Err(why)))?;
+    let command = |why| format!("{why}; py-spy dump --pid {} may show them", process.tgid);
+    Some(stack.unwrap_or_else(|why| Stack::absent(command(why))))
 }
 
 /// The name of the variable that covers an address.
@@ -82,6 +90,17 @@ fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String
     let stack = name(tgid, &memory, walk);
     same(process)?;
     Ok(stack)
+}
+
+fn script(process: ProcessKey, tid: u32) -> Option<Result<Stack, String>> {
+    let (memory, mappings) = open(process).ok()?;
+    let asleep = Sleep::of(process.tgid, tid);
+    let stack = python::stack(process.tgid, tid, &memory, &mappings)?;
+    let is_still_asleep = asleep.and_then(|asleep| {
+        let woke = format!("thread {tid} woke meanwhile");
+        (Sleep::of(process.tgid, tid)? == asleep).then_some(()).ok_or(woke)
+    });
+    Some(is_still_asleep.and_then(|()| same(process)).and(stack))
 }
 
 /// The memory of a process and what lies where in it.

@@ -32,8 +32,18 @@ mod architecture {
     pub(super) const RETURN_ADDRESS: Register = AArch64::X30;
     /// What a function must hand back as it was (AAPCS64, 6.1.1), and the link register, which a leaf leaves alone.
     pub(super) const PRESERVED: &[Register] = &[
-        AArch64::X19, AArch64::X20, AArch64::X21, AArch64::X22, AArch64::X23, AArch64::X24, AArch64::X25,
-        AArch64::X26, AArch64::X27, AArch64::X28, AArch64::X29, AArch64::X30,
+        AArch64::X19,
+        AArch64::X20,
+        AArch64::X21,
+        AArch64::X22,
+        AArch64::X23,
+        AArch64::X24,
+        AArch64::X25,
+        AArch64::X26,
+        AArch64::X27,
+        AArch64::X28,
+        AArch64::X29,
+        AArch64::X30,
     ];
 
     pub(super) fn name(register: Register) -> Option<&'static str> {

@@ -75,7 +75,8 @@ fn of_kernel(registers: &libc::user_regs_struct) -> Registers {
     let r = registers;
     // In the order of DWARF (System V ABI for AMD64, figure 3.36).
     let values = [
-        r.rax, r.rdx, r.rcx, r.rbx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15,
+        r.rax, r.rdx, r.rcx, r.rbx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13,
+        r.r14, r.r15,
     ];
     Registers::complete(r.rip, &values)
 }

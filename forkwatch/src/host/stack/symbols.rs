@@ -6,8 +6,8 @@ use std::{os::unix::ffi::OsStrExt, path::Path, path::PathBuf};
 use object::{
     NativeEndian,
     elf::{
-        DT_GNU_HASH, DT_HASH, DT_STRTAB, DT_SYMTAB, FileHeader64, SHN_UNDEF, SHT_SYMTAB, STB_GLOBAL, STB_WEAK,
-        STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE, STT_OBJECT, SectionHeader64, Sym64,
+        DT_GNU_HASH, DT_HASH, DT_STRTAB, DT_SYMTAB, FileHeader64, SHN_UNDEF, SHT_SYMTAB, STB_GLOBAL,
+        STB_WEAK, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE, STT_OBJECT, SectionHeader64, Sym64,
     },
     pod,
 };
@@ -29,6 +29,8 @@ const PAGE: usize = 4096;
 const ENDIAN: NativeEndian = NativeEndian;
 
 type Symbol = Sym64<NativeEndian>;
+
+const SYMBOL_SIZE: u64 = size_of::<Symbol>() as u64;
 
 /// What an address is the address of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,23 +81,34 @@ pub(super) fn names(
         }
     }
     if found.iter().any(Option::is_none)
-        && let Some(table) = Table::of_memory(memory, object)
+        && let Some(table) = Table::of_memory(memory, &Dynamic::read(memory, object))
     {
         table.search(kind, &wanted, &mut found);
     }
     found.into_iter().map(|best| best.map(|best| demangle(&best.name))).collect()
 }
 
-/// Where a variable is in memory, by its exact name in the table that the loader uses.
+/// Where a variable is in memory, by its exact name, as the loader finds it (`do_lookup_x`, elf/dl-lookup.c).
 pub(super) fn address_of(memory: &Bytes, object: &Object, name: &[u8]) -> Option<u64> {
-    let table = Table::of_memory(memory, object)?;
-    let mut found = None;
-    table.each(|symbol| {
-        if found.is_none() && Kind::Data.admits(symbol) && table.name(symbol, name.len() + 1) == name {
-            found = Some(object.bias.wrapping_add(symbol.st_value.get(ENDIAN)));
+    let dynamic = Dynamic::read(memory, object);
+    let (table, hashes) =
+        (Table::of_memory(memory, &dynamic)?, Hashes::read(memory, dynamic.get(DT_GNU_HASH)?)?);
+    let hash = name.iter().fold(5381_u32, |hash, byte| hash.wrapping_mul(33).wrapping_add(u32::from(*byte)));
+    let bucket = u64::from(hash.checked_rem(hashes.buckets)?);
+    let mut index = memory.half(hashes.at.wrapping_add(bucket * 4))?;
+    loop {
+        let chained = hashes.chain(memory, index)?;
+        if chained | 1 == hash | 1 {
+            let symbol: Symbol = memory.get(table.symbols.wrapping_add(u64::from(index) * SYMBOL_SIZE))?;
+            if Kind::Data.admits(&symbol) && table.name(&symbol, name.len() + 1) == name {
+                return Some(object.bias.wrapping_add(symbol.st_value.get(ENDIAN)));
+            }
         }
-    });
-    found
+        if chained & 1 == 1 {
+            return None;
+        }
+        index = index.checked_add(1).filter(|index| u64::from(*index) < MAX_SYMBOLS)?;
+    }
 }
 
 impl<'a> Table<'a> {
@@ -110,32 +123,32 @@ impl<'a> Table<'a> {
         Some(Self {
             bytes: file,
             symbols: symbols.sh_offset.get(ENDIAN),
-            count: symbols.sh_size.get(ENDIAN) / size_of::<Symbol>() as u64,
+            count: symbols.sh_size.get(ENDIAN) / SYMBOL_SIZE,
             strings: strings.sh_offset.get(ENDIAN),
         })
     }
 
-    fn of_memory(memory: &'a Bytes, object: &Object) -> Option<Self> {
-        let dynamic = object.dynamic(memory);
-        // glibc puts addresses in memory into the section, musl and the kernel leave those in the file.
-        let get = |wanted| {
-            let (_, value) = *dynamic.iter().find(|(tag, _)| *tag == wanted)?;
-            Some(if object.covers(value) { value } else { object.bias.wrapping_add(value) })
+    fn of_memory(memory: &'a Bytes, dynamic: &Dynamic) -> Option<Self> {
+        let count = match dynamic.get(DT_GNU_HASH) {
+            Some(hash) => Hashes::read(memory, hash)?.count(memory)?,
+            None => u64::from(memory.half(dynamic.get(DT_HASH)?.wrapping_add(4))?),
         };
-        let count = match get(DT_GNU_HASH) {
-            Some(hash) => count_by_gnu_hash(memory, hash)?,
-            None => u64::from(memory.half(get(DT_HASH)?.wrapping_add(4))?),
-        };
-        Some(Self { bytes: memory, symbols: get(DT_SYMTAB)?, count, strings: get(DT_STRTAB)? })
+        Some(Self {
+            bytes: memory,
+            symbols: dynamic.get(DT_SYMTAB)?,
+            count,
+            strings: dynamic.get(DT_STRTAB)?,
+        })
     }
 
     fn each(&self, mut use_symbol: impl FnMut(&Symbol)) {
-        let size = size_of::<Symbol>() as u64;
         let (mut next, count) = (0, self.count.min(MAX_SYMBOLS));
         while next < count {
             let portion = PORTION.min(count - next);
-            let length = usize::try_from(portion * size).unwrap_or(0);
-            let Some(bytes) = self.bytes.take(self.symbols.wrapping_add(next * size), length) else { return };
+            let length = usize::try_from(portion * SYMBOL_SIZE).unwrap_or(0);
+            let Some(bytes) = self.bytes.take(self.symbols.wrapping_add(next * SYMBOL_SIZE), length) else {
+                return;
+            };
             for symbol in pod::slice_from_all_bytes::<Symbol>(&bytes).unwrap_or_default() {
                 use_symbol(symbol);
             }
@@ -174,7 +187,8 @@ impl Best {
     /// Greater is better: `pthread_mutex_lock` is a better name than `__pthread_mutex_lock`.
     fn key(&self) -> (u64, std::cmp::Reverse<usize>, u8, std::cmp::Reverse<usize>) {
         let underscores = self.name.iter().take_while(|byte| **byte == b'_').count();
-        let underscores = if self.name.starts_with(b"_Z") || self.name.starts_with(b"_R") { 0 } else { underscores };
+        let underscores =
+            if self.name.starts_with(b"_Z") || self.name.starts_with(b"_R") { 0 } else { underscores };
         (self.start, std::cmp::Reverse(underscores), self.rank, std::cmp::Reverse(self.name.len()))
     }
 }
@@ -187,28 +201,61 @@ fn rank(symbol: &Symbol) -> u8 {
     }
 }
 
-/// The table has no count of its own: the longest chain ends with the last symbol
-/// (`_dl_setup_hash`, elf/dl-setup_hash.c, reads the same fields).
-fn count_by_gnu_hash(memory: &Bytes, hash: u64) -> Option<u64> {
-    let buckets = memory.half(hash)?.min(MAX_BUCKETS);
-    let first = memory.half(hash.wrapping_add(4))?;
-    let filter = u64::from(memory.half(hash.wrapping_add(8))?);
-    let at = hash.wrapping_add(16).wrapping_add(filter * 8);
-    let mut last = 0;
-    let mut bucket = 0;
-    while bucket < buckets {
-        let portion = (buckets - bucket).min(16 * 1024);
-        let bytes = memory.take(at.wrapping_add(u64::from(bucket) * 4), usize::try_from(portion).ok()? * 4)?;
-        let (heads, _) = bytes.as_chunks::<4>();
-        last = heads.iter().map(|head| u32::from_ne_bytes(*head)).fold(last, u32::max);
-        bucket += portion;
+/// What the dynamic section says, with addresses in memory.
+struct Dynamic(Vec<(i64, u64)>);
+
+impl Dynamic {
+    fn read(memory: &Bytes, object: &Object) -> Self {
+        // glibc puts addresses in memory into the section, musl and the kernel leave those in the file.
+        let absolute = |value| if object.covers(value) { value } else { object.bias.wrapping_add(value) };
+        Self(object.dynamic(memory).into_iter().map(|(tag, value)| (tag, absolute(value))).collect())
     }
-    let chains = at.wrapping_add(u64::from(buckets) * 4);
-    let mut index = u64::from(last.checked_sub(first)?);
-    while index < MAX_SYMBOLS && memory.half(chains.wrapping_add(index * 4))? & 1 == 0 {
-        index += 1;
+
+    fn get(&self, wanted: i64) -> Option<u64> {
+        self.0.iter().find(|(tag, _)| *tag == wanted).map(|(_, value)| *value)
     }
-    Some(u64::from(first) + index + 1)
+}
+
+/// The hash table of the loader (`_dl_setup_hash`, elf/dl-setup_hash.c).
+struct Hashes {
+    buckets: u32,
+    /// The first symbol that it holds.
+    first: u32,
+    /// Where the buckets are; the chains follow them.
+    at: u64,
+}
+
+impl Hashes {
+    fn read(memory: &Bytes, hash: u64) -> Option<Self> {
+        let buckets = memory.half(hash)?;
+        let first = memory.half(hash.wrapping_add(4))?;
+        let filter = u64::from(memory.half(hash.wrapping_add(8))?);
+        Some(Self { buckets, first, at: hash.wrapping_add(16).wrapping_add(filter * 8) })
+    }
+
+    /// The hash of a symbol, its lowest bit set where that is the last of its bucket.
+    fn chain(&self, memory: &Bytes, index: u32) -> Option<u32> {
+        let link = u64::from(self.buckets) + u64::from(index.checked_sub(self.first)?);
+        memory.half(self.at.wrapping_add(link * 4))
+    }
+
+    /// The table has no count of symbols: the last chain ends with the last of them.
+    fn count(&self, memory: &Bytes) -> Option<u64> {
+        let (mut last, mut bucket) = (0, 0);
+        let buckets = self.buckets.min(MAX_BUCKETS);
+        while bucket < buckets {
+            let portion = (buckets - bucket).min(16 * 1024);
+            let bytes = memory
+                .take(self.at.wrapping_add(u64::from(bucket) * 4), usize::try_from(portion).ok()? * 4)?;
+            let (heads, _) = bytes.as_chunks::<4>();
+            last = heads.iter().map(|head| u32::from_ne_bytes(*head)).fold(last, u32::max);
+            bucket += portion;
+        }
+        while u64::from(last) < MAX_SYMBOLS && self.chain(memory, last)? & 1 == 0 {
+            last += 1;
+        }
+        Some(u64::from(last) + 1)
+    }
 }
 
 /// The object's own file, then its debug file, as far as they can be opened and are what they should be.
@@ -225,7 +272,8 @@ fn files(tgid: u32, memory: &Bytes, object: &Object) -> impl Iterator<Item = Byt
     let here = relative(&head.path).map(|path| Path::new("/").join(path));
     let mapped = PathBuf::from(format!("/proc/{tgid}/map_files/{:x}-{:x}", head.start, head.end));
     let program = PathBuf::from(format!("/proc/{tgid}/exe"));
-    let beginning = memory.take_up_to(head.start, PAGE.min(usize::try_from(head.end - head.start).unwrap_or(PAGE)));
+    let beginning =
+        memory.take_up_to(head.start, PAGE.min(usize::try_from(head.end - head.start).unwrap_or(PAGE)));
     let is_same = move |file: &Bytes| !beginning.is_empty() && file.take_up_to(0, PAGE) == beginning;
     let objects = [own, here, Some(mapped), Some(program)].into_iter().flatten();
     let objects = objects.filter_map(|path| Bytes::of_file(&path).ok()).filter(is_same);

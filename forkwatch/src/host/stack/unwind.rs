@@ -2,8 +2,8 @@
 //! a rule needs what is not known, the walk ends and says so: a wrong frame is worse than none.
 
 use gimli::{
-    CfaRule, EhFrame, Encoding, EndianSlice, EvaluationResult, Format, Location, NativeEndian, Piece, Register,
-    RegisterRule, UnwindExpression, UnwindTableRow, Value,
+    CfaRule, EhFrame, Encoding, EndianSlice, EvaluationResult, Format, Location, NativeEndian, Piece,
+    Register, RegisterRule, UnwindExpression, UnwindTableRow, Value,
 };
 
 use super::{
@@ -33,7 +33,10 @@ pub(super) struct Walk {
 
 /// How one step ended.
 enum Step {
-    Caller { registers: Registers, interrupted: bool },
+    Caller {
+        registers: Registers,
+        interrupted: bool,
+    },
     /// There is no caller.
     First,
 }
@@ -105,14 +108,21 @@ fn step(memory: &Bytes, object: &Object, registers: &Registers, address: u64) ->
             let Some(mut caller) = caller else { return Ok(Step::First) };
             let interrupted = function.is_signal_trampoline();
             // A signal may run on a stack of its own; without one, callers lie further up.
-            if !interrupted && caller.stack() <= registers.stack() && caller.instruction == registers.instruction {
+            if !interrupted
+                && caller.stack() <= registers.stack()
+                && caller.instruction == registers.instruction
+            {
                 return Err(format!("the stack does not go on, at {}", here()));
             }
             if !interrupted && caller.stack() < registers.stack() {
                 return Err(format!("the stack turns back, at {}", here()));
             }
             caller.instruction = registers::return_address(caller.instruction);
-            Ok(if caller.instruction == 0 { Step::First } else { Step::Caller { registers: caller, interrupted } })
+            Ok(if caller.instruction == 0 {
+                Step::First
+            } else {
+                Step::Caller { registers: caller, interrupted }
+            })
         })
         .ok_or_else(no_rule)?
 }
@@ -128,7 +138,9 @@ impl Frame<'_> {
     /// The registers of the caller; absent where the rules say that there is none.
     fn caller(&self, row: &UnwindTableRow<usize>) -> Result<Option<Registers>, String> {
         let frame_address = match row.cfa() {
-            CfaRule::RegisterAndOffset { register, offset } => self.known(*register)?.wrapping_add_signed(*offset),
+            CfaRule::RegisterAndOffset { register, offset } => {
+                self.known(*register)?.wrapping_add_signed(*offset)
+            }
             CfaRule::Expression(expression) => self.evaluate(expression, None)?,
         };
         let return_address = match row.register(RETURN_ADDRESS) {
@@ -160,7 +172,9 @@ impl Frame<'_> {
             RegisterRule::Offset(offset) => self.word(frame_address.wrapping_add_signed(*offset))?,
             RegisterRule::ValOffset(offset) => frame_address.wrapping_add_signed(*offset),
             RegisterRule::Register(other) => self.known(*other)?,
-            RegisterRule::Expression(expression) => self.word(self.evaluate(expression, Some(frame_address))?)?,
+            RegisterRule::Expression(expression) => {
+                self.word(self.evaluate(expression, Some(frame_address))?)?
+            }
             RegisterRule::ValExpression(expression) => self.evaluate(expression, Some(frame_address))?,
             RegisterRule::Constant(value) => *value,
             _ => return Err("the rule is of an unknown kind".to_owned()),
@@ -195,7 +209,8 @@ impl Frame<'_> {
 
     fn known(&self, register: Register) -> Result<u64, String> {
         self.registers.get(register).ok_or_else(|| {
-            let remedy = if self.registers.complete { "" } else { " without stopping the thread (--stacks=full)" };
+            let remedy =
+                if self.registers.complete { "" } else { " without stopping the thread (--stacks=full)" };
             format!("the caller depends on {}, which is not known{remedy}", registers::name(register))
         })
     }
