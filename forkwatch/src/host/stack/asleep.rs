@@ -17,14 +17,14 @@ pub(super) struct Sleep {
 
 impl Sleep {
     /// Says why not where it cannot be told, or the thread is awake.
-    pub(super) fn of(tgid: u32, tid: u32) -> Result<Self, String> {
-        let path = format!("/proc/{tgid}/task/{tid}/syscall");
-        let read = |path: &str| file::read_small(path).map_err(|error| refused(tgid, tid, path, &error));
+    pub(super) fn of(tgid: u32, thread: u32) -> Result<Self, String> {
+        let path = format!("/proc/{tgid}/task/{thread}/syscall");
+        let read = |path: &str| file::read_small(path).map_err(|error| refused(tgid, thread, path, &error));
         let call = read(&path)?;
-        let status = read(&format!("/proc/{tgid}/task/{tid}/status"))?;
+        let status = read(&format!("/proc/{tgid}/task/{thread}/status"))?;
         let call = String::from_utf8_lossy(&call);
         if call.trim() == "running" {
-            return Err(format!("thread {tid} runs; only that of a sleeping one can be told"));
+            return Err(format!("thread {thread} runs; only that of a sleeping one can be told"));
         }
         let count = file::field(&status, "voluntary_ctxt_switches:").and_then(|count| count.parse().ok());
         let sleep = parse(&call).zip(count);
@@ -50,9 +50,9 @@ fn parse(text: &str) -> Option<(libc::c_long, u64, u64)> {
     Some((call, number(fields.next())?, number(fields.next())?))
 }
 
-fn refused(tgid: u32, tid: u32, path: &str, error: &io::Error) -> String {
+fn refused(tgid: u32, thread: u32, path: &str, error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(libc::ENOENT | libc::ESRCH) => format!("process {tgid} has no thread {tid} any more"),
+        Some(libc::ENOENT | libc::ESRCH) => format!("process {tgid} has no thread {thread} any more"),
         Some(libc::EACCES | libc::EPERM) => format!("{path} cannot be read without CAP_SYS_PTRACE: {error}"),
         _ => format!("{path} cannot be read: {error}"),
     }

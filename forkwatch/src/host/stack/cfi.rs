@@ -6,10 +6,12 @@ use gimli::{
     UnwindSection, UnwindTableRow,
 };
 
-use super::{bytes::Bytes, elf::Object};
+use super::{bytes::Bytes, elf::Object, files};
 
 /// A function of 100,000 instructions has less than that.
 const MAX_ENTRY: usize = 256 * 1024;
+/// The whole section of a static program; one of 20 MiB of code has less.
+const MAX_SECTION: usize = 8 * 1024 * 1024;
 /// Length and id before an entry's content.
 const ENTRY_HEAD: u64 = 8;
 /// The encodings that every linker writes: version 1; the section's address relative to here, in 4 bytes; a count of
@@ -18,19 +20,26 @@ const LAYOUT: [u8; 4] = [1, 0x1b, 0x03, 0x3b];
 
 type Slice<'a> = EndianSlice<'a, NativeEndian>;
 
-/// A common entry (CIE) and behind it the one of a function (FDE) that builds on it, as if they were a whole section.
+/// A section of rules, or a common entry (CIE) and behind it the one of a function (FDE) that builds on it, as if they
+/// were one; and which entry is meant.
 pub(super) struct Entry {
     bytes: Vec<u8>,
-    /// Where the second begins in `bytes`.
+    /// Where the entry of the function begins in `bytes`.
     second: usize,
-    /// Where `bytes` would begin in memory for the second to be where it is: its addresses are relative to that.
+    /// Where `bytes` would begin in memory for that entry to be where it is: its addresses are relative to that.
     address: u64,
 }
 
 impl Entry {
     /// Finds the one that covers an address; absent where none does.
-    pub(super) fn covering(memory: &Bytes, object: &Object, address: u64) -> Option<Self> {
-        let table = object.unwind_table?;
+    pub(super) fn covering(tgid: u32, memory: &Bytes, object: &Object, address: u64) -> Option<Self> {
+        match object.unwind_table {
+            Some(table) => Self::by_table(memory, table, address),
+            None => Self::by_section(tgid, memory, object, address),
+        }
+    }
+
+    fn by_table(memory: &Bytes, table: u64, address: u64) -> Option<Self> {
         if memory.take(table, LAYOUT.len())? != LAYOUT {
             return None;
         }
@@ -47,20 +56,37 @@ impl Entry {
         Some(Self { bytes, second: start_of_second, address: address_of_both })
     }
 
+    /// Static programs have no table of their rules; where those are, only their file says.
+    fn by_section(tgid: u32, memory: &Bytes, object: &Object, address: u64) -> Option<Self> {
+        let (at, size) =
+            files::of(tgid, memory, object).find_map(|file| files::section(&file, b".eh_frame"))?;
+        let at = at.wrapping_add(object.bias);
+        let size = usize::try_from(size).ok().filter(|size| *size <= MAX_SECTION)?;
+        let mut bytes = Vec::with_capacity(size);
+        while bytes.len() < size {
+            let portion = memory.take_up_to(at.wrapping_add(bytes.len() as u64), size - bytes.len());
+            if portion.is_empty() {
+                return None;
+            }
+            bytes.extend(portion);
+        }
+        let section = section(&bytes);
+        let bases = BaseAddresses::default().set_eh_frame(at);
+        let found = section.fde_for_address(&bases, address, EhFrame::cie_from_offset).ok()?;
+        let second = found.offset();
+        Some(Self { bytes, second, address: at })
+    }
+
     /// Hands `use_row` the rules at the address.
     pub(super) fn with_row<T>(
         &self,
         address: u64,
         use_row: impl FnOnce(&EhFrame<Slice<'_>>, &FrameDescriptionEntry<Slice<'_>>, &UnwindTableRow<usize>) -> T,
     ) -> Option<T> {
-        let mut section = EhFrame::new(&self.bytes, NativeEndian);
-        section.set_address_size(8);
+        let section = section(&self.bytes);
         let bases = BaseAddresses::default().set_eh_frame(self.address);
-        let function = section
-            .fde_from_offset(&bases, EhFrameOffset(self.second), |section, bases, offset| {
-                section.cie_from_offset(bases, offset)
-            })
-            .ok()?;
+        let function =
+            section.fde_from_offset(&bases, EhFrameOffset(self.second), EhFrame::cie_from_offset).ok()?;
         if !function.contains(address) {
             return None;
         }
@@ -70,14 +96,20 @@ impl Entry {
     }
 }
 
+fn section(bytes: &[u8]) -> EhFrame<Slice<'_>> {
+    let mut section = EhFrame::new(bytes, NativeEndian);
+    section.set_address_size(8);
+    section
+}
+
 /// The address of the last entry whose function begins at or before `address`.
 fn search(memory: &Bytes, table: u64, address: u64) -> Option<u64> {
     let count = memory.half(table.wrapping_add(8))?;
     let relative = |value: u32| table.wrapping_add_signed(i64::from(value.cast_signed()));
+    // Where the function begins, and where its entry is.
     let row = |index: u32| {
-        let pair = memory.word(table.wrapping_add(12).wrapping_add(u64::from(index) * 8))?.to_ne_bytes();
-        let [a, b, c, d, e, f, g, h] = pair;
-        Some((relative(u32::from_ne_bytes([a, b, c, d])), relative(u32::from_ne_bytes([e, f, g, h]))))
+        let at = table.wrapping_add(12).wrapping_add(u64::from(index) * 8);
+        Some((relative(memory.half(at)?), relative(memory.half(at.wrapping_add(4))?)))
     };
     let (mut low, mut high, mut found) = (0, count, None);
     while low < high {

@@ -75,7 +75,7 @@ impl Mappings {
     }
 }
 
-/// `7f1c2000-7f1c4000 r-xp 00002000 fe:00 1234     /usr/lib/libc.so.6` (`show_map_vma`, fs/proc/task_mmu.c); a
+/// `7f1c2000-7f1c4000 r-xp 00002000 fe:00 1234     /usr/lib/libc.so.6` (`show_map_vma`, `fs/proc/task_mmu.c`); a
 /// newline in a path appears as `\012`.
 fn parse_line(line: &[u8]) -> Option<Mapping> {
     let mut fields = line.splitn(6, |byte| *byte == b' ');

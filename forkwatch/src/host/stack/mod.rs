@@ -9,6 +9,7 @@ mod bytes;
 mod cfi;
 mod demangle;
 mod elf;
+mod files;
 mod maps;
 mod python;
 mod registers;
@@ -70,12 +71,11 @@ pub(super) fn symbol(process: ProcessKey, address: u64) -> Option<String> {
 }
 
 fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String> {
-    let tgid = process.tgid;
     let (memory, mappings) = open(process)?;
-    let asleep = Sleep::of(tgid, tid)?;
+    let asleep = Sleep::of(process.tgid, tid)?;
     let (registers, asleep) = if stacks == Stacks::Full && asleep.is_in_futex() {
         let registers = stop::registers(tid)?;
-        let asleep = back_to_sleep(tgid, tid)?;
+        let asleep = back_to_sleep(process, tid)?;
         if (registers.stack(), registers.instruction) != (asleep.stack, asleep.instruction) {
             return Err(format!("thread {tid} went on meanwhile"));
         }
@@ -83,11 +83,11 @@ fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String
     } else {
         (Registers::new(asleep.instruction, asleep.stack), asleep)
     };
-    let walk = unwind::walk(&memory, &mappings, registers);
-    if Sleep::of(tgid, tid)? != asleep {
+    let walk = unwind::walk(process.tgid, &memory, &mappings, registers);
+    if Sleep::of(process.tgid, tid)? != asleep {
         return Err(format!("thread {tid} woke meanwhile"));
     }
-    let stack = name(tgid, &memory, walk);
+    let stack = name(process.tgid, &memory, walk);
     same(process)?;
     Ok(stack)
 }
@@ -121,10 +121,10 @@ fn same(process: ProcessKey) -> Result<(), String> {
     }
 }
 
-fn back_to_sleep(tgid: u32, tid: u32) -> Result<Sleep, String> {
+fn back_to_sleep(process: ProcessKey, tid: u32) -> Result<Sleep, String> {
     let deadline = Instant::now() + BACK_TO_SLEEP;
     loop {
-        match Sleep::of(tgid, tid) {
+        match Sleep::of(process.tgid, tid) {
             Err(_) if Instant::now() < deadline => thread::sleep(Duration::from_micros(50)),
             done => return done,
         }

@@ -1,18 +1,16 @@
 //! Names for addresses: from the symbol table in the object's file or in its separate debug file, else from the one in
 //! memory that the loader uses. Tables are read in portions and never kept.
 
-use std::{os::unix::ffi::OsStrExt, path::Path, path::PathBuf};
-
 use object::{
     NativeEndian,
     elf::{
-        DT_GNU_HASH, DT_HASH, DT_STRTAB, DT_SYMTAB, FileHeader64, SHN_UNDEF, SHT_SYMTAB, STB_GLOBAL,
-        STB_WEAK, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE, STT_OBJECT, SectionHeader64, Sym64,
+        DT_GNU_HASH, DT_HASH, DT_STRTAB, DT_SYMTAB, SHN_UNDEF, SHT_SYMTAB, STB_GLOBAL, STB_WEAK, STT_FUNC,
+        STT_GNU_IFUNC, STT_NOTYPE, STT_OBJECT, Sym64,
     },
     pod,
 };
 
-use super::{bytes::Bytes, demangle::demangle, elf::Object};
+use super::{bytes::Bytes, demangle::demangle, elf::Object, files};
 
 /// Symbols of one object that are looked at: Chromium has a million.
 const MAX_SYMBOLS: u64 = 2 * 1024 * 1024;
@@ -20,11 +18,8 @@ const MAX_SYMBOLS: u64 = 2 * 1024 * 1024;
 const PORTION: u64 = 2048;
 /// The longest name that is looked at; C++ makes some that are longer than they are useful.
 const MAX_NAME: usize = 4096;
-/// Sections of one file that are looked at, and chains of a hash table.
-const MAX_SECTIONS: usize = 4096;
+/// Chains of a hash table that are looked at.
 const MAX_BUCKETS: u32 = 1024 * 1024;
-/// What two files that begin alike are compared by: the headers and, nearly always, the build id.
-const PAGE: usize = 4096;
 
 const ENDIAN: NativeEndian = NativeEndian;
 
@@ -74,7 +69,7 @@ pub(super) fn names(
 ) -> Vec<Option<String>> {
     let wanted: Vec<u64> = addresses.iter().map(|address| address.wrapping_sub(object.bias)).collect();
     let mut found: Vec<Option<Best>> = vec![None; wanted.len()];
-    for file in files(tgid, memory, object) {
+    for file in files::of(tgid, memory, object) {
         if let Some(table) = Table::of_file(&file) {
             table.search(kind, &wanted, &mut found);
             break;
@@ -113,11 +108,7 @@ pub(super) fn address_of(memory: &Bytes, object: &Object, name: &[u8]) -> Option
 
 impl<'a> Table<'a> {
     fn of_file(file: &'a Bytes) -> Option<Self> {
-        let header: FileHeader64<NativeEndian> = file.get(0)?;
-        let size = size_of::<SectionHeader64<NativeEndian>>();
-        let count = usize::from(header.e_shnum.get(ENDIAN)).min(MAX_SECTIONS);
-        let bytes = file.take(header.e_shoff.get(ENDIAN), count.checked_mul(size)?)?;
-        let sections = pod::slice_from_all_bytes::<SectionHeader64<NativeEndian>>(&bytes).ok()?;
+        let sections = files::sections(file)?;
         let symbols = sections.iter().find(|section| section.sh_type.get(ENDIAN) == SHT_SYMTAB)?;
         let strings = sections.get(usize::try_from(symbols.sh_link.get(ENDIAN)).ok()?)?;
         Some(Self {
@@ -256,37 +247,4 @@ impl Hashes {
         }
         Some(u64::from(last) + 1)
     }
-}
-
-/// The object's own file, then its debug file, as far as they can be opened and are what they should be.
-fn files(tgid: u32, memory: &Bytes, object: &Object) -> impl Iterator<Item = Bytes> {
-    let head = &object.head;
-    let root = PathBuf::from(format!("/proc/{tgid}/root"));
-    let relative = |path: &[u8]| {
-        let path = Path::new(std::ffi::OsStr::from_bytes(path));
-        path.strip_prefix("/").ok().map(Path::to_owned)
-    };
-    // Through the process's own root; as this process sees it, which helps where that one has changed its root; by
-    // the mapping itself, which wants CAP_CHECKPOINT_RESTORE; and the program's own, even if it was deleted.
-    let own = relative(&head.path).map(|path| root.join(path));
-    let here = relative(&head.path).map(|path| Path::new("/").join(path));
-    let mapped = PathBuf::from(format!("/proc/{tgid}/map_files/{:x}-{:x}", head.start, head.end));
-    let program = PathBuf::from(format!("/proc/{tgid}/exe"));
-    let beginning =
-        memory.take_up_to(head.start, PAGE.min(usize::try_from(head.end - head.start).unwrap_or(PAGE)));
-    let is_same = move |file: &Bytes| !beginning.is_empty() && file.take_up_to(0, PAGE) == beginning;
-    let objects = [own, here, Some(mapped), Some(program)].into_iter().flatten();
-    let objects = objects.filter_map(|path| Bytes::of_file(&path).ok()).filter(is_same);
-
-    let debug = object.build_id(memory).and_then(|id| debug_file(&id));
-    let debug = debug.into_iter().flat_map(move |path| [root.join(&path), Path::new("/").join(&path)]);
-    objects.chain(debug.filter_map(|path| Bytes::of_file(&path).ok()))
-}
-
-/// `usr/lib/debug/.build-id/ab/cdef….debug`, where distributions put what they have stripped (gdb, "Separate Debug
-/// Files").
-fn debug_file(id: &[u8]) -> Option<PathBuf> {
-    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-    let (directory, file) = hex.split_at_checked(2)?;
-    Some(format!("usr/lib/debug/.build-id/{directory}/{file}.debug").into())
 }

@@ -1,6 +1,7 @@
 //! Against real processes: forks of this one, and Pythons.
 
 use std::{
+    cell::UnsafeCell,
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -20,13 +21,18 @@ use super::*;
 
 /// A variable of this program, for its name.
 #[unsafe(no_mangle)]
-static mut FORKWATCH_TEST_LOCK: libc::pthread_mutex_t = libc::PTHREAD_MUTEX_INITIALIZER;
+static FORKWATCH_TEST_LOCK: Lock = Lock(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
+
+struct Lock(UnsafeCell<libc::pthread_mutex_t>);
+
+// SAFETY: the C library alone uses what is inside.
+unsafe impl Sync for Lock {}
 
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn forkwatch_test_waits() -> libc::c_int {
     // SAFETY: the mutex is initialised and never destroyed.
-    let result = unsafe { libc::pthread_mutex_lock(&raw mut FORKWATCH_TEST_LOCK) };
+    let result = unsafe { libc::pthread_mutex_lock(FORKWATCH_TEST_LOCK.0.get()) };
     // So that the call above is none that replaces this one.
     std::hint::black_box(result)
 }
@@ -38,15 +44,15 @@ impl Stuck {
     fn new() -> Self {
         static ONCE: std::sync::Once = std::sync::Once::new();
         // SAFETY: the mutex is initialised, and this thread does not hold it.
-        ONCE.call_once(|| assert_eq!(unsafe { libc::pthread_mutex_lock(&raw mut FORKWATCH_TEST_LOCK) }, 0));
+        ONCE.call_once(|| assert_eq!(unsafe { libc::pthread_mutex_lock(FORKWATCH_TEST_LOCK.0.get()) }, 0));
         // SAFETY: the child does nothing but wait for a mutex, which allocates nothing.
         match unsafe { fork() }.unwrap() {
             ForkResult::Parent { child } => {
-                let stuck = Self(child);
+                let waiting = Self(child);
                 let is_stuck =
-                    || Sleep::of(stuck.tgid(), stuck.tgid()).is_ok_and(|sleep| sleep.is_in_futex());
+                    || Sleep::of(waiting.tgid(), waiting.tgid()).is_ok_and(|sleep| sleep.is_in_futex());
                 until(is_stuck);
-                stuck
+                waiting
             }
             ForkResult::Child => loop {
                 forkwatch_test_waits();
@@ -84,8 +90,8 @@ fn functions(stack: &Stack) -> Vec<&str> {
 
 #[test]
 fn a_waiting_thread_shows_who_called() {
-    let stuck = Stuck::new();
-    let stack = of_thread(stuck.key(), stuck.tgid(), Stacks::Light);
+    let waiting = Stuck::new();
+    let stack = of_thread(waiting.key(), waiting.tgid(), Stacks::Light);
     let functions = functions(&stack);
     let waits = functions.iter().position(|name| *name == "forkwatch_test_waits");
     let locks = functions.iter().position(|name| name.ends_with("pthread_mutex_lock"));
@@ -98,33 +104,33 @@ fn a_waiting_thread_shows_who_called() {
 
 #[test]
 fn with_all_registers_the_stack_is_whole_and_the_thread_waits_on() {
-    let stuck = Stuck::new();
-    let stack = of_thread(stuck.key(), stuck.tgid(), Stacks::Full);
+    let waiting = Stuck::new();
+    let stack = of_thread(waiting.key(), waiting.tgid(), Stacks::Full);
     assert!(functions(&stack).contains(&"forkwatch_test_waits"), "{stack:?}");
     // The first function of a thread of the test harness.
     assert_eq!(stack.missing, None, "{stack:?}");
-    until(|| Sleep::of(stuck.tgid(), stuck.tgid()).is_ok_and(|sleep| sleep.is_in_futex()));
-    let status = std::fs::read_to_string(format!("/proc/{}/status", stuck.tgid())).unwrap();
+    until(|| Sleep::of(waiting.tgid(), waiting.tgid()).is_ok_and(|sleep| sleep.is_in_futex()));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", waiting.tgid())).unwrap();
     assert!(status.contains("TracerPid:\t0\n"), "{status}");
     assert!(status.contains("State:\tS"), "{status}");
 }
 
 #[test]
 fn a_variable_has_a_name() {
-    let stuck = Stuck::new();
+    let waiting = Stuck::new();
     let lock = &raw const FORKWATCH_TEST_LOCK as u64;
-    assert_eq!(symbol(stuck.key(), lock).as_deref(), Some("FORKWATCH_TEST_LOCK"));
-    assert_eq!(symbol(stuck.key(), lock + 8).as_deref(), Some("FORKWATCH_TEST_LOCK"));
+    assert_eq!(symbol(waiting.key(), lock).as_deref(), Some("FORKWATCH_TEST_LOCK"));
+    assert_eq!(symbol(waiting.key(), lock + 8).as_deref(), Some("FORKWATCH_TEST_LOCK"));
     let on_the_stack = 0_u8;
-    assert_eq!(symbol(stuck.key(), &raw const on_the_stack as u64), None);
-    assert_eq!(symbol(stuck.key(), 0), None);
-    assert_eq!(symbol(stuck.key(), u64::MAX), None);
+    assert_eq!(symbol(waiting.key(), &raw const on_the_stack as u64), None);
+    assert_eq!(symbol(waiting.key(), 0), None);
+    assert_eq!(symbol(waiting.key(), u64::MAX), None);
 }
 
 #[test]
 fn who_is_gone_or_somebody_else_has_no_stack() {
-    let stuck = Stuck::new();
-    let (key, tid) = (stuck.key(), stuck.tgid());
+    let waiting = Stuck::new();
+    let (key, tid) = (waiting.key(), waiting.tgid());
     let mut other = key;
     other.start.0 += crate::model::time::TICK;
     assert_eq!(of_thread(other, tid, Stacks::Light), Stack::absent(format!("process {tid} has ended")));
@@ -132,7 +138,7 @@ fn who_is_gone_or_somebody_else_has_no_stack() {
     let foreign = u32::try_from(gettid().as_raw()).unwrap();
     let why = format!("process {tid} has no thread {foreign} any more");
     assert_eq!(of_thread(key, foreign, Stacks::Full), Stack::absent(why));
-    drop(stuck);
+    drop(waiting);
     assert_eq!(of_thread(key, tid, Stacks::Light), Stack::absent(format!("process {tid} has ended")));
     assert_eq!(of_script(key, tid), None);
     assert!(of_thread(key, tid, Stacks::None).missing.is_some());
@@ -252,8 +258,8 @@ fn python_frames_are_named() {
 
 #[test]
 fn what_is_no_python_has_no_script() {
-    let stuck = Stuck::new();
-    assert_eq!(of_script(stuck.key(), stuck.tgid()), None);
+    let waiting = Stuck::new();
+    assert_eq!(of_script(waiting.key(), waiting.tgid()), None);
 }
 
 /// What a hostile process may keep in its memory: a page of it, which this process reads as if it were another's.
@@ -270,7 +276,7 @@ fn look_at(page: &[u8]) {
     };
     if let Ok(object) = Object::read(&memory, &head) {
         let address = start + 64;
-        let _ = cfi::Entry::covering(&memory, &object, address)
+        let _ = cfi::Entry::covering(std::process::id(), &memory, &object, address)
             .map(|entry| entry.with_row(address, |_, _, _| ()));
         let _ = symbols::names(std::process::id(), &memory, &object, Kind::Code, &[address]);
         let _ = symbols::address_of(&memory, &object, b"_PyRuntime");
@@ -298,8 +304,8 @@ proptest! {
         let stack = words.as_ptr().addr() as u64;
         // Anywhere, and anywhere in this program's code.
         for instruction in [instruction, no_stack_makes_it_panic as *const () as u64 + instruction % 100_000] {
-            unwind::walk(&memory, &mappings, Registers::new(instruction, stack));
-            unwind::walk(&memory, &mappings, Registers::complete(instruction, &words));
+            unwind::walk(std::process::id(), &memory, &mappings, Registers::new(instruction, stack));
+            unwind::walk(std::process::id(), &memory, &mappings, Registers::complete(instruction, &words));
         }
     }
 }

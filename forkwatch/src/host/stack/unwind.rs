@@ -31,18 +31,8 @@ pub(super) struct Walk {
     pub(super) missing: Option<String>,
 }
 
-/// How one step ended.
-enum Step {
-    Caller {
-        registers: Registers,
-        interrupted: bool,
-    },
-    /// There is no caller.
-    First,
-}
-
 /// Follows the calls from these registers on.
-pub(super) fn walk(memory: &Bytes, mappings: &Mappings, mut registers: Registers) -> Walk {
+pub(super) fn walk(tgid: u32, memory: &Bytes, mappings: &Mappings, mut registers: Registers) -> Walk {
     let mut walk = Walk { objects: Vec::new(), calls: Vec::new(), missing: None };
     // The next instruction of a call that has not returned may be another function's; of one that a signal
     // interrupted it is its own.
@@ -59,14 +49,12 @@ pub(super) fn walk(memory: &Bytes, mappings: &Mappings, mut registers: Registers
         };
         walk.calls.push((address, object));
         let next = match walk.objects.get(object) {
-            Some(object) => step(memory, object, &registers, address),
+            Some(object) => step(tgid, memory, object, &registers, address),
             None => return walk,
         };
         match next {
-            Ok(Step::Caller { registers: caller, interrupted: by_signal }) => {
-                (registers, interrupted) = (caller, by_signal);
-            }
-            Ok(Step::First) => return walk,
+            Ok(Some(caller)) => (registers, interrupted) = caller,
+            Ok(None) => return walk,
             Err(why) => return Walk { missing: Some(why), ..walk },
         }
     }
@@ -97,15 +85,21 @@ impl Walk {
     }
 }
 
-fn step(memory: &Bytes, object: &Object, registers: &Registers, address: u64) -> Result<Step, String> {
+fn step(
+    tgid: u32,
+    memory: &Bytes,
+    object: &Object,
+    registers: &Registers,
+    address: u64,
+) -> Result<Option<(Registers, bool)>, String> {
     let here = || format!("{}+{:#x}", elf::name(&object.head), address.wrapping_sub(object.bias));
     let no_rule = || format!("there is no unwind information for {}", here());
-    let entry = Entry::covering(memory, object, address).ok_or_else(no_rule)?;
+    let entry = Entry::covering(tgid, memory, object, address).ok_or_else(no_rule)?;
     entry
         .with_row(address, |section, function, row| {
             let frame = Frame { memory, section, registers };
             let caller = frame.caller(row).map_err(|why| format!("{why}, at {}", here()))?;
-            let Some(mut caller) = caller else { return Ok(Step::First) };
+            let Some(mut caller) = caller else { return Ok(None) };
             let interrupted = function.is_signal_trampoline();
             // A signal may run on a stack of its own; without one, callers lie further up.
             if !interrupted
@@ -118,11 +112,7 @@ fn step(memory: &Bytes, object: &Object, registers: &Registers, address: u64) ->
                 return Err(format!("the stack turns back, at {}", here()));
             }
             caller.instruction = registers::return_address(caller.instruction);
-            Ok(if caller.instruction == 0 {
-                Step::First
-            } else {
-                Step::Caller { registers: caller, interrupted }
-            })
+            Ok((caller.instruction != 0).then_some((caller, interrupted)))
         })
         .ok_or_else(no_rule)?
 }
@@ -177,7 +167,7 @@ impl Frame<'_> {
             }
             RegisterRule::ValExpression(expression) => self.evaluate(expression, Some(frame_address))?,
             RegisterRule::Constant(value) => *value,
-            _ => return Err("the rule is of an unknown kind".to_owned()),
+            RegisterRule::Architectural => return Err("the rule is of an unknown kind".to_owned()),
         }))
     }
 

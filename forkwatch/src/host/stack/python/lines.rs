@@ -1,5 +1,5 @@
-//! Which line an instruction belongs to: CPython's three formats (Objects/lnotab_notes.txt of 3.9 and 3.10,
-//! Objects/locations.md of 3.11).
+//! Which line an instruction belongs to: CPython's three formats (`Objects/lnotab_notes.txt` of 3.9 and 3.10,
+//! `Objects/locations.md` of 3.11).
 
 /// The line of the instruction at this offset in bytes; absent where it belongs to none.
 pub(super) fn line(minor: u8, table: &[u8], first: i32, instruction: u64) -> Option<u32> {

@@ -56,7 +56,7 @@ const THREAD_IDS: [u64; 2] = [0xd0, 0x20];
 /// The calls of a thread; absent where no CPython runs in the process.
 pub(super) fn stack(
     tgid: u32,
-    tid: u32,
+    thread: u32,
     memory: &Bytes,
     mappings: &Mappings,
 ) -> Option<Result<Stack, String>> {
@@ -89,15 +89,15 @@ pub(super) fn stack(
     if minor >= 13 && memory.word(runtime.wrapping_add(FREE_THREADED)) != Some(0) {
         return Some(Err(format!("the frames of CPython 3.{minor} without GIL cannot be read")));
     }
-    Some(match own_id(tgid, tid).and_then(|own| interpreter.thread(runtime, own)) {
+    Some(match own_id(tgid, thread).and_then(|own| interpreter.thread(runtime, own)) {
         Some(thread) => Ok(interpreter.walk(thread)),
-        None => Err(format!("thread {tid} is not among those of CPython")),
+        None => Err(format!("thread {thread} is not among those of CPython")),
     })
 }
 
 /// The id that the thread itself knows: in the innermost of its pid namespaces.
-fn own_id(tgid: u32, tid: u32) -> Option<u32> {
-    let status = file::read_small(format!("/proc/{tgid}/task/{tid}/status")).ok()?;
+fn own_id(tgid: u32, thread: u32) -> Option<u32> {
+    let status = file::read_small(format!("/proc/{tgid}/task/{thread}/status")).ok()?;
     file::field(&status, "NSpid:")?.split_ascii_whitespace().next_back()?.parse().ok()
 }
 
@@ -189,7 +189,7 @@ impl Interpreter<'_> {
                 u64::from(self.memory.half(at)?.cast_signed().max(0).cast_unsigned())
                     * if layout.minor == 10 { 2 } else { 1 }
             }
-            _ => self.memory.word(at)?.checked_sub(code.wrapping_add(layout.instructions)).unwrap_or(0),
+            _ => self.memory.word(at)?.saturating_sub(code.wrapping_add(layout.instructions)),
         };
         let first = self.memory.half(code.wrapping_add(layout.first_line))?.cast_signed();
         let table = self.pointer(code, layout.lines)?;
