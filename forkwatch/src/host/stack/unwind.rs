@@ -92,7 +92,7 @@ fn step(
     registers: &Registers,
     address: u64,
 ) -> Result<Option<(Registers, bool)>, String> {
-    let here = || format!("{}+{:#x}", elf::name(&object.head), address.wrapping_sub(object.bias));
+    let here = || format!("{}+{:#x}", elf::name(&object.head), object.file_offset(address).unwrap_or(0));
     let no_rule = || format!("there is no unwind information for {}", here());
     let entry = Entry::covering(tgid, memory, object, address).ok_or_else(no_rule)?;
     entry
