@@ -16,7 +16,7 @@ pub use self::value::{
     EventOutput, LogFormat, LogLevel, grace, listen_address, ring_bytes, run_time, stuck_after,
     telemetry_path,
 };
-use crate::hazard::allow::AllowRule;
+use crate::{hazard::allow::AllowRule, model::stack::Stacks};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +137,8 @@ pub struct Judge {
     /// How often all processes are looked at for forked children that the kernel side did not tell of.
     #[serde(with = "value::sweep_value")]
     pub sweep_interval: Duration,
+    /// How the stacks of stuck threads are had.
+    pub stacks: Stacks,
 }
 
 impl Default for Judge {
@@ -147,6 +149,7 @@ impl Default for Judge {
             summary_interval: Duration::from_secs(60),
             stuck_after: Duration::from_secs(10),
             sweep_interval: Duration::from_secs(10),
+            stacks: Stacks::Light,
         }
     }
 }

@@ -253,13 +253,15 @@ impl Signals {
 }
 
 fn settings(config: &Config) -> Settings {
-    let config::Judge { grace, recheck, summary_interval, stuck_after, sweep_interval } = config.judge;
+    let config::Judge { grace, recheck, summary_interval, stuck_after, sweep_interval, stacks } =
+        config.judge;
     Settings {
         grace,
         recheck,
         summary_interval,
         stuck_after,
         sweep_interval: Some(sweep_interval),
+        stacks,
         allow: config.allow.clone(),
         max_children: usize::try_from(config.kernel.max_children).unwrap_or(usize::MAX),
         ..Settings::default()

@@ -26,6 +26,7 @@ use crate::{
         evidence::{Evidence, Request, Sweep},
         finding::{Finding, State},
         process::Comm,
+        stack::Stacks,
     },
     paragraph,
     report::{
@@ -49,6 +50,10 @@ pub(super) struct Options {
     /// take three or six times as long
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = config::stuck_after)]
     stuck_after: Duration,
+    /// How the stacks of stuck threads are had: not at all; from outside, without stopping them; or with all their
+    /// registers, for which each is stopped for some microseconds
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    stacks: Stacks,
     /// When to use colour; `NO_COLOR` and `CLICOLOR_FORCE` are honoured
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: ColorChoice,
@@ -105,7 +110,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         bail!("cannot read /proc, which a scan needs: mount it (mount -t proc proc /proc)");
     };
     let mut found = Found::default();
-    locks::look(&sweep, options.stuck_after, &mut found);
+    locks::look(&sweep, options.stuck_after, options.stacks, &mut found);
     found.number();
     let cost = Cost { took: begin.elapsed(), cpu: cpu_time() };
     let text = match options.output {

@@ -23,6 +23,7 @@ use crate::{
     host::cgroup_tree,
     kernel::{self, Cgroup, Filter, Stream},
     log::Log,
+    model::stack::Stacks,
     watch::Settings,
 };
 
@@ -73,6 +74,10 @@ pub(super) struct Options {
     /// other proofs take three or six times as long
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = config::stuck_after)]
     stuck_after: Duration,
+    /// How the stacks of stuck threads are had: not at all; from outside, without stopping them; or with all their
+    /// registers, for which each is stopped for some microseconds
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    stacks: Stacks,
     /// Also write what is judged to a file, for forkwatch replay
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -128,6 +133,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         grace: options.grace,
         stuck_after: options.stuck_after,
         sweep_interval: Some(SWEEP_INTERVAL),
+        stacks: options.stacks,
         ..Settings::default()
     };
     let recorder = Recorder::create(options.record.as_deref(), &settings)?;

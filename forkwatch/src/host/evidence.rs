@@ -32,8 +32,8 @@ pub fn answer(request: &Request) -> Evidence {
             let fork = Fork { child, parent, forked_at, forking_tid };
             Evidence::Locks { child, seen: locks::locks(&fork) }
         }
-        Request::Place { child, parent, tid, address, holder } => {
-            let seen = place::place(child, parent, tid, address, holder);
+        Request::Place { child, parent, tid, address, holder, stacks } => {
+            let seen = place::place(child, parent, tid, address, holder, stacks);
             Evidence::Place { child, seen: seen.map(Box::new) }
         }
         Request::Sockets { child, parent } => {

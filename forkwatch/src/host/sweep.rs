@@ -1,6 +1,6 @@
 //! One look at all processes, for what forks have left behind.
 
-use std::{collections::HashMap, io, time::Instant};
+use std::{collections::HashMap, fs, io, os::unix::fs::MetadataExt as _, time::Instant};
 
 use super::{clock, file, stat::Stat};
 use crate::model::{
@@ -29,11 +29,11 @@ pub(super) fn sweep(mark: Option<u64>) -> Option<Sweep> {
     let mut unexeced = Vec::new();
     let mut zombies = Vec::new();
     for stat in stats.values() {
-        let swept = || Swept { process: stat.key(), comm: stat.comm, parent: parent(stat) };
+        let swept = |parent| Swept { process: stat.key(), comm: stat.comm, parent };
         if stat.process_has_ended() {
-            zombies.push(swept());
+            zombies.push(swept(parent(stat)));
         } else if stat.is_unexeced() {
-            unexeced.push(swept());
+            unexeced.push(swept(parent(stat).filter(|parent| is_forker(*parent, stat))));
         }
     }
     // A map's order is random, and a recording must not be.
@@ -44,6 +44,16 @@ pub(super) fn sweep(mark: Option<u64>) -> Option<Sweep> {
     let took = u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let processes = u32::try_from(processes).unwrap_or(u32::MAX);
     Some(Sweep { at, took, mark: last, processes, unexeced, zombies })
+}
+
+/// Whether a parent may be the process that forked this one, which has not exec'd since: it is no younger, and runs the
+/// same program. Those that outlive their forker get another parent.
+fn is_forker(parent: ProcessKey, child: &Stat) -> bool {
+    let exe = |tgid: u32| {
+        let exe = fs::metadata(format!("/proc/{tgid}/exe")).ok()?;
+        Some((exe.dev(), exe.ino()))
+    };
+    parent.start.ticks() <= child.start && exe(child.id).is_some_and(|own| exe(parent.tgid) == Some(own))
 }
 
 /// The pid that was given out last: while it stays, nothing was created (`proc_loadavg(5)`).

@@ -11,6 +11,7 @@ use super::{
     lock::{LocksSeen, Place},
     process::{Comm, ProcessKey, Program},
     signals::SignalSet,
+    stack::Stacks,
     time::BootTime,
 };
 
@@ -60,6 +61,8 @@ pub enum Request {
         address: u64,
         /// The parent's thread that holds the lock, in the root pid namespace.
         holder: Option<u32>,
+        /// How its stack may be had.
+        stacks: Stacks,
     },
     /// Which connections do a child and its parent both hold?
     Sockets {
@@ -213,7 +216,7 @@ pub struct Swept {
     pub process: ProcessKey,
     /// Its comm.
     pub comm: Comm,
-    /// Its present parent: where that is younger than it, it is not the one that forked it.
+    /// Its present parent; of one that lives, only where that may be the process that forked it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub parent: Option<ProcessKey>,
 }

@@ -130,12 +130,19 @@ pub struct Locks {
     pub python: bool,
     /// Whether its parent, where that lives, still runs the program that forked it, so that its memory may be compared.
     pub comparable: bool,
-    /// The process that forked it, where it lives.
+    /// Its present parent, where that is no younger.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub parent: Option<ProcessKey>,
     /// Other threads of the parent that are older than the child, where it lives.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub parent_threads: Option<u32>,
+}
+
+impl Locks {
+    /// Its parent, if that runs the program that forked it.
+    pub fn forker(&self) -> Option<ProcessKey> {
+        self.parent.filter(|_| self.comparable)
+    }
 }
 
 /// All that can be told of one stuck thread: asked once, for the finding about it.

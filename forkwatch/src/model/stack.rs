@@ -6,6 +6,20 @@ use serde::{Deserialize, Serialize};
 /// Most frames that a stack is told with.
 pub const MAX_FRAMES: usize = 64;
 
+/// How far forkwatch goes for the stack of a thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stacks {
+    /// No stack is looked at.
+    None,
+    /// From the stack and instruction pointers that `/proc` shows of a sleeping thread, and its memory: nothing is
+    /// stopped. A frame that only another register leads to ends the stack.
+    #[default]
+    Light,
+    /// With all registers of a thread that sleeps in `futex(2)`, which is stopped for some microseconds.
+    Full,
+}
+
 /// A thread's stack, innermost frame first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

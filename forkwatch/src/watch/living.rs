@@ -191,8 +191,8 @@ impl Watch {
             if self.is_child(process) {
                 continue;
             }
-            let parent = swept.parent.filter(|parent| parent.start <= process.start);
-            let birth = Birth { parent, forking_tid: None, threads: None, first_generation: false };
+            let birth =
+                Birth { parent: swept.parent, forking_tid: None, threads: None, first_generation: false };
             self.lives(process, birth, false, now, out);
         }
     }

@@ -164,6 +164,7 @@ impl Watch {
         out: &mut Vec<Output>,
     ) {
         let enough = suspect.since + suspect.proven.patience(self.settings.stuck_after);
+        let stacks = self.settings.stacks;
         let Some(alive) = self.living(child) else { return };
         if now < enough {
             alive.stuck = Stuck::Suspected { suspect, locks };
@@ -174,10 +175,10 @@ impl Watch {
             alive.stuck = Stuck::Proven { suspect, locks };
             return self.confirm(now, child, None, out);
         }
-        let parent = locks.parent.or(alive.birth.parent);
+        let parent = locks.forker().or(alive.birth.parent);
         let holder = suspect.proven.owner_in_parent();
         let (tid, address) = (suspect.wait.tid, suspect.wait.address);
-        out.push(Output::Ask(Request::Place { child: alive.process, parent, tid, address, holder }));
+        out.push(Output::Ask(Request::Place { child: alive.process, parent, tid, address, holder, stacks }));
         let suspect = Suspect { asked: suspect.asked + 1, ..suspect };
         alive.stuck = Stuck::Proven { suspect, locks };
         self.look_again_at(child, now + SHORTEST * 5);
@@ -286,7 +287,7 @@ fn finding(
     let program = seen.unwrap_or(&unseen);
     let stuck = orphaned_lock::Stuck {
         child: alive.process,
-        parent: alive.birth.parent.or(locks.parent).unwrap_or(alive.process),
+        parent: alive.birth.parent.or(locks.forker()).unwrap_or(alive.process),
         program,
         program_name: &program_name(program),
         case: case(alive, locks),

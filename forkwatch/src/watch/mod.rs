@@ -53,6 +53,7 @@ use crate::{
         finding::{Finding, HazardId, Resolution, State},
         order::Order,
         process::{Comm, ProcessKey, Program},
+        stack::Stacks,
         time::BootTime,
     },
 };
@@ -82,6 +83,8 @@ pub struct Settings {
     pub leak_interval: Duration,
     /// How long a child must have slept on a pipe before its holders are looked for: 60 s.
     pub pipe_patience: Duration,
+    /// How the stacks of stuck threads may be had.
+    pub stacks: Stacks,
     /// What the operator accepts.
     pub allow: Vec<AllowRule>,
     /// Most children that are followed at a time: 65536.
@@ -98,6 +101,7 @@ impl Default for Settings {
             sweep_interval: None,
             leak_interval: Duration::from_secs(30),
             pipe_patience: Duration::from_secs(60),
+            stacks: Stacks::Light,
             allow: Vec::new(),
             max_children: 1 << 16,
         }
@@ -278,6 +282,7 @@ impl Watch {
             sweep_interval,
             leak_interval,
             pipe_patience,
+            stacks,
             allow,
             max_children,
         } = settings;
@@ -292,6 +297,7 @@ impl Watch {
             summary_interval: summary_interval.max(SHORTEST),
             leak_interval: leak_interval.max(SHORTEST),
             pipe_patience,
+            stacks,
             allow,
             max_children,
         };

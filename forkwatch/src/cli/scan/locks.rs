@@ -14,6 +14,7 @@ use crate::{
         finding::{Certainty, Finding},
         lock::{LockWait, Locks, LocksSeen, Place},
         process::{ProcessKey, Program},
+        stack::Stacks,
     },
 };
 
@@ -49,7 +50,7 @@ impl Candidate {
 }
 
 /// Looks at every forked and never exec'd process.
-pub(super) fn look(sweep: &Sweep, stuck_after: Duration, found: &mut Found) {
+pub(super) fn look(sweep: &Sweep, stuck_after: Duration, stacks: Stacks, found: &mut Found) {
     let mut candidates = Vec::new();
     for swept in &sweep.unexeced {
         match seen(swept) {
@@ -70,7 +71,7 @@ pub(super) fn look(sweep: &Sweep, stuck_after: Duration, found: &mut Found) {
             found.waiting += 1;
             continue;
         }
-        found.findings.extend(finding(&candidate, waited));
+        found.findings.extend(finding(&candidate, waited, stacks));
     }
 }
 
@@ -83,28 +84,23 @@ fn settled(first: &Candidate) -> Option<Candidate> {
 fn seen(swept: &Swept) -> LocksSeen {
     let child = swept.process;
     let request =
-        Request::Locks { child, parent: parent(swept), forked_at: Some(child.start), forking_tid: None };
+        Request::Locks { child, parent: swept.parent, forked_at: Some(child.start), forking_tid: None };
     match host::answer(&request) {
         Evidence::Locks { seen, .. } => seen,
         _ => LocksSeen::Gone,
     }
 }
 
-/// The process that forked it, where the present parent may be that.
-fn parent(swept: &Swept) -> Option<ProcessKey> {
-    swept.parent.filter(|parent| parent.start <= swept.process.start)
-}
-
 fn case(child: ProcessKey, locks: &Locks) -> Case<'_> {
     Case { child, locks, left_threads_behind: None, parent_threads: &[] }
 }
 
-fn finding(candidate: &Candidate, waited: Duration) -> Option<Finding> {
+fn finding(candidate: &Candidate, waited: Duration, stacks: Stacks) -> Option<Finding> {
     let Candidate { swept, locks, proven } = candidate;
     let wait = candidate.wait()?;
     let child = swept.process;
-    let parent = locks.parent.or_else(|| parent(swept));
-    let place = place(child, parent, wait, *proven);
+    let parent = locks.forker().or(swept.parent);
+    let place = place(child, parent, wait, *proven, stacks);
     let program = place
         .as_ref()
         .map_or_else(|| Program { comm: swept.comm, ..Program::default() }, |place| place.program.clone());
@@ -124,9 +120,15 @@ fn finding(candidate: &Candidate, waited: Duration) -> Option<Finding> {
     orphaned_lock::judge(&stuck, now)
 }
 
-fn place(child: ProcessKey, parent: Option<ProcessKey>, wait: &LockWait, proven: Proven) -> Option<Place> {
+fn place(
+    child: ProcessKey,
+    parent: Option<ProcessKey>,
+    wait: &LockWait,
+    proven: Proven,
+    stacks: Stacks,
+) -> Option<Place> {
     let (tid, address, holder) = (wait.tid, wait.address, proven.owner_in_parent());
-    match host::answer(&Request::Place { child, parent, tid, address, holder }) {
+    match host::answer(&Request::Place { child, parent, tid, address, holder, stacks }) {
         Evidence::Place { seen, .. } => seen.map(|place| *place),
         _ => None,
     }

@@ -177,7 +177,7 @@ fn alone(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
         // A semaphore that it has made itself since the fork: it may be parked on it until it is killed.
         (true, Some(false)) if is_semaphore(wait) => proven(Proof::NoCatcher, Certainty::Heuristic),
         (true, _) if case.left_threads_behind == Some(true) => proven(Proof::NoCatcher, Certainty::Certain),
-        (true, _) if case.locks.parent_threads.is_some_and(|threads| threads > 0) => {
+        (true, _) if comparable && case.locks.parent_threads.is_some_and(|threads| threads > 0) => {
             proven(Proof::NoCatcher, Certainty::Certain)
         }
         (true, _) => proven(Proof::NoCatcher, Certainty::Heuristic),

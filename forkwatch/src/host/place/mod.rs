@@ -14,6 +14,7 @@ use super::{
 use crate::model::{
     lock::{Blocked, Doing, Place},
     process::ProcessKey,
+    stack::Stacks,
 };
 
 /// See [`crate::model::evidence::Request::Place`].
@@ -23,6 +24,7 @@ pub(super) fn place(
     tid: u32,
     address: u64,
     holder: Option<u32>,
+    stacks: Stacks,
 ) -> Option<Place> {
     let lives = |key: ProcessKey| {
         Stat::of_process(key.tgid).is_ok_and(|stat| stat.is(key) && !stat.process_has_ended())
@@ -33,7 +35,7 @@ pub(super) fn place(
     let at = clock::now();
     let parent = parent.filter(|parent| lives(*parent));
     let mut program_of_parent = parent.and_then(program);
-    let mut holder = parent.zip(holder).and_then(|(parent, holder)| doing(parent, holder));
+    let mut holder = parent.zip(holder).and_then(|(parent, holder)| doing(parent, holder, stacks));
     let mut blocks = parent.map(|parent| relatives::blocked(child, parent)).unwrap_or_default();
     if parent.is_some_and(|parent| !lives(parent)) {
         // What was seen may be another's.
@@ -46,7 +48,8 @@ pub(super) fn place(
         at,
         program: program_of_parent.or_else(|| program(child))?,
         symbol: stack::symbol(child, address),
-        stack: stack::of_thread(child, tid),
+        stack: stack::of_thread(child, tid, stacks),
+        // Always: it may speak against the finding.
         script: stack::of_script(child, tid),
         holder,
         blocks,
@@ -55,14 +58,16 @@ pub(super) fn place(
 }
 
 /// What a thread does; absent where it has ended.
-fn doing(process: ProcessKey, tid: u32) -> Option<Doing> {
+fn doing(process: ProcessKey, tid: u32, stacks: Stacks) -> Option<Doing> {
     Stat::of_thread(process.tgid, tid).ok().filter(|stat| !stat.has_ended())?;
     let call = match Activity::of_thread(process.tgid, tid) {
         Ok(Activity::Running) => "running".to_owned(),
         Ok(Activity::Call(call)) => call.name(),
         Ok(Activity::Elsewhere) | Err(_) => "unknown".to_owned(),
     };
-    Some(Doing { call, stack: stack::of_thread(process, tid) })
+    // Whatever was allowed for the stuck thread: this one is healthy, and is not stopped.
+    let stacks = if stacks == Stacks::None { Stacks::None } else { Stacks::Light };
+    Some(Doing { call, stack: stack::of_thread(process, tid, stacks) })
 }
 
 #[cfg(test)]

@@ -38,7 +38,8 @@ fn seen_when(child: Pid, holder: Option<u32>, shows: impl Fn(&Place) -> bool) ->
     let child = key(child.as_raw().try_into().unwrap());
     let patience = Instant::now() + Duration::from_secs(10);
     loop {
-        let place = place(child, Some(key(std::process::id())), child.tgid, 4096, holder).unwrap();
+        let place =
+            place(child, Some(key(std::process::id())), child.tgid, 4096, holder, Stacks::Light).unwrap();
         if shows(&place) {
             return place;
         }
@@ -92,5 +93,5 @@ fn sockets_that_the_child_listens_on_are_told_by_their_address() {
     kill(child, Signal::SIGKILL).unwrap();
     let gone = key(child.as_raw().try_into().unwrap());
     waitpid(child, None).unwrap();
-    assert_eq!(place(gone, None, gone.tgid, 4096, None), None);
+    assert_eq!(place(gone, None, gone.tgid, 4096, None, Stacks::Light), None);
 }

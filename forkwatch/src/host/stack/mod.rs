@@ -1,0 +1,157 @@
+//! The stack of a sleeping thread of another process, and the names of its variables.
+//!
+//! Nothing is stopped unless that was asked for: `/proc` shows where a sleeping thread's stack is, and its memory can
+//! be read beside it. What is read is checked to be one moment's: the thread must not have woken meanwhile.
+
+mod asleep;
+mod bounded;
+mod bytes;
+mod cfi;
+mod demangle;
+mod elf;
+mod files;
+mod maps;
+mod python;
+mod registers;
+mod stop;
+mod symbols;
+mod unwind;
+
+use std::{
+    io, thread,
+    time::{Duration, Instant},
+};
+
+use asleep::Sleep;
+use bytes::Bytes;
+use elf::Object;
+use maps::Mappings;
+use registers::Registers;
+use symbols::Kind;
+use unwind::Walk;
+
+use super::stat::Stat;
+use crate::model::{
+    process::ProcessKey,
+    stack::{Frame, Stack, Stacks},
+};
+
+/// A thread that was stopped sleeps again as soon as a processor is free.
+const BACK_TO_SLEEP: Duration = Duration::from_millis(20);
+
+/// The calls that a sleeping thread is in.
+pub(super) fn of_thread(process: ProcessKey, tid: u32, stacks: Stacks) -> Stack {
+    if stacks == Stacks::None {
+        return Stack::absent("stacks are not looked at (--stacks=none)");
+    }
+    bounded::run(move || native(process, tid, stacks)).unwrap_or_else(Err).unwrap_or_else(Stack::absent)
+}
+
+/// The calls of a script that a sleeping thread is in; absent where no interpreter that is known runs in the process.
+pub(super) fn of_script(process: ProcessKey, tid: u32) -> Option<Stack> {
+    let stack = bounded::run(move || script(process, tid)).unwrap_or_else(|why| Some(Err(why)))?;
+    let command = |why| format!("{why}; py-spy dump --pid {} may show them", process.tgid);
+    Some(stack.unwrap_or_else(|why| Stack::absent(command(why))))
+}
+
+/// The name of the variable that covers an address.
+pub(super) fn symbol(process: ProcessKey, address: u64) -> Option<String> {
+    bounded::run(move || {
+        let (memory, mappings) = open(process).ok()?;
+        mappings.covering(address)?;
+        let object = mappings
+            .heads_before(address)
+            .filter_map(|head| Object::read(&memory, head).ok())
+            .find(|object| object.covers(address))?;
+        let name = symbols::names(process.tgid, &memory, &object, Kind::Data, &[address]).pop()?;
+        same(process).ok()?;
+        name
+    })
+    .ok()?
+}
+
+fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String> {
+    let (memory, mappings) = open(process)?;
+    let asleep = Sleep::of(process.tgid, tid)?;
+    let (registers, asleep) = if stacks == Stacks::Full && asleep.is_in_futex() {
+        let registers = stop::registers(tid)?;
+        let asleep = back_to_sleep(process, tid)?;
+        if (registers.stack(), registers.instruction) != (asleep.stack, asleep.instruction) {
+            return Err(format!("thread {tid} went on meanwhile"));
+        }
+        (registers, asleep)
+    } else {
+        (Registers::new(asleep.instruction, asleep.stack), asleep)
+    };
+    let walk = unwind::walk(process.tgid, &memory, &mappings, registers);
+    if Sleep::of(process.tgid, tid)? != asleep {
+        return Err(format!("thread {tid} woke meanwhile"));
+    }
+    let stack = name(process.tgid, &memory, walk);
+    same(process)?;
+    Ok(stack)
+}
+
+fn script(process: ProcessKey, tid: u32) -> Option<Result<Stack, String>> {
+    let (memory, mappings) = open(process).ok()?;
+    let asleep = Sleep::of(process.tgid, tid);
+    let stack = python::stack(process.tgid, tid, &memory, &mappings)?;
+    let is_still_asleep = asleep.and_then(|asleep| {
+        let woke = format!("thread {tid} woke meanwhile");
+        (Sleep::of(process.tgid, tid)? == asleep).then_some(()).ok_or(woke)
+    });
+    Some(is_still_asleep.and_then(|()| same(process)).and(stack))
+}
+
+/// The memory of a process and what lies where in it.
+fn open(process: ProcessKey) -> Result<(Bytes, Mappings), String> {
+    let tgid = process.tgid;
+    same(process)?;
+    let refused = |what: &str, error: &io::Error| format!("/proc/{tgid}/{what} cannot be read: {error}");
+    let memory = Bytes::of_memory(tgid).map_err(|error| refused("mem", &error))?;
+    let mappings = Mappings::of_process(tgid).map_err(|error| refused("maps", &error))?;
+    same(process)?;
+    Ok((memory, mappings))
+}
+
+fn same(process: ProcessKey) -> Result<(), String> {
+    match Stat::of_process(process.tgid) {
+        Ok(stat) if stat.is(process) && !stat.process_has_ended() => Ok(()),
+        _ => Err(format!("process {} has ended", process.tgid)),
+    }
+}
+
+fn back_to_sleep(process: ProcessKey, tid: u32) -> Result<Sleep, String> {
+    let deadline = Instant::now() + BACK_TO_SLEEP;
+    loop {
+        match Sleep::of(process.tgid, tid) {
+            Err(_) if Instant::now() < deadline => thread::sleep(Duration::from_micros(50)),
+            done => return done,
+        }
+    }
+}
+
+fn name(tgid: u32, memory: &Bytes, walk: Walk) -> Stack {
+    let mut frames: Vec<Frame> = walk
+        .calls
+        .iter()
+        .filter_map(|(address, object)| {
+            let object = walk.objects.get(*object)?;
+            let module = elf::name(&object.head);
+            Some(Frame { module: Some(module), offset: object.file_offset(*address), ..Frame::default() })
+        })
+        .collect();
+    for (index, object) in walk.objects.iter().enumerate() {
+        let addresses: Vec<u64> =
+            walk.calls.iter().filter(|(_, of)| *of == index).map(|(address, _)| *address).collect();
+        let names = symbols::names(tgid, memory, object, Kind::Code, &addresses);
+        let of_object = walk.calls.iter().zip(&mut frames).filter(|((_, of), _)| *of == index);
+        for ((_, frame), name) in of_object.zip(names) {
+            frame.function = name;
+        }
+    }
+    Stack { frames, missing: walk.missing }
+}
+
+#[cfg(test)]
+mod tests;

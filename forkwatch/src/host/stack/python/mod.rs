@@ -1,0 +1,240 @@
+//! The calls of a CPython thread, from the interpreter's own structures. They are read as `py-spy` reads them, and
+//! nothing is stopped; `py-spy` itself, as a library, maps files that others can cut short.
+//!
+//! A process can put anything into its memory, so every count is bounded, every length is checked before it is read,
+//! and what is not a code object ends the walk.
+
+mod layout;
+mod lines;
+
+use std::{fs, os::unix::ffi::OsStrExt};
+
+use layout::Layout;
+
+use super::{
+    bytes::Bytes,
+    elf::Object,
+    maps::{Mapping, Mappings},
+    symbols,
+};
+use crate::{
+    host::file,
+    model::{
+        process,
+        stack::{Frame, MAX_FRAMES, Stack},
+    },
+};
+
+const MAX_INTERPRETERS: usize = 64;
+const MAX_THREADS: usize = 4096;
+/// Frames that are skipped because they belong to C.
+const MAX_SKIPPED: usize = 64;
+/// Names are shorter, and so are paths.
+const MAX_CHARACTERS: u64 = 4096;
+/// A table of lines; one of a longer function is not read.
+const MAX_TABLE: u64 = 256 * 1024;
+/// `FRAME_OWNED_BY_CSTACK`, of a frame without code.
+const OF_C: u8 = 3;
+/// `Py_GIL_DISABLED`, in `_Py_DebugOffsets` since 3.13.
+const FREE_THREADED: u64 = 16;
+/// `ob_type` of every object, `tp_name` of a type, `ob_size` and the content of a bytes object.
+const TYPE: u64 = 8;
+const TYPE_NAME: u64 = 24;
+const SIZE: u64 = 16;
+const CONTENT: u64 = 32;
+/// `length` and `state` of a string.
+const LENGTH: u64 = 16;
+const STATE: u64 = 32;
+/// `tid` within what `pthread_self` returns: the C library keeps it right in a forked child, which CPython's own
+/// `native_thread_id` is not before the child has run its handlers. Of glibc (nptl/descr.h) and of musl
+/// (`pthread_impl.h`).
+#[cfg(target_arch = "x86_64")]
+const THREAD_IDS: [u64; 2] = [0x2d0, 0x30];
+#[cfg(target_arch = "aarch64")]
+const THREAD_IDS: [u64; 2] = [0xd0, 0x20];
+
+/// The calls of a thread; absent where no CPython runs in the process.
+pub(super) fn stack(
+    tgid: u32,
+    thread: u32,
+    memory: &Bytes,
+    mappings: &Mappings,
+) -> Option<Result<Stack, String>> {
+    let program = fs::read_link(format!("/proc/{tgid}/exe")).ok();
+    let program = program.as_deref().map(|path| path.as_os_str().as_bytes());
+    let mut objects: Vec<&Mapping> = mappings
+        .objects()
+        .filter(|head| Some(head.path.as_slice()) == program || named_version(&head.path).is_some())
+        .collect();
+    objects.dedup_by_key(|head| head.start);
+    let found = objects.iter().find_map(|head| {
+        let object = Object::read(memory, head).ok()?;
+        let runtime = symbols::address_of(memory, &object, b"_PyRuntime")?;
+        Some((object, runtime))
+    });
+    let Some((object, runtime)) = found else {
+        let name = objects.iter().find_map(|head| named_version(&head.path))?;
+        return Some(Err(format!("the frames of CPython {name} cannot be read")));
+    };
+    let minor = symbols::address_of(memory, &object, b"Py_Version")
+        .and_then(|at| memory.half(at))
+        .filter(|version| version >> 24 == 3)
+        .map(|version| version.to_be_bytes()[1])
+        .or_else(|| named_version(&object.head.path)?.strip_prefix("3.")?.parse().ok());
+    let Some(minor) = minor else { return Some(Err("the version of CPython is not known".to_owned())) };
+    let Some(layout) = Layout::of(minor) else {
+        return Some(Err(format!("the frames of CPython 3.{minor} cannot be read")));
+    };
+    let interpreter = Interpreter { memory, layout };
+    if minor >= 13 && memory.word(runtime.wrapping_add(FREE_THREADED)) != Some(0) {
+        return Some(Err(format!("the frames of CPython 3.{minor} without GIL cannot be read")));
+    }
+    Some(match own_id(tgid, thread).and_then(|own| interpreter.thread(runtime, own)) {
+        Some(thread) => Ok(interpreter.walk(thread)),
+        None => Err(format!("thread {thread} is not among those of CPython")),
+    })
+}
+
+/// The id that the thread itself knows: in the innermost of its pid namespaces.
+fn own_id(tgid: u32, thread: u32) -> Option<u32> {
+    let status = file::read_small(format!("/proc/{tgid}/task/{thread}/status")).ok()?;
+    file::field(&status, "NSpid:")?.split_ascii_whitespace().next_back()?.parse().ok()
+}
+
+/// `3.11` of `/usr/bin/python3.11` and of `libpython3.11.so.1.0`.
+pub(super) fn named_version(path: &[u8]) -> Option<String> {
+    let path = std::str::from_utf8(path).ok()?;
+    let name = path.rsplit('/').next()?;
+    let version = name.strip_prefix("lib").unwrap_or(name).strip_prefix("python")?;
+    let (major, rest) = version.split_once('.')?;
+    let minor: String = rest.chars().take_while(char::is_ascii_digit).take(3).collect();
+    (matches!(major, "2" | "3") && !minor.is_empty()).then(|| format!("{major}.{minor}"))
+}
+
+struct Interpreter<'a> {
+    memory: &'a Bytes,
+    layout: &'static Layout,
+}
+
+impl Interpreter<'_> {
+    /// The address of a thread's `PyThreadState`.
+    fn thread(&self, runtime: u64, tid: u32) -> Option<u64> {
+        let layout = self.layout;
+        let mut interpreter = self.pointer(runtime, layout.interpreters)?;
+        for _ in 0..MAX_INTERPRETERS {
+            let mut thread = self.pointer(interpreter, layout.threads);
+            for _ in 0..MAX_THREADS {
+                let Some(state) = thread else { break };
+                let own = self.pointer(state, layout.thread_id)?;
+                if THREAD_IDS.iter().any(|offset| self.memory.half(own.wrapping_add(*offset)) == Some(tid)) {
+                    return Some(state);
+                }
+                thread = self.pointer(state, layout.next_thread);
+            }
+            interpreter = self.pointer(interpreter, layout.next_interpreter)?;
+        }
+        None
+    }
+
+    fn walk(&self, thread: u64) -> Stack {
+        let layout = self.layout;
+        let mut next = self.pointer(thread, layout.frame);
+        if let Some(offset) = layout.within_cframe {
+            next = next.and_then(|cframe| self.pointer(cframe, offset));
+        }
+        let mut stack = Stack::default();
+        let mut skipped = 0;
+        while let Some(frame) = next {
+            let owner = layout.owner.and_then(|owner| self.memory.take(frame.wrapping_add(owner), 1));
+            let is_of_c = layout.minor >= 12 && owner.is_some_and(|owner| owner == [OF_C]);
+            if stack.frames.len() == MAX_FRAMES {
+                stack.missing = Some(format!("only the innermost {MAX_FRAMES} calls are told"));
+                return stack;
+            } else if is_of_c && skipped < MAX_SKIPPED {
+                skipped += 1;
+            } else if let Some(frame) = self.frame(frame) {
+                stack.frames.push(frame);
+            } else {
+                stack.missing = Some("the interpreter's next frame makes no sense".to_owned());
+                return stack;
+            }
+            next = self.pointer(frame, layout.previous);
+        }
+        if stack.frames.is_empty() {
+            stack.missing = Some("the thread runs no Python code".to_owned());
+        }
+        stack
+    }
+
+    fn frame(&self, frame: u64) -> Option<Frame> {
+        let code = self.pointer(frame, self.layout.code)?;
+        let kind = self.pointer(self.pointer(code, TYPE)?, TYPE_NAME)?;
+        if self.memory.text(kind, 8) != b"code" {
+            return None;
+        }
+        Some(Frame {
+            function: Some(self.text(self.pointer(code, self.layout.name)?)?),
+            module: self.text(self.pointer(code, self.layout.file)?),
+            offset: None,
+            line: self.line(frame, code),
+        })
+    }
+
+    fn line(&self, frame: u64, code: u64) -> Option<u32> {
+        let layout = self.layout;
+        let at = frame.wrapping_add(layout.instruction);
+        let instruction = match layout.minor {
+            // An index, of instructions of two bytes since 3.10; negative before the first.
+            ..11 => {
+                u64::from(self.memory.half(at)?.cast_signed().max(0).cast_unsigned())
+                    * if layout.minor == 10 { 2 } else { 1 }
+            }
+            _ => self.memory.word(at)?.saturating_sub(code.wrapping_add(layout.instructions)),
+        };
+        let first = self.memory.half(code.wrapping_add(layout.first_line))?.cast_signed();
+        let table = self.pointer(code, layout.lines)?;
+        let size = self.memory.word(table.wrapping_add(SIZE)).filter(|size| *size <= MAX_TABLE)?;
+        let table = self.memory.take(table.wrapping_add(CONTENT), usize::try_from(size).ok()?)?;
+        lines::line(layout.minor, &table, first, instruction)
+    }
+
+    /// A string, made safe to print: names in the source are the program's, those in generated code are anybody's.
+    fn text(&self, at: u64) -> Option<String> {
+        let length = self.memory.word(at.wrapping_add(LENGTH)).filter(|length| *length <= MAX_CHARACTERS)?;
+        let state = self.memory.half(at.wrapping_add(STATE))?;
+        // struct state: interned in 2 bits, kind in 3 (bytes a character), compact in 1, ascii in 1.
+        let (kind, is_compact, is_ascii) = (state >> 2 & 7, state >> 5 & 1 == 1, state >> 6 & 1 == 1);
+        if !is_compact || !matches!(kind, 1 | 2 | 4) {
+            return None;
+        }
+        let (ascii, other) = self.layout.text;
+        let size = usize::try_from(length.checked_mul(u64::from(kind))?).ok()?;
+        let bytes = self.memory.take(at.wrapping_add(if is_ascii { ascii } else { other }), size)?;
+        let characters = bytes.chunks_exact(usize::try_from(kind).ok()?).map(|character| {
+            let number = character.iter().rev().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+            char::from_u32(number).unwrap_or(char::REPLACEMENT_CHARACTER)
+        });
+        Some(process::escape(characters.collect::<String>().as_bytes()))
+    }
+
+    /// The pointer at an offset of a structure; absent where it is NULL or cannot be read.
+    fn pointer(&self, structure: u64, offset: u64) -> Option<u64> {
+        self.memory.word(structure.wrapping_add(offset)).filter(|pointer| *pointer != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_stands_in_the_name() {
+        let version = |path: &str| named_version(path.as_bytes());
+        assert_eq!(version("/usr/bin/python3.11").as_deref(), Some("3.11"));
+        assert_eq!(version("/opt/lib/libpython3.7m.so.1.0").as_deref(), Some("3.7"));
+        assert_eq!(version("/usr/bin/python2.7 (deleted)").as_deref(), Some("2.7"));
+        assert_eq!(version("/usr/lib/python3.11/lib-dynload/_ssl.so"), None);
+        assert_eq!(version("/usr/lib/libpython3.so"), None);
+        assert_eq!(version("/usr/bin/pythonista.3"), None);
+    }
+}

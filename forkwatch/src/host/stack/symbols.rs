@@ -1,0 +1,250 @@
+//! Names for addresses: from the symbol table in the object's file or in its separate debug file, else from the one in
+//! memory that the loader uses. Tables are read in portions and never kept.
+
+use object::{
+    NativeEndian,
+    elf::{
+        DT_GNU_HASH, DT_HASH, DT_STRTAB, DT_SYMTAB, SHN_UNDEF, SHT_SYMTAB, STB_GLOBAL, STB_WEAK, STT_FUNC,
+        STT_GNU_IFUNC, STT_NOTYPE, STT_OBJECT, Sym64,
+    },
+    pod,
+};
+
+use super::{bytes::Bytes, demangle::demangle, elf::Object, files};
+
+/// Symbols of one object that are looked at: Chromium has a million.
+const MAX_SYMBOLS: u64 = 2 * 1024 * 1024;
+/// Symbols that are read at once.
+const PORTION: u64 = 2048;
+/// The longest name that is looked at; C++ makes some that are longer than they are useful.
+const MAX_NAME: usize = 4096;
+/// Chains of a hash table that are looked at.
+const MAX_BUCKETS: u32 = 1024 * 1024;
+
+const ENDIAN: NativeEndian = NativeEndian;
+
+type Symbol = Sym64<NativeEndian>;
+
+const SYMBOL_SIZE: u64 = size_of::<Symbol>() as u64;
+
+/// What an address is the address of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Code,
+    Data,
+}
+
+impl Kind {
+    fn admits(self, symbol: &Symbol) -> bool {
+        match self {
+            Self::Code => matches!(symbol.st_type(), STT_FUNC | STT_GNU_IFUNC | STT_NOTYPE),
+            Self::Data => matches!(symbol.st_type(), STT_OBJECT),
+        }
+    }
+}
+
+/// A symbol table and the strings that belong to it.
+struct Table<'a> {
+    bytes: &'a Bytes,
+    symbols: u64,
+    count: u64,
+    strings: u64,
+}
+
+/// The best symbol so far for an address.
+#[derive(Clone)]
+struct Best {
+    start: u64,
+    rank: u8,
+    name: Vec<u8>,
+}
+
+/// The names of the symbols of an object that cover these addresses in memory, in their order.
+pub(super) fn names(
+    tgid: u32,
+    memory: &Bytes,
+    object: &Object,
+    kind: Kind,
+    addresses: &[u64],
+) -> Vec<Option<String>> {
+    let wanted: Vec<u64> = addresses.iter().map(|address| address.wrapping_sub(object.bias)).collect();
+    let mut found: Vec<Option<Best>> = vec![None; wanted.len()];
+    for file in files::of(tgid, memory, object) {
+        if let Some(table) = Table::of_file(&file) {
+            table.search(kind, &wanted, &mut found);
+            break;
+        }
+    }
+    if found.iter().any(Option::is_none)
+        && let Some(table) = Table::of_memory(memory, &Dynamic::read(memory, object))
+    {
+        table.search(kind, &wanted, &mut found);
+    }
+    found.into_iter().map(|best| best.map(|best| demangle(&best.name))).collect()
+}
+
+/// Where a variable is in memory, by its exact name, as the loader finds it (`do_lookup_x`, elf/dl-lookup.c).
+pub(super) fn address_of(memory: &Bytes, object: &Object, name: &[u8]) -> Option<u64> {
+    let dynamic = Dynamic::read(memory, object);
+    let (table, hashes) =
+        (Table::of_memory(memory, &dynamic)?, Hashes::read(memory, dynamic.get(DT_GNU_HASH)?)?);
+    let hash = name.iter().fold(5381_u32, |hash, byte| hash.wrapping_mul(33).wrapping_add(u32::from(*byte)));
+    let bucket = u64::from(hash.checked_rem(hashes.buckets)?);
+    let mut index = memory.half(hashes.at.wrapping_add(bucket * 4))?;
+    loop {
+        let chained = hashes.chain(memory, index)?;
+        if chained | 1 == hash | 1 {
+            let symbol: Symbol = memory.get(table.symbols.wrapping_add(u64::from(index) * SYMBOL_SIZE))?;
+            if Kind::Data.admits(&symbol) && table.name(&symbol, name.len() + 1) == name {
+                return Some(object.bias.wrapping_add(symbol.st_value.get(ENDIAN)));
+            }
+        }
+        if chained & 1 == 1 {
+            return None;
+        }
+        index = index.checked_add(1).filter(|index| u64::from(*index) < MAX_SYMBOLS)?;
+    }
+}
+
+impl<'a> Table<'a> {
+    fn of_file(file: &'a Bytes) -> Option<Self> {
+        let sections = files::sections(file)?;
+        let symbols = sections.iter().find(|section| section.sh_type.get(ENDIAN) == SHT_SYMTAB)?;
+        let strings = sections.get(usize::try_from(symbols.sh_link.get(ENDIAN)).ok()?)?;
+        Some(Self {
+            bytes: file,
+            symbols: symbols.sh_offset.get(ENDIAN),
+            count: symbols.sh_size.get(ENDIAN) / SYMBOL_SIZE,
+            strings: strings.sh_offset.get(ENDIAN),
+        })
+    }
+
+    fn of_memory(memory: &'a Bytes, dynamic: &Dynamic) -> Option<Self> {
+        let count = match dynamic.get(DT_GNU_HASH) {
+            Some(hash) => Hashes::read(memory, hash)?.count(memory)?,
+            None => u64::from(memory.half(dynamic.get(DT_HASH)?.wrapping_add(4))?),
+        };
+        Some(Self {
+            bytes: memory,
+            symbols: dynamic.get(DT_SYMTAB)?,
+            count,
+            strings: dynamic.get(DT_STRTAB)?,
+        })
+    }
+
+    fn each(&self, mut use_symbol: impl FnMut(&Symbol)) {
+        let (mut next, count) = (0, self.count.min(MAX_SYMBOLS));
+        while next < count {
+            let portion = PORTION.min(count - next);
+            let length = usize::try_from(portion * SYMBOL_SIZE).unwrap_or(0);
+            let Some(bytes) = self.bytes.take(self.symbols.wrapping_add(next * SYMBOL_SIZE), length) else {
+                return;
+            };
+            for symbol in pod::slice_from_all_bytes::<Symbol>(&bytes).unwrap_or_default() {
+                use_symbol(symbol);
+            }
+            next += portion;
+        }
+    }
+
+    fn name(&self, symbol: &Symbol, limit: usize) -> Vec<u8> {
+        self.bytes.text(self.strings.wrapping_add(u64::from(symbol.st_name.get(ENDIAN))), limit)
+    }
+
+    /// Of those that cover an address, the innermost; of several names for one thing the most public.
+    fn search(&self, kind: Kind, wanted: &[u64], found: &mut [Option<Best>]) {
+        self.each(|symbol| {
+            let (start, size) = (symbol.st_value.get(ENDIAN), symbol.st_size.get(ENDIAN));
+            if symbol.st_shndx.get(ENDIAN) == SHN_UNDEF || !kind.admits(symbol) {
+                return;
+            }
+            for (address, best) in wanted.iter().zip(found.iter_mut()) {
+                let covers = address.checked_sub(start).is_some_and(|inside| inside < size);
+                if !covers || best.as_ref().is_some_and(|best| best.start > start) {
+                    continue;
+                }
+                let name = self.name(symbol, MAX_NAME);
+                let candidate = Best { start, rank: rank(symbol), name };
+                let is_better = best.as_ref().is_none_or(|best| candidate.key() > best.key());
+                if is_better && !candidate.name.is_empty() {
+                    *best = Some(candidate);
+                }
+            }
+        });
+    }
+}
+
+impl Best {
+    /// Greater is better: `pthread_mutex_lock` is a better name than `__pthread_mutex_lock`.
+    fn key(&self) -> (u64, std::cmp::Reverse<usize>, u8, std::cmp::Reverse<usize>) {
+        let underscores = self.name.iter().take_while(|byte| **byte == b'_').count();
+        let underscores =
+            if self.name.starts_with(b"_Z") || self.name.starts_with(b"_R") { 0 } else { underscores };
+        (self.start, std::cmp::Reverse(underscores), self.rank, std::cmp::Reverse(self.name.len()))
+    }
+}
+
+fn rank(symbol: &Symbol) -> u8 {
+    match symbol.st_bind() {
+        STB_GLOBAL => 2,
+        STB_WEAK => 1,
+        _ => 0,
+    }
+}
+
+/// What the dynamic section says, with addresses in memory.
+struct Dynamic(Vec<(i64, u64)>);
+
+impl Dynamic {
+    fn read(memory: &Bytes, object: &Object) -> Self {
+        // glibc puts addresses in memory into the section, musl and the kernel leave those in the file.
+        let absolute = |value| if object.covers(value) { value } else { object.bias.wrapping_add(value) };
+        Self(object.dynamic(memory).into_iter().map(|(tag, value)| (tag, absolute(value))).collect())
+    }
+
+    fn get(&self, wanted: i64) -> Option<u64> {
+        self.0.iter().find(|(tag, _)| *tag == wanted).map(|(_, value)| *value)
+    }
+}
+
+/// The hash table of the loader (`_dl_setup_hash`, elf/dl-setup_hash.c).
+struct Hashes {
+    buckets: u32,
+    /// The first symbol that it holds.
+    first: u32,
+    /// Where the buckets are; the chains follow them.
+    at: u64,
+}
+
+impl Hashes {
+    fn read(memory: &Bytes, hash: u64) -> Option<Self> {
+        let buckets = memory.half(hash)?;
+        let first = memory.half(hash.wrapping_add(4))?;
+        let filter = u64::from(memory.half(hash.wrapping_add(8))?);
+        Some(Self { buckets, first, at: hash.wrapping_add(16).wrapping_add(filter * 8) })
+    }
+
+    /// The hash of a symbol, its lowest bit set where that is the last of its bucket.
+    fn chain(&self, memory: &Bytes, index: u32) -> Option<u32> {
+        let link = u64::from(self.buckets) + u64::from(index.checked_sub(self.first)?);
+        memory.half(self.at.wrapping_add(link * 4))
+    }
+
+    /// The table has no count of symbols: the last chain ends with the last of them.
+    fn count(&self, memory: &Bytes) -> Option<u64> {
+        let (mut last, mut bucket) = (0, 0);
+        let buckets = self.buckets.min(MAX_BUCKETS);
+        while bucket < buckets {
+            let portion = (buckets - bucket).min(16 * 1024);
+            let bytes = memory
+                .take(self.at.wrapping_add(u64::from(bucket) * 4), usize::try_from(portion).ok()? * 4)?;
+            let (heads, _) = bytes.as_chunks::<4>();
+            last = heads.iter().map(|head| u32::from_ne_bytes(*head)).fold(last, u32::max);
+            bucket += portion;
+        }
+        while u64::from(last) < MAX_SYMBOLS && self.chain(memory, last)? & 1 == 0 {
+            last += 1;
+        }
+        Some(u64::from(last) + 1)
+    }
+}
