@@ -1,8 +1,8 @@
 //! From the bytes of a ring record to an [`Event`].
 
 use forkwatch_ebpf::{
-    CloneCallRecord, ExecRecord, ExitRecord, ForkRecord, Header, SignalRecord, SocketRecord, ThreadRecord, act,
-    flag, kind, record,
+    CloneCallRecord, ExecRecord, ExitRecord, ForkRecord, Header, SignalRecord, SocketRecord, ThreadRecord,
+    act, flag, kind, record,
 };
 
 use crate::model::{

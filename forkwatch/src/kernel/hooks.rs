@@ -9,6 +9,7 @@ use aya::{Btf as AyaBtf, Ebpf, programs::links::FdLink};
 use super::{
     attach,
     btf::{Btf, BtfError, Kind},
+    error::KernelError,
     layout::Layout,
 };
 
@@ -112,8 +113,26 @@ pub enum NoHook {
     #[error("this kernel's structures are not as forkwatch knows them")]
     Fields,
     /// The kernel does not take the program.
-    #[error("{0}")]
-    Refused(String),
+    #[error("this kernel refuses the program {program}: {reason}")]
+    Refused {
+        /// Which.
+        program: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl NoHook {
+    /// Of a program of many, what the kernel said is enough: what all of them need was there.
+    fn refused(program: &'static str, error: &KernelError) -> Self {
+        let reason = match error {
+            KernelError::Privilege { error, .. }
+            | KernelError::LockedMemory { error, .. }
+            | KernelError::Verifier { error, .. } => error.to_string(),
+            error => error.to_string(),
+        };
+        Self::Refused { program, reason }
+    }
 }
 
 /// What can be watched on this kernel while a question is open. What was loaded may be refused when it is first
@@ -155,10 +174,12 @@ impl Hooks {
     /// Loads the programs; forgets what the kernel does not take.
     pub(super) fn load(&mut self, ebpf: &mut Ebpf, ids: &AyaBtf) {
         self.each(|programs| {
-            programs
-                .iter()
-                .try_for_each(|on_demand| attach::load_on_demand(ebpf, *on_demand, ids))
-                .map_err(|error| NoHook::Refused(error.to_string()))
+            programs.iter().try_for_each(|on_demand| {
+                attach::load_on_demand(ebpf, *on_demand, ids).map_err(|error| {
+                    tracing::debug!(%error, "a program that is attached on demand is not loaded");
+                    NoHook::refused(on_demand.program, &error)
+                })
+            })
         });
     }
 
@@ -251,7 +272,7 @@ fn attach_part<T: Copy>(
                 Err(error) => {
                     links.clear();
                     tracing::warn!(%error, "what this program reports is not watched on this kernel");
-                    return Err(NoHook::Refused(error.to_string()));
+                    return Err(NoHook::refused(on_demand.program, &error));
                 }
             }
         }

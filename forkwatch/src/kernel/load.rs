@@ -321,7 +321,10 @@ fn attach_first(ebpf: &mut Ebpf, hooks: &[Hook], ids: &aya::Btf) -> Result<Optio
     refused.map_or(Ok(None), Err)
 }
 
-pub(super) fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError> {
+pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, KernelError> {
     let missing = MapError::InvalidName { name: name.to_owned() };
     ebpf.take_map(name).ok_or(missing).and_then(T::try_from).map_err(map_error(name))
 }

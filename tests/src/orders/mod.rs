@@ -164,7 +164,10 @@ fn a_followed_childs_end_is_told() -> Result<()> {
     ensure!(process.start.ticks() == key.start.ticks(), "{process:?} is not {key:?}");
     ensure!(process.start != key.start, "its start is that of /proc, not its own");
     ensure!((parent, status) == (std::process::id(), ExitStatus::Code(0)), "{parent} {status:?}");
-    ensure!(!watched.events().iter().any(|event| exit_of(gone_key.tgid)(event).is_some()), "an end was told twice");
+    ensure!(
+        !watched.events().iter().any(|event| exit_of(gone_key.tgid)(event).is_some()),
+        "an end was told twice"
+    );
     Ok(())
 }
 
@@ -276,7 +279,8 @@ fn turns_are_told(connection: &Connection) -> Result<()> {
     let (second_key, status) = (after.key()?, ExitStatus::Code(0));
     after.end()?;
     before.end()?;
-    let (process, parent, ended) = watched.wait_for("the end of the child that was taken in", exit_of(second))?;
+    let (process, parent, ended) =
+        watched.wait_for("the end of the child that was taken in", exit_of(second))?;
     ensure!(process.start.ticks() == second_key.start.ticks(), "{process:?} is not {second_key:?}");
     ensure!((parent, ended) == (own, status), "{parent} {ended:?}");
     Ok(())

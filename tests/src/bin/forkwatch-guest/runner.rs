@@ -19,7 +19,8 @@ pub(crate) fn run(tests: &[Test]) -> ExitCode {
     let on_demand = orders::all().into_iter().map(|(name, test)| (name, Box::new(test) as Box<_>));
     for (name, test) in all.chain(on_demand) {
         let start = Instant::now();
-        let result = panic::catch_unwind(AssertUnwindSafe(test)).unwrap_or_else(|_| Err(Error::msg("it panicked")));
+        let result =
+            panic::catch_unwind(AssertUnwindSafe(test)).unwrap_or_else(|_| Err(Error::msg("it panicked")));
         let outcome = match result {
             Ok(()) => format!("passed ({:.1} s)", start.elapsed().as_secs_f64()),
             Err(error) if error.is::<Skip>() => format!("skipped: {error}"),
