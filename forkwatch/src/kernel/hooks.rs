@@ -10,7 +10,6 @@ use super::{
     attach,
     btf::{Btf, BtfError, Kind},
     error::KernelError,
-    layout::Layout,
 };
 
 /// Where a program is attached.
@@ -150,17 +149,17 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// What the kernel's types promise.
-    pub(super) fn find(types: &Btf<'_>, layout: &Layout) -> Self {
+    /// What the kernel's types promise. `has` tells whether the places of all these globals are known.
+    pub(super) fn find(types: &Btf<'_>, has: impl Fn(&[&str]) -> bool) -> Self {
         let need = |programs: &[OnDemand], fields: &[&str]| match missing(types, programs) {
             Some(place) => Err(NoHook::Absent(place)),
-            None if layout.has(fields) => Ok(()),
+            None if has(fields) => Ok(()),
             None => Err(NoHook::Fields),
         };
         let sockets = need(BY_TRACEPOINTS, SOCKET_FIELDS)
             .map(|()| SocketHook::Tracepoints)
             .or_else(|_| need(BY_EXITS, SOCKET_FIELDS).map(|()| SocketHook::Fexit));
-        let counted = layout.has(&["OFFSET_FILE_COUNT"]) || layout.has(&["OFFSET_FILE_REF"]);
+        let counted = has(&["OFFSET_FILE_COUNT"]) || has(&["OFFSET_FILE_REF"]);
         Self {
             signals: need(SIGNALS, &["OFFSET_SIGINFO_CODE"]),
             tcp_shutdown: sockets
@@ -279,4 +278,87 @@ fn attach_part<T: Copy>(
         Ok(())
     });
     links
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::btf::synthetic::{Builder, VOID},
+        *,
+    };
+
+    const TRACEPOINTS: [&str; 5] = [
+        "sched_process_fork",
+        "sched_process_exec",
+        "sched_process_exit",
+        "signal_generate",
+        "inet_sock_set_state",
+    ];
+    const SOCK_TRACEPOINTS: [&str; 2] = ["sock_send_length", "sock_recv_length"];
+    const FUNCTIONS: [&str; 4] =
+        ["tcp_sendmsg", "unix_stream_sendmsg", "unix_stream_recvmsg", "unix_shutdown"];
+
+    /// A kernel whose `tcp_recvmsg` has so many arguments.
+    fn kernel(tracepoints: &[&str], arguments: usize) -> Vec<u8> {
+        let mut builder = Builder::new();
+        for name in tracepoints {
+            builder.typedef(&format!("btf_trace_{name}"), VOID);
+        }
+        for name in FUNCTIONS {
+            builder.wrap(Kind::Function, name, VOID);
+        }
+        let count = u32::try_from(arguments).unwrap();
+        let prototype = builder.add(Kind::Prototype, "", count, 0, &vec![0; arguments * 2]);
+        builder.wrap(Kind::Function, "tcp_recvmsg", prototype);
+        builder.blob()
+    }
+
+    #[test]
+    fn a_new_kernel_is_watched_by_its_tracepoints() {
+        let blob = kernel(&[&TRACEPOINTS[..], &SOCK_TRACEPOINTS[..]].concat(), 5);
+        let types = Btf::parse(&blob).unwrap();
+        let hooks = Hooks::find(&types, |_| true);
+        assert_eq!(hooks.sockets, Ok(SocketHook::Tracepoints));
+        assert_eq!((&hooks.signals, &hooks.tcp_shutdown, &hooks.unix_shutdown), (&Ok(()), &Ok(()), &Ok(())));
+        let (tracepoints, functions) = hooks.names();
+        assert!(tracepoints.contains(&"sock_recv_length") && functions == ["unix_shutdown"], "{functions:?}");
+        assert_eq!(tcp_recvmsg_arguments(&types).unwrap(), 5);
+    }
+
+    #[test]
+    fn an_old_kernel_is_watched_by_its_functions() {
+        let blob = kernel(&TRACEPOINTS, 6);
+        let types = Btf::parse(&blob).unwrap();
+        let hooks = Hooks::find(&types, |_| true);
+        assert_eq!(hooks.sockets, Ok(SocketHook::Fexit));
+        let (_, functions) = hooks.names();
+        assert!(functions.contains(&"tcp_recvmsg") && functions.len() == 5, "{functions:?}");
+        assert_eq!(tcp_recvmsg_arguments(&types).unwrap(), 6);
+    }
+
+    #[test]
+    fn what_a_kernel_lacks_is_named() {
+        let blob = kernel(&[], 5);
+        let hooks = Hooks::find(&Btf::parse(&blob).unwrap(), |_| true);
+        assert_eq!(hooks.signals.unwrap_err().to_string(), "this kernel has no tracepoint signal_generate");
+        assert!(matches!(hooks.sockets, Err(NoHook::Absent(_))), "{:?}", hooks.sockets);
+        assert!(
+            hooks.tcp_shutdown.is_err() && hooks.unix_shutdown.is_err(),
+            "they are nothing without the others"
+        );
+    }
+
+    #[test]
+    fn nothing_is_read_whose_place_is_unknown() {
+        let blob = kernel(&[&TRACEPOINTS[..], &SOCK_TRACEPOINTS[..]].concat(), 5);
+        let types = Btf::parse(&blob).unwrap();
+        let without = |missing: &'static str| move |globals: &[&str]| !globals.contains(&missing);
+        assert_eq!(Hooks::find(&types, without("OFFSET_SOCKET_FILE")).sockets, Err(NoHook::Fields));
+        assert_eq!(Hooks::find(&types, without("OFFSET_SIGINFO_CODE")).signals, Err(NoHook::Fields));
+        let uncounted = |globals: &[&str]| {
+            !globals.iter().any(|global| global.starts_with("OFFSET_FILE_") && *global != "OFFSET_FILE_INODE")
+        };
+        let hooks = Hooks::find(&types, uncounted);
+        assert_eq!((hooks.sockets, hooks.tcp_shutdown), (Ok(SocketHook::Tracepoints), Err(NoHook::Fields)));
+    }
 }
