@@ -14,7 +14,7 @@ use super::{
     btf::{self, Btf, KERNEL_BTF, Kind},
     clone_calls::{FUNCTION, Hook},
     error::KernelError,
-    hooks::{self, Hooks},
+    hooks::Hooks,
     layout::Layout,
     options::Options,
     orders::{Living, Orders},
@@ -82,17 +82,14 @@ impl Kernel {
         tracepoints.extend(PROGRAMS);
         more_functions.extend(functions);
         let ids = types.attach_stub(&tracepoints, &more_functions)?;
-        let constants = [
-            ("PID_LEVELS", pid_levels(&types)?),
-            ("TCP_RECVMSG_ARGUMENTS", hooks::tcp_recvmsg_arguments(&types)?),
-        ];
+        let pid_levels = pid_levels(&types)?;
         drop(blob);
 
         let ids = aya::Btf::parse(&ids, Endianness::default())
             .map_err(|error| KernelError::Object(Box::new(error.into())))?;
         release::raise_memory_lock(release);
         let (options, (ebpf, clone_calls, on_demand)) = fit(options, |options| {
-            let mut ebpf = attach::load(options, &layout, release, constants)?;
+            let mut ebpf = attach::load(options, &layout, release, pid_levels)?;
             for name in PROGRAMS {
                 attach::tracepoint(&mut ebpf, name, &ids)?;
             }
