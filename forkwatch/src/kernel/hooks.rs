@@ -11,6 +11,7 @@ use super::{
     btf::{Btf, Kind},
     error::KernelError,
 };
+use crate::release::Release;
 
 /// Where a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +44,9 @@ const fn exit(program: &'static str, function: &'static str) -> OnDemand {
 }
 
 /// Who sends a process signals.
-const SIGNALS: &[OnDemand] = &[tracepoint("signal_generate", "signal_generate")];
+const BY_COPY: &[OnDemand] = &[tracepoint("signal_generate", "signal_generate")];
+/// Likewise, without what `lockdown=confidentiality` forbids.
+const BY_LOAD: &[OnDemand] = &[tracepoint("signal_generate_typed", "signal_generate")];
 /// Who holds a socket: what is seen forked must be seen ending.
 const SHARERS: [OnDemand; 3] = [
     tracepoint("sharer_ends", "sched_process_exit"),
@@ -82,6 +85,24 @@ const UNIX_SHUTDOWN: &[OnDemand] = &[entry("unix_shutdown", "unix_shutdown")];
 /// Globals with the place of what leads from a socket to its inode number.
 const SOCKET_FIELDS: &[&str] =
     &["OFFSET_SOCK_SOCKET", "OFFSET_SOCKET_FILE", "OFFSET_FILE_INODE", "OFFSET_INODE_NUMBER"];
+
+/// How the sender of a signal is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignalHook {
+    /// From a copy of what the kernel says of the signal.
+    Copy,
+    /// In place: before Linux 6.13 alone, but also where `lockdown=confidentiality` forbids the copy.
+    Load,
+}
+
+impl SignalHook {
+    const fn programs(self) -> &'static [OnDemand] {
+        match self {
+            Self::Copy => BY_COPY,
+            Self::Load => BY_LOAD,
+        }
+    }
+}
 
 /// How uses of a socket are seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +173,7 @@ impl NoHook {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hooks {
     /// Signals to a process.
-    pub signals: Result<(), NoHook>,
+    pub signals: Result<SignalHook, NoHook>,
     /// Sends and receives on a stream socket.
     pub sockets: Result<SocketHook, NoHook>,
     /// shutdown(2) of a TCP connection.
@@ -174,7 +195,7 @@ impl Hooks {
             .or_else(|_| need(BY_EXITS, SOCKET_FIELDS).and_then(|()| of_functions(types)));
         let counted = has(&["OFFSET_FILE_COUNT"]) || has(&["OFFSET_FILE_REF"]);
         Self {
-            signals: need(SIGNALS, &["OFFSET_SIGINFO_CODE"]),
+            signals: need(BY_COPY, &["OFFSET_SIGINFO_CODE"]).map(|()| SignalHook::Copy),
             tcp_shutdown: sockets
                 .clone()
                 .and_then(|_| if counted { need(TCP_SHUTDOWN, &[]) } else { Err(NoHook::Fields) }),
@@ -185,14 +206,11 @@ impl Hooks {
 
     /// Loads the programs; forgets what the kernel does not take.
     pub(super) fn load(&mut self, ebpf: &mut Ebpf, ids: &AyaBtf) {
-        self.each(|programs| {
-            programs.iter().try_for_each(|on_demand| {
-                attach::load_on_demand(ebpf, *on_demand, ids).map_err(|error| {
-                    tracing::debug!(%error, "a program that is attached on demand is not loaded");
-                    NoHook::refused(on_demand.program, &error)
-                })
-            })
-        });
+        let asked = self.signals.clone();
+        self.each(|programs| load_all(ebpf, programs, ids));
+        if asked.is_ok() && self.signals.is_err() && load_all(ebpf, BY_LOAD, ids).is_ok() {
+            self.signals = Ok(SignalHook::Load);
+        }
     }
 
     /// The names of all tracepoints, and those of all functions, that loading asks for.
@@ -210,9 +228,17 @@ impl Hooks {
         (tracepoints, functions)
     }
 
+    /// Whether what reports the uses of sockets can be attached again once it was detached: before Linux 5.13
+    /// (commit f3a95075549e) a program at a function cannot.
+    pub(super) fn sockets_reattach(&self) -> bool {
+        const REATTACH: Release = Release(5, 13);
+        Release::running() >= REATTACH
+            || (self.sockets == Ok(SocketHook::Tracepoints) && self.unix_shutdown.is_err())
+    }
+
     /// Attaches what reports signals; forgets it where the kernel refuses.
     pub(super) fn attach_signals(&mut self, ebpf: &mut Ebpf) -> Vec<FdLink> {
-        attach_part(&mut self.signals, ebpf, |()| SIGNALS)
+        attach_part(&mut self.signals, ebpf, SignalHook::programs)
     }
 
     /// Attaches what reports the uses of sockets; forgets what the kernel refuses.
@@ -227,7 +253,7 @@ impl Hooks {
 
     /// Does something with the programs of each part that there is, which is no more where that fails.
     fn each(&mut self, mut with: impl FnMut(&'static [OnDemand]) -> Result<(), NoHook>) {
-        keep(&mut self.signals, |()| with(SIGNALS));
+        keep(&mut self.signals, |hook| with(hook.programs()));
         keep(&mut self.sockets, |hook| with(hook.programs()));
         keep(&mut self.tcp_shutdown, |()| with(TCP_SHUTDOWN));
         keep(&mut self.unix_shutdown, |()| with(UNIX_SHUTDOWN));
@@ -272,6 +298,15 @@ impl fmt::Display for Place {
             Self::Entry(name) | Self::Exit(name) => write!(formatter, "function {name}"),
         }
     }
+}
+
+fn load_all(ebpf: &mut Ebpf, programs: &[OnDemand], ids: &AyaBtf) -> Result<(), NoHook> {
+    programs.iter().try_for_each(|on_demand| {
+        attach::load_on_demand(ebpf, *on_demand, ids).map_err(|error| {
+            tracing::debug!(%error, "a program that is attached on demand is not loaded");
+            NoHook::refused(on_demand.program, &error)
+        })
+    })
 }
 
 /// Turns a part that is there into the reason why it is not, where the attempt fails.
@@ -342,7 +377,8 @@ mod tests {
         let types = Btf::parse(&blob).unwrap();
         let hooks = Hooks::find(&types, |_| true);
         assert_eq!(hooks.sockets, Ok(SocketHook::Tracepoints));
-        assert_eq!((&hooks.signals, &hooks.tcp_shutdown, &hooks.unix_shutdown), (&Ok(()), &Ok(()), &Ok(())));
+        assert_eq!((&hooks.signals, &hooks.tcp_shutdown), (&Ok(SignalHook::Copy), &Ok(())));
+        assert_eq!(hooks.unix_shutdown, Ok(()));
         let (tracepoints, functions) = hooks.names();
         assert!(tracepoints.contains(&"sock_recv_length") && functions == ["unix_shutdown"], "{functions:?}");
     }

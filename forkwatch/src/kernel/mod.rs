@@ -19,7 +19,7 @@ mod wire;
 
 pub use crate::release::Release;
 pub use error::KernelError;
-pub use hooks::{Hooks, NoHook, SocketHook};
+pub use hooks::{Hooks, NoHook, SignalHook, SocketHook};
 pub use load::{Kernel, Seed};
 pub use options::{Cgroup, Filter, Options, Stream};
 pub use orders::Living;

@@ -188,7 +188,10 @@ impl Orders {
         }
         if self.ordered_sharers.is_empty() && self.ordered_sockets.is_empty() && !self.socket_links.is_empty()
         {
-            self.socket_links.clear();
+            // What stays attached finds its tables empty.
+            if self.hooks.sockets_reattach() {
+                self.socket_links.clear();
+            }
             // Children that the kernel side took in by itself, whose end it does not see from now on.
             let left: Vec<u32> = self.sharers.keys().filter_map(Result::ok).collect();
             for tgid in left {

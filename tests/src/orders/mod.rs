@@ -230,8 +230,9 @@ fn a_signal_is_told_with_its_sender() -> Result<()> {
     let [alarm, user] = [Signal::SIGALRM, Signal::SIGUSR1].map(|signal| (signal as i32).unsigned_abs());
     // SIGCONT does nothing to a process that runs, so it is not told.
     let wanted = [(key.tgid, alarm, 0), (key.tgid, user, std::process::id())];
-    until("the signals", || Ok((signals(&mut watched) == wanted).then_some(())))
-        .with_context(|| format!("{:?}, wanted {wanted:?}", signals(&mut watched)))?;
+    until("the signals", || Ok((signals(&mut watched) == wanted).then_some(()))).with_context(|| {
+        format!("{:?}, wanted {wanted:?}, {:?}", signals(&mut watched), watched.kernel.hooks().signals)
+    })?;
     watched.order(Order::UnwatchSignals(key));
     child.perform(Task::Alarm)?;
     other.perform(Task::Nothing)?;
