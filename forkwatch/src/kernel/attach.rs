@@ -14,8 +14,8 @@ use super::{
     clone_calls::{CALLS, FUNCTION, Hook, find_tracepoints},
     error::KernelError,
     layout::Layout,
+    memory_lock,
     options::Options,
-    release,
 };
 use crate::release::Release;
 
@@ -161,7 +161,7 @@ fn program_error(program: &'static str) -> impl Fn(ProgramError) -> KernelError 
 
 /// What EPERM means for a map or a program.
 fn refused(what: String, error: io::Error) -> KernelError {
-    if release::memory_lock_refuses(&error) {
+    if memory_lock::refuses(&error) {
         KernelError::LockedMemory { what, error }
     } else {
         KernelError::Privilege { what, error }
