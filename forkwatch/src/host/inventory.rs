@@ -1,12 +1,12 @@
 //! What a process holds that a fork would copy, share or lose.
 
-mod call;
 mod calls;
 mod files;
 
 use std::io;
 
 use super::{
+    absence,
     client_libraries::{client_libraries, has_sqlite},
     clock,
     descriptors::{Descriptor, descriptors},
@@ -153,7 +153,7 @@ fn pending(tgid: u32, threads: &[Stat]) -> io::Result<SignalSet> {
     for thread in threads {
         match Status::of_thread(tgid, thread.id) {
             Ok(status) => pending = pending.or(status.held_back()),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {}
+            Err(error) if absence::is_gone(&error) => {}
             Err(error) => return Err(error),
         }
     }

@@ -1,6 +1,6 @@
 //! Descriptors that a fork left behind: what a process sleeps on, and who else on the host holds it.
 
-mod call;
+mod calls;
 mod holders;
 mod listeners;
 mod rest;
@@ -8,8 +8,8 @@ mod table;
 
 use std::{collections::HashMap, io};
 
-use self::{call::Calls, listeners::Tables};
-use super::{clock, file, stat::Stat};
+use self::listeners::Tables;
+use super::{clock, stat::Stat, status::Status};
 use crate::model::{
     leak::{Descriptors, Object},
     process::ProcessKey,
@@ -76,15 +76,7 @@ fn is_reparented(stat: &Stat, parent: Option<&Stat>, forker: Option<ProcessKey>)
     }
 }
 
-/// Whether a process is the init of its pid namespace. `NSpid:` has its pid in each, the innermost last.
+/// Whether a process is the init of its pid namespace.
 fn is_init(tgid: u32) -> bool {
-    let status = file::read_small(format!("/proc/{tgid}/status")).unwrap_or_default();
-    file::field(&status, "NSpid:").and_then(|pids| pids.split_ascii_whitespace().next_back()) == Some("1")
-}
-
-impl Calls {
-    /// Whether a thread is at work, or sleeps where it may wait for connections.
-    fn may_serve(&self) -> bool {
-        self.0.iter().any(|call| call.may_serve())
-    }
+    Status::of_process(tgid).is_ok_and(|status| status.own_id == 1)
 }

@@ -2,9 +2,9 @@
 
 use std::{collections::HashSet, fs, io};
 
-use super::{STANDARD, call::Calls, is_reparented, listeners::Tables, rest, table};
+use super::{STANDARD, calls::Calls, is_reparented, listeners::Tables, rest, table};
 use crate::{
-    host::{clock, file, program::program, stat::Stat},
+    host::{absence, clock, file, program::program, stat::Stat},
     model::{
         leak::{Held, Holder, Holders, MAX_HOLDERS, Object, Service},
         process::{ProcessKey, escape},
@@ -66,7 +66,7 @@ impl Search {
         match &looked {
             Err(_)
                 if Stat::of_process(tgid)
-                    .map_or_else(|error| is_gone(&error), |stat| stat.process_has_ended()) =>
+                    .map_or_else(|error| absence::is_gone(&error), |stat| stat.process_has_ended()) =>
             {
                 Ok(None)
             }
@@ -140,10 +140,6 @@ impl Search {
             None
         })
     }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
 /// Whether a service manager passed sockets to a program: systemd's protocol, and those of Circus, Einhorn and nginx's

@@ -60,11 +60,8 @@ pub(super) fn place(
 /// What a thread does; absent where it has ended.
 fn doing(process: ProcessKey, tid: u32, stacks: Stacks) -> Option<Doing> {
     Stat::of_thread(process.tgid, tid).ok().filter(|stat| !stat.has_ended())?;
-    let call = match Activity::of_thread(process.tgid, tid) {
-        Ok(Activity::Running) => "running".to_owned(),
-        Ok(Activity::Call(call)) => call.name(),
-        Ok(Activity::Elsewhere) | Err(_) => "unknown".to_owned(),
-    };
+    let activity = Activity::of_thread(process.tgid, tid);
+    let call = activity.map_or_else(|_| "unknown".to_owned(), |activity| activity.name());
     // Whatever was allowed for the stuck thread: this one is healthy, and is not stopped.
     let stacks = if stacks == Stacks::None { Stacks::None } else { Stacks::Light };
     Some(Doing { call, stack: stack::of_thread(process, tid, stacks) })

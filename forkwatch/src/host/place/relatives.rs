@@ -7,7 +7,7 @@ use super::super::{
     descriptor::{Descriptor, descriptors},
     file,
     stat::Stat,
-    status::Sleep,
+    status::Status,
     task,
 };
 use crate::model::{
@@ -112,8 +112,8 @@ fn waits_for(call: &SystemCall, child: ProcessKey, parent: ProcessKey, only_chil
 
 /// The pid of the child as its parent knows it: in the parent's pid namespace, which may be an outer one.
 fn name_in(child: ProcessKey, parent: ProcessKey) -> Option<u32> {
-    let depth = Sleep::own_tids(parent.tgid).ok()?.len();
-    Sleep::own_tids(child.tgid).ok()?.get(depth.checked_sub(1)?).copied()
+    let depth = Status::ids(parent.tgid).ok()?.len();
+    Status::ids(child.tgid).ok()?.get(depth.checked_sub(1)?).copied()
 }
 
 /// The process that a pidfd stands for.

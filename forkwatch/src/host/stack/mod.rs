@@ -30,7 +30,7 @@ use registers::Registers;
 use symbols::Kind;
 use unwind::Walk;
 
-use super::stat::Stat;
+use super::{call::Position, stat::Stat};
 use crate::model::{
     process::ProcessKey,
     stack::{Frame, Stack, Stacks},
@@ -76,12 +76,13 @@ fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String
     let (registers, asleep) = if stacks == Stacks::Full && asleep.is_in_futex() {
         let registers = stop::registers(tid)?;
         let asleep = back_to_sleep(process, tid)?;
-        if (registers.stack(), registers.instruction) != (asleep.stack, asleep.instruction) {
+        let Position { stack, instruction } = asleep.position;
+        if (registers.stack(), registers.instruction) != (stack, instruction) {
             return Err(format!("thread {tid} went on meanwhile"));
         }
         (registers, asleep)
     } else {
-        (Registers::new(asleep.instruction, asleep.stack), asleep)
+        (Registers::new(asleep.position.instruction, asleep.position.stack), asleep)
     };
     let walk = unwind::walk(process.tgid, &memory, &mappings, registers);
     if Sleep::of(process.tgid, tid)? != asleep {
