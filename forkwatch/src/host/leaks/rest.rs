@@ -1,14 +1,15 @@
 //! What all threads of a process do, and whether any of them has moved.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Read},
 };
 
-use super::{calls::Calls, table};
+use super::calls::Calls;
 use crate::{
     host::{
         call::{Activity, SystemCall},
+        descriptors::Table,
         file,
         stat::Stat,
         status::Status,
@@ -79,7 +80,7 @@ fn pipe_wait(stat: &Stat, call: &SystemCall) -> Option<PipeWait> {
         _ => return None,
     };
     let fd = call.word(0)?;
-    match table::parse(&fs::read_link(format!("/proc/{}/fd/{fd}", stat.id)).ok()?)? {
+    match Table::of_living(stat).ok()??.get(fd).ok()??.object()? {
         Object::Pipe(inode) => Some(PipeWait { inode, end }),
         Object::Socket(_) => None,
     }

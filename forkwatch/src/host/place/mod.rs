@@ -6,7 +6,7 @@ mod relatives;
 use super::{
     call::Activity,
     clock,
-    descriptor::{Descriptor, descriptors},
+    descriptors::{Descriptor, Table},
     program::program,
     stack,
     stat::Stat,
@@ -16,6 +16,9 @@ use crate::model::{
     process::ProcessKey,
     stack::Stacks,
 };
+
+/// Descriptors of one process that are looked at, from the lowest.
+const MAX_DESCRIPTORS: usize = 1024;
 
 /// See [`crate::model::evidence::Request::Place`].
 pub(super) fn place(
@@ -41,7 +44,7 @@ pub(super) fn place(
         // What was seen may be another's.
         (program_of_parent, holder, blocks) = (None, None, Vec::new());
     }
-    let sockets: Vec<u64> = descriptors(child.tgid).into_iter().filter_map(Descriptor::socket).collect();
+    let sockets: Vec<u64> = held(child.tgid).iter().filter_map(Descriptor::socket).collect();
     let listeners = listeners::listeners(child.tgid, &sockets);
     blocks.extend(listeners.into_iter().map(|address| Blocked::Listener { address }));
     let place = Place {
@@ -55,6 +58,11 @@ pub(super) fn place(
         blocks,
     };
     lives(child).then_some(place)
+}
+
+/// The descriptors of a process; none where they may not be read.
+fn held(tgid: u32) -> Vec<Descriptor> {
+    Table::of_process(tgid).list(MAX_DESCRIPTORS).unwrap_or_default()
 }
 
 /// What a thread does; absent where it has ended.
