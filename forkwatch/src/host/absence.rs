@@ -4,15 +4,22 @@ use std::io;
 
 use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 
+/// Whether an error says that a task has ended, or is hidden.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
+
 /// Why a file of a process could not be read; absent where the process has ended.
 ///
 /// With `hidepid=2` the directory of a living process of another user seems not to exist.
 pub(super) fn reason(tgid: u32, file: &str, error: &io::Error) -> Option<String> {
     let exists = || i32::try_from(tgid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH));
-    match error.raw_os_error() {
-        Some(libc::ENOENT | libc::ESRCH) if exists() => Some(format!("/proc/{tgid} is hidden (hidepid)")),
-        Some(libc::ENOENT | libc::ESRCH) => None,
-        _ => Some(format!("cannot read /proc/{tgid}/{file}: {error}")),
+    if !is_gone(error) {
+        Some(format!("cannot read /proc/{tgid}/{file}: {error}"))
+    } else if exists() {
+        Some(format!("/proc/{tgid} is hidden (hidepid)"))
+    } else {
+        None
     }
 }
 

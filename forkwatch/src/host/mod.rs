@@ -9,7 +9,6 @@ pub mod cgroup;
 pub mod cgroup_tree;
 mod client_libraries;
 pub mod clock;
-mod descriptor;
 mod descriptors;
 mod evidence;
 mod fdinfo;

@@ -19,7 +19,7 @@ use super::{
     maps::{Maps, Region},
     memory,
     stat::Stat,
-    status::Sleep,
+    status::Status,
     task,
 };
 use crate::model::{
@@ -133,11 +133,11 @@ fn look_closer(
     waiting: &[Waiting],
     fork: &Fork,
 ) -> io::Result<()> {
-    let sleeps =
-        threads.iter().take(MAX_LOOKED_AT).filter_map(|thread| Sleep::of_thread(stat.id, thread.id).ok());
-    for sleep in sleeps {
-        locks.stopped |= sleep.traced;
-        locks.caught = sleep.caught;
+    let statuses =
+        threads.iter().take(MAX_LOOKED_AT).filter_map(|thread| Status::of_thread(stat.id, thread.id).ok());
+    for status in statuses {
+        locks.stopped |= status.traced;
+        locks.caught = status.caught;
     }
     let maps = Maps::of_process(stat.id)?;
     locks.python = runs_python(stat.id, &maps);
@@ -170,7 +170,7 @@ fn lock_wait(
     fork: &Fork,
 ) -> Option<LockWait> {
     let Waiting { thread, comm, call, wait } = waiting;
-    let switches = Sleep::of_thread(process.id, *thread).ok()?.switches;
+    let switches = Status::of_thread(process.id, *thread).ok()?.switches;
     let region = maps.find(wait.address);
     let words = region.as_ref().and_then(|region| memory::words(process.id, *thread, wait.address, region));
     let holders = words.map(|words| holder::holders(wait, &words, child, parent, fork)).unwrap_or_default();

@@ -81,11 +81,11 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{super::super::descriptor::Descriptor, *};
+    use super::{super::super::descriptors::Table, *};
 
     fn inode(descriptor: &impl AsRawFd) -> u64 {
         let number = descriptor.as_raw_fd().try_into().unwrap();
-        Descriptor::of(std::process::id(), number).unwrap().socket().unwrap()
+        Table::of_process(std::process::id()).get(number).unwrap().unwrap().socket().unwrap()
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod relatives;
 use super::{
     call::Activity,
     clock,
-    descriptor::{Descriptor, descriptors},
+    descriptors::{Descriptor, Table},
     program::program,
     stack,
     stat::Stat,
@@ -16,6 +16,9 @@ use crate::model::{
     process::ProcessKey,
     stack::Stacks,
 };
+
+/// Descriptors of one process that are looked at, from the lowest.
+const MAX_DESCRIPTORS: usize = 1024;
 
 /// See [`crate::model::evidence::Request::Place`].
 pub(super) fn place(
@@ -41,7 +44,7 @@ pub(super) fn place(
         // What was seen may be another's.
         (program_of_parent, holder, blocks) = (None, None, Vec::new());
     }
-    let sockets: Vec<u64> = descriptors(child.tgid).into_iter().filter_map(Descriptor::socket).collect();
+    let sockets: Vec<u64> = held(child.tgid).iter().filter_map(Descriptor::socket).collect();
     let listeners = listeners::listeners(child.tgid, &sockets);
     blocks.extend(listeners.into_iter().map(|address| Blocked::Listener { address }));
     let place = Place {
@@ -57,14 +60,16 @@ pub(super) fn place(
     lives(child).then_some(place)
 }
 
+/// The descriptors of a process; none where they may not be read.
+fn held(tgid: u32) -> Vec<Descriptor> {
+    Table::of_process(tgid).list(MAX_DESCRIPTORS).unwrap_or_default()
+}
+
 /// What a thread does; absent where it has ended.
 fn doing(process: ProcessKey, tid: u32, stacks: Stacks) -> Option<Doing> {
     Stat::of_thread(process.tgid, tid).ok().filter(|stat| !stat.has_ended())?;
-    let call = match Activity::of_thread(process.tgid, tid) {
-        Ok(Activity::Running) => "running".to_owned(),
-        Ok(Activity::Call(call)) => call.name(),
-        Ok(Activity::Elsewhere) | Err(_) => "unknown".to_owned(),
-    };
+    let activity = Activity::of_thread(process.tgid, tid);
+    let call = activity.map_or_else(|_| "unknown".to_owned(), |activity| activity.name());
     // Whatever was allowed for the stuck thread: this one is healthy, and is not stopped.
     let stacks = if stacks == Stacks::None { Stacks::None } else { Stacks::Light };
     Some(Doing { call, stack: stack::of_thread(process, tid, stacks) })

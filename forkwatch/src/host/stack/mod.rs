@@ -73,7 +73,7 @@ pub(super) fn symbol(process: ProcessKey, address: u64) -> Option<String> {
 fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String> {
     let (memory, mappings) = open(process)?;
     let asleep = Sleep::of(process.tgid, tid)?;
-    let shown = Registers::new(asleep.instruction, asleep.stack);
+    let shown = Registers::new(asleep.position.instruction, asleep.position.stack);
     let mut walk = unwind::walk(process.tgid, &memory, &mappings, shown);
     still_asleep(process, tid, asleep)?;
     if stacks == Stacks::Full && asleep.is_in_futex() && walk.missing.is_some() {
@@ -91,7 +91,7 @@ fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String
 fn stopped(process: ProcessKey, tid: u32, memory: &Bytes, mappings: &Mappings) -> Result<Walk, String> {
     let registers = stop::registers(tid)?;
     let asleep = back_to_sleep(process, tid)?;
-    if (registers.stack(), registers.instruction) != (asleep.stack, asleep.instruction) {
+    if (registers.stack(), registers.instruction) != (asleep.position.stack, asleep.position.instruction) {
         return Err(format!("thread {tid} went on meanwhile"));
     }
     let walk = unwind::walk(process.tgid, memory, mappings, registers);

@@ -121,7 +121,10 @@ fn a_stopped_thread_is_where_it_slept() {
     let tid = waiting.tgid();
     let asleep = Sleep::of(tid, tid).unwrap();
     let registers = thread::spawn(move || stop::registers(tid)).join().unwrap().unwrap();
-    assert_eq!((registers.stack(), registers.instruction), (asleep.stack, asleep.instruction));
+    assert_eq!(
+        (registers.stack(), registers.instruction),
+        (asleep.position.stack, asleep.position.instruction)
+    );
     assert!(registers.complete);
     let foreign = thread::spawn(|| stop::registers(u32::MAX)).join().unwrap();
     assert!(foreign.is_err());

@@ -18,7 +18,7 @@ use super::{
     symbols,
 };
 use crate::{
-    host::file,
+    host::status::Status,
     model::{
         process,
         stack::{Frame, MAX_FRAMES, Stack},
@@ -89,16 +89,15 @@ pub(super) fn stack(
     if minor >= 13 && memory.word(runtime.wrapping_add(FREE_THREADED)) != Some(0) {
         return Some(Err(format!("the frames of CPython 3.{minor} without GIL cannot be read")));
     }
-    Some(match own_id(tgid, thread).and_then(|own| interpreter.thread(runtime, own)) {
-        Some(thread) => Ok(interpreter.walk(thread)),
-        None => Err(format!("thread {thread} is not among those of CPython")),
-    })
-}
-
-/// The id that the thread itself knows: in the innermost of its pid namespaces.
-fn own_id(tgid: u32, thread: u32) -> Option<u32> {
-    let status = file::read_small(format!("/proc/{tgid}/task/{thread}/status")).ok()?;
-    file::field(&status, "NSpid:")?.split_ascii_whitespace().next_back()?.parse().ok()
+    Some(
+        match Status::of_thread(tgid, thread)
+            .ok()
+            .and_then(|status| interpreter.thread(runtime, status.own_id))
+        {
+            Some(thread) => Ok(interpreter.walk(thread)),
+            None => Err(format!("thread {thread} is not among those of CPython")),
+        },
+    )
 }
 
 /// `3.11` of `/usr/bin/python3.11` and of `libpython3.11.so.1.0`.
