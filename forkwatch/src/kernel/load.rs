@@ -77,7 +77,7 @@ impl Kernel {
         let layout = Layout::resolve(&types)?;
         let hooks = if options.clone_calls { Hook::candidates(&types) } else { &[] };
         let functions: &[&str] = if hooks.contains(&Hook::Fexit) { &[FUNCTION] } else { &[] };
-        let on_demand = Hooks::find(&types, |globals| layout.has(globals));
+        let on_demand = Hooks::find(&types, |globals| layout.has(globals), !functions.is_empty());
         let (mut tracepoints, mut more_functions) = on_demand.names();
         tracepoints.extend(PROGRAMS);
         more_functions.extend(functions);
