@@ -18,6 +18,7 @@ pub mod forkwatch;
 pub mod host;
 pub mod http;
 pub mod metrics;
+pub mod orders;
 pub mod precision;
 pub mod process;
 pub mod program;

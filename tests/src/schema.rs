@@ -20,14 +20,6 @@ fn validator(schema: &Value) -> Validator {
     options.build(schema).expect("docs/events.schema.json is a JSON Schema")
 }
 
-/// The hazards that it names, in its order.
-pub fn hazards() -> Vec<String> {
-    let schema = schema();
-    let names = schema.pointer("/$defs/HazardId/oneOf").and_then(Value::as_array);
-    let name = |hazard: &Value| hazard.get("const")?.as_str().map(str::to_owned);
-    names.into_iter().flatten().filter_map(name).collect()
-}
-
 /// Reads a line as an event and checks it.
 pub fn event(line: &str) -> Result<Value> {
     let value: Value = serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))?;

@@ -19,7 +19,7 @@ pub struct Measured {
 }
 
 /// A section in Markdown, with a row for each of these hazards.
-pub fn markdown(measured: &Measured, hazards: &[String], score: &Score) -> String {
+pub fn markdown(measured: &Measured, hazards: &[&str], score: &Score) -> String {
     let Measured { cases, runs, kernel, cpus, .. } = measured;
     let watched = WATCHED.as_secs();
     let mut out = format!(
@@ -35,7 +35,7 @@ pub fn markdown(measured: &Measured, hazards: &[String], score: &Score) -> Strin
          | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
     );
     for hazard in hazards {
-        let row = score.rows.get(hazard).cloned().unwrap_or_default();
+        let row = score.rows.get(*hazard).cloned().unwrap_or_default();
         let Row { there, found, look_alikes, withdrawn, .. } = row;
         let (missed, wrong, times) = (row.missed(), wrong(&row), times(&row.after));
         // Writing to a String cannot fail.
@@ -46,7 +46,7 @@ pub fn markdown(measured: &Measured, hazards: &[String], score: &Score) -> Strin
         );
     }
     let untested: Vec<_> =
-        hazards.iter().filter(|hazard| !score.rows.contains_key(*hazard)).map(String::as_str).collect();
+        hazards.iter().filter(|hazard| !score.rows.contains_key(**hazard)).copied().collect();
     if !untested.is_empty() {
         let _ = write!(out, "\nNot measured here: {}.\n", untested.join(", "));
     }
@@ -96,7 +96,7 @@ mod tests {
             kernel: "6.18".to_owned(),
             cpus: 2,
         };
-        let hazards = ["orphaned-lock", "crash-loop", "leaked-pipe"].map(str::to_owned);
+        let hazards = ["orphaned-lock", "crash-loop", "leaked-pipe"];
         let text = markdown(&measured, &hazards, &score([(&case, &run)]));
         assert!(text.contains("| `orphaned-lock` | 1 | 1 | 0 | 0 | 0 | 0 | 11.0 s | 11.0 s |\n"), "{text}");
         assert!(text.contains("| `crash-loop` | 0 | 0 | 0 | 0 | 1 (1 certain) | 0 | - | - |\n"), "{text}");

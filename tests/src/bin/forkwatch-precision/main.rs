@@ -12,10 +12,10 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use forkwatch::model::finding::HazardId;
 use forkwatch_tests::{
     host::Skip,
     precision::{self, Case, Measured, Run},
-    schema,
 };
 
 #[derive(Parser)]
@@ -82,7 +82,7 @@ fn measure(arguments: &Arguments) -> Result<bool> {
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
         cpus: thread::available_parallelism().context("cannot count the CPUs")?.get(),
     };
-    let table = precision::markdown(&measured, &schema::hazards(), &score);
+    let table = precision::markdown(&measured, &HazardId::ALL.map(HazardId::name), &score);
     println!("\n{table}");
     if let (Some(path), None, 0) = (&arguments.write, &arguments.filter, failed) {
         fs::write(path, &table).with_context(|| format!("cannot write {}", path.display()))?;
