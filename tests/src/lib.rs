@@ -19,6 +19,7 @@ pub mod host;
 pub mod http;
 pub mod metrics;
 pub mod orders;
+pub mod precision;
 pub mod process;
 pub mod program;
 pub mod provided;

@@ -57,6 +57,21 @@ impl Scenario {
         expectation::check(self.expected, &events)
     }
 
+    /// Holds it before its exec.
+    pub fn hold(&self) -> Result<Program> {
+        Program::hold(self.prepare)
+    }
+
+    /// Has it fork, and returns when it has.
+    pub fn work(&self, program: &mut Program) -> Result<()> {
+        (self.work)(program)
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn end(&self, program: &mut Program) -> Result<()> {
+        program.end(self.stop).map(drop)
+    }
+
     /// Runs it without forkwatch: does it start, work, and end with all its children?
     pub fn run_alone(&self) -> Result<()> {
         let mut program = Program::hold(self.prepare)?;
@@ -72,8 +87,13 @@ fn done(program: &mut Program) -> Result<()> {
 }
 
 /// The folder of the Python fixtures.
-fn python_fixtures() -> PathBuf {
+pub(crate) fn python_fixtures() -> PathBuf {
     workspace().join("tests/fixtures/python")
+}
+
+/// The Python that the tests bring.
+pub(crate) fn interpreter() -> Result<PathBuf> {
+    Ok(provided("python")?.join("bin/python"))
 }
 
 /// A program of a Python environment, which finds our fixtures.
