@@ -10,6 +10,7 @@
 pub mod binary;
 pub mod bpf;
 pub mod cgroup;
+pub mod crowd;
 pub mod daemon;
 pub mod event;
 pub mod expectation;
@@ -21,6 +22,7 @@ pub mod metrics;
 pub mod process;
 pub mod program;
 pub mod provided;
+pub mod python;
 pub mod recording;
 pub mod runner;
 pub mod scenario;
