@@ -37,7 +37,7 @@ use crate::model::{
 };
 
 /// A thread that was stopped sleeps again as soon as a processor is free.
-const BACK_TO_SLEEP: Duration = Duration::from_millis(20);
+const BACK_TO_SLEEP: Duration = Duration::from_millis(200);
 
 /// The calls that a sleeping thread is in.
 pub(super) fn of_thread(process: ProcessKey, tid: u32, stacks: Stacks) -> Stack {
@@ -84,34 +84,42 @@ pub(super) fn object(process: ProcessKey, address: u64) -> Option<(String, u64)>
 fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String> {
     let (memory, mappings) = open(process)?;
     let asleep = Sleep::of(process.tgid, tid)?;
-    let (registers, asleep) = if stacks == Stacks::Full && asleep.is_in_futex() {
-        let registers = stop::registers(tid)?;
-        let asleep = back_to_sleep(process, tid)?;
-        if (registers.stack(), registers.instruction) != (asleep.stack, asleep.instruction) {
-            return Err(format!("thread {tid} went on meanwhile"));
+    let shown = Registers::new(asleep.instruction, asleep.stack);
+    let mut walk = unwind::walk(process.tgid, &memory, &mappings, shown);
+    still_asleep(process, tid, asleep)?;
+    if stacks == Stacks::Full && asleep.is_in_futex() && walk.missing.is_some() {
+        match stopped(process, tid, &memory, &mappings) {
+            Ok(further) => walk = further,
+            Err(why) => walk.missing = walk.missing.map(|missing| format!("{missing}; {why}")),
         }
-        (registers, asleep)
-    } else {
-        (Registers::new(asleep.instruction, asleep.stack), asleep)
-    };
-    let walk = unwind::walk(process.tgid, &memory, &mappings, registers);
-    if Sleep::of(process.tgid, tid)? != asleep {
-        return Err(format!("thread {tid} woke meanwhile"));
     }
     let stack = name(process.tgid, &memory, walk);
     same(process)?;
     Ok(stack)
 }
 
+/// The same with all registers, for which the thread is stopped. It sleeps on while its memory is read.
+fn stopped(process: ProcessKey, tid: u32, memory: &Bytes, mappings: &Mappings) -> Result<Walk, String> {
+    let registers = stop::registers(tid)?;
+    let asleep = back_to_sleep(process, tid)?;
+    if (registers.stack(), registers.instruction) != (asleep.stack, asleep.instruction) {
+        return Err(format!("thread {tid} went on meanwhile"));
+    }
+    let walk = unwind::walk(process.tgid, memory, mappings, registers);
+    still_asleep(process, tid, asleep)?;
+    Ok(walk)
+}
+
+fn still_asleep(process: ProcessKey, tid: u32, before: Sleep) -> Result<(), String> {
+    let now = Sleep::of(process.tgid, tid)?;
+    if now == before { Ok(()) } else { Err(format!("thread {tid} woke meanwhile")) }
+}
+
 fn script(process: ProcessKey, tid: u32) -> Option<Result<Stack, String>> {
     let (memory, mappings) = open(process).ok()?;
     let asleep = Sleep::of(process.tgid, tid);
     let stack = python::stack(process.tgid, tid, &memory, &mappings)?;
-    let is_still_asleep = asleep.and_then(|asleep| {
-        let woke = format!("thread {tid} woke meanwhile");
-        (Sleep::of(process.tgid, tid)? == asleep).then_some(()).ok_or(woke)
-    });
-    Some(is_still_asleep.and_then(|()| same(process)).and(stack))
+    Some(asleep.and_then(|asleep| still_asleep(process, tid, asleep)).and_then(|()| same(process)).and(stack))
 }
 
 /// The memory of a process and what lies where in it.
