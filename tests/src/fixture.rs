@@ -37,6 +37,7 @@ pub fn fixture(name: &str) -> Result<PathBuf> {
     let output = Command::new(provided("cc")?)
         .args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
         .args([&fresh, &source])
+        .args(name.starts_with("openmp").then_some("-fopenmp"))
         .output()
         .context("cannot run cc")?;
     if !output.status.success() {

@@ -10,6 +10,7 @@
 pub mod binary;
 pub mod bpf;
 pub mod cgroup;
+pub mod crowd;
 pub mod daemon;
 pub mod event;
 pub mod expectation;
@@ -23,6 +24,7 @@ pub mod precision;
 pub mod process;
 pub mod program;
 pub mod provided;
+pub mod python;
 pub mod recording;
 pub mod runner;
 pub mod scenario;

@@ -38,6 +38,15 @@ impl Maps {
             .and_then(Region::parse)
     }
 
+    /// Whether the mapping before one without a name is a file's, so that the object in that file may have its zeroed
+    /// data there.
+    pub(super) fn follows_file(&self, region: &Region) -> bool {
+        let before = self
+            .lines()
+            .find(|line| Region::range(line).is_some_and(|range| range.end == region.range.start));
+        region.name.is_empty() && before.and_then(Region::parse).is_some_and(|before| before.is_file())
+    }
+
     /// Whether a file of that name is mapped, whatever follows the name: `libpython` for `libpython3.11.so.1.0`.
     pub(super) fn has_file(&self, name: &str) -> bool {
         self.lines().any(|line| {

@@ -70,6 +70,17 @@ pub(super) fn symbol(process: ProcessKey, address: u64) -> Option<String> {
     .ok()?
 }
 
+/// The object that an address belongs to, and where in the object it is, counted from its first page: for addresses
+/// beyond the object's file, where its zeroed data is.
+pub(super) fn object(process: ProcessKey, address: u64) -> Option<(String, u64)> {
+    let (memory, mappings) = open(process).ok()?;
+    let object = mappings
+        .heads_before(address)
+        .filter_map(|head| Object::read(&memory, head).ok())
+        .find(|object| object.covers(address))?;
+    Some((elf::name(&object.head), address.checked_sub(object.head.start)?))
+}
+
 fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String> {
     let (memory, mappings) = open(process)?;
     let asleep = Sleep::of(process.tgid, tid)?;
