@@ -36,6 +36,8 @@ settings! {
     PID_LEVELS: u32 = 0;
     /// Whether the programs of `clone_calls` are attached.
     CLONE_CALLS: u32 = 0;
+    /// How many arguments `tcp_recvmsg` has: one less since 5.19, which comes before `flags`.
+    TCP_RECVMSG_ARGUMENTS: u32 = 5;
 }
 
 settings! {
@@ -69,6 +71,13 @@ settings! {
     OFFSET_PID_NUMBERS: u32 = ABSENT;
     OFFSET_UPID_NR: u32 = ABSENT;
     SIZE_UPID: u32 = ABSENT;
+    OFFSET_SIGINFO_CODE: u32 = ABSENT;
+    OFFSET_SOCK_SOCKET: u32 = ABSENT;
+    OFFSET_SOCKET_FILE: u32 = ABSENT;
+    OFFSET_FILE_INODE: u32 = ABSENT;
+    OFFSET_FILE_COUNT: u32 = ABSENT;
+    OFFSET_FILE_REF: u32 = ABSENT;
+    OFFSET_INODE_NUMBER: u32 = ABSENT;
 }
 
 /// Signals that ask a program to end, or tell it that a child has: hangup, interrupt, quit, terminate, child.
