@@ -33,8 +33,8 @@ pub(super) const ALL: &[Scenario] = &[
 
 /// A worker on a Redis of its own, whose socket both find in the environment.
 fn worker(module: &str) -> Result<Launch> {
-    let redis = redis::running()?;
-    let socket = redis.folder().join("socket");
+    let redis = redis::running(None)?;
+    let socket = redis.folder().join(redis::SOCKET);
     Ok(python("python", "celery")?
         .args(["--app", module, "worker", "--pool", "prefork", "--concurrency", "2", "--loglevel", "INFO"])
         .env("REDIS_SOCKET", socket)
@@ -49,7 +49,7 @@ fn add(program: &mut Program) -> Result<()> {
     let redis = program.companion().context("celery has a redis")?;
     let client = Command::new(provided("python")?.join("bin/python"))
         .arg(python_fixtures().join("celery_client.py"))
-        .env("REDIS_SOCKET", redis.folder().join("socket"))
+        .env("REDIS_SOCKET", redis.folder().join(redis::SOCKET))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()
         .context("cannot run the client")?;
