@@ -47,8 +47,9 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
         }
     }
     let mut hazards = family.map_or(0, |family| family.hazards);
-    let mut streamed = family.is_some_and(|family| family.flags & flag::STREAMED != 0);
-    let followed = family.is_some_and(|family| family.flags & flag::FOLLOWED != 0);
+    // One value for both, always set: of two conditions the compiler may combine what was never loaded.
+    let flags = family.map_or(0, |family| family.flags);
+    let (mut streamed, followed) = (flags & flag::STREAMED != 0, flags & flag::FOLLOWED != 0);
     let blocked = task.blocked();
     if blocked & LIFE_SIGNALS != 0 {
         hazards |= hazard::BLOCKED;

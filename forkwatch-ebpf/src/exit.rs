@@ -29,19 +29,19 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
     if signal.live() != 0 {
         return 0;
     }
-    let tgid = task.tgid();
-    let wanted = wanted::forget(tgid);
+    let (tgid, leader) = (task.tgid(), task.leader());
+    let is_child = leader.is_unexeced() && !leader.is_kernel();
     // Workers are threads: where no other is left, each has been counted out by itself.
     let several = signal.unreaped() > 1;
     if several {
         worker::forget(tgid);
+        // The last threads of a process may all find none alive, if they exit at once; one of them counts.
+        if is_child && !family::claim_end(leader) {
+            return 0;
+        }
     }
-    let leader = task.leader();
-    if !leader.is_unexeced() || leader.is_kernel() {
-        return 0;
-    }
-    // The last threads of a process may all find none alive, if they exit at once; one of them counts.
-    if several && !family::claim_end(leader) {
+    let wanted = wanted::forget(tgid);
+    if !is_child {
         return 0;
     }
     let parent = leader.real_parent();

@@ -36,8 +36,6 @@ settings! {
     PID_LEVELS: u32 = 0;
     /// Whether the programs of `clone_calls` are attached.
     CLONE_CALLS: u32 = 0;
-    /// How many arguments `tcp_recvmsg` has: one less since 5.19, which comes before `flags`.
-    TCP_RECVMSG_ARGUMENTS: u32 = 5;
 }
 
 settings! {

@@ -20,6 +20,7 @@ pub mod forkwatch;
 pub mod host;
 pub mod http;
 pub mod metrics;
+pub mod orders;
 pub mod process;
 pub mod program;
 pub mod provided;

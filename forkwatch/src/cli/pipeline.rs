@@ -14,7 +14,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{collector::Collector, losses::Losses, recorder::Recorder, session::{self, Session}};
+use super::{
+    collector::Collector,
+    losses::Losses,
+    recorder::Recorder,
+    session::{self, Session},
+};
 use crate::{
     host::clock,
     kernel::{DRAIN_AFTER, Kernel, Ring},

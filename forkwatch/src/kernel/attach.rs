@@ -23,12 +23,12 @@ use crate::release::Release;
 /// The eBPF object, built by `cargo xtask build-ebpf` and checked against its sources by the build script.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/forkwatch.o"));
 
-/// Loads the maps with the settings, and some `constants` that come of the kernel's types; attaches nothing.
+/// Loads maps and programs with the settings; attaches nothing.
 pub(super) fn load(
     options: &Options,
     layout: &Layout,
     release: Release,
-    constants: [(&'static str, u32); 2],
+    pid_levels: u32,
 ) -> Result<Ebpf, KernelError> {
     let nanos = |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let cgroup = options.filter.cgroup;
@@ -41,9 +41,9 @@ pub(super) fn load(
             ("FILTER_UID", options.filter.uid.unwrap_or_default()),
             ("FILTER_CGROUP_LEVEL", cgroup.map_or(0, |cgroup| cgroup.level)),
             ("WORKER_FLAGS", release.worker_flags()),
+            ("PID_LEVELS", pid_levels),
             ("CLONE_CALLS", u32::from(options.clone_calls)),
         ])
-        .chain(constants)
         .collect();
     let wide: [(&str, u64); 3] = [
         ("FILTER_CGROUP", cgroup.map_or(0, |cgroup| cgroup.id)),

@@ -1,8 +1,8 @@
 //! From the bytes of a ring record to an [`Event`].
 
 use forkwatch_ebpf::{
-    CloneCallRecord, ExecRecord, ExitRecord, ForkRecord, Header, SignalRecord, SocketRecord, ThreadRecord, act,
-    flag, kind, record,
+    CloneCallRecord, ExecRecord, ExitRecord, ForkRecord, Header, SignalRecord, SocketRecord, ThreadRecord,
+    act, flag, kind, record,
 };
 
 use crate::model::{
@@ -234,8 +234,8 @@ mod tests {
     #[test]
     fn a_signal_is_read_field_by_field() {
         let mut bytes = vec![record::SIGNAL, 0, 64, 0, 1, 0, 0, 0];
-        [5_u64, 2_000, 900].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
-        [20_u32, 15, 10, 0].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+        bytes.extend([5_u64, 2_000, 900].iter().flat_map(|number| number.to_le_bytes()));
+        bytes.extend([20_u32, 15, 10, 0].iter().flat_map(|number| number.to_le_bytes()));
         bytes.extend(b"arbiter\0\0\0\0\0\0\0\0\0");
         let expected = Signal {
             origin: Origin { cpu: 1, sequence: 5 },
@@ -251,8 +251,8 @@ mod tests {
     #[test]
     fn a_socket_s_use_is_read_field_by_field() {
         let mut bytes = vec![record::SOCKET, 0, 80, 0, 1, 0, 0, 0];
-        [6_u64, 3_000, 777, 900, 44].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
-        [20_u32, 21, 10].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+        bytes.extend([6_u64, 3_000, 777, 900, 44].iter().flat_map(|number| number.to_le_bytes()));
+        bytes.extend([20_u32, 21, 10].iter().flat_map(|number| number.to_le_bytes()));
         bytes.extend([act::RECEIVED, 1, 0, 0]);
         bytes.extend(b"worker\0\0\0\0\0\0\0\0\0\0");
         let expected = SocketUse {

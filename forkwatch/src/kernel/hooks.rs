@@ -8,8 +8,8 @@ use aya::{Btf as AyaBtf, Ebpf, programs::links::FdLink};
 
 use super::{
     attach,
-    btf::{Btf, BtfError, Kind},
-    layout::Layout,
+    btf::{Btf, Kind},
+    error::KernelError,
 };
 
 /// Where a program is attached.
@@ -59,16 +59,23 @@ const BY_TRACEPOINTS: &[OnDemand] = &[
     tracepoint("sock_recv_length", "sock_recv_length"),
 ];
 /// Likewise, before that.
-const BY_EXITS: &[OnDemand] = &[
-    SHARERS[0],
-    SHARERS[1],
-    SHARERS[2],
-    exit("tcp_sends", TCP_RECEIVE.0),
-    exit("tcp_receives", TCP_RECEIVE.1),
-    exit("unix_sends", "unix_stream_sendmsg"),
-    exit("unix_receives", "unix_stream_recvmsg"),
-];
-const TCP_RECEIVE: (&str, &str) = ("tcp_sendmsg", "tcp_recvmsg");
+const BY_EXITS: &[OnDemand] = &by_exits("tcp_receives");
+/// Likewise, where the function that receives has one argument more: before Linux 5.19.
+const BY_OLD_EXITS: &[OnDemand] = &by_exits("tcp_receives_5_18");
+const TCP_RECEIVE: &str = "tcp_recvmsg";
+
+const fn by_exits(tcp_receives: &'static str) -> [OnDemand; 7] {
+    let [ends, execs, forks] = SHARERS;
+    [
+        ends,
+        execs,
+        forks,
+        exit("tcp_sends", "tcp_sendmsg"),
+        exit(tcp_receives, TCP_RECEIVE),
+        exit("unix_sends", "unix_stream_sendmsg"),
+        exit("unix_receives", "unix_stream_recvmsg"),
+    ]
+}
 const TCP_SHUTDOWN: &[OnDemand] = &[tracepoint("inet_sock_set_state", "inet_sock_set_state")];
 const UNIX_SHUTDOWN: &[OnDemand] = &[entry("unix_shutdown", "unix_shutdown")];
 
@@ -83,6 +90,8 @@ pub enum SocketHook {
     Tracepoints,
     /// fexit on the functions that send and receive on streams.
     Fexit,
+    /// The same, as the functions were before Linux 5.19.
+    OldFexit,
 }
 
 impl SocketHook {
@@ -90,7 +99,9 @@ impl SocketHook {
     pub const fn describe(self) -> &'static str {
         match self {
             Self::Tracepoints => "the tracepoints sock_send_length and sock_recv_length",
-            Self::Fexit => "fexit on tcp_sendmsg, tcp_recvmsg, unix_stream_sendmsg and unix_stream_recvmsg",
+            Self::Fexit | Self::OldFexit => {
+                "fexit on tcp_sendmsg, tcp_recvmsg, unix_stream_sendmsg and unix_stream_recvmsg"
+            }
         }
     }
 
@@ -98,6 +109,7 @@ impl SocketHook {
         match self {
             Self::Tracepoints => BY_TRACEPOINTS,
             Self::Fexit => BY_EXITS,
+            Self::OldFexit => BY_OLD_EXITS,
         }
     }
 }
@@ -112,8 +124,27 @@ pub enum NoHook {
     #[error("this kernel's structures are not as forkwatch knows them")]
     Fields,
     /// The kernel does not take the program.
-    #[error("{0}")]
-    Refused(String),
+    #[error("this kernel refuses the program {program}: {reason}")]
+    Refused {
+        /// Which.
+        program: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl NoHook {
+    /// Of a program of many, what the kernel said is enough: what all of them need was there.
+    fn refused(program: &'static str, error: &KernelError) -> Self {
+        let reason = match error {
+            KernelError::Privilege { error, .. } | KernelError::LockedMemory { error, .. } => {
+                error.to_string()
+            }
+            KernelError::Verifier { error, reason, .. } => format!("{error}: {}", complaint(reason)),
+            error => error.to_string(),
+        };
+        Self::Refused { program, reason }
+    }
 }
 
 /// What can be watched on this kernel while a question is open. What was loaded may be refused when it is first
@@ -131,17 +162,17 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// What the kernel's types promise.
-    pub(super) fn find(types: &Btf<'_>, layout: &Layout) -> Self {
+    /// What the kernel's types promise. `has` tells whether the places of all these globals are known.
+    pub(super) fn find(types: &Btf<'_>, has: impl Fn(&[&str]) -> bool) -> Self {
         let need = |programs: &[OnDemand], fields: &[&str]| match missing(types, programs) {
             Some(place) => Err(NoHook::Absent(place)),
-            None if layout.has(fields) => Ok(()),
+            None if has(fields) => Ok(()),
             None => Err(NoHook::Fields),
         };
         let sockets = need(BY_TRACEPOINTS, SOCKET_FIELDS)
             .map(|()| SocketHook::Tracepoints)
-            .or_else(|_| need(BY_EXITS, SOCKET_FIELDS).map(|()| SocketHook::Fexit));
-        let counted = layout.has(&["OFFSET_FILE_COUNT"]) || layout.has(&["OFFSET_FILE_REF"]);
+            .or_else(|_| need(BY_EXITS, SOCKET_FIELDS).and_then(|()| of_functions(types)));
+        let counted = has(&["OFFSET_FILE_COUNT"]) || has(&["OFFSET_FILE_REF"]);
         Self {
             signals: need(SIGNALS, &["OFFSET_SIGINFO_CODE"]),
             tcp_shutdown: sockets
@@ -155,10 +186,12 @@ impl Hooks {
     /// Loads the programs; forgets what the kernel does not take.
     pub(super) fn load(&mut self, ebpf: &mut Ebpf, ids: &AyaBtf) {
         self.each(|programs| {
-            programs
-                .iter()
-                .try_for_each(|on_demand| attach::load_on_demand(ebpf, *on_demand, ids))
-                .map_err(|error| NoHook::Refused(error.to_string()))
+            programs.iter().try_for_each(|on_demand| {
+                attach::load_on_demand(ebpf, *on_demand, ids).map_err(|error| {
+                    tracing::debug!(%error, "a program that is attached on demand is not loaded");
+                    NoHook::refused(on_demand.program, &error)
+                })
+            })
         });
     }
 
@@ -201,11 +234,21 @@ impl Hooks {
     }
 }
 
-/// How many arguments `tcp_recvmsg` has here; as many as it has today where that is not told.
-pub(super) fn tcp_recvmsg_arguments(types: &Btf<'_>) -> Result<u32, BtfError> {
-    const TODAY: usize = 5;
-    let arguments = types.find(Kind::Function, TCP_RECEIVE.1).map(|function| types.arguments(function));
-    Ok(u32::try_from(arguments.transpose()?.unwrap_or(TODAY)).unwrap_or(u32::MAX))
+/// The verifier's last word before its statistics.
+fn complaint(log: &str) -> &str {
+    const STATISTICS: [&str; 4] = ["processed ", "verification time ", "stack depth ", "mark_precise"];
+    let is_statistics = |line: &&str| STATISTICS.iter().any(|start| line.starts_with(start));
+    log.lines().rev().find(|line| !is_statistics(line)).unwrap_or_default()
+}
+
+/// Which of the functions' forms this kernel has.
+fn of_functions(types: &Btf<'_>) -> Result<SocketHook, NoHook> {
+    let receive = types.find(Kind::Function, TCP_RECEIVE);
+    match receive.and_then(|function| types.arguments(function).ok()) {
+        Some(5) => Ok(SocketHook::Fexit),
+        Some(6) => Ok(SocketHook::OldFexit),
+        _ => Err(NoHook::Absent(format!("function {TCP_RECEIVE} of a known form"))),
+    }
 }
 
 /// The first place that the kernel does not describe.
@@ -251,11 +294,103 @@ fn attach_part<T: Copy>(
                 Err(error) => {
                     links.clear();
                     tracing::warn!(%error, "what this program reports is not watched on this kernel");
-                    return Err(NoHook::Refused(error.to_string()));
+                    return Err(NoHook::refused(on_demand.program, &error));
                 }
             }
         }
         Ok(())
     });
     links
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::btf::synthetic::{Builder, VOID},
+        *,
+    };
+
+    const TRACEPOINTS: [&str; 5] = [
+        "sched_process_fork",
+        "sched_process_exec",
+        "sched_process_exit",
+        "signal_generate",
+        "inet_sock_set_state",
+    ];
+    const SOCK_TRACEPOINTS: [&str; 2] = ["sock_send_length", "sock_recv_length"];
+    const FUNCTIONS: [&str; 4] =
+        ["tcp_sendmsg", "unix_stream_sendmsg", "unix_stream_recvmsg", "unix_shutdown"];
+
+    /// A kernel whose `tcp_recvmsg` has so many arguments.
+    fn kernel(tracepoints: &[&str], arguments: usize) -> Vec<u8> {
+        let mut builder = Builder::new();
+        for name in tracepoints {
+            builder.typedef(&format!("btf_trace_{name}"), VOID);
+        }
+        for name in FUNCTIONS {
+            builder.wrap(Kind::Function, name, VOID);
+        }
+        let count = u32::try_from(arguments).unwrap();
+        let prototype = builder.add(Kind::Prototype, "", count, 0, &vec![0; arguments * 2]);
+        builder.wrap(Kind::Function, "tcp_recvmsg", prototype);
+        builder.blob()
+    }
+
+    #[test]
+    fn a_new_kernel_is_watched_by_its_tracepoints() {
+        let blob = kernel(&[&TRACEPOINTS[..], &SOCK_TRACEPOINTS[..]].concat(), 5);
+        let types = Btf::parse(&blob).unwrap();
+        let hooks = Hooks::find(&types, |_| true);
+        assert_eq!(hooks.sockets, Ok(SocketHook::Tracepoints));
+        assert_eq!((&hooks.signals, &hooks.tcp_shutdown, &hooks.unix_shutdown), (&Ok(()), &Ok(()), &Ok(())));
+        let (tracepoints, functions) = hooks.names();
+        assert!(tracepoints.contains(&"sock_recv_length") && functions == ["unix_shutdown"], "{functions:?}");
+    }
+
+    #[test]
+    fn an_old_kernel_is_watched_by_its_functions() {
+        for (arguments, hook) in [(5, Ok(SocketHook::Fexit)), (6, Ok(SocketHook::OldFexit))] {
+            let blob = kernel(&TRACEPOINTS, arguments);
+            let hooks = Hooks::find(&Btf::parse(&blob).unwrap(), |_| true);
+            assert_eq!(hooks.sockets, hook);
+            let (_, functions) = hooks.names();
+            assert!(functions.contains(&"tcp_recvmsg") && functions.len() == 5, "{functions:?}");
+        }
+        let blob = kernel(&TRACEPOINTS, 7);
+        let hooks = Hooks::find(&Btf::parse(&blob).unwrap(), |_| true);
+        assert!(matches!(hooks.sockets, Err(NoHook::Absent(_))), "{:?}", hooks.sockets);
+    }
+
+    #[test]
+    fn of_a_verifier_s_log_the_complaint_is_told() {
+        let log = "12: (61) r1 = *(u32 *)(r6 +8)\nR6 invalid mem access 'scalar'\nverification time 9 usec\nprocessed 5 insns";
+        assert_eq!(complaint(log), "R6 invalid mem access 'scalar'");
+        assert_eq!(complaint(""), "");
+    }
+
+    #[test]
+    fn what_a_kernel_lacks_is_named() {
+        let blob = kernel(&[], 5);
+        let hooks = Hooks::find(&Btf::parse(&blob).unwrap(), |_| true);
+        assert_eq!(hooks.signals.unwrap_err().to_string(), "this kernel has no tracepoint signal_generate");
+        assert!(matches!(hooks.sockets, Err(NoHook::Absent(_))), "{:?}", hooks.sockets);
+        assert!(
+            hooks.tcp_shutdown.is_err() && hooks.unix_shutdown.is_err(),
+            "they are nothing without the others"
+        );
+    }
+
+    #[test]
+    fn nothing_is_read_whose_place_is_unknown() {
+        let blob = kernel(&[&TRACEPOINTS[..], &SOCK_TRACEPOINTS[..]].concat(), 5);
+        let types = Btf::parse(&blob).unwrap();
+        let without = |missing: &'static str| move |globals: &[&str]| !globals.contains(&missing);
+        assert_eq!(Hooks::find(&types, without("OFFSET_SOCKET_FILE")).sockets, Err(NoHook::Fields));
+        assert_eq!(Hooks::find(&types, without("OFFSET_SIGINFO_CODE")).signals, Err(NoHook::Fields));
+        let uncounted = |globals: &[&str]| {
+            !globals.iter().any(|global| global.starts_with("OFFSET_FILE_") && *global != "OFFSET_FILE_INODE")
+        };
+        let hooks = Hooks::find(&types, uncounted);
+        assert_eq!((hooks.sockets, hooks.tcp_shutdown), (Ok(SocketHook::Tracepoints), Err(NoHook::Fields)));
+    }
 }

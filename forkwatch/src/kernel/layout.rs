@@ -77,9 +77,9 @@ impl Layout {
 
     /// Whether this kernel has the fields of all these globals.
     pub fn has(&self, globals: &[&str]) -> bool {
-        globals.iter().all(|wanted| {
-            self.globals().any(|(global, value)| global == *wanted && value != ABSENT)
-        })
+        globals
+            .iter()
+            .all(|wanted| self.globals().any(|(global, value)| global == *wanted && value != ABSENT))
     }
 
     /// The optional fields that this kernel lacks, such as `css_set.dfl_cgrp`.

@@ -14,7 +14,7 @@ use super::{
     btf::{self, Btf, KERNEL_BTF, Kind},
     clone_calls::{FUNCTION, Hook},
     error::KernelError,
-    hooks::{self, Hooks},
+    hooks::Hooks,
     layout::Layout,
     options::Options,
     orders::{Living, Orders},
@@ -77,22 +77,19 @@ impl Kernel {
         let layout = Layout::resolve(&types)?;
         let hooks = if options.clone_calls { Hook::candidates(&types) } else { &[] };
         let functions: &[&str] = if hooks.contains(&Hook::Fexit) { &[FUNCTION] } else { &[] };
-        let on_demand = Hooks::find(&types, &layout);
+        let on_demand = Hooks::find(&types, |globals| layout.has(globals));
         let (mut tracepoints, mut more_functions) = on_demand.names();
         tracepoints.extend(PROGRAMS);
         more_functions.extend(functions);
         let ids = types.attach_stub(&tracepoints, &more_functions)?;
-        let constants = [
-            ("PID_LEVELS", pid_levels(&types)?),
-            ("TCP_RECVMSG_ARGUMENTS", hooks::tcp_recvmsg_arguments(&types)?),
-        ];
+        let pid_levels = pid_levels(&types)?;
         drop(blob);
 
         let ids = aya::Btf::parse(&ids, Endianness::default())
             .map_err(|error| KernelError::Object(Box::new(error.into())))?;
         release::raise_memory_lock(release);
         let (options, (ebpf, clone_calls, on_demand)) = fit(options, |options| {
-            let mut ebpf = attach::load(options, &layout, release, constants)?;
+            let mut ebpf = attach::load(options, &layout, release, pid_levels)?;
             for name in PROGRAMS {
                 attach::tracepoint(&mut ebpf, name, &ids)?;
             }
@@ -321,7 +318,10 @@ fn attach_first(ebpf: &mut Ebpf, hooks: &[Hook], ids: &aya::Btf) -> Result<Optio
     refused.map_or(Ok(None), Err)
 }
 
-pub(super) fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError> {
+pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, KernelError> {
     let missing = MapError::InvalidName { name: name.to_owned() };
     ebpf.take_map(name).ok_or(missing).and_then(T::try_from).map_err(map_error(name))
 }

@@ -19,8 +19,8 @@ mod wire;
 
 pub use crate::release::Release;
 pub use error::KernelError;
-pub use load::{Kernel, Seed};
 pub use hooks::{Hooks, NoHook, SocketHook};
+pub use load::{Kernel, Seed};
 pub use options::{Cgroup, Filter, Options, Stream};
 pub use orders::Living;
 pub use ring::{DRAIN_AFTER, Ring};

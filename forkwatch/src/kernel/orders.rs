@@ -186,7 +186,8 @@ impl Orders {
         if self.ordered_signals.is_empty() {
             self.signal_links.clear();
         }
-        if self.ordered_sharers.is_empty() && self.ordered_sockets.is_empty() && !self.socket_links.is_empty() {
+        if self.ordered_sharers.is_empty() && self.ordered_sockets.is_empty() && !self.socket_links.is_empty()
+        {
             self.socket_links.clear();
             // Children that the kernel side took in by itself, whose end it does not see from now on.
             let left: Vec<u32> = self.sharers.keys().filter_map(Result::ok).collect();

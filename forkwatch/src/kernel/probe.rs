@@ -34,7 +34,11 @@ pub fn types() -> Result<Types, KernelError> {
     let blob = btf::read(Path::new(KERNEL_BTF)).map_err(KernelError::NoBtf)?;
     let layout = Layout::resolve(&Btf::parse(&blob)?)?;
     let absent = layout.absent();
-    Ok(Types { bytes: blob.len(), fields: layout.globals().filter(|(_, value)| *value != forkwatch_ebpf::ABSENT).count(), absent })
+    Ok(Types {
+        bytes: blob.len(),
+        fields: layout.globals().filter(|(_, value)| *value != forkwatch_ebpf::ABSENT).count(),
+        absent,
+    })
 }
 
 /// A start of the kernel side that went well.
