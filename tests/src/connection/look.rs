@@ -20,6 +20,7 @@ use crate::{
 ///
 /// The program's children and those of a sentinel beside it are judged in the order of their forks.
 pub(super) struct Look {
+    program: i64,
     tail: Program,
     sentinel: Program,
     folder: TempDir,
@@ -27,7 +28,7 @@ pub(super) struct Look {
 
 /// What it saw.
 pub(super) struct Seen {
-    /// The events of the recording, without the sentinel's.
+    /// The events of the recording that are about the program's children.
     pub(super) events: Vec<Event>,
     /// What was looked at.
     evidence: Vec<Value>,
@@ -43,14 +44,14 @@ impl Look {
         let forkwatch = binary::forkwatch()?;
         let mut tail = Program::hold(|_| {
             Ok(Launch::new(forkwatch)
-                .args(["tail", "--color", "never", "--grace", "300ms"])
+                .args(["tail", "--color", "never"])
                 .args(pids.iter().flat_map(|pid| ["--pid".to_owned(), pid.to_string()]))
                 .args(["--record".into(), file(&folder)]))
         })?;
         tail.release()?;
         tail.said("ready")?;
         sentinel.release()?;
-        Ok(Self { tail, sentinel, folder })
+        Ok(Self { program: program.pid().into(), tail, sentinel, folder })
     }
 
     /// Waits for the line of this event about this process.
@@ -69,23 +70,22 @@ impl Look {
         self.tail.said(&format!(" {hazard} "))
     }
 
-    /// Waits until every fork and every use of a connection so far has been judged: until a fork made now has been
-    /// found unsafe.
+    /// Waits until every fork and every use of a connection so far has been judged: until a child forked now has
+    /// lived on for the grace. That is as long as it takes to tell a short message from a farewell.
     pub(super) fn has_judged(&mut self) -> Result<()> {
         self.sentinel.step()?;
         let fork = self.sentinel.next_json()?;
         let child = fork.get("child").and_then(Value::as_i64).context("the sentinel names no child")?;
-        self.tail.said(&format!("child {child}"))
+        self.shows("lives", child)
     }
 
     /// Ends it.
     pub(super) fn end(mut self) -> Result<Seen> {
-        let sentinel = i64::from(self.sentinel.pid());
         self.tail.end(Some(Signal::SIGINT))?;
         self.sentinel.end(None)?;
         let file = PathBuf::from(file(&self.folder));
         let mut events = replay(&file)?.events;
-        events.retain(|event| event.parent_pid() != Some(sentinel) && event.pid() != Some(sentinel));
+        events.retain(|event| event.parent_pid() == Some(self.program));
         Ok(Seen { events, evidence: evidence(&file)? })
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     program::Launch,
     scenario::{
         python, python_fixtures,
-        redis::{SOCKET, running},
+        redis::{SOCKET, STOP, running},
     },
 };
 
@@ -45,12 +45,12 @@ const fn case(name: &'static str, prepare: fn(&Path) -> Result<Launch>) -> Case 
 
 fn over_tcp(case: &str) -> Result<Launch> {
     let address = free_loopback(PORT)?;
-    Ok(run(SCRIPT, case)?.env("REDIS_HOST", address.to_string()).beside(running(Some(address))?))
+    Ok(run(SCRIPT, case)?.env("REDIS_HOST", address.to_string()).beside(running(Some(address))?, STOP))
 }
 
 fn over_unix(case: &str) -> Result<Launch> {
     let server = running(None)?;
-    Ok(run(SCRIPT, case)?.env("REDIS_SOCKET", server.folder().join(SOCKET)).beside(server))
+    Ok(run(SCRIPT, case)?.env("REDIS_SOCKET", server.folder().join(SOCKET)).beside(server, STOP))
 }
 
 /// Runs a case of a script.

@@ -15,7 +15,11 @@ use crate::{
     fixture::fixture,
     process,
     program::{Launch, Program},
-    scenario::{python, python_fixtures, redis::running, web},
+    scenario::{
+        python, python_fixtures,
+        redis::{STOP, running},
+        web,
+    },
 };
 
 pub(super) const ALL: &[Case] = &[
@@ -102,7 +106,7 @@ fn run(case: &str) -> Result<Launch> {
 
 fn with_server(case: &str) -> Result<Launch> {
     let address = free_loopback(6379)?;
-    Ok(run(case)?.env("REDIS_HOST", address.to_string()).beside(running(Some(address))?))
+    Ok(run(case)?.env("REDIS_HOST", address.to_string()).beside(running(Some(address))?, STOP))
 }
 
 /// Has two messages come back on one connection.

@@ -21,6 +21,8 @@ use crate::{
 const KEYS: usize = 200;
 /// Where a server listens in its folder: its name says what it is.
 pub(crate) const SOCKET: &str = "redis.sock";
+/// What asks a server to end.
+pub(crate) const STOP: Signal = Signal::SIGTERM;
 
 pub(super) const ALL: &[Scenario] = &[Scenario {
     name: "redis_saves_in_the_background",
@@ -39,7 +41,7 @@ pub(super) const ALL: &[Scenario] = &[Scenario {
         }
         ask(&mut client, "BGSAVE", "+Background saving started")
     },
-    stop: Some(Signal::SIGTERM),
+    stop: Some(STOP),
 }];
 
 /// A server at [`SOCKET`] in this folder and, if one is given, at an address, that stores nothing unless asked to.

@@ -24,6 +24,8 @@ use crate::{
 /// Who the servers become; it exists everywhere.
 const USER: &str = "nobody";
 const PAGE: &str = "/index.html";
+/// What asks PostgreSQL for a fast shutdown: one that does not wait for clients.
+pub(crate) const POSTGRES_STOP: Signal = Signal::SIGINT;
 const POSTGRES_IS_READY: &str = "database system is ready to accept connections";
 
 pub(super) const ALL: &[Scenario] = &[
@@ -32,8 +34,7 @@ pub(super) const ALL: &[Scenario] = &[
         expected: SILENCE,
         prepare: |folder| postgres(folder, None),
         work: query,
-        // Fast shutdown.
-        stop: Some(Signal::SIGINT),
+        stop: Some(POSTGRES_STOP),
     },
     Scenario {
         name: "nginx_starts_workers_and_reloads",
