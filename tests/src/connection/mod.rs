@@ -10,6 +10,7 @@ mod redis;
 mod sockets;
 
 use std::{
+    ffi::OsString,
     net::{Ipv4Addr, TcpListener},
     path::Path,
     sync::atomic::{AtomicU8, Ordering},
@@ -21,8 +22,10 @@ use serde_json::Value;
 
 use self::look::Look;
 use crate::{
+    event::Event,
     expectation::{self, Expected},
     program::{Launch, Program},
+    scenario::{python, python_fixtures},
     wait::until,
 };
 
@@ -31,8 +34,8 @@ use crate::{
 pub struct Case {
     /// What it does, as the name of a test.
     pub name: &'static str,
-    /// What forkwatch is to report about it, and what its reports are to tell.
-    expected: Option<(Expected, &'static [&'static str])>,
+    /// What forkwatch is to report about it.
+    expected: Option<Report>,
     /// Whether the children hold a connection of their parent's once they have lived on.
     shares: Shares,
     /// Prepares its folder and says what to start.
@@ -56,6 +59,26 @@ enum Shares {
     Execed,
 }
 
+impl Shares {
+    /// What a tail shows of such a child once it has looked.
+    const fn event(self) -> &'static str {
+        match self {
+            Self::One => "shares",
+            Self::Nothing => "lives",
+            Self::Execed => "exec",
+        }
+    }
+
+    /// Whether so many connections, or none because nobody looked, are right.
+    fn fits(self, shared: Option<usize>) -> bool {
+        match self {
+            Self::One => shared.is_some_and(|shared| shared > 0),
+            Self::Nothing => shared == Some(0),
+            Self::Execed => shared.is_none(),
+        }
+    }
+}
+
 /// What is to happen once there are these children, before any of them uses a connection.
 type Forked<'a> = &'a mut dyn FnMut(&[i64]) -> Result<()>;
 
@@ -64,24 +87,36 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     [postgresql::ALL, redis::ALL, sockets::ALL].into_iter().flatten()
 }
 
-/// Two processes have used one connection: the finding, and what it is to tell.
-const fn used(
-    program: &'static str,
+/// A finding, and what it is to tell.
+#[derive(Clone, Copy)]
+struct Report {
+    finding: Expected,
     told: &'static [&'static str],
-) -> Option<(Expected, &'static [&'static str])> {
-    Some((finding("shared-connection", "critical", program), told))
 }
 
-/// A child has closed its parent's connection: the finding, and what it is to tell.
-const fn closed(
-    program: &'static str,
-    told: &'static [&'static str],
-) -> Option<(Expected, &'static [&'static str])> {
-    Some((finding("shared-connection-closed", "warning", program), told))
+/// Two processes have used one connection.
+const fn used(program: &'static str, told: &'static [&'static str]) -> Report {
+    Report { finding: finding("shared-connection", "critical", program), told }
+}
+
+/// A child has closed its parent's connection.
+const fn closed(program: &'static str, told: &'static [&'static str]) -> Report {
+    Report { finding: finding("shared-connection-closed", "warning", program), told }
 }
 
 const fn finding(hazard: &'static str, severity: &'static str, program: &'static str) -> Expected {
     Expected { hazard, severity, program: Some(program), threads: &[], signals: &[] }
+}
+
+impl Report {
+    /// Checks that one of these events is it, and tells all.
+    fn is_told(self, events: &[Event]) -> Result<()> {
+        let is_it = |event: &&Event| event.finding().is_some_and(|finding| self.finding.is_met_by(finding));
+        let text = events.iter().find(is_it).context("there is no such finding")?.0.to_string();
+        let untold = self.told.iter().find(|told| !text.contains(**told));
+        ensure!(untold.is_none(), "{untold:?} is not told in {text}");
+        Ok(())
+    }
 }
 
 impl Case {
@@ -98,45 +133,29 @@ impl Case {
         let mut program = Program::hold(self.prepare)?;
         let mut look = Look::at(&program)?;
         program.release()?;
-        let mut all = Vec::new();
+        let mut watched = Vec::new();
         self.work(&mut program, &mut |children| {
-            all = children.to_vec();
-            match self.shares {
-                Shares::One => children.iter().try_for_each(|child| look.shows("shares", *child))?,
-                Shares::Nothing => children.iter().try_for_each(|child| look.shows("lives", *child))?,
-                Shares::Execed => children.iter().try_for_each(|child| look.shows("exec", *child))?,
-            }
+            watched = children.to_vec();
+            children.iter().try_for_each(|child| look.shows(self.shares.event(), *child))?;
             look.has_judged()
         })?;
-        if let Some((expected, _)) = self.expected {
-            look.reports(expected.hazard)?;
+        if let Some(report) = self.expected {
+            look.reports(report.finding.hazard)?;
         }
         look.has_judged()?;
         program.end(self.stop)?;
         let seen = look.end()?;
-        for child in all {
-            let told = (seen.shared_by(child), self.shares);
-            let is_right = match told {
-                (Some(shared), Shares::One) => shared > 0,
-                (shared, Shares::Nothing) => shared == Some(0),
-                (shared, Shares::Execed) => shared.is_none(),
-                (None, Shares::One) => false,
-            };
-            ensure!(is_right, "of {child} forkwatch saw {told:?}");
+        for child in watched {
+            let shared = seen.shared_by(child);
+            ensure!(
+                self.shares.fits(shared),
+                "{child} was to share {:?}, and was seen to {shared:?}",
+                self.shares
+            );
         }
-        let expected: Vec<Expected> = self.expected.iter().map(|(expected, _)| *expected).collect();
+        let expected: Vec<Expected> = self.expected.iter().map(|report| report.finding).collect();
         expectation::check(&expected, &seen.events)?;
-        if let Some((expected, told)) = self.expected {
-            let is_it = |event: &&_| {
-                let event: &crate::event::Event = event;
-                event.finding().is_some_and(|finding| expected.is_met_by(finding))
-            };
-            let event = seen.events.iter().find(is_it).context("it was found a moment ago")?;
-            let text = event.0.to_string();
-            let untold = told.iter().find(|told| !text.contains(**told));
-            ensure!(untold.is_none(), "{untold:?} is not told in {text}");
-        }
-        Ok(())
+        self.expected.map_or(Ok(()), |report| report.is_told(&seen.events))
     }
 
     fn work(&self, program: &mut Program, forked: Forked<'_>) -> Result<()> {
@@ -149,6 +168,12 @@ impl Case {
         );
         Ok(())
     }
+}
+
+/// Runs a case of a script.
+fn run(script: &str, case: &str) -> Result<Launch> {
+    let arguments: [OsString; 2] = [python_fixtures().join(script).into(), case.into()];
+    Ok(python("python", "python")?.args(arguments))
 }
 
 /// For a fixture: it names its children, and at the next step says what came of what they do.

@@ -1,16 +1,16 @@
-//! Connections to PostgreSQL: SQLAlchemy, psycopg2, psycopg 3.
+//! Connections to `PostgreSQL`: `SQLAlchemy`, psycopg2, psycopg 3.
 
 use std::{net::Ipv4Addr, os::unix::net::UnixStream, path::Path, thread, time::Duration};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
-use super::{Case, Forked, Shares, closed, free_loopback, script, used};
+use super::{Case, Forked, Shares, closed, free_loopback, run, script, used};
 use crate::{
     http, process,
     program::{Launch, Program},
     scenario::{
-        python, python_fixtures,
+        python_fixtures,
         servers::{POSTGRES_STOP, running_postgres},
         web,
     },
@@ -25,7 +25,7 @@ const MIXED_UP: &str =
 pub(super) const ALL: &[Case] = &[
     Case {
         name: "gunicorn_preloads_an_engine_that_has_connected",
-        expected: used(
+        expected: Some(used(
             "gunicorn",
             &[
                 "opened a connection to PostgreSQL at 127.",
@@ -34,7 +34,7 @@ pub(super) const ALL: &[Case] = &[
                 "dispose(close=False)",
                 "post_fork",
             ],
-        ),
+        )),
         shares: Shares::One,
         prepare: |folder| gunicorn(folder, Some(free_loopback(PORT)?), &[]),
         work: ask_until_wrong,
@@ -43,10 +43,10 @@ pub(super) const ALL: &[Case] = &[
     },
     Case {
         name: "gunicorn_preloads_an_engine_that_has_connected_to_a_unix_socket",
-        expected: used(
+        expected: Some(used(
             "gunicorn",
             &["PostgreSQL at /", ".s.PGSQL.5432", "dispose(close=False)", "post_fork"],
-        ),
+        )),
         shares: Shares::One,
         prepare: |folder| gunicorn(folder, None, &[]),
         work: ask_until_wrong,
@@ -66,62 +66,63 @@ pub(super) const ALL: &[Case] = &[
         stop: Some(Signal::SIGTERM),
     },
     Case {
-        name: "sqlalchemy_disposes_of_the_parents_connections_in_the_child",
-        expected: used(SCRIPT, &["PostgreSQL at 127.", "A plain dispose() in the child says goodbye"]),
+        expected: Some(used(SCRIPT, &["PostgreSQL at 127.", "A plain dispose() in the child says goodbye"])),
         outcome: "the child got an answer, the parent got OperationalError",
-        ..over_tcp("dispose_in_the_child", |_| run("dispose_in_the_child", Some(free_loopback(PORT)?)))
-    },
-    Case {
-        name: "sqlalchemy_forgets_the_parents_connections_in_the_child",
-        outcome: "the child got an answer, the parent got an answer",
-        ..over_tcp("forget_in_the_child", |_| run("forget_in_the_child", Some(free_loopback(PORT)?)))
-    },
-    Case {
-        expected: used(SCRIPT, &["PostgreSQL at 127.", "psycopg", "Connect, or open the pool, in the child"]),
-        outcome: "the child got what was meant for the parent",
-        ..over_tcp("psycopg_connects_before_a_process_and_both_ask", |_| {
-            run("psycopg_in_both", Some(free_loopback(PORT)?))
+        ..case("sqlalchemy_disposes_of_the_parents_connections_in_the_child", |_| {
+            over_tcp("dispose_in_the_child")
         })
     },
     Case {
-        expected: used(SCRIPT, &["PostgreSQL at /", ".s.PGSQL.5432", "psycopg2"]),
+        outcome: "the child got an answer, the parent got an answer",
+        ..case("sqlalchemy_forgets_the_parents_connections_in_the_child", |_| over_tcp("forget_in_the_child"))
+    },
+    Case {
+        expected: Some(used(
+            SCRIPT,
+            &["PostgreSQL at 127.", "psycopg", "Connect, or open the pool, in the child"],
+        )),
+        outcome: "the child got what was meant for the parent",
+        ..case("psycopg_connects_before_a_process_and_both_ask", |_| over_tcp("psycopg_in_both"))
+    },
+    Case {
+        expected: Some(used(SCRIPT, &["PostgreSQL at /", ".s.PGSQL.5432", "psycopg2"])),
         outcome: "2 workers got one and other",
-        ..over_tcp("psycopg2_connects_before_a_pool_and_the_workers_ask", |_| run("psycopg2_in_a_pool", None))
+        ..case("psycopg2_connects_before_a_pool_and_the_workers_ask", |_| over_unix("psycopg2_in_a_pool"))
     },
     Case {
         outcome: "the child got what was meant for the child",
-        ..over_tcp("psycopg_connects_and_hands_over_to_the_child", |_| {
-            run("psycopg_in_the_child", Some(free_loopback(PORT)?))
-        })
+        ..case("psycopg_connects_and_hands_over_to_the_child", |_| over_tcp("psycopg_in_the_child"))
     },
     Case {
-        expected: closed(SCRIPT, &["PostgreSQL at 127.", "said goodbye", "os._exit()"]),
+        expected: Some(closed(SCRIPT, &["PostgreSQL at 127.", "said goodbye", "os._exit()"])),
         outcome: "the parent got OperationalError",
-        ..over_tcp("psycopg2_says_goodbye_as_the_child_leaves_the_block", |_| {
-            run("exit_through_a_block_that_closes", Some(free_loopback(PORT)?))
+        ..case("psycopg2_says_goodbye_as_the_child_leaves_the_block", |_| {
+            over_tcp("exit_through_a_block_that_closes")
         })
     },
     Case {
         outcome: "the parent got an answer",
-        ..over_tcp("psycopg2_says_nothing_as_the_interpreter_of_the_child_ends", |_| {
-            run("exit_with_an_open_connection", Some(free_loopback(PORT)?))
+        ..case("psycopg2_says_nothing_as_the_interpreter_of_the_child_ends", |_| {
+            over_tcp("exit_with_an_open_connection")
         })
     },
     Case {
         outcome: "the parent got an answer",
-        ..over_tcp("psycopg2_says_nothing_as_the_child_leaves_by_exit", |_| run("leave_without_a_word", None))
+        ..case("psycopg2_says_nothing_as_the_child_leaves_by_exit", |_| over_unix("leave_without_a_word"))
     },
 ];
 
-/// A script of [`SCRIPT`] that is silent.
-const fn over_tcp(name: &'static str, prepare: fn(&Path) -> Result<Launch>) -> Case {
+/// A script of ours that is silent.
+const fn case(name: &'static str, prepare: fn(&Path) -> Result<Launch>) -> Case {
     Case { name, expected: None, shares: Shares::One, prepare, work: script, outcome: "", stop: None }
 }
 
-fn run(case: &str, address: Option<Ipv4Addr>) -> Result<Launch> {
-    let launch = python("python", "python")?
-        .args([python_fixtures().join(SCRIPT).into(), case.into()] as [std::ffi::OsString; 2]);
-    with_postgres(launch, address)
+fn over_tcp(case: &str) -> Result<Launch> {
+    with_postgres(run(SCRIPT, case)?, Some(free_loopback(PORT)?))
+}
+
+fn over_unix(case: &str) -> Result<Launch> {
+    with_postgres(run(SCRIPT, case)?, None)
 }
 
 fn gunicorn(folder: &Path, address: Option<Ipv4Addr>, arguments: &[&str]) -> Result<Launch> {

@@ -1,16 +1,13 @@
 //! Connections to Redis: redis-py.
 
-use std::{ffi::OsString, path::Path};
+use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Case, Shares, free_loopback, script, used};
+use super::{Case, Shares, free_loopback, run, script, used};
 use crate::{
     program::Launch,
-    scenario::{
-        python, python_fixtures,
-        redis::{SOCKET, STOP, running},
-    },
+    scenario::redis::{SOCKET, STOP, running},
 };
 
 const SCRIPT: &str = "redis_clients.py";
@@ -18,17 +15,17 @@ const PORT: u16 = 6379;
 
 pub(super) const ALL: &[Case] = &[
     Case {
-        expected: used(SCRIPT, &["Redis at 127.", ":6379", "taken out of the pool"]),
+        expected: Some(used(SCRIPT, &["Redis at 127.", ":6379", "taken out of the pool"])),
         outcome: "the child got what was meant for the parent",
         ..case("redis_connection_taken_from_its_pool_is_used_by_both", |_| over_tcp("connection_in_both"))
     },
     Case {
-        expected: used(SCRIPT, &["Redis at /", "redis.sock", "taken out of the pool"]),
+        expected: Some(used(SCRIPT, &["Redis at /", "redis.sock", "taken out of the pool"])),
         outcome: "the child got what was meant for the parent",
         ..case("redis_connection_to_a_unix_socket_is_used_by_both", |_| over_unix("connection_in_both"))
     },
     Case {
-        expected: used(SCRIPT, &["Redis at 127.", "both receive on it"]),
+        expected: Some(used(SCRIPT, &["Redis at 127.", "both receive on it"])),
         outcome: "the parent heard first, the child heard second",
         ..case("redis_subscription_is_listened_to_by_both", |_| over_tcp("subscription_in_both"))
     },
@@ -51,10 +48,4 @@ fn over_tcp(case: &str) -> Result<Launch> {
 fn over_unix(case: &str) -> Result<Launch> {
     let server = running(None)?;
     Ok(run(SCRIPT, case)?.env("REDIS_SOCKET", server.folder().join(SOCKET)).beside(server, STOP))
-}
-
-/// Runs a case of a script.
-pub(super) fn run(script: &str, case: &str) -> Result<Launch> {
-    let arguments: [OsString; 2] = [python_fixtures().join(script).into(), case.into()];
-    Ok(python("python", "python")?.args(arguments))
 }

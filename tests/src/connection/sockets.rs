@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{Case, Forked, Shares, closed, free_loopback, redis, script, used};
+use super::{Case, Forked, Shares, closed, free_loopback, run, script, used};
 use crate::{
     fixture::fixture,
     process,
@@ -22,14 +22,16 @@ use crate::{
     },
 };
 
+const SCRIPT: &str = "sockets.py";
+
 pub(super) const ALL: &[Case] = &[
     Case {
-        expected: used("shared_connection", &["127.0.0.1:", "Open the connection after the fork"]),
+        expected: Some(used("shared_connection", &["127.0.0.1:", "Open the connection after the fork"])),
         outcome: "the child talked, the parent talked",
         ..case("a_program_and_its_child_talk_on_one_connection", |_| shared("talk"))
     },
     Case {
-        expected: closed("shared_connection", &["127.0.0.1:", "shut down the connection"]),
+        expected: Some(closed("shared_connection", &["127.0.0.1:", "shut down the connection"])),
         outcome: "the child shut it down, the parent could not talk",
         ..case("a_child_shuts_down_the_connection_of_its_parent", |_| shared("shutdown"))
     },
@@ -37,17 +39,12 @@ pub(super) const ALL: &[Case] = &[
         outcome: "the child closed its copy, the parent talked",
         ..case("a_child_closes_its_copy_of_a_connection", |_| shared("close"))
     },
-    Case {
-        prepare: |_| Ok(Launch::new(fixture("accept_then_fork")?)),
-        ..server("a_server_accepts_and_then_forks")
-    },
-    Case {
-        prepare: |_| Ok(python("python", "python")?.args([python_fixtures().join("forking_server.py")])),
-        ..server("a_python_server_accepts_and_then_forks")
-    },
+    server("a_server_accepts_and_then_forks", |_| Ok(Launch::new(fixture("accept_then_fork")?))),
+    server("a_python_server_accepts_and_then_forks", |_| {
+        Ok(python("python", "python")?.args([python_fixtures().join("forking_server.py")]))
+    }),
     Case {
         shares: Shares::Nothing,
-        prepare: |folder| web::gunicorn("python", folder, &["--preload", "wsgi"]),
         work: |program, forked| {
             program.wait_for("two workers", |program| Ok(process::descendants(program.pid()).len() == 2))?;
             let workers = process::descendants(program.pid());
@@ -56,17 +53,19 @@ pub(super) const ALL: &[Case] = &[
         },
         outcome: "two workers",
         stop: Some(Signal::SIGTERM),
-        ..case("workers_share_a_socket_that_listens", |_| run("pairs"))
+        ..case("workers_share_a_socket_that_listens", |folder| {
+            web::gunicorn("python", folder, &["--preload", "wsgi"])
+        })
     },
     Case {
         shares: Shares::Nothing,
         outcome: "4 datagrams",
-        ..case("both_send_datagrams", |_| run("datagrams"))
+        ..case("both_send_datagrams", |_| run(SCRIPT, "datagrams"))
     },
     Case {
         shares: Shares::Nothing,
         outcome: "pair, pair, pipe, queue",
-        ..case("pairs_pipes_and_queues_are_between_parent_and_child", |_| run("pairs"))
+        ..case("pairs_pipes_and_queues_are_between_parent_and_child", |_| run(SCRIPT, "pairs"))
     },
     Case {
         shares: Shares::Nothing,
@@ -86,13 +85,13 @@ const fn case(name: &'static str, prepare: fn(&Path) -> Result<Launch>) -> Case 
 }
 
 /// A server that forks for each connection.
-const fn server(name: &'static str) -> Case {
+const fn server(name: &'static str, prepare: fn(&Path) -> Result<Launch>) -> Case {
     Case {
         shares: Shares::Nothing,
         work: serve,
         outcome: "first, second",
         stop: Some(Signal::SIGTERM),
-        ..case(name, |_| run("pairs"))
+        ..case(name, prepare)
     }
 }
 
@@ -100,13 +99,9 @@ fn shared(act: &str) -> Result<Launch> {
     Ok(Launch::new(fixture("shared_connection")?).args([act]))
 }
 
-fn run(case: &str) -> Result<Launch> {
-    redis::run("sockets.py", case)
-}
-
 fn with_server(case: &str) -> Result<Launch> {
     let address = free_loopback(6379)?;
-    Ok(run(case)?.env("REDIS_HOST", address.to_string()).beside(running(Some(address))?, STOP))
+    Ok(run(SCRIPT, case)?.env("REDIS_HOST", address.to_string()).beside(running(Some(address))?, STOP))
 }
 
 /// Has two messages come back on one connection.
