@@ -71,8 +71,7 @@ pub fn run(case: &Case) -> Result<Run> {
         Start::C(..) | Start::Python(..) => drop(program.end(None)?),
     }
     let (events, _) = forkwatch.stop()?;
-    let first =
-        |finding: &Finding<'_>| finding.state() != "resolved" && finding.repeats() == 0;
+    let first = |finding: &Finding<'_>| finding.state() != "resolved" && finding.repeats() == 0;
     let found = events.iter().filter(|event| event.finding().is_some_and(|finding| first(&finding)));
     Ok(Run { found: found.map(|event| look(case, event, &events, told)).collect::<Result<_>>()? })
 }

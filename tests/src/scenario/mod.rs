@@ -2,10 +2,10 @@
 
 mod celery;
 mod cpython;
-mod redis;
-mod servers;
+pub(crate) mod redis;
+pub(crate) mod servers;
 mod tools;
-mod web;
+pub(crate) mod web;
 
 use std::path::{Path, PathBuf};
 
@@ -97,7 +97,7 @@ pub(crate) fn interpreter() -> Result<PathBuf> {
 }
 
 /// A program of a Python environment, which finds our fixtures.
-fn python(environment: &str, program: &str) -> Result<Launch> {
+pub(crate) fn python(environment: &str, program: &str) -> Result<Launch> {
     let launch = Launch::new(provided(environment)?.join("bin").join(program));
     Ok(launch.env("PYTHONPATH", python_fixtures()).env("PYTHONDONTWRITEBYTECODE", "1"))
 }
