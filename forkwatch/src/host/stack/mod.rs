@@ -5,12 +5,10 @@
 
 mod asleep;
 mod bounded;
-mod bytes;
 mod cfi;
 mod demangle;
 mod elf;
 mod files;
-mod maps;
 mod python;
 mod registers;
 mod stop;
@@ -23,14 +21,12 @@ use std::{
 };
 
 use asleep::Sleep;
-use bytes::Bytes;
 use elf::Object;
-use maps::Mappings;
 use registers::Registers;
 use symbols::Kind;
 use unwind::Walk;
 
-use super::{call::Position, stat::Stat};
+use super::{bytes::Bytes, call::Position, maps::Maps, stat::Stat};
 use crate::model::{
     process::ProcessKey,
     stack::{Frame, Stack, Stacks},
@@ -57,9 +53,9 @@ pub(super) fn of_script(process: ProcessKey, tid: u32) -> Option<Stack> {
 /// The name of the variable that covers an address.
 pub(super) fn symbol(process: ProcessKey, address: u64) -> Option<String> {
     bounded::run(move || {
-        let (memory, mappings) = open(process).ok()?;
-        mappings.covering(address)?;
-        let object = mappings
+        let (memory, maps) = open(process).ok()?;
+        maps.find(address)?;
+        let object = maps
             .heads_before(address)
             .filter_map(|head| Object::read(&memory, head).ok())
             .find(|object| object.covers(address))?;
@@ -71,7 +67,7 @@ pub(super) fn symbol(process: ProcessKey, address: u64) -> Option<String> {
 }
 
 fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String> {
-    let (memory, mappings) = open(process)?;
+    let (memory, maps) = open(process)?;
     let asleep = Sleep::of(process.tgid, tid)?;
     let (registers, asleep) = if stacks == Stacks::Full && asleep.is_in_futex() {
         let registers = stop::registers(tid)?;
@@ -84,7 +80,7 @@ fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String
     } else {
         (Registers::new(asleep.position.instruction, asleep.position.stack), asleep)
     };
-    let walk = unwind::walk(process.tgid, &memory, &mappings, registers);
+    let walk = unwind::walk(process.tgid, &memory, &maps, registers);
     if Sleep::of(process.tgid, tid)? != asleep {
         return Err(format!("thread {tid} woke meanwhile"));
     }
@@ -94,9 +90,9 @@ fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String
 }
 
 fn script(process: ProcessKey, tid: u32) -> Option<Result<Stack, String>> {
-    let (memory, mappings) = open(process).ok()?;
+    let (memory, maps) = open(process).ok()?;
     let asleep = Sleep::of(process.tgid, tid);
-    let stack = python::stack(process.tgid, tid, &memory, &mappings)?;
+    let stack = python::stack(process.tgid, tid, &memory, &maps)?;
     let is_still_asleep = asleep.and_then(|asleep| {
         let woke = format!("thread {tid} woke meanwhile");
         (Sleep::of(process.tgid, tid)? == asleep).then_some(()).ok_or(woke)
@@ -105,14 +101,14 @@ fn script(process: ProcessKey, tid: u32) -> Option<Result<Stack, String>> {
 }
 
 /// The memory of a process and what lies where in it.
-fn open(process: ProcessKey) -> Result<(Bytes, Mappings), String> {
+fn open(process: ProcessKey) -> Result<(Bytes, Maps), String> {
     let tgid = process.tgid;
     same(process)?;
     let refused = |what: &str, error: &io::Error| format!("/proc/{tgid}/{what} cannot be read: {error}");
     let memory = Bytes::of_memory(tgid).map_err(|error| refused("mem", &error))?;
-    let mappings = Mappings::of_process(tgid).map_err(|error| refused("maps", &error))?;
+    let maps = Maps::of_process(tgid).map_err(|error| refused("maps", &error))?;
     same(process)?;
-    Ok((memory, mappings))
+    Ok((memory, maps))
 }
 
 fn same(process: ProcessKey) -> Result<(), String> {
