@@ -4,6 +4,7 @@
 //! rests on its start time, compared before and after reading: a pid alone names nobody for long.
 
 mod absence;
+mod bytes;
 mod call;
 pub mod cgroup;
 pub mod cgroup_tree;

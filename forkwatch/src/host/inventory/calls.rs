@@ -1,10 +1,11 @@
 //! What the threads of a process wait for at this moment: events, or a mutex.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _, thread::sleep, time::Duration};
+use std::{io, thread::sleep, time::Duration};
 
 use crate::{
     host::{
         absence::is_gone,
+        bytes::Bytes,
         call::{Activity, SystemCall},
         futex::EndlessWait,
         stat::Stat,
@@ -62,7 +63,7 @@ pub(super) fn contended(tgid: u32, threads: &[Stat]) -> io::Result<Vec<Contended
     if waits.is_empty() {
         return Ok(Vec::new());
     }
-    let memory = File::open(format!("/proc/{tgid}/mem"))?;
+    let memory = Bytes::of_memory(tgid)?;
     // A mutex names a thread as its own pid namespace does.
     let named: Vec<(u32, &Stat)> = threads
         .iter()
@@ -91,9 +92,7 @@ fn waits_for_events(call: &SystemCall) -> bool {
 }
 
 /// The owner that a mutex of glibc names (`__owner` of `struct __pthread_mutex_s`), while it is still locked.
-fn owner(memory: &File, address: u64) -> Option<u32> {
-    let mut bytes = [0; 12];
-    memory.read_exact_at(&mut bytes, address).ok()?;
-    let [a, b, c, d, _, _, _, _, owner @ ..] = bytes;
+fn owner(memory: &Bytes, address: u64) -> Option<u32> {
+    let [a, b, c, d, _, _, _, _, owner @ ..] = memory.array::<12>(address)?;
     (u32::from_ne_bytes([a, b, c, d]) != 0).then_some(u32::from_ne_bytes(owner))
 }

@@ -11,14 +11,13 @@ use std::{fs, os::unix::ffi::OsStrExt};
 
 use layout::Layout;
 
-use super::{
-    bytes::Bytes,
-    elf::Object,
-    maps::{Mapping, Mappings},
-    symbols,
-};
+use super::{elf::Object, symbols};
 use crate::{
-    host::status::Status,
+    host::{
+        bytes::Bytes,
+        maps::{Mapping, Maps},
+        status::Status,
+    },
     model::{
         process,
         stack::{Frame, MAX_FRAMES, Stack},
@@ -54,15 +53,10 @@ const THREAD_IDS: [u64; 2] = [0x2d0, 0x30];
 const THREAD_IDS: [u64; 2] = [0xd0, 0x20];
 
 /// The calls of a thread; absent where no CPython runs in the process.
-pub(super) fn stack(
-    tgid: u32,
-    thread: u32,
-    memory: &Bytes,
-    mappings: &Mappings,
-) -> Option<Result<Stack, String>> {
+pub(super) fn stack(tgid: u32, thread: u32, memory: &Bytes, maps: &Maps) -> Option<Result<Stack, String>> {
     let program = fs::read_link(format!("/proc/{tgid}/exe")).ok();
     let program = program.as_deref().map(|path| path.as_os_str().as_bytes());
-    let mut objects: Vec<&Mapping> = mappings
+    let mut objects: Vec<&Mapping> = maps
         .objects()
         .filter(|head| Some(head.path.as_slice()) == program || named_version(&head.path).is_some())
         .collect();
