@@ -91,13 +91,8 @@ pub(crate) fn python_fixtures() -> PathBuf {
     workspace().join("tests/fixtures/python")
 }
 
-/// The Python that the tests bring.
-pub(crate) fn interpreter() -> Result<PathBuf> {
-    Ok(provided("python")?.join("bin/python"))
-}
-
 /// A program of a Python environment, which finds our fixtures.
-fn python(environment: &str, program: &str) -> Result<Launch> {
+pub(crate) fn python(environment: &str, program: &str) -> Result<Launch> {
     let launch = Launch::new(provided(environment)?.join("bin").join(program));
     Ok(launch.env("PYTHONPATH", python_fixtures()).env("PYTHONDONTWRITEBYTECODE", "1"))
 }
