@@ -33,7 +33,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "forkwatch",
     ]))?;
     let mut measure = project::cargo()?;
-    measure.args(["run", "--quiet", "--locked", "--package", "forkwatch-tests", "--bin", "forkwatch-precision"]);
+    measure.args([
+        "run",
+        "--quiet",
+        "--locked",
+        "--package",
+        "forkwatch-tests",
+        "--bin",
+        "forkwatch-precision",
+    ]);
     measure.arg("--").arg("--write").arg(project::root()?.join(TABLE)).args(&options.arguments);
     measure.env("FORKWATCH_BIN", project::target()?.join("release/forkwatch"));
     let measured = project::run(&mut measure);

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::Options;
 use crate::crowd::{Crowd, Sleep};
 use crate::daemon::Daemon;
 use crate::process;
 use crate::statistics::{median, show};
 use crate::table::Table;
-use crate::Options;
 
 /// How many.
 const CHILDREN: u32 = 1000;

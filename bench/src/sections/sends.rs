@@ -83,9 +83,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Nanoseconds of a send, and of that in forkwatch's program: twice without forkwatch, then unwatched, then watched.
-/// Nothing where the connection does not come to be watched.
-fn round(options: &Options, sink: &Sink) -> Result<Option<[(f64, Option<f64>); 4]>> {
+/// Nanoseconds of a send, and of that in forkwatch's program.
+type Cost = (f64, Option<f64>);
+
+/// What sends cost: twice without forkwatch, then beside a watched connection, then on it. Nothing where the
+/// connection does not come to be watched.
+fn round(options: &Options, sink: &Sink) -> Result<Option<[Cost; 4]>> {
     let mut sender = Running::start(sink)?;
     // The first run warms the caches and widens the windows of the connection.
     [Connection::Own, Connection::Shared].into_iter().try_for_each(|one| sender.send(one).map(drop))?;
@@ -150,7 +153,7 @@ impl Sink {
 }
 
 fn drain(mut stream: TcpStream) {
-    let mut buffer = [0; 65536];
+    let mut buffer = [0; 8192];
     while stream.read(&mut buffer).is_ok_and(|length| length > 0) {}
 }
 
@@ -169,7 +172,8 @@ impl Running {
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start a sender")?;
-        let (stdin, stdout) = child.stdin.take().zip(child.stdout.take()).context("the sender has no pipes")?;
+        let (stdin, stdout) =
+            child.stdin.take().zip(child.stdout.take()).context("the sender has no pipes")?;
         Ok(Self { child, stdin, stdout: BufReader::new(stdout) })
     }
 

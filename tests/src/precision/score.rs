@@ -68,11 +68,8 @@ pub fn score<'a>(runs: impl IntoIterator<Item = (&'a Case, &'a Run)>) -> Score {
         for found in &run.found {
             let row = score.rows.entry(found.hazard.clone()).or_default();
             row.withdrawn += usize::from(found.withdrawn);
-            let is_wrong = if found.withdrawn {
-                found.certainty != "heuristic"
-            } else {
-                !case.has(&found.hazard)
-            };
+            let is_wrong =
+                if found.withdrawn { found.certainty != "heuristic" } else { !case.has(&found.hazard) };
             if is_wrong {
                 *row.wrong.entry(found.certainty.clone()).or_default() += 1;
                 let what = if found.withdrawn { "withdrawn" } else { "false" };
