@@ -41,7 +41,7 @@ pub(super) const FIXTURES: &[Case] = &[
     // A fork beside threads, and what is none or harmless.
     c("mt_fork", &[], &[THREADS], &[LOCK]),
     c("hostile_comm", &[], &[THREADS], &[]),
-    Case { step: Step::AtOnce, ..c("stopped_child", &[], &[THREADS], &[]) },
+    Case { step: Step::Later, ..c("stopped_child", &[], &[THREADS], &[]) },
     Case { step: Step::Once(THREADS), ..c("mt_fork_exec_late", &[], &[], &[THREADS]) },
     c("mt_fork_exec", &[], &[], &[THREADS]),
     c("join_before_fork", &[], &[], &[THREADS]),
@@ -85,6 +85,7 @@ pub(super) const FIXTURES: &[Case] = &[
     python("locks.py", "timeout", &[THREADS], &[LOCK]),
     python("locks.py", "free", &[THREADS], &[LOCK]),
     Case { step: Step::Once(LOCK), ..c("kills_stuck", &[], &[THREADS, LOCK, KILLED], &[]) },
+    Case { step: Step::Once(LOCK), ..c("kills_stuck", &["ends"], &[THREADS, LOCK], &[KILLED]) },
     // Ends of children.
     c("crash_loop", &[], &[CRASHES], &[]),
     c("crash_loop", &["0"], &[], &[CRASHES]),
@@ -93,7 +94,7 @@ pub(super) const FIXTURES: &[Case] = &[
     c("ends", &[], &[], &[CRASHES]),
     c("unreaped", &[], &[UNREAPED], &[]),
     c("unreaped", &["ignored"], &[], &[UNREAPED]),
-    Case { step: Step::AtOnce, ..c("unreaped", &["late"], &[], &[UNREAPED]) },
+    Case { step: Step::Later, ..c("unreaped", &["late"], &[], &[UNREAPED]) },
     // Threads that do not come along.
     c("lost_thread", &[], &[THREADS, LOST], &[]),
     c("lost_thread", &["restarted"], &[THREADS], &[LOST]),

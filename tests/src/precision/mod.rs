@@ -15,7 +15,7 @@ pub use self::{
 };
 use crate::{
     fixture, host,
-    program::{Launch, Program},
+    program::Program,
     scenario::{self, Scenario},
 };
 
@@ -44,8 +44,8 @@ enum Start {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
     None,
-    /// As soon as it has said what it made. What it does then is the fault.
-    AtOnce,
+    /// When its children have lived on for a while. What it does then is the fault.
+    Later,
     /// As soon as this has been found.
     Once(&'static str),
 }
@@ -81,10 +81,8 @@ impl Case {
         match self.start {
             Start::C(name, arguments) => fixture::hold(name, arguments),
             Start::Python(name, argument) => Program::hold(|_| {
-                Ok(Launch::new(scenario::interpreter()?)
-                    .args([scenario::python_fixtures().join(name)])
-                    .args([argument])
-                    .env("PYTHONDONTWRITEBYTECODE", "1"))
+                let script = scenario::python_fixtures().join(name);
+                Ok(scenario::python("python", "python")?.args([script]).args([argument]))
             }),
             Start::Real(scenario) => scenario.hold(),
         }

@@ -19,6 +19,8 @@ use crate::{
 pub(super) const WATCHED: Duration = Duration::from_secs(90);
 /// The same for descriptors left behind, which are looked for twice a minute.
 const WATCHED_FOR_DESCRIPTORS: Duration = Duration::from_secs(200);
+/// How old children are before a fixture takes its later step: five times the grace.
+const LATER: Duration = Duration::from_secs(5);
 
 /// A finding.
 #[derive(Clone, Debug)]
@@ -54,7 +56,11 @@ pub fn run(case: &Case) -> Result<Run> {
     }
     match case.step {
         Step::None => {}
-        Step::AtOnce => program.step()?,
+        Step::Later => {
+            // Nothing tells that forkwatch has come to know the children: that it had the time for it has to do.
+            thread::sleep(LATER);
+            program.step()?;
+        }
         Step::Once(hazard) => {
             let is_it = |event: &Event| event.finding().is_some_and(|finding| finding.hazard() == hazard);
             // A miss is a result too, and what follows would tell nothing more.
@@ -66,9 +72,9 @@ pub fn run(case: &Case) -> Result<Run> {
     let (begun, told) = (Instant::now(), Timestamp::now());
     // No condition ends this: that nothing is said in all this time is what is measured.
     thread::sleep(case.watched().saturating_sub(begun.elapsed()));
-    match case.start {
-        Start::Real(scenario) => scenario.end(&mut program)?,
-        Start::C(..) | Start::Python(..) => drop(program.end(None)?),
+    // How a real program ends is its own affair, and may go wrong; a fixture's children are killed to clear them away.
+    if let Start::Real(scenario) = case.start {
+        scenario.end(&mut program)?;
     }
     let (events, _) = forkwatch.stop()?;
     let first = |finding: &Finding<'_>| finding.state() != "resolved" && finding.repeats() == 0;
@@ -85,7 +91,7 @@ impl Case {
     /// The action of the event with which a fault begins; none where that is what the fixture has told.
     fn fault(&self, hazard: &str) -> Option<&'static str> {
         match hazard {
-            _ if self.step == Step::AtOnce => None,
+            _ if self.step == Step::Later => None,
             "crash-loop" => None,
             "blocked-signals" => Some("exec"),
             "unreaped-children" | "worker-killed-while-stuck" => Some("exit"),

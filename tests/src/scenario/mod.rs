@@ -91,11 +91,6 @@ pub(crate) fn python_fixtures() -> PathBuf {
     workspace().join("tests/fixtures/python")
 }
 
-/// The Python that the tests bring.
-pub(crate) fn interpreter() -> Result<PathBuf> {
-    Ok(provided("python")?.join("bin/python"))
-}
-
 /// A program of a Python environment, which finds our fixtures.
 pub(crate) fn python(environment: &str, program: &str) -> Result<Launch> {
     let launch = Launch::new(provided(environment)?.join("bin").join(program));
