@@ -13,7 +13,7 @@ use crate::{
     fixture,
     host::needs_bpf,
     program::{Launch, Program},
-    recording::{evidence, replay},
+    recording::{answers, replay},
 };
 
 /// A forkwatch that shows in columns what becomes of a program's children, and records.
@@ -86,7 +86,7 @@ impl Look {
         let file = PathBuf::from(file(&self.folder));
         let mut events = replay(&file)?.events;
         events.retain(|event| event.parent_pid() == Some(self.program));
-        Ok(Seen { events, evidence: evidence(&file)? })
+        Ok(Seen { events, evidence: answers(&file)? })
     }
 }
 
