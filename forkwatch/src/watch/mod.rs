@@ -41,11 +41,7 @@ use self::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    hazard::{
-        Hazard, Verdict,
-        allow::{AllowRule, allowed},
-        program_name,
-    },
+    hazard::allow::{AllowRule, allowed},
     model::{
         connection::Peer,
         event::Event,
@@ -54,7 +50,7 @@ use crate::{
         order::Order,
         process::{Comm, ProcessKey, Program},
         stack::Stacks,
-        time::BootTime,
+        time::{BootTime, nanoseconds},
     },
 };
 
@@ -476,36 +472,4 @@ fn resolved(mut finding: Finding, how: Resolution, at: BootTime, summary: String
     finding.state = State::Resolved(how);
     finding.summary = summary;
     Output::Finding(Box::new(finding))
-}
-
-/// What a module of the core that follows a process over time has found about a parent and one of its children.
-fn found(
-    at: BootTime,
-    hazard: &Hazard,
-    verdict: Verdict,
-    (parent, program): (ProcessKey, &Program),
-    (child, child_comm): (ProcessKey, Comm),
-) -> Finding {
-    let Verdict { state, certainty, severity, summary, facts, remedy } = verdict;
-    Finding {
-        at,
-        number: 0,
-        hazard: hazard.id,
-        state,
-        certainty,
-        severity,
-        summary,
-        parent,
-        program: program.clone(),
-        program_name: program_name(program),
-        child,
-        child_comm,
-        facts,
-        remedy,
-        repeats: 0,
-    }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
