@@ -1,11 +1,12 @@
 //! One look at all processes, for what forks have left behind.
 
-use std::{collections::HashMap, fs, io, os::unix::fs::MetadataExt as _, time::Instant};
+use std::{collections::HashMap, io, time::Instant};
 
-use super::{clock, file, stat::Stat};
+use super::{clock, file, program::executable, stat::Stat};
 use crate::model::{
     evidence::{Sweep, Swept},
     process::ProcessKey,
+    time::nanoseconds,
 };
 
 /// Most processes of each kind that are told.
@@ -41,7 +42,7 @@ pub(super) fn sweep(mark: Option<u64>) -> Option<Sweep> {
         found.sort_unstable_by_key(|swept| (swept.process.start, swept.process.tgid));
         found.truncate(MOST);
     }
-    let took = u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let took = nanoseconds(begin.elapsed());
     let processes = u32::try_from(processes).unwrap_or(u32::MAX);
     Some(Sweep { at, took, mark: last, processes, unexeced, zombies })
 }
@@ -49,11 +50,8 @@ pub(super) fn sweep(mark: Option<u64>) -> Option<Sweep> {
 /// Whether a parent may be the process that forked this one, which has not exec'd since: it is no younger, and runs the
 /// same program. Those that outlive their forker get another parent.
 fn is_forker(parent: ProcessKey, child: &Stat) -> bool {
-    let exe = |tgid: u32| {
-        let exe = fs::metadata(format!("/proc/{tgid}/exe")).ok()?;
-        Some((exe.dev(), exe.ino()))
-    };
-    parent.start.ticks() <= child.start && exe(child.id).is_some_and(|own| exe(parent.tgid) == Some(own))
+    let same = || Some(executable(child.id).ok()? == executable(parent.tgid).ok()?);
+    parent.start.ticks() <= child.start && same().unwrap_or_default()
 }
 
 /// The pid that was given out last: while it stays, nothing was created (`proc_loadavg(5)`).
