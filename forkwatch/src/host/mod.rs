@@ -14,6 +14,8 @@ mod descriptors;
 mod evidence;
 mod fdinfo;
 mod file;
+#[cfg(test)]
+mod forked;
 mod futex;
 mod inventory;
 mod kernel_flags;

@@ -64,38 +64,28 @@ fn last_pid() -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use nix::{
-        sys::{
-            signal::{Signal, kill},
-            wait::{Id, WaitPidFlag, waitid, waitpid},
-        },
-        unistd::{ForkResult, fork},
+    use nix::sys::{
+        signal::{Signal, kill},
+        wait::{Id, WaitPidFlag, waitid},
     };
 
     use super::*;
+    use crate::host::forked::Forked;
 
     #[test]
     fn a_forked_child_is_found_alive_and_then_dead() {
-        // SAFETY: the child calls nothing but pause(2), which is async-signal-safe.
-        let child = match unsafe { fork() }.unwrap() {
-            ForkResult::Parent { child } => child,
-            ForkResult::Child => loop {
-                // SAFETY: pause(2) touches no memory.
-                unsafe { libc::pause() };
-            },
-        };
-        let tgid = u32::try_from(child.as_raw()).unwrap();
+        let child = Forked::new();
+        let tgid = child.tgid();
         let own = Stat::of_process(std::process::id()).unwrap().key();
         let among = |swept: &[Swept]| swept.iter().find(|swept| swept.process.tgid == tgid).copied();
         let alive = sweep(None).unwrap();
         assert_eq!(among(&alive.unexeced).unwrap().parent, Some(own));
         assert_eq!(among(&alive.zombies), None);
 
-        kill(child, Signal::SIGKILL).unwrap();
-        waitid(Id::Pid(child), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+        kill(child.pid(), Signal::SIGKILL).unwrap();
+        waitid(Id::Pid(child.pid()), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
         let dead = sweep(None).unwrap();
         assert_eq!(among(&dead.unexeced), None);
         assert_eq!(among(&dead.zombies).unwrap().parent, Some(own));
-        waitpid(child, None).unwrap();
     }
 }
