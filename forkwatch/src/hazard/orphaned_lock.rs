@@ -6,15 +6,15 @@ use std::time::Duration;
 
 pub use proof::{Case, Proven, prove};
 
-use super::{Hazard, Rule, ecosystem};
+use super::{Hazard, Rule, Verdict, ecosystem};
 use crate::model::{
     evidence::SeenThread,
     facts::{LockFacts, LockOwner, Proof},
     finding::{Certainty, Facts, Finding, HazardId, Severity, State},
     lock::{Blocked, LockWait, Mapping, Place, Words},
-    process::{ProcessKey, Program},
+    process::{ProcessKey, Program, escape},
     stack::{Frame, Stack},
-    time::BootTime,
+    time::{BootTime, nanoseconds},
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
@@ -95,29 +95,22 @@ pub fn judge(stuck: &Stuck<'_>, now: BootTime) -> Option<Finding> {
     let owner = stuck.proven.owner_thread;
     let threads: Vec<SeenThread> =
         owner.into_iter().chain(stuck.case.parent_threads.iter().copied()).collect();
-    Some(Finding {
-        at: now,
-        number: 0,
-        hazard: HAZARD.id,
+    let verdict = Verdict {
         state,
         certainty,
         severity,
         summary: summary(stuck, wait),
-        parent: stuck.parent,
-        program: stuck.program.clone(),
-        program_name: stuck.program_name.to_owned(),
-        child: stuck.child,
-        child_comm: stuck.case.locks.comm,
         facts: Facts {
             threads: owner.into_iter().collect(),
-            age: Some(nanos(stuck.since_fork)),
+            age: Some(nanoseconds(stuck.since_fork)),
             lock: Some(Box::new(facts(stuck, wait))),
             notes: notes(stuck),
             ..Facts::default()
         },
         remedy: ecosystem::recognise(stuck.program, stuck.program_name, &threads).remedy(),
-        repeats: 0,
-    })
+    };
+    let child = (stuck.child, stuck.case.locks.comm);
+    Some(verdict.finding(now, HAZARD.id, (stuck.parent, stuck.program), child))
 }
 
 /// How sure it is, with what the stack of a script tells; none where it shows that the child is parked on purpose.
@@ -243,7 +236,7 @@ fn facts(stuck: &Stuck<'_>, wait: &LockWait) -> LockFacts {
         owner,
         waiting_thread: wait.tid,
         waiting_threads: u32::try_from(queue(stuck, wait)).unwrap_or(u32::MAX),
-        waited_ns: nanos(stuck.waited),
+        waited_ns: nanoseconds(stuck.waited),
         operation: wait.operation,
         value: wait.value,
         words: wait.words.map(hex),
@@ -269,12 +262,4 @@ fn notes(stuck: &Stuck<'_>) -> Vec<String> {
             }
         })
         .collect()
-}
-
-fn escape(text: &str) -> String {
-    crate::model::process::escape(text.as_bytes())
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

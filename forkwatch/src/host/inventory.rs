@@ -33,12 +33,9 @@ const MAX_DESCRIPTORS: usize = 65_536;
 pub fn inventory(process: &Process) -> Result<Inventory, ScanError> {
     let key = process.key;
     let gone = || ScanError::NoSuchProcess(key.tgid);
-    let before = Stat::of_process(key.tgid).ok().filter(|stat| stat.is(key)).ok_or_else(gone)?;
+    let before = Stat::of(key).ok_or_else(gone)?;
     let inventory = gather(key, &before)?;
-    match Stat::of_process(key.tgid) {
-        Ok(stat) if stat.is(key) && !stat.process_has_ended() => Ok(inventory),
-        _ => Err(gone()),
-    }
+    if Stat::lives(key) { Ok(inventory) } else { Err(gone()) }
 }
 
 fn gather(key: ProcessKey, stat: &Stat) -> Result<Inventory, ScanError> {

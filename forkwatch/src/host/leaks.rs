@@ -23,11 +23,9 @@ pub(super) use holders::holders;
 
 /// See [`crate::model::evidence::Request::Descriptors`].
 pub(super) fn descriptors(process: ProcessKey, forker: Option<ProcessKey>) -> Option<Descriptors> {
-    let before = Stat::of_process(process.tgid).ok().filter(|stat| stat.is(process))?;
+    let before = Stat::of(process)?;
     let seen = look(&before, forker).ok()?;
-    Stat::of_process(process.tgid)
-        .is_ok_and(|stat| stat.is(process) && !stat.process_has_ended())
-        .then_some(seen)
+    Stat::lives(process).then_some(seen)
 }
 
 fn look(stat: &Stat, forker: Option<ProcessKey>) -> io::Result<Descriptors> {

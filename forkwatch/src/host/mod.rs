@@ -14,6 +14,8 @@ mod descriptors;
 mod evidence;
 mod fdinfo;
 mod file;
+#[cfg(test)]
+mod forked;
 mod futex;
 mod inventory;
 mod kernel_flags;
@@ -22,7 +24,9 @@ mod limits;
 mod locks;
 mod maps;
 mod memory;
+mod mountinfo;
 pub mod mounts;
+mod net;
 mod place;
 mod program;
 mod scan;

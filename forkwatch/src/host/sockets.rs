@@ -20,7 +20,7 @@ const MAX_DESCRIPTORS: usize = 4096;
 
 /// See [`crate::model::evidence::Request::Sockets`]. A connection whose peer cannot be seen is left out.
 pub(super) fn sockets(child: ProcessKey, parent: ProcessKey) -> Option<Sockets> {
-    let parent_stat = current(parent)?;
+    let parent_stat = Stat::of(parent)?;
     let mut sockets = socket::Sockets::of(child)?;
     let list = |process: ProcessKey| Table::of_process(process.tgid).list(MAX_DESCRIPTORS).ok();
     let candidates = shared(&list(child)?, &list(parent)?);
@@ -40,11 +40,7 @@ pub(super) fn sockets(child: ProcessKey, parent: ProcessKey) -> Option<Sockets> 
         shared,
         libraries: client_libraries(parent.tgid),
     };
-    current(child).and(current(parent)).map(|_| seen)
-}
-
-fn current(key: ProcessKey) -> Option<Stat> {
-    Stat::of_process(key.tgid).ok().filter(|stat| stat.is(key))
+    Stat::of(child).and(Stat::of(parent)).map(|_| seen)
 }
 
 /// A socket that both hold.

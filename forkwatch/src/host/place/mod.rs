@@ -29,18 +29,15 @@ pub(super) fn place(
     holder: Option<u32>,
     stacks: Stacks,
 ) -> Option<Place> {
-    let lives = |key: ProcessKey| {
-        Stat::of_process(key.tgid).is_ok_and(|stat| stat.is(key) && !stat.process_has_ended())
-    };
-    if !lives(child) {
+    if !Stat::lives(child) {
         return None;
     }
     let at = clock::now();
-    let parent = parent.filter(|parent| lives(*parent));
+    let parent = parent.filter(|parent| Stat::lives(*parent));
     let mut program_of_parent = parent.and_then(program);
     let mut holder = parent.zip(holder).and_then(|(parent, holder)| doing(parent, holder, stacks));
     let mut blocks = parent.map(|parent| relatives::blocked(child, parent)).unwrap_or_default();
-    if parent.is_some_and(|parent| !lives(parent)) {
+    if parent.is_some_and(|parent| !Stat::lives(parent)) {
         // What was seen may be another's.
         (program_of_parent, holder, blocks) = (None, None, Vec::new());
     }
@@ -57,7 +54,7 @@ pub(super) fn place(
         holder,
         blocks,
     };
-    lives(child).then_some(place)
+    Stat::lives(child).then_some(place)
 }
 
 /// The descriptors of a process; none where they may not be read.

@@ -130,10 +130,7 @@ fn open(process: ProcessKey) -> Result<(Bytes, Maps), String> {
 }
 
 fn same(process: ProcessKey) -> Result<(), String> {
-    match Stat::of_process(process.tgid) {
-        Ok(stat) if stat.is(process) && !stat.process_has_ended() => Ok(()),
-        _ => Err(format!("process {} has ended", process.tgid)),
-    }
+    if Stat::lives(process) { Ok(()) } else { Err(format!("process {} has ended", process.tgid)) }
 }
 
 fn back_to_sleep(process: ProcessKey, tid: u32) -> Result<Sleep, String> {
