@@ -12,6 +12,10 @@ pub(super) fn reason(tgid: u32, file: &str, error: &io::Error) -> Option<String>
     match error.raw_os_error() {
         Some(libc::ENOENT | libc::ESRCH) if exists() => Some(format!("/proc/{tgid} is hidden (hidepid)")),
         Some(libc::ENOENT | libc::ESRCH) => None,
+        // All of /proc/PID that is looked at is open to whoever may trace the process (proc_pid_syscall, mm_access).
+        Some(libc::EACCES | libc::EPERM) => Some(format!(
+            "cannot read /proc/{tgid}/{file}: {error}: run forkwatch as root, or with CAP_SYS_PTRACE"
+        )),
         _ => Some(format!("cannot read /proc/{tgid}/{file}: {error}")),
     }
 }
@@ -26,9 +30,9 @@ mod tests {
         let refused = io::Error::from_raw_os_error(libc::EACCES);
         let own = std::process::id();
         assert_eq!(reason(own, "stat", &missing), Some(format!("/proc/{own} is hidden (hidepid)")));
-        assert!(
-            reason(own, "stat", &refused).unwrap().starts_with(&format!("cannot read /proc/{own}/stat: "))
-        );
+        let refused = reason(own, "stat", &refused).unwrap();
+        assert!(refused.starts_with(&format!("cannot read /proc/{own}/stat: ")), "{refused}");
+        assert!(refused.ends_with("CAP_SYS_PTRACE"), "{refused}");
         // No pid is as high as that.
         assert_eq!(reason(i32::MAX.unsigned_abs(), "stat", &missing), None);
     }
