@@ -15,7 +15,14 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{event::Event, fixture, forkwatch::Forkwatch, process, program::Program, recording};
+use crate::{
+    event::{Event, Finding},
+    fixture,
+    forkwatch::Forkwatch,
+    process,
+    program::Program,
+    recording,
+};
 
 /// How long a child must wait for a lock that names its owner; the slowest proof takes six times as long.
 pub const STUCK_AFTER: Duration = Duration::from_millis(500);
@@ -74,15 +81,15 @@ pub fn impatient() -> Vec<String> {
 impl Crowd {
     /// Watches held programs, then releases them; each tells what it made.
     pub fn start(programs: Vec<(String, Program)>) -> Result<Self> {
-        Self::start_with(programs, Program::next_json)
+        Self::start_with(programs, |_, program| program.next_json())
     }
 
     /// Watches held programs, then releases them and has them do something that ends in what they tell.
     pub fn start_with(
         programs: Vec<(String, Program)>,
-        work: impl Fn(&mut Program) -> Result<Value>,
+        work: impl Fn(usize, &mut Program) -> Result<Value>,
     ) -> Result<Self> {
-        let yardstick = fixture::hold("queue_lll", &[])?;
+        let yardstick = fixture::hold_as("queue_lll", "yardstick", &[])?;
         let folder = tempfile::tempdir().context("no temporary folder")?;
         let mut arguments = impatient();
         arguments.extend(["--record".to_owned(), record(folder.path()).display().to_string()]);
@@ -95,11 +102,18 @@ impl Crowd {
             released.push((name, program));
         }
         let mut members = Vec::new();
-        for (name, mut program) in released {
-            let told = work(&mut program).with_context(|| format!("{name}: {}", program.output()))?;
+        for (index, (name, mut program)) in released.into_iter().enumerate() {
+            let told = work(index, &mut program).with_context(|| format!("{name}: {}", program.output()))?;
             members.push(Member { name, program, told });
         }
         Ok(Self { members, forkwatch, yardstick, folder })
+    }
+
+    /// Waits for the finding that the child of a member is stuck.
+    pub fn stuck_of(&mut self, member: usize) -> Result<Event> {
+        let member = self.members.get(member).context("no such member")?;
+        let (name, child) = (member.name.clone(), member.child()?);
+        self.stuck(child).with_context(|| format!("of {name}"))
     }
 
     /// Waits for the finding that a child is stuck.
@@ -109,8 +123,8 @@ impl Crowd {
     }
 
     /// Waits until all that there was to find has been found, and checks that of the processes that live now none was
-    /// called anything but unsafely forked.
-    pub fn expect_silence(mut self) -> Result<()> {
+    /// called anything but unsafely forked, or what `is_allowed` takes for right of the member of that name.
+    pub fn expect_silence(mut self, is_allowed: impl Fn(&str, Finding<'_>) -> bool) -> Result<()> {
         let families: Vec<(String, Vec<i64>)> =
             self.members.iter().map(|member| (member.name.clone(), member.family())).collect();
         self.yardstick.release()?;
@@ -120,18 +134,24 @@ impl Crowd {
         ensure!(event.text("/forkwatch/finding/evidence/lock/proof") == "queue", "another proof: {event:#?}");
         let (events, _) = self.forkwatch.stop()?;
         let looks = looks(&record(self.folder.path()))?;
+        let mut wrong = Vec::new();
         for (name, family) in families {
             ensure!(!family.is_empty(), "{name} has no child to look at");
             for pid in family {
-                let wrong = events.iter().find(|event| {
-                    event.pid() == Some(pid)
-                        && event.finding().is_some_and(|finding| finding.hazard() != "multithreaded-fork")
+                let findings =
+                    events.iter().filter(|event| event.pid() == Some(pid)).filter_map(Event::finding);
+                let unexpected = findings.filter(|finding| {
+                    finding.hazard() != "multithreaded-fork" && !is_allowed(&name, *finding)
                 });
-                ensure!(wrong.is_none(), "{name}: {wrong:#?}");
+                wrong.extend(unexpected.map(|finding| {
+                    let (hazard, certainty, lock) = (finding.hazard(), finding.certainty(), finding.lock());
+                    format!("{name}: {hazard}, {certainty}: {}\n{lock}", finding.summary())
+                }));
                 let looked = looks.get(&pid).copied().unwrap_or_default();
                 ensure!(looked >= SLOWEST, "{name}: {pid} was looked at for {looked:?} only");
             }
         }
+        ensure!(wrong.is_empty(), "did not expect:\n{}", wrong.join("\n"));
         Ok(())
     }
 }
@@ -144,14 +164,16 @@ fn record(folder: &Path) -> PathBuf {
     folder.join("recording")
 }
 
-/// For each process whose locks were looked at, how long after the first look it was found alive.
+/// For each process that was looked at, first for whether it lives on and then for its locks, how long after the first look it was found alive.
 fn looks(path: &Path) -> Result<BTreeMap<i64, Duration>> {
     let mut times: BTreeMap<i64, (u64, u64)> = BTreeMap::new();
-    for line in recording::evidence(&fs::read_to_string(path)?, "locks")? {
-        let pid = line.pointer("/child/tgid").and_then(Value::as_i64);
-        let at = line.pointer("/seen/alive/at").and_then(Value::as_u64);
-        if let (Some(pid), Some(at)) = (pid, at) {
-            times.entry(pid).or_insert((at, at)).1 = at;
+    for kind in ["child", "locks"] {
+        for line in recording::evidence(&fs::read_to_string(path)?, kind)? {
+            let pid = line.pointer("/child/tgid").and_then(Value::as_i64);
+            let at = line.pointer("/seen/alive/at").and_then(Value::as_u64);
+            if let (Some(pid), Some(at)) = (pid, at) {
+                times.entry(pid).or_insert((at, at)).1 = at;
+            }
         }
     }
     Ok(times

@@ -1,6 +1,6 @@
 //! The CPythons of this host.
 
-use std::{env, fs, path::PathBuf, process::Command};
+use std::{env, fs, os::unix::fs::symlink, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result};
 
@@ -47,16 +47,26 @@ impl Python {
         Ok(Self { version: (major.parse()?, minor.parse()?), path })
     }
 
-    /// `stuck.py` in one of its cases, held before its exec, and what to call it.
+    /// Whether forkwatch knows how this version keeps the frames of a thread.
+    pub fn has_known_frames(&self) -> bool {
+        ((3, 7)..=(3, 13)).contains(&self.version)
+    }
+
+    /// `stuck.py` in one of its cases, held before its exec, and what it is called. No other program is called so:
+    /// what happens in one of the same name later is only counted.
     pub fn hold(&self, case: &str) -> Result<(String, Program)> {
         let fixtures = workspace().join("tests/fixtures/python");
-        let program = Program::hold(|_| {
+        let (major, minor) = self.version;
+        let name = format!("{case}-{major}.{minor}.py");
+        let program = Program::hold(|folder| {
+            let script = folder.join(&name);
+            symlink(fixtures.join("stuck.py"), &script).context("cannot link the script")?;
             Ok(Launch::new(&self.path)
-                .args([fixtures.join("stuck.py").into_os_string(), case.into()])
+                .args([script.into_os_string(), case.into()])
+                .env("PYTHONPATH", &fixtures)
                 .env("PYTHONDONTWRITEBYTECODE", "1"))
         })?;
-        let (major, minor) = self.version;
-        Ok((format!("Python {major}.{minor}: {case}"), program))
+        Ok((name, program))
     }
 }
 

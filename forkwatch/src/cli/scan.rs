@@ -218,9 +218,10 @@ fn shared_words(shared: &Shared) -> String {
 /// Processes by why they could not be looked at: most share their reason.
 fn by_reason(unread: &[Unread]) -> Vec<(String, String)> {
     const SHOWN: usize = 8;
-    let mut reasons: Vec<(&str, Vec<u32>)> = Vec::new();
+    let mut reasons: Vec<(String, Vec<u32>)> = Vec::new();
     for Unread { pid, why, .. } in unread {
-        match reasons.iter_mut().find(|(reason, _)| reason == why) {
+        let why = why.replace(&format!("/proc/{pid}"), "/proc/PID");
+        match reasons.iter_mut().find(|(reason, _)| *reason == why) {
             Some((_, pids)) => pids.push(*pid),
             None => reasons.push((why, vec![*pid])),
         }
@@ -231,7 +232,7 @@ fn by_reason(unread: &[Unread]) -> Vec<(String, String)> {
             let more = pids.len().saturating_sub(SHOWN);
             let shown: Vec<String> = pids.iter().take(SHOWN).map(ToString::to_string).collect();
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            (why.to_owned(), format!("{}{more}", shown.join(", ")))
+            (why, format!("{}{more}", shown.join(", ")))
         })
         .collect()
 }

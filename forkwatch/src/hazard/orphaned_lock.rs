@@ -37,7 +37,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                        called fork held the lock and waits for it in the child: certain. No catcher: the child \
                        has one thread, which waits, and no signal handler that could wake it: certain; but \
                        heuristic, and a warning, where it waits on something that it made itself after the fork, \
-                       or where it is not known that the forker had other threads. Differential: the parent's \
+                       where it is not known that the forker had other threads, or where the frames of its CPython \
+                       cannot be read, which would tell whether it is parked. Differential: the parent's \
                        copy of the same lock has been released since, or is held still: strong. Queue: two or \
                        more threads of the child wait for one inherited lock without an owner and without \
                        progress: strong.",
@@ -99,7 +100,7 @@ pub fn judge(stuck: &Stuck<'_>, now: BootTime) -> Option<Finding> {
         state,
         certainty,
         severity,
-        summary: summary(stuck, wait),
+        summary: summary(stuck, wait, certainty),
         facts: Facts {
             threads: owner.into_iter().collect(),
             age: Some(nanoseconds(stuck.since_fork)),
@@ -129,7 +130,7 @@ fn certainty(stuck: &Stuck<'_>) -> Option<Certainty> {
         (_, Some(script)) if waits_for_event(script) => None,
         // A condition is waited for on a lock that was made for that.
         (Proof::Differential, Some(script)) if waits_for_condition(script) => None,
-        (Proof::Differential, None) => Some(Certainty::Heuristic),
+        (_, None) => Some(Certainty::Heuristic),
         _ => Some(certainty),
     }
 }
@@ -149,7 +150,7 @@ fn is_wait(frame: &Frame) -> bool {
         && frame.module.as_deref().is_some_and(|module| module.ends_with("threading.py"))
 }
 
-fn summary(stuck: &Stuck<'_>, wait: &LockWait) -> String {
+fn summary(stuck: &Stuck<'_>, wait: &LockWait, certainty: Certainty) -> String {
     let Stuck { child, parent, program_name, proven, .. } = stuck;
     let who = if parent == child {
         format!("{program_name} (pid {}), a forked child,", child.tgid)
@@ -176,7 +177,7 @@ fn summary(stuck: &Stuck<'_>, wait: &LockWait) -> String {
             "{who} waits for ever{thread} for {lock}: the thread that called fork held it, and waits for itself in \
              the child"
         ),
-        Proof::NoCatcher if proven.certainty == Certainty::Heuristic => format!(
+        Proof::NoCatcher if certainty == Certainty::Heuristic => format!(
             "{who} waits for {lock} with no other thread and no signal handler that could end the wait: it is \
              parked until it is killed, or it waits for a thread that the fork left behind"
         ),

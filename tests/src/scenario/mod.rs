@@ -20,6 +20,8 @@ use crate::{
     watched::Watched,
 };
 
+pub use web::gunicorn_with_a_stuck_worker;
+
 /// A real program that forks.
 #[derive(Clone, Copy)]
 pub struct Scenario {
@@ -44,6 +46,16 @@ impl Scenario {
     /// The scenario of this name.
     pub fn named(name: &str) -> Result<&'static Self> {
         all().find(|scenario| scenario.name == name).with_context(|| format!("no scenario {name}"))
+    }
+
+    /// Holds it before its exec.
+    pub fn hold(&self) -> Result<Program> {
+        Program::hold(self.prepare)
+    }
+
+    /// Has it, released, fork; returns when it has.
+    pub fn work(&self, program: &mut Program) -> Result<()> {
+        (self.work)(program)
     }
 
     /// Runs it under a watching forkwatch and checks that this reports what is expected, and nothing else.

@@ -235,7 +235,7 @@ fn a_lock_in_zeroed_data_lies_in_its_program() {
             };
         }
     });
-    let (_, wait) = stuck_at(lock.as_ptr().addr() as u64, &child.fork());
+    let (_, wait) = stuck_at(lock.as_ptr().addr() as u64, &swept(&child));
     let program = std::env::current_exe().unwrap();
     assert_eq!(wait.mapping.unwrap().name, program.to_str().unwrap());
 }
