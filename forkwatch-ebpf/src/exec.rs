@@ -30,12 +30,14 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
 
     // What was not entered is known by its own task; a helper of the kernel (`call_usermodehelper`) is nobody's fork.
     let forked = match family {
-        Some(family) => Some((family.kind, family.start)),
-        None if task.execs_since_fork() == 1 && !parent.is_kernel() => Some((kind::COPYING, task.start())),
+        Some(family) => Some(family.kind),
+        None if task.execs_since_fork() == 1 && !parent.is_kernel() => Some(kind::COPYING),
         None => None,
     };
+    // The task's own, to the nanosecond: an entry that user space made may have it by the tick.
+    let start = task.start();
     let mut since_fork = 0;
-    if let Some((kind, start)) = forked {
+    if let Some(kind) = forked {
         since_fork = now.saturating_sub(start);
         if kind == kind::COPYING {
             observe(&counters.exec_latency.buckets, &LATENCY_BOUNDS, since_fork);
@@ -45,7 +47,9 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
         }
     }
     let mut hazards = family.map_or(0, |family| family.hazards);
-    let mut streamed = family.is_some_and(|family| family.flags & flag::STREAMED != 0);
+    // One value for both, always set: of two conditions the compiler may combine what was never loaded.
+    let flags = family.map_or(0, |family| family.flags);
+    let (mut streamed, followed) = (flags & flag::STREAMED != 0, flags & flag::FOLLOWED != 0);
     let blocked = task.blocked();
     if blocked & LIFE_SIGNALS != 0 {
         hazards |= hazard::BLOCKED;
@@ -55,11 +59,11 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
         add(&counters.events[class::EXEC][fate::FILTERED], 1);
         return 0;
     }
-    let label = Label { record: record::EXEC, flags: 0, time: now, hazardous: hazards != 0 };
+    let label = Label { record: record::EXEC, flags: 0, time: now, hazardous: hazards != 0 || followed };
     let Some(room) = ring::reserve(counters, class::EXEC, label) else { return 0 };
     let record = ExecRecord {
         header: room.header,
-        start: task.start(),
+        start,
         since_fork,
         blocked,
         blocked_at_fork: family.map_or(0, |family| family.blocked),
@@ -71,7 +75,7 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
             None => parent.tgid(),
         },
         uid,
-        kind: forked.map_or(0, |(kind, _)| kind),
+        kind: forked.unwrap_or(0),
         hazards,
         reserved: [0; 6],
         comm: task.comm(),

@@ -29,32 +29,36 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
     if signal.live() != 0 {
         return 0;
     }
-    let tgid = task.tgid();
-    wanted::forget(tgid);
+    let (tgid, leader) = (task.tgid(), task.leader());
+    let is_child = leader.is_unexeced() && !leader.is_kernel();
     // Workers are threads: where no other is left, each has been counted out by itself.
     let several = signal.unreaped() > 1;
     if several {
         worker::forget(tgid);
+        // The last threads of a process may all find none alive, if they exit at once; one of them counts.
+        if is_child && !family::claim_end(leader) {
+            return 0;
+        }
     }
-    let leader = task.leader();
-    if !leader.is_unexeced() || leader.is_kernel() {
+    let wanted = wanted::forget(tgid);
+    if !is_child {
         return 0;
     }
-    // The last threads of a process may all find none alive, if they exit at once; one of them counts.
-    if several && !family::claim_end(leader) {
-        return 0;
-    }
+    let parent = leader.real_parent();
     let family = match family::take(leader) {
         Some(family) => family,
         // A helper of the kernel that found nothing to exec is nobody's fork.
-        None if task.real_parent().is_kernel() => return 0,
-        None => family::plain(leader),
+        None if parent.is_kernel() => return 0,
+        None => family::plain(leader, parent.tgid()),
     };
     let Some(counters) = counters() else { return 0 };
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    let lifetime = now.saturating_sub(family.start);
+    // The task's own, to the nanosecond: an entry that user space made may have it by the tick.
+    let start = leader.start();
+    let lifetime = now.saturating_sub(start);
     let status = signal.wait_status(leader);
+    let mut streamed = family.flags & flag::STREAMED != 0;
     if family.kind == kind::COPYING {
         let outcome = if status & 0x7f != 0 {
             outcome::KILLED
@@ -64,16 +68,21 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
             outcome::EXIT
         };
         add(&counters.outcomes[outcome], 1);
+        // An end like that may be the work of what the child inherited, so it is told though nobody streams the fork.
+        if !streamed && status != 0 {
+            streamed = wanted && wanted::passes_others(|| task.uid());
+        }
     }
-    if family.flags & flag::STREAMED == 0 {
+    if !streamed {
         add(&counters.events[class::EXIT][fate::FILTERED], 1);
         return 0;
     }
-    let label = Label { record: record::EXIT, flags: 0, time: now, hazardous: family.hazards != 0 };
+    let hazardous = family.hazards != 0 || family.flags & flag::FOLLOWED != 0;
+    let label = Label { record: record::EXIT, flags: 0, time: now, hazardous };
     let Some(room) = ring::reserve(counters, class::EXIT, label) else { return 0 };
     let record = ExitRecord {
         header: room.header,
-        start: family.start,
+        start,
         lifetime,
         tgid,
         parent_tgid: family.parent_tgid,

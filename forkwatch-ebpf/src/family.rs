@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::map,
     maps::{HashMap, LruHashMap},
 };
-use forkwatch_ebpf::{Family, kind};
+use forkwatch_ebpf::{Family, flag, kind};
 
 use crate::{counters::nonzero, task::Task};
 
@@ -17,7 +17,7 @@ use crate::{counters::nonzero, task::Task};
 static FAMILY: HashMap<u32, Family> = HashMap::with_max_entries(16384, 0);
 
 /// `/proc` shows starts in ticks of 10 ms, and so does an entry from there.
-const TICK: u64 = 10_000_000;
+pub(crate) const TICK: u64 = 10_000_000;
 
 /// The entry of the process of this main thread. One that a process of the same tgid left behind is none.
 #[inline(always)]
@@ -52,16 +52,28 @@ pub(crate) fn enter(tgid: u32, family: &Family) -> u8 {
 
 /// What would have been entered of a copying fork's child that nobody streams.
 #[inline(always)]
-pub(crate) fn plain(leader: Task) -> Family {
+pub(crate) fn plain(leader: Task, parent_tgid: u32) -> Family {
     Family {
         start: leader.start(),
         blocked: 0,
-        parent_tgid: 0,
+        parent_tgid,
         generation: 1,
         kind: kind::COPYING,
         hazards: 0,
         flags: 0,
         reserved: [0; 5],
+    }
+}
+
+/// Has the outcome of a copying fork's child reported, though its fork was not streamed.
+#[inline(always)]
+pub(crate) fn stream(child: Task, parent_tgid: u32) {
+    let tgid = child.tgid();
+    if let Some(entry) = FAMILY.get_ptr_mut(&tgid) {
+        // SAFETY: a value of the map, of a child that has not run yet.
+        unsafe { (*entry).flags |= flag::STREAMED };
+    } else {
+        enter(tgid, &Family { flags: flag::STREAMED, ..plain(child, parent_tgid) });
     }
 }
 

@@ -8,13 +8,16 @@
 mod records;
 mod tables;
 
-pub use records::{CloneCallRecord, ExecRecord, ExitRecord, ForkRecord, Header, ThreadRecord};
+pub use records::{
+    CloneCallRecord, ExecRecord, ExitRecord, ForkRecord, Header, SignalRecord, SocketRecord, ThreadRecord,
+};
 pub use tables::{
-    CLONE_ERRORS, CgroupCounts, CloneCalls, Counters, Durations, Family, LATENCY_BOUNDS, THREAD_BOUNDS, Wake,
+    CLONE_ERRORS, CgroupCounts, CloneCalls, Counters, Durations, Family, LATENCY_BOUNDS, Sharer, Socket,
+    SocketUser, THREAD_BOUNDS, Wake,
 };
 
 /// Bumped whenever a layout here changes; stands in recordings.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Length of a task's `comm`, NUL included (`TASK_COMM_LEN`, include/linux/sched.h).
 pub const COMM_LEN: usize = 16;
@@ -31,6 +34,10 @@ pub mod record {
     pub const THREAD: u8 = 4;
     /// A [`CloneCallRecord`](crate::CloneCallRecord): a system call of the clone family failed.
     pub const CLONE_CALL: u8 = 5;
+    /// A [`SignalRecord`](crate::SignalRecord): a signal was sent to a process that is watched for it.
+    pub const SIGNAL: u8 = 6;
+    /// A [`SocketRecord`](crate::SocketRecord): a watched socket was used.
+    pub const SOCKET: u8 = 7;
 }
 
 /// How a task came to be ([`ForkRecord::kind`]; also the first index of [`Counters::events`]).
@@ -61,8 +68,12 @@ pub mod class {
     pub const EXIT: usize = kind::COUNT + 1;
     /// A failed system call of the clone family.
     pub const CLONE_CALL: usize = kind::COUNT + 2;
+    /// A signal to a process that is watched for it.
+    pub const SIGNAL: usize = kind::COUNT + 3;
+    /// A use of a watched socket.
+    pub const SOCKET: usize = kind::COUNT + 4;
     /// How many classes there are.
-    pub const COUNT: usize = kind::COUNT + 3;
+    pub const COUNT: usize = kind::COUNT + 5;
 }
 
 /// What a system call of the clone family created ([`CloneCalls::durations`]).
@@ -73,6 +84,18 @@ pub mod call {
     pub const SHARING: usize = 1;
     /// A thread.
     pub const THREAD: usize = 2;
+    /// How many there are.
+    pub const COUNT: usize = 3;
+}
+
+/// What somebody did with a watched socket ([`SocketRecord::act`]).
+pub mod act {
+    /// Sent bytes.
+    pub const SENT: u8 = 0;
+    /// Received bytes.
+    pub const RECEIVED: u8 = 1;
+    /// Shut it down for everyone.
+    pub const SHUT_DOWN: u8 = 2;
     /// How many there are.
     pub const COUNT: usize = 3;
 }
@@ -119,10 +142,13 @@ pub mod hazard {
 
 /// Bits of [`Family::flags`] and of the records' `flags`.
 pub mod flag {
-    /// The fork's record went into the ring, so its outcome is sent too.
+    /// The fork's record went into the ring, or its outcome was asked for later: its outcome is sent.
     pub const STREAMED: u8 = 1;
     /// The family map had no room: the kernel will not report this child's outcome.
     pub const UNTRACKED: u8 = 2;
+    /// User space waits for this child's outcome: its record does not give way to others. Goes with
+    /// [`STREAMED`].
+    pub const FOLLOWED: u8 = 4;
 }
 
 /// Bits of the `STREAM` setting: which plain events enter the ring. Hazardous ones always do.
@@ -164,4 +190,12 @@ pub mod map {
     pub const WAKE: &str = "WAKE";
     /// Hash: tgids whose forks are wanted ([`filter::TASKS`](crate::filter::TASKS)).
     pub const WANTED: &str = "WANTED";
+    /// Hash: tgids that are watched for signals, to their starts.
+    pub const SIGNALLED: &str = "SIGNALLED";
+    /// Hash: tgid to the [`Sharer`](crate::Sharer) that holds a watched socket.
+    pub const SHARERS: &str = "SHARERS";
+    /// Hash: inode number to the watched [`Socket`](crate::Socket).
+    pub const SOCKETS: &str = "SOCKETS";
+    /// Hash: [`SocketUser`](crate::SocketUser)s that have been told.
+    pub const SOCKET_USERS: &str = "SOCKET_USERS";
 }

@@ -1,7 +1,7 @@
 //! The kernel side of forkwatch: an object for the BPF target, and nothing at all for a host.
 //!
 //! The programs of `fork`, `exec`, `exit` and `newtask` are always attached, those of `clone_calls` only where they
-//! are asked for.
+//! are asked for, those of `signals`, `sharers` and `sockets` only while a question is open that they answer.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![cfg_attr(
@@ -25,13 +25,21 @@ mod family;
 #[cfg(target_arch = "bpf")]
 mod fork;
 #[cfg(target_arch = "bpf")]
+mod kernel;
+#[cfg(target_arch = "bpf")]
 mod newtask;
 #[cfg(target_arch = "bpf")]
 mod ring;
 #[cfg(target_arch = "bpf")]
 mod settings;
 #[cfg(target_arch = "bpf")]
+mod sharers;
+#[cfg(target_arch = "bpf")]
 mod sharing;
+#[cfg(target_arch = "bpf")]
+mod signals;
+#[cfg(target_arch = "bpf")]
+mod sockets;
 #[cfg(target_arch = "bpf")]
 mod task;
 #[cfg(target_arch = "bpf")]

@@ -99,7 +99,8 @@ pub struct ExecRecord {
     pub comm: [u8; COMM_LEN],
 }
 
-/// A streamed child ended without ever having exec'd.
+/// A forked process ended without ever having exec'd. Sent for streamed and followed children, and for a copying
+/// fork's child that a signal killed or that exited with a code other than 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExitRecord {
@@ -111,7 +112,7 @@ pub struct ExitRecord {
     pub lifetime: u64,
     /// The process.
     pub tgid: u32,
-    /// The process that forked it.
+    /// The process that forked it, or its present parent where nothing had to be remembered.
     pub parent_tgid: u32,
     /// Wait status as wait(2) gives it: signal in bits 0 to 6, core dump in bit 7, exit code in bits 8 to 15.
     pub status: u32,
@@ -165,6 +166,54 @@ pub struct CloneCallRecord {
     pub comm: [u8; COMM_LEN],
 }
 
+/// A signal was sent to a process that is watched for it, and will be delivered.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignalRecord {
+    /// Common header.
+    pub header: Header,
+    /// Start of the process that it was sent to.
+    pub target_start: u64,
+    /// That process.
+    pub target_tgid: u32,
+    /// The signal's number.
+    pub number: u32,
+    /// The process that sent it; 0 where the kernel did.
+    pub sender_tgid: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Comm of the sending thread; zero where the kernel sent it.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// A watched socket was used by one of the processes that share it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketRecord {
+    /// Common header.
+    pub header: Header,
+    /// The socket's inode number.
+    pub inode: u64,
+    /// Start of the process.
+    pub start: u64,
+    /// Bytes sent or received; 0 of a shutdown.
+    pub bytes: u64,
+    /// The process.
+    pub tgid: u32,
+    /// The calling thread.
+    pub tid: u32,
+    /// The process's parent when it became known as one that shares.
+    pub parent_tgid: u32,
+    /// What it did ([`act`](crate::act)).
+    pub act: u8,
+    /// 1 where it was forked and has not exec'd since.
+    pub unexeced: u8,
+    /// Zero.
+    pub reserved: [u8; 2],
+    /// Comm of the calling thread.
+    pub comm: [u8; COMM_LEN],
+}
+
 /// Every record is a multiple of 8 bytes without holes, so that no stale kernel memory can leak through padding.
 const _: () = {
     assert!(size_of::<Header>() == 24 && align_of::<Header>() == 8);
@@ -189,4 +238,11 @@ const _: () = {
 
     assert!(size_of::<CloneCallRecord>() == 72 && align_of::<CloneCallRecord>() == 8);
     assert!(offset_of!(CloneCallRecord, tgid) == 40 && offset_of!(CloneCallRecord, comm) == 56);
+
+    assert!(size_of::<SignalRecord>() == 64 && align_of::<SignalRecord>() == 8);
+    assert!(offset_of!(SignalRecord, target_tgid) == 32 && offset_of!(SignalRecord, comm) == 48);
+
+    assert!(size_of::<SocketRecord>() == 80 && align_of::<SocketRecord>() == 8);
+    assert!(offset_of!(SocketRecord, tgid) == 48 && offset_of!(SocketRecord, act) == 60);
+    assert!(offset_of!(SocketRecord, comm) == 64);
 };

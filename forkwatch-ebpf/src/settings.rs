@@ -69,6 +69,13 @@ settings! {
     OFFSET_PID_NUMBERS: u32 = ABSENT;
     OFFSET_UPID_NR: u32 = ABSENT;
     SIZE_UPID: u32 = ABSENT;
+    OFFSET_SIGINFO_CODE: u32 = ABSENT;
+    OFFSET_SOCK_SOCKET: u32 = ABSENT;
+    OFFSET_SOCKET_FILE: u32 = ABSENT;
+    OFFSET_FILE_INODE: u32 = ABSENT;
+    OFFSET_FILE_COUNT: u32 = ABSENT;
+    OFFSET_FILE_REF: u32 = ABSENT;
+    OFFSET_INODE_NUMBER: u32 = ABSENT;
 }
 
 /// Signals that ask a program to end, or tell it that a child has: hangup, interrupt, quit, terminate, child.

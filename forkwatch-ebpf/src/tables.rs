@@ -2,7 +2,7 @@
 
 use core::mem::{offset_of, size_of};
 
-use crate::{call, class, fate, outcome};
+use crate::{act, call, class, fate, outcome};
 
 /// Upper bounds of [`Counters::parent_threads`]'s buckets, in threads; one more bucket follows for the rest.
 pub const THREAD_BOUNDS: [u32; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
@@ -99,6 +99,40 @@ pub struct Family {
     pub reserved: [u8; 5],
 }
 
+/// A process that holds a watched socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sharer {
+    /// Its start.
+    pub start: u64,
+    /// Its parent when it became known.
+    pub parent_tgid: u32,
+    /// 1 where it was forked and has not exec'd since.
+    pub unexeced: u32,
+}
+
+/// A watched socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// The process that did each [`act`](crate::act) last; 0 where none has yet.
+    pub last: [u32; act::COUNT],
+    /// Records made of it.
+    pub told: u32,
+}
+
+/// A process's first act of a kind on a watched socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketUser {
+    /// The socket's inode number.
+    pub inode: u64,
+    /// The process.
+    pub tgid: u32,
+    /// What it did ([`act`](crate::act)).
+    pub act: u32,
+}
+
 /// Process creations by one cgroup on one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +158,7 @@ pub struct Wake {
 const _: () = {
     assert!(size_of::<Family>() == 32 && offset_of!(Family, kind) == 24);
     assert!(size_of::<CgroupCounts>() == 16 && size_of::<Wake>() == 16);
+    assert!(size_of::<Sharer>() == 16 && size_of::<Socket>() == 16 && size_of::<SocketUser>() == 16);
     assert!(
         size_of::<Counters>()
             == 8 * (class::COUNT * fate::COUNT

@@ -1,16 +1,8 @@
-//! Typed reads of `task_struct` and what hangs on it.
-//!
-//! A [`Task`] comes from a `tp_btf` argument, so the verifier knows its type and follows every load: no helper,
-//! and nothing that `lockdown=confidentiality` forbids. A pointer that is NULL at run time reads as zero
-//! (the kernel's exception table for BPF loads, `bpf_prog_load` with `BPF_PROBE_MEM`).
-//! A load of a *pointer* is dear at load time: for each that it walks over, the verifier searches all of the kernel's
-//! types by name, several times (`type_is_rcu`, kernel/bpf/verifier.c). So each is loaded once, before the branches.
-//! Once rust-lang/rust#160616 is there, `field` becomes `core::btf::field_byte_offset!`.
+//! `task_struct` and what hangs on it.
 
-use aya_ebpf::Global;
 use forkwatch_ebpf::{ABSENT, COMM_LEN};
 
-use crate::settings::*;
+use crate::{kernel::Kernel, settings::*};
 
 /// `SIGNAL_GROUP_EXIT` (include/linux/sched/signal.h).
 const SIGNAL_GROUP_EXIT: u32 = 4;
@@ -20,31 +12,6 @@ const PF_FORKNOEXEC: u32 = 0x40;
 /// A kernel thread (include/linux/sched.h).
 const PF_KTHREAD: u32 = 0x20_0000;
 
-/// A pointer to some kernel structure.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(transparent)]
-struct Kernel(*const u8);
-
-impl Kernel {
-    /// Reads the field at an offset that user space took from the kernel's BTF.
-    #[inline(always)]
-    fn field<T: Copy>(self, offset: &Global<u32>) -> T {
-        self.at(offset.load())
-    }
-
-    #[inline(always)]
-    fn at<T: Copy>(self, offset: u32) -> T {
-        // SAFETY: the verifier checks this load against the type of the structure, and refuses the program
-        // otherwise; volatile, so that the compiler neither merges nor widens it.
-        unsafe { core::ptr::read_volatile(self.0.add(offset as usize).cast()) }
-    }
-
-    #[inline(always)]
-    fn pointer(self, offset: &Global<u32>) -> Self {
-        Self(self.field(offset))
-    }
-}
-
 /// A `struct task_struct`.
 #[derive(Clone, Copy)]
 pub(crate) struct Task(Kernel);
@@ -53,7 +20,7 @@ impl Task {
     /// From a `tp_btf` argument.
     #[inline(always)]
     pub(crate) fn new(pointer: *const u8) -> Self {
-        Self(Kernel(pointer))
+        Self(Kernel::new(pointer))
     }
 
     #[inline(always)]
@@ -126,7 +93,7 @@ impl Task {
 
     #[inline(always)]
     pub(crate) fn has_memory(self) -> bool {
-        !self.0.pointer(&OFFSET_TASK_MM).0.is_null()
+        !self.0.pointer(&OFFSET_TASK_MM).is_null()
     }
 
     /// What it shares with the other threads of its process.

@@ -20,10 +20,16 @@ pub(crate) fn is_wanted(task: Task) -> bool {
 /// Whether the current task, of this process and user, passes every filter.
 #[inline(always)]
 pub(crate) fn passes_filters(tgid: u32, uid: impl FnOnce() -> u32) -> bool {
-    let filters = FILTER.load();
-    if filters & filter::TASKS != 0 && WANTED.get_ptr(&tgid).is_none() {
+    if FILTER.load() & filter::TASKS != 0 && WANTED.get_ptr(&tgid).is_none() {
         return false;
     }
+    passes_others(uid)
+}
+
+/// Whether the current task, of this user, passes every filter but that of tasks.
+#[inline(always)]
+pub(crate) fn passes_others(uid: impl FnOnce() -> u32) -> bool {
+    let filters = FILTER.load();
     if filters & filter::UID != 0 && uid() != FILTER_UID.load() {
         return false;
     }
@@ -43,10 +49,8 @@ pub(crate) fn adopt(parent_tgid: u32, child: Task) {
     }
 }
 
-/// A process has ended, and its tgid may be another's soon.
+/// A process has ended, and its tgid may be another's soon. Tells whether it passed the filter of tasks.
 #[inline(always)]
-pub(crate) fn forget(tgid: u32) {
-    if FILTER.load() & filter::TASKS != 0 {
-        let _ = WANTED.remove(&tgid);
-    }
+pub(crate) fn forget(tgid: u32) -> bool {
+    FILTER.load() & filter::TASKS == 0 || WANTED.remove(&tgid).is_ok()
 }

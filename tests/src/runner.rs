@@ -17,15 +17,16 @@ pub enum Together {
 }
 
 /// Runs them as libtest would; one that returns [`Skip`] counts as ignored, with its reason.
-pub fn run<T>(tests: impl IntoIterator<Item = (&'static str, T)>, together: Together) -> ExitCode
+pub fn run<N, T>(tests: impl IntoIterator<Item = (N, T)>, together: Together) -> ExitCode
 where
+    N: Into<String>,
     T: FnOnce() -> Result<()> + Send + 'static,
 {
     let mut arguments = Arguments::from_args();
     if together == Together::OneByOne {
         arguments.test_threads = Some(1);
     }
-    let trial = |(name, test): (&'static str, T)| Trial::ignorable_test(name, || outcome(test()));
+    let trial = |(name, test): (N, T)| Trial::ignorable_test(name, || outcome(test()));
     let trials = tests.into_iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::{LogFormat, LogLevel},
-    host::{self, FutexWait},
+    host,
     kernel::{self, Filter, Stream},
     log::Log,
     model::{event::Event, finding::HazardId},
@@ -31,8 +31,11 @@ use crate::{
 };
 
 /// The findings that must come.
-const EXPECTED: [HazardId; 2] = [HazardId::MultithreadedFork, HazardId::PendingSignals];
-/// They come little more than a second after the fork; on a busy host somewhat later.
+const EXPECTED: [HazardId; 3] =
+    [HazardId::MultithreadedFork, HazardId::PendingSignals, HazardId::OrphanedLock];
+/// Nobody wants to wait ten seconds for a demonstration.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
+/// They come within some seconds of the fork; on a busy host somewhat later.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How it is shown.
@@ -68,6 +71,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         ..kernel::Options::default()
     };
     let session = Session::start(&kernel_options, &[process])?;
+    let settings = Settings { stuck_after: STUCK_AFTER, ..Settings::default() };
     options.tell(&introduction(process.key.tgid))?;
     let tail = TailSink::new(
         options.output,
@@ -78,8 +82,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     );
     let explanation = session::runtime()?.block_on(async {
         let sink = DemoSink { tail, missing: EXPECTED.to_vec() };
-        let (mut pipeline, _kernel) =
-            Pipeline::new(session, Settings::default(), Scope::default(), None, sink)?;
+        let (mut pipeline, _kernel) = Pipeline::new(session, settings, Scope::default(), None, sink)?;
         let asked = asked_to_end()?;
         pipeline.sink().tail.ready().context("cannot write the output")?;
         let fork = program.fork()?;
@@ -194,7 +197,8 @@ fn introduction(pid: u32) -> String {
     let paragraph = format!(
         "A small program (pid {pid}) forks while its thread {OWNER} holds a lock and while a signal, {SIGNAL}, is \
          pending but blocked. Its child then wants that lock. forkwatch watches this program alone; it gives the \
-         child one second to exec, which would make the fork safe, and judges it after that."
+         child one second to exec, which would make the fork safe, and judges it after that. Then it looks, from \
+         outside, at what the child does."
     );
     paragraph::add(&mut text, "", "", &paragraph);
     text.push('\n');
@@ -205,7 +209,7 @@ fn introduction(pid: u32) -> String {
 fn explanation(fork: &Fork) -> String {
     let mut text = "\nWhat this means (told by the demo, which knows its program)\n".to_owned();
     let add = |text: &mut String, line: &str| paragraph::add(text, "  ", "  ", line);
-    add(&mut text, &stuck(fork, host::futex_wait(fork.child)));
+    add(&mut text, &stuck(fork));
     add(
         &mut text,
         &format!(
@@ -217,7 +221,8 @@ fn explanation(fork: &Fork) -> String {
     for (command, what) in [
         ("forkwatch", "every fork on this host, and findings"),
         ("forkwatch --pid PID", "one service, with its descendants"),
-        ("forkwatch explain multithreaded-fork", "the hazard and its remedies"),
+        ("forkwatch scan", "what hangs on this host already"),
+        ("forkwatch explain orphaned-lock", "the hazard and its remedies"),
         ("forkwatch daemon", "metrics for Prometheus, events as JSON"),
         ("forkwatch doctor", "what this host supports"),
     ] {
@@ -227,22 +232,13 @@ fn explanation(fork: &Fork) -> String {
     text
 }
 
-/// Why the child hangs, with the evidence where it is to be had.
-fn stuck(fork: &Fork, wait: Option<FutexWait>) -> String {
-    let Fork { child, owner, lock: (start, end) } = fork;
-    let Some(FutexWait { address, function }) = wait.filter(|wait| (*start..*end).contains(&wait.address))
-    else {
-        return format!(
-            "The child (pid {child}) wants a lock that thread {OWNER} (tid {owner}) held at the fork. That thread \
-             exists only in the parent, so nobody is left in the child to release it."
-        );
-    };
-    let function = function.map(|name| format!(" (kernel function {name})")).unwrap_or_default();
+/// Why the child hangs.
+fn stuck(fork: &Fork) -> String {
+    let Fork { child, owner } = fork;
     format!(
-        "The child (pid {child}) hangs for good: /proc/{child}/syscall shows that it waits in futex(2) at address \
-         {address:#x}{function}, and that is the lock that thread {OWNER} (tid {owner}) held at the fork. A child \
-         gets a copy of the lock, but only the thread that forked: the owner exists only in the parent, where it \
-         released the lock long ago. Nobody will ever release the child's copy."
+        "The child (pid {child}) hangs for good, as orphaned-lock has proven: the lock names its owner, thread {OWNER} \
+         (tid {owner}). A child gets a copy of the lock, but only the thread that forked: the owner exists only in \
+         the parent, where it released the lock long ago. Nobody will ever release the child's copy."
     )
 }
 
@@ -260,7 +256,7 @@ fn too_late(missing: &[HazardId]) -> String {
 mod tests {
     use super::*;
 
-    const FORK: Fork = Fork { child: 4_194_303, owner: 4_194_302, lock: (0x5555_0000, 0x5555_0028) };
+    const FORK: Fork = Fork { child: 4_194_303, owner: 4_194_302 };
 
     #[test]
     fn everything_told_fits_eighty_columns() {
@@ -272,19 +268,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_wait_for_that_very_lock_is_called_a_hang() {
-        let wait = |address| Some(FutexWait { address, function: Some("futex_do_wait".to_owned()) });
-        assert!(
-            stuck(&FORK, wait(0x5555_0000)).contains("at address 0x55550000 (kernel function futex_do_wait)")
-        );
-        for other in [wait(0x5555_0028), wait(0x5554_fffc), None] {
-            let text = stuck(&FORK, other);
-            assert!(!text.contains("hangs") && text.contains("metrics-flush (tid 4194302)"), "{text}");
-        }
-    }
-
-    #[test]
     fn what_did_not_come_is_named() {
-        assert!(too_late(&EXPECTED).contains("multithreaded-fork and pending-signals within 15 s"));
+        assert!(
+            too_late(&EXPECTED)
+                .contains("multithreaded-fork and pending-signals and orphaned-lock within 15 s")
+        );
     }
 }

@@ -49,24 +49,18 @@ pub(super) struct Fork {
     pub(super) child: u32,
     /// The thread that held the lock.
     pub(super) owner: u32,
-    /// Where the lock lies in memory: first byte, and the one after the last.
-    pub(super) lock: (u64, u64),
 }
 
 impl Fork {
     fn to_line(&self) -> String {
-        let Self { child, owner, lock: (start, end) } = self;
-        format!("{child} {owner} {start} {end}")
+        let Self { child, owner } = self;
+        format!("{child} {owner}")
     }
 
     /// Reads the program's line; none where it is something else.
     pub(super) fn from_line(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
-        let fork = Self {
-            child: words.next()?.parse().ok()?,
-            owner: words.next()?.parse().ok()?,
-            lock: (words.next()?.parse().ok()?, words.next()?.parse().ok()?),
-        };
+        let fork = Self { child: words.next()?.parse().ok()?, owner: words.next()?.parse().ok()? };
         words.next().is_none().then_some(fork)
     }
 }
@@ -100,12 +94,7 @@ pub(super) fn run() -> Result<Exit> {
     if commands.read_line(&mut line)? > 0 {
         let child = fork_into_the_lock().context("cannot fork")?;
         forked.send(()).context("the thread that holds the lock has ended")?;
-        let start = LOCK.0.get() as u64;
-        let fork = Fork {
-            child: child.as_raw().unsigned_abs(),
-            owner: owner.as_raw().unsigned_abs(),
-            lock: (start, start + size_of::<libc::pthread_mutex_t>() as u64),
-        };
+        let fork = Fork { child: child.as_raw().unsigned_abs(), owner: owner.as_raw().unsigned_abs() };
         let told = say(&fork.to_line());
         let ended = io::copy(&mut commands, &mut io::sink());
         kill(child, Signal::SIGKILL).context("cannot end the child")?;
@@ -169,9 +158,9 @@ mod tests {
 
     #[test]
     fn the_line_about_the_fork_is_read_as_it_was_written() {
-        let fork = Fork { child: 4712, owner: 4711, lock: (0x5555_0000, 0x5555_0028) };
+        let fork = Fork { child: 4712, owner: 4711 };
         assert_eq!(Fork::from_line(&fork.to_line()), Some(fork));
-        for line in ["", "1 2 3", "1 2 3 4 5", "1 2 x 4"] {
+        for line in ["", "1", "1 2 3", "1 x"] {
             assert_eq!(Fork::from_line(line), None, "{line}");
         }
     }

@@ -14,7 +14,13 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{collector::Collector, losses::Losses, recorder::Recorder, scope::Scope, session::Session};
+use super::{
+    collector::Collector,
+    losses::Losses,
+    recorder::Recorder,
+    scope::Scope,
+    session::{self, Session},
+};
 use crate::{
     host::clock,
     kernel::{DRAIN_AFTER, Kernel, Ring},
@@ -227,7 +233,7 @@ impl<S: Sink> Stage<S> {
         for output in self.outputs.drain(..) {
             match output {
                 Output::Ask(request) => self.collector.ask(request),
-                Output::Order(order) => lock(&self.kernel).obey(&order),
+                Output::Order(order) => lock(&self.kernel).obey(&order, session::living),
                 output => self.sink.output(&output).context(CANNOT_WRITE)?,
             }
         }

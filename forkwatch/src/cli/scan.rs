@@ -1,6 +1,8 @@
 //! `forkwatch scan`: what forks have broken on this host already, without history and without eBPF.
 
+mod leaks;
 mod locks;
+mod shared;
 
 use std::{
     io::{self, Write},
@@ -14,6 +16,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use serde::Serialize;
 
+use self::shared::Shared;
 use super::{
     exit::Exit,
     session,
@@ -25,7 +28,7 @@ use crate::{
     model::{
         evidence::{Evidence, Request, Sweep},
         finding::{Finding, State},
-        process::Comm,
+        process::{Comm, ProcessKey},
         stack::Stacks,
     },
     paragraph,
@@ -47,7 +50,7 @@ pub(super) struct Options {
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
     /// How long a child must have waited for a lock to be called stuck, where the lock names its owner; other proofs
-    /// take three or six times as long
+    /// take two or six times as long
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = config::stuck_after)]
     stuck_after: Duration,
     /// How the stacks of stuck threads are had: not at all; from outside, without stopping them; or with all their
@@ -77,6 +80,8 @@ struct Found {
     unread: Vec<Unread>,
     /// Children that wait in a way that proves something, but not for long enough yet.
     waiting: usize,
+    /// Connections that two processes hold.
+    shared: Vec<Shared>,
 }
 
 /// A process that could not be looked at.
@@ -111,6 +116,9 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     };
     let mut found = Found::default();
     locks::look(&sweep, options.stuck_after, options.stacks, &mut found);
+    let stuck: Vec<ProcessKey> = found.findings.iter().map(|finding| finding.child).collect();
+    leaks::look(&sweep, &stuck, &mut found);
+    found.shared = shared::look(&sweep);
     found.number();
     let cost = Cost { took: begin.elapsed(), cpu: cpu_time() };
     let text = match options.output {
@@ -170,11 +178,41 @@ fn text(sweep: &Sweep, found: &Found, cost: Cost, color: ColorChoice) -> String 
             format!("{waiting} for a lock as if stuck, but not for long enough yet to say so: scan again.");
         paragraph::add(&mut text, "", "", &note);
     }
+    for note in zombies(sweep).into_iter().chain(found.shared.iter().map(shared_words)) {
+        paragraph::add(&mut text, "", "", &note);
+    }
     for (why, pids) in by_reason(&found.unread) {
         let note = format!("Not looked at, so nothing is known of: {pids}. The reason: {why}.");
         paragraph::add(&mut text, "", "", &note);
     }
     text
+}
+
+/// Who lets ended children lie. How long they have lain, `/proc` does not tell.
+fn zombies(sweep: &Sweep) -> Vec<String> {
+    let mut parents: Vec<(u32, usize)> = Vec::new();
+    for zombie in &sweep.zombies {
+        let parent = zombie.parent.map_or(0, |parent| parent.tgid);
+        match parents.iter_mut().find(|(tgid, _)| *tgid == parent) {
+            Some((_, count)) => *count += 1,
+            None => parents.push((parent, 1)),
+        }
+    }
+    let words = |(parent, count): &(u32, usize)| {
+        let children =
+            if *count == 1 { "1 child that has".to_owned() } else { format!("{count} children that have") };
+        format!("Process {parent} has not waited for {children} ended.")
+    };
+    parents.iter().map(words).collect()
+}
+
+fn shared_words(shared: &Shared) -> String {
+    let Shared { child, parent, program, peer, service } = shared;
+    let service = service.map_or_else(String::new, |service| format!(" ({service})"));
+    format!(
+        "{program} (pid {parent}) and its child {child} both hold the connection to {peer}{service}: a fault only if \
+         both use it, which `forkwatch --pid {parent}` would show."
+    )
 }
 
 /// Processes by why they could not be looked at: most share their reason.
@@ -215,6 +253,8 @@ struct Report<'a> {
     findings: Vec<Document>,
     /// Children that wait for a lock as if stuck, but not for long enough yet.
     waiting: usize,
+    /// Connections that two processes hold: a fault only if both use them.
+    shared_connections: &'a [Shared],
     /// What could not be looked at.
     unread: &'a [Unread],
     /// Nanoseconds that it took.
@@ -236,6 +276,7 @@ impl<'a> Report<'a> {
                 .map(|(sequence, finding)| json::finding(context, sequence, finding))
                 .collect(),
             waiting: found.waiting,
+            shared_connections: &found.shared,
             unread: &found.unread,
             took_ns: nanos(cost.took),
             cpu_ns: nanos(cost.cpu),

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     host,
-    kernel::{self, Kernel, Ring, Seed, self_test},
+    kernel::{self, Kernel, Living, Ring, Seed, self_test},
     model::{event::Event, process::ProcessKey},
     privilege,
     report::Context,
@@ -142,6 +142,12 @@ fn settled_processes(kernel: &Kernel) -> Result<(Vec<host::Process>, (u64, u64))
 /// The process as it is now, unless it has ended.
 fn look_again(key: ProcessKey) -> Option<host::Process> {
     host::find(key.tgid).ok().filter(|now| now.key == key)
+}
+
+/// What the kernel side must know of a process that an order is about.
+pub(super) fn living(key: ProcessKey) -> Option<Living> {
+    let now = host::find(key.tgid).ok().filter(|now| now.key.start.ticks() == key.start.ticks())?;
+    Some(Living { parent_tgid: now.parent, unexeced: now.unexeced })
 }
 
 /// Who was forked by whom without exec, by pid.

@@ -29,8 +29,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 is looked at closely: the words of the lock, the same words in the parent, the threads of both, \
                 and the signals that it handles. What proves that nobody can wake it is named in the finding, \
                 with the values it rests on, once the wait has lasted without any change: 10 s for the proofs \
-                by owner, 30 s for a single thread, 60 s for a queue (judge.stuck_after sets the first, and the \
-                others are three and six times as long).",
+                by owner, 20 s for a single thread, 60 s for a queue (judge.stuck_after sets the first, and the \
+                others are two and six times as long).",
     certainty: Certainty::Certain,
     certainty_reason: "The proof decides. Owner: a glibc mutex or rwlock names the thread that holds it, and that is \
                        one of the parent's that the child does not have: certain. Self-owned: the thread that \
@@ -200,8 +200,8 @@ fn lock_words(stuck: &Stuck<'_>, wait: &LockWait) -> String {
     let symbol = stuck.place.and_then(|place| place.symbol.as_deref());
     let memory = wait.mapping.as_ref().map(memory_words);
     match (symbol, memory) {
-        (Some(symbol), Some(memory)) => format!("the lock {} {memory}", escape(symbol)),
-        (Some(symbol), None) => format!("the lock {}", escape(symbol)),
+        (Some(symbol), Some(memory)) => format!("the lock {symbol} {memory}"),
+        (Some(symbol), None) => format!("the lock {symbol}"),
         (None, Some(memory)) => format!("a lock {memory}"),
         (None, None) => "a lock".to_owned(),
     }

@@ -76,7 +76,12 @@ pub fn judge(stuck: &Finding, signal: Option<&Signal>, waited: Duration) -> Verd
         certainty: HAZARD.certainty,
         severity: HAZARD.severity,
         summary,
-        facts: Facts { lock: stuck.facts.lock.clone(), notes: vec![note], ..Facts::default() },
+        facts: Facts {
+            // What was reported already needs no repeating.
+            lock: stuck.facts.lock.clone().filter(|_| number == 0),
+            notes: vec![note],
+            ..Facts::default()
+        },
         remedy: Remedy {
             text: format!("{NO_LONGER_LIMIT} {}", stuck.remedy.text),
             link: stuck.remedy.link.clone(),

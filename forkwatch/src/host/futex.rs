@@ -1,9 +1,6 @@
 //! Threads that wait on a futex.
 
-use super::{
-    call::{Activity, SystemCall},
-    file,
-};
+use super::call::SystemCall;
 
 /// `FUTEX_PRIVATE_FLAG`, and `FUTEX2_PRIVATE` of the newer calls: the futex is the process's alone
 /// (include/uapi/linux/futex.h).
@@ -14,25 +11,6 @@ const WAIT: u32 = 0;
 const WAIT_BITSET: u32 = 9;
 /// `futex_wait(2)` of Linux 6.7; one number on every architecture (scripts/syscall.tbl).
 const FUTEX_WAIT_CALL: libc::c_long = 455;
-
-/// What a thread that sleeps in `futex(2)` waits for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FutexWait {
-    /// The address of the futex word, in its process.
-    pub address: u64,
-    /// The kernel function it sleeps in; absent where the kernel does not tell.
-    pub function: Option<String>,
-}
-
-/// What the main thread of a process waits for in `futex(2)`; absent where it does something else, or may not be
-/// looked at (another user's, without `CAP_SYS_PTRACE`).
-pub fn futex_wait(tgid: u32) -> Option<FutexWait> {
-    let activity = Activity::of_thread(tgid, tgid).ok()?;
-    let [address, ..] = activity.call().filter(|call| call.number == libc::SYS_futex)?.arguments;
-    let function = file::read_small(format!("/proc/{tgid}/wchan")).ok();
-    let function = function.and_then(|name| String::from_utf8(name).ok()).filter(|name| name.trim() != "0");
-    Some(FutexWait { address, function: function.map(|name| name.trim().to_owned()) })
-}
 
 /// A wait for a futex of the process alone that only a wake-up or a signal can end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,12 +87,5 @@ mod tests {
         assert_eq!(of(FUTEX_WAIT_CALL, [8, 5, 0xffff_ffff, 0x82, 0, 0]), wait);
         assert_eq!(of(FUTEX_WAIT_CALL, [8, 5, 0xffff_ffff, 2, 0, 0]), None);
         assert_eq!(of(FUTEX_WAIT_CALL, [8, 5, 0xffff_ffff, 0x82, 0x7ffe, 0]), None);
-    }
-
-    #[test]
-    fn a_process_that_does_something_else_waits_for_no_futex() {
-        assert_eq!(futex_wait(u32::MAX), None);
-        // The main thread of a test harness waits for its tests elsewhere or in a futex; pid 2 is a kernel thread.
-        assert_eq!(futex_wait(2), None);
     }
 }

@@ -53,6 +53,13 @@ impl Maps {
         self.upto(address).last().filter(|mapping| mapping.contains(address))
     }
 
+    /// Whether the mapping before one without a name is a file's, so that the object in that file may have its zeroed
+    /// data there.
+    pub(super) fn follows_file(&self, mapping: &Mapping) -> bool {
+        let before = self.0.iter().find(|before| before.end == mapping.start);
+        mapping.path.is_empty() && before.is_some_and(Mapping::is_file)
+    }
+
     /// Whether a file of that name is mapped, whatever follows the name: `libpython` for `libpython3.11.so.1.0`.
     pub(super) fn has_file(&self, name: &str) -> bool {
         self.files().any(|path| {

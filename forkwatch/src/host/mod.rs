@@ -40,7 +40,6 @@ mod task;
 mod threads_seen;
 
 pub use evidence::answer;
-pub use futex::{FutexWait, futex_wait};
 pub use inventory::inventory;
 pub use limits::Limits;
 pub use program::program;

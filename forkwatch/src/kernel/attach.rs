@@ -5,7 +5,7 @@ use std::io;
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
     maps::MapError,
-    programs::{BtfTracePoint, FEntry, FExit, Program, ProgramError, TracePoint},
+    programs::{BtfTracePoint, FEntry, FExit, Program, ProgramError, TracePoint, links::FdLink},
 };
 use forkwatch_ebpf::map;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -13,6 +13,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::{
     clone_calls::{CALLS, FUNCTION, Hook, find_tracepoints},
     error::KernelError,
+    hooks::{OnDemand, Place},
     layout::Layout,
     memory_lock,
     options::Options,
@@ -117,6 +118,37 @@ pub(super) fn clone_calls(ebpf: &mut Ebpf, hook: Hook, ids: &AyaBtf) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Loads a program that is to be attached on demand.
+pub(super) fn load_on_demand(ebpf: &mut Ebpf, on_demand: OnDemand, ids: &AyaBtf) -> Result<(), KernelError> {
+    let OnDemand { program: name, place } = on_demand;
+    let loaded = match place {
+        Place::Tracepoint(tracepoint) => program::<&mut BtfTracePoint>(ebpf, name)?.load(tracepoint, ids),
+        Place::Entry(function) => program::<&mut FEntry>(ebpf, name)?.load(function, ids),
+        Place::Exit(function) => program::<&mut FExit>(ebpf, name)?.load(function, ids),
+    };
+    loaded.map_err(program_error(name))
+}
+
+/// Attaches it, for as long as the result lives. Needs no privilege: that was asked for by the load.
+pub(super) fn attach_on_demand(ebpf: &mut Ebpf, on_demand: OnDemand) -> Result<FdLink, KernelError> {
+    let OnDemand { program: name, place } = on_demand;
+    let attached = match place {
+        Place::Tracepoint(_) => {
+            let program: &mut BtfTracePoint = program(ebpf, name)?;
+            program.attach().and_then(|id| program.take_link(id)).map(FdLink::from)
+        }
+        Place::Entry(_) => {
+            let program: &mut FEntry = program(ebpf, name)?;
+            program.attach().and_then(|id| program.take_link(id)).map(FdLink::from)
+        }
+        Place::Exit(_) => {
+            let program: &mut FExit = program(ebpf, name)?;
+            program.attach().and_then(|id| program.take_link(id)).map(FdLink::from)
+        }
+    };
+    attached.map_err(program_error(name))
 }
 
 /// The program of that name, in the type that it has.

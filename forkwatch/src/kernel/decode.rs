@@ -1,11 +1,16 @@
 //! From the bytes of a ring record to an [`Event`].
 
 use forkwatch_ebpf::{
-    CloneCallRecord, ExecRecord, ExitRecord, ForkRecord, Header, ThreadRecord, flag, kind, record,
+    CloneCallRecord, ExecRecord, ExitRecord, ForkRecord, Header, SignalRecord, SocketRecord, ThreadRecord,
+    act, flag, kind, record,
 };
 
 use crate::model::{
-    event::{CloneFailure, CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Origin, Thread},
+    connection::{Act, User},
+    event::{
+        CloneFailure, CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Origin, Signal, SocketUse,
+        Thread,
+    },
     process::{Comm, ProcessKey},
     signals::SignalSet,
     time::BootTime,
@@ -29,6 +34,10 @@ unsafe impl Record for ExitRecord {}
 unsafe impl Record for ThreadRecord {}
 // SAFETY: likewise.
 unsafe impl Record for CloneCallRecord {}
+// SAFETY: likewise.
+unsafe impl Record for SignalRecord {}
+// SAFETY: likewise.
+unsafe impl Record for SocketRecord {}
 
 /// The record's event; `None` where the bytes are not a record that this build knows.
 pub(super) fn decode(bytes: &[u8]) -> Option<Event> {
@@ -42,6 +51,8 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Event> {
         record::EXIT => read(bytes).and_then(|record| exit(&record)),
         record::THREAD => read(bytes).map(|record| thread(&record)),
         record::CLONE_CALL => read(bytes).map(|record| clone_failure(&record)),
+        record::SIGNAL => read(bytes).map(|record| signal(&record)),
+        record::SOCKET => read(bytes).and_then(|record| socket_use(&record)),
         _ => None,
     }
 }
@@ -153,6 +164,39 @@ fn clone_failure(record: &CloneCallRecord) -> Event {
     })
 }
 
+fn signal(record: &SignalRecord) -> Event {
+    Event::Signal(Signal {
+        origin: origin(&record.header),
+        at: BootTime(record.header.time),
+        number: record.number,
+        target: ProcessKey { tgid: record.target_tgid, start: BootTime(record.target_start) },
+        sender_tgid: record.sender_tgid,
+        comm: Comm::new(&record.comm),
+    })
+}
+
+fn socket_use(record: &SocketRecord) -> Option<Event> {
+    Some(Event::SocketUse(SocketUse {
+        origin: origin(&record.header),
+        at: BootTime(record.header.time),
+        inode: record.inode,
+        user: User {
+            process: ProcessKey { tgid: record.tgid, start: BootTime(record.start) },
+            parent_tgid: record.parent_tgid,
+            unexeced: record.unexeced != 0,
+        },
+        tid: record.tid,
+        comm: Comm::new(&record.comm),
+        act: match record.act {
+            act::SENT => Act::Sent,
+            act::RECEIVED => Act::Received,
+            act::SHUT_DOWN => Act::ShutDown,
+            _ => return None,
+        },
+        bytes: record.bytes,
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -188,6 +232,49 @@ mod tests {
     }
 
     #[test]
+    fn a_signal_is_read_field_by_field() {
+        let mut bytes = vec![record::SIGNAL, 0, 64, 0, 1, 0, 0, 0];
+        bytes.extend([5_u64, 2_000, 900].iter().flat_map(|number| number.to_le_bytes()));
+        bytes.extend([20_u32, 15, 10, 0].iter().flat_map(|number| number.to_le_bytes()));
+        bytes.extend(b"arbiter\0\0\0\0\0\0\0\0\0");
+        let expected = Signal {
+            origin: Origin { cpu: 1, sequence: 5 },
+            at: BootTime(2_000),
+            number: 15,
+            target: ProcessKey { tgid: 20, start: BootTime(900) },
+            sender_tgid: 10,
+            comm: Comm::from("arbiter"),
+        };
+        assert_eq!(decode(&bytes), Some(Event::Signal(expected)));
+    }
+
+    #[test]
+    fn a_socket_s_use_is_read_field_by_field() {
+        let mut bytes = vec![record::SOCKET, 0, 80, 0, 1, 0, 0, 0];
+        bytes.extend([6_u64, 3_000, 777, 900, 44].iter().flat_map(|number| number.to_le_bytes()));
+        bytes.extend([20_u32, 21, 10].iter().flat_map(|number| number.to_le_bytes()));
+        bytes.extend([act::RECEIVED, 1, 0, 0]);
+        bytes.extend(b"worker\0\0\0\0\0\0\0\0\0\0");
+        let expected = SocketUse {
+            origin: Origin { cpu: 1, sequence: 6 },
+            at: BootTime(3_000),
+            inode: 777,
+            user: User {
+                process: ProcessKey { tgid: 20, start: BootTime(900) },
+                parent_tgid: 10,
+                unexeced: true,
+            },
+            tid: 21,
+            comm: Comm::from("worker"),
+            act: Act::Received,
+            bytes: 44,
+        };
+        assert_eq!(decode(&bytes), Some(Event::SocketUse(expected)));
+        bytes[60] = 9;
+        assert_eq!(decode(&bytes), None, "an act of no meaning");
+    }
+
+    #[test]
     fn what_is_not_a_record_is_refused() {
         let record = fork_record();
         for length in 0..record.len() {
@@ -203,7 +290,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_can_break_the_decoder(mut bytes in prop::collection::vec(any::<u8>(), 0..160), tag in 0_u8..7) {
+        fn no_bytes_can_break_the_decoder(mut bytes in prop::collection::vec(any::<u8>(), 0..160), tag in 0_u8..9) {
             // Half of the cases get past the header, so that the records themselves are reached too.
             if tag > 0 && bytes.len() >= 4 {
                 bytes[0] = tag;
@@ -213,7 +300,7 @@ mod tests {
             if let Some(event) = decode(&bytes) {
                 let time = u64::from_le_bytes(bytes[16..24].try_into().unwrap());
                 prop_assert_eq!(event.at(), BootTime(time));
-                prop_assert!([56, 72, 104, 120].contains(&bytes.len()));
+                prop_assert!([56, 64, 72, 80, 104, 120].contains(&bytes.len()));
             }
         }
     }

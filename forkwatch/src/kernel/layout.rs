@@ -9,7 +9,7 @@ use std::fmt;
 
 use forkwatch_ebpf::ABSENT;
 
-use self::field::{Expected, FIELDS, Field};
+use self::field::{Expected, FIELDS, Field, Need};
 use super::btf::{Btf, BtfError, Kind, Member, Type, TypeId};
 
 /// Offsets of all fields on one kernel.
@@ -51,12 +51,17 @@ impl Layout {
         let mut values = [ABSENT; FIELDS.len()];
         let mut slots = values.iter_mut();
         let mut problems = Vec::new();
-        for fields in FIELDS.chunk_by(|one, next| one.structure == next.structure) {
-            let structure = fields.first().and_then(|field| btf.find(Kind::Struct, field.structure));
+        let structures = || FIELDS.chunk_by(|one, next| one.structure == next.structure);
+        let names: Vec<_> = structures()
+            .filter_map(|fields| fields.first())
+            .map(|field| (Kind::Struct, field.structure))
+            .collect();
+        for (fields, structure) in structures().zip(btf.find_all(&names)) {
             for (field, slot) in fields.iter().zip(&mut slots) {
                 match field.value(btf, structure) {
                     Ok(Some(value)) => *slot = value,
-                    Ok(None) if field.optional => {}
+                    Ok(None) if field.need != Need::Required => {}
+                    Err(_) if field.need == Need::OnDemand => {}
                     Ok(None) => problems.push(field.problem("nothing of that name")),
                     Err(found) => problems.push(field.problem(found)),
                 }
@@ -70,9 +75,17 @@ impl Layout {
         FIELDS.iter().map(|field| field.global).zip(self.values)
     }
 
+    /// Whether this kernel has the fields of all these globals.
+    pub fn has(&self, globals: &[&str]) -> bool {
+        globals
+            .iter()
+            .all(|wanted| self.globals().any(|(global, value)| global == *wanted && value != ABSENT))
+    }
+
     /// The optional fields that this kernel lacks, such as `css_set.dfl_cgrp`.
     pub fn absent(&self) -> Vec<String> {
-        let absent = FIELDS.iter().zip(self.values).filter(|(_, value)| *value == ABSENT);
+        let optional = FIELDS.iter().zip(self.values).filter(|(field, _)| field.need == Need::Optional);
+        let absent = optional.filter(|(_, value)| *value == ABSENT);
         absent.map(|(field, _)| [field.structure, field.members.first().unwrap_or(&"")].join(".")).collect()
     }
 }

@@ -14,9 +14,11 @@ use super::{
     btf::{self, Btf, KERNEL_BTF, Kind},
     clone_calls::{FUNCTION, Hook},
     error::KernelError,
+    hooks::Hooks,
     layout::Layout,
     memory_lock,
     options::Options,
+    orders::{Living, Orders},
     ring::{Gauge, Ring},
     statistics,
     wire::{CgroupWords, CounterWords, FamilyCell, sum_cgroup, sum_counters},
@@ -45,6 +47,7 @@ pub struct Kernel {
     cgroups: PerCpuHashMap<MapData, u64, CgroupWords>,
     workers: HashMap<MapData, u32, u64>,
     wanted: HashMap<MapData, u32, u8>,
+    orders: Orders,
     gauge: Gauge,
     ring_bytes: u32,
     /// Un-exec'd processes from before the watch began.
@@ -74,24 +77,30 @@ impl Kernel {
         let layout = Layout::resolve(&types)?;
         let hooks = if options.clone_calls { Hook::candidates(&types) } else { &[] };
         let functions: &[&str] = if hooks.contains(&Hook::Fexit) { &[FUNCTION] } else { &[] };
-        let ids = types.attach_stub(&PROGRAMS, functions)?;
+        let on_demand = Hooks::find(&types, |globals| layout.has(globals), !functions.is_empty());
+        let (mut tracepoints, mut more_functions) = on_demand.names();
+        tracepoints.extend(PROGRAMS);
+        more_functions.extend(functions);
+        let ids = types.attach_stub(&tracepoints, &more_functions)?;
         let pid_levels = pid_levels(&types)?;
         drop(blob);
 
         let ids = aya::Btf::parse(&ids, Endianness::default())
             .map_err(|error| KernelError::Object(Box::new(error.into())))?;
         memory_lock::raise(release);
-        let (options, (ebpf, clone_calls)) = fit(options, |options| {
+        let (options, (ebpf, clone_calls, on_demand)) = fit(options, |options| {
             let mut ebpf = attach::load(options, &layout, release, pid_levels)?;
             for name in PROGRAMS {
                 attach::tracepoint(&mut ebpf, name, &ids)?;
             }
             let clone_calls = attach_first(&mut ebpf, hooks, &ids)?;
-            Ok((ebpf, clone_calls))
+            let mut on_demand = on_demand.clone();
+            on_demand.load(&mut ebpf, &ids);
+            Ok((ebpf, clone_calls, on_demand))
         })?;
         drop(ids);
         trim_heap();
-        Self::adopt(ebpf, &options, clone_calls)
+        Self::adopt(ebpf, &options, clone_calls, on_demand)
     }
 
     /// Takes the maps out of the loaded object.
@@ -99,6 +108,7 @@ impl Kernel {
         mut ebpf: Ebpf,
         options: &Options,
         clone_calls: Option<Hook>,
+        hooks: Hooks,
     ) -> Result<(Self, Ring), KernelError> {
         let ring = take(&mut ebpf, map::RECORDS)?;
         let ring: aya::maps::RingBuf<MapData> = ring;
@@ -111,6 +121,7 @@ impl Kernel {
             cgroups: take(&mut ebpf, map::CGROUPS)?,
             workers: take(&mut ebpf, map::WORKERS)?,
             wanted: take(&mut ebpf, map::WANTED)?,
+            orders: Orders::new(&mut ebpf, hooks)?,
             gauge,
             ring_bytes: options.ring_bytes,
             unexeced_before: 0,
@@ -184,8 +195,24 @@ impl Kernel {
     }
 
     /// Does what the core has ordered. What cannot be done is logged: the detector then stays silent.
-    pub fn obey(&mut self, order: &Order) {
-        tracing::debug!(?order, "not obeyed yet");
+    ///
+    /// `look` tells what a process is now, by `/proc`, if it lives. It is asked after an entry was made, because the
+    /// kernel side takes out only what ends or execs after that.
+    pub fn obey(&mut self, order: &Order, look: impl Fn(ProcessKey) -> Option<Living>) {
+        let Self { ebpf, family, orders, .. } = self;
+        orders.obey(ebpf, family, order, look);
+    }
+
+    /// What this kernel lets be watched on demand, as far as that is known: it may refuse a program when that is first
+    /// attached.
+    pub const fn hooks(&self) -> &Hooks {
+        self.orders.hooks()
+    }
+
+    /// Finds out by attaching, and detaching again what nothing is ordered of.
+    pub fn try_hooks(&mut self) -> &Hooks {
+        let Self { ebpf, orders, .. } = self;
+        orders.try_hooks(ebpf)
     }
 
     /// How the clone family's calls are watched, if they are.
@@ -291,12 +318,15 @@ fn attach_first(ebpf: &mut Ebpf, hooks: &[Hook], ids: &aya::Btf) -> Result<Optio
     refused.map_or(Ok(None), Err)
 }
 
-fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError> {
+pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, KernelError> {
     let missing = MapError::InvalidName { name: name.to_owned() };
     ebpf.take_map(name).ok_or(missing).and_then(T::try_from).map_err(map_error(name))
 }
 
-fn map_error(map: &'static str) -> impl Fn(MapError) -> KernelError {
+pub(super) fn map_error(map: &'static str) -> impl Fn(MapError) -> KernelError {
     move |error| KernelError::Map { map, error: Box::new(error) }
 }
 

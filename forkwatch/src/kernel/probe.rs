@@ -9,6 +9,7 @@ use super::{
     btf::{self, Btf, KERNEL_BTF},
     clone_calls::Hook,
     error::KernelError,
+    hooks::Hooks,
     layout::Layout,
     load::Kernel,
     options::Options,
@@ -33,7 +34,11 @@ pub fn types() -> Result<Types, KernelError> {
     let blob = btf::read(Path::new(KERNEL_BTF)).map_err(KernelError::NoBtf)?;
     let layout = Layout::resolve(&Btf::parse(&blob)?)?;
     let absent = layout.absent();
-    Ok(Types { bytes: blob.len(), fields: layout.globals().count() - absent.len(), absent })
+    Ok(Types {
+        bytes: blob.len(),
+        fields: layout.globals().filter(|(_, value)| *value != forkwatch_ebpf::ABSENT).count(),
+        absent,
+    })
 }
 
 /// A start of the kernel side that went well.
@@ -43,17 +48,19 @@ pub struct Trial {
     pub started: Duration,
     /// How long the self-test took, or what it found.
     pub self_test: Result<Duration, KernelError>,
+    /// What can be watched on demand.
+    pub hooks: Hooks,
 }
 
 /// Loads, attaches and tests with these options, and detaches. Must run while the process has one thread.
 /// `own_cgroup` is the id of forkwatch's own cgroup, where that is known.
 pub fn trial(options: &Options, own_cgroup: Option<u64>) -> Result<Trial, KernelError> {
     let start = Instant::now();
-    let (_kernel, mut ring) = Kernel::start(options)?;
+    let (mut kernel, mut ring) = Kernel::start(options)?;
     let started = start.elapsed();
     let start = Instant::now();
     let self_test = self_test::run(&mut ring, own_cgroup, drop).map(|()| start.elapsed());
-    Ok(Trial { started, self_test })
+    Ok(Trial { started, self_test, hooks: kernel.try_hooks().clone() })
 }
 
 /// How the system calls of the clone family could be watched here.

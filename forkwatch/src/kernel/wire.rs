@@ -3,7 +3,7 @@
 use std::ops::AddAssign;
 
 use aya::Pod;
-use forkwatch_ebpf::{CgroupCounts, Counters, Family, Wake};
+use forkwatch_ebpf::{CgroupCounts, Counters, Family, Sharer, Socket, SocketUser, Wake};
 
 /// One CPU's [`Counters`], word by word: every field is a u64, so that a sum is a sum of words.
 #[derive(Clone, Copy)]
@@ -28,6 +28,30 @@ pub(super) struct FamilyCell(pub(super) Family);
 
 // SAFETY: integers and byte arrays without padding (its size is asserted beside it).
 unsafe impl Pod for FamilyCell {}
+
+/// A [`Sharer`].
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct SharerCell(pub(super) Sharer);
+
+// SAFETY: integers without padding (its size is asserted beside it).
+unsafe impl Pod for SharerCell {}
+
+/// A [`Socket`].
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct SocketCell(pub(super) Socket);
+
+// SAFETY: likewise.
+unsafe impl Pod for SocketCell {}
+
+/// A [`SocketUser`].
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct SocketUserCell(pub(super) SocketUser);
+
+// SAFETY: likewise.
+unsafe impl Pod for SocketUserCell {}
 
 /// A [`Wake`].
 #[derive(Clone, Copy)]

@@ -16,7 +16,8 @@ pub enum Order {
     WatchSignals(ProcessKey),
     /// No longer.
     UnwatchSignals(ProcessKey),
-    /// Report who uses the socket of this inode number, of the processes that share one and their children.
+    /// Report who uses the socket of this inode number, of the processes that share one and their children: each
+    /// one's first use of a kind, and the first 64 turns. Ordered again, it begins anew.
     WatchSocket(u64),
     /// No longer.
     UnwatchSocket(u64),

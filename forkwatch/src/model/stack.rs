@@ -16,7 +16,8 @@ pub enum Stacks {
     /// stopped. A frame that only another register leads to ends the stack.
     #[default]
     Light,
-    /// With all registers of a thread that sleeps in `futex(2)`, which is stopped for some microseconds.
+    /// Where such a stack ends early, with all registers of a thread that sleeps in `futex(2)`: it is stopped for them
+    /// for some microseconds.
     Full,
 }
 

@@ -19,7 +19,7 @@ pub struct Settings {
     /// How often repeats of one finding are summed up at most: every 60 s. At least 1 ms.
     pub summary_interval: Duration,
     /// How long a wait must have been seen without a change before it is reported, where the lock names its owner:
-    /// 10 s. Other proofs take three or six times as long.
+    /// 10 s. Other proofs take two or six times as long.
     pub stuck_after: Duration,
     /// How often all processes are looked at for forked children that no event told of; none for never.
     pub sweep_interval: Option<Duration>,

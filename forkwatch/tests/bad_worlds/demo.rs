@@ -11,8 +11,8 @@ use nix::{sys::signal::Signal, unistd::Pid};
 use super::world::{FORKWATCH, Running, assert_has, can_run, eventually, output};
 
 #[test]
-fn the_demo_shows_both_findings_and_why_the_child_hangs() {
-    if can_run("the_demo_shows_both_findings_and_why_the_child_hangs") {
+fn the_demo_shows_its_findings_and_proves_that_the_child_hangs() {
+    if can_run("the_demo_shows_its_findings_and_proves_that_the_child_hangs") {
         let Output { status, stdout, .. } = output(&[FORKWATCH, "demo"]);
         let text = String::from_utf8(stdout).unwrap();
         assert!(status.success(), "{text}");
@@ -25,7 +25,9 @@ fn the_demo_shows_both_findings_and_why_the_child_hangs() {
                 "(log-writer, metrics-flush)",
                 "pending-signals",
                 "SIGUSR1",
-                "waits in futex(2)",
+                "CRITICAL orphaned-lock",
+                "proof: owner",
+                "metrics-flush (thread",
                 "What to do next",
             ],
         );

@@ -18,8 +18,8 @@ use crate::{
     },
 };
 
-/// A child that waits as if stuck is looked at again after this time.
-const SETTLE: Duration = Duration::from_secs(2);
+/// What looks wrong is looked at again after this time.
+pub(super) const SETTLE: Duration = Duration::from_secs(2);
 
 /// A child that waits in a way that proves something.
 struct Candidate {

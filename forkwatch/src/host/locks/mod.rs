@@ -17,7 +17,7 @@ use super::{
     clock,
     futex::EndlessWait,
     maps::{self, Maps},
-    memory,
+    memory, stack,
     stat::Stat,
     status::Status,
     task,
@@ -192,12 +192,17 @@ fn lock_wait(
         slept: slept::slept(process.id, *thread),
         words,
         parent_words,
-        mapping: region.map(|region| mapping(wait.address, region)),
+        mapping: region.map(|region| mapping(process, maps, wait.address, region)),
         holders,
     })
 }
 
-fn mapping(address: u64, region: &maps::Mapping) -> Mapping {
+fn mapping(process: &Stat, maps: &Maps, address: u64, region: &maps::Mapping) -> Mapping {
+    // The locks of the C library itself are zero at the start, and lie beyond its file.
+    let object = maps.follows_file(region).then(|| stack::object(process.key(), address)).flatten();
+    if let Some((name, offset)) = object {
+        return Mapping { name, offset, shared: region.shared };
+    }
     let within = address.saturating_sub(region.start);
     let offset = if region.is_file() { within.saturating_add(region.offset) } else { within };
     Mapping { name: String::from_utf8_lossy(&region.path).into_owned(), offset, shared: region.shared }

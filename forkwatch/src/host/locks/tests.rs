@@ -212,6 +212,34 @@ fn one_that_has_execed_or_ended_is_told_as_such() {
     assert_eq!(locks(&fork), LocksSeen::Gone);
 }
 
+/// More than a page, so that most of it lies in a mapping without a name.
+static ZEROED: [std::sync::atomic::AtomicU32; 64 * 1024] =
+    [const { std::sync::atomic::AtomicU32::new(0) }; 64 * 1024];
+
+#[test]
+fn a_lock_in_zeroed_data_lies_in_its_program() {
+    let lock = &ZEROED[32 * 1024];
+    let child = Forked::into(|| {
+        loop {
+            // SAFETY: the word is alive for ever; there is no timeout.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_futex,
+                    lock.as_ptr(),
+                    libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+                    0,
+                    0,
+                    0,
+                    0,
+                )
+            };
+        }
+    });
+    let (_, wait) = stuck_at(lock.as_ptr().addr() as u64, &swept(&child));
+    let program = std::env::current_exe().unwrap();
+    assert_eq!(wait.mapping.unwrap().name, program.to_str().unwrap());
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn what_a_look_costs() {

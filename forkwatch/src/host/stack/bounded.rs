@@ -13,7 +13,10 @@ use std::{
 /// The slowest honest case is a program with a million symbols.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Threads that may hang at the same time before no more are started.
-const MAX_AT_WORK: usize = 4;
+const MAX_AT_WORK: usize = 16;
+
+/// Room for the parser that goes deepest, which is the one of C++ names.
+pub(super) const STACK: usize = 8 * 1024 * 1024;
 
 static AT_WORK: AtomicUsize = AtomicUsize::new(0);
 
@@ -27,6 +30,7 @@ pub(super) fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     };
     let thread = thread::Builder::new()
         .name("stack".to_owned())
+        .stack_size(STACK)
         .spawn(work)
         .map_err(|error| format!("no thread can be started to look: {error}"))?;
     match receive.recv_timeout(PATIENCE) {

@@ -26,14 +26,14 @@ use registers::Registers;
 use symbols::Kind;
 use unwind::Walk;
 
-use super::{bytes::Bytes, call::Position, maps::Maps, stat::Stat};
+use super::{bytes::Bytes, maps::Maps, stat::Stat};
 use crate::model::{
     process::ProcessKey,
     stack::{Frame, Stack, Stacks},
 };
 
 /// A thread that was stopped sleeps again as soon as a processor is free.
-const BACK_TO_SLEEP: Duration = Duration::from_millis(20);
+const BACK_TO_SLEEP: Duration = Duration::from_millis(200);
 
 /// The calls that a sleeping thread is in.
 pub(super) fn of_thread(process: ProcessKey, tid: u32, stacks: Stacks) -> Stack {
@@ -66,38 +66,56 @@ pub(super) fn symbol(process: ProcessKey, address: u64) -> Option<String> {
     .ok()?
 }
 
+/// The object that an address belongs to, and where in the object it is, counted from its first page: for addresses
+/// beyond the object's file, where its zeroed data is.
+pub(super) fn object(process: ProcessKey, address: u64) -> Option<(String, u64)> {
+    let (memory, maps) = open(process).ok()?;
+    let object = maps
+        .heads_before(address)
+        .filter_map(|head| Object::read(&memory, head).ok())
+        .find(|object| object.covers(address))?;
+    Some((elf::name(&object.head), address.checked_sub(object.head.start)?))
+}
+
 fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String> {
     let (memory, maps) = open(process)?;
     let asleep = Sleep::of(process.tgid, tid)?;
-    let (registers, asleep) = if stacks == Stacks::Full && asleep.is_in_futex() {
-        let registers = stop::registers(tid)?;
-        let asleep = back_to_sleep(process, tid)?;
-        let Position { stack, instruction } = asleep.position;
-        if (registers.stack(), registers.instruction) != (stack, instruction) {
-            return Err(format!("thread {tid} went on meanwhile"));
+    let shown = Registers::new(asleep.position.instruction, asleep.position.stack);
+    let mut walk = unwind::walk(process.tgid, &memory, &maps, shown);
+    still_asleep(process, tid, asleep)?;
+    if stacks == Stacks::Full && asleep.is_in_futex() && walk.missing.is_some() {
+        match stopped(process, tid, &memory, &maps) {
+            Ok(further) => walk = further,
+            Err(why) => walk.missing = walk.missing.map(|missing| format!("{missing}; {why}")),
         }
-        (registers, asleep)
-    } else {
-        (Registers::new(asleep.position.instruction, asleep.position.stack), asleep)
-    };
-    let walk = unwind::walk(process.tgid, &memory, &maps, registers);
-    if Sleep::of(process.tgid, tid)? != asleep {
-        return Err(format!("thread {tid} woke meanwhile"));
     }
     let stack = name(process.tgid, &memory, walk);
     same(process)?;
     Ok(stack)
 }
 
+/// The same with all registers, for which the thread is stopped. It sleeps on while its memory is read.
+fn stopped(process: ProcessKey, tid: u32, memory: &Bytes, maps: &Maps) -> Result<Walk, String> {
+    let registers = stop::registers(tid)?;
+    let asleep = back_to_sleep(process, tid)?;
+    if (registers.stack(), registers.instruction) != (asleep.position.stack, asleep.position.instruction) {
+        return Err(format!("thread {tid} went on meanwhile"));
+    }
+    let walk = unwind::walk(process.tgid, memory, maps, registers);
+    still_asleep(process, tid, asleep)?;
+    Ok(walk)
+}
+
+fn still_asleep(process: ProcessKey, tid: u32, before: Sleep) -> Result<(), String> {
+    let now = Sleep::of(process.tgid, tid)?;
+    if now == before { Ok(()) } else { Err(format!("thread {tid} woke meanwhile")) }
+}
+
 fn script(process: ProcessKey, tid: u32) -> Option<Result<Stack, String>> {
     let (memory, maps) = open(process).ok()?;
     let asleep = Sleep::of(process.tgid, tid);
     let stack = python::stack(process.tgid, tid, &memory, &maps)?;
-    let is_still_asleep = asleep.and_then(|asleep| {
-        let woke = format!("thread {tid} woke meanwhile");
-        (Sleep::of(process.tgid, tid)? == asleep).then_some(()).ok_or(woke)
-    });
-    Some(is_still_asleep.and_then(|()| same(process)).and(stack))
+    Some(asleep.and_then(|asleep| still_asleep(process, tid, asleep)).and_then(|()| same(process)).and(stack))
 }
 
 /// The memory of a process and what lies where in it.

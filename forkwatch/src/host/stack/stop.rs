@@ -12,8 +12,9 @@ use nix::{
 
 use super::registers::Registers;
 
-/// A sleeping thread stops as soon as a processor is free; one that waits for a disk does not.
-const PATIENCE: Duration = Duration::from_millis(20);
+/// A sleeping thread stops as soon as a processor is free; one that waits for a disk does not. Until it stops, it is not
+/// held up.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Stops a thread of another process, reads its registers, and lets it go on.
 ///

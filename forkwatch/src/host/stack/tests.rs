@@ -117,6 +117,21 @@ fn with_all_registers_the_stack_is_whole_and_the_thread_waits_on() {
 }
 
 #[test]
+fn a_stopped_thread_is_where_it_slept() {
+    let waiting = Stuck::new();
+    let tid = waiting.tgid();
+    let asleep = Sleep::of(tid, tid).unwrap();
+    let registers = thread::spawn(move || stop::registers(tid)).join().unwrap().unwrap();
+    assert_eq!(
+        (registers.stack(), registers.instruction),
+        (asleep.position.stack, asleep.position.instruction)
+    );
+    assert!(registers.complete);
+    let foreign = thread::spawn(|| stop::registers(u32::MAX)).join().unwrap();
+    assert!(foreign.is_err());
+}
+
+#[test]
 fn a_variable_has_a_name() {
     let waiting = Stuck::new();
     let lock = &raw const FORKWATCH_TEST_LOCK as u64;

@@ -54,6 +54,11 @@ impl<'a> Record<'a> {
         (self.kind == Kind::Array).then_some((TypeId(element), length))
     }
 
+    /// How many arguments a function's prototype has (`struct btf_param`); 0 of any other type.
+    pub(super) fn arguments(&self) -> usize {
+        if self.kind == Kind::Prototype { self.trailing.len() / 8 } else { 0 }
+    }
+
     /// Whether this is an integer that fills less than its bytes: how compilers before `BTF_KIND_FLAG` (Linux 5.0)
     /// encode a bitfield.
     pub(super) fn is_partial_integer(&self) -> bool {

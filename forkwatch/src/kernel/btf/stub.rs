@@ -13,9 +13,12 @@ impl Btf<'_> {
     pub fn attach_stub(&self, tracepoints: &[&str], functions: &[&str]) -> Result<Vec<u8>, BtfError> {
         let typedefs = tracepoints.iter().map(|name| (Kind::Typedef, format!("btf_trace_{name}")));
         let functions = functions.iter().map(|&name| (Kind::Function, name.to_owned()));
+        let names: Vec<_> = typedefs.chain(functions).collect();
+        let asked: Vec<_> = names.iter().map(|(kind, name)| (*kind, name.as_str())).collect();
+        let found = self.find_all(&asked);
         let mut wanted = Vec::new();
-        for (kind, name) in typedefs.chain(functions) {
-            match self.find(kind, &name) {
+        for ((kind, name), id) in names.into_iter().zip(found) {
+            match id {
                 Some(id) => wanted.push((id.number(), kind, name)),
                 None => return Err(BtfError::Missing { kind, name }),
             }

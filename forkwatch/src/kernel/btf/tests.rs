@@ -292,6 +292,8 @@ fn the_running_kernels_stub_has_the_ids_that_aya_finds_in_the_whole() {
     let functions = ["kernel_clone"];
     let btf = Btf::parse(&blob).unwrap();
     assert!(btf.has_function("kernel_clone"));
+    // `pid_t kernel_clone(struct kernel_clone_args *args)`
+    assert_eq!(btf.arguments(btf.find(Kind::Function, "kernel_clone").unwrap()).unwrap(), 1);
     let stub = btf.attach_stub(&tracepoints, &functions).unwrap();
     assert_eq!(
         aya_ids(&aya_parse(&stub), &tracepoints, &functions),

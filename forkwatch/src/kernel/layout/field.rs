@@ -11,8 +11,18 @@ pub(super) struct Field {
     /// Its path, then the names that it has had on other kernels.
     pub(super) members: &'static [&'static str],
     pub(super) expected: Expected,
-    /// Whether a kernel may lack it. One that has it must have it as expected.
-    pub(super) optional: bool,
+    pub(super) need: Need,
+}
+
+/// What a kernel without the field means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// It cannot be watched.
+    Required,
+    /// What it tells is not told. A kernel that has it must have it as expected.
+    Optional,
+    /// Programs that are attached on demand are not loaded; likewise where it is not as expected.
+    OnDemand,
 }
 
 /// What a field must be for the eBPF side to read it rightly. Signs do not matter, sizes do.
@@ -33,7 +43,7 @@ pub(super) enum Expected {
 use Expected::{Bytes, Integer, Pointer, Sized, Structs};
 
 /// Fields of one struct stand together, for it is looked up once.
-pub(super) const FIELDS: [Field; 30] = [
+pub(super) const FIELDS: [Field; 37] = [
     required("OFFSET_TASK_FLAGS", "task_struct", &["flags"], Integer(4)),
     required("OFFSET_TASK_MM", "task_struct", &["mm"], Pointer("mm_struct")),
     required("OFFSET_TASK_EXIT_CODE", "task_struct", &["exit_code"], Integer(4)),
@@ -66,6 +76,14 @@ pub(super) const FIELDS: [Field; 30] = [
     required("OFFSET_PID_NUMBERS", "pid", &["numbers"], Structs("upid")),
     required("OFFSET_UPID_NR", "upid", &["nr"], Integer(4)),
     required("SIZE_UPID", "upid", &[], Sized),
+    on_demand("OFFSET_SIGINFO_CODE", "kernel_siginfo", &["si_code"], Integer(4)),
+    on_demand("OFFSET_SOCK_SOCKET", "sock", &["sk_socket"], Pointer("socket")),
+    on_demand("OFFSET_SOCKET_FILE", "socket", &["file"], Pointer("file")),
+    on_demand("OFFSET_FILE_INODE", "file", &["f_inode"], Pointer("inode")),
+    // The one became the other in Linux 6.13, and counts otherwise.
+    on_demand("OFFSET_FILE_COUNT", "file", &["f_count.counter"], Integer(8)),
+    on_demand("OFFSET_FILE_REF", "file", &["f_ref.refcnt.counter"], Integer(8)),
+    on_demand("OFFSET_INODE_NUMBER", "inode", &["i_ino"], Integer(8)),
 ];
 
 const fn required(
@@ -74,7 +92,7 @@ const fn required(
     members: &'static [&'static str],
     expected: Expected,
 ) -> Field {
-    Field { global, structure, members, expected, optional: false }
+    Field { global, structure, members, expected, need: Need::Required }
 }
 
 const fn optional(
@@ -83,7 +101,16 @@ const fn optional(
     members: &'static [&'static str],
     expected: Expected,
 ) -> Field {
-    Field { optional: true, ..required(global, structure, members, expected) }
+    Field { need: Need::Optional, ..required(global, structure, members, expected) }
+}
+
+const fn on_demand(
+    global: &'static str,
+    structure: &'static str,
+    members: &'static [&'static str],
+    expected: Expected,
+) -> Field {
+    Field { need: Need::OnDemand, ..required(global, structure, members, expected) }
 }
 
 impl Expected {

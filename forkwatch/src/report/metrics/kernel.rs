@@ -9,9 +9,20 @@ use crate::model::{
     event::LossReason,
 };
 
-/// Names of the classes of event, by [`class`]: the kinds of clone, then exec and exit.
-const CLASSES: [&str; class::COUNT] =
-    ["copying", "shared-memory", "vfork", "thread", "kernel", "worker", "exec", "exit", "clone-call"];
+/// Names of the classes of event, by [`class`]: the kinds of clone, then all others.
+const CLASSES: [&str; class::COUNT] = [
+    "copying",
+    "shared-memory",
+    "vfork",
+    "thread",
+    "kernel",
+    "worker",
+    "exec",
+    "exit",
+    "clone-call",
+    "signal",
+    "socket-use",
+];
 /// Names of what a call of the clone family makes, by [`call`].
 const CALLS: [&str; call::COUNT] = ["copying", "sharing", "thread"];
 /// Names of the outcomes, by [`outcome`].
@@ -224,6 +235,7 @@ mod tests {
         assert_eq!(CLASSES[usize::from(kind::WORKER)], "worker");
         assert_eq!((CLASSES[class::EXEC], CLASSES[class::EXIT]), ("exec", "exit"));
         assert_eq!(CLASSES[class::CLONE_CALL], "clone-call");
+        assert_eq!((CLASSES[class::SIGNAL], CLASSES[class::SOCKET]), ("signal", "socket-use"));
         assert_eq!(
             (CALLS[call::COPYING], CALLS[call::SHARING], CALLS[call::THREAD]),
             ("copying", "sharing", "thread")

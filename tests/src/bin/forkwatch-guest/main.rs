@@ -5,6 +5,8 @@
 
 use std::{env, process::ExitCode};
 
+use forkwatch_tests::orders;
+
 mod init;
 mod runner;
 mod tests;
@@ -14,6 +16,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["tests"] => runner::run(tests::ALL),
+        [orders::ARGUMENT, name] => orders::run(name),
         ["work", name] => work::run(name),
         // The kernel gives init words of its command line that it does not know.
         _ if std::process::id() == 1 => init::run(),

@@ -1,9 +1,13 @@
 //! Runs the tests one after another, and says of each what came of it.
 
-use std::{panic, process::ExitCode, time::Instant};
+use std::{
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+    time::Instant,
+};
 
 use anyhow::{Error, Result};
-use forkwatch_tests::host::Skip;
+use forkwatch_tests::{host::Skip, orders};
 
 /// Its name, and what it does.
 pub(crate) type Test = (&'static str, fn() -> Result<()>);
@@ -11,9 +15,12 @@ pub(crate) type Test = (&'static str, fn() -> Result<()>);
 /// Runs all. Each gives a line `test NAME: passed`, `... failed: WHY` or `... skipped: WHY`, which the host reads.
 pub(crate) fn run(tests: &[Test]) -> ExitCode {
     let mut exit = ExitCode::SUCCESS;
-    for (name, test) in tests {
+    let all = tests.iter().map(|(name, test)| (*name, Box::new(test) as Box<dyn FnOnce() -> Result<()>>));
+    let on_demand = orders::all().into_iter().map(|(name, test)| (name, Box::new(test) as Box<_>));
+    for (name, test) in all.chain(on_demand) {
         let start = Instant::now();
-        let result = panic::catch_unwind(test).unwrap_or_else(|_| Err(Error::msg("it panicked")));
+        let result =
+            panic::catch_unwind(AssertUnwindSafe(test)).unwrap_or_else(|_| Err(Error::msg("it panicked")));
         let outcome = match result {
             Ok(()) => format!("passed ({:.1} s)", start.elapsed().as_secs_f64()),
             Err(error) if error.is::<Skip>() => format!("skipped: {error}"),

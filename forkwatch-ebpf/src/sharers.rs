@@ -1,0 +1,63 @@
+//! Processes that hold a watched socket. Those that user space names, and the children that they fork while these
+//! programs are attached, which is as long as a socket is watched.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    macros::{btf_tracepoint, map},
+    maps::HashMap,
+    programs::BtfTracePointContext,
+};
+use forkwatch_ebpf::Sharer;
+
+use crate::{family, task::Task};
+
+/// By tgid.
+#[map]
+static SHARERS: HashMap<u32, Sharer> = HashMap::with_max_entries(4096, 0);
+
+/// The current process, if it is one.
+#[inline(always)]
+pub(crate) fn current() -> Option<(u32, Sharer)> {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let sharer = SHARERS.get_ptr(&tgid)?;
+    // SAFETY: a value of the map, read at once.
+    Some((tgid, unsafe { *sharer }))
+}
+
+/// On `sched_process_fork`, behind the program that is always attached: the child holds what its parent holds, and
+/// user space must hear how it ends. One that shares memory has no life of its own before its exec.
+#[btf_tracepoint(function = "sched_process_fork")]
+fn sharer_forks(context: BtfTracePointContext) -> i32 {
+    let Some((parent_tgid, _)) = current() else { return 0 };
+    let (parent, child) = (Task::new(context.arg(0)), Task::new(context.arg(1)));
+    if child.same_memory(parent) {
+        return 0;
+    }
+    let sharer = Sharer { start: child.start(), parent_tgid, unexeced: 1 };
+    // Where there is no room, its use of the socket is not seen.
+    if SHARERS.insert(&child.tgid(), &sharer, 0).is_ok() {
+        family::stream(child, parent_tgid);
+    }
+    0
+}
+
+/// On `sched_process_exec`: it may hold the socket still, but as a program that was told of it.
+#[btf_tracepoint(function = "sched_process_exec")]
+fn sharer_execs(_context: BtfTracePointContext) -> i32 {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if let Some(sharer) = SHARERS.get_ptr_mut(&tgid) {
+        // SAFETY: a value of the map, and the current process's own.
+        unsafe { (*sharer).unexeced = 0 };
+    }
+    0
+}
+
+/// On `sched_process_exit`: its tgid may be another's soon.
+#[btf_tracepoint(function = "sched_process_exit")]
+fn sharer_ends(context: BtfTracePointContext) -> i32 {
+    let Some((tgid, _)) = current() else { return 0 };
+    if Task::new(context.arg(0)).signal().live() == 0 {
+        let _ = SHARERS.remove(&tgid);
+    }
+    0
+}
