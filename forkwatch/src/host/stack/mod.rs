@@ -55,10 +55,7 @@ pub(super) fn symbol(process: ProcessKey, address: u64) -> Option<String> {
     bounded::run(move || {
         let (memory, maps) = open(process).ok()?;
         maps.find(address)?;
-        let object = maps
-            .heads_before(address)
-            .filter_map(|head| Object::read(&memory, head).ok())
-            .find(|object| object.covers(address))?;
+        let object = covering(&memory, &maps, address)?;
         let name = symbols::names(process.tgid, &memory, &object, Kind::Data, &[address]).pop()?;
         same(process).ok()?;
         name
@@ -70,11 +67,14 @@ pub(super) fn symbol(process: ProcessKey, address: u64) -> Option<String> {
 /// beyond the object's file, where its zeroed data is.
 pub(super) fn object(process: ProcessKey, address: u64) -> Option<(String, u64)> {
     let (memory, maps) = open(process).ok()?;
-    let object = maps
-        .heads_before(address)
-        .filter_map(|head| Object::read(&memory, head).ok())
-        .find(|object| object.covers(address))?;
+    let object = covering(&memory, &maps, address)?;
     Some((elf::name(&object.head), address.checked_sub(object.head.start)?))
+}
+
+fn covering(memory: &Bytes, maps: &Maps, address: u64) -> Option<Object> {
+    maps.heads_before(address)
+        .filter_map(|head| Object::read(memory, head).ok())
+        .find(|object| object.covers(address))
 }
 
 fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String> {
