@@ -69,16 +69,6 @@ impl Scenario {
         expectation::check(self.expected, &events)
     }
 
-    /// Holds it before its exec.
-    pub fn hold(&self) -> Result<Program> {
-        Program::hold(self.prepare)
-    }
-
-    /// Has it fork, and returns when it has.
-    pub fn work(&self, program: &mut Program) -> Result<()> {
-        (self.work)(program)
-    }
-
     /// Asks it to end, and waits until it has.
     pub fn end(&self, program: &mut Program) -> Result<()> {
         program.end(self.stop).map(drop)
