@@ -24,6 +24,28 @@ const PART: u32 = 4;
 /// Of its own time, what sweeps may take: one part in so many.
 const SWEEP_SHARE: u32 = 200;
 
+/// Most children that are looked at in a second; those that are due beyond it are looked at later. It bounds what
+/// thousands of them can cost, however often each ought to be looked at.
+const MOST_LOOKS: u32 = 500;
+
+/// How many children were looked at in the present second.
+#[derive(Default)]
+pub(super) struct Pace {
+    second: BootTime,
+    looks: u32,
+}
+
+impl Pace {
+    /// Takes one look, if there is one left in this second.
+    fn take(&mut self, now: BootTime) -> bool {
+        if now.since(self.second) >= Duration::from_secs(1) {
+            *self = Self { second: now, looks: 0 };
+        }
+        self.looks += 1;
+        self.looks <= MOST_LOOKS
+    }
+}
+
 /// Children that live on, by tgid.
 pub(super) type Living = HashMap<u32, Alive>;
 
@@ -143,6 +165,9 @@ impl Watch {
     pub(super) fn look_at_living(&mut self, timer: &Timer, now: BootTime, out: &mut Vec<Output>) {
         if !Self::living_awaits(&self.living, timer) {
             return;
+        }
+        if !self.pace.take(now) {
+            return self.look_again_at(timer.process, now + SHORTEST);
         }
         let Some(alive) = self.living(timer.process) else { return };
         if alive.unanswered >= MOST_UNANSWERED {

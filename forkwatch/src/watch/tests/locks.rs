@@ -288,3 +288,20 @@ fn a_suspect_that_its_parent_kills_is_told_as_such() {
     let killed = timeline.findings()[1];
     assert!(killed.summary.contains("SIGABRT") && killed.summary.contains("gunicorn"), "{}", killed.summary);
 }
+
+#[test]
+fn thousands_of_children_are_looked_at_in_turn() {
+    let mut timeline = Timeline::new();
+    for child in 10_000..12_000 {
+        timeline.fork(Fork { threads: 2, ..fork_of(PARENT, child) });
+    }
+    let mut looks = Vec::new();
+    for second in 1..60 {
+        timeline.at(second * 1000).outputs.clear();
+        timeline.at(second * 1000 + 999);
+        looks.push(timeline.count(|output| matches!(output, Output::Ask(Request::Locks { .. }))));
+    }
+    assert!(looks.iter().all(|looks| *looks <= 1000), "{looks:?}");
+    assert!(looks.iter().sum::<usize>() > 15_000, "{looks:?}");
+    assert_eq!(timeline.watch.living.len(), 2000);
+}
