@@ -72,8 +72,8 @@ fn measure(arguments: &Arguments) -> Result<bool> {
     for missed in &score.missed {
         println!("missed: {missed}");
     }
-    for (_, wrong) in &score.wrong {
-        println!("{wrong}");
+    for wrong in &score.wrong {
+        println!("{}", wrong.sentence);
     }
     let measured = Measured {
         cases: cases.len() - left_out.len(),
