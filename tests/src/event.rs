@@ -135,6 +135,41 @@ impl<'a> Finding<'a> {
         self.0.text("/forkwatch/finding/severity")
     }
 
+    /// `certain`, `strong` or `heuristic`.
+    pub fn certainty(self) -> &'a str {
+        self.0.text("/forkwatch/finding/certainty")
+    }
+
+    /// How it ended, if it is resolved.
+    pub fn resolution(self) -> &'a str {
+        self.0.text("/forkwatch/finding/resolution")
+    }
+
+    /// One plain sentence.
+    pub fn summary(self) -> &'a str {
+        self.0.text("/forkwatch/finding/summary")
+    }
+
+    /// What to change.
+    pub fn remedy(self) -> &'a str {
+        self.0.text("/forkwatch/finding/remedy/text")
+    }
+
+    /// Its number among the findings of the run.
+    pub fn number(self) -> Option<u64> {
+        self.0.at("/forkwatch/finding/number").as_u64()
+    }
+
+    /// The lock that it is about.
+    pub fn lock(self) -> &'a Value {
+        self.0.at("/forkwatch/finding/evidence/lock")
+    }
+
+    /// Further facts.
+    pub fn notes(self) -> Vec<&'a str> {
+        self.evidence("notes").filter_map(Value::as_str).collect()
+    }
+
     /// Number that the finding and its resolution share.
     pub fn id(self) -> &'a Value {
         self.0.at("/forkwatch/finding/id")

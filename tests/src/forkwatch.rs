@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -106,7 +106,7 @@ impl Forkwatch {
             read_lines(stderr, &shared, |gathered, line| gathered.stderr.push(line)),
         ];
         let mut forkwatch = Self { child, shared, readers };
-        forkwatch.gathered("it to be ready", |gathered| {
+        forkwatch.gathered(DEADLINE, "it to be ready", |gathered| {
             gathered.stderr.iter().any(|line| line.contains(READY)).then_some(())
         })?;
         Ok(forkwatch)
@@ -124,12 +124,22 @@ impl Forkwatch {
 
     /// Waits for an event, be it one that has come already.
     pub fn wait_for(&mut self, what: &str, is_it: impl Fn(&Event) -> bool) -> Result<Event> {
-        self.gathered(what, |gathered| gathered.events.iter().find(|event| is_it(event)).cloned())
+        self.wait_longer_for(DEADLINE, what, is_it)
+    }
+
+    /// The same, for what takes its time.
+    pub fn wait_longer_for(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        is_it: impl Fn(&Event) -> bool,
+    ) -> Result<Event> {
+        self.gathered(patience, what, |gathered| gathered.events.iter().find(|event| is_it(event)).cloned())
     }
 
     /// Waits until the events so far are enough.
     pub fn wait_until(&mut self, what: &str, is_so: impl Fn(&[Event]) -> bool) -> Result<()> {
-        self.gathered(what, |gathered| is_so(&gathered.events).then_some(()))
+        self.gathered(DEADLINE, what, |gathered| is_so(&gathered.events).then_some(()))
     }
 
     /// All events so far.
@@ -138,8 +148,13 @@ impl Forkwatch {
     }
 
     /// Waits for something in what it has written; fails at once if it wrote nonsense or has ended.
-    fn gathered<T>(&mut self, what: &str, look: impl Fn(&Gathered) -> Option<T>) -> Result<T> {
-        let end = Instant::now() + DEADLINE;
+    fn gathered<T>(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        look: impl Fn(&Gathered) -> Option<T>,
+    ) -> Result<T> {
+        let end = Instant::now() + patience;
         let mut gathered = self.shared.lock();
         loop {
             if let Some(error) = &gathered.broken {

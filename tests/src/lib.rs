@@ -1,4 +1,5 @@
-//! What the end-to-end tests are made of: real programs and fixtures that fork ([`scenario`], [`fixture`]), a driver
+//! What the end-to-end tests are made of: real programs and fixtures that fork ([`scenario`], [`fixture`]), some of
+//! them with a connection that both processes then hold ([`connection`]), a driver
 //! of the forkwatch binary ([`forkwatch`]), and what is expected of it ([`expectation`]).
 //!
 //! A program under watch is held before its exec until forkwatch watches its pid, so nothing it does is missed and
@@ -10,6 +11,8 @@
 pub mod binary;
 pub mod bpf;
 pub mod cgroup;
+pub mod connection;
+pub mod crowd;
 pub mod daemon;
 pub mod event;
 pub mod expectation;
@@ -23,6 +26,7 @@ pub mod precision;
 pub mod process;
 pub mod program;
 pub mod provided;
+pub mod python;
 pub mod recording;
 pub mod runner;
 pub mod scenario;

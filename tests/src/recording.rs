@@ -45,6 +45,25 @@ pub fn records(path: &Path) -> Result<Vec<Record>> {
     Ok(records)
 }
 
+/// All answers of this kind in a recording, in order, without the word that says which kind it is.
+pub fn evidence(text: &str, kind: &str) -> Result<Vec<Value>> {
+    let mut answers = Vec::new();
+    for line in text.lines() {
+        let mut line: Value = serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))?;
+        let answer = line.pointer_mut(&format!("/evidence/{kind}"));
+        answers.extend(answer.map(Value::take));
+    }
+    Ok(answers)
+}
+
+/// The answers that a recording has to what forkwatch asked the host, in order.
+pub fn answers(path: &Path) -> Result<Vec<Value>> {
+    let text = fs::read_to_string(path).with_context(|| format!("no {}", path.display()))?;
+    let lines = text.lines().map(serde_json::from_str::<Value>);
+    let lines = lines.collect::<Result<Vec<_>, _>>().context("not JSON")?;
+    Ok(lines.into_iter().filter_map(|mut line| Some(line.get_mut("evidence")?.take())).collect())
+}
+
 /// What a replay came to.
 pub struct Replay {
     /// The exit code; absent where a signal ended it.

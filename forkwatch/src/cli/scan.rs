@@ -50,7 +50,7 @@ pub(super) struct Options {
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
     /// How long a child must have waited for a lock to be called stuck, where the lock names its owner; other proofs
-    /// take three or six times as long
+    /// take two or six times as long
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = config::stuck_after)]
     stuck_after: Duration,
     /// How the stacks of stuck threads are had: not at all; from outside, without stopping them; or with all their
@@ -218,9 +218,10 @@ fn shared_words(shared: &Shared) -> String {
 /// Processes by why they could not be looked at: most share their reason.
 fn by_reason(unread: &[Unread]) -> Vec<(String, String)> {
     const SHOWN: usize = 8;
-    let mut reasons: Vec<(&str, Vec<u32>)> = Vec::new();
+    let mut reasons: Vec<(String, Vec<u32>)> = Vec::new();
     for Unread { pid, why, .. } in unread {
-        match reasons.iter_mut().find(|(reason, _)| reason == why) {
+        let why = why.replace(&format!("/proc/{pid}"), "/proc/PID");
+        match reasons.iter_mut().find(|(reason, _)| *reason == why) {
             Some((_, pids)) => pids.push(*pid),
             None => reasons.push((why, vec![*pid])),
         }
@@ -231,7 +232,7 @@ fn by_reason(unread: &[Unread]) -> Vec<(String, String)> {
             let more = pids.len().saturating_sub(SHOWN);
             let shown: Vec<String> = pids.iter().take(SHOWN).map(ToString::to_string).collect();
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            (why.to_owned(), format!("{}{more}", shown.join(", ")))
+            (why, format!("{}{more}", shown.join(", ")))
         })
         .collect()
 }

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 pub use proof::{Case, Proven, prove};
 
-use super::{Hazard, Rule, ecosystem};
+use super::{Hazard, Rule, Verdict, ecosystem};
 use crate::model::{
     evidence::SeenThread,
     facts::{LockFacts, LockOwner, Proof},
     finding::{Certainty, Facts, Finding, HazardId, Severity, State},
     lock::{Blocked, LockWait, Mapping, Place, Words},
-    process::{ProcessKey, Program},
+    process::{ProcessKey, Program, escape},
     stack::{Frame, Stack},
-    time::BootTime,
+    time::{BootTime, nanoseconds},
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
@@ -29,15 +29,16 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 is looked at closely: the words of the lock, the same words in the parent, the threads of both, \
                 and the signals that it handles. What proves that nobody can wake it is named in the finding, \
                 with the values it rests on, once the wait has lasted without any change: 10 s for the proofs \
-                by owner, 30 s for a single thread, 60 s for a queue (judge.stuck_after sets the first, and the \
-                others are three and six times as long).",
+                by owner, 20 s for a single thread, 60 s for a queue (judge.stuck_after sets the first, and the \
+                others are two and six times as long).",
     certainty: Certainty::Certain,
     certainty_reason: "The proof decides. Owner: a glibc mutex or rwlock names the thread that holds it, and that is \
                        one of the parent's that the child does not have: certain. Self-owned: the thread that \
                        called fork held the lock and waits for it in the child: certain. No catcher: the child \
                        has one thread, which waits, and no signal handler that could wake it: certain; but \
                        heuristic, and a warning, where it waits on something that it made itself after the fork, \
-                       or where it is not known that the forker had other threads. Differential: the parent's \
+                       where it is not known that the forker had other threads, or where the frames of its CPython \
+                       cannot be read, which would tell whether it is parked. Differential: the parent's \
                        copy of the same lock has been released since, or is held still: strong. Queue: two or \
                        more threads of the child wait for one inherited lock without an owner and without \
                        progress: strong.",
@@ -95,29 +96,22 @@ pub fn judge(stuck: &Stuck<'_>, now: BootTime) -> Option<Finding> {
     let owner = stuck.proven.owner_thread;
     let threads: Vec<SeenThread> =
         owner.into_iter().chain(stuck.case.parent_threads.iter().copied()).collect();
-    Some(Finding {
-        at: now,
-        number: 0,
-        hazard: HAZARD.id,
+    let verdict = Verdict {
         state,
         certainty,
         severity,
-        summary: summary(stuck, wait),
-        parent: stuck.parent,
-        program: stuck.program.clone(),
-        program_name: stuck.program_name.to_owned(),
-        child: stuck.child,
-        child_comm: stuck.case.locks.comm,
+        summary: summary(stuck, wait, certainty),
         facts: Facts {
             threads: owner.into_iter().collect(),
-            age: Some(nanos(stuck.since_fork)),
+            age: Some(nanoseconds(stuck.since_fork)),
             lock: Some(Box::new(facts(stuck, wait))),
             notes: notes(stuck),
             ..Facts::default()
         },
         remedy: ecosystem::recognise(stuck.program, stuck.program_name, &threads).remedy(),
-        repeats: 0,
-    })
+    };
+    let child = (stuck.child, stuck.case.locks.comm);
+    Some(verdict.finding(now, HAZARD.id, (stuck.parent, stuck.program), child))
 }
 
 /// How sure it is, with what the stack of a script tells; none where it shows that the child is parked on purpose.
@@ -136,7 +130,7 @@ fn certainty(stuck: &Stuck<'_>) -> Option<Certainty> {
         (_, Some(script)) if waits_for_event(script) => None,
         // A condition is waited for on a lock that was made for that.
         (Proof::Differential, Some(script)) if waits_for_condition(script) => None,
-        (Proof::Differential, None) => Some(Certainty::Heuristic),
+        (_, None) => Some(Certainty::Heuristic),
         _ => Some(certainty),
     }
 }
@@ -156,7 +150,7 @@ fn is_wait(frame: &Frame) -> bool {
         && frame.module.as_deref().is_some_and(|module| module.ends_with("threading.py"))
 }
 
-fn summary(stuck: &Stuck<'_>, wait: &LockWait) -> String {
+fn summary(stuck: &Stuck<'_>, wait: &LockWait, certainty: Certainty) -> String {
     let Stuck { child, parent, program_name, proven, .. } = stuck;
     let who = if parent == child {
         format!("{program_name} (pid {}), a forked child,", child.tgid)
@@ -183,7 +177,7 @@ fn summary(stuck: &Stuck<'_>, wait: &LockWait) -> String {
             "{who} waits for ever{thread} for {lock}: the thread that called fork held it, and waits for itself in \
              the child"
         ),
-        Proof::NoCatcher if proven.certainty == Certainty::Heuristic => format!(
+        Proof::NoCatcher if certainty == Certainty::Heuristic => format!(
             "{who} waits for {lock} with no other thread and no signal handler that could end the wait: it is \
              parked until it is killed, or it waits for a thread that the fork left behind"
         ),
@@ -207,8 +201,8 @@ fn lock_words(stuck: &Stuck<'_>, wait: &LockWait) -> String {
     let symbol = stuck.place.and_then(|place| place.symbol.as_deref());
     let memory = wait.mapping.as_ref().map(memory_words);
     match (symbol, memory) {
-        (Some(symbol), Some(memory)) => format!("the lock {} {memory}", escape(symbol)),
-        (Some(symbol), None) => format!("the lock {}", escape(symbol)),
+        (Some(symbol), Some(memory)) => format!("the lock {symbol} {memory}"),
+        (Some(symbol), None) => format!("the lock {symbol}"),
         (None, Some(memory)) => format!("a lock {memory}"),
         (None, None) => "a lock".to_owned(),
     }
@@ -243,7 +237,7 @@ fn facts(stuck: &Stuck<'_>, wait: &LockWait) -> LockFacts {
         owner,
         waiting_thread: wait.tid,
         waiting_threads: u32::try_from(queue(stuck, wait)).unwrap_or(u32::MAX),
-        waited_ns: nanos(stuck.waited),
+        waited_ns: nanoseconds(stuck.waited),
         operation: wait.operation,
         value: wait.value,
         words: wait.words.map(hex),
@@ -269,12 +263,4 @@ fn notes(stuck: &Stuck<'_>) -> Vec<String> {
             }
         })
         .collect()
-}
-
-fn escape(text: &str) -> String {
-    crate::model::process::escape(text.as_bytes())
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

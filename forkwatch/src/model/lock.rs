@@ -71,9 +71,10 @@ pub struct LockWait {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mapping {
-    /// What it is: a file's path, `[heap]`, `[stack]`; empty for anonymous memory.
+    /// What it is: the path of a file, also for what a program or library has beyond its file, where its zeroed data
+    /// is; `[heap]`, `[stack]`; empty for anonymous memory.
     pub name: String,
-    /// Where the word lies in the file, or in the mapping where it is no file's.
+    /// Where the word lies in the file, in the program or library for its zeroed data, or else in the mapping.
     pub offset: u64,
     /// Whether other processes share the memory: then the word may be theirs.
     pub shared: bool,

@@ -28,6 +28,9 @@ const SOONEST: Duration = Duration::from_millis(10);
 /// Children by tgid.
 pub(super) type Children = HashMap<u32, Child>;
 
+/// How long an answer may take at least: a short grace is no reason to ask a busy host more often.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
+
 /// A child that has neither exec'd nor ended, as far as is known.
 pub(super) struct Child {
     start: BootTime,
@@ -172,7 +175,7 @@ impl Watch {
         if !Self::child_awaits(&self.children, timer) {
             return;
         }
-        let again = now + self.settings.grace;
+        let again = now + self.settings.grace.max(ANSWERED_WITHIN);
         let Some(child) = self.child(timer.process) else { return };
         if child.unanswered >= MOST_UNANSWERED {
             self.children.remove(&timer.process.tgid);
@@ -190,7 +193,7 @@ impl Watch {
         if !Self::child_awaits(&self.children, timer) {
             return;
         }
-        let again = now + self.settings.grace;
+        let again = now + self.settings.grace.max(ANSWERED_WITHIN);
         let Some(case) = self.child(timer.process).and_then(|child| child.case.as_mut()) else { return };
         if case.asked >= MOST_UNANSWERED {
             case.parent = Answer::Unknown;

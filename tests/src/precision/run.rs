@@ -77,7 +77,6 @@ pub fn run(case: &Case) -> Result<Run> {
         scenario.end(&mut program)?;
     }
     let (events, _) = forkwatch.stop()?;
-    program.end(None)?;
     let first = |finding: &Finding<'_>| finding.state() != "resolved" && finding.repeats() == 0;
     let found = events.iter().filter(|event| event.finding().is_some_and(|finding| first(&finding)));
     Ok(Run { found: found.map(|event| look(case, event, &events, told)).collect::<Result<_>>()? })

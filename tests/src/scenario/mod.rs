@@ -2,10 +2,10 @@
 
 mod celery;
 mod cpython;
-mod redis;
-mod servers;
+pub(crate) mod redis;
+pub(crate) mod servers;
 mod tools;
-mod web;
+pub(crate) mod web;
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,8 @@ use crate::{
     provided::provided,
     watched::Watched,
 };
+
+pub use web::gunicorn_with_a_stuck_worker;
 
 /// A real program that forks.
 #[derive(Clone, Copy)]
@@ -46,6 +48,16 @@ impl Scenario {
         all().find(|scenario| scenario.name == name).with_context(|| format!("no scenario {name}"))
     }
 
+    /// Holds it before its exec.
+    pub fn hold(&self) -> Result<Program> {
+        Program::hold(self.prepare)
+    }
+
+    /// Has it, released, fork; returns when it has.
+    pub fn work(&self, program: &mut Program) -> Result<()> {
+        (self.work)(program)
+    }
+
     /// Runs it under a watching forkwatch and checks that this reports what is expected, and nothing else.
     pub fn watch(&self) -> Result<()> {
         let mut watched = Watched::start(Program::hold(self.prepare)?)?;
@@ -55,16 +67,6 @@ impl Scenario {
         let events = watched.stop()?;
         // Also what it forked while it ended.
         expectation::check(self.expected, &events)
-    }
-
-    /// Holds it before its exec.
-    pub fn hold(&self) -> Result<Program> {
-        Program::hold(self.prepare)
-    }
-
-    /// Has it fork, and returns when it has.
-    pub fn work(&self, program: &mut Program) -> Result<()> {
-        (self.work)(program)
     }
 
     /// Asks it to end, and waits until it has.

@@ -30,6 +30,16 @@ pub(super) const ALL: &[Scenario] = &[
         stop: Some(Signal::SIGTERM),
     },
     Scenario {
+        name: "gunicorn_preloads_an_application_with_a_thread_for_threaded_workers",
+        expected: GUNICORN_THREAD,
+        prepare: |folder| {
+            let threaded = ["--worker-class", "gthread", "--threads", "4", "--preload", "wsgi_with_thread"];
+            gunicorn("python", folder, &threaded)
+        },
+        work: serve_two,
+        stop: Some(Signal::SIGTERM),
+    },
+    Scenario {
         name: "gunicorn_loads_an_application_with_a_thread_in_each_worker",
         expected: SILENCE,
         prepare: |folder| gunicorn("python", folder, &["wsgi_with_thread"]),
@@ -72,12 +82,19 @@ pub(super) const ALL: &[Scenario] = &[
     },
 ];
 
-fn gunicorn(environment: &str, folder: &Path, arguments: &[&str]) -> Result<Launch> {
+pub(crate) fn gunicorn(environment: &str, folder: &Path, arguments: &[&str]) -> Result<Launch> {
     let socket = folder.join("socket").display().to_string();
     let control = folder.join("control").display().to_string();
     Ok(python(environment, "gunicorn")?
         .args(["--workers", "2", "--bind", &format!("unix:{socket}"), "--control-socket", &control])
         .args(arguments))
+}
+
+/// A gunicorn, held before its exec, whose workers get stuck at their first request, and are killed for it after so
+/// many seconds. It listens at `socket` in its folder.
+pub fn gunicorn_with_a_stuck_worker(timeout: u32) -> Result<Program> {
+    let timeout = timeout.to_string();
+    Program::hold(|folder| gunicorn("python", folder, &["--timeout", &timeout, "--preload", "wsgi_stuck"]))
 }
 
 fn uwsgi(folder: &Path, arguments: &[&str]) -> Result<Launch> {

@@ -1,0 +1,183 @@
+//! Many programs under one forkwatch, which soon loses its patience with children that wait for locks.
+//!
+//! That nothing is found about a program shows in two ways. A child of a fixture that is let go last gets stuck, and
+//! its proof takes longest: when that is reported, whatever else there was to report has been. And the recording says
+//! when each child was looked at.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    event::{Event, Finding},
+    fixture,
+    forkwatch::Forkwatch,
+    process,
+    program::Program,
+    recording,
+};
+
+/// How long a child must wait for a lock that names its owner; the slowest proof takes six times as long.
+pub const STUCK_AFTER: Duration = Duration::from_millis(500);
+const SLOWEST: Duration = Duration::from_secs(3);
+
+/// A program among others.
+pub struct Member {
+    /// What it is called in what a test says.
+    pub name: String,
+    /// The program.
+    pub program: Program,
+    /// What it told when it had forked.
+    pub told: Value,
+}
+
+impl Member {
+    /// A number that it told.
+    pub fn number(&self, name: &str) -> Result<i64> {
+        let number = self.told.get(name).and_then(Value::as_i64);
+        number.with_context(|| format!("{} told no {name}: {}", self.name, self.told))
+    }
+
+    /// A text that it told.
+    pub fn text(&self, name: &str) -> Result<&str> {
+        let text = self.told.get(name).and_then(Value::as_str);
+        text.with_context(|| format!("{} told no {name}: {}", self.name, self.told))
+    }
+
+    /// The child that it told of.
+    pub fn child(&self) -> Result<i64> {
+        self.number("child")
+    }
+
+    fn family(&self) -> Vec<i64> {
+        let family = process::descendants(self.program.pid()).into_iter().map(|member| member.pid.into());
+        family.collect()
+    }
+}
+
+/// Programs under watch.
+pub struct Crowd {
+    /// The programs, all of which have told what they made.
+    pub members: Vec<Member>,
+    /// The forkwatch.
+    pub forkwatch: Forkwatch,
+    yardstick: Program,
+    folder: TempDir,
+}
+
+/// The arguments of a forkwatch that soon loses its patience.
+pub fn impatient() -> Vec<String> {
+    let stuck_after = format!("{}ms", STUCK_AFTER.as_millis());
+    ["--grace", "100ms", "--stuck-after", &stuck_after].map(str::to_owned).to_vec()
+}
+
+impl Crowd {
+    /// Watches held programs, then releases them; each tells what it made.
+    pub fn start(programs: Vec<(String, Program)>) -> Result<Self> {
+        Self::start_with(programs, |_, program| program.next_json())
+    }
+
+    /// Watches held programs, then releases them and has them do something that ends in what they tell.
+    pub fn start_with(
+        programs: Vec<(String, Program)>,
+        work: impl Fn(usize, &mut Program) -> Result<Value>,
+    ) -> Result<Self> {
+        let yardstick = fixture::hold_as("queue_lll", "yardstick", &[])?;
+        let folder = tempfile::tempdir().context("no temporary folder")?;
+        let mut arguments = impatient();
+        arguments.extend(["--record".to_owned(), record(folder.path()).display().to_string()]);
+        let pids = programs.iter().map(|(_, program)| program.pid()).chain([yardstick.pid()]);
+        arguments.extend(pids.flat_map(|pid| ["--pid".to_owned(), pid.to_string()]));
+        let forkwatch = Forkwatch::tail(arguments)?;
+        let mut released = Vec::new();
+        for (name, mut program) in programs {
+            program.release()?;
+            released.push((name, program));
+        }
+        let mut members = Vec::new();
+        for (index, (name, mut program)) in released.into_iter().enumerate() {
+            let told = work(index, &mut program).with_context(|| format!("{name}: {}", program.output()))?;
+            members.push(Member { name, program, told });
+        }
+        Ok(Self { members, forkwatch, yardstick, folder })
+    }
+
+    /// Waits for the finding that the child of a member is stuck.
+    pub fn stuck_of(&mut self, member: usize) -> Result<Event> {
+        let member = self.members.get(member).context("no such member")?;
+        let (name, child) = (member.name.clone(), member.child()?);
+        self.stuck(child).with_context(|| format!("of {name}"))
+    }
+
+    /// Waits for the finding that a child is stuck.
+    pub fn stuck(&mut self, child: i64) -> Result<Event> {
+        self.forkwatch
+            .wait_for(&format!("the finding about the stuck child {child}"), |event| is_stuck(event, child))
+    }
+
+    /// Waits until all that there was to find has been found, and checks that of the processes that live now none was
+    /// called anything but unsafely forked, or what `is_allowed` takes for right of the member of that name.
+    pub fn expect_silence(mut self, is_allowed: impl Fn(&str, Finding<'_>) -> bool) -> Result<()> {
+        let families: Vec<(String, Vec<i64>)> =
+            self.members.iter().map(|member| (member.name.clone(), member.family())).collect();
+        self.yardstick.release()?;
+        let told = self.yardstick.next_json()?;
+        let child = told.get("child").and_then(Value::as_i64).context("the yardstick told of no child")?;
+        let event = self.stuck(child)?;
+        ensure!(event.text("/forkwatch/finding/evidence/lock/proof") == "queue", "another proof: {event:#?}");
+        let (events, _) = self.forkwatch.stop()?;
+        let looks = looks(&record(self.folder.path()))?;
+        let mut wrong = Vec::new();
+        for (name, family) in families {
+            ensure!(!family.is_empty(), "{name} has no child to look at");
+            for pid in family {
+                let findings =
+                    events.iter().filter(|event| event.pid() == Some(pid)).filter_map(Event::finding);
+                let unexpected = findings.filter(|finding| {
+                    finding.hazard() != "multithreaded-fork" && !is_allowed(&name, *finding)
+                });
+                wrong.extend(unexpected.map(|finding| {
+                    let (hazard, certainty, lock) = (finding.hazard(), finding.certainty(), finding.lock());
+                    format!("{name}: {hazard}, {certainty}: {}\n{lock}", finding.summary())
+                }));
+                let looked = looks.get(&pid).copied().unwrap_or_default();
+                ensure!(looked >= SLOWEST, "{name}: {pid} was looked at for {looked:?} only");
+            }
+        }
+        ensure!(wrong.is_empty(), "did not expect:\n{}", wrong.join("\n"));
+        Ok(())
+    }
+}
+
+fn is_stuck(event: &Event, child: i64) -> bool {
+    event.pid() == Some(child) && event.finding().is_some_and(|finding| finding.hazard() == "orphaned-lock")
+}
+
+fn record(folder: &Path) -> PathBuf {
+    folder.join("recording")
+}
+
+/// For each process that was looked at, first for whether it lives on and then for its locks, how long after the first look it was found alive.
+fn looks(path: &Path) -> Result<BTreeMap<i64, Duration>> {
+    let mut times: BTreeMap<i64, (u64, u64)> = BTreeMap::new();
+    for kind in ["child", "locks"] {
+        for line in recording::evidence(&fs::read_to_string(path)?, kind)? {
+            let pid = line.pointer("/child/tgid").and_then(Value::as_i64);
+            let at = line.pointer("/seen/alive/at").and_then(Value::as_u64);
+            if let (Some(pid), Some(at)) = (pid, at) {
+                times.entry(pid).or_insert((at, at)).1 = at;
+            }
+        }
+    }
+    Ok(times
+        .into_iter()
+        .map(|(pid, (first, last))| (pid, Duration::from_nanos(last.saturating_sub(first))))
+        .collect())
+}

@@ -1,0 +1,189 @@
+//! `forkwatch scan`: what it finds of what has gone wrong before it came, what it leaves alone, and what it says of
+//! what it may not look at. In a pid namespace with a `/proc` of its own nothing else is in the way.
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::PathBuf,
+    process::{Command, ExitCode, Output},
+};
+
+use anyhow::{Context, Result, ensure};
+use forkwatch_tests::{
+    binary,
+    event::Event,
+    fixture,
+    host::{needs_root, workspace},
+    process,
+    program::{Launch, Program},
+    provided::provided,
+    runner::{self, Together},
+    schema, tests,
+};
+use serde_json::Value;
+
+fn main() -> ExitCode {
+    runner::run(
+        tests![
+            scan_finds_what_hung_before,
+            scan_fits_a_terminal,
+            scan_leaves_look_alikes_alone,
+            scan_says_what_it_may_not_look_at,
+        ],
+        Together::SideBySide,
+    )
+}
+
+/// A program that is the first in a pid namespace of its own, and all it makes.
+struct Namespace {
+    program: Program,
+    told: Value,
+    first: i32,
+}
+
+impl Namespace {
+    fn of(program: PathBuf, arguments: &[&str]) -> Result<Self> {
+        needs_root()?;
+        let mut program = Program::hold(|_| {
+            Ok(Launch::new("/usr/bin/unshare")
+                .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+                .args([program])
+                .args(arguments.iter().copied())
+                .env("PYTHONPATH", workspace().join("tests/fixtures/python"))
+                .env("PYTHONDONTWRITEBYTECODE", "1"))
+        })?;
+        program.release()?;
+        let told = program.next_json()?;
+        let first = process::descendants(program.pid()).first().context("nobody is in the namespace")?.pid;
+        Ok(Self { program, told, first })
+    }
+
+    fn fixture(name: &str, arguments: &[&str]) -> Result<Self> {
+        Self::of(fixture::fixture(name)?, arguments)
+    }
+
+    fn scan(&self, arguments: &[&str]) -> Result<Output> {
+        Command::new("/usr/bin/nsenter")
+            .args(["--target", &self.first.to_string(), "--pid", "--mount"])
+            .arg(binary::forkwatch()?.canonicalize()?)
+            .args(["scan", "--stuck-after", "500ms"])
+            .args(arguments)
+            .output()
+            .context("cannot run nsenter")
+    }
+
+    fn child(&self) -> Result<i64> {
+        self.told.get("child").and_then(Value::as_i64).with_context(|| format!("no child in {}", self.told))
+    }
+
+    fn end(mut self) -> Result<()> {
+        self.program.end(None).map(drop)
+    }
+}
+
+fn document(output: &Output) -> Result<Value> {
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("no document, but: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn findings(document: &Value) -> Result<Vec<Event>> {
+    let findings = document.get("findings").and_then(Value::as_array).context("no findings")?;
+    findings.iter().map(|finding| schema::event(&finding.to_string()).map(Event)).collect()
+}
+
+fn scan_finds_what_hung_before() -> Result<()> {
+    for (name, proof, certainty, thread) in [
+        ("orphan_mutex", "owner", "certain", Some("metrics-push")),
+        ("orphan_semaphore", "no-catcher", "certain", None),
+        ("multithreaded_child_mutex", "owner", "certain", Some("db-reaper")),
+    ] {
+        let namespace = Namespace::fixture(name, &[])?;
+        let output = namespace.scan(&["-o", "json"])?;
+        let document = document(&output)?;
+        ensure!(output.status.code() == Some(10), "{name}: {}: {document:#}", output.status);
+        ensure!(document.get("schema").is_some_and(|schema| schema == "forkwatch.scan/1"), "{document:#}");
+        let events = findings(&document)?;
+        let [event] = events.as_slice() else { anyhow::bail!("{name}: not one finding: {document:#}") };
+        let finding = event.finding().context("it is a finding")?;
+        ensure!(finding.hazard() == "orphaned-lock" && finding.number() == Some(1), "{event:#?}");
+        ensure!(event.pid() == Some(namespace.child()?), "{name}: wrong child: {event:#?}");
+        ensure!(event.text("/forkwatch/finding/evidence/lock/proof") == proof, "{name}: {event:#?}");
+        ensure!(finding.certainty() == certainty, "{name}: {event:#?}");
+        ensure!(finding.thread_names() == thread.into_iter().collect::<Vec<_>>(), "{name}: {event:#?}");
+        namespace.end()?;
+    }
+    Ok(())
+}
+
+fn scan_fits_a_terminal() -> Result<()> {
+    let namespace = Namespace::fixture("orphan_mutex", &[])?;
+    let output = namespace.scan(&[])?;
+    let text = String::from_utf8(output.stdout).context("not UTF-8")?;
+    ensure!(output.status.code() == Some(10), "{}: {text}", output.status);
+    ensure!(text.contains("metrics-push") && text.contains("1 proven"), "{text}");
+    let long = text.lines().find(|line| line.chars().count() > 80);
+    ensure!(long.is_none(), "longer than 80 columns: {long:?}");
+    namespace.end()
+}
+
+fn scan_leaves_look_alikes_alone() -> Result<()> {
+    let script = workspace().join("tests/fixtures/python/stuck.py").display().to_string();
+    let mut namespaces = Vec::new();
+    for (name, arguments) in [
+        ("forker_held", &[][..]),
+        ("shared_semaphore", &["mutex"]),
+        ("waits_for_own_thread", &[]),
+        ("timed_wait", &[]),
+        ("idle_workers", &[]),
+        ("traced_child", &[]),
+    ] {
+        namespaces.push((name, Namespace::fixture(name, arguments)?));
+    }
+    for case in ["event_with_handler", "event_of_parent", "shared_semaphore"] {
+        namespaces.push((case, Namespace::of(provided("python3")?, &[&script, case])?));
+    }
+    for (name, namespace) in namespaces {
+        let output = namespace.scan(&["-o", "json"])?;
+        let document = document(&output)?;
+        ensure!(output.status.code() == Some(0), "{name}: {}: {document:#}", output.status);
+        ensure!(findings(&document)?.is_empty(), "{name}: {document:#}");
+        let unexeced = document.get("unexeced").and_then(Value::as_u64);
+        ensure!(unexeced > Some(0), "{name}: the child was not seen: {document:#}");
+        ensure!(
+            document.get("unread").is_some_and(|unread| unread == &Value::Array(Vec::new())),
+            "{document:#}"
+        );
+        namespace.end()?;
+    }
+    Ok(())
+}
+
+fn scan_says_what_it_may_not_look_at() -> Result<()> {
+    /// `nobody`, who may not look at what is root's.
+    const NOBODY: u32 = 65534;
+    needs_root()?;
+    let mut program = fixture::hold("orphan_mutex", &[])?;
+    program.release()?;
+    let child = program.next_json()?.get("child").cloned().context("no child")?;
+    let folder = tempfile::tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let copy = folder.path().join("forkwatch");
+    fs::copy(binary::forkwatch()?, &copy).context("cannot copy forkwatch")?;
+    let scan = |arguments: &[&str]| {
+        let mut command = Command::new(&copy);
+        command.arg("scan").args(arguments).uid(NOBODY).gid(NOBODY).output().context("cannot run forkwatch")
+    };
+    let output = scan(&["-o", "json"])?;
+    let document = document(&output)?;
+    ensure!(output.status.code() == Some(0), "{}: {document:#}", output.status);
+    let unread = document.get("unread").and_then(Value::as_array).context("no unread")?;
+    let about =
+        unread.iter().find(|unread| unread.get("pid") == Some(&child)).context("the child is not told of")?;
+    let why = about.get("why").and_then(Value::as_str).unwrap_or_default();
+    ensure!(why.contains("CAP_SYS_PTRACE") || why.contains("root"), "it does not say what would help: {why}");
+    let text = String::from_utf8(scan(&[])?.stdout).context("not UTF-8")?;
+    ensure!(text.contains("Not looked at"), "{text}");
+    let long = text.lines().find(|line| line.chars().count() > 80);
+    ensure!(long.is_none(), "longer than 80 columns: {long:?}");
+    program.end(None).map(drop)
+}

@@ -1,0 +1,424 @@
+//! Children that wait for a lock that nobody releases are found, with all that there is to say of them; those that
+//! only look so are not.
+
+use std::{
+    collections::BTreeSet,
+    ops::RangeInclusive,
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context, Result, ensure};
+use forkwatch_tests::{
+    crowd::{Crowd, Member},
+    event::{Event, Finding},
+    fixture,
+    host::{needs_root, skip},
+    process,
+    program::Program,
+    provided::provided,
+    python::Python,
+    runner::{self, Together},
+    tests,
+};
+use serde_json::Value;
+
+fn main() -> ExitCode {
+    runner::run(
+        tests![
+            locks_of_c_programs_are_found_with_their_owners,
+            a_lock_in_a_pid_namespace_names_its_owner,
+            a_pool_of_openmp_without_its_threads_is_found,
+            locks_of_python_are_found_with_the_line_that_waits,
+            a_lock_wanted_before_exec_names_the_parent_that_waits,
+            c_programs_that_only_look_stuck_are_silent,
+            python_programs_that_only_look_stuck_are_silent,
+        ],
+        Together::SideBySide,
+    )
+}
+
+/// A fixture whose child gets stuck, and what is to be said of it.
+struct Hang {
+    fixture: &'static str,
+    arguments: &'static [&'static str],
+    proof: &'static str,
+    certainty: &'static str,
+    /// Comm of the thread that owns the lock, where the lock names it.
+    owner: Option<&'static str>,
+    /// Comm of the waiting thread; absent where it is the child's main thread.
+    waiter: Option<&'static str>,
+    waiters: u64,
+    /// The variable; absent where only debugging symbols would tell. And the file that it lies in, where that is not
+    /// the fixture's.
+    symbol: Option<&'static str>,
+    mapping: &'static str,
+    /// Functions on the stack of the waiting thread, in this order, among others.
+    frames: &'static [&'static str],
+}
+
+const HANG: Hang = Hang {
+    fixture: "",
+    arguments: &[],
+    proof: "owner",
+    certainty: "certain",
+    owner: None,
+    waiter: None,
+    waiters: 1,
+    symbol: Some("lock"),
+    mapping: "",
+    frames: &["take", "main"],
+};
+
+const HANGS: [Hang; 10] = [
+    Hang { fixture: "orphan_mutex", owner: Some("metrics-push"), ..HANG },
+    Hang { fixture: "orphan_rwlock", owner: Some("cache-writer"), ..HANG },
+    Hang {
+        fixture: "orphan_rwlock",
+        arguments: &["read"],
+        owner: Some("cache-writer"),
+        frames: &["take_to_read", "main"],
+        ..HANG
+    },
+    Hang { fixture: "orphan_semaphore", proof: "no-catcher", ..HANG },
+    Hang {
+        fixture: "multithreaded_child_mutex",
+        owner: Some("db-reaper"),
+        waiter: Some("puma-worker"),
+        frames: &["take", "worker"],
+        ..HANG
+    },
+    Hang {
+        fixture: "self_deadlock",
+        proof: "self-owned",
+        owner: Some("self_deadlock"),
+        frames: &["relock", "main"],
+        ..HANG
+    },
+    Hang {
+        fixture: "cond_living_notifier",
+        arguments: &["lost"],
+        proof: "no-catcher",
+        symbol: Some("changed"),
+        frames: &["await", "main"],
+        ..HANG
+    },
+    Hang {
+        fixture: "queue_lll",
+        proof: "queue",
+        certainty: "strong",
+        waiter: Some("request-1"),
+        waiters: 2,
+        symbol: None,
+        mapping: "libc.so.6",
+        frames: &["convert", "worker"],
+        ..HANG
+    },
+    Hang {
+        fixture: "queue_lll",
+        arguments: &["main"],
+        proof: "no-catcher",
+        symbol: None,
+        mapping: "libc.so.6",
+        frames: &["convert", "main"],
+        ..HANG
+    },
+    Hang { fixture: "preexec_lock", owner: Some("audit-log"), frames: &["take", "become", "main"], ..HANG },
+];
+
+impl Hang {
+    fn hold(&self) -> Result<(String, Program)> {
+        hold(self.fixture, self.arguments)
+    }
+
+    fn check(&self, member: &Member, event: &Event) -> Result<()> {
+        let finding = event.finding().context("it is a finding")?;
+        let lock = finding.lock();
+        let same = |what: &str, is: &str, expected: &str| {
+            ensure!(is == expected, "{}: {what} {is:?} is not {expected:?}: {event:#?}", member.name);
+            Ok(())
+        };
+        same("parent", &number(finding.parent_pid()), &number(member.number("parent").ok()))?;
+        same("program", finding.program(), &member.name)?;
+        same("state", finding.state(), "confirmed")?;
+        same("severity", finding.severity(), "critical")?;
+        same("proof", text(lock, "/proof"), self.proof)?;
+        same("certainty", finding.certainty(), self.certainty)?;
+        same("waiting threads", &number(at(lock, "/waiting_threads").as_i64()), &number(Some(self.waiters)))?;
+        if let Ok(address) = member.text("lock") {
+            // Of a condition variable the futex word is not the first.
+            let apart = hexadecimal(text(lock, "/address"))?.wrapping_sub(hexadecimal(address)?);
+            ensure!(apart < 48, "{}: not the lock: {event:#?}", member.name);
+        }
+        if let Some(symbol) = self.symbol {
+            same("symbol", text(lock, "/symbol"), symbol)?;
+        }
+        let mapping = if self.mapping.is_empty() { self.fixture } else { self.mapping };
+        ensure!(
+            text(lock, "/mapping/name").ends_with(mapping),
+            "{}: not in {mapping}: {event:#?}",
+            member.name
+        );
+        self.check_owner(member, finding)?;
+        self.check_waiter(member, finding)?;
+        ensure!(
+            ordered(&functions(at(lock, "/stack")), self.frames),
+            "{}: wrong stack: {event:#?}",
+            member.name
+        );
+        ensure!(finding.remedy().contains("Fork before any thread starts"), "{}: {event:#?}", member.name);
+        Ok(())
+    }
+
+    /// The owner is named in the sentence, in the facts about the lock, and among the threads.
+    fn check_owner(&self, member: &Member, finding: Finding<'_>) -> Result<()> {
+        let Some(owner) = self.owner else {
+            ensure!(at(finding.lock(), "/owner").is_null(), "{}: an owner: {finding:#?}", member.name);
+            return Ok(());
+        };
+        let is_forker = self.proof == "self-owned";
+        let tid = if is_forker { member.number("parent")? } else { member.number("holder")? };
+        ensure!(
+            at(finding.lock(), "/owner/id").as_i64() == Some(tid)
+                && text(finding.lock(), "/owner/name") == owner
+                && !functions(at(finding.lock(), "/owner/doing/stack")).is_empty()
+                && finding.thread_ids() == [tid]
+                && finding.thread_names() == [owner],
+            "{}: not the owner {tid} ({owner}): {finding:#?}",
+            member.name
+        );
+        let named = format!("{owner} ({tid})");
+        ensure!(is_forker || finding.summary().contains(&named), "{}: {}", member.name, finding.summary());
+        Ok(())
+    }
+
+    fn check_waiter(&self, member: &Member, finding: Finding<'_>) -> Result<()> {
+        let tid = at(finding.lock(), "/waiting_thread").as_i64().context("no waiting thread")?;
+        let child = member.child()?;
+        let comm = std::fs::read_to_string(format!("/proc/{child}/task/{tid}/comm"))?;
+        let is_it = self.waiter.map_or(tid == child, |waiter| comm.trim_end() == waiter);
+        ensure!(is_it, "{}: {tid} ({}) is not the waiter: {finding:#?}", member.name, comm.trim_end());
+        Ok(())
+    }
+}
+
+/// A fixture under a name of its own, held before its exec: what happens in a program of the same name later is only
+/// counted. A name that the kernel cut off would not be its own.
+fn hold(fixture: &str, arguments: &[&str]) -> Result<(String, Program)> {
+    let name = match arguments {
+        [] => fixture.to_owned(),
+        [argument, ..] => format!("{fixture:.10}-{argument:.4}"),
+    };
+    let program = fixture::hold_as(fixture, &name, arguments)?;
+    Ok((name, program))
+}
+
+fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
+    value.pointer(pointer).unwrap_or(&Value::Null)
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    at(value, pointer).as_str().unwrap_or_default()
+}
+
+fn number(number: Option<impl ToString>) -> String {
+    number.map_or_else(|| "none".to_owned(), |number| number.to_string())
+}
+
+fn hexadecimal(text: &str) -> Result<u64> {
+    Ok(u64::from_str_radix(text.trim_start_matches("0x"), 16)?)
+}
+
+/// The functions of a stack, the innermost first.
+fn functions(stack: &Value) -> Vec<&str> {
+    let frames = at(stack, "/frames").as_array();
+    frames.into_iter().flatten().filter_map(|frame| frame.get("function")?.as_str()).collect()
+}
+
+/// Whether the second list is part of the first, in its order.
+fn ordered(all: &[&str], some: &[&str]) -> bool {
+    let mut all = all.iter();
+    some.iter().all(|one| all.any(|other| other == one))
+}
+
+fn locks_of_c_programs_are_found_with_their_owners() -> Result<()> {
+    let mut crowd = Crowd::start(HANGS.iter().map(Hang::hold).collect::<Result<_>>()?)?;
+    for (index, hang) in HANGS.iter().enumerate() {
+        let event = crowd.stuck_of(index)?;
+        hang.check(&crowd.members[index], &event)?;
+    }
+    crowd.forkwatch.stop().map(drop)
+}
+
+/// Here the lock names its owner by a tid of the namespace, and the finding by one of this host.
+fn a_lock_in_a_pid_namespace_names_its_owner() -> Result<()> {
+    needs_root()?;
+    let mut crowd = Crowd::start(vec![hold("orphan_pidns", &[])?])?;
+    let member = &crowd.members[0];
+    let family = process::descendants(member.program.pid());
+    let [first, child] = family.as_slice() else { anyhow::bail!("not two descendants: {family:?}") };
+    let (first, child) = (*first, *child);
+    let event = crowd.stuck(child.pid.into())?;
+    let finding = event.finding().context("it is a finding")?;
+    let inside = crowd.members[0].number("holder_inside")?;
+    ensure!(finding.parent_pid() == Some(first.pid.into()), "wrong parent: {event:#?}");
+    ensure!(finding.certainty() == "certain" && text(finding.lock(), "/proof") == "owner", "{event:#?}");
+    ensure!(at(finding.lock(), "/owner/id").as_i64() == Some(inside), "wrong owner: {event:#?}");
+    ensure!(finding.thread_names() == ["metrics-push"], "wrong thread: {event:#?}");
+    let [tid] = finding.thread_ids()[..] else { anyhow::bail!("not one thread: {event:#?}") };
+    let comm = std::fs::read_to_string(format!("/proc/{}/task/{tid}/comm", first.pid))?;
+    ensure!(comm == "metrics-push\n", "{tid} is no tid of this host: {event:#?}");
+    crowd.forkwatch.stop().map(drop)
+}
+
+fn a_pool_of_openmp_without_its_threads_is_found() -> Result<()> {
+    let library = Command::new(provided("cc")?).arg("-print-file-name=libgomp.so").output()?;
+    if !library.stdout.starts_with(b"/") {
+        return skip("needs libgomp, which comes with gcc");
+    }
+    let mut crowd = Crowd::start(vec![hold("openmp_pool", &[])?])?;
+    let event = crowd.stuck_of(0)?;
+    let finding = event.finding().context("it is a finding")?;
+    let lock = finding.lock();
+    ensure!(text(lock, "/proof") == "no-catcher" && finding.certainty() == "certain", "{event:#?}");
+    // The library itself has no symbols here; its modules are named all the same.
+    ensure!(text(lock, "/stack/frames/0/module").contains("/libgomp.so"), "wrong stack: {event:#?}");
+    crowd.forkwatch.stop().map(drop)
+}
+
+/// A case of `stuck.py` whose child gets stuck, and where in the script.
+struct ScriptHang {
+    case: &'static str,
+    function: &'static str,
+    /// Whether it waits on a lock that it has made itself, to be told of something: then that it is stuck is likely, but
+    /// not certain.
+    waits_on_own: bool,
+    /// Versions in which it gets stuck.
+    versions: RangeInclusive<(u32, u32)>,
+}
+
+const SCRIPT_HANGS: [ScriptHang; 5] = [
+    ScriptHang { case: "lock", function: "want_lock", waits_on_own: false, versions: (2, 7)..=(3, 99) },
+    ScriptHang { case: "rlock", function: "want_rlock", waits_on_own: false, versions: (2, 7)..=(3, 99) },
+    // Since 3.7 logging renews its locks in the child (python/cpython#50970).
+    ScriptHang { case: "log_handler", function: "want_log", waits_on_own: false, versions: (2, 7)..=(3, 6) },
+    ScriptHang { case: "queue", function: "want_job", waits_on_own: true, versions: (2, 7)..=(3, 99) },
+    ScriptHang {
+        case: "inherited_executor",
+        function: "want_result",
+        waits_on_own: true,
+        versions: (3, 2)..=(3, 99),
+    },
+];
+
+fn locks_of_python_are_found_with_the_line_that_waits() -> Result<()> {
+    let mut cases = Vec::new();
+    let mut programs = Vec::new();
+    for python in Python::all()? {
+        for hang in SCRIPT_HANGS.iter().filter(|hang| hang.versions.contains(&python.version)) {
+            programs.push(python.hold(hang.case)?);
+            cases.push((python.clone(), hang));
+        }
+    }
+    let mut crowd = Crowd::start(programs)?;
+    for (index, (python, hang)) in cases.into_iter().enumerate() {
+        let event = crowd.stuck_of(index)?;
+        let name = &crowd.members[index].name;
+        let finding = event.finding().context("it is a finding")?;
+        let lock = finding.lock();
+        println!("{name}: {} {} {}", finding.state(), finding.certainty(), finding.summary());
+        ensure!(finding.program() == name, "{name}: {event:#?}");
+        ensure!(text(lock, "/proof") == "no-catcher", "{name}: {event:#?}");
+        let script = at(lock, "/script");
+        let frames = functions(script);
+        let waits = |function: &&str| function.rsplit('.').next() == Some(hang.function);
+        if python.has_known_frames() {
+            let is_sure = finding.certainty() == "certain" && finding.state() == "confirmed";
+            ensure!(is_sure || hang.waits_on_own, "{name}: {event:#?}");
+            ensure!(frames.iter().any(waits), "{name}: wrong frames: {event:#?}");
+        } else {
+            ensure!(
+                finding.certainty() == "heuristic" && finding.state() == "suspected",
+                "{name}: {event:#?}"
+            );
+            ensure!(text(script, "/missing").contains("py-spy dump --pid"), "{name}: {event:#?}");
+        }
+    }
+    crowd.forkwatch.stop().map(drop)
+}
+
+fn a_lock_wanted_before_exec_names_the_parent_that_waits() -> Result<()> {
+    let programs = vec![hold("preexec_lock", &[])?, Python::system()?.hold("preexec")?];
+    let mut crowd = Crowd::start(programs)?;
+    for index in 0..crowd.members.len() {
+        let parent = crowd.members[index].program.pid();
+        let event = crowd.forkwatch.wait_for("a child that is stuck before its exec", |event| {
+            let is_lock = event.finding().is_some_and(|finding| finding.hazard() == "orphaned-lock");
+            is_lock && event.parent_pid() == Some(parent.into())
+        })?;
+        let finding = event.finding().context("it is a finding")?;
+        let blocks = at(finding.lock(), "/blocks").as_array().cloned().unwrap_or_default();
+        let reads = |block: &Value| {
+            text(block, "/what") == "pipe" && at(block, "/reader").as_i64() == Some(parent.into())
+        };
+        ensure!(blocks.iter().any(reads), "the parent is not named: {event:#?}");
+        let says = format!("whose end process {parent} waits for");
+        ensure!(finding.notes().iter().any(|note| note.contains(&says)), "{event:#?}");
+    }
+    crowd.forkwatch.stop().map(drop)
+}
+
+fn c_programs_that_only_look_stuck_are_silent() -> Result<()> {
+    let look_alikes: [(&str, &[&str]); 9] = [
+        ("forker_held", &[]),
+        ("cond_living_notifier", &[]),
+        ("shared_semaphore", &[]),
+        ("shared_semaphore", &["mutex"]),
+        ("waits_for_own_thread", &[]),
+        ("timed_wait", &[]),
+        ("idle_workers", &[]),
+        ("traced_child", &[]),
+        ("traced_child", &["stop"]),
+    ];
+    let programs = look_alikes.iter().map(|(fixture, arguments)| hold(fixture, arguments));
+    Crowd::start(programs.collect::<Result<_>>()?)?.expect_silence(|_, _| false)
+}
+
+fn python_programs_that_only_look_stuck_are_silent() -> Result<()> {
+    /// With the first version that has what they are about.
+    const LOOK_ALIKES: [(&str, (u32, u32)); 13] = [
+        ("event", (2, 7)),
+        ("event_with_handler", (2, 7)),
+        ("event_of_parent", (2, 7)),
+        ("event_of_parent_with_handler", (2, 7)),
+        ("pause", (2, 7)),
+        ("sigwait", (3, 3)),
+        ("sleep", (2, 7)),
+        ("timed_lock", (3, 2)),
+        ("join", (2, 7)),
+        ("executor", (3, 2)),
+        ("event_loop", (3, 4)),
+        ("shared_semaphore", (2, 7)),
+        ("pool", (3, 4)),
+    ];
+    let mut programs = Vec::new();
+    let mut doubtful = BTreeSet::new();
+    for python in Python::all()? {
+        for (case, since) in LOOK_ALIKES {
+            if python.version >= since {
+                let (name, program) = python.hold(case)?;
+                if case.starts_with("event") && !python.has_known_frames() {
+                    doubtful.insert(name.clone());
+                }
+                programs.push((name, program));
+            }
+        }
+    }
+    // Without the frames, parked and forgotten look the same.
+    let may_be = |name: &str, finding: Finding<'_>| {
+        doubtful.contains(name)
+            && finding.hazard() == "orphaned-lock"
+            && finding.certainty() == "heuristic"
+            && finding.severity() == "warning"
+    };
+    Crowd::start(programs)?.expect_silence(may_be)
+}
