@@ -14,9 +14,9 @@ use crate::{
     forkwatch::Forkwatch,
 };
 
-/// How long a case is watched from the moment on when its fault is there: half as long again as the slowest proof
+/// How long a case is watched from the moment on when its fault is there: a third longer than the slowest finding
 /// takes.
-pub(super) const WATCHED: Duration = Duration::from_secs(90);
+pub(super) const WATCHED: Duration = Duration::from_secs(120);
 /// The same for descriptors left behind, which are looked for twice a minute.
 const WATCHED_FOR_DESCRIPTORS: Duration = Duration::from_secs(200);
 /// How old children are before a fixture takes its later step: five times the grace.

@@ -29,13 +29,24 @@ impl Row {
     }
 }
 
+/// A finding that is not so.
+#[derive(Clone, Debug)]
+pub struct Wrong {
+    /// How sure it was.
+    pub certainty: String,
+    /// The hazard and the case.
+    pub what: String,
+    /// The same with all that was said.
+    pub sentence: String,
+}
+
 /// All hazards in all runs.
 #[derive(Clone, Debug, Default)]
 pub struct Score {
     /// By hazard.
     pub rows: BTreeMap<String, Row>,
-    /// Findings that were wrong, worst first: the certainty, and a sentence.
-    pub wrong: Vec<(String, String)>,
+    /// Findings that were wrong, the surest first.
+    pub wrong: Vec<Wrong>,
     /// What was not found where.
     pub missed: Vec<String>,
 }
@@ -43,7 +54,7 @@ pub struct Score {
 impl Score {
     /// Whether anything was wrong that had been called certain.
     pub fn is_certainty_broken(&self) -> bool {
-        self.wrong.iter().any(|(certainty, _)| certainty == "certain")
+        self.wrong.iter().any(|wrong| wrong.certainty == "certain")
     }
 }
 
@@ -72,20 +83,15 @@ pub fn score<'a>(runs: impl IntoIterator<Item = (&'a Case, &'a Run)>) -> Score {
                 if found.withdrawn { found.certainty != "heuristic" } else { !case.has(&found.hazard) };
             if is_wrong {
                 *row.wrong.entry(found.certainty.clone()).or_default() += 1;
-                let what = if found.withdrawn { "withdrawn" } else { "false" };
-                let sentence = format!(
-                    "{what}: {} ({}) in {}: {}",
-                    found.hazard,
-                    found.certainty,
-                    case.name(),
-                    found.summary
-                );
-                score.wrong.push((found.certainty.clone(), sentence));
+                let what = format!("{} in {}", found.hazard, case.name());
+                let how = if found.withdrawn { "withdrawn" } else { "false" };
+                let sentence = format!("{how}: {what} ({}): {}", found.certainty, found.summary);
+                score.wrong.push(Wrong { certainty: found.certainty.clone(), what, sentence });
             }
         }
     }
     // In the order of the alphabet the surest comes first.
-    score.wrong.sort_by_key(|(certainty, _)| (certainty == "heuristic", certainty.clone()));
+    score.wrong.sort_by_key(|wrong| (wrong.certainty == "heuristic", wrong.certainty.clone()));
     score
 }
 
@@ -130,7 +136,7 @@ mod tests {
         let row = &score.rows["orphaned-lock"];
         assert_eq!((row.there, row.look_alikes, row.wrong["strong"], row.wrong["certain"]), (0, 1, 1, 1));
         assert!(score.is_certainty_broken());
-        assert_eq!(score.wrong[0].0, "certain");
+        assert_eq!(score.wrong[0].certainty, "certain");
     }
 
     #[test]

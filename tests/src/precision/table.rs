@@ -1,6 +1,9 @@
 //! The score as the part of `docs/hazards.md` that tells it.
 
-use std::fmt::Write;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 use super::{Score, run::WATCHED, score::Row};
 
@@ -47,12 +50,21 @@ pub fn markdown(measured: &Measured, hazards: &[&str], score: &Score) -> String 
     }
     let untested: Vec<_> =
         hazards.iter().filter(|hazard| !score.rows.contains_key(**hazard)).copied().collect();
-    if !untested.is_empty() {
-        let _ = write!(out, "\nNot measured here: {}.\n", untested.join(", "));
+    let wrong: BTreeSet<_> = score.wrong.iter().map(|wrong| wrong.what.as_str()).collect();
+    let missed: BTreeSet<_> = score.missed.iter().map(String::as_str).collect();
+    for (what, list) in
+        [("Missed", Vec::from_iter(missed)), ("Wrong", Vec::from_iter(wrong)), ("Not measured", untested)]
+    {
+        if !list.is_empty() {
+            let _ = write!(out, "\n{what}: {}.\n", list.join(", "));
+        }
     }
-    if !measured.left_out.is_empty() {
-        let names = measured.left_out.iter().map(|(name, why)| format!("{name} ({why})"));
-        let _ = write!(out, "\nCould not be run there: {}.\n", names.collect::<Vec<_>>().join("; "));
+    let mut left_out: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, why) in &measured.left_out {
+        left_out.entry(why).or_default().push(name);
+    }
+    for (why, names) in left_out {
+        let _ = write!(out, "\nNot run, as that {why}: {}.\n", names.join(", "));
     }
     out
 }
@@ -100,7 +112,8 @@ mod tests {
         let text = markdown(&measured, &hazards, &score([(&case, &run)]));
         assert!(text.contains("| `orphaned-lock` | 1 | 1 | 0 | 0 | 0 | 0 | 11.0 s | 11.0 s |\n"), "{text}");
         assert!(text.contains("| `crash-loop` | 0 | 0 | 0 | 0 | 1 (1 certain) | 0 | - | - |\n"), "{text}");
-        assert!(text.contains("Not measured here: leaked-pipe.\n"), "{text}");
-        assert!(text.contains("Could not be run there: celery (needs python).\n"), "{text}");
+        assert!(text.contains("\nWrong: crash-loop in orphan_mutex.\n"), "{text}");
+        assert!(text.contains("\nNot measured: leaked-pipe.\n"), "{text}");
+        assert!(text.contains("\nNot run, as that needs python: celery.\n"), "{text}");
     }
 }

@@ -26,17 +26,22 @@ const MAX_THREADS: usize = 512;
 pub(super) fn blocked(child: ProcessKey, parent: ProcessKey) -> Vec<Blocked> {
     let siblings = children(parent.tgid);
     let only_child = siblings.iter().all(|sibling| *sibling == child.tgid);
-    let relatives: Vec<u32> =
-        siblings.into_iter().filter(|sibling| *sibling != child.tgid).chain([parent.tgid]).collect();
+    let siblings = siblings.into_iter().filter(|sibling| *sibling != child.tgid);
+    let mut relatives: Vec<u32> = [parent.tgid].into_iter().chain(siblings).collect();
     // Who reads a pipe waits for all that can write to it: for the child alone where no relative can, the reader
     // itself included.
     let mut pipes: HashSet<u64> = written_pipes(child.tgid).collect();
-    if !pipes.is_empty() {
-        for relative in &relatives {
-            for pipe in written_pipes(*relative) {
-                pipes.remove(&pipe);
-            }
+    for relative in &relatives {
+        if pipes.is_empty() {
+            break;
         }
+        for pipe in written_pipes(*relative) {
+            pipes.remove(&pipe);
+        }
+    }
+    // Siblings matter for pipes alone, and there may be many.
+    if pipes.is_empty() {
+        relatives.truncate(1);
     }
     let mut found = Vec::new();
     for relative in relatives {

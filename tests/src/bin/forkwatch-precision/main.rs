@@ -27,7 +27,7 @@ struct Arguments {
     #[arg(long, default_value_t = 2)]
     runs: usize,
     /// How many run at a time: nearly all they do is wait
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 48)]
     jobs: usize,
     /// Write the table into this file, unless only some cases were run
     #[arg(long)]
@@ -72,8 +72,8 @@ fn measure(arguments: &Arguments) -> Result<bool> {
     for missed in &score.missed {
         println!("missed: {missed}");
     }
-    for (_, wrong) in &score.wrong {
-        println!("{wrong}");
+    for wrong in &score.wrong {
+        println!("{}", wrong.sentence);
     }
     let measured = Measured {
         cases: cases.len() - left_out.len(),
