@@ -325,7 +325,6 @@ fn locks_of_python_are_found_with_the_line_that_waits() -> Result<()> {
         let name = &crowd.members[index].name;
         let finding = event.finding().context("it is a finding")?;
         let lock = finding.lock();
-        println!("{name}: {} {} {}", finding.state(), finding.certainty(), finding.summary());
         ensure!(finding.program() == name, "{name}: {event:#?}");
         ensure!(text(lock, "/proof") == "no-catcher", "{name}: {event:#?}");
         let script = at(lock, "/script");
