@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 
+mod crowd;
 mod daemon;
 mod empty;
 mod process;
@@ -78,6 +79,12 @@ enum Section {
     Start,
     /// Wake-ups while nothing happens
     Idle,
+    /// CPU time and memory of the daemon while a thousand forked children live on and do nothing
+    Children,
+    /// Time of a send on a watched connection and beside it
+    Sends,
+    /// CPU time of a scan of thousands of processes
+    Scan,
 }
 
 #[derive(Subcommand)]
@@ -85,12 +92,20 @@ enum Worker {
     /// Forks or creates threads, as one of the processes of a load
     #[command(hide = true)]
     Work(workload::Work),
+    /// Forks children that live on
+    #[command(hide = true)]
+    Crowd(crowd::Forker),
+    /// Sends on a connection that it shares with its child
+    #[command(hide = true)]
+    Send(sections::sends::Sender),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match &arguments.worker {
         Some(Worker::Work(work)) => workload::work(work),
+        Some(Worker::Crowd(forker)) => crowd::work(forker),
+        Some(Worker::Send(sender)) => sections::sends::work(sender),
         None => measure(&arguments.options),
     };
     match result {
@@ -106,12 +121,15 @@ fn measure(options: &Options) -> Result<()> {
     anyhow::ensure!(nix::unistd::geteuid().is_root(), "the benchmark loads eBPF programs: run it as root");
     options.program.metadata().with_context(|| format!("there is no {}", options.program.display()))?;
     println!("{}\n", process::machine()?);
-    let all: [(Section, Run); 5] = [
+    let all: [(Section, Run); 8] = [
         (Section::Kernel, sections::kernel::run),
         (Section::Load, sections::load::run),
         (Section::Daemon, sections::daemon::run),
         (Section::Start, sections::start::run),
         (Section::Idle, sections::idle::run),
+        (Section::Children, sections::children::run),
+        (Section::Sends, sections::sends::run),
+        (Section::Scan, sections::scan::run),
     ];
     for (section, run) in all {
         if options.only.is_empty() || options.only.contains(&section) {

@@ -16,6 +16,9 @@ _forkwatch() {
             ",$1")
                 cmd="forkwatch"
                 ;;
+            forkwatch,check)
+                cmd="forkwatch__subcmd__check"
+                ;;
             forkwatch,check-config)
                 cmd="forkwatch__subcmd__check__subcmd__config"
                 ;;
@@ -37,8 +40,14 @@ _forkwatch() {
             forkwatch,replay)
                 cmd="forkwatch__subcmd__replay"
                 ;;
+            forkwatch,scan)
+                cmd="forkwatch__subcmd__scan"
+                ;;
             forkwatch,tail)
                 cmd="forkwatch__subcmd__tail"
+                ;;
+            forkwatch__subcmd__help,check)
+                cmd="forkwatch__subcmd__help__subcmd__check"
                 ;;
             forkwatch__subcmd__help,check-config)
                 cmd="forkwatch__subcmd__help__subcmd__check__subcmd__config"
@@ -61,6 +70,9 @@ _forkwatch() {
             forkwatch__subcmd__help,replay)
                 cmd="forkwatch__subcmd__help__subcmd__replay"
                 ;;
+            forkwatch__subcmd__help,scan)
+                cmd="forkwatch__subcmd__help__subcmd__scan"
+                ;;
             forkwatch__subcmd__help,tail)
                 cmd="forkwatch__subcmd__help__subcmd__tail"
                 ;;
@@ -71,7 +83,7 @@ _forkwatch() {
 
     case "${cmd}" in
         forkwatch)
-            opts="-p -c -u -o -d -n -h -V --pid --comm --uid --cgroup --unsafe --threads --output --time --duration --count --color --grace --record --clone-calls --ring-bytes --help --version tail daemon demo doctor explain replay check-config help"
+            opts="-p -c -u -o -d -n -h -V --pid --comm --uid --cgroup --unsafe --threads --output --time --duration --count --color --grace --stuck-after --stacks --record --clone-calls --ring-bytes --help --version tail daemon scan demo doctor check explain replay check-config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -141,12 +153,42 @@ _forkwatch() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --stuck-after)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stacks)
+                    COMPREPLY=($(compgen -W "none light full" -- "${cur}"))
+                    return 0
+                    ;;
                 --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --ring-bytes)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        forkwatch__subcmd__check)
+            opts="-o -h --output --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -269,7 +311,7 @@ _forkwatch() {
             return 0
             ;;
         forkwatch__subcmd__explain)
-            opts="-h --help multithreaded-fork pending-signals blocked-signals"
+            opts="-h --help multithreaded-fork pending-signals blocked-signals orphaned-lock shared-connection shared-connection-closed worker-killed-while-stuck crash-loop unreaped-children lost-threads leaked-pipe pinned-listener"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -283,8 +325,22 @@ _forkwatch() {
             return 0
             ;;
         forkwatch__subcmd__help)
-            opts="tail daemon demo doctor explain replay check-config help"
+            opts="tail daemon scan demo doctor check explain replay check-config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        forkwatch__subcmd__help__subcmd__check)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -394,6 +450,20 @@ _forkwatch() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        forkwatch__subcmd__help__subcmd__scan)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         forkwatch__subcmd__help__subcmd__tail)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -438,8 +508,42 @@ _forkwatch() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        forkwatch__subcmd__scan)
+            opts="-o -h --output --stuck-after --stacks --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --stuck-after)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stacks)
+                    COMPREPLY=($(compgen -W "none light full" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         forkwatch__subcmd__tail)
-            opts="-p -c -u -o -d -n -h --pid --comm --uid --cgroup --unsafe --threads --output --time --duration --count --color --grace --record --clone-calls --ring-bytes --help"
+            opts="-p -c -u -o -d -n -h --pid --comm --uid --cgroup --unsafe --threads --output --time --duration --count --color --grace --stuck-after --stacks --record --clone-calls --ring-bytes --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -507,6 +611,14 @@ _forkwatch() {
                     ;;
                 --grace)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stuck-after)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stacks)
+                    COMPREPLY=($(compgen -W "none light full" -- "${cur}"))
                     return 0
                     ;;
                 --record)

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_forkwatch_global_optspecs
-    string join \n p/pid= c/comm= u/uid= cgroup= unsafe threads o/output= time= d/duration= n/count= color= grace= record= clone-calls ring-bytes= h/help V/version
+    string join \n p/pid= c/comm= u/uid= cgroup= unsafe threads o/output= time= d/duration= n/count= color= grace= stuck-after= stacks= record= clone-calls ring-bytes= h/help V/version
 end
 
 function __fish_forkwatch_needs_command
@@ -38,6 +38,10 @@ complete -c forkwatch -n "__fish_forkwatch_needs_command" -l color -d 'When to u
 always\t'Always'
 never\t'Never'"
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -l grace -d 'How long a child may live without exec before its fork is judged' -r
+complete -c forkwatch -n "__fish_forkwatch_needs_command" -l stuck-after -d 'How long a child must have waited for a lock before it is reported as stuck, where the lock names its owner; other proofs take two or six times as long' -r
+complete -c forkwatch -n "__fish_forkwatch_needs_command" -l stacks -d 'How the stacks of stuck threads are had: not at all; from outside, without stopping them; or with all their registers, for which each is stopped for some microseconds' -r -f -a "none\t'No stack is looked at'
+light\t'From the stack and instruction pointers that `/proc` shows of a sleeping thread, and its memory: nothing is stopped. A frame that only another register leads to ends the stack'
+full\t'Where such a stack ends early, with all registers of a thread that sleeps in `futex(2)`: it is stopped for them for some microseconds'"
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -l record -d 'Also write what is judged to a file, for forkwatch replay' -r -F
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -l ring-bytes -d 'Size of the ring of records: a power of two from 64 KiB to 64 MiB' -r
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -l unsafe -d 'Only findings'
@@ -47,8 +51,10 @@ complete -c forkwatch -n "__fish_forkwatch_needs_command" -s h -l help -d 'Print
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -s V -l version -d 'Print version'
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "tail" -d 'Show forks and findings as they happen'
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "daemon" -d 'Watch as a service: metrics for Prometheus, events as JSON lines'
+complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "scan" -d 'Look for what forks have broken already: stuck children, pinned ports, processes that nobody waits for'
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "demo" -d 'Fork unsafely on purpose, and show what forkwatch says of it'
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "doctor" -d 'Say what this host supports, and what is missing'
+complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "check" -d 'Say whether a fork of a running process would be safe now'
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "explain" -d 'Explain a hazard: what it is, how it is found, how sure that is, what to change'
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "replay" -d 'Judge a recording again, as tail and daemon make with --record'
 complete -c forkwatch -n "__fish_forkwatch_needs_command" -f -a "check-config" -d 'Check a configuration file, and show what is in force'
@@ -67,6 +73,10 @@ complete -c forkwatch -n "__fish_forkwatch_using_subcommand tail" -l color -d 'W
 always\t'Always'
 never\t'Never'"
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand tail" -l grace -d 'How long a child may live without exec before its fork is judged' -r
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand tail" -l stuck-after -d 'How long a child must have waited for a lock before it is reported as stuck, where the lock names its owner; other proofs take two or six times as long' -r
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand tail" -l stacks -d 'How the stacks of stuck threads are had: not at all; from outside, without stopping them; or with all their registers, for which each is stopped for some microseconds' -r -f -a "none\t'No stack is looked at'
+light\t'From the stack and instruction pointers that `/proc` shows of a sleeping thread, and its memory: nothing is stopped. A frame that only another register leads to ends the stack'
+full\t'Where such a stack ends early, with all registers of a thread that sleeps in `futex(2)`: it is stopped for them for some microseconds'"
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand tail" -l record -d 'Also write what is judged to a file, for forkwatch replay' -r -F
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand tail" -l ring-bytes -d 'Size of the ring of records: a power of two from 64 KiB to 64 MiB' -r
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand tail" -l unsafe -d 'Only findings'
@@ -89,6 +99,16 @@ complete -c forkwatch -n "__fish_forkwatch_using_subcommand daemon" -l grace -d 
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand daemon" -l record -d 'Also write what is judged to a file, for forkwatch replay' -r -F
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand daemon" -l clone-calls -d 'Watch the clone-family system calls themselves: how long they take, which fail and why. Where the kernel refuses fentry this makes every system call on the host slower (forkwatch doctor tells)'
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand daemon" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand scan" -s o -l output -d 'How the result is shown' -r -f -a "text\t'For a reader'
+json\t'A document of the structure `forkwatch.scan/1`'"
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand scan" -l stuck-after -d 'How long a child must have waited for a lock to be called stuck, where the lock names its owner; other proofs take two or six times as long' -r
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand scan" -l stacks -d 'How the stacks of stuck threads are had: not at all; from outside, without stopping them; or with all their registers, for which each is stopped for some microseconds' -r -f -a "none\t'No stack is looked at'
+light\t'From the stack and instruction pointers that `/proc` shows of a sleeping thread, and its memory: nothing is stopped. A frame that only another register leads to ends the stack'
+full\t'Where such a stack ends early, with all registers of a thread that sleeps in `futex(2)`: it is stopped for them for some microseconds'"
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand scan" -l color -d 'When to use colour; `NO_COLOR` and `CLICOLOR_FORCE` are honoured' -r -f -a "auto\t'On a terminal'
+always\t'Always'
+never\t'Never'"
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand scan" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand demo" -s o -l output -d 'How events are shown; with json the explanations go to stderr' -r -f -a "columns\t'A line an event, aligned'
 json\t'A document of the schema `forkwatch.event/1` a line'"
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand demo" -l color -d 'When to use colour; `NO_COLOR` and `CLICOLOR_FORCE` are honoured' -r -f -a "auto\t'On a terminal'
@@ -98,6 +118,9 @@ complete -c forkwatch -n "__fish_forkwatch_using_subcommand demo" -s h -l help -
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand doctor" -s o -l output -d 'How the result is shown' -r -f -a "text\t'For a reader'
 json\t'A document of the structure `forkwatch.doctor/1`'"
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand check" -s o -l output -d 'How the answer is shown' -r -f -a "text\t'For a reader'
+json\t'A document of the structure `forkwatch.check/1`'"
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand explain" -s h -l help -d 'Print help'
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand replay" -s o -l output -d 'How events are shown' -r -f -a "columns\t'A line an event, aligned'
 json\t'A document of the schema `forkwatch.event/1` a line'"
@@ -111,11 +134,13 @@ complete -c forkwatch -n "__fish_forkwatch_using_subcommand replay" -s h -l help
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand check-config" -l config -d 'The configuration file' -r -F
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand check-config" -s q -l quiet -d 'Say nothing where it can be used'
 complete -c forkwatch -n "__fish_forkwatch_using_subcommand check-config" -s h -l help -d 'Print help'
-complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon demo doctor explain replay check-config help" -f -a "tail" -d 'Show forks and findings as they happen'
-complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon demo doctor explain replay check-config help" -f -a "daemon" -d 'Watch as a service: metrics for Prometheus, events as JSON lines'
-complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon demo doctor explain replay check-config help" -f -a "demo" -d 'Fork unsafely on purpose, and show what forkwatch says of it'
-complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon demo doctor explain replay check-config help" -f -a "doctor" -d 'Say what this host supports, and what is missing'
-complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon demo doctor explain replay check-config help" -f -a "explain" -d 'Explain a hazard: what it is, how it is found, how sure that is, what to change'
-complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon demo doctor explain replay check-config help" -f -a "replay" -d 'Judge a recording again, as tail and daemon make with --record'
-complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon demo doctor explain replay check-config help" -f -a "check-config" -d 'Check a configuration file, and show what is in force'
-complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon demo doctor explain replay check-config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon scan demo doctor check explain replay check-config help" -f -a "tail" -d 'Show forks and findings as they happen'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon scan demo doctor check explain replay check-config help" -f -a "daemon" -d 'Watch as a service: metrics for Prometheus, events as JSON lines'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon scan demo doctor check explain replay check-config help" -f -a "scan" -d 'Look for what forks have broken already: stuck children, pinned ports, processes that nobody waits for'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon scan demo doctor check explain replay check-config help" -f -a "demo" -d 'Fork unsafely on purpose, and show what forkwatch says of it'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon scan demo doctor check explain replay check-config help" -f -a "doctor" -d 'Say what this host supports, and what is missing'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon scan demo doctor check explain replay check-config help" -f -a "check" -d 'Say whether a fork of a running process would be safe now'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon scan demo doctor check explain replay check-config help" -f -a "explain" -d 'Explain a hazard: what it is, how it is found, how sure that is, what to change'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon scan demo doctor check explain replay check-config help" -f -a "replay" -d 'Judge a recording again, as tail and daemon make with --record'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon scan demo doctor check explain replay check-config help" -f -a "check-config" -d 'Check a configuration file, and show what is in force'
+complete -c forkwatch -n "__fish_forkwatch_using_subcommand help; and not __fish_seen_subcommand_from tail daemon scan demo doctor check explain replay check-config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

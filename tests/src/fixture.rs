@@ -26,7 +26,9 @@ pub fn fixture(name: &str) -> Result<PathBuf> {
     let _guard = COMPILING.lock();
     let changed = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
     let newest = changed(&source).with_context(|| format!("no {}", source.display()))?;
-    let newest = newest.max(changed(&sources.join("fixture.h"))?).max(changed(&sources.join("held.h"))?);
+    let newest = ["fixture.h", "held.h", "socket_fixture.h"].iter().try_fold(newest, |newest, header| {
+        changed(&sources.join(header)).map(|changed| newest.max(changed))
+    })?;
     if changed(&binary).is_ok_and(|compiled| compiled > newest) {
         return Ok(binary);
     }

@@ -1,4 +1,5 @@
-//! What the end-to-end tests are made of: real programs and fixtures that fork ([`scenario`], [`fixture`]), a driver
+//! What the end-to-end tests are made of: real programs and fixtures that fork ([`scenario`], [`fixture`]), some of
+//! them with a connection that both processes then hold ([`connection`]), a driver
 //! of the forkwatch binary ([`forkwatch`]), and what is expected of it ([`expectation`]).
 //!
 //! A program under watch is held before its exec until forkwatch watches its pid, so nothing it does is missed and
@@ -10,6 +11,7 @@
 pub mod binary;
 pub mod bpf;
 pub mod cgroup;
+pub mod connection;
 pub mod crowd;
 pub mod daemon;
 pub mod event;
@@ -20,6 +22,7 @@ pub mod host;
 pub mod http;
 pub mod metrics;
 pub mod orders;
+pub mod precision;
 pub mod process;
 pub mod program;
 pub mod provided;

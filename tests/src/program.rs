@@ -28,7 +28,7 @@ pub struct Launch {
     arguments: Vec<OsString>,
     environment: Vec<(&'static str, OsString)>,
     user: Option<&'static str>,
-    companions: Vec<Program>,
+    companions: Vec<(Program, Signal)>,
 }
 
 impl Launch {
@@ -64,10 +64,10 @@ impl Launch {
         self
     }
 
-    /// Has another program live as long as this one: the server it talks to.
+    /// Has another program live as long as this one, the server it talks to, which then ends by this signal.
     #[must_use]
-    pub fn beside(mut self, companion: Program) -> Self {
-        self.companions.push(companion);
+    pub fn beside(mut self, companion: Program, stop: Signal) -> Self {
+        self.companions.push((companion, stop));
         self
     }
 }
@@ -79,7 +79,7 @@ pub struct Program {
     lines_read: usize,
     folder: TempDir,
     /// Dropped, and so ended, after the program itself.
-    companions: Vec<Program>,
+    companions: Vec<(Program, Signal)>,
 }
 
 impl Program {
@@ -138,7 +138,7 @@ impl Program {
 
     /// The first program that lives beside it.
     pub fn companion(&self) -> Option<&Self> {
-        self.companions.first()
+        self.companions.first().map(|(companion, _)| companion)
     }
 
     /// Waits for the next line on its stdout, which is JSON.
@@ -190,7 +190,8 @@ impl Program {
         kill(Pid::from_raw(self.pid()), signal).with_context(|| format!("cannot send {signal}"))
     }
 
-    /// Closes its stdin, sends it a signal if one is named, and waits until it has ended with all its descendants.
+    /// Closes its stdin, sends it a signal if one is named, and waits until it has ended with all its descendants,
+    /// and its companions after it.
     pub fn end(&mut self, signal: Option<Signal>) -> Result<ExitStatus> {
         let family = process::descendants(self.pid());
         drop(self.stdin.take());
@@ -202,6 +203,9 @@ impl Program {
         let status = until("its end", || Ok(self.child.try_wait()?))
             .with_context(|| format!("it does not end; it said: {}", self.output()))?;
         until("the end of its children", || Ok((!family.iter().any(|member| member.lives())).then_some(())))?;
+        for (companion, stop) in &mut self.companions {
+            companion.end(Some(*stop))?;
+        }
         Ok(status)
     }
 

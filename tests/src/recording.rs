@@ -56,6 +56,14 @@ pub fn evidence(text: &str, kind: &str) -> Result<Vec<Value>> {
     Ok(answers)
 }
 
+/// The answers that a recording has to what forkwatch asked the host, in order.
+pub fn answers(path: &Path) -> Result<Vec<Value>> {
+    let text = fs::read_to_string(path).with_context(|| format!("no {}", path.display()))?;
+    let lines = text.lines().map(serde_json::from_str::<Value>);
+    let lines = lines.collect::<Result<Vec<_>, _>>().context("not JSON")?;
+    Ok(lines.into_iter().filter_map(|mut line| Some(line.get_mut("evidence")?.take())).collect())
+}
+
 /// What a replay came to.
 pub struct Replay {
     /// The exit code; absent where a signal ended it.

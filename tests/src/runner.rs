@@ -17,27 +17,29 @@ pub enum Together {
 }
 
 /// Runs them as libtest would; one that returns [`Skip`] counts as ignored, with its reason.
-pub fn run<T>(tests: impl IntoIterator<Item = (&'static str, T)>, together: Together) -> ExitCode
+pub fn run<N, T>(tests: impl IntoIterator<Item = (N, T)>, together: Together) -> ExitCode
 where
+    N: Into<String>,
     T: FnOnce() -> Result<()> + Send + 'static,
 {
     run_with_long(tests, [], together)
 }
 
 /// The same, with tests that take so long that they are run only when `--include-ignored` asks for them.
-pub fn run_with_long<T>(
-    tests: impl IntoIterator<Item = (&'static str, T)>,
-    long: impl IntoIterator<Item = (&'static str, T)>,
+pub fn run_with_long<N, T>(
+    tests: impl IntoIterator<Item = (N, T)>,
+    long: impl IntoIterator<Item = (N, T)>,
     together: Together,
 ) -> ExitCode
 where
+    N: Into<String>,
     T: FnOnce() -> Result<()> + Send + 'static,
 {
     let mut arguments = Arguments::from_args();
     if together == Together::OneByOne {
         arguments.test_threads = Some(1);
     }
-    let trial = |(name, test): (&'static str, T)| Trial::ignorable_test(name, || outcome(test()));
+    let trial = |(name, test): (N, T)| Trial::ignorable_test(name, || outcome(test()));
     let long = long.into_iter().map(|test| trial(test).with_ignored_flag(true));
     let trials = tests.into_iter().map(trial).chain(long).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::project;
 
 /// Write the man pages, completions, event schema and reference pages that the program generates
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub(crate) struct Options {
     /// Write nothing; fail if a file is stale
     #[arg(long)]

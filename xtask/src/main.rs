@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod ebpf;
 mod generate;
+mod precision;
 mod project;
 mod provide;
 mod test;
@@ -26,6 +27,7 @@ enum Command {
     Gen(generate::Options),
     Test(test::Options),
     Bench(bench::Options),
+    Precision(precision::Options),
     VmTest(vm::Options),
 }
 
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Command::Gen(options) => generate::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Precision(options) => precision::run(&options),
         Command::VmTest(options) => vm::run(&options),
     };
     match result {

@@ -1,7 +1,10 @@
 //! What is measured: a file for each table.
 
+pub(crate) mod children;
 pub(crate) mod daemon;
 pub(crate) mod idle;
 pub(crate) mod kernel;
 pub(crate) mod load;
+pub(crate) mod scan;
+pub(crate) mod sends;
 pub(crate) mod start;

@@ -117,6 +117,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     session::runtime()?.block_on(async {
         let sink = DaemonSink::new(&session.context, events);
         let clone_calls = session.kernel.clone_calls();
+        let hooks = session.kernel.hooks().clone();
         let (pipeline, kernel) = Pipeline::new(session, settings(&config), Scope::default(), recorder, sink)?;
         let metrics = Metrics::new(
             Box::new(KernelSources(kernel)),
@@ -127,7 +128,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
                 given_up: &Dropped::NAMES,
             },
         )?;
-        let conditions = Conditions::here(None, clone_calls.ok_or_else(|| "not asked for".to_owned()));
+        let conditions =
+            Conditions::here(None, clone_calls.ok_or_else(|| "not asked for".to_owned()), Some(hooks));
         for detector in detectors(&conditions) {
             metrics.detector_enabled(detector.name, detector.is_enabled());
         }

@@ -2,7 +2,12 @@
 
 use serde::Serialize;
 
-use crate::{host::mounts, kernel::clone_calls::Hook, model::finding::HazardId, privilege};
+use crate::{
+    host::mounts,
+    kernel::{Hooks, clone_calls::Hook},
+    model::finding::HazardId,
+    privilege,
+};
 
 /// What detectors depend on.
 #[derive(Clone, Debug)]
@@ -11,6 +16,8 @@ pub(super) struct Conditions {
     stopped: Option<String>,
     /// How clone calls are watched, or why they are not.
     clone_calls: Result<Hook, String>,
+    /// What can be watched on demand; absent where the kernel side does not run.
+    hooks: Option<Hooks>,
     sight: Sight,
 }
 
@@ -27,8 +34,12 @@ enum Sight {
 
 impl Conditions {
     /// Those of this host and this thread. `stopped` says why the kernel side does not run, where it does not;
-    /// `clone_calls` how the clone family's calls are watched, or why they are not.
-    pub(super) fn here(stopped: Option<String>, clone_calls: Result<Hook, String>) -> Self {
+    /// `clone_calls` how the clone family's calls are watched, or why they are not; `hooks` what can be on demand.
+    pub(super) fn here(
+        stopped: Option<String>,
+        clone_calls: Result<Hook, String>,
+        hooks: Option<Hooks>,
+    ) -> Self {
         let sight = if privilege::have_ptrace().unwrap_or(false) {
             Sight::Full
         } else if mounts::mounts().is_ok_and(|mounts| mounts.hidepid.is_some()) {
@@ -36,7 +47,7 @@ impl Conditions {
         } else {
             Sight::Partial
         };
-        Self { stopped, clone_calls, sight }
+        Self { stopped, clone_calls, hooks, sight }
     }
 }
 
@@ -72,11 +83,14 @@ impl Detector {
 
 /// Every detector.
 pub(super) fn detectors(conditions: &Conditions) -> Vec<Detector> {
-    let Conditions { stopped, clone_calls, sight } = conditions;
+    let Conditions { stopped, clone_calls, hooks, sight } = conditions;
     let hazards = HazardId::ALL.into_iter().map(|hazard| {
-        let (state, reason) = match (stopped, of_hazard(hazard, *sight)) {
-            (Some(why), _) => (State::Off, why.clone()),
-            (None, (state, reason)) => (state, reason.to_owned()),
+        let lacks = hooks.as_ref().and_then(|hooks| lacks(hazard, hooks));
+        let (state, reason) = match (stopped, lacks, of_hazard(hazard, *sight)) {
+            (Some(why), _, _) => (State::Off, why.clone()),
+            (None, Some(lack), (State::On, _)) => lack,
+            (None, Some((State::Off, why)), _) => (State::Off, why),
+            (None, _, (state, reason)) => (state, reason.to_owned()),
         };
         Detector { name: hazard.name(), state, reason }
     });
@@ -85,6 +99,30 @@ pub(super) fn detectors(conditions: &Conditions) -> Vec<Detector> {
         (None, Ok(hook)) => (State::On, format!("by {}", hook.describe())),
     };
     hazards.chain([Detector { name: "clone-calls", state, reason }]).collect()
+}
+
+/// What this kernel lacks for a hazard that is watched on demand.
+fn lacks(hazard: HazardId, hooks: &Hooks) -> Option<(State, String)> {
+    let Hooks { signals, sockets, tcp_shutdown, unix_shutdown } = hooks;
+    match hazard {
+        HazardId::SharedConnection | HazardId::SharedConnectionClosed if sockets.is_err() => {
+            let why = sockets.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            Some((State::Off, format!("the use of a connection cannot be watched: {why}")))
+        }
+        HazardId::SharedConnectionClosed => {
+            let missing = [("TCP", tcp_shutdown), ("Unix", unix_shutdown)]
+                .into_iter()
+                .filter_map(|(kind, hook)| Some(format!("{kind}: {}", hook.as_ref().err()?)));
+            let missing: Vec<String> = missing.collect();
+            let why = format!("farewells are seen, but not every shutdown(2). {}", missing.join("; "));
+            (!missing.is_empty()).then_some((State::Limited, why))
+        }
+        HazardId::WorkerKilledWhileStuck => {
+            let why = signals.as_ref().err()?;
+            Some((State::Off, format!("who sends a signal cannot be watched: {why}")))
+        }
+        _ => None,
+    }
 }
 
 fn of_hazard(hazard: HazardId, sight: Sight) -> (State, &'static str) {
@@ -162,13 +200,14 @@ fn of_hazard(hazard: HazardId, sight: Sight) -> (State, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::{NoHook, SignalHook, SocketHook};
 
     fn states(conditions: &Conditions) -> Vec<(&'static str, State)> {
         detectors(conditions).iter().map(|detector| (detector.name, detector.state)).collect()
     }
 
     fn conditions(sight: Sight) -> Conditions {
-        Conditions { stopped: None, clone_calls: Err("not asked for".to_owned()), sight }
+        Conditions { stopped: None, clone_calls: Err("not asked for".to_owned()), hooks: None, sight }
     }
 
     #[test]
@@ -197,5 +236,31 @@ mod tests {
             assert_eq!(limited == HazardId::ALL.len(), sight == Sight::Hidden, "{found:?}");
             assert_eq!(found.last(), Some(&("clone-calls", State::On)));
         }
+    }
+
+    #[test]
+    fn what_the_kernel_lacks_switches_off_what_needs_it() {
+        let absent = || NoHook::Absent("tracepoint".to_owned());
+        let all = Hooks {
+            signals: Ok(SignalHook::Copy),
+            sockets: Ok(SocketHook::Tracepoints),
+            tcp_shutdown: Ok(()),
+            unix_shutdown: Ok(()),
+        };
+        let state = |hooks: Hooks, hazard: HazardId| {
+            let conditions = Conditions { hooks: Some(hooks), ..conditions(Sight::Full) };
+            let found = detectors(&conditions);
+            found.into_iter().find(|detector| detector.name == hazard.name()).unwrap().state
+        };
+        let closed = HazardId::SharedConnectionClosed;
+        assert_eq!(state(all.clone(), closed), State::On);
+        assert_eq!(state(Hooks { unix_shutdown: Err(absent()), ..all.clone() }, closed), State::Limited);
+        let no_sockets = Hooks { sockets: Err(absent()), ..all.clone() };
+        for hazard in [HazardId::SharedConnection, closed] {
+            assert_eq!(state(no_sockets.clone(), hazard), State::Off);
+        }
+        assert_eq!(state(no_sockets, HazardId::OrphanedLock), State::On);
+        let no_signals = Hooks { signals: Err(absent()), ..all };
+        assert_eq!(state(no_signals, HazardId::WorkerKilledWhileStuck), State::Off);
     }
 }

@@ -67,7 +67,7 @@ struct Kernel {
 
 /// Looks at everything, and tries what can only be tried.
 pub(super) fn run(options: &Options) -> Result<Exit> {
-    let kernel::Findings { mut checks, obstacle, clone_calls } = kernel::examine();
+    let kernel::Findings { mut checks, obstacle, clone_calls, hooks } = kernel::examine();
     checks.extend(host::examine());
     let (exit, obstacle) = obstacle.map_or((Exit::Fine, None), |(exit, why)| (exit, Some(why)));
     let stopped = obstacle.as_ref().map(|_| "nothing can be watched here".to_owned());
@@ -82,7 +82,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         can_watch: exit == Exit::Fine,
         obstacle,
         checks,
-        detectors: detectors(&Conditions::here(stopped, clone_calls)),
+        detectors: detectors(&Conditions::here(stopped, clone_calls, hooks)),
     };
     let text = match options.output {
         Output::Text => report.to_text(),

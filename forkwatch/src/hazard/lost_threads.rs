@@ -62,6 +62,18 @@ impl Known {
     }
 }
 
+/// `tokio-rt-worker`, and `tokio-runtime-worker` in older versions (tokio, tokio/src/runtime/builder.rs): the default
+/// name of a runtime's workers.
+const TOKIO: Known = Known {
+    starts: "tokio-rt-worker",
+    library: "Tokio",
+    stops: "has nobody to run the tasks of runtimes made before the fork",
+    on_call: true,
+    advice: "Build the runtime after the fork. In Python modules written in Rust: use the module in the child \
+             alone, or start workers by forkserver or spawn.",
+    link: "https://docs.rs/tokio/latest/tokio/runtime/index.html",
+};
+
 static KNOWN: [Known; 10] = [
     // OtelPeriodicExportingMetricReader (opentelemetry-python,
     // opentelemetry-sdk/src/opentelemetry/sdk/metrics/_internal/export/__init__.py). Only os.register_at_fork starts
@@ -134,26 +146,8 @@ static KNOWN: [Known; 10] = [
         advice: "Make channels after the fork, and set GRPC_ENABLE_FORK_SUPPORT=1 in the parent.",
         link: "https://github.com/grpc/grpc/blob/master/doc/fork_support.md",
     },
-    // tokio-rt-worker, and tokio-runtime-worker in older versions (tokio, tokio/src/runtime/builder.rs): the default
-    // name of a runtime's workers.
-    Known {
-        starts: "tokio-rt-worker",
-        library: "Tokio",
-        stops: "has nobody to run the tasks of runtimes made before the fork",
-        on_call: true,
-        advice: "Build the runtime after the fork. In Python modules written in Rust: use the module in the child \
-                 alone, or start workers by forkserver or spawn.",
-        link: "https://docs.rs/tokio/latest/tokio/runtime/index.html",
-    },
-    Known {
-        starts: "tokio-runtime-w",
-        library: "Tokio",
-        stops: "has nobody to run the tasks of runtimes made before the fork",
-        on_call: true,
-        advice: "Build the runtime after the fork. In Python modules written in Rust: use the module in the child \
-                 alone, or start workers by forkserver or spawn.",
-        link: "https://docs.rs/tokio/latest/tokio/runtime/index.html",
-    },
+    TOKIO,
+    Known { starts: "tokio-runtime-w", ..TOKIO },
     // gdbus (GLib, _g_dbus_shared_thread_ref, gio/gdbusprivate.c).
     Known {
         starts: "gdbus",

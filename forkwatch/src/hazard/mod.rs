@@ -32,10 +32,10 @@ use self::lasted::lasted;
 use crate::model::{
     event::{Exec, Fork},
     evidence::{ExecedSeen, ParentSeen},
-    finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
+    finding::{Certainty, Facts, Finding, HazardId, Remedy, Severity, State},
     process::{Comm, ProcessKey, Program},
     signals::SignalSet,
-    time::BootTime,
+    time::{BootTime, nanoseconds},
 };
 
 /// Every hazard, in the order of the documentation.
@@ -117,7 +117,7 @@ pub struct ForkCase<'a> {
 impl ForkCase<'_> {
     /// Nanoseconds since the fork.
     fn age(&self) -> u64 {
-        u64::try_from(self.at.since(self.fork.at).as_nanos()).unwrap_or(u64::MAX)
+        nanoseconds(self.at.since(self.fork.at))
     }
 }
 
@@ -159,6 +159,36 @@ pub struct Verdict {
     pub facts: Facts,
     /// What to change.
     pub remedy: Remedy,
+}
+
+impl Verdict {
+    /// The finding about a process and one of its children.
+    pub fn finding(
+        self,
+        at: BootTime,
+        hazard: HazardId,
+        (parent, program): (ProcessKey, &Program),
+        (child, child_comm): (ProcessKey, Comm),
+    ) -> Finding {
+        let Self { state, certainty, severity, summary, facts, remedy } = self;
+        Finding {
+            at,
+            number: 0,
+            hazard,
+            state,
+            certainty,
+            severity,
+            summary,
+            parent,
+            program: program.clone(),
+            program_name: program_name(program),
+            child,
+            child_comm,
+            facts,
+            remedy,
+            repeats: 0,
+        }
+    }
 }
 
 /// The catalogue's entry of a hazard.

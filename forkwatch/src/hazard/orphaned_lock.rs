@@ -6,15 +6,15 @@ use std::time::Duration;
 
 pub use proof::{Case, Proven, prove};
 
-use super::{Hazard, Rule, ecosystem};
+use super::{Hazard, Rule, Verdict, ecosystem};
 use crate::model::{
     evidence::SeenThread,
     facts::{LockFacts, LockOwner, Proof},
     finding::{Certainty, Facts, Finding, HazardId, Severity, State},
     lock::{Blocked, LockWait, Mapping, Place, Words},
-    process::{ProcessKey, Program},
+    process::{ProcessKey, Program, escape},
     stack::{Frame, Stack},
-    time::BootTime,
+    time::{BootTime, nanoseconds},
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
@@ -29,8 +29,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 is looked at closely: the words of the lock, the same words in the parent, the threads of both, \
                 and the signals that it handles. What proves that nobody can wake it is named in the finding, \
                 with the values it rests on, once the wait has lasted without any change: 10 s for the proofs \
-                by owner, 30 s for a single thread, 60 s for a queue (judge.stuck_after sets the first, and the \
-                others are three and six times as long).",
+                by owner, 20 s for a single thread, 60 s for a queue (judge.stuck_after sets the first, and the \
+                others are two and six times as long).",
     certainty: Certainty::Certain,
     certainty_reason: "The proof decides. Owner: a glibc mutex or rwlock names the thread that holds it, and that is \
                        one of the parent's that the child does not have: certain. Self-owned: the thread that \
@@ -96,29 +96,22 @@ pub fn judge(stuck: &Stuck<'_>, now: BootTime) -> Option<Finding> {
     let owner = stuck.proven.owner_thread;
     let threads: Vec<SeenThread> =
         owner.into_iter().chain(stuck.case.parent_threads.iter().copied()).collect();
-    Some(Finding {
-        at: now,
-        number: 0,
-        hazard: HAZARD.id,
+    let verdict = Verdict {
         state,
         certainty,
         severity,
         summary: summary(stuck, wait, certainty),
-        parent: stuck.parent,
-        program: stuck.program.clone(),
-        program_name: stuck.program_name.to_owned(),
-        child: stuck.child,
-        child_comm: stuck.case.locks.comm,
         facts: Facts {
             threads: owner.into_iter().collect(),
-            age: Some(nanos(stuck.since_fork)),
+            age: Some(nanoseconds(stuck.since_fork)),
             lock: Some(Box::new(facts(stuck, wait))),
             notes: notes(stuck),
             ..Facts::default()
         },
         remedy: ecosystem::recognise(stuck.program, stuck.program_name, &threads).remedy(),
-        repeats: 0,
-    })
+    };
+    let child = (stuck.child, stuck.case.locks.comm);
+    Some(verdict.finding(now, HAZARD.id, (stuck.parent, stuck.program), child))
 }
 
 /// How sure it is, with what the stack of a script tells; none where it shows that the child is parked on purpose.
@@ -208,8 +201,8 @@ fn lock_words(stuck: &Stuck<'_>, wait: &LockWait) -> String {
     let symbol = stuck.place.and_then(|place| place.symbol.as_deref());
     let memory = wait.mapping.as_ref().map(memory_words);
     match (symbol, memory) {
-        (Some(symbol), Some(memory)) => format!("the lock {} {memory}", escape(symbol)),
-        (Some(symbol), None) => format!("the lock {}", escape(symbol)),
+        (Some(symbol), Some(memory)) => format!("the lock {symbol} {memory}"),
+        (Some(symbol), None) => format!("the lock {symbol}"),
         (None, Some(memory)) => format!("a lock {memory}"),
         (None, None) => "a lock".to_owned(),
     }
@@ -244,7 +237,7 @@ fn facts(stuck: &Stuck<'_>, wait: &LockWait) -> LockFacts {
         owner,
         waiting_thread: wait.tid,
         waiting_threads: u32::try_from(queue(stuck, wait)).unwrap_or(u32::MAX),
-        waited_ns: nanos(stuck.waited),
+        waited_ns: nanoseconds(stuck.waited),
         operation: wait.operation,
         value: wait.value,
         words: wait.words.map(hex),
@@ -270,12 +263,4 @@ fn notes(stuck: &Stuck<'_>) -> Vec<String> {
             }
         })
         .collect()
-}
-
-fn escape(text: &str) -> String {
-    crate::model::process::escape(text.as_bytes())
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -112,7 +112,7 @@ fn base(path: &str) -> &str {
 }
 
 fn clean(name: &str) -> String {
-    escape(name.trim().as_bytes()).chars().take(LONGEST).collect()
+    escape(name.trim()).chars().take(LONGEST).collect()
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! `shared-connection`: two processes talk on one inherited connection.
 
-use super::{Hazard, Rule, connection_remedy, program_name, service::service};
+use super::{Hazard, Rule, Verdict, connection_remedy, program_name, service::service};
 use crate::model::{
     connection::{Act, SharedSocket, Turn},
     facts::ConnectionFacts,
     finding::{Certainty, Facts, Finding, HazardId, Remedy, Severity, State},
     process::{Comm, ProcessKey, Program},
-    time::BootTime,
+    time::{BootTime, nanoseconds},
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
@@ -72,9 +72,9 @@ impl Case<'_> {
     }
 
     fn facts(&self) -> Facts {
-        let age = self.socket.since.map(|since| nanos(self.now, since));
+        let age = self.socket.since.map(|since| nanoseconds(self.now.since(since)));
         Facts {
-            age: Some(nanos(self.now, self.child.start)),
+            age: Some(nanoseconds(self.now.since(self.child.start))),
             connection: Some(Box::new(ConnectionFacts {
                 peer: self.socket.peer.clone(),
                 service: service(&self.socket.peer).map(str::to_owned),
@@ -95,28 +95,11 @@ impl Case<'_> {
         summary: String,
         remedy: Remedy,
     ) -> Finding {
-        Finding {
-            at: self.now,
-            number: 0,
-            hazard: hazard.id,
-            state: hazard.state,
-            certainty,
-            severity: hazard.severity,
-            summary,
-            parent: self.forker,
-            program: self.program.clone(),
-            program_name: program_name(self.program),
-            child: self.child,
-            child_comm: self.child_comm,
-            facts: self.facts(),
-            remedy,
-            repeats: 0,
-        }
+        let facts = self.facts();
+        let verdict =
+            Verdict { state: hazard.state, certainty, severity: hazard.severity, summary, facts, remedy };
+        verdict.finding(self.now, hazard.id, (self.forker, self.program), (self.child, self.child_comm))
     }
-}
-
-fn nanos(now: BootTime, since: BootTime) -> u64 {
-    u64::try_from(now.since(since).as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The finding about a connection on which two processes have both done this.

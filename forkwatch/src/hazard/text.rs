@@ -8,6 +8,9 @@ use crate::{
     paragraph,
 };
 
+/// What `cargo xtask precision` has measured and written.
+const PRECISION: &str = include_str!("precision.md");
+
 /// What a hazard is, how it is detected, how sure that is, what looks alike and what to change; without a hazard,
 /// which there are. Plain text in 80 columns.
 pub fn explain(id: Option<HazardId>) -> String {
@@ -88,6 +91,8 @@ pub fn markdown() -> String {
             hazard.certainty, hazard.severity
         );
     }
+    out.push('\n');
+    out.push_str(PRECISION);
     for hazard in CATALOGUE {
         let _ = write!(
             out,
@@ -134,6 +139,7 @@ mod tests {
     #[test]
     fn the_page_has_every_remedy_and_link() {
         let page = markdown();
+        assert!(page.contains("\n\n## How precise it is\n\n"));
         for hazard in CATALOGUE {
             assert!(page.contains(&format!("\n## {}\n", hazard.id.name())));
             for (_, remedy) in (hazard.remedies)() {

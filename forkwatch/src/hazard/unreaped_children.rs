@@ -7,6 +7,7 @@ use crate::model::{
     evidence::Swept,
     finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
     process::ProcessKey,
+    time::nanoseconds,
 };
 
 pub(super) static HAZARD: Hazard = Hazard {
@@ -65,7 +66,7 @@ pub const fn severity(count: usize, before: usize) -> Severity {
 
 /// The verdict.
 pub fn judge(case: &NeglectCase<'_>) -> Verdict {
-    let age = lasted(u64::try_from(case.age.as_nanos()).unwrap_or(u64::MAX));
+    let age = lasted(nanoseconds(case.age));
     let Swept { process, comm, .. } = case.oldest;
     let children = if case.count == 1 {
         "a child that has".to_owned()

@@ -7,6 +7,7 @@ use crate::model::{
     event::Signal,
     finding::{Certainty, Facts, Finding, HazardId, Remedy, Severity, State},
     signals::signal_name,
+    time::nanoseconds,
 };
 
 pub(super) static HAZARD: Hazard = Hazard {
@@ -56,7 +57,7 @@ pub fn judge(stuck: &Finding, signal: Option<&Signal>, waited: Duration) -> Verd
     let limit = TIME_LIMITS.iter().find(|(whose, _)| *whose == ecosystem);
     let limit = limit.map_or_else(String::new, |(_, limit)| format!("; that was {limit}"));
     let by = signal.map_or_else(String::new, |signal| format!(" by {}", signal_name(signal.number)));
-    let waited = lasted(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX));
+    let waited = lasted(nanoseconds(waited));
     let (number, parent, child) = (stuck.number, stuck.parent.tgid, stuck.child.tgid);
     // Of a repeat, or of one that was killed before it was reported, there is no number.
     let (explained, note) = if number == 0 {
@@ -75,7 +76,12 @@ pub fn judge(stuck: &Finding, signal: Option<&Signal>, waited: Duration) -> Verd
         certainty: HAZARD.certainty,
         severity: HAZARD.severity,
         summary,
-        facts: Facts { lock: stuck.facts.lock.clone(), notes: vec![note], ..Facts::default() },
+        facts: Facts {
+            // What was reported already needs no repeating.
+            lock: stuck.facts.lock.clone().filter(|_| number == 0),
+            notes: vec![note],
+            ..Facts::default()
+        },
         remedy: Remedy {
             text: format!("{NO_LONGER_LIMIT} {}", stuck.remedy.text),
             link: stuck.remedy.link.clone(),

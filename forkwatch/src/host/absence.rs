@@ -4,20 +4,23 @@ use std::io;
 
 use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 
+/// Whether an error says that a task has ended, or is hidden.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
+
 /// Why a file of a process could not be read; absent where the process has ended.
 ///
 /// With `hidepid=2` the directory of a living process of another user seems not to exist.
 pub(super) fn reason(tgid: u32, file: &str, error: &io::Error) -> Option<String> {
     let exists = || i32::try_from(tgid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH));
-    match error.raw_os_error() {
-        Some(libc::ENOENT | libc::ESRCH) if exists() => Some(format!("/proc/{tgid} is hidden (hidepid)")),
-        Some(libc::ENOENT | libc::ESRCH) => None,
-        // All of /proc/PID that is looked at is open to whoever may trace the process (proc_pid_syscall, mm_access).
-        Some(libc::EACCES | libc::EPERM) => Some(format!(
-            "cannot read /proc/{tgid}/{file}: {error}: run forkwatch as root, or with CAP_SYS_PTRACE"
-        )),
-        _ => Some(format!("cannot read /proc/{tgid}/{file}: {error}")),
+    if is_gone(error) {
+        return exists().then(|| format!("/proc/{tgid} is hidden (hidepid)"));
     }
+    // All of /proc/PID that is looked at is open to whoever may trace the process (proc_pid_syscall, mm_access).
+    let refused = matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM));
+    let advice = if refused { ": run forkwatch as root, or with CAP_SYS_PTRACE" } else { "" };
+    Some(format!("cannot read /proc/{tgid}/{file}: {error}{advice}"))
 }
 
 #[cfg(test)]

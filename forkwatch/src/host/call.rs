@@ -10,7 +10,7 @@ pub(super) enum Activity {
     /// It runs, or wants to.
     Running,
     /// It sleeps, but in no system call: in a page fault, or stopped on the way back to its program.
-    Elsewhere,
+    Elsewhere(Position),
     /// It sleeps in a system call.
     Call(SystemCall),
 }
@@ -22,8 +22,17 @@ pub(super) struct SystemCall {
     pub(super) number: libc::c_long,
     /// Its arguments, as the registers had them.
     pub(super) arguments: [u64; 6],
-    /// The stack pointer and the instruction pointer.
-    pub(super) place: [u64; 2],
+    /// Where it was made.
+    pub(super) position: Position,
+}
+
+/// Where in its program a thread has entered the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    /// The stack pointer.
+    pub(super) stack: u64,
+    /// The instruction pointer.
+    pub(super) instruction: u64,
 }
 
 impl Activity {
@@ -38,7 +47,24 @@ impl Activity {
     pub(super) const fn call(&self) -> Option<&SystemCall> {
         match self {
             Self::Call(call) => Some(call),
-            Self::Running | Self::Elsewhere => None,
+            Self::Running | Self::Elsewhere(_) => None,
+        }
+    }
+
+    /// Where it sleeps; absent where it is awake.
+    pub(super) const fn position(&self) -> Option<Position> {
+        match self {
+            Self::Running => None,
+            Self::Elsewhere(position) | Self::Call(SystemCall { position, .. }) => Some(*position),
+        }
+    }
+
+    /// For people.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Running => "running".to_owned(),
+            Self::Elsewhere(_) => "unknown".to_owned(),
+            Self::Call(call) => call.name(),
         }
     }
 
@@ -48,14 +74,17 @@ impl Activity {
             return Some(Self::Running);
         }
         let (number, rest) = text.split_once(' ')?;
-        let number = number.parse().ok()?;
-        if number == -1 {
-            return Some(Self::Elsewhere);
-        }
+        let number: libc::c_long = number.parse().ok()?;
         let mut fields = rest.split(' ').map(|field| u64::from_str_radix(field.strip_prefix("0x")?, 16).ok());
         let mut next = || fields.next()?;
-        let arguments = [next()?, next()?, next()?, next()?, next()?, next()?];
-        Some(Self::Call(SystemCall { number, arguments, place: [next()?, next()?] }))
+        let is_call = number >= 0;
+        let arguments = if is_call { [next()?, next()?, next()?, next()?, next()?, next()?] } else { [0; 6] };
+        let position = Position { stack: next()?, instruction: next()? };
+        Some(if is_call {
+            Self::Call(SystemCall { number, arguments, position })
+        } else {
+            Self::Elsewhere(position)
+        })
     }
 }
 
@@ -70,6 +99,12 @@ impl SystemCall {
     pub(super) fn name(&self) -> String {
         let known = NAMES.iter().chain(LEGACY_NAMES).find(|(number, _)| *number == self.number);
         known.map_or_else(|| format!("system call {}", self.number), |(_, name)| (*name).to_owned())
+    }
+
+    /// One with these arguments.
+    #[cfg(test)]
+    pub(super) const fn made_up(number: libc::c_long, arguments: [u64; 6]) -> Self {
+        Self { number, arguments, position: Position { stack: 0, instruction: 0 } }
     }
 }
 
@@ -148,17 +183,20 @@ mod tests {
         assert_eq!(call.arguments[0], 0x5581_d0c0);
         assert_eq!(call.word(1), Some(0x80));
         assert_eq!(call.word(6), None);
-        assert_eq!(call.place, [0x7_ffe0, 0x7_f1c0]);
+        assert_eq!(call.position, Position { stack: 0x7_ffe0, instruction: 0x7_f1c0 });
         assert_eq!(call.name(), "futex");
         assert_eq!(Activity::parse(b"running\n"), Some(Activity::Running));
-        assert_eq!(Activity::parse(b"-1 0x7ffe 0x7f1c\n"), Some(Activity::Elsewhere));
+        let fault = Activity::parse(b"-1 0x7ffe 0x7f1c\n");
+        assert_eq!(fault, Some(Activity::Elsewhere(Position { stack: 0x7ffe, instruction: 0x7f1c })));
+        assert_eq!(Activity::Running.position(), None);
         assert_eq!(Activity::parse(b""), None);
+        assert_eq!(Activity::parse(b"7"), None);
         assert_eq!(Activity::parse(b"202 0x5581d0c0 0x80\n"), None);
     }
 
     #[test]
     fn an_unknown_call_goes_by_its_number() {
-        let call = SystemCall { number: 9999, arguments: [0; 6], place: [0; 2] };
+        let call = SystemCall::made_up(9999, [0; 6]);
         assert_eq!(call.name(), "system call 9999");
     }
 

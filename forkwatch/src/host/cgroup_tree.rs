@@ -7,11 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::file;
+use super::mountinfo::{self, unescape};
 
-const MOUNTINFO: &str = "/proc/self/mountinfo";
-/// Its size on a host with thousands of mounts.
-const MAX_MOUNTINFO: u64 = 4 * 1024 * 1024;
 /// Cgroups that are looked at for one map of names.
 const MAX_CGROUPS: usize = 65_536;
 /// Inode of the first cgroup namespace (`PROC_CGROUP_INIT_INO`, `include/linux/proc_ns.h`).
@@ -103,49 +100,17 @@ impl Hierarchy<'_> {
 }
 
 fn mount() -> Result<Mount, CgroupError> {
-    let text = mountinfo().map_err(|source| CgroupError::Unreadable { path: MOUNTINFO.into(), source })?;
-    parse_mountinfo(&text, Hierarchy::Unified).ok_or(CgroupError::NotMounted)
+    let text = mountinfo::read()
+        .map_err(|source| CgroupError::Unreadable { path: mountinfo::PATH.into(), source })?;
+    find_mount(&text, Hierarchy::Unified).ok_or(CgroupError::NotMounted)
 }
 
-/// What is mounted where.
-pub(super) fn mountinfo() -> io::Result<String> {
-    Ok(String::from_utf8_lossy(&file::read(MOUNTINFO, MAX_MOUNTINFO)?).into_owned())
-}
-
-/// `proc_pid_mountinfo(5)`: id, parent, device, root, mount point, options, optional fields, `-`, type, source, super
-/// options. A mount of the whole tree is preferred to one of a part.
-pub(super) fn parse_mountinfo(text: &str, hierarchy: Hierarchy<'_>) -> Option<Mount> {
-    text.lines()
-        .filter_map(|line| {
-            let (mount, file_system) = line.split_once(" - ")?;
-            let mut fields = mount.split(' ').skip(3);
-            let root = unescape(fields.next()?);
-            let point = unescape(fields.next()?).into();
-            let mut fields = file_system.split(' ');
-            let (kind, options) = (fields.next()?, fields.nth(1).unwrap_or_default());
-            hierarchy.is(kind, options).then_some(Mount { point, root })
-        })
+/// Where it is mounted. A mount of the whole tree is preferred to one of a part.
+pub(super) fn find_mount(mountinfo: &str, hierarchy: Hierarchy<'_>) -> Option<Mount> {
+    mountinfo::entries(mountinfo)
+        .filter(|entry| hierarchy.is(entry.kind, entry.options))
+        .map(|entry| Mount { point: unescape(entry.point).into(), root: unescape(entry.root) })
         .min_by_key(|mount| mount.root.len())
-}
-
-/// The kernel writes blanks, newlines and backslashes as `\` and three octal digits (`mangle_path`).
-fn unescape(field: &str) -> String {
-    let mut parts = field.split('\\');
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let code = part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match (code, part.get(3..)) {
-            (Some(code), Some(rest)) if code.is_ascii() => {
-                out.push(char::from(code));
-                out.push_str(rest);
-            }
-            _ => {
-                out.push('\\');
-                out.push_str(part);
-            }
-        }
-    }
-    out
 }
 
 fn find_below(mount: &Mount, path: &str) -> Result<Cgroup, CgroupError> {
@@ -217,23 +182,16 @@ mod tests {
             35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
             41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:5 master:2 - cgroup2 cgroup2 rw\n";
         let expected = Mount { point: "/sys/fs/cgroup/unified".into(), root: "/".into() };
-        assert_eq!(parse_mountinfo(hybrid, Hierarchy::Unified), Some(expected));
-        let memory = parse_mountinfo(hybrid, Hierarchy::Controller("memory")).unwrap();
+        assert_eq!(find_mount(hybrid, Hierarchy::Unified), Some(expected));
+        let memory = find_mount(hybrid, Hierarchy::Controller("memory")).unwrap();
         assert_eq!(memory.point, Path::new("/sys/fs/cgroup/memory"));
-        assert_eq!(parse_mountinfo(hybrid, Hierarchy::Controller("pids")), None);
+        assert_eq!(find_mount(hybrid, Hierarchy::Controller("pids")), None);
         let part_and_whole =
             "9 1 0:9 /a.slice /mnt/part rw - cgroup2 c rw\n9 1 0:9 / /mnt/the\\040whole rw - cgroup2 c rw";
-        let mount = parse_mountinfo(part_and_whole, Hierarchy::Unified).unwrap();
+        let mount = find_mount(part_and_whole, Hierarchy::Unified).unwrap();
         assert_eq!(mount.point, Path::new("/mnt/the whole"));
         let other = "31 23 0:28 / /sys rw - sysfs sysfs rw\nnonsense";
-        assert_eq!(parse_mountinfo(other, Hierarchy::Unified), None);
-    }
-
-    #[test]
-    fn escapes_are_undone_and_broken_ones_kept() {
-        assert_eq!(unescape("a\\040b\\134c"), "a b\\c");
-        assert_eq!(unescape("a\\04"), "a\\04");
-        assert_eq!(unescape("a\\é\\"), "a\\é\\");
+        assert_eq!(find_mount(other, Hierarchy::Unified), None);
     }
 
     fn tree() -> (tempfile::TempDir, Mount) {

@@ -57,9 +57,9 @@ pub fn answer(request: &Request) -> Evidence {
 
 /// What `look` sees of a process; absent where that ended before or meanwhile, and its pid may be another's.
 fn of_process<T>(key: ProcessKey, look: impl FnOnce(&Stat) -> io::Result<T>) -> Option<T> {
-    let before = Stat::of_process(key.tgid).ok().filter(|stat| stat.is(key))?;
+    let before = Stat::of(key)?;
     let seen = look(&before).ok()?;
-    Stat::of_process(key.tgid).is_ok_and(|stat| stat.is(key)).then_some(seen)
+    Stat::of(key).map(|_| seen)
 }
 
 fn parent_seen(stat: &Stat, forking_tid: u32, forked_at: BootTime, child: u32) -> io::Result<ParentSeen> {

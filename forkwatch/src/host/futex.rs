@@ -41,6 +41,11 @@ impl EndlessWait {
             None
         }
     }
+
+    /// Whether this is how glibc waits for a mutex: for a word that says "locked, with waiters".
+    pub(super) const fn is_for_mutex(&self) -> bool {
+        self.operation == WAIT | PRIVATE && self.value == 2
+    }
 }
 
 #[cfg(test)]
@@ -48,7 +53,7 @@ mod tests {
     use super::*;
 
     fn of(number: libc::c_long, arguments: [u64; 6]) -> Option<EndlessWait> {
-        EndlessWait::of(&SystemCall { number, arguments, place: [0; 2] })
+        EndlessWait::of(&SystemCall::made_up(number, arguments))
     }
 
     #[test]
@@ -56,15 +61,17 @@ mod tests {
         let futex = libc::SYS_futex;
         let mutex = EndlessWait { address: 0x55_8000, operation: 128, value: 2 };
         assert_eq!(of(futex, [0x55_8000, 128, 2, 0, 7, 7]), Some(mutex));
+        assert!(mutex.is_for_mutex());
         // glibc's rwlocks, condition variables and semaphores: WAIT_BITSET with CLOCK_REALTIME.
         let semaphore = EndlessWait { address: 0x55_8000, operation: 393, value: 0 };
         assert_eq!(of(futex, [0x55_8000, 393, 0, 0, 0, 0xffff_ffff]), Some(semaphore));
+        assert!(!semaphore.is_for_mutex());
         // With a timeout, shared (pthread_join), waking, and requeueing.
         assert_eq!(of(futex, [0x55_8000, 393, 0, 0x7ffe_0000, 0, 0xffff_ffff]), None);
         assert_eq!(of(futex, [0x55_8000, 265, 77, 0, 0, 0xffff_ffff]), None);
         assert_eq!(of(futex, [0x55_8000, 129, 1, 0, 0, 0]), None);
         assert_eq!(of(futex, [0x55_8000, 139, 1, 0, 0, 0]), None);
-        assert_eq!(of(libc::SYS_read, [0, 128, 2, 0, 0, 0]), None);
+        assert_eq!(of(libc::SYS_read, [0x55_8000, 128, 2, 0, 0, 0]), None);
     }
 
     #[test]

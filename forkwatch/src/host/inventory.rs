@@ -1,15 +1,15 @@
 //! What a process holds that a fork would copy, share or lose.
 
-mod call;
 mod calls;
 mod files;
 
 use std::io;
 
 use super::{
+    absence,
     client_libraries::{client_libraries, has_sqlite},
     clock,
-    descriptors::{Descriptor, descriptors},
+    descriptors::{Descriptor, STANDARD, Table},
     file, program,
     scan::{Process, ScanError},
     socket::{Socket, Sockets},
@@ -28,20 +28,14 @@ use crate::model::{
 /// Descriptors that are looked at, from the lowest. More take long, and are noted as unknown.
 const MAX_DESCRIPTORS: usize = 65_536;
 
-/// The highest of the three standard descriptors, which children share on purpose.
-const STANDARD: u32 = 2;
-
 /// Looks at a process now. What it does not allow to be looked at is noted; only where not even its threads can be
 /// listed it is an error.
 pub fn inventory(process: &Process) -> Result<Inventory, ScanError> {
     let key = process.key;
     let gone = || ScanError::NoSuchProcess(key.tgid);
-    let before = Stat::of_process(key.tgid).ok().filter(|stat| stat.is(key)).ok_or_else(gone)?;
+    let before = Stat::of(key).ok_or_else(gone)?;
     let inventory = gather(key, &before)?;
-    match Stat::of_process(key.tgid) {
-        Ok(stat) if stat.is(key) && !stat.process_has_ended() => Ok(inventory),
-        _ => Err(gone()),
-    }
+    if Stat::lives(key) { Ok(inventory) } else { Err(gone()) }
 }
 
 fn gather(key: ProcessKey, stat: &Stat) -> Result<Inventory, ScanError> {
@@ -70,7 +64,9 @@ fn gather(key: ProcessKey, stat: &Stat) -> Result<Inventory, ScanError> {
         inventory.contended = unknown.unless(Subject::Calls, contended).unwrap_or_default();
     }
     inventory.memory = unknown.unless(Subject::Memory, memory(tgid));
-    if let Some(descriptors) = unknown.unless(Subject::Descriptors, descriptors(tgid, MAX_DESCRIPTORS)) {
+    if let Some(descriptors) =
+        unknown.unless(Subject::Descriptors, Table::of_process(tgid).list(MAX_DESCRIPTORS))
+    {
         if descriptors.len() >= MAX_DESCRIPTORS {
             let why = format!("there are more than {MAX_DESCRIPTORS}, and only those were looked at");
             unknown.note(Subject::Descriptors, why, false);
@@ -112,7 +108,7 @@ fn sockets(key: ProcessKey, descriptors: &[Descriptor], inventory: &mut Inventor
         match sockets.look(fd, inode) {
             Some(Socket::Connected { peer, local }) => connections.push((fd, peer, local)),
             Some(Socket::Listening(address)) => inventory.listeners.push(Listener { fd, address }),
-            None if descriptor.is_open(key.tgid) => unseen += 1,
+            None if Table::of_process(key.tgid).has(descriptor) => unseen += 1,
             // Of no interest, or closed meanwhile.
             Some(Socket::Other) | None => {}
         }
@@ -153,7 +149,7 @@ fn pending(tgid: u32, threads: &[Stat]) -> io::Result<SignalSet> {
     for thread in threads {
         match Status::of_thread(tgid, thread.id) {
             Ok(status) => pending = pending.or(status.held_back()),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {}
+            Err(error) if absence::is_gone(&error) => {}
             Err(error) => return Err(error),
         }
     }

@@ -1,17 +1,21 @@
 //! Descriptors that a fork left behind: what a process sleeps on, and who else on the host holds it.
 
-mod call;
+mod calls;
 mod holders;
 mod listeners;
 mod rest;
-mod table;
 
-use std::{collections::HashMap, io};
+use std::{collections::HashSet, io};
 
-use self::{call::Calls, listeners::Tables};
-use super::{clock, file, stat::Stat};
+use self::listeners::Tables;
+use super::{
+    clock,
+    descriptors::{Descriptor, STANDARD, Table},
+    stat::Stat,
+    status::Status,
+};
 use crate::model::{
-    leak::{Descriptors, Object},
+    leak::{Access, Descriptors, Object},
     process::ProcessKey,
 };
 
@@ -19,11 +23,9 @@ pub(super) use holders::holders;
 
 /// See [`crate::model::evidence::Request::Descriptors`].
 pub(super) fn descriptors(process: ProcessKey, forker: Option<ProcessKey>) -> Option<Descriptors> {
-    let before = Stat::of_process(process.tgid).ok().filter(|stat| stat.is(process))?;
+    let before = Stat::of(process)?;
     let seen = look(&before, forker).ok()?;
-    Stat::of_process(process.tgid)
-        .is_ok_and(|stat| stat.is(process) && !stat.process_has_ended())
-        .then_some(seen)
+    Stat::lives(process).then_some(seen)
 }
 
 fn look(stat: &Stat, forker: Option<ProcessKey>) -> io::Result<Descriptors> {
@@ -32,37 +34,65 @@ fn look(stat: &Stat, forker: Option<ProcessKey>) -> io::Result<Descriptors> {
     let parent = Stat::of_process(stat.parent).ok();
     let reparented = is_reparented(stat, parent.as_ref(), forker);
     let may_be_pinned = reparented && !rest.stopped && !calls.may_serve();
-    let fds = if rest.pipe.is_some() || may_be_pinned { table::fds(stat)? } else { Vec::new() };
-    let holds_other_end = rest.pipe.is_some_and(|wait| {
-        fds.iter()
-            .filter(|(_, object)| *object == Object::Pipe(wait.inode))
-            .any(|(fd, _)| table::access(stat, *fd).is_ok_and(|access| access.holds(wait.end.other())))
-    });
-    let listeners = if may_be_pinned { listeners(stat, &fds) } else { Vec::new() };
+    let held = if rest.pipe.is_some() || may_be_pinned { held(stat)? } else { Held::default() };
+    let holds_other_end = match rest.pipe {
+        Some(wait) => {
+            let access = held.access(Object::Pipe(wait.inode))?;
+            access.iter().any(|(_, access)| access.holds(wait.end.other()))
+        }
+        None => false,
+    };
+    let listeners = if may_be_pinned { listeners(stat, &held) } else { Vec::new() };
     let parent = parent.map(|parent| parent.key());
     Ok(Descriptors { at, parent, reparented, rest, holds_other_end, listeners })
 }
 
-fn listeners(stat: &Stat, fds: &[(u32, Object)]) -> Vec<u64> {
-    let sockets: HashMap<u64, u32> = fds
-        .iter()
-        .filter_map(|(fd, object)| match object {
-            Object::Socket(inode) if *fd > STANDARD => Some((*inode, *fd)),
-            Object::Socket(_) | Object::Pipe(_) => None,
-        })
-        .collect();
+/// A process with more descriptors is not looked at.
+const MAX_DESCRIPTORS: usize = 65_536;
+
+/// What a process holds; nothing where all of its threads are ending: it will neither write nor accept any more, and
+/// its table is being given up.
+fn held(stat: &Stat) -> io::Result<Held> {
+    let Some(table) = Table::of_living(stat)? else { return Ok(Held::default()) };
+    let descriptors = table.list(MAX_DESCRIPTORS + 1)?;
+    if descriptors.len() > MAX_DESCRIPTORS {
+        return Err(io::Error::other("too many descriptors"));
+    }
+    Ok(Held { table: Some(table), descriptors })
+}
+
+/// The descriptors of a process.
+#[derive(Default)]
+struct Held {
+    table: Option<Table>,
+    descriptors: Vec<Descriptor>,
+}
+
+impl Held {
+    /// The descriptors that keep a pipe or a socket open, and what each may be used for.
+    fn access(&self, object: Object) -> io::Result<Vec<(u32, Access)>> {
+        let Some(table) = &self.table else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for descriptor in self.descriptors.iter().filter(|held| held.object() == Some(object)) {
+            let access = table.access(descriptor.number)?;
+            found.extend(access.map(|access| (descriptor.number, access)));
+        }
+        Ok(found)
+    }
+}
+
+fn listeners(stat: &Stat, held: &Held) -> Vec<u64> {
+    let above = held.descriptors.iter().filter(|descriptor| descriptor.number > STANDARD);
+    let sockets: HashSet<u64> = above.filter_map(Descriptor::socket).collect();
     if sockets.is_empty() {
         return Vec::new();
     }
     // Tables that cannot be read show no listener: silence, not an accusation.
     let tables = Tables::of_process(stat.id).unwrap_or_default();
-    let mut found: Vec<u64> = tables.listening().filter(|inode| sockets.contains_key(inode)).collect();
+    let mut found: Vec<u64> = tables.listening().filter(|inode| sockets.contains(inode)).collect();
     found.sort_unstable();
     found
 }
-
-/// The last of the standard descriptors.
-const STANDARD: u32 = 2;
 
 /// Whether a process has another parent than the one that forked it. Where that one is not known: whether its parent
 /// is younger than itself, or one that takes in orphans. /proc does not show who has set `PR_SET_CHILD_SUBREAPER`;
@@ -76,15 +106,7 @@ fn is_reparented(stat: &Stat, parent: Option<&Stat>, forker: Option<ProcessKey>)
     }
 }
 
-/// Whether a process is the init of its pid namespace. `NSpid:` has its pid in each, the innermost last.
+/// Whether a process is the init of its pid namespace.
 fn is_init(tgid: u32) -> bool {
-    let status = file::read_small(format!("/proc/{tgid}/status")).unwrap_or_default();
-    file::field(&status, "NSpid:").and_then(|pids| pids.split_ascii_whitespace().next_back()) == Some("1")
-}
-
-impl Calls {
-    /// Whether a thread is at work, or sleeps where it may wait for connections.
-    fn may_serve(&self) -> bool {
-        self.0.iter().any(|call| call.may_serve())
-    }
+    Status::of_process(tgid).is_ok_and(|status| status.own_id == 1)
 }

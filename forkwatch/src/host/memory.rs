@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
-use super::maps::Region;
+use super::{bytes::Bytes, maps::Mapping};
 use crate::model::lock::Words;
 
 const BYTES: usize = 4 * Words::COUNT;
@@ -11,15 +11,14 @@ const BYTES: usize = 4 * Words::COUNT;
 ///
 /// A page that is not in memory is not brought in: the file system behind it may be its process's own, and keep the
 /// reader waiting for ever (fuse(4)).
-pub(super) fn words(process: u32, thread: u32, address: u64, region: &Region) -> Option<Words> {
+pub(super) fn words(process: u32, thread: u32, address: u64, mapping: &Mapping) -> Option<Words> {
     let start = address.checked_sub(Words::BEFORE)?;
     let last = start.checked_add(BYTES as u64)?.checked_sub(1)?;
-    let within = region.readable && region.range.contains(&start) && region.range.contains(&last);
+    let within = mapping.readable && mapping.contains(start) && mapping.contains(last);
     if !within || !is_there(process, thread, start).ok()? || !is_there(process, thread, last).ok()? {
         return None;
     }
-    let mut bytes = [0_u8; BYTES];
-    File::open(format!("/proc/{process}/task/{thread}/mem")).ok()?.read_exact_at(&mut bytes, start).ok()?;
+    let bytes: [u8; BYTES] = Bytes::of_memory_by(process, thread).ok()?.array(start)?;
     let mut words = [0_u32; Words::COUNT];
     let (parts, _) = bytes.as_chunks::<4>();
     for (word, part) in words.iter_mut().zip(parts) {
@@ -49,7 +48,7 @@ mod tests {
 
     fn own_words(address: u64) -> Option<Words> {
         let own = std::process::id();
-        words(own, own, address, &Maps::of_process(own).unwrap().find(address)?)
+        words(own, own, address, Maps::of_process(own).unwrap().find(address)?)
     }
 
     #[test]

@@ -4,16 +4,18 @@
 //! rests on its start time, compared before and after reading: a pid alone names nobody for long.
 
 mod absence;
+mod bytes;
 mod call;
 pub mod cgroup;
 pub mod cgroup_tree;
 mod client_libraries;
 pub mod clock;
-mod descriptor;
 mod descriptors;
 mod evidence;
 mod fdinfo;
 mod file;
+#[cfg(test)]
+mod forked;
 mod futex;
 mod inventory;
 mod kernel_flags;
@@ -22,7 +24,9 @@ mod limits;
 mod locks;
 mod maps;
 mod memory;
+mod mountinfo;
 pub mod mounts;
+mod net;
 mod place;
 mod program;
 mod scan;

@@ -2,10 +2,7 @@
 
 use std::io;
 
-use super::file;
-
-/// `/proc/self/mountinfo` of a host with thousands of mounts.
-const MAX_MOUNTINFO: u64 = 4 * 1024 * 1024;
+use super::mountinfo;
 
 /// Which trees of cgroups are mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,24 +29,18 @@ pub struct Mounts {
 
 /// Reads them.
 pub fn mounts() -> io::Result<Mounts> {
-    let text = file::read("/proc/self/mountinfo", MAX_MOUNTINFO)?;
-    Ok(parse(&String::from_utf8_lossy(&text)))
+    mountinfo::read().map(|text| parse(&text))
 }
 
-/// `proc_pid_mountinfo(5)`: the fifth field is the mount point; after ` - ` come type, source and the file system's
-/// own options.
 fn parse(text: &str) -> Mounts {
     let (mut unified, mut legacy, mut hidepid) = (false, false, None);
-    for line in text.lines() {
-        let Some((mount, file_system)) = line.split_once(" - ") else { continue };
-        let point = mount.split(' ').nth(4);
-        let mut fields = file_system.split(' ');
-        match fields.next() {
-            Some("cgroup2") => unified = true,
-            Some("cgroup") => legacy = true,
+    for entry in mountinfo::entries(text) {
+        match entry.kind {
+            "cgroup2" => unified = true,
+            "cgroup" => legacy = true,
             // The last one mounted lies on top.
-            Some("proc") if point == Some("/proc") => {
-                let mut options = fields.nth(1).unwrap_or_default().split(',');
+            "proc" if entry.point == "/proc" => {
+                let mut options = entry.options.split(',');
                 hidepid = options.find_map(|option| option.strip_prefix("hidepid=")).map(str::to_owned);
             }
             _ => {}

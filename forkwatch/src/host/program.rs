@@ -1,6 +1,6 @@
 //! What runs in a process.
 
-use std::{fs, io};
+use std::{fs, io, os::unix::fs::MetadataExt as _};
 
 use super::{cgroup::Membership, file, stat::Stat, status::Status};
 use crate::model::process::{ProcessKey, Program};
@@ -13,10 +13,9 @@ const MAX_CGROUP: u64 = 64 * 1024;
 
 /// What runs in a process now; absent where it has ended or its pid belongs to another.
 pub fn program(key: ProcessKey) -> Option<Program> {
-    let before = Stat::of_process(key.tgid).ok().filter(|stat| stat.is(key))?;
+    let before = Stat::of(key)?;
     let program = read(before.id, &before);
-    Stat::of_process(key.tgid).ok().filter(|stat| stat.is(key))?;
-    Some(program)
+    Stat::of(key).map(|_| program)
 }
 
 /// What runs in the process of that `stat`. The caller compares start times before and after.
@@ -34,6 +33,11 @@ pub(super) fn read(tgid: u32, stat: &Stat) -> Program {
         cgroup: membership.path,
         uid: Status::of_process(tgid).ok().map(|status| status.uid),
     }
+}
+
+/// The file that a process runs: its device and inode number.
+pub(super) fn executable(tgid: u32) -> io::Result<(u64, u64)> {
+    fs::metadata(format!("/proc/{tgid}/exe")).map(|file| (file.dev(), file.ino()))
 }
 
 fn command_line(tgid: u32) -> io::Result<Vec<String>> {

@@ -45,7 +45,7 @@ impl Sockets {
     pub(super) fn of(process: ProcessKey) -> Option<Self> {
         let pidfd = pidfd_open(process.tgid).ok();
         // Looked at after the pidfd was made: what is found is what that stands for.
-        Stat::of_process(process.tgid).ok().filter(|stat| stat.is(process))?;
+        Stat::of(process)?;
         Some(Self { process, pidfd, table: None })
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{
     client_libraries::client_libraries,
     clock,
-    descriptors::{Descriptor, descriptors},
+    descriptors::{Descriptor, STANDARD, Table},
     program,
     socket::{self, Socket},
     stat::Stat,
@@ -18,15 +18,11 @@ use crate::model::{
 /// Descriptors of each process that are looked at, from the lowest.
 const MAX_DESCRIPTORS: usize = 4096;
 
-/// The highest of the three standard descriptors. A connection there is the program's standard input or output, as
-/// inetd gives it: children share it on purpose.
-const STANDARD: u32 = 2;
-
 /// See [`crate::model::evidence::Request::Sockets`]. A connection whose peer cannot be seen is left out.
 pub(super) fn sockets(child: ProcessKey, parent: ProcessKey) -> Option<Sockets> {
-    let parent_stat = current(parent)?;
+    let parent_stat = Stat::of(parent)?;
     let mut sockets = socket::Sockets::of(child)?;
-    let list = |process: ProcessKey| descriptors(process.tgid, MAX_DESCRIPTORS).ok();
+    let list = |process: ProcessKey| Table::of_process(process.tgid).list(MAX_DESCRIPTORS).ok();
     let candidates = shared(&list(child)?, &list(parent)?);
     let shared = candidates
         .into_iter()
@@ -44,11 +40,7 @@ pub(super) fn sockets(child: ProcessKey, parent: ProcessKey) -> Option<Sockets> 
         shared,
         libraries: client_libraries(parent.tgid),
     };
-    current(child).and(current(parent)).map(|_| seen)
-}
-
-fn current(key: ProcessKey) -> Option<Stat> {
-    Stat::of_process(key.tgid).ok().filter(|stat| stat.is(key))
+    Stat::of(child).and(Stat::of(parent)).map(|_| seen)
 }
 
 /// A socket that both hold.
@@ -59,7 +51,8 @@ struct Candidate {
     parent_fd: u32,
 }
 
-/// The sockets of both, each at its lowest descriptor. One that is also a standard descriptor of either is left out.
+/// The sockets of both, each at its lowest descriptor. One that is also a standard descriptor of either is left out: a
+/// connection there is the program's standard input or output, as inetd gives it.
 fn shared(child: &[Descriptor], parent: &[Descriptor]) -> Vec<Candidate> {
     let parent = lowest(parent);
     let mut shared: Vec<Candidate> = lowest(child)

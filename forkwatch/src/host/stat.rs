@@ -38,6 +38,16 @@ impl Stat {
         Self::read(&format!("/proc/{process}/task/{thread}/stat"))
     }
 
+    /// The `stat` of that process; absent where it is gone, and its pid may be another's.
+    pub(super) fn of(process: ProcessKey) -> Option<Self> {
+        Self::of_process(process.tgid).ok().filter(|stat| stat.is(process))
+    }
+
+    /// Whether that process has not ended yet.
+    pub(super) fn lives(process: ProcessKey) -> bool {
+        Self::of(process).is_some_and(|stat| !stat.process_has_ended())
+    }
+
     fn read(path: &str) -> io::Result<Self> {
         let text = file::read_small(path)?;
         Self::parse(&text).ok_or_else(|| file::unknown_layout(path))

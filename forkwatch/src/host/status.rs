@@ -10,6 +10,12 @@ use crate::model::signals::SignalSet;
 pub(super) struct Status {
     /// Real uid.
     pub(super) uid: u32,
+    /// Its id as it sees it itself: in the innermost pid namespace that it is in.
+    pub(super) own_id: u32,
+    /// Whether that is another one than forkwatch's.
+    pub(super) namespaced: bool,
+    /// Whether a debugger holds it.
+    pub(super) traced: bool,
     /// Signals pending for this thread.
     pub(super) pending_thread: SignalSet,
     /// Signals pending for its process.
@@ -17,6 +23,10 @@ pub(super) struct Status {
     /// Signals that this thread blocks. A thread waiting in `sigwait`, `sigsuspend` or `ppoll` shows the mask of
     /// that wait: what it waits for is not in it (`do_sigtimedwait`, kernel/signal.c).
     pub(super) blocked: SignalSet,
+    /// Signals for which its process has a handler.
+    pub(super) caught: SignalSet,
+    /// How often it has given up the CPU, or lost it. Where that is the same later, it has not woken meanwhile.
+    pub(super) switches: u64,
 }
 
 impl Status {
@@ -43,6 +53,14 @@ impl Status {
             .ok_or_else(|| file::unknown_layout(&path))
     }
 
+    /// The pid of a process in each pid namespace that it is in, from forkwatch's to the innermost.
+    pub(super) fn ids(tgid: u32) -> io::Result<Vec<u32>> {
+        let path = format!("/proc/{tgid}/status");
+        let ids = file::field(&file::read_small(&path)?, "NSpid:")
+            .map(|ids| ids.split_ascii_whitespace().filter_map(|id| id.parse().ok()).collect());
+        ids.ok_or_else(|| file::unknown_layout(&path))
+    }
+
     /// The effective capabilities of a process's main thread, as bits.
     pub(super) fn effective_capabilities(tgid: u32) -> Option<u64> {
         file::mask(&file::read_small(format!("/proc/{tgid}/status")).ok()?, "CapEff:")
@@ -50,61 +68,26 @@ impl Status {
 
     /// No comm can forge a line: the kernel escapes newlines in `Name:` (`proc_task_name`, fs/proc/array.c).
     fn parse(text: &[u8]) -> Option<Self> {
+        let number = |key| file::field(text, key)?.parse::<u64>().ok();
+        let signals = |key| file::mask(text, key).map(SignalSet);
+        let mut ids = file::field(text, "NSpid:")?.split_ascii_whitespace();
         Some(Self {
             uid: file::field(text, "Uid:")?.split_ascii_whitespace().next()?.parse().ok()?,
-            pending_thread: SignalSet(file::mask(text, "SigPnd:")?),
-            pending_shared: SignalSet(file::mask(text, "ShdPnd:")?),
-            blocked: SignalSet(file::mask(text, "SigBlk:")?),
+            own_id: ids.next_back()?.parse().ok()?,
+            namespaced: ids.next().is_some(),
+            traced: number("TracerPid:")? != 0,
+            pending_thread: signals("SigPnd:")?,
+            pending_shared: signals("ShdPnd:")?,
+            blocked: signals("SigBlk:")?,
+            caught: signals("SigCgt:")?,
+            switches: number("voluntary_ctxt_switches:")?
+                .saturating_add(number("nonvoluntary_ctxt_switches:")?),
         })
     }
 
     /// Signals that are pending and blocked, of the thread or its process.
     pub(super) const fn held_back(&self) -> SignalSet {
         self.pending_thread.or(self.pending_shared).and(self.blocked)
-    }
-}
-
-/// What of a thread's `status` tells about its sleep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sleep {
-    /// Its tid as it sees it itself: in the innermost pid namespace that it is in.
-    pub(super) own_tid: u32,
-    /// Whether that is another one than forkwatch's.
-    pub(super) namespaced: bool,
-    /// Whether a debugger holds it.
-    pub(super) traced: bool,
-    /// Signals for which its process has a handler.
-    pub(super) caught: SignalSet,
-    /// How often it has given up the CPU, or lost it.
-    pub(super) switches: u64,
-}
-
-impl Sleep {
-    /// Reads that of one thread.
-    pub(super) fn of_thread(process: u32, thread: u32) -> io::Result<Self> {
-        let path = format!("/proc/{process}/task/{thread}/status");
-        Self::parse(&file::read_small(&path)?).ok_or_else(|| file::unknown_layout(&path))
-    }
-
-    /// The pid of a process in each pid namespace that it is in, from forkwatch's to the innermost.
-    pub(super) fn own_tids(tgid: u32) -> io::Result<Vec<u32>> {
-        let path = format!("/proc/{tgid}/status");
-        let tids = file::field(&file::read_small(&path)?, "NSpid:")
-            .map(|tids| tids.split_ascii_whitespace().filter_map(|tid| tid.parse().ok()).collect());
-        tids.ok_or_else(|| file::unknown_layout(&path))
-    }
-
-    fn parse(text: &[u8]) -> Option<Self> {
-        let number = |key| file::field(text, key)?.parse::<u64>().ok();
-        let tids = file::field(text, "NSpid:")?;
-        Some(Self {
-            own_tid: tids.split_ascii_whitespace().next_back()?.parse().ok()?,
-            namespaced: tids.split_ascii_whitespace().count() > 1,
-            traced: number("TracerPid:")? != 0,
-            caught: SignalSet(file::mask(text, "SigCgt:")?),
-            switches: number("voluntary_ctxt_switches:")?
-                .saturating_add(number("nonvoluntary_ctxt_switches:")?),
-        })
     }
 }
 
@@ -115,9 +98,10 @@ mod tests {
     use super::*;
 
     const TEXT: &[u8] =
-        b"Name:\tevil\\nUid:\t0\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t7\nUid:\t1000\t0\t0\t0\n\
-        Threads:\t1\nSigQ:\t0/7823\nSigPnd:\t0000000000004000\nShdPnd:\t0000000000000001\n\
-        SigBlk:\t0000000000004001\nSigIgn:\t0000000000000000\n";
+        b"Name:\tevil\\nUid:\t0\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t7\nTracerPid:\t0\nUid:\t1000\t0\t0\t0\n\
+        NSpid:\t4711\t9\nThreads:\t1\nSigQ:\t0/7823\nSigPnd:\t0000000000004000\nShdPnd:\t0000000000000001\n\
+        SigBlk:\t0000000000004001\nSigIgn:\t0000000000000000\n\
+        SigCgt:\t0000000000004002\nvoluntary_ctxt_switches:\t40\nnonvoluntary_ctxt_switches:\t2\n";
 
     #[test]
     fn masks_and_the_real_user_are_read() {
@@ -129,27 +113,22 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_is_known_by_its_switches_and_its_own_tid() {
-        let text = "Name:\tx\nTracerPid:\t0\nNSpid:\t4711\t9\nSigCgt:\t0000000000004002\n\
-            voluntary_ctxt_switches:\t40\nnonvoluntary_ctxt_switches:\t2\n";
-        let sleep = Sleep {
-            own_tid: 9,
-            namespaced: true,
-            traced: false,
-            caught: SignalSet::of(&[2, 15]),
-            switches: 42,
-        };
-        assert_eq!(Sleep::parse(text.as_bytes()), Some(sleep));
+    fn a_sleep_is_known_by_its_switches_and_its_own_id() {
+        let status = Status::parse(TEXT).unwrap();
+        assert_eq!((status.own_id, status.namespaced, status.traced), (9, true, false));
+        assert_eq!((status.caught, status.switches), (SignalSet::of(&[2, 15]), 42));
+        let text = String::from_utf8(TEXT.to_vec()).unwrap();
         let outside = text.replace("4711\t9", "4711").replace("TracerPid:\t0", "TracerPid:\t77");
-        let sleep = Sleep { own_tid: 4711, namespaced: false, traced: true, ..sleep };
-        assert_eq!(Sleep::parse(outside.as_bytes()), Some(sleep));
-        assert_eq!(Sleep::parse(text.replace("NSpid", "Nspid").as_bytes()), None);
+        let status = Status::parse(outside.as_bytes()).unwrap();
+        assert_eq!((status.own_id, status.namespaced, status.traced), (4711, false, true));
     }
 
     #[test]
     fn a_missing_line_is_not_taken_for_zero() {
-        let text = String::from_utf8(TEXT.to_vec()).unwrap().replace("SigBlk", "SigXxx");
-        assert_eq!(Status::parse(text.as_bytes()), None);
+        let text = String::from_utf8(TEXT.to_vec()).unwrap();
+        for line in ["SigBlk", "NSpid", "SigCgt", "nonvoluntary_ctxt_switches"] {
+            assert_eq!(Status::parse(text.replace(line, "Xxx").as_bytes()), None, "{line}");
+        }
     }
 
     proptest! {
@@ -160,7 +139,7 @@ mod tests {
 
         #[test]
         fn no_value_makes_it_panic(uid in "\\PC*", mask in "\\PC*") {
-            let text = format!("Uid:{uid}\nSigPnd:{mask}\nShdPnd:0\nSigBlk:0\n");
+            let text = String::from_utf8_lossy(TEXT).replace("1000", &uid).replace("0000000000004002", &mask);
             let _ = Status::parse(text.as_bytes());
         }
     }

@@ -1,11 +1,12 @@
 //! One look at all processes, for what forks have left behind.
 
-use std::{collections::HashMap, fs, io, os::unix::fs::MetadataExt as _, time::Instant};
+use std::{collections::HashMap, io, time::Instant};
 
-use super::{clock, file, stat::Stat};
+use super::{clock, file, program::executable, stat::Stat};
 use crate::model::{
     evidence::{Sweep, Swept},
     process::ProcessKey,
+    time::nanoseconds,
 };
 
 /// Most processes of each kind that are told.
@@ -41,7 +42,7 @@ pub(super) fn sweep(mark: Option<u64>) -> Option<Sweep> {
         found.sort_unstable_by_key(|swept| (swept.process.start, swept.process.tgid));
         found.truncate(MOST);
     }
-    let took = u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let took = nanoseconds(begin.elapsed());
     let processes = u32::try_from(processes).unwrap_or(u32::MAX);
     Some(Sweep { at, took, mark: last, processes, unexeced, zombies })
 }
@@ -49,11 +50,8 @@ pub(super) fn sweep(mark: Option<u64>) -> Option<Sweep> {
 /// Whether a parent may be the process that forked this one, which has not exec'd since: it is no younger, and runs the
 /// same program. Those that outlive their forker get another parent.
 fn is_forker(parent: ProcessKey, child: &Stat) -> bool {
-    let exe = |tgid: u32| {
-        let exe = fs::metadata(format!("/proc/{tgid}/exe")).ok()?;
-        Some((exe.dev(), exe.ino()))
-    };
-    parent.start.ticks() <= child.start && exe(child.id).is_some_and(|own| exe(parent.tgid) == Some(own))
+    let same = || Some(executable(child.id).ok()? == executable(parent.tgid).ok()?);
+    parent.start.ticks() <= child.start && same().unwrap_or_default()
 }
 
 /// The pid that was given out last: while it stays, nothing was created (`proc_loadavg(5)`).
@@ -66,38 +64,28 @@ fn last_pid() -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use nix::{
-        sys::{
-            signal::{Signal, kill},
-            wait::{Id, WaitPidFlag, waitid, waitpid},
-        },
-        unistd::{ForkResult, fork},
+    use nix::sys::{
+        signal::{Signal, kill},
+        wait::{Id, WaitPidFlag, waitid},
     };
 
     use super::*;
+    use crate::host::forked::Forked;
 
     #[test]
     fn a_forked_child_is_found_alive_and_then_dead() {
-        // SAFETY: the child calls nothing but pause(2), which is async-signal-safe.
-        let child = match unsafe { fork() }.unwrap() {
-            ForkResult::Parent { child } => child,
-            ForkResult::Child => loop {
-                // SAFETY: pause(2) touches no memory.
-                unsafe { libc::pause() };
-            },
-        };
-        let tgid = u32::try_from(child.as_raw()).unwrap();
+        let child = Forked::new();
+        let tgid = child.tgid();
         let own = Stat::of_process(std::process::id()).unwrap().key();
         let among = |swept: &[Swept]| swept.iter().find(|swept| swept.process.tgid == tgid).copied();
         let alive = sweep(None).unwrap();
         assert_eq!(among(&alive.unexeced).unwrap().parent, Some(own));
         assert_eq!(among(&alive.zombies), None);
 
-        kill(child, Signal::SIGKILL).unwrap();
-        waitid(Id::Pid(child), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+        kill(child.pid(), Signal::SIGKILL).unwrap();
+        waitid(Id::Pid(child.pid()), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
         let dead = sweep(None).unwrap();
         assert_eq!(among(&dead.unexeced), None);
         assert_eq!(among(&dead.zombies).unwrap().parent, Some(own));
-        waitpid(child, None).unwrap();
     }
 }

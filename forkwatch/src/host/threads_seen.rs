@@ -49,15 +49,8 @@ fn bytes_moved(io: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use nix::{
-        sys::{
-            signal::{Signal, kill},
-            wait::waitpid,
-        },
-        unistd::{ForkResult, fork},
-    };
-
     use super::*;
+    use crate::host::forked::Forked;
 
     #[test]
     fn figures_are_read_from_their_fields() {
@@ -71,20 +64,11 @@ mod tests {
 
     #[test]
     fn a_forked_child_shows_its_threads_and_an_execed_process_does_not() {
-        // SAFETY: the child calls nothing but pause(2), which is async-signal-safe.
-        let child = match unsafe { fork() }.unwrap() {
-            ForkResult::Parent { child } => child,
-            ForkResult::Child => loop {
-                // SAFETY: pause(2) touches no memory.
-                unsafe { libc::pause() };
-            },
-        };
-        let stat = Stat::of_process(child.as_raw().try_into().unwrap()).unwrap();
+        let child = Forked::new();
+        let stat = child.stat();
         let seen = threads_seen(&stat).unwrap();
         assert_eq!(seen.comms, [stat.comm]);
         assert!(seen.moved.is_some());
-        kill(child, Signal::SIGKILL).unwrap();
-        waitpid(child, None).unwrap();
         // The test runner was started by exec.
         assert!(threads_seen(&Stat::of_process(std::process::id()).unwrap()).is_err());
     }

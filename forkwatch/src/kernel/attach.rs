@@ -15,8 +15,8 @@ use super::{
     error::KernelError,
     hooks::{OnDemand, Place},
     layout::Layout,
+    memory_lock,
     options::Options,
-    release,
 };
 use crate::release::Release;
 
@@ -193,7 +193,7 @@ fn program_error(program: &'static str) -> impl Fn(ProgramError) -> KernelError 
 
 /// What EPERM means for a map or a program.
 fn refused(what: String, error: io::Error) -> KernelError {
-    if release::memory_lock_refuses(&error) {
+    if memory_lock::refuses(&error) {
         KernelError::LockedMemory { what, error }
     } else {
         KernelError::Privilege { what, error }

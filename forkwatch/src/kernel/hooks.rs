@@ -144,6 +144,9 @@ pub enum NoHook {
     /// What the program reads is not where it could be found.
     #[error("this kernel's structures are not as forkwatch knows them")]
     Fields,
+    /// It would cost the start too much.
+    #[error("to find its function among this kernel's types would delay every start")]
+    Dear,
     /// The kernel does not take the program.
     #[error("this kernel refuses the program {program}: {reason}")]
     Refused {
@@ -184,22 +187,41 @@ pub struct Hooks {
 
 impl Hooks {
     /// What the kernel's types promise. `has` tells whether the places of all these globals are known.
-    pub(super) fn find(types: &Btf<'_>, has: impl Fn(&[&str]) -> bool) -> Self {
-        let need = |programs: &[OnDemand], fields: &[&str]| match missing(types, programs) {
-            Some(place) => Err(NoHook::Absent(place)),
+    ///
+    /// Functions stand at the end of the types. To look that far, and to have aya know the ids up to there, takes
+    /// some 5 ms and 15 MB: done where the functions that send and receive are needed, or `functions` are needed anyway,
+    /// and not for the rare shutdown(2) of a Unix stream alone.
+    pub(super) fn find(types: &Btf<'_>, has: impl Fn(&[&str]) -> bool, functions: bool) -> Self {
+        // All at once: each look takes a pass over the types.
+        let mut absent = missing(types, &[BY_COPY, BY_TRACEPOINTS, TCP_SHUTDOWN].concat());
+        let functions = functions || BY_TRACEPOINTS.iter().any(|on_demand| absent.contains(&on_demand.place));
+        if functions {
+            absent.extend(missing(types, &[BY_EXITS, UNIX_SHUTDOWN].concat()));
+        }
+        let need = |programs: &[OnDemand], fields: &[&str]| match programs
+            .iter()
+            .find(|on_demand| absent.contains(&on_demand.place))
+        {
+            Some(on_demand) => Err(NoHook::Absent(on_demand.place.to_string())),
             None if has(fields) => Ok(()),
             None => Err(NoHook::Fields),
         };
-        let sockets = need(BY_TRACEPOINTS, SOCKET_FIELDS)
-            .map(|()| SocketHook::Tracepoints)
-            .or_else(|_| need(BY_EXITS, SOCKET_FIELDS).and_then(|()| of_functions(types)));
+        let sockets =
+            need(BY_TRACEPOINTS, SOCKET_FIELDS).map(|()| SocketHook::Tracepoints).or_else(|error| {
+                if !functions {
+                    return Err(error);
+                }
+                need(BY_EXITS, SOCKET_FIELDS).and_then(|()| of_functions(types))
+            });
         let counted = has(&["OFFSET_FILE_COUNT"]) || has(&["OFFSET_FILE_REF"]);
         Self {
             signals: need(BY_COPY, &["OFFSET_SIGINFO_CODE"]).map(|()| SignalHook::Copy),
             tcp_shutdown: sockets
                 .clone()
                 .and_then(|_| if counted { need(TCP_SHUTDOWN, &[]) } else { Err(NoHook::Fields) }),
-            unix_shutdown: sockets.clone().and_then(|_| need(UNIX_SHUTDOWN, &[])),
+            unix_shutdown: sockets
+                .clone()
+                .and_then(|_| if functions { need(UNIX_SHUTDOWN, &[]) } else { Err(NoHook::Dear) }),
             sockets,
         }
     }
@@ -277,8 +299,8 @@ fn of_functions(types: &Btf<'_>) -> Result<SocketHook, NoHook> {
     }
 }
 
-/// The first place that the kernel does not describe.
-fn missing(types: &Btf<'_>, programs: &[OnDemand]) -> Option<String> {
+/// The places that the kernel does not describe.
+fn missing(types: &Btf<'_>, programs: &[OnDemand]) -> Vec<Place> {
     let names: Vec<_> = programs
         .iter()
         .map(|on_demand| match on_demand.place {
@@ -287,8 +309,8 @@ fn missing(types: &Btf<'_>, programs: &[OnDemand]) -> Option<String> {
         })
         .collect();
     let wanted: Vec<_> = names.iter().map(|(kind, name)| (*kind, name.as_str())).collect();
-    let absent = types.find_all(&wanted).into_iter().position(|id| id.is_none())?;
-    programs.get(absent).map(|on_demand| on_demand.place.to_string())
+    let found = types.find_all(&wanted).into_iter().zip(programs);
+    found.filter(|(id, _)| id.is_none()).map(|(_, on_demand)| on_demand.place).collect()
 }
 
 impl fmt::Display for Place {
@@ -375,7 +397,9 @@ mod tests {
     fn a_new_kernel_is_watched_by_its_tracepoints() {
         let blob = kernel(&[&TRACEPOINTS[..], &SOCK_TRACEPOINTS[..]].concat(), 5);
         let types = Btf::parse(&blob).unwrap();
-        let hooks = Hooks::find(&types, |_| true);
+        let hooks = Hooks::find(&types, |_| true, false);
+        assert_eq!((&hooks.unix_shutdown, hooks.names().1.len()), (&Err(NoHook::Dear), 0));
+        let hooks = Hooks::find(&types, |_| true, true);
         assert_eq!(hooks.sockets, Ok(SocketHook::Tracepoints));
         assert_eq!((&hooks.signals, &hooks.tcp_shutdown), (&Ok(SignalHook::Copy), &Ok(())));
         assert_eq!(hooks.unix_shutdown, Ok(()));
@@ -387,13 +411,13 @@ mod tests {
     fn an_old_kernel_is_watched_by_its_functions() {
         for (arguments, hook) in [(5, Ok(SocketHook::Fexit)), (6, Ok(SocketHook::OldFexit))] {
             let blob = kernel(&TRACEPOINTS, arguments);
-            let hooks = Hooks::find(&Btf::parse(&blob).unwrap(), |_| true);
+            let hooks = Hooks::find(&Btf::parse(&blob).unwrap(), |_| true, false);
             assert_eq!(hooks.sockets, hook);
             let (_, functions) = hooks.names();
             assert!(functions.contains(&"tcp_recvmsg") && functions.len() == 5, "{functions:?}");
         }
         let blob = kernel(&TRACEPOINTS, 7);
-        let hooks = Hooks::find(&Btf::parse(&blob).unwrap(), |_| true);
+        let hooks = Hooks::find(&Btf::parse(&blob).unwrap(), |_| true, false);
         assert!(matches!(hooks.sockets, Err(NoHook::Absent(_))), "{:?}", hooks.sockets);
     }
 
@@ -407,7 +431,7 @@ mod tests {
     #[test]
     fn what_a_kernel_lacks_is_named() {
         let blob = kernel(&[], 5);
-        let hooks = Hooks::find(&Btf::parse(&blob).unwrap(), |_| true);
+        let hooks = Hooks::find(&Btf::parse(&blob).unwrap(), |_| true, false);
         assert_eq!(hooks.signals.unwrap_err().to_string(), "this kernel has no tracepoint signal_generate");
         assert!(matches!(hooks.sockets, Err(NoHook::Absent(_))), "{:?}", hooks.sockets);
         assert!(
@@ -421,12 +445,12 @@ mod tests {
         let blob = kernel(&[&TRACEPOINTS[..], &SOCK_TRACEPOINTS[..]].concat(), 5);
         let types = Btf::parse(&blob).unwrap();
         let without = |missing: &'static str| move |globals: &[&str]| !globals.contains(&missing);
-        assert_eq!(Hooks::find(&types, without("OFFSET_SOCKET_FILE")).sockets, Err(NoHook::Fields));
-        assert_eq!(Hooks::find(&types, without("OFFSET_SIGINFO_CODE")).signals, Err(NoHook::Fields));
+        assert_eq!(Hooks::find(&types, without("OFFSET_SOCKET_FILE"), false).sockets, Err(NoHook::Fields));
+        assert_eq!(Hooks::find(&types, without("OFFSET_SIGINFO_CODE"), false).signals, Err(NoHook::Fields));
         let uncounted = |globals: &[&str]| {
             !globals.iter().any(|global| global.starts_with("OFFSET_FILE_") && *global != "OFFSET_FILE_INODE")
         };
-        let hooks = Hooks::find(&types, uncounted);
+        let hooks = Hooks::find(&types, uncounted, false);
         assert_eq!((hooks.sockets, hooks.tcp_shutdown), (Ok(SocketHook::Tracepoints), Err(NoHook::Fields)));
     }
 }

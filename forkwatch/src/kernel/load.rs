@@ -16,9 +16,9 @@ use super::{
     error::KernelError,
     hooks::Hooks,
     layout::Layout,
+    memory_lock,
     options::Options,
     orders::{Living, Orders},
-    release,
     ring::{Gauge, Ring},
     statistics,
     wire::{CgroupWords, CounterWords, FamilyCell, sum_cgroup, sum_counters},
@@ -77,7 +77,7 @@ impl Kernel {
         let layout = Layout::resolve(&types)?;
         let hooks = if options.clone_calls { Hook::candidates(&types) } else { &[] };
         let functions: &[&str] = if hooks.contains(&Hook::Fexit) { &[FUNCTION] } else { &[] };
-        let on_demand = Hooks::find(&types, |globals| layout.has(globals));
+        let on_demand = Hooks::find(&types, |globals| layout.has(globals), !functions.is_empty());
         let (mut tracepoints, mut more_functions) = on_demand.names();
         tracepoints.extend(PROGRAMS);
         more_functions.extend(functions);
@@ -87,7 +87,7 @@ impl Kernel {
 
         let ids = aya::Btf::parse(&ids, Endianness::default())
             .map_err(|error| KernelError::Object(Box::new(error.into())))?;
-        release::raise_memory_lock(release);
+        memory_lock::raise(release);
         let (options, (ebpf, clone_calls, on_demand)) = fit(options, |options| {
             let mut ebpf = attach::load(options, &layout, release, pid_levels)?;
             for name in PROGRAMS {
@@ -279,7 +279,7 @@ fn fit<T>(
             Err(error) => error,
         };
         let limited = matches!(error, KernelError::LockedMemory { .. });
-        let Some(smaller) = limited.then(|| release::smaller(&options)).flatten() else {
+        let Some(smaller) = limited.then(|| memory_lock::smaller(&options)).flatten() else {
             return Err(error);
         };
         options = smaller;
@@ -289,7 +289,7 @@ fn fit<T>(
             "the limit of locked memory is too low for what was asked: trying less. Raise it (ulimit -l, \
              LimitMEMLOCK=) to lose fewer records"
         );
-        thread::sleep(release::SETTLED_AFTER);
+        thread::sleep(memory_lock::SETTLED_AFTER);
     }
 }
 

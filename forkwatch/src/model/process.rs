@@ -108,7 +108,8 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
 
 /// Makes bytes that an attacker may have chosen safe to print: control characters (also the C1 ones and the
 /// bidirectional overrides of Unicode), and bytes that are not UTF-8, appear as `\xNN` or `\u{N}`.
-pub fn escape(bytes: &[u8]) -> String {
+pub fn escape(text: impl AsRef<[u8]>) -> String {
+    let bytes = text.as_ref();
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {

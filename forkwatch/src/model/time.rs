@@ -13,6 +13,11 @@ pub struct BootTime(pub u64);
 /// forkwatch runs on (include/asm-generic/param.h).
 pub const TICK: u64 = 10_000_000;
 
+/// A duration as evidence and findings hold it: five hundred years are the longest.
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 impl BootTime {
     /// The clock tick it falls into, as the kernel rounds the starts in `/proc/PID/stat`.
     pub const fn ticks(self) -> u64 {
@@ -34,6 +39,6 @@ impl Add<Duration> for BootTime {
     type Output = Self;
 
     fn add(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_add(nanoseconds(duration)))
     }
 }

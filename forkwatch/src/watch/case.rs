@@ -56,24 +56,8 @@ impl Case {
     }
 
     pub(super) fn finding(&self, hazard: &Hazard, verdict: Verdict, seen: &ForkCase<'_>) -> Finding {
-        let Verdict { state, certainty, severity, summary, facts, remedy } = verdict;
-        Finding {
-            at: seen.at,
-            number: 0,
-            hazard: hazard.id,
-            state,
-            certainty,
-            severity,
-            summary,
-            parent: self.fork.parent,
-            program: seen.program.clone(),
-            program_name: seen.program_name.to_owned(),
-            child: self.fork.child,
-            child_comm: self.lives_on.unwrap_or(self.fork.comm),
-            facts,
-            remedy,
-            repeats: 0,
-        }
+        let child = (self.fork.child, self.lives_on.unwrap_or(self.fork.comm));
+        verdict.finding(seen.at, hazard.id, (self.fork.parent, seen.program), child)
     }
 }
 

@@ -6,14 +6,14 @@ use std::{
 };
 
 use super::{
-    Output, Watch, found, nanoseconds,
+    Output, Watch,
     recent::Recent,
     resolved,
     timers::{Task, Timer},
 };
 use crate::{
     hazard::{
-        self, Judgement,
+        Judgement,
         crash_loop::{LoopCase, how, is_crash, judge},
         program_name,
     },
@@ -23,7 +23,7 @@ use crate::{
         facts::{Ends, HistoryFacts},
         finding::{Finding, HazardId, Resolution},
         process::{Comm, ProcessKey},
-        time::BootTime,
+        time::{BootTime, nanoseconds},
     },
 };
 
@@ -295,9 +295,8 @@ impl Watch {
         let last = run.last;
         self.deaths.families.insert(key, family);
         let Judgement::Unsafe(verdict) = judgement else { return };
-        let hazard = hazard::entry(HazardId::CrashLoop);
         let parent = (seen.process, &seen.program);
-        let finding = found(now, hazard, *verdict, parent, (last.child, last.comm));
+        let finding = verdict.finding(now, HazardId::CrashLoop, parent, (last.child, last.comm));
         let Some(finding) = self.enter(finding, None, out) else { return };
         let room = self.deaths.loops.len() < MOST_LOOPS;
         if room && !self.deaths.loops.contains_key(&tgid) {

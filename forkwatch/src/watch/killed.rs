@@ -2,9 +2,9 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Output, Watch, found, recent::Recent};
+use super::{Output, Watch, recent::Recent};
 use crate::{
-    hazard::{self, worker_killed},
+    hazard::worker_killed,
     model::{
         event::{Exit, ExitStatus, Signal},
         finding::{Finding, HazardId, Resolution},
@@ -122,9 +122,9 @@ impl Watch {
         let how = how_it_ended(exit, &signals, exit.parent_tgid);
         if how == Resolution::KilledByParent {
             let verdict = worker_killed::judge(stuck, fatal(exit, &signals), exit.at.since(since));
-            let hazard = hazard::entry(HazardId::WorkerKilledWhileStuck);
+            let hazard = HazardId::WorkerKilledWhileStuck;
             let parent = (stuck.parent, &stuck.program);
-            let finding = found(exit.at, hazard, verdict, parent, (exit.process, exit.comm));
+            let finding = verdict.finding(exit.at, hazard, parent, (exit.process, exit.comm));
             self.enter(Finding { program_name: stuck.program_name.clone(), ..finding }, None, out);
         }
         how

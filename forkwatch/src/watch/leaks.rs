@@ -23,7 +23,7 @@ use crate::{
         finding::{Finding, HazardId, Resolution},
         leak::{Descriptors, Holders, Object},
         process::ProcessKey,
-        time::BootTime,
+        time::{BootTime, nanoseconds},
     },
 };
 
@@ -307,26 +307,10 @@ fn finding(
     process: ProcessKey,
     forker: Option<ProcessKey>,
     hazard: HazardId,
-    verdict: Verdict,
+    mut verdict: Verdict,
     seen: &Holders,
 ) -> Finding {
-    let Verdict { state, certainty, severity, summary, mut facts, remedy } = verdict;
-    facts.age = u64::try_from(at.since(process.start).as_nanos()).ok();
-    Finding {
-        at,
-        number: 0,
-        hazard,
-        state,
-        certainty,
-        severity,
-        summary,
-        parent: forker.unwrap_or(process),
-        program: seen.program.clone(),
-        program_name: program_name(&seen.program),
-        child: process,
-        child_comm: seen.of(process).map_or(seen.program.comm, |holder| holder.comm),
-        facts,
-        remedy,
-        repeats: 0,
-    }
+    verdict.facts.age = Some(nanoseconds(at.since(process.start)));
+    let comm = seen.of(process).map_or(seen.program.comm, |holder| holder.comm);
+    verdict.finding(at, hazard, (forker.unwrap_or(process), &seen.program), (process, comm))
 }

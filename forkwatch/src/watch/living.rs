@@ -14,8 +14,9 @@ use crate::model::{
     time::BootTime,
 };
 
-/// The longest time between two looks at a child.
-const LONGEST: Duration = Duration::from_secs(30);
+/// The longest time between two looks at a child. One that may get stuck, and is busy, is looked at more often: a server
+/// such as gunicorn kills a worker that hangs after 30 s, and by then it must be known why.
+pub(super) const LONGEST: Duration = Duration::from_secs(30);
 /// The shortest.
 pub(super) const SHORTEST: Duration = Duration::from_secs(1);
 /// A child is looked at again after this part of the time since something about it changed.

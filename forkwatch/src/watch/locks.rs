@@ -4,7 +4,7 @@ use super::{
     Output, Watch,
     children::MOST_UNANSWERED,
     killed::how_it_ended,
-    living::{Alive, SHORTEST, pause},
+    living::{Alive, LONGEST, SHORTEST, pause},
 };
 use crate::{
     hazard::{
@@ -139,11 +139,13 @@ impl Watch {
                 self.wait_longer(now, child, suspect, locks, out);
             }
             (before, None) => {
-                let age = now.since(alive.since).min(stuck_after * 4);
+                let may_get_stuck = alive.left_threads_behind() != Some(false) && locks.waits.is_empty();
+                let most = if may_get_stuck { stuck_after / 2 } else { LONGEST };
+                let pause = pause(now.since(alive.since)).min(most.max(SHORTEST));
                 if !matches!(before, Stuck::No) {
                     self.watch_no_longer(child, out);
                 }
-                self.look_again_at(child, now + pause(age));
+                self.look_again_at(child, now + pause);
             }
         }
     }

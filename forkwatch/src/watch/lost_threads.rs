@@ -6,19 +6,15 @@ use super::{
     Output, Watch,
     case::Case,
     children::MOST_UNANSWERED,
-    found, nanoseconds,
     timers::{Task, Timer},
 };
 use crate::{
-    hazard::{
-        self,
-        lost_threads::{LostCase, is_known, judge},
-    },
+    hazard::lost_threads::{LostCase, is_known, judge},
     model::{
         evidence::{ParentSeen, Request, SeenThread, ThreadsSeen},
         finding::HazardId,
         process::{Comm, ProcessKey, Program},
-        time::BootTime,
+        time::{BootTime, nanoseconds},
     },
 };
 
@@ -218,8 +214,7 @@ impl Watch {
         let age = nanoseconds(now.since(forked_at));
         let case = LostCase { parent, program_name: &program_name, child, lost, age };
         let Some(verdict) = judge(case) else { return };
-        let hazard = hazard::entry(HazardId::LostThreads);
-        let finding = found(now, hazard, verdict, (parent, &program), (child, comm));
+        let finding = verdict.finding(now, HazardId::LostThreads, (parent, &program), (child, comm));
         self.report(finding, tracked, None, out);
     }
 }

@@ -14,8 +14,10 @@ mod ledger;
 mod living;
 mod locks;
 mod lost_threads;
+mod output;
 mod programs;
 mod recent;
+mod settings;
 mod timers;
 mod zombies;
 
@@ -38,195 +40,26 @@ use self::{
     timers::{Task, Timer, Timers},
     zombies::Zombies,
 };
-use serde::{Deserialize, Serialize};
-
 use crate::{
-    hazard::{
-        Hazard, Verdict,
-        allow::{AllowRule, allowed},
-        program_name,
-    },
+    hazard::allow::allowed,
     model::{
-        connection::Peer,
         event::Event,
-        evidence::{Evidence, Request},
+        evidence::Evidence,
         finding::{Finding, HazardId, Resolution, State},
-        order::Order,
-        process::{Comm, ProcessKey, Program},
-        stack::Stacks,
-        time::BootTime,
+        process::{ProcessKey, Program},
+        time::{BootTime, nanoseconds},
     },
+};
+
+pub use self::{
+    output::{Dropped, LivesOn, Output, Shared},
+    settings::Settings,
 };
 
 /// Most reported children whose end is waited for.
 const MOST_FOLLOWED: usize = 1024;
-/// Delays below this would have the core turn in circles.
-const SHORTEST: Duration = Duration::from_millis(1);
 /// Timers that no longer count are thrown away when there are this many more than could count.
 const IDLE_TIMERS: usize = 1 << 16;
-
-/// How the core judges.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
-    /// How long a child may take to exec or exit: 1 s. At least 1 ms.
-    pub grace: Duration,
-    /// How long after a fork the parent's threads are looked at: 100 ms. At least 1 ms.
-    pub recheck: Duration,
-    /// How often repeats of one finding are summed up at most: every 60 s. At least 1 ms.
-    pub summary_interval: Duration,
-    /// How long a wait must have been seen without a change before it is reported, where the lock names its owner:
-    /// 10 s. Other proofs take three or six times as long.
-    pub stuck_after: Duration,
-    /// How often all processes are looked at for forked children that no event told of; none for never.
-    pub sweep_interval: Option<Duration>,
-    /// How often a child that lives on is looked at for descriptors left behind, at most: every 30 s. At least 1 ms.
-    pub leak_interval: Duration,
-    /// How long a child must have slept on a pipe before its holders are looked for: 60 s.
-    pub pipe_patience: Duration,
-    /// How the stacks of stuck threads may be had.
-    pub stacks: Stacks,
-    /// What the operator accepts.
-    pub allow: Vec<AllowRule>,
-    /// Most children that are followed at a time: 65536.
-    pub max_children: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            grace: Duration::from_secs(1),
-            recheck: Duration::from_millis(100),
-            summary_interval: Duration::from_secs(60),
-            stuck_after: Duration::from_secs(10),
-            sweep_interval: None,
-            leak_interval: Duration::from_secs(30),
-            pipe_patience: Duration::from_secs(60),
-            stacks: Stacks::Light,
-            allow: Vec::new(),
-            max_children: 1 << 16,
-        }
-    }
-}
-
-/// What the core has to say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// An instruction for the kernel side.
-    Order(Order),
-    /// A question for the host; the answer is to come back as [`Watch::evidence`].
-    Ask(Request),
-    /// A first report, a summary of repeats, or a resolution.
-    Finding(Box<Finding>),
-    /// A child lives on past the grace without exec: not a fault in itself.
-    LivesOn(LivesOn),
-    /// A child and its parent both hold a connection: not a fault in itself.
-    Shares(Shared),
-    /// How many such connections there are now.
-    SharedConnections(usize),
-    /// How many children are stuck now, and since when the longest.
-    Stuck {
-        /// In what way.
-        hazard: HazardId,
-        /// How many.
-        children: u64,
-        /// Since when the longest, if there is one.
-        oldest: Option<BootTime>,
-    },
-    /// Something unsafe happened, the first time or again: for the counters.
-    Unsafe {
-        /// What.
-        hazard: HazardId,
-        /// The program to blame.
-        program_name: String,
-        /// Its systemd unit, else its container.
-        unit: Option<String>,
-    },
-    /// A finding that the operator accepts.
-    Allowed {
-        /// What it was about.
-        hazard: HazardId,
-        /// The program to blame.
-        program_name: String,
-        /// Which rule of [`Settings::allow`] silenced it, from 0.
-        rule: usize,
-        /// The rule's reason.
-        reason: String,
-    },
-    /// A hazard that could not be judged, because the process was gone or unreadable.
-    Undecided {
-        /// Which.
-        hazard: HazardId,
-        /// The child.
-        child: ProcessKey,
-    },
-    /// Something was given up.
-    Dropped(Dropped),
-}
-
-/// A child that lives on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LivesOn {
-    /// The child.
-    pub child: ProcessKey,
-    /// The process that forked it.
-    pub parent: ProcessKey,
-    /// The child's comm.
-    pub comm: Comm,
-    /// When it was seen.
-    pub at: BootTime,
-    /// How old it was.
-    pub since_fork: Duration,
-}
-
-/// A connection that a fork left to two processes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shared {
-    /// The child.
-    pub child: ProcessKey,
-    /// The process that forked it.
-    pub parent: ProcessKey,
-    /// When it was seen.
-    pub at: BootTime,
-    /// The other end.
-    pub peer: Peer,
-}
-
-/// What the core gave up, to stay within its bounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dropped {
-    /// A fork: [`Settings::max_children`] are being followed.
-    Child,
-    /// A program that started with signals blocked: too many wait to be looked at.
-    Program,
-    /// A process about which a question stayed unanswered.
-    Unanswered,
-    /// A child that lives on: [`Settings::max_children`] are being looked at.
-    Living,
-    /// A shared connection: too many are being watched.
-    Connection,
-}
-
-impl Dropped {
-    /// The names of everything that can be given up.
-    pub const NAMES: [&str; 5] = [
-        Self::Child.name(),
-        Self::Program.name(),
-        Self::Unanswered.name(),
-        Self::Living.name(),
-        Self::Connection.name(),
-    ];
-
-    /// The name in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Child => "child",
-            Self::Program => "program",
-            Self::Unanswered => "unanswered",
-            Self::Living => "living",
-            Self::Connection => "connection",
-        }
-    }
-}
 
 /// The state machine.
 pub struct Watch {
@@ -274,33 +107,10 @@ impl Watch {
 
     /// Judges by other settings from now on. What is known stays known; what is being waited for keeps its time.
     pub fn configure(&mut self, settings: Settings) {
-        let Settings {
-            grace,
-            recheck,
-            summary_interval,
-            stuck_after,
-            sweep_interval,
-            leak_interval,
-            pipe_patience,
-            stacks,
-            allow,
-            max_children,
-        } = settings;
-        if sweep_interval.is_some() && self.sweep_due.is_none() {
+        if settings.sweep_interval.is_some() && self.sweep_due.is_none() {
             self.sweep_due = Some(BootTime(0));
         }
-        self.settings = Settings {
-            stuck_after: stuck_after.max(SHORTEST),
-            sweep_interval: sweep_interval.map(|interval| interval.max(SHORTEST)),
-            grace: grace.max(SHORTEST),
-            recheck: recheck.max(SHORTEST),
-            summary_interval: summary_interval.max(SHORTEST),
-            leak_interval: leak_interval.max(SHORTEST),
-            pipe_patience,
-            stacks,
-            allow,
-            max_children,
-        };
+        self.settings = settings.bounded();
     }
 
     /// Takes in an event.
@@ -476,36 +286,4 @@ fn resolved(mut finding: Finding, how: Resolution, at: BootTime, summary: String
     finding.state = State::Resolved(how);
     finding.summary = summary;
     Output::Finding(Box::new(finding))
-}
-
-/// What a module of the core that follows a process over time has found about a parent and one of its children.
-fn found(
-    at: BootTime,
-    hazard: &Hazard,
-    verdict: Verdict,
-    (parent, program): (ProcessKey, &Program),
-    (child, child_comm): (ProcessKey, Comm),
-) -> Finding {
-    let Verdict { state, certainty, severity, summary, facts, remedy } = verdict;
-    Finding {
-        at,
-        number: 0,
-        hazard: hazard.id,
-        state,
-        certainty,
-        severity,
-        summary,
-        parent,
-        program: program.clone(),
-        program_name: program_name(program),
-        child,
-        child_comm,
-        facts,
-        remedy,
-        repeats: 0,
-    }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -9,11 +9,10 @@ use super::{
     timers::{Task, Timer},
 };
 use crate::{
-    hazard::{CATALOGUE, ExecCase, Hazard, Judgement, Rule, Verdict, WATCHED_SIGNALS, program_name},
+    hazard::{CATALOGUE, ExecCase, Judgement, Rule, WATCHED_SIGNALS, program_name},
     model::{
         event::{CloneKind, Exec, Fork},
         evidence::{ExecedSeen, Request},
-        finding::Finding,
         process::{Comm, ProcessKey, Program},
         signals::SignalSet,
         time::BootTime,
@@ -174,39 +173,13 @@ impl Watch {
             let Rule::StartedProgram { judge } = hazard.rule else { continue };
             match (judge(&case), &forker) {
                 (Judgement::Unsafe(verdict), Some((forker, program))) => {
-                    let finding = finding(now, hazard, *verdict, (*forker, program), &case);
+                    let child = (process, seen.program.comm);
+                    let finding = verdict.finding(now, hazard.id, (*forker, program), child);
                     self.report(finding, false, Some(&seen.program), out);
                 }
                 (Judgement::Clean, _) => {}
                 (Judgement::Undecided | Judgement::Unsafe(_), _) => out.push(hazard.undecided(process)),
             }
         }
-    }
-}
-
-fn finding(
-    at: BootTime,
-    hazard: &Hazard,
-    verdict: Verdict,
-    (forker, program): (ProcessKey, &Program),
-    case: &ExecCase<'_>,
-) -> Finding {
-    let Verdict { state, certainty, severity, summary, facts, remedy } = verdict;
-    Finding {
-        at,
-        number: 0,
-        hazard: hazard.id,
-        state,
-        certainty,
-        severity,
-        summary,
-        parent: forker,
-        program: program.clone(),
-        program_name: program_name(program),
-        child: case.exec.process,
-        child_comm: case.seen.program.comm,
-        facts,
-        remedy,
-        repeats: 0,
     }
 }

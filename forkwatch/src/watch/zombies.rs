@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Output, Watch, found, resolved};
+use super::{Output, Watch, resolved};
 use crate::{
     hazard::{
-        self, program_name,
+        program_name,
         unreaped_children::{NeglectCase, judge, severity},
     },
     model::{
@@ -124,8 +124,8 @@ impl Watch {
         let first = neglect.told.map_or(neglect.count, |(before, _)| before);
         neglect.told = Some((first, verdict.severity));
         let child = (neglect.oldest.process, neglect.oldest.comm);
-        let hazard = hazard::entry(HazardId::UnreapedChildren);
-        let finding = found(now, hazard, verdict, (seen.process, &seen.program), child);
+        let hazard = HazardId::UnreapedChildren;
+        let finding = verdict.finding(now, hazard, (seen.process, &seen.program), child);
         let reported = self.enter(finding, None, out);
         if let (Some(reported), Some(neglect)) = (reported, self.zombies.parents.get_mut(&seen.process)) {
             neglect.reported.get_or_insert(reported);

@@ -33,23 +33,23 @@ pub(super) const ALL: &[Scenario] = &[
 
 /// A worker on a Redis of its own, whose socket both find in the environment.
 fn worker(module: &str) -> Result<Launch> {
-    let redis = redis::running()?;
-    let socket = redis.folder().join("socket");
+    let server = redis::running(None)?;
+    let socket = server.folder().join(redis::SOCKET);
     Ok(python("python", "celery")?
         .args(["--app", module, "worker", "--pool", "prefork", "--concurrency", "2", "--loglevel", "INFO"])
         .env("REDIS_SOCKET", socket)
         // Celery warns root off pickle, which is not used here.
         .env("C_FORCE_ROOT", "1")
-        .beside(redis))
+        .beside(server, redis::STOP))
 }
 
 /// Has a worker process add two numbers.
 fn add(program: &mut Program) -> Result<()> {
     program.said(" ready.")?;
-    let redis = program.companion().context("celery has a redis")?;
+    let server = program.companion().context("celery has a redis")?;
     let client = Command::new(provided("python")?.join("bin/python"))
         .arg(python_fixtures().join("celery_client.py"))
-        .env("REDIS_SOCKET", redis.folder().join("socket"))
+        .env("REDIS_SOCKET", server.folder().join(redis::SOCKET))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()
         .context("cannot run the client")?;

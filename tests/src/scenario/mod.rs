@@ -2,10 +2,10 @@
 
 mod celery;
 mod cpython;
-mod redis;
-mod servers;
+pub(crate) mod redis;
+pub(crate) mod servers;
 mod tools;
-mod web;
+pub(crate) mod web;
 
 use std::path::{Path, PathBuf};
 
@@ -69,6 +69,11 @@ impl Scenario {
         expectation::check(self.expected, &events)
     }
 
+    /// Asks it to end, and waits until it has.
+    pub fn end(&self, program: &mut Program) -> Result<()> {
+        program.end(self.stop).map(drop)
+    }
+
     /// Runs it without forkwatch: does it start, work, and end with all its children?
     pub fn run_alone(&self) -> Result<()> {
         let mut program = Program::hold(self.prepare)?;
@@ -84,12 +89,12 @@ fn done(program: &mut Program) -> Result<()> {
 }
 
 /// The folder of the Python fixtures.
-fn python_fixtures() -> PathBuf {
+pub(crate) fn python_fixtures() -> PathBuf {
     workspace().join("tests/fixtures/python")
 }
 
 /// A program of a Python environment, which finds our fixtures.
-fn python(environment: &str, program: &str) -> Result<Launch> {
+pub(crate) fn python(environment: &str, program: &str) -> Result<Launch> {
     let launch = Launch::new(provided(environment)?.join("bin").join(program));
     Ok(launch.env("PYTHONPATH", python_fixtures()).env("PYTHONDONTWRITEBYTECODE", "1"))
 }

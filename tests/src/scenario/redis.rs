@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
+    net::Ipv4Addr,
     os::unix::net::UnixStream,
     path::Path,
 };
@@ -18,6 +19,10 @@ use crate::{
 
 /// With the delay of `server`, saving so many keys takes four seconds: far more than the grace.
 const KEYS: usize = 200;
+/// Where a server listens in its folder: its name says what it is.
+pub(crate) const SOCKET: &str = "redis.sock";
+/// What asks a server to end.
+pub(crate) const STOP: Signal = Signal::SIGTERM;
 
 pub(super) const ALL: &[Scenario] = &[Scenario {
     name: "redis_saves_in_the_background",
@@ -28,7 +33,7 @@ pub(super) const ALL: &[Scenario] = &[Scenario {
         threads: &["bio_close_file", "bio_lazy_free"],
         signals: &[],
     }],
-    prepare: |folder| server(folder),
+    prepare: |folder| server(folder, None),
     work: |program| {
         let mut client = connect(program)?;
         for key in 0..KEYS {
@@ -36,32 +41,29 @@ pub(super) const ALL: &[Scenario] = &[Scenario {
         }
         ask(&mut client, "BGSAVE", "+Background saving started")
     },
-    stop: Some(Signal::SIGTERM),
+    stop: Some(STOP),
 }];
 
-/// A server at `socket` in this folder that stores nothing unless asked to.
-fn server(folder: &Path) -> Result<Launch> {
-    let folder = folder.display();
+/// A server at [`SOCKET`] in this folder and, if one is given, at an address, that stores nothing unless asked to.
+fn server(folder: &Path, address: Option<Ipv4Addr>) -> Result<Launch> {
+    let port = if address.is_some() { "6379" } else { "0" };
+    let address = address.unwrap_or(Ipv4Addr::LOCALHOST).to_string();
+    let socket = folder.join(SOCKET).display().to_string();
     Ok(Launch::new(provided("redis-server")?)
-        .args(["--port", "0", "--save", "", "--rdb-key-save-delay", "20000"])
-        .args([
-            "--unixsocket".to_owned(),
-            format!("{folder}/socket"),
-            "--dir".to_owned(),
-            folder.to_string(),
-        ]))
+        .args(["--save", "", "--rdb-key-save-delay", "20000", "--dir", &folder.display().to_string()])
+        .args(["--bind", &address, "--port", port, "--unixsocket", &socket]))
 }
 
 /// A running server, for programs that need one.
-pub(super) fn running() -> Result<Program> {
-    let mut program = Program::hold(server)?;
+pub(crate) fn running(address: Option<Ipv4Addr>) -> Result<Program> {
+    let mut program = Program::hold(|folder| server(folder, address))?;
     program.release()?;
     connect(&mut program)?;
     Ok(program)
 }
 
 fn connect(program: &mut Program) -> Result<UnixStream> {
-    let socket = program.folder().join("socket");
+    let socket = program.folder().join(SOCKET);
     program.wait_for("a server at its socket", |_| Ok(UnixStream::connect(&socket).is_ok()))?;
     UnixStream::connect(socket).context("cannot connect to redis")
 }

@@ -1,6 +1,7 @@
 //! Servers in C that fork without threads: PostgreSQL, nginx, Apache's prefork.
 
 use std::{
+    ffi::OsString,
     fs,
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::net::UnixStream,
@@ -23,15 +24,17 @@ use crate::{
 /// Who the servers become; it exists everywhere.
 const USER: &str = "nobody";
 const PAGE: &str = "/index.html";
+/// What asks PostgreSQL for a fast shutdown: one that does not wait for clients.
+pub(crate) const POSTGRES_STOP: Signal = Signal::SIGINT;
+const POSTGRES_IS_READY: &str = "database system is ready to accept connections";
 
 pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "postgresql_makes_a_cluster_starts_and_serves",
         expected: SILENCE,
-        prepare: postgres,
+        prepare: |folder| postgres(folder, None),
         work: query,
-        // Fast shutdown.
-        stop: Some(Signal::SIGINT),
+        stop: Some(POSTGRES_STOP),
     },
     Scenario {
         name: "nginx_starts_workers_and_reloads",
@@ -54,21 +57,37 @@ pub(super) const ALL: &[Scenario] = &[
     },
 ];
 
-fn postgres(folder: &Path) -> Result<Launch> {
+/// A cluster of its own, at a Unix socket in this folder and, if one is given, at an address.
+fn postgres(folder: &Path, address: Option<Ipv4Addr>) -> Result<Launch> {
     let server = provided("postgres")?;
     let initdb = server.with_file_name("initdb");
     let script = format!(
-        "'{}' --no-sync --auth=trust --username={USER} data && exec '{}' -D data -k '{}' -c listen_addresses=",
+        "'{}' --no-sync --auth=trust --username={USER} data && exec '{}' -D data -k '{}' -c listen_addresses={}",
         initdb.display(),
         server.display(),
-        folder.display()
+        folder.display(),
+        address.map(|address| address.to_string()).unwrap_or_default()
     );
     // PostgreSQL refuses root.
     Ok(Launch::new("/bin/sh").args(["-c", &script]).user(USER))
 }
 
+/// A running PostgreSQL, for programs that need one, and libpq's environment for its clients.
+pub(crate) fn running_postgres(
+    address: Option<Ipv4Addr>,
+) -> Result<(Program, [(&'static str, OsString); 3])> {
+    let mut program = Program::hold(|folder| postgres(folder, address))?;
+    program.release()?;
+    program.said(POSTGRES_IS_READY)?;
+    let host = match address {
+        Some(address) => address.to_string().into(),
+        None => program.folder().as_os_str().to_owned(),
+    };
+    Ok((program, [("PGHOST", host), ("PGUSER", USER.into()), ("PGDATABASE", "postgres".into())]))
+}
+
 fn query(program: &mut Program) -> Result<()> {
-    program.said("database system is ready to accept connections")?;
+    program.said(POSTGRES_IS_READY)?;
     let answer = Command::new(provided("postgres")?.with_file_name("psql"))
         .args(["-h".as_ref(), program.folder().as_os_str()])
         .args(["-U", USER, "-tAc", "select 6 * 7", "postgres"])

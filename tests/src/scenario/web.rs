@@ -82,7 +82,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
 ];
 
-fn gunicorn(environment: &str, folder: &Path, arguments: &[&str]) -> Result<Launch> {
+pub(crate) fn gunicorn(environment: &str, folder: &Path, arguments: &[&str]) -> Result<Launch> {
     let socket = folder.join("socket").display().to_string();
     let control = folder.join("control").display().to_string();
     Ok(python(environment, "gunicorn")?

@@ -9,7 +9,7 @@ use crate::{
         session::own_cgroup,
     },
     kernel::{
-        KernelError, Options, Release,
+        Hooks, KernelError, Options, Release,
         clone_calls::{Hook, tracefs},
         probe,
     },
@@ -30,6 +30,8 @@ pub(super) struct Findings {
     pub(super) obstacle: Option<(Exit, String)>,
     /// How clone calls could be watched, or why not.
     pub(super) clone_calls: Result<Hook, String>,
+    /// What can be watched on demand; absent where nothing could be started.
+    pub(super) hooks: Option<Hooks>,
 }
 
 /// Looks, and tries where that has a chance.
@@ -42,19 +44,20 @@ pub(super) fn examine() -> Findings {
         vec![kernel_release(release), types_check, capabilities_check, ptrace(), namespace_check];
     checks.extend((release < MEMORY_IS_ACCOUNTED).then(locked_memory));
     let mut obstacle = types_obstacle.or(capabilities_obstacle).or(namespace_obstacle);
+    let mut hooks = None;
     if let Some((_, why)) = &obstacle {
         checks.push(Check::unknown("programs", "eBPF programs", format!("not tried: {why}")));
     } else {
-        let (trial_checks, trial_obstacle) = trial();
+        let trial_checks;
+        (trial_checks, obstacle, hooks) = trial();
         checks.extend(trial_checks);
-        obstacle = trial_obstacle;
     }
     let clone_calls = match &obstacle {
         Some((_, why)) => Err(format!("not tried: {why}")),
         None => try_clone_calls(),
     };
     checks.push(clone_calls_check(&clone_calls, obstacle.is_none()));
-    Findings { checks, obstacle, clone_calls }
+    Findings { checks, obstacle, clone_calls, hooks }
 }
 
 type Obstacle = Option<(Exit, String)>;
@@ -173,7 +176,7 @@ fn locked_memory() -> Check {
     }
 }
 
-fn trial() -> (Vec<Check>, Obstacle) {
+fn trial() -> (Vec<Check>, Obstacle, Option<Hooks>) {
     let (id, title) = ("programs", "eBPF programs");
     let options = Options::default();
     let trial = match probe::trial(&options, own_cgroup()) {
@@ -184,6 +187,7 @@ fn trial() -> (Vec<Check>, Obstacle) {
             return (
                 vec![check],
                 Some((of_kernel_error(&error), "its programs cannot be started".to_owned())),
+                None,
             );
         }
     };
@@ -196,14 +200,29 @@ fn trial() -> (Vec<Check>, Obstacle) {
         Ok(time) => {
             let found =
                 format!("passed in {} ms: what the programs report is what /proc says", time.as_millis());
-            (vec![programs, Check::ok(id, title, found)], None)
+            (vec![programs, on_demand(&trial.hooks), Check::ok(id, title, found)], None, Some(trial.hooks))
         }
         Err(error) => {
             let advice = "report it to the project, with this output";
             let check = Check::missing(id, title, error.to_string(), advice);
-            (vec![programs, check], Some((of_kernel_error(&error), "the self-test failed".to_owned())))
+            let obstacle = (of_kernel_error(&error), "the self-test failed".to_owned());
+            (vec![programs, check], Some(obstacle), None)
         }
     }
+}
+
+/// What can be watched while a question is open: the detectors say what follows from that.
+fn on_demand(hooks: &Hooks) -> Check {
+    let Hooks { signals, sockets, .. } = hooks;
+    let sockets = match sockets {
+        Ok(hook) => format!("connections by {}", hook.describe()),
+        Err(why) => format!("not connections: {why}"),
+    };
+    let signals = match signals {
+        Ok(_) => "signals".to_owned(),
+        Err(why) => format!("not signals: {why}"),
+    };
+    Check::ok("on-demand", "On demand", format!("{sockets}; {signals}"))
 }
 
 fn try_clone_calls() -> Result<Hook, String> {

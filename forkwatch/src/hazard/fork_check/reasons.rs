@@ -295,7 +295,7 @@ fn counted(count: u32, thing: &str) -> String {
 }
 
 fn paths(files: &[&OpenFile]) -> String {
-    listed(files.iter().map(|file| escape(file.path.as_bytes())))
+    listed(files.iter().map(|file| escape(&file.path)))
 }
 
 /// The first few different ones, with how often each is there.

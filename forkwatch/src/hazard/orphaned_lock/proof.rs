@@ -62,7 +62,8 @@ impl Proven {
     pub fn patience(&self, stuck_after: Duration) -> Duration {
         match self.proof {
             Proof::Owner | Proof::SelfOwned => stuck_after,
-            Proof::NoCatcher | Proof::Differential => stuck_after * 3,
+            // Within the 30 s after which gunicorn, by default, kills a worker.
+            Proof::NoCatcher | Proof::Differential => stuck_after * 2,
             Proof::Queue => stuck_after * 6,
         }
     }

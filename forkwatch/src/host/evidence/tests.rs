@@ -14,11 +14,12 @@ use nix::{
         signalfd::SignalFd,
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{ForkResult, Pid, fork, gettid},
+    unistd::gettid,
 };
 use proptest::prelude::*;
 
 use super::*;
+use crate::host::forked::Forked;
 use crate::model::{process::Comm, time::TICK};
 
 fn own_key() -> ProcessKey {
@@ -27,37 +28,6 @@ fn own_key() -> ProcessKey {
 
 fn own_tid() -> u32 {
     gettid().as_raw().try_into().unwrap()
-}
-
-/// A child that lives on without exec until it is killed.
-struct Forked(Pid);
-
-impl Forked {
-    fn new() -> Self {
-        // SAFETY: the child calls nothing but pause(2), which is async-signal-safe.
-        match unsafe { fork() }.unwrap() {
-            ForkResult::Parent { child } => Self(child),
-            ForkResult::Child => loop {
-                // SAFETY: pause(2) touches no memory.
-                unsafe { libc::pause() };
-            },
-        }
-    }
-
-    fn tgid(&self) -> u32 {
-        self.0.as_raw().try_into().unwrap()
-    }
-
-    fn key(&self) -> ProcessKey {
-        Stat::of_process(self.tgid()).unwrap().key()
-    }
-}
-
-impl Drop for Forked {
-    fn drop(&mut self) {
-        let _ = kill(self.0, Signal::SIGKILL);
-        let _ = waitpid(self.0, None);
-    }
 }
 
 /// A thread that lives until it is dropped.
@@ -165,17 +135,17 @@ fn a_child_is_alive_then_stopped_then_gone() {
     assert_eq!(comm, Stat::of_thread(std::process::id(), own_tid()).unwrap().comm);
     assert_eq!(ran.is_some(), Schedule::of_process(std::process::id()).is_some());
 
-    kill(child.0, Signal::SIGSTOP).unwrap();
-    waitpid(child.0, Some(WaitPidFlag::WUNTRACED)).unwrap();
+    kill(child.pid(), Signal::SIGSTOP).unwrap();
+    waitpid(child.pid(), Some(WaitPidFlag::WUNTRACED)).unwrap();
     assert!(matches!(child_seen(key), ChildSeen::Alive { stopped: true, .. }));
 
     // A zombie first: WNOWAIT leaves it there.
-    kill(child.0, Signal::SIGKILL).unwrap();
+    kill(child.pid(), Signal::SIGKILL).unwrap();
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-    let id = nix::sys::wait::Id::Pid(child.0);
+    let id = nix::sys::wait::Id::Pid(child.pid());
     assert!(matches!(nix::sys::wait::waitid(id, flags).unwrap(), WaitStatus::Signaled(..)));
     assert_eq!(child_seen(key), ChildSeen::Gone);
-    waitpid(child.0, None).unwrap();
+    waitpid(child.pid(), None).unwrap();
     assert_eq!(child_seen(key), ChildSeen::Gone);
 }
 

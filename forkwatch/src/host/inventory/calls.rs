@@ -1,10 +1,16 @@
 //! What the threads of a process wait for at this moment: events, or a mutex.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _, thread::sleep, time::Duration};
+use std::{io, thread::sleep, time::Duration};
 
-use super::call::Call;
 use crate::{
-    host::{file, stat::Stat},
+    host::{
+        absence::is_gone,
+        bytes::Bytes,
+        call::{Activity, SystemCall},
+        futex::EndlessWait,
+        stat::Stat,
+        status::Status,
+    },
     model::{
         evidence::SeenThread,
         inventory::{Contended, MAX_ENTRIES},
@@ -26,9 +32,9 @@ pub(super) fn waiting_for_events(tgid: u32, threads: &[Stat]) -> io::Result<Vec<
         }
         let mut waiting = Vec::new();
         for thread in threads {
-            match Call::of_thread(tgid, thread.id) {
-                Ok(Some(call)) if call.waits_for_events() => waiting.push(seen(thread)),
-                Err(error) if !has_ended(&error) => return Err(error),
+            match Activity::of_thread(tgid, thread.id) {
+                Ok(activity) if activity.call().is_some_and(waits_for_events) => waiting.push(seen(thread)),
+                Err(error) if !is_gone(&error) => return Err(error),
                 // In another call, running, or ended meanwhile.
                 _ => {}
             }
@@ -45,18 +51,24 @@ pub(super) fn waiting_for_events(tgid: u32, threads: &[Stat]) -> io::Result<Vec<
 pub(super) fn contended(tgid: u32, threads: &[Stat]) -> io::Result<Vec<Contended>> {
     let mut waits = Vec::new();
     for thread in threads {
-        match Call::of_thread(tgid, thread.id) {
-            Ok(call) => waits.extend(call.and_then(|call| call.mutex()).map(|address| (thread, address))),
-            Err(error) if has_ended(&error) => {}
+        match Activity::of_thread(tgid, thread.id) {
+            Ok(activity) => {
+                let wait = activity.call().and_then(EndlessWait::of).filter(EndlessWait::is_for_mutex);
+                waits.extend(wait.map(|wait| (thread, wait.address)));
+            }
+            Err(error) if is_gone(&error) => {}
             Err(error) => return Err(error),
         }
     }
     if waits.is_empty() {
         return Ok(Vec::new());
     }
-    let memory = File::open(format!("/proc/{tgid}/mem"))?;
-    let named: Vec<(u32, &Stat)> =
-        threads.iter().filter_map(|thread| Some((name_inside(tgid, thread.id)?, thread))).collect();
+    let memory = Bytes::of_memory(tgid)?;
+    // A mutex names a thread as its own pid namespace does.
+    let named: Vec<(u32, &Stat)> = threads
+        .iter()
+        .filter_map(|thread| Some((Status::of_thread(tgid, thread.id).ok()?.own_id, thread)))
+        .collect();
     let contended = waits.into_iter().filter_map(|(waiter, address)| {
         let owner = owner(&memory, address)?;
         let (_, owner) = named.iter().find(|(name, _)| *name == owner)?;
@@ -69,20 +81,18 @@ fn seen(thread: &Stat) -> SeenThread {
     SeenThread { tid: thread.id, comm: thread.comm }
 }
 
-fn has_ended(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+/// Whether a call waits in an epoll or `io_uring` instance.
+fn waits_for_events(call: &SystemCall) -> bool {
+    // Newer architectures have no epoll_wait.
+    #[cfg(target_arch = "x86_64")]
+    if call.number == libc::SYS_epoll_wait {
+        return true;
+    }
+    [libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2, libc::SYS_io_uring_enter].contains(&call.number)
 }
 
 /// The owner that a mutex of glibc names (`__owner` of `struct __pthread_mutex_s`), while it is still locked.
-fn owner(memory: &File, address: u64) -> Option<u32> {
-    let mut bytes = [0; 12];
-    memory.read_exact_at(&mut bytes, address).ok()?;
-    let [a, b, c, d, _, _, _, _, owner @ ..] = bytes;
+fn owner(memory: &Bytes, address: u64) -> Option<u32> {
+    let [a, b, c, d, _, _, _, _, owner @ ..] = memory.array::<12>(address)?;
     (u32::from_ne_bytes([a, b, c, d]) != 0).then_some(u32::from_ne_bytes(owner))
-}
-
-/// The tid that a thread has in its own pid namespace, which is what a mutex names.
-fn name_inside(process: u32, thread: u32) -> Option<u32> {
-    let status = file::read_small(format!("/proc/{process}/task/{thread}/status")).ok()?;
-    file::field(&status, "NSpid:")?.split_ascii_whitespace().next_back()?.parse().ok()
 }

@@ -2,9 +2,15 @@
 
 use std::{collections::HashSet, fs, io};
 
-use super::{STANDARD, call::Calls, is_reparented, listeners::Tables, rest, table};
+use super::{calls::Calls, held, is_reparented, listeners::Tables, rest};
 use crate::{
-    host::{clock, file, program::program, stat::Stat},
+    host::{
+        absence, clock,
+        descriptors::{Descriptor, STANDARD},
+        file,
+        program::program,
+        stat::Stat,
+    },
     model::{
         leak::{Held, Holder, Holders, MAX_HOLDERS, Object, Service},
         process::{ProcessKey, escape},
@@ -66,7 +72,7 @@ impl Search {
         match &looked {
             Err(_)
                 if Stat::of_process(tgid)
-                    .map_or_else(|error| is_gone(&error), |stat| stat.process_has_ended()) =>
+                    .map_or_else(|error| absence::is_gone(&error), |stat| stat.process_has_ended()) =>
             {
                 Ok(None)
             }
@@ -79,18 +85,15 @@ impl Search {
         if stat.is_kernel_thread() || stat.process_has_ended() {
             return Ok(None);
         }
-        let fds = table::fds(&stat)?;
-        let own = fds.iter().filter(|(_, object)| *object == self.object);
-        let mut held = Vec::new();
-        for (fd, _) in own {
-            held.push(Held { fd: *fd, access: table::access(&stat, *fd)? });
-        }
+        let all = held(&stat)?;
+        let own = all.access(self.object)?;
+        let held: Vec<Held> = own.into_iter().map(|(fd, access)| Held { fd, access }).collect();
         if held.is_empty() {
             return Ok(None);
         }
         let (calls, rest) = rest::of_process(&stat)?;
         let service = match self.object {
-            Object::Socket(inode) => self.service(&stat, inode, &held, &fds, &calls)?,
+            Object::Socket(inode) => self.service(&stat, inode, &held, &all.descriptors, &calls)?,
             Object::Pipe(_) => None,
         };
         let parent = Stat::of_process(stat.parent).ok();
@@ -123,7 +126,7 @@ impl Search {
         stat: &Stat,
         inode: u64,
         held: &[Held],
-        fds: &[(u32, Object)],
+        descriptors: &[Descriptor],
         calls: &Calls,
     ) -> io::Result<Option<Service>> {
         Ok(if held.iter().any(|held| held.fd <= STANDARD) {
@@ -132,18 +135,18 @@ impl Search {
             Some(Service::Waits)
         } else if is_activated(stat.id)? {
             Some(Service::Activated)
-        } else if is_watched(stat.id, inode, held)? {
+        } else if is_watched(stat.id, inode, held, descriptors)? {
             Some(Service::Watched)
-        } else if fds.iter().any(|(_, object)| self.tables.is_accepted(object.inode(), inode)) {
+        } else if descriptors
+            .iter()
+            .filter_map(Descriptor::socket)
+            .any(|socket| self.tables.is_accepted(socket, inode))
+        {
             Some(Service::Connected)
         } else {
             None
         })
     }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
 /// Whether a service manager passed sockets to a program: systemd's protocol, and those of Circus, Einhorn and nginx's
@@ -155,14 +158,13 @@ fn is_activated(tgid: u32) -> io::Result<bool> {
 }
 
 /// Whether a socket is in an epoll set of a process (`ep_show_fdinfo`, fs/eventpoll.c), or may be in an `io_uring`.
-fn is_watched(tgid: u32, inode: u64, held: &[Held]) -> io::Result<bool> {
+fn is_watched(tgid: u32, inode: u64, held: &[Held], descriptors: &[Descriptor]) -> io::Result<bool> {
     let numbers: HashSet<u32> = held.iter().map(|held| held.fd).collect();
-    for fd in file::numbers(format!("/proc/{tgid}/fd"), usize::MAX)? {
-        let Ok(target) = fs::read_link(format!("/proc/{tgid}/fd/{fd}")) else { continue };
-        match target.to_str() {
-            Some("anon_inode:[io_uring]") => return Ok(true),
-            Some("anon_inode:[eventpoll]") => {
-                let set = file::read(format!("/proc/{tgid}/fdinfo/{fd}"), MAX_EPOLL)?;
+    for descriptor in descriptors {
+        match descriptor.link() {
+            b"anon_inode:[io_uring]" => return Ok(true),
+            b"anon_inode:[eventpoll]" => {
+                let set = file::read(format!("/proc/{tgid}/fdinfo/{}", descriptor.number), MAX_EPOLL)?;
                 if set.split(|byte| *byte == b'\n').any(|line| epoll_names(line, inode, &numbers)) {
                     return Ok(true);
                 }

@@ -1,20 +1,20 @@
 //! What all threads of a process do, and whether any of them has moved.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Read},
 };
 
-use super::{
-    call::{Call, Calls},
-    table,
-};
+use super::calls::Calls;
 use crate::{
-    host::{file, stat::Stat},
-    model::{
-        leak::{End, Object, PipeWait, Rest},
-        signals::SignalSet,
+    host::{
+        call::{Activity, SystemCall},
+        descriptors::Table,
+        file,
+        stat::Stat,
+        status::Status,
     },
+    model::leak::{End, Object, PipeWait, Rest},
 };
 
 /// A process with more threads is not looked at.
@@ -31,7 +31,7 @@ pub(super) fn of_process(stat: &Stat) -> io::Result<(Calls, Rest)> {
     if tids.len() > MAX_TASKS {
         return Err(io::Error::other("too many threads"));
     }
-    let status = file::read_small(format!("/proc/{}/status", stat.id))?;
+    let caught = Status::of_process(stat.id)?.caught;
     let mut calls = Vec::with_capacity(tids.len());
     let (mut switches, mut stopped) = (0_u64, false);
     let mut waits = Vec::with_capacity(tids.len());
@@ -40,23 +40,20 @@ pub(super) fn of_process(stat: &Stat) -> io::Result<(Calls, Rest)> {
         if thread.has_ended() {
             continue;
         }
-        let call = Call::of_thread(stat.id, *tid)?;
-        calls.push(call);
-        waits.push(pipe_wait(stat, call));
-        let status = file::read_small(format!("/proc/{}/task/{tid}/status", stat.id))?;
-        let traced = number(&status, "TracerPid:")? != 0;
-        stopped |= traced || thread.is_stopped();
-        switches = switches
-            .wrapping_add(number(&status, "voluntary_ctxt_switches:")?)
-            .wrapping_add(number(&status, "nonvoluntary_ctxt_switches:")?);
+        let activity = Activity::of_thread(stat.id, *tid)?;
+        waits.push(activity.call().and_then(|call| pipe_wait(stat, call)));
+        calls.push(activity);
+        let status = Status::of_thread(stat.id, *tid)?;
+        stopped |= status.traced || thread.is_stopped();
+        switches = switches.wrapping_add(status.switches);
     }
     let first = waits.first().copied().flatten();
     let rest = Rest {
         threads: u32::try_from(calls.len()).unwrap_or(u32::MAX),
         switches,
         stopped,
-        caught: SignalSet(file::mask(&status, "SigCgt:").ok_or_else(|| layout("SigCgt:"))?),
-        doing: calls.first().map_or_else(|| "unknown".to_owned(), |call| call.name()),
+        caught,
+        doing: calls.first().map_or_else(|| "unknown".to_owned(), Activity::name),
         pipe: first.filter(|_| waits.iter().all(|wait| *wait == first)),
     };
     Ok((Calls(calls), rest))
@@ -76,25 +73,15 @@ fn is_native(tgid: u32) -> io::Result<()> {
 }
 
 /// The pipe that a call sleeps on.
-fn pipe_wait(stat: &Stat, call: Call) -> Option<PipeWait> {
-    let Call::In { number, argument } = call else { return None };
-    let end = match number {
+fn pipe_wait(stat: &Stat, call: &SystemCall) -> Option<PipeWait> {
+    let end = match call.number {
         libc::SYS_read | libc::SYS_readv => End::Read,
         libc::SYS_write | libc::SYS_writev => End::Write,
         _ => return None,
     };
-    // The argument is an int, in a register that may hold more.
-    let fd = u32::try_from(argument & u64::from(u32::MAX)).ok()?;
-    match table::parse(&fs::read_link(format!("/proc/{}/fd/{fd}", stat.id)).ok()?)? {
+    let fd = call.word(0)?;
+    match Table::of_living(stat).ok()??.get(fd).ok()??.object()? {
         Object::Pipe(inode) => Some(PipeWait { inode, end }),
         Object::Socket(_) => None,
     }
-}
-
-fn number(status: &[u8], key: &str) -> io::Result<u64> {
-    file::field(status, key).and_then(|number| number.parse().ok()).ok_or_else(|| layout(key))
-}
-
-fn layout(key: &str) -> io::Error {
-    file::unknown_layout(&format!("{key} in /proc/PID/status"))
 }

@@ -11,7 +11,7 @@ use super::{Facts, Level, Usage, User, decide};
 use crate::{
     host::{
         cgroup_tree::{self, Hierarchy, Mount},
-        clock, file,
+        clock, file, mountinfo,
         stat::Stat,
         status::Status,
     },
@@ -70,7 +70,7 @@ impl Limits {
             facts.user = user(failure);
             facts.foreign_namespace = forks_into_another_namespace(failure.tgid);
             let memberships = file::read(format!("/proc/{}/cgroup", failure.tgid), MAX_CGROUP);
-            if let (Ok(memberships), Ok(mounts)) = (memberships, cgroup_tree::mountinfo()) {
+            if let (Ok(memberships), Ok(mounts)) = (memberships, mountinfo::read()) {
                 let memberships = String::from_utf8_lossy(&memberships);
                 facts.pids = self.levels(&mounts, &memberships, "pids", &PIDS, &PIDS);
                 facts.memory = self.levels(&mounts, &memberships, "memory", &MEMORY_1, &MEMORY);
@@ -92,7 +92,7 @@ impl Limits {
         let hierarchies = [(Hierarchy::Controller(controller), version_1), (Hierarchy::Unified, version_2)];
         let found = hierarchies.into_iter().find_map(|(hierarchy, files)| {
             let path = membership(memberships, hierarchy)?;
-            Some((cgroup_tree::parse_mountinfo(mounts, hierarchy)?, path, files))
+            Some((cgroup_tree::find_mount(mounts, hierarchy)?, path, files))
         });
         let Some((mount, path, files)) = found else { return Vec::new() };
         let cgroups = directories(&mount, path);

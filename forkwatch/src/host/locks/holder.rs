@@ -10,24 +10,22 @@ use crate::model::{
 /// one, as far as that can be told. To a word of another kind of lock the number of a thread is as good as any other,
 /// least of all in a container, where tids are small.
 fn owner_offsets(wait: &EndlessWait, words: &Words) -> &'static [u32] {
-    match (wait.operation, wait.value) {
+    if wait.is_for_mutex() {
         // `__owner` of a mutex, whose word is 2 while threads wait (`struct __pthread_mutex_s`, bits/struct_mutex.h).
         // The users are the owner and those who wait on a condition for which they let it go, and the kind is a few
         // flags (nptl/pthreadP.h): in stdio's locks there is a pointer instead.
-        (MUTEX_WAIT, 2) => {
-            let users = words.at(12).is_some_and(|users| (1..0x4000).contains(&users));
-            let kind = words.at(16).is_some_and(|kind| kind < 0x400);
-            if users && kind { &[8] } else { &[] }
-        }
+        let users = words.at(12).is_some_and(|users| (1..0x4000).contains(&users));
+        let kind = words.at(16).is_some_and(|kind| kind < 0x400);
+        if users && kind { &[8] } else { &[] }
+    } else if (wait.operation, wait.value) == (RWLOCK_WAIT, 3) {
         // `__cur_writer` of a read-write lock, from its `__writers_futex` and its `__wrphase_futex`: 1 as long as
         // there is a writer, and 2 as somebody waits (`struct __pthread_rwlock_arch_t`, bits/struct_rwlock.h).
-        (RWLOCK_WAIT, 3) => &[12, 16],
-        _ => &[],
+        &[12, 16]
+    } else {
+        &[]
     }
 }
 
-/// `FUTEX_WAIT`, private.
-const MUTEX_WAIT: u32 = 128;
 /// `FUTEX_WAIT_BITSET`, private, with `FUTEX_CLOCK_REALTIME`.
 const RWLOCK_WAIT: u32 = 393;
 

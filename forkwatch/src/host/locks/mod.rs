@@ -16,10 +16,10 @@ use super::{
     call::{Activity, SystemCall},
     clock,
     futex::EndlessWait,
-    maps::{Maps, Region},
+    maps::{self, Maps},
     memory, stack,
     stat::Stat,
-    status::Sleep,
+    status::Status,
     task,
 };
 use crate::model::{
@@ -133,11 +133,11 @@ fn look_closer(
     waiting: &[Waiting],
     fork: &Fork,
 ) -> io::Result<()> {
-    let sleeps =
-        threads.iter().take(MAX_LOOKED_AT).filter_map(|thread| Sleep::of_thread(stat.id, thread.id).ok());
-    for sleep in sleeps {
-        locks.stopped |= sleep.traced;
-        locks.caught = sleep.caught;
+    let statuses =
+        threads.iter().take(MAX_LOOKED_AT).filter_map(|thread| Status::of_thread(stat.id, thread.id).ok());
+    for status in statuses {
+        locks.stopped |= status.traced;
+        locks.caught = status.caught;
     }
     let maps = Maps::of_process(stat.id)?;
     locks.python = runs_python(stat.id, &maps);
@@ -170,15 +170,15 @@ fn lock_wait(
     fork: &Fork,
 ) -> Option<LockWait> {
     let Waiting { thread, comm, call, wait } = waiting;
-    let switches = Sleep::of_thread(process.id, *thread).ok()?.switches;
+    let switches = Status::of_thread(process.id, *thread).ok()?.switches;
     let region = maps.find(wait.address);
-    let words = region.as_ref().and_then(|region| memory::words(process.id, *thread, wait.address, region));
+    let words = region.and_then(|region| memory::words(process.id, *thread, wait.address, region));
     let holders = words.map(|words| holder::holders(wait, &words, child, parent, fork)).unwrap_or_default();
     let parent_words = || {
         let parent = parent.filter(|parent| parent.comparable)?;
         let theirs = parent.maps.as_ref()?.find(wait.address)?;
-        region.as_ref().filter(|ours| ours.is_same(&theirs))?;
-        memory::words(parent.key.tgid, parent.key.tgid, wait.address, &theirs)
+        region.filter(|ours| ours.is_same(theirs))?;
+        memory::words(parent.key.tgid, parent.key.tgid, wait.address, theirs)
     };
     let parent_words = parent_words();
     let still = Activity::of_thread(process.id, *thread).ok()?.call() == Some(call);
@@ -197,15 +197,15 @@ fn lock_wait(
     })
 }
 
-fn mapping(process: &Stat, maps: &Maps, address: u64, region: Region) -> Mapping {
+fn mapping(process: &Stat, maps: &Maps, address: u64, region: &maps::Mapping) -> Mapping {
     // The locks of the C library itself are zero at the start, and lie beyond its file.
-    let object = maps.follows_file(&region).then(|| stack::object(process.key(), address)).flatten();
+    let object = maps.follows_file(region).then(|| stack::object(process.key(), address)).flatten();
     if let Some((name, offset)) = object {
         return Mapping { name, offset, shared: region.shared };
     }
-    let within = address.saturating_sub(region.range.start);
+    let within = address.saturating_sub(region.start);
     let offset = if region.is_file() { within.saturating_add(region.offset) } else { within };
-    Mapping { name: region.name, offset, shared: region.shared }
+    Mapping { name: String::from_utf8_lossy(&region.path).into_owned(), offset, shared: region.shared }
 }
 
 /// Whether CPython runs in a process: as its program, or as a library in another's.

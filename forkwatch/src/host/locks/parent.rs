@@ -1,9 +1,9 @@
 //! The process that forked, beside its child.
 
-use std::{fs, io, mem::MaybeUninit, os::unix::fs::MetadataExt};
+use std::{io, mem::MaybeUninit};
 
 use super::{
-    super::{file, maps::Maps, stat::Stat, task},
+    super::{file, maps::Maps, program::executable, stat::Stat, task},
     Fork,
     threads::Threads,
 };
@@ -58,8 +58,7 @@ impl Parent {
 
     /// Whether it is still there, and still what it was.
     pub(super) fn is_unchanged(&self, child: &Stat) -> bool {
-        Stat::of_process(self.key.tgid).is_ok_and(|stat| stat.is(self.key) && !stat.process_has_ended())
-            && runs_the_same(child.id, self.key.tgid).unwrap_or_default() == self.comparable
+        Stat::lives(self.key) && runs_the_same(child.id, self.key.tgid).unwrap_or_default() == self.comparable
     }
 
     /// The thread that called fork, where it lives.
@@ -77,7 +76,6 @@ impl Parent {
 /// Whether two processes run one program since one exec: the kernel draws the addresses in the auxiliary vector anew
 /// at each (`create_elf_tables`, `fs/binfmt_elf.c`). Where that is switched off, the executable still tells most.
 fn runs_the_same(child: u32, parent: u32) -> io::Result<bool> {
-    let executable = |tgid: u32| fs::metadata(format!("/proc/{tgid}/exe")).map(|exe| (exe.dev(), exe.ino()));
     let vector = |tgid: u32| file::read(format!("/proc/{tgid}/auxv"), MAX_VECTOR);
     Ok(executable(child)? == executable(parent)? && vector(child)? == vector(parent)?)
 }

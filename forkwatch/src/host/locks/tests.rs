@@ -13,11 +13,14 @@ use nix::{
         signal::{Signal, kill},
         wait::{WaitPidFlag, waitpid},
     },
-    unistd::{ForkResult, Pid, fork, gettid},
+    unistd::gettid,
 };
 
 use super::*;
-use crate::model::{evidence::SeenThread, lock::Holder, time::TICK};
+use crate::{
+    host::forked::Forked,
+    model::{evidence::SeenThread, lock::Holder, time::TICK},
+};
 
 /// A mutex of glibc that lives for ever, as threads and children may use it to the end.
 #[derive(Clone, Copy)]
@@ -65,40 +68,9 @@ fn holder_of(mutex: Mutex) -> u32 {
     reported.recv().unwrap()
 }
 
-/// A child that is killed in the end.
-struct Forked(Pid);
-
-impl Forked {
-    /// One that does this, which must be async-signal-safe or nearly so, and then sleeps.
-    fn into(act: impl FnOnce()) -> Self {
-        // SAFETY: the child does what glibc allows after fork, and never returns to the test harness.
-        match unsafe { fork() }.unwrap() {
-            ForkResult::Parent { child } => Self(child),
-            ForkResult::Child => {
-                act();
-                loop {
-                    // SAFETY: pause(2) touches no memory.
-                    unsafe { libc::pause() };
-                }
-            }
-        }
-    }
-
-    fn key(&self) -> ProcessKey {
-        Stat::of_process(self.0.as_raw().try_into().unwrap()).unwrap().key()
-    }
-
-    /// What a sweep would ask: of the fork nothing is known but who forked.
-    fn fork(&self) -> Fork {
-        Fork { child: self.key(), parent: Some(own_key()), forked_at: None, forking_tid: None }
-    }
-}
-
-impl Drop for Forked {
-    fn drop(&mut self) {
-        let _ = kill(self.0, Signal::SIGKILL);
-        let _ = waitpid(self.0, None);
-    }
+/// What a sweep would ask: of the fork nothing is known but who forked.
+fn swept(child: &Forked) -> Fork {
+    Fork { child: child.key(), parent: Some(own_key()), forked_at: None, forking_tid: None }
 }
 
 fn alive(fork: &Fork) -> Locks {
@@ -130,7 +102,7 @@ fn a_lock_that_another_thread_of_the_parent_holds_names_it() {
     let mutex = Mutex::new();
     let tid = holder_of(mutex);
     let child = Forked::into(|| mutex.lock());
-    let (locks, wait) = stuck_at(mutex.address(), &child.fork());
+    let (locks, wait) = stuck_at(mutex.address(), &swept(&child));
     assert_eq!((locks.threads, locks.stopped, locks.comparable), (1, false, true));
     assert_eq!(locks.parent, Some(own_key()));
     assert!(locks.parent_threads.is_some_and(|threads| threads >= 1));
@@ -148,13 +120,13 @@ fn the_forker_is_known_by_its_list_of_robust_locks() {
     let mutex = Mutex::new();
     mutex.lock();
     let child = Forked::into(|| mutex.lock());
-    let (_, wait) = stuck_at(mutex.address(), &child.fork());
+    let (_, wait) = stuck_at(mutex.address(), &swept(&child));
     let owner = owner(&wait);
     assert_eq!((owner.named, owner.in_child, owner.is_forker), (own_tid(), false, Some(true)));
     // And where the event told.
-    let told = Fork { forking_tid: Some(own_tid()), ..child.fork() };
+    let told = Fork { forking_tid: Some(own_tid()), ..swept(&child) };
     assert_eq!(self::owner(&stuck_at(mutex.address(), &told).1).is_forker, Some(true));
-    let another = Fork { forking_tid: Some(std::process::id()), ..child.fork() };
+    let another = Fork { forking_tid: Some(std::process::id()), ..swept(&child) };
     assert_eq!(self::owner(&stuck_at(mutex.address(), &another).1).is_forker, Some(false));
 }
 
@@ -164,7 +136,7 @@ fn a_thread_that_is_younger_than_the_fork_holds_nothing() {
     holder_of(mutex);
     let child = Forked::into(|| mutex.lock());
     let long_ago = BootTime(child.key().start.0.saturating_sub(2000 * TICK));
-    let (_, wait) = stuck_at(mutex.address(), &Fork { forked_at: Some(long_ago), ..child.fork() });
+    let (_, wait) = stuck_at(mutex.address(), &Fork { forked_at: Some(long_ago), ..swept(&child) });
     assert_eq!(owner(&wait).in_parent, None);
 }
 
@@ -173,12 +145,12 @@ fn without_a_word_the_present_parent_counts_if_it_is_the_same_image() {
     let mutex = Mutex::new();
     let tid = holder_of(mutex);
     let child = Forked::into(|| mutex.lock());
-    let (locks, wait) = stuck_at(mutex.address(), &Fork { parent: None, ..child.fork() });
+    let (locks, wait) = stuck_at(mutex.address(), &Fork { parent: None, ..swept(&child) });
     assert_eq!(locks.parent, Some(own_key()));
     assert_eq!(owner(&wait).in_parent.map(|thread| thread.tid), Some(tid));
     // One that has ended is nobody.
     let gone = ProcessKey { start: BootTime(own_key().start.0 + TICK), ..own_key() };
-    let (locks, wait) = stuck_at(mutex.address(), &Fork { parent: Some(gone), ..child.fork() });
+    let (locks, wait) = stuck_at(mutex.address(), &Fork { parent: Some(gone), ..swept(&child) });
     assert_eq!((locks.parent, locks.parent_threads, locks.comparable), (None, None, false));
     assert_eq!((wait.parent_words, owner(&wait).is_forker, owner(&wait).in_parent), (None, None, None));
     assert_eq!(wait.words.unwrap().at(8), Some(tid));
@@ -198,7 +170,7 @@ fn a_thread_of_the_child_is_told_and_so_is_one_that_it_waits_for() {
         // SAFETY: the function takes the mutex, which is never freed; glibc lets a child start threads.
         unsafe { libc::pthread_create(&raw mut thread, std::ptr::null(), take, mutex.0.get().cast()) };
     });
-    let (locks, wait) = stuck_at(mutex.address(), &child.fork());
+    let (locks, wait) = stuck_at(mutex.address(), &swept(&child));
     assert_eq!(locks.threads, 2);
     assert_ne!(wait.tid, child.key().tgid);
     let owner = owner(&wait);
@@ -208,7 +180,7 @@ fn a_thread_of_the_child_is_told_and_so_is_one_that_it_waits_for() {
 #[test]
 fn a_child_that_waits_for_no_lock_is_not_looked_at_closely() {
     let child = Forked::into(|| ());
-    let locks = alive(&child.fork());
+    let locks = alive(&swept(&child));
     assert!(locks.waits.is_empty() && !locks.comparable && locks.parent.is_none());
     assert_eq!(locks.threads, 1);
 }
@@ -218,12 +190,12 @@ fn a_stopped_child_is_stopped() {
     let mutex = Mutex::new();
     mutex.lock();
     let child = Forked::into(|| mutex.lock());
-    stuck_at(mutex.address(), &child.fork());
-    kill(child.0, Signal::SIGSTOP).unwrap();
-    waitpid(child.0, Some(WaitPidFlag::WUNTRACED)).unwrap();
-    assert!(alive(&child.fork()).stopped);
-    kill(child.0, Signal::SIGCONT).unwrap();
-    assert!(!stuck_at(mutex.address(), &child.fork()).0.stopped);
+    stuck_at(mutex.address(), &swept(&child));
+    kill(child.pid(), Signal::SIGSTOP).unwrap();
+    waitpid(child.pid(), Some(WaitPidFlag::WUNTRACED)).unwrap();
+    assert!(alive(&swept(&child)).stopped);
+    kill(child.pid(), Signal::SIGCONT).unwrap();
+    assert!(!stuck_at(mutex.address(), &swept(&child)).0.stopped);
 }
 
 #[test]
@@ -263,7 +235,7 @@ fn a_lock_in_zeroed_data_lies_in_its_program() {
             };
         }
     });
-    let (_, wait) = stuck_at(lock.as_ptr().addr() as u64, &child.fork());
+    let (_, wait) = stuck_at(lock.as_ptr().addr() as u64, &swept(&child));
     let program = std::env::current_exe().unwrap();
     assert_eq!(wait.mapping.unwrap().name, program.to_str().unwrap());
 }
@@ -274,8 +246,8 @@ fn what_a_look_costs() {
     let mutex = Mutex::new();
     holder_of(mutex);
     let (idle, stuck) = (Forked::into(|| ()), Forked::into(|| mutex.lock()));
-    stuck_at(mutex.address(), &stuck.fork());
-    for (name, fork) in [("cheap", idle.fork()), ("deep", stuck.fork())] {
+    stuck_at(mutex.address(), &swept(&stuck));
+    for (name, fork) in [("cheap", swept(&idle)), ("deep", swept(&stuck))] {
         let begin = Instant::now();
         for _ in 0..1000 {
             alive(&fork);

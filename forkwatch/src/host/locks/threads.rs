@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::super::{stat::Stat, status::Sleep, task::MAX_TASKS};
+use super::super::{stat::Stat, status::Status, task::MAX_TASKS};
 
 /// Live threads of one process that run user code.
 pub(super) struct Threads {
@@ -18,7 +18,7 @@ pub(super) struct Threads {
 impl Threads {
     /// These threads of that process.
     pub(super) fn new(process: &Stat, all: Vec<Stat>) -> io::Result<Self> {
-        let namespaced = Sleep::of_thread(process.id, process.id)?.namespaced;
+        let namespaced = Status::of_thread(process.id, process.id)?.namespaced;
         let cut = usize::try_from(process.threads).is_ok_and(|threads| threads > MAX_TASKS);
         Ok(Self { all, process: process.id, namespaced, cut })
     }
@@ -27,7 +27,7 @@ impl Threads {
     pub(super) fn named(&self, own_tid: u32) -> Option<&Stat> {
         self.all.iter().find(|thread| {
             if self.namespaced {
-                Sleep::of_thread(self.process, thread.id).is_ok_and(|sleep| sleep.own_tid == own_tid)
+                Status::of_thread(self.process, thread.id).is_ok_and(|status| status.own_id == own_tid)
             } else {
                 thread.id == own_tid
             }

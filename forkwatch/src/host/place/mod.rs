@@ -6,7 +6,7 @@ mod relatives;
 use super::{
     call::Activity,
     clock,
-    descriptor::{Descriptor, descriptors},
+    descriptors::{Descriptor, Table},
     program::program,
     stack,
     stat::Stat,
@@ -17,6 +17,9 @@ use crate::model::{
     stack::Stacks,
 };
 
+/// Descriptors of one process that are looked at, from the lowest.
+const MAX_DESCRIPTORS: usize = 1024;
+
 /// See [`crate::model::evidence::Request::Place`].
 pub(super) fn place(
     child: ProcessKey,
@@ -26,22 +29,19 @@ pub(super) fn place(
     holder: Option<u32>,
     stacks: Stacks,
 ) -> Option<Place> {
-    let lives = |key: ProcessKey| {
-        Stat::of_process(key.tgid).is_ok_and(|stat| stat.is(key) && !stat.process_has_ended())
-    };
-    if !lives(child) {
+    if !Stat::lives(child) {
         return None;
     }
     let at = clock::now();
-    let parent = parent.filter(|parent| lives(*parent));
+    let parent = parent.filter(|parent| Stat::lives(*parent));
     let mut program_of_parent = parent.and_then(program);
     let mut holder = parent.zip(holder).and_then(|(parent, holder)| doing(parent, holder, stacks));
     let mut blocks = parent.map(|parent| relatives::blocked(child, parent)).unwrap_or_default();
-    if parent.is_some_and(|parent| !lives(parent)) {
+    if parent.is_some_and(|parent| !Stat::lives(parent)) {
         // What was seen may be another's.
         (program_of_parent, holder, blocks) = (None, None, Vec::new());
     }
-    let sockets: Vec<u64> = descriptors(child.tgid).into_iter().filter_map(Descriptor::socket).collect();
+    let sockets: Vec<u64> = held(child.tgid).iter().filter_map(Descriptor::socket).collect();
     let listeners = listeners::listeners(child.tgid, &sockets);
     blocks.extend(listeners.into_iter().map(|address| Blocked::Listener { address }));
     let place = Place {
@@ -54,17 +54,19 @@ pub(super) fn place(
         holder,
         blocks,
     };
-    lives(child).then_some(place)
+    Stat::lives(child).then_some(place)
+}
+
+/// The descriptors of a process; none where they may not be read.
+fn held(tgid: u32) -> Vec<Descriptor> {
+    Table::of_process(tgid).list(MAX_DESCRIPTORS).unwrap_or_default()
 }
 
 /// What a thread does; absent where it has ended.
 fn doing(process: ProcessKey, tid: u32, stacks: Stacks) -> Option<Doing> {
     Stat::of_thread(process.tgid, tid).ok().filter(|stat| !stat.has_ended())?;
-    let call = match Activity::of_thread(process.tgid, tid) {
-        Ok(Activity::Running) => "running".to_owned(),
-        Ok(Activity::Call(call)) => call.name(),
-        Ok(Activity::Elsewhere) | Err(_) => "unknown".to_owned(),
-    };
+    let activity = Activity::of_thread(process.tgid, tid);
+    let call = activity.map_or_else(|_| "unknown".to_owned(), |activity| activity.name());
     // Whatever was allowed for the stuck thread: this one is healthy, and is not stopped.
     let stacks = if stacks == Stacks::None { Stacks::None } else { Stacks::Light };
     Some(Doing { call, stack: stack::of_thread(process, tid, stacks) })

@@ -2,15 +2,17 @@
 
 use std::collections::HashSet;
 
-use super::super::{
+use super::held;
+use crate::host::{
     call::{Activity, SystemCall},
-    descriptor::{Descriptor, descriptors},
+    descriptors::Table,
     file,
     stat::Stat,
-    status::Sleep,
+    status::Status,
     task,
 };
 use crate::model::{
+    leak::{End, Object},
     lock::Blocked,
     process::{ProcessKey, escape},
 };
@@ -77,15 +79,20 @@ fn sleeping(tgid: u32) -> impl Iterator<Item = SystemCall> {
 }
 
 fn written_pipes(tgid: u32) -> impl Iterator<Item = u64> {
-    descriptors(tgid).into_iter().filter_map(Descriptor::written_pipe)
+    let table = Table::of_process(tgid);
+    held(tgid).into_iter().filter_map(move |descriptor| {
+        let Object::Pipe(inode) = descriptor.object()? else { return None };
+        let access = table.access(descriptor.number).ok()??;
+        access.holds(End::Write).then_some(inode)
+    })
 }
 
 /// The pipe that a call reads from.
 fn read_pipe(call: &SystemCall, tgid: u32) -> Option<u64> {
     (call.number == libc::SYS_read || call.number == libc::SYS_readv).then_some(())?;
-    match Descriptor::of(tgid, call.word(0)?)? {
-        Descriptor::Pipe { inode, .. } => Some(inode),
-        Descriptor::Socket(_) => None,
+    match Table::of_process(tgid).get(call.word(0)?).ok()??.object()? {
+        Object::Pipe(inode) => Some(inode),
+        Object::Socket(_) => None,
     }
 }
 
@@ -112,8 +119,8 @@ fn waits_for(call: &SystemCall, child: ProcessKey, parent: ProcessKey, only_chil
 
 /// The pid of the child as its parent knows it: in the parent's pid namespace, which may be an outer one.
 fn name_in(child: ProcessKey, parent: ProcessKey) -> Option<u32> {
-    let depth = Sleep::own_tids(parent.tgid).ok()?.len();
-    Sleep::own_tids(child.tgid).ok()?.get(depth.checked_sub(1)?).copied()
+    let depth = Status::ids(parent.tgid).ok()?.len();
+    Status::ids(child.tgid).ok()?.get(depth.checked_sub(1)?).copied()
 }
 
 /// The process that a pidfd stands for.

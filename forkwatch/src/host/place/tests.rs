@@ -12,10 +12,11 @@ use nix::{
         signal::{Signal, kill},
         wait::{WaitStatus, waitpid},
     },
-    unistd::{ForkResult, Pid, fork, gettid},
+    unistd::{Pid, gettid},
 };
 
 use super::*;
+use crate::host::forked::Forked;
 
 fn key(pid: u32) -> ProcessKey {
     Stat::of_process(pid).unwrap().key()
@@ -23,14 +24,7 @@ fn key(pid: u32) -> ProcessKey {
 
 /// A child that keeps all that this process holds now.
 fn keeper() -> Pid {
-    // SAFETY: the child calls nothing but pause(2), which is async-signal-safe.
-    match unsafe { fork() }.unwrap() {
-        ForkResult::Parent { child } => child,
-        ForkResult::Child => loop {
-            // SAFETY: pause(2) touches no memory.
-            unsafe { libc::pause() };
-        },
-    }
+    Forked::new().unguarded()
 }
 
 /// What is seen of the child once it shows this.

@@ -6,7 +6,8 @@ use gimli::{
     UnwindSection, UnwindTableRow,
 };
 
-use super::{bytes::Bytes, elf::Object, files};
+use super::{elf::Object, files};
+use crate::host::bytes::Bytes;
 
 /// A function of 100,000 instructions has less than that.
 const MAX_ENTRY: usize = 256 * 1024;

@@ -10,8 +10,10 @@ use object::{
     pod,
 };
 
-use super::{bytes::Bytes, maps::Mapping};
-use crate::model::process;
+use crate::{
+    host::{bytes::Bytes, maps::Mapping},
+    model::process,
+};
 
 /// Program headers of one object that are looked at.
 const MAX_HEADERS: usize = 64;

@@ -12,7 +12,8 @@ use object::{
     pod,
 };
 
-use super::{bytes::Bytes, elf::Object};
+use super::elf::Object;
+use crate::host::bytes::Bytes;
 
 /// Sections of one file that are looked at.
 const MAX_SECTIONS: usize = 4096;

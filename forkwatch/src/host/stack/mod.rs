@@ -5,12 +5,10 @@
 
 mod asleep;
 mod bounded;
-mod bytes;
 mod cfi;
 mod demangle;
 mod elf;
 mod files;
-mod maps;
 mod python;
 mod registers;
 mod stop;
@@ -23,14 +21,12 @@ use std::{
 };
 
 use asleep::Sleep;
-use bytes::Bytes;
 use elf::Object;
-use maps::Mappings;
 use registers::Registers;
 use symbols::Kind;
 use unwind::Walk;
 
-use super::stat::Stat;
+use super::{bytes::Bytes, maps::Maps, stat::Stat};
 use crate::model::{
     process::ProcessKey,
     stack::{Frame, Stack, Stacks},
@@ -57,12 +53,9 @@ pub(super) fn of_script(process: ProcessKey, tid: u32) -> Option<Stack> {
 /// The name of the variable that covers an address.
 pub(super) fn symbol(process: ProcessKey, address: u64) -> Option<String> {
     bounded::run(move || {
-        let (memory, mappings) = open(process).ok()?;
-        mappings.covering(address)?;
-        let object = mappings
-            .heads_before(address)
-            .filter_map(|head| Object::read(&memory, head).ok())
-            .find(|object| object.covers(address))?;
+        let (memory, maps) = open(process).ok()?;
+        maps.find(address)?;
+        let object = covering(&memory, &maps, address)?;
         let name = symbols::names(process.tgid, &memory, &object, Kind::Data, &[address]).pop()?;
         same(process).ok()?;
         name
@@ -73,22 +66,25 @@ pub(super) fn symbol(process: ProcessKey, address: u64) -> Option<String> {
 /// The object that an address belongs to, and where in the object it is, counted from its first page: for addresses
 /// beyond the object's file, where its zeroed data is.
 pub(super) fn object(process: ProcessKey, address: u64) -> Option<(String, u64)> {
-    let (memory, mappings) = open(process).ok()?;
-    let object = mappings
-        .heads_before(address)
-        .filter_map(|head| Object::read(&memory, head).ok())
-        .find(|object| object.covers(address))?;
+    let (memory, maps) = open(process).ok()?;
+    let object = covering(&memory, &maps, address)?;
     Some((elf::name(&object.head), address.checked_sub(object.head.start)?))
 }
 
+fn covering(memory: &Bytes, maps: &Maps, address: u64) -> Option<Object> {
+    maps.heads_before(address)
+        .filter_map(|head| Object::read(memory, head).ok())
+        .find(|object| object.covers(address))
+}
+
 fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String> {
-    let (memory, mappings) = open(process)?;
+    let (memory, maps) = open(process)?;
     let asleep = Sleep::of(process.tgid, tid)?;
-    let shown = Registers::new(asleep.instruction, asleep.stack);
-    let mut walk = unwind::walk(process.tgid, &memory, &mappings, shown);
+    let shown = Registers::new(asleep.position.instruction, asleep.position.stack);
+    let mut walk = unwind::walk(process.tgid, &memory, &maps, shown);
     still_asleep(process, tid, asleep)?;
     if stacks == Stacks::Full && asleep.is_in_futex() && walk.missing.is_some() {
-        match stopped(process, tid, &memory, &mappings) {
+        match stopped(process, tid, &memory, &maps) {
             Ok(further) => walk = further,
             Err(why) => walk.missing = walk.missing.map(|missing| format!("{missing}; {why}")),
         }
@@ -99,13 +95,13 @@ fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String
 }
 
 /// The same with all registers, for which the thread is stopped. It sleeps on while its memory is read.
-fn stopped(process: ProcessKey, tid: u32, memory: &Bytes, mappings: &Mappings) -> Result<Walk, String> {
+fn stopped(process: ProcessKey, tid: u32, memory: &Bytes, maps: &Maps) -> Result<Walk, String> {
     let registers = stop::registers(tid)?;
     let asleep = back_to_sleep(process, tid)?;
-    if (registers.stack(), registers.instruction) != (asleep.stack, asleep.instruction) {
+    if (registers.stack(), registers.instruction) != (asleep.position.stack, asleep.position.instruction) {
         return Err(format!("thread {tid} went on meanwhile"));
     }
-    let walk = unwind::walk(process.tgid, memory, mappings, registers);
+    let walk = unwind::walk(process.tgid, memory, maps, registers);
     still_asleep(process, tid, asleep)?;
     Ok(walk)
 }
@@ -116,28 +112,25 @@ fn still_asleep(process: ProcessKey, tid: u32, before: Sleep) -> Result<(), Stri
 }
 
 fn script(process: ProcessKey, tid: u32) -> Option<Result<Stack, String>> {
-    let (memory, mappings) = open(process).ok()?;
+    let (memory, maps) = open(process).ok()?;
     let asleep = Sleep::of(process.tgid, tid);
-    let stack = python::stack(process.tgid, tid, &memory, &mappings)?;
+    let stack = python::stack(process.tgid, tid, &memory, &maps)?;
     Some(asleep.and_then(|asleep| still_asleep(process, tid, asleep)).and_then(|()| same(process)).and(stack))
 }
 
 /// The memory of a process and what lies where in it.
-fn open(process: ProcessKey) -> Result<(Bytes, Mappings), String> {
+fn open(process: ProcessKey) -> Result<(Bytes, Maps), String> {
     let tgid = process.tgid;
     same(process)?;
     let refused = |what: &str, error: &io::Error| format!("/proc/{tgid}/{what} cannot be read: {error}");
     let memory = Bytes::of_memory(tgid).map_err(|error| refused("mem", &error))?;
-    let mappings = Mappings::of_process(tgid).map_err(|error| refused("maps", &error))?;
+    let maps = Maps::of_process(tgid).map_err(|error| refused("maps", &error))?;
     same(process)?;
-    Ok((memory, mappings))
+    Ok((memory, maps))
 }
 
 fn same(process: ProcessKey) -> Result<(), String> {
-    match Stat::of_process(process.tgid) {
-        Ok(stat) if stat.is(process) && !stat.process_has_ended() => Ok(()),
-        _ => Err(format!("process {} has ended", process.tgid)),
-    }
+    if Stat::lives(process) { Ok(()) } else { Err(format!("process {} has ended", process.tgid)) }
 }
 
 fn back_to_sleep(process: ProcessKey, tid: u32) -> Result<Sleep, String> {

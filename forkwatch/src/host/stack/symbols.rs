@@ -10,7 +10,8 @@ use object::{
     pod,
 };
 
-use super::{bytes::Bytes, demangle::demangle, elf::Object, files};
+use super::{demangle::demangle, elf::Object, files};
+use crate::host::bytes::Bytes;
 
 /// Symbols of one object that are looked at: Chromium has a million.
 const MAX_SYMBOLS: u64 = 2 * 1024 * 1024;

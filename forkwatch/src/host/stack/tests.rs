@@ -18,6 +18,7 @@ use nix::{
 use proptest::prelude::*;
 
 use super::*;
+use crate::host::maps::Mapping;
 
 /// A variable of this program, for its name.
 #[unsafe(no_mangle)]
@@ -121,7 +122,10 @@ fn a_stopped_thread_is_where_it_slept() {
     let tid = waiting.tgid();
     let asleep = Sleep::of(tid, tid).unwrap();
     let registers = thread::spawn(move || stop::registers(tid)).join().unwrap().unwrap();
-    assert_eq!((registers.stack(), registers.instruction), (asleep.stack, asleep.instruction));
+    assert_eq!(
+        (registers.stack(), registers.instruction),
+        (asleep.position.stack, asleep.position.instruction)
+    );
     assert!(registers.complete);
     let foreign = thread::spawn(|| stop::registers(u32::MAX)).join().unwrap();
     assert!(foreign.is_err());
@@ -278,14 +282,8 @@ fn what_is_no_python_has_no_script() {
 fn look_at(page: &[u8]) {
     let memory = Bytes::of_memory(std::process::id()).unwrap();
     let start = ptr::from_ref(page).addr() as u64;
-    let head = maps::Mapping {
-        start,
-        end: start + page.len() as u64,
-        executable: true,
-        offset: 0,
-        file: Vec::new(),
-        path: b"/hostile".to_vec(),
-    };
+    let end = start + page.len() as u64;
+    let head = Mapping { start, end, executable: true, path: b"/hostile".to_vec(), ..Mapping::default() };
     if let Ok(object) = Object::read(&memory, &head) {
         let address = start + 64;
         let _ = cfi::Entry::covering(std::process::id(), &memory, &object, address)
@@ -312,12 +310,12 @@ proptest! {
     #[test]
     fn no_stack_makes_it_panic(words in proptest::collection::vec(any::<u64>(), 16), instruction in any::<u64>()) {
         let memory = Bytes::of_memory(std::process::id()).unwrap();
-        let mappings = Mappings::of_process(std::process::id()).unwrap();
+        let maps = Maps::of_process(std::process::id()).unwrap();
         let stack = words.as_ptr().addr() as u64;
         // Anywhere, and anywhere in this program's code.
         for instruction in [instruction, no_stack_makes_it_panic as *const () as u64 + instruction % 100_000] {
-            unwind::walk(std::process::id(), &memory, &mappings, Registers::new(instruction, stack));
-            unwind::walk(std::process::id(), &memory, &mappings, Registers::complete(instruction, &words));
+            unwind::walk(std::process::id(), &memory, &maps, Registers::new(instruction, stack));
+            unwind::walk(std::process::id(), &memory, &maps, Registers::complete(instruction, &words));
         }
     }
 }

@@ -7,12 +7,11 @@ use gimli::{
 };
 
 use super::{
-    bytes::Bytes,
     cfi::Entry,
     elf::{self, Object},
-    maps::Mappings,
     registers::{self, RETURN_ADDRESS, Registers, STACK_POINTER},
 };
+use crate::host::{bytes::Bytes, maps::Maps};
 use crate::model::stack::MAX_FRAMES;
 
 /// Operations of one DWARF expression; real ones have less than twenty.
@@ -32,7 +31,7 @@ pub(super) struct Walk {
 }
 
 /// Follows the calls from these registers on.
-pub(super) fn walk(tgid: u32, memory: &Bytes, mappings: &Mappings, mut registers: Registers) -> Walk {
+pub(super) fn walk(tgid: u32, memory: &Bytes, maps: &Maps, mut registers: Registers) -> Walk {
     let mut walk = Walk { objects: Vec::new(), calls: Vec::new(), missing: None };
     // The next instruction of a call that has not returned may be another function's; of one that a signal
     // interrupted it is its own.
@@ -43,7 +42,7 @@ pub(super) fn walk(tgid: u32, memory: &Bytes, mappings: &Mappings, mut registers
             return walk;
         }
         let address = if interrupted { registers.instruction } else { registers.instruction.wrapping_sub(1) };
-        let object = match walk.object(memory, mappings, address) {
+        let object = match walk.object(memory, maps, address) {
             Ok(object) => object,
             Err(why) => return Walk { missing: Some(why), ..walk },
         };
@@ -62,18 +61,18 @@ pub(super) fn walk(tgid: u32, memory: &Bytes, mappings: &Mappings, mut registers
 
 impl Walk {
     /// The index of the object that an address of code is in.
-    fn object(&mut self, memory: &Bytes, mappings: &Mappings, address: u64) -> Result<usize, String> {
+    fn object(&mut self, memory: &Bytes, maps: &Maps, address: u64) -> Result<usize, String> {
         if let Some(known) = self.objects.iter().position(|object| object.covers(address)) {
             return Ok(known);
         }
-        let mapping = mappings
-            .covering(address)
+        let mapping = maps
+            .find(address)
             .filter(|mapping| mapping.executable)
             .ok_or_else(|| format!("{address:#x} is no address of code"))?;
         if mapping.path.is_empty() {
             return Err(format!("{address:#x} lies in code that was made while the program ran"));
         }
-        let head = mappings
+        let head = maps
             .head_of(mapping)
             .ok_or_else(|| format!("the beginning of {} is not mapped", elf::name(mapping)))?;
         let object = Object::read(memory, head)?;

@@ -16,7 +16,7 @@ const TURNS: usize = 6;
 /// What is known of a lock: labels and texts.
 pub(super) fn lock(facts: &LockFacts) -> Vec<(&'static str, String)> {
     let LockFacts { proof, address, mapping, symbol, owner, waiting_thread, waiting_threads, .. } = facts;
-    let name = symbol.as_ref().map(|symbol| format!("{} ", escaped(symbol))).unwrap_or_default();
+    let name = symbol.as_ref().map(|symbol| format!("{symbol} ")).unwrap_or_default();
     let place = mapping.as_ref().map(|mapping| match mapping.name.as_str() {
         "" => ", in anonymous memory".to_owned(),
         name => format!(", in {} + {:#x}", escaped(name), mapping.offset),
@@ -33,19 +33,33 @@ pub(super) fn lock(facts: &LockFacts) -> Vec<(&'static str, String)> {
     };
     let waited = humanly(facts.waited_ns);
     lines.push(("waits:", format!("thread {waiting_thread}{others}, for at least {waited}")));
+    let words = match (facts.words.as_deref(), facts.parent_words.as_deref()) {
+        (Some(words), Some(parent)) => {
+            format!(", words {} in the child, {} in the parent", first_words(words), first_words(parent))
+        }
+        (Some(words), None) => format!(", words {}", first_words(words)),
+        (None, _) => String::new(),
+    };
     lines.push((
         "proof:",
-        format!("{}: futex operation {:#x}, value {}", proof.name(), facts.operation, facts.value),
+        format!("{}: futex operation {:#x}, value {}{words}", proof.name(), facts.operation, facts.value),
     ));
-    for (label, words) in [("words:", &facts.words), ("parent's:", &facts.parent_words)] {
-        lines.extend(words.as_ref().map(|words| (label, words.clone())));
-    }
     lines.extend(facts.script.as_ref().map(|script| ("script:", stack(script))));
     lines.extend(facts.stack.as_ref().map(|native| ("stack:", stack(native))));
     if let Some(doing) = owner.as_ref().and_then(|owner| owner.doing.as_ref()) {
         lines.push(("owner's:", stack(&doing.stack)));
     }
     lines
+}
+
+/// The first four words of a lock, from the futex word on: events bear what is around it too.
+fn first_words(words: &str) -> String {
+    let from_futex = words.split(' ').skip(4).take(4);
+    let short = from_futex.map(|word| match word.trim_start_matches('0') {
+        "" => "0",
+        digits => digits,
+    });
+    short.collect::<Vec<_>>().join(" ")
 }
 
 /// What is known of a connection.
@@ -110,16 +124,15 @@ fn stack(stack: &Stack) -> String {
     }
 }
 
+/// Names and paths in a frame were made printable where they were read.
 fn frame(frame: &Frame) -> String {
     let module = frame.module.as_deref().map(|module| module.rsplit('/').next().unwrap_or(module));
     let place = match (module, frame.line, frame.offset) {
-        (Some(module), Some(line), _) => format!(" ({}:{line})", escaped(module)),
-        (Some(module), None, Some(offset)) if frame.function.is_none() => {
-            format!("{} + {offset:#x}", escaped(module))
-        }
+        (Some(module), Some(line), _) => format!(" ({module}:{line})"),
+        (Some(module), None, Some(offset)) if frame.function.is_none() => format!("{module} + {offset:#x}"),
         _ => String::new(),
     };
-    format!("{}{place}", frame.function.as_deref().map(escaped).unwrap_or_default())
+    format!("{}{place}", frame.function.as_deref().unwrap_or_default())
 }
 
 fn escaped(text: &str) -> String {

@@ -136,9 +136,9 @@ fn a_thread_that_moves_is_not_stuck() {
 #[test]
 fn a_lonely_wait_takes_more_patience() {
     let mut timeline = stuck(no_catcher());
-    timeline.at(31_000);
+    timeline.at(21_900);
     assert_eq!(timeline.of_lock().len(), 0);
-    timeline.at(45_000);
+    timeline.at(29_000);
     assert_eq!(timeline.of_lock()[0].certainty, Certainty::Certain);
 }
 

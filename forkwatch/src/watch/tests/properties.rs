@@ -243,7 +243,7 @@ fn stuck(process: ProcessKey, at: BootTime) -> Option<Finding> {
         remedy,
     };
     let parent = (key(1, 0), &program("server"));
-    (process.tgid == 3).then(|| crate::watch::found(at, hazard, verdict, parent, (process, "x".into())))
+    (process.tgid == 3).then(|| verdict.finding(at, hazard.id, parent, (process, "x".into())))
 }
 
 /// Which children may be asked about or reported, told from the steps alone.

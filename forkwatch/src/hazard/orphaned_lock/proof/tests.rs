@@ -277,5 +277,5 @@ fn proofs_without_an_owner_take_more_patience() {
         proven.patience(Duration::from_secs(10)).as_secs()
     };
     let all = [Proof::Owner, Proof::SelfOwned, Proof::NoCatcher, Proof::Differential, Proof::Queue];
-    assert_eq!(all.map(patience), [10, 10, 30, 30, 60]);
+    assert_eq!(all.map(patience), [10, 10, 20, 20, 60]);
 }

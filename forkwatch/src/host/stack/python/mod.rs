@@ -11,14 +11,13 @@ use std::{fs, os::unix::ffi::OsStrExt};
 
 use layout::Layout;
 
-use super::{
-    bytes::Bytes,
-    elf::Object,
-    maps::{Mapping, Mappings},
-    symbols,
-};
+use super::{elf::Object, symbols};
 use crate::{
-    host::file,
+    host::{
+        bytes::Bytes,
+        maps::{Mapping, Maps},
+        status::Status,
+    },
     model::{
         process,
         stack::{Frame, MAX_FRAMES, Stack},
@@ -54,15 +53,10 @@ const THREAD_IDS: [u64; 2] = [0x2d0, 0x30];
 const THREAD_IDS: [u64; 2] = [0xd0, 0x20];
 
 /// The calls of a thread; absent where no CPython runs in the process.
-pub(super) fn stack(
-    tgid: u32,
-    thread: u32,
-    memory: &Bytes,
-    mappings: &Mappings,
-) -> Option<Result<Stack, String>> {
+pub(super) fn stack(tgid: u32, thread: u32, memory: &Bytes, maps: &Maps) -> Option<Result<Stack, String>> {
     let program = fs::read_link(format!("/proc/{tgid}/exe")).ok();
     let program = program.as_deref().map(|path| path.as_os_str().as_bytes());
-    let mut objects: Vec<&Mapping> = mappings
+    let mut objects: Vec<&Mapping> = maps
         .objects()
         .filter(|head| Some(head.path.as_slice()) == program || named_version(&head.path).is_some())
         .collect();
@@ -89,16 +83,15 @@ pub(super) fn stack(
     if minor >= 13 && memory.word(runtime.wrapping_add(FREE_THREADED)) != Some(0) {
         return Some(Err(format!("the frames of CPython 3.{minor} without GIL cannot be read")));
     }
-    Some(match own_id(tgid, thread).and_then(|own| interpreter.thread(runtime, own)) {
-        Some(thread) => Ok(interpreter.walk(thread)),
-        None => Err(format!("thread {thread} is not among those of CPython")),
-    })
-}
-
-/// The id that the thread itself knows: in the innermost of its pid namespaces.
-fn own_id(tgid: u32, thread: u32) -> Option<u32> {
-    let status = file::read_small(format!("/proc/{tgid}/task/{thread}/status")).ok()?;
-    file::field(&status, "NSpid:")?.split_ascii_whitespace().next_back()?.parse().ok()
+    Some(
+        match Status::of_thread(tgid, thread)
+            .ok()
+            .and_then(|status| interpreter.thread(runtime, status.own_id))
+        {
+            Some(thread) => Ok(interpreter.walk(thread)),
+            None => Err(format!("thread {thread} is not among those of CPython")),
+        },
+    )
 }
 
 /// `3.11` of `/usr/bin/python3.11` and of `libpython3.11.so.1.0`.

@@ -1,5 +1,4 @@
-//! What the kernel's release decides about loading: before 5.11 maps and programs count as locked memory
-//! (commit 97306be45fbe), whose limit may be low.
+//! The limit of locked memory: before 5.11 maps and programs count as such (commit 97306be45fbe), and it may be low.
 
 use std::{fs, io, time::Duration};
 
@@ -18,7 +17,7 @@ pub(super) const SETTLED_AFTER: Duration = Duration::from_millis(100);
 
 /// Raises the limit as far as it goes. All the way needs `CAP_SYS_RESOURCE`; where that is missing the maps may still
 /// fit, so a failure is no error yet.
-pub(super) fn raise_memory_lock(release: Release) {
+pub(super) fn raise(release: Release) {
     if release >= UNLIMITED {
         return;
     }
@@ -33,7 +32,7 @@ pub(super) fn raise_memory_lock(release: Release) {
 
 /// Whether it was this limit that made the kernel refuse a map or a program: it says EPERM then
 /// (`bpf_charge_memlock`, kernel/bpf/syscall.c), as it does for want of privilege.
-pub(super) fn memory_lock_refuses(error: &io::Error) -> bool {
+pub(super) fn refuses(error: &io::Error) -> bool {
     let unlimited = || getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft == RLIM_INFINITY);
     let may_load = || {
         let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
@@ -102,6 +101,6 @@ mod tests {
 
     #[test]
     fn another_refusal_is_not_blamed_on_the_limit() {
-        assert!(!memory_lock_refuses(&io::Error::from_raw_os_error(libc::EINVAL)));
+        assert!(!refuses(&io::Error::from_raw_os_error(libc::EINVAL)));
     }
 }

@@ -25,6 +25,11 @@ impl Bytes {
         File::open(format!("/proc/{tgid}/mem")).map(Self)
     }
 
+    /// The same by one of its threads: that of a process whose main thread has ended can be read by the others alone.
+    pub(super) fn of_memory_by(process: u32, thread: u32) -> io::Result<Self> {
+        File::open(format!("/proc/{process}/task/{thread}/mem")).map(Self)
+    }
+
     /// A regular file. Another process chose the path: a device that it leads to must not even be opened, some do
     /// things then.
     pub(super) fn of_file(path: &Path) -> io::Result<Self> {
@@ -33,6 +38,13 @@ impl Bytes {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).map(Self)
+    }
+
+    /// Exactly that many bytes, read at once.
+    pub(super) fn array<const N: usize>(&self, position: u64) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        self.0.read_exact_at(&mut bytes, position).ok()?;
+        Some(bytes)
     }
 
     /// Exactly so many bytes.
@@ -67,16 +79,12 @@ impl Bytes {
 
     /// Eight bytes as a number.
     pub(super) fn word(&self, position: u64) -> Option<u64> {
-        let mut word = [0; 8];
-        self.0.read_exact_at(&mut word, position).ok()?;
-        Some(u64::from_ne_bytes(word))
+        self.array(position).map(u64::from_ne_bytes)
     }
 
     /// Four bytes as a number.
     pub(super) fn half(&self, position: u64) -> Option<u32> {
-        let mut half = [0; 4];
-        self.0.read_exact_at(&mut half, position).ok()?;
-        Some(u32::from_ne_bytes(half))
+        self.array(position).map(u32::from_ne_bytes)
     }
 
     /// A text that a NUL ends, at most `limit` bytes of it.

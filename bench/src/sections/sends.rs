@@ -1,0 +1,240 @@
+//! What a send costs on a connection that is watched because a fork left it to two processes, and on one beside it.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use nix::unistd::{ForkResult, fork};
+
+use crate::daemon::Daemon;
+use crate::programs::{self, Costs};
+use crate::statistics::{median, show};
+use crate::table::Table;
+use crate::{Options, this_program};
+
+/// Sends in a run, and how many are made at once each 10 ms: 10,000 a second.
+const SENDS: u32 = 20_000;
+const BATCH: u32 = 100;
+const TICK: Duration = Duration::from_millis(10);
+/// How long it may take until the connection is watched: the grace, and then some.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The two connections of a sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Connection {
+    /// From before its fork: the child has it too.
+    Shared,
+    /// From after it.
+    Own,
+}
+
+/// The process that sends.
+#[derive(clap::Args)]
+pub(crate) struct Sender {
+    port: u16,
+}
+
+/// Results of one kind of send, a value a round.
+#[derive(Default)]
+struct Sample {
+    nanoseconds: Vec<f64>,
+    ratio: Vec<f64>,
+    in_program: Vec<f64>,
+}
+
+/// Measures, and prints a table.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let sink = Sink::open()?;
+    let mut samples: [(&str, Sample); 4] = [
+        ("nobody watches", Sample::default()),
+        ("nobody watches, once more", Sample::default()),
+        ("beside a watched one", Sample::default()),
+        ("watched", Sample::default()),
+    ];
+    for _ in 0..options.rounds {
+        let Some(round) = round(options, &sink)? else {
+            println!("### Sends\n\nNot available: no program of forkwatch ran at a send.");
+            return Ok(());
+        };
+        let unwatched = round[0].0;
+        for ((_, sample), (nanoseconds, in_program)) in samples.iter_mut().zip(round) {
+            sample.nanoseconds.push(nanoseconds);
+            sample.ratio.push(nanoseconds / unwatched);
+            sample.in_program.extend(in_program);
+        }
+    }
+    let mut table = Table::new(
+        "10,000 sends a second",
+        &["connection", "ns a send", "times unwatched", "ns in the program, with its accounting"],
+    );
+    for (name, sample) in samples {
+        table.row([
+            name.to_owned(),
+            show(median(&sample.nanoseconds), 0),
+            show(median(&sample.ratio), 3),
+            show(median(&sample.in_program), 0),
+        ]);
+    }
+    print!("{table}");
+    Ok(())
+}
+
+/// Nanoseconds of a send, and of that in forkwatch's program.
+type Cost = (f64, Option<f64>);
+
+/// What sends cost: twice without forkwatch, then beside a watched connection, then on it. Nothing where the
+/// connection does not come to be watched.
+fn round(options: &Options, sink: &Sink) -> Result<Option<[Cost; 4]>> {
+    let mut sender = Running::start(sink)?;
+    // The first run warms the caches and widens the windows of the connection.
+    [Connection::Own, Connection::Shared].into_iter().try_for_each(|one| sender.send(one).map(drop))?;
+    let none = (sender.send(Connection::Own)?, None);
+    let again = (sender.send(Connection::Shared)?, None);
+    drop(sender);
+    let others = programs::costs()?;
+    let daemon = Daemon::start(&options.program)?;
+    let mut sender = Running::start(sink)?;
+    if !is_watched(&mut sender, &others)? {
+        return Ok(None);
+    }
+    // The accounting slows the programs down, so it has a run of its own, which warms up too.
+    let mut both = |connection| -> Result<_> {
+        let in_program = cost(&mut sender, connection, &others)?;
+        Ok((sender.send(connection)?, Some(in_program)))
+    };
+    let (own, shared) = (both(Connection::Own)?, both(Connection::Shared)?);
+    drop(daemon);
+    Ok(Some([none, again, own, shared]))
+}
+
+/// Waits until a program runs at each send, which is the case as long as any connection is watched.
+fn is_watched(sender: &mut Running, others: &Costs) -> Result<bool> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        if cost(sender, Connection::Own, others)?.is_finite() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Nanoseconds in forkwatch's program for each send; not a number where none runs.
+fn cost(sender: &mut Running, connection: Connection, others: &Costs) -> Result<f64> {
+    let _account = programs::keep_account()?;
+    let before = programs::costs()?;
+    sender.send(connection)?;
+    let costs: BTreeMap<_, _> = programs::since(&before)?;
+    let ours = costs.iter().filter(|(id, cost)| !others.contains_key(id) && cost.name.contains("send"));
+    let time: Duration = ours.clone().map(|(_, cost)| cost.time).sum();
+    let runs: u64 = ours.map(|(_, cost)| cost.runs).sum();
+    Ok(if runs >= u64::from(SENDS) { time.as_nanos() as f64 / runs as f64 } else { f64::NAN })
+}
+
+/// Takes in all that is sent.
+struct Sink {
+    port: u16,
+}
+
+impl Sink {
+    fn open() -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen")?;
+        let port = listener.local_addr()?.port();
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                thread::spawn(move || drain(stream));
+            }
+        });
+        Ok(Self { port })
+    }
+}
+
+fn drain(mut stream: TcpStream) {
+    let mut buffer = [0; 8192];
+    while stream.read(&mut buffer).is_ok_and(|length| length > 0) {}
+}
+
+/// A sender that has forked.
+struct Running {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(sink: &Sink) -> Result<Self> {
+        let mut child = Command::new(this_program()?)
+            .args(["send", &sink.port.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start a sender")?;
+        let (stdin, stdout) =
+            child.stdin.take().zip(child.stdout.take()).context("the sender has no pipes")?;
+        Ok(Self { child, stdin, stdout: BufReader::new(stdout) })
+    }
+
+    /// Has it send, and gives the nanoseconds of each.
+    fn send(&mut self, connection: Connection) -> Result<f64> {
+        writeln!(self.stdin, "{connection:?}").context("the sender takes no orders")?;
+        let mut answer = String::new();
+        self.stdout.read_line(&mut answer).context("the sender does not answer")?;
+        answer.trim().parse().with_context(|| format!("the sender answered {answer:?}"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Its child ends with it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Connects, forks beside a thread, connects once more, and sends as it is told.
+pub(crate) fn work(sender: &Sender) -> Result<()> {
+    let connect = || -> Result<TcpStream> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, sender.port)).context("cannot connect")?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    };
+    let mut shared = connect()?;
+    thread::spawn(|| {
+        loop {
+            thread::park();
+        }
+    });
+    // SAFETY: the child makes nothing but system calls, whatever the other thread holds.
+    if let ForkResult::Child = unsafe { fork() }.context("cannot fork")? {
+        // SAFETY: asks the kernel for a signal, and touches no memory.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        loop {
+            // SAFETY: touches no memory.
+            unsafe { libc::pause() };
+        }
+    }
+    let mut own = connect()?;
+    for order in std::io::stdin().lines() {
+        let stream = if order? == format!("{:?}", Connection::Shared) { &mut shared } else { &mut own };
+        println!("{}", send(stream)?);
+    }
+    Ok(())
+}
+
+/// Nanoseconds that each of [`SENDS`] took.
+fn send(stream: &mut TcpStream) -> Result<f64> {
+    let mut time = Duration::ZERO;
+    let begun = Instant::now();
+    for batch in 0..SENDS / BATCH {
+        thread::sleep((TICK * batch).saturating_sub(begun.elapsed()));
+        let begun = Instant::now();
+        for _ in 0..BATCH {
+            stream.write_all(&[0; 64]).context("cannot send")?;
+        }
+        time += begun.elapsed();
+    }
+    Ok(time.as_nanos() as f64 / f64::from(SENDS))
+}

@@ -1,0 +1,86 @@
+//! What is mounted where: `/proc/self/mountinfo` (`show_mountinfo`, `fs/proc_namespace.c`).
+
+use std::io;
+
+use super::file;
+
+/// Where it is.
+pub(super) const PATH: &str = "/proc/self/mountinfo";
+/// Its size on a host with thousands of mounts.
+const MAX_SIZE: u64 = 4 * 1024 * 1024;
+
+/// A mount.
+pub(super) struct Entry<'a> {
+    /// What of its file system is mounted, escaped.
+    pub(super) root: &'a str,
+    /// Where, escaped.
+    pub(super) point: &'a str,
+    /// The type of its file system.
+    pub(super) kind: &'a str,
+    /// The file system's own options.
+    pub(super) options: &'a str,
+}
+
+/// Reads the whole list.
+pub(super) fn read() -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&file::read(PATH, MAX_SIZE)?).into_owned())
+}
+
+/// The mounts in it, each after those that it may lie on top of.
+pub(super) fn entries(text: &str) -> impl Iterator<Item = Entry<'_>> {
+    text.lines().filter_map(parse)
+}
+
+/// `proc_pid_mountinfo(5)`: id, parent, device, root, mount point, options, optional fields, `-`, type, source, super
+/// options.
+fn parse(line: &str) -> Option<Entry<'_>> {
+    let (mount, file_system) = line.split_once(" - ")?;
+    let mut mount = mount.split(' ').skip(3);
+    let (root, point) = (mount.next()?, mount.next()?);
+    let mut file_system = file_system.split(' ');
+    let (kind, options) = (file_system.next()?, file_system.nth(1).unwrap_or_default());
+    Some(Entry { root, point, kind, options })
+}
+
+/// The kernel writes blanks, newlines and backslashes as `\` and three octal digits (`mangle_path`).
+pub(super) fn unescape(field: &str) -> String {
+    let mut parts = field.split('\\');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let code = part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match (code, part.get(3..)) {
+            (Some(code), Some(rest)) if code.is_ascii() => {
+                out.push(char::from(code));
+                out.push_str(rest);
+            }
+            _ => {
+                out.push('\\');
+                out.push_str(part);
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_undone_and_broken_ones_kept() {
+        assert_eq!(unescape("a\\040b\\134c"), "a b\\c");
+        assert_eq!(unescape("a\\04"), "a\\04");
+        assert_eq!(unescape("a\\é\\"), "a\\é\\");
+    }
+
+    #[test]
+    fn a_line_is_read_whatever_optional_fields_it_has() {
+        for optional in ["", " shared:5", " shared:5 master:2"] {
+            let line = format!("41 31 0:38 /a /mnt/b rw,relatime{optional} - cgroup2 none rw,nsdelegate");
+            let entry = parse(&line).unwrap();
+            assert_eq!((entry.root, entry.point), ("/a", "/mnt/b"));
+            assert_eq!((entry.kind, entry.options), ("cgroup2", "rw,nsdelegate"));
+        }
+        assert!(parse("nonsense").is_none() && parse("1 2 - cgroup2").is_none());
+    }
+}

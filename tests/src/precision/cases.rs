@@ -1,0 +1,121 @@
+//! The cases, as data. A new fixture is a line here.
+
+use super::{Case, Start, Step};
+use crate::scenario::Scenario;
+
+const THREADS: &str = "multithreaded-fork";
+const PENDING: &str = "pending-signals";
+const BLOCKED: &str = "blocked-signals";
+const LOCK: &str = "orphaned-lock";
+const KILLED: &str = "worker-killed-while-stuck";
+const CRASHES: &str = "crash-loop";
+const UNREAPED: &str = "unreaped-children";
+const LOST: &str = "lost-threads";
+const PIPE: &str = "leaked-pipe";
+const LISTENER: &str = "pinned-listener";
+
+/// Decided only where every process of the host may be looked at.
+pub(super) const NEED_SIGHT: [&str; 2] = [PIPE, LISTENER];
+
+/// A C fixture that is done with what it does once it has said so.
+const fn c(
+    name: &'static str,
+    arguments: &'static [&'static str],
+    truth: &'static [&'static str],
+    look_alike: &'static [&'static str],
+) -> Case {
+    Case { start: Start::C(name, arguments), truth, look_alike, step: Step::None }
+}
+
+/// A Python fixture.
+const fn python(
+    name: &'static str,
+    argument: &'static str,
+    truth: &'static [&'static str],
+    look_alike: &'static [&'static str],
+) -> Case {
+    Case { start: Start::Python(name, argument), truth, look_alike, step: Step::None }
+}
+
+pub(super) const FIXTURES: &[Case] = &[
+    // A fork beside threads, and what is none or harmless.
+    c("mt_fork", &[], &[THREADS], &[LOCK]),
+    c("hostile_comm", &[], &[THREADS], &[]),
+    Case { step: Step::Later, ..c("stopped_child", &[], &[THREADS], &[]) },
+    Case { step: Step::Once(THREADS), ..c("mt_fork_exec_late", &[], &[], &[THREADS]) },
+    c("mt_fork_exec", &[], &[], &[THREADS]),
+    c("join_before_fork", &[], &[], &[THREADS]),
+    c("vfork_exec", &[], &[], &[THREADS]),
+    c("exec_from_thread", &[], &[], &[THREADS]),
+    c("shared_memory", &[], &[], &[THREADS]),
+    c("generations", &[], &[], &[THREADS]),
+    c("daemonise", &[], &[], &[THREADS]),
+    c("io_uring_worker", &[], &[], &[THREADS]),
+    c("pid_namespace", &[], &[], &[THREADS]),
+    c("fork_storm", &["4", "500"], &[], &[THREADS]),
+    c("thread_storm", &["2000"], &[], &[THREADS]),
+    // Signals.
+    c("pending_signals", &[], &[PENDING], &[]),
+    c("posix_spawn_masked", &[], &[], &[PENDING, BLOCKED]),
+    c("pthread_create_storm", &[], &[], &[PENDING]),
+    c("blocked_at_exec", &[], &[BLOCKED], &[]),
+    c("blocked_but_signalfd", &[], &[], &[BLOCKED]),
+    // Locks.
+    c("orphan_mutex", &[], &[THREADS, LOCK], &[]),
+    c("orphan_rwlock", &[], &[THREADS, LOCK], &[]),
+    c("orphan_rwlock", &["read"], &[THREADS, LOCK], &[]),
+    c("orphan_semaphore", &[], &[THREADS, LOCK], &[]),
+    c("orphan_pidns", &[], &[THREADS, LOCK], &[]),
+    c("queue_lll", &[], &[THREADS, LOCK], &[]),
+    c("queue_lll", &["main"], &[THREADS, LOCK], &[]),
+    c("self_deadlock", &[], &[THREADS, LOCK], &[]),
+    c("preexec_lock", &[], &[THREADS, LOCK], &[]),
+    c("multithreaded_child_mutex", &[], &[THREADS, LOCK], &[]),
+    c("cond_living_notifier", &["lost"], &[THREADS, LOCK], &[]),
+    c("cond_living_notifier", &[], &[THREADS], &[LOCK]),
+    c("forker_held", &[], &[THREADS], &[LOCK]),
+    c("shared_semaphore", &[], &[THREADS], &[LOCK]),
+    c("shared_semaphore", &["mutex"], &[THREADS], &[LOCK]),
+    c("waits_for_own_thread", &[], &[THREADS], &[LOCK]),
+    python("locks.py", "lock", &[THREADS, LOCK], &[]),
+    python("locks.py", "event", &[THREADS, LOCK], &[]),
+    python("locks.py", "queue", &[THREADS, LOCK], &[]),
+    python("locks.py", "own-thread", &[THREADS], &[LOCK]),
+    python("locks.py", "signal", &[THREADS], &[LOCK]),
+    python("locks.py", "timeout", &[THREADS], &[LOCK]),
+    python("locks.py", "free", &[THREADS], &[LOCK]),
+    Case { step: Step::Once(LOCK), ..c("kills_stuck", &[], &[THREADS, LOCK, KILLED], &[]) },
+    Case { step: Step::Once(LOCK), ..c("kills_stuck", &["ends"], &[THREADS, LOCK], &[KILLED]) },
+    // Ends of children.
+    c("crash_loop", &[], &[CRASHES], &[]),
+    c("crash_loop", &["0"], &[], &[CRASHES]),
+    c("crash_loop", &["together"], &[], &[CRASHES]),
+    c("killed_children", &["20"], &[], &[CRASHES, KILLED]),
+    c("ends", &[], &[], &[CRASHES]),
+    c("unreaped", &[], &[UNREAPED], &[]),
+    c("unreaped", &["ignored"], &[], &[UNREAPED]),
+    Case { step: Step::Later, ..c("unreaped", &["late"], &[], &[UNREAPED]) },
+    // Threads that do not come along.
+    c("lost_thread", &[], &[THREADS, LOST], &[]),
+    c("lost_thread", &["restarted"], &[THREADS], &[LOST]),
+    c("lost_thread", &["idle"], &[THREADS], &[LOST]),
+    c("lost_thread", &["own"], &[THREADS], &[LOST]),
+    // Descriptors that do.
+    c("leaked_pipe", &[], &[PIPE], &[]),
+    c("leaked_pipe", &["two"], &[PIPE], &[]),
+    c("leaked_pipe", &["write"], &[PIPE], &[]),
+    c("pool_pipe", &[], &[], &[PIPE]),
+    c("self_pipe", &[], &[], &[PIPE]),
+    c("self_pipe", &["opened"], &[], &[PIPE]),
+];
+
+/// What is wrong with a real program: of one that is not right, that it forks beside threads.
+pub(super) fn truth(scenario: &Scenario) -> &'static [&'static str] {
+    if scenario.expected.is_empty() { &[] } else { &[THREADS] }
+}
+
+/// Real programs have all that forks leave behind: locks, pipes, connections, children that end.
+pub(super) fn look_alike(truth: &[&str]) -> &'static [&'static str] {
+    const ALL: &[&str] = &[THREADS, PENDING, BLOCKED, LOCK, KILLED, CRASHES, UNREAPED, LOST];
+    if truth.contains(&THREADS) { ALL.split_first().map_or(&[], |(_, rest)| rest) } else { ALL }
+}

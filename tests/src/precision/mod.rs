@@ -1,0 +1,91 @@
+//! What forkwatch finds of what is there, and what it says that is not so: every fixture and real program whose faults
+//! are known, each under a forkwatch of its own with the settings that it is shipped with.
+
+mod cases;
+mod run;
+mod score;
+mod table;
+
+use anyhow::{Context, Result};
+
+pub use self::{
+    run::{Found, Run, run},
+    score::{Score, score},
+    table::{Measured, markdown},
+};
+use crate::{
+    fixture, host,
+    program::Program,
+    scenario::{self, Scenario},
+};
+
+/// A program whose faults are known.
+#[derive(Clone, Copy)]
+pub struct Case {
+    start: Start,
+    /// The hazards that are there. Each has to be found, and no other.
+    pub truth: &'static [&'static str],
+    /// The hazards that it looks like and that are not there.
+    pub look_alike: &'static [&'static str],
+    step: Step,
+}
+
+/// What is run.
+#[derive(Clone, Copy)]
+enum Start {
+    /// `tests/fixtures/c`, with these arguments.
+    C(&'static str, &'static [&'static str]),
+    /// `tests/fixtures/python`, with this argument.
+    Python(&'static str, &'static str),
+    Real(&'static Scenario),
+}
+
+/// Whether a fixture takes a second step, and when.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    None,
+    /// When its children have lived on for a while. What it does then is the fault.
+    Later,
+    /// As soon as this has been found.
+    Once(&'static str),
+}
+
+/// All cases, in the order of their kinds.
+pub fn all() -> Vec<Case> {
+    let real = scenario::all().map(|scenario| {
+        let truth = cases::truth(scenario);
+        Case { start: Start::Real(scenario), truth, look_alike: cases::look_alike(truth), step: Step::None }
+    });
+    cases::FIXTURES.iter().copied().chain(real).collect()
+}
+
+impl Case {
+    /// What it is called.
+    pub fn name(&self) -> String {
+        match self.start {
+            Start::C(name, arguments) => [&[name], arguments].concat().join(" "),
+            Start::Python(name, argument) => format!("{name} {argument}"),
+            Start::Real(scenario) => scenario.name.to_owned(),
+        }
+    }
+
+    /// Whether this hazard is there.
+    pub fn has(&self, hazard: &str) -> bool {
+        self.truth.contains(&hazard)
+    }
+
+    fn hold(&self) -> Result<Program> {
+        if self.truth.iter().chain(self.look_alike).any(|hazard| cases::NEED_SIGHT.contains(hazard)) {
+            host::needs_sight()?;
+        }
+        match self.start {
+            Start::C(name, arguments) => fixture::hold(name, arguments),
+            Start::Python(name, argument) => Program::hold(|_| {
+                let script = scenario::python_fixtures().join(name);
+                Ok(scenario::python("python", "python")?.args([script]).args([argument]))
+            }),
+            Start::Real(scenario) => scenario.hold(),
+        }
+        .with_context(|| format!("cannot start {}", self.name()))
+    }
+}
