@@ -112,7 +112,7 @@ fn a_stuck_child_that_another_kills_is_told_so() -> Result<()> {
     let programs = vec![("orphan_mutex".to_owned(), fixture::hold("orphan_mutex", &[])?)];
     let mut crowd = Crowd::start(programs)?;
     let found = crowd.stuck_of(0)?;
-    let child = crowd.members[0].child()?;
+    let child = crowd.member(0)?.child()?;
     kill(Pid::from_raw(child.try_into()?), Signal::SIGKILL)?;
     let how = resolution(&mut crowd.forkwatch, &found)?;
     ensure!(how == "killed-by-other", "resolved as {how}");
@@ -139,7 +139,7 @@ fn a_worker_that_gunicorn_kills_was_stuck() -> Result<()> {
         std::mem::forget(request);
         Ok(json!({}))
     })?;
-    let master = i64::from(crowd.members[0].program.pid());
+    let master = i64::from(crowd.member(0)?.program.pid());
     let stuck = crowd.forkwatch.wait_for("a stuck worker", |event| {
         event.parent_pid() == Some(master) && is_finding(event, "orphaned-lock", |_| true)
     })?;
@@ -206,7 +206,7 @@ fn a_child_that_was_stuck_before_is_found() -> Result<()> {
 }
 
 fn workers_that_keep_dying_are_a_crash_loop() -> Result<()> {
-    let mut program = fixture::hold("crash_loop", &[])?;
+    let mut program = fixture::hold("segfault_loop", &[])?;
     let mut forkwatch = Forkwatch::tail_pids(&[program.pid()])?;
     program.release()?;
     // They must have died for 20 s.
@@ -215,7 +215,7 @@ fn workers_that_keep_dying_are_a_crash_loop() -> Result<()> {
     })?;
     let finding = found.finding().context("it is a finding")?;
     ensure!(finding.parent_pid() == Some(program.pid().into()), "wrong parent: {found:#?}");
-    ensure!(finding.program() == "crash_loop" && finding.state() == "confirmed", "{found:#?}");
+    ensure!(finding.program() == "segfault_loop" && finding.state() == "confirmed", "{found:#?}");
     ensure!(found.text("/forkwatch/finding/evidence/history/ends/0/how") == "SIGSEGV", "{found:#?}");
     ensure!(finding.summary().contains("killed by SIGSEGV"), "{}", finding.summary());
     program.end(None)?;
@@ -226,7 +226,7 @@ fn workers_that_keep_dying_are_a_crash_loop() -> Result<()> {
 }
 
 fn children_that_nobody_waits_for_are_found_and_cleared() -> Result<()> {
-    let mut program = fixture::hold("unreaped", &[])?;
+    let mut program = fixture::hold("unreaped", &["late"])?;
     let mut forkwatch = Forkwatch::tail_pids(&[program.pid()])?;
     program.release()?;
     program.next_json()?;
@@ -236,10 +236,9 @@ fn children_that_nobody_waits_for_are_found_and_cleared() -> Result<()> {
     let finding = found.finding().context("it is a finding")?;
     ensure!(finding.parent_pid() == Some(program.pid().into()), "wrong parent: {found:#?}");
     ensure!(finding.program() == "unreaped", "{found:#?}");
-    ensure!(finding.summary().contains('3'), "{}", finding.summary());
+    ensure!(finding.summary().contains('6'), "{}", finding.summary());
     let number = finding.number();
     program.step()?;
-    program.next_json()?;
     let cleared = forkwatch.wait_longer_for(Duration::from_secs(60), "the end of it", |event| {
         is_finding(event, "unreaped-children", |other| {
             other.state() == "resolved" && other.number() == number
@@ -251,8 +250,8 @@ fn children_that_nobody_waits_for_are_found_and_cleared() -> Result<()> {
 }
 
 fn lost_threads_are_found_where_the_child_works() -> Result<()> {
-    let mut working = fixture::hold_as("lost_threads", "fw-working", &[])?;
-    let mut idle = fixture::hold_as("lost_threads", "fw-idle", &["idle"])?;
+    let mut working = fixture::hold_as("lost_thread", "fw-working", &[])?;
+    let mut idle = fixture::hold_as("lost_thread", "fw-idle", &["idle"])?;
     let mut forkwatch = Forkwatch::tail_pids(&[working.pid(), idle.pid()])?;
     idle.release()?;
     idle.next_json()?;

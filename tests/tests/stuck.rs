@@ -244,7 +244,7 @@ fn locks_of_c_programs_are_found_with_their_owners() -> Result<()> {
     let mut crowd = Crowd::start(HANGS.iter().map(Hang::hold).collect::<Result<_>>()?)?;
     for (index, hang) in HANGS.iter().enumerate() {
         let event = crowd.stuck_of(index)?;
-        hang.check(&crowd.members[index], &event)?;
+        hang.check(crowd.member(index)?, &event)?;
     }
     crowd.forkwatch.stop().map(drop)
 }
@@ -253,13 +253,13 @@ fn locks_of_c_programs_are_found_with_their_owners() -> Result<()> {
 fn a_lock_in_a_pid_namespace_names_its_owner() -> Result<()> {
     needs_root()?;
     let mut crowd = Crowd::start(vec![hold("orphan_pidns", &[])?])?;
-    let member = &crowd.members[0];
+    let member = crowd.member(0)?;
     let family = process::descendants(member.program.pid());
     let [first, child] = family.as_slice() else { anyhow::bail!("not two descendants: {family:?}") };
     let (first, child) = (*first, *child);
     let event = crowd.stuck(child.pid.into())?;
     let finding = event.finding().context("it is a finding")?;
-    let inside = crowd.members[0].number("holder_inside")?;
+    let inside = crowd.member(0)?.number("holder_inside")?;
     ensure!(finding.parent_pid() == Some(first.pid.into()), "wrong parent: {event:#?}");
     ensure!(finding.certainty() == "certain" && text(finding.lock(), "/proof") == "owner", "{event:#?}");
     ensure!(at(finding.lock(), "/owner/id").as_i64() == Some(inside), "wrong owner: {event:#?}");
@@ -322,7 +322,7 @@ fn locks_of_python_are_found_with_the_line_that_waits() -> Result<()> {
     let mut crowd = Crowd::start(programs)?;
     for (index, (python, hang)) in cases.into_iter().enumerate() {
         let event = crowd.stuck_of(index)?;
-        let name = &crowd.members[index].name;
+        let name = &crowd.member(index)?.name;
         let finding = event.finding().context("it is a finding")?;
         let lock = finding.lock();
         ensure!(finding.program() == name, "{name}: {event:#?}");
@@ -349,7 +349,7 @@ fn a_lock_wanted_before_exec_names_the_parent_that_waits() -> Result<()> {
     let programs = vec![hold("preexec_lock", &[])?, Python::system()?.hold("preexec")?];
     let mut crowd = Crowd::start(programs)?;
     for index in 0..crowd.members.len() {
-        let parent = crowd.members[index].program.pid();
+        let parent = crowd.member(index)?.program.pid();
         let event = crowd.forkwatch.wait_for("a child that is stuck before its exec", |event| {
             let is_lock = event.finding().is_some_and(|finding| finding.hazard() == "orphaned-lock");
             is_lock && event.parent_pid() == Some(parent.into())
