@@ -109,9 +109,14 @@ impl Crowd {
         Ok(Self { members, forkwatch, yardstick, folder })
     }
 
+    /// One of the programs, by its place among them.
+    pub fn member(&self, index: usize) -> Result<&Member> {
+        self.members.get(index).with_context(|| format!("there is no member {index}"))
+    }
+
     /// Waits for the finding that the child of a member is stuck.
-    pub fn stuck_of(&mut self, member: usize) -> Result<Event> {
-        let member = self.members.get(member).context("no such member")?;
+    pub fn stuck_of(&mut self, index: usize) -> Result<Event> {
+        let member = self.member(index)?;
         let (name, child) = (member.name.clone(), member.child()?);
         self.stuck(child).with_context(|| format!("of {name}"))
     }

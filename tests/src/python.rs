@@ -1,4 +1,4 @@
-//! The CPythons of this host.
+//! The installations of Python of this host.
 
 use std::{env, fs, os::unix::fs::symlink, path::PathBuf, process::Command};
 

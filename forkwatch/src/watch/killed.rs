@@ -43,6 +43,19 @@ impl Signals {
         self.0.remove(child).unwrap_or_default()
     }
 
+    /// Whether another process asked this child to end, a short time ago: it may clean up before it does, or try to.
+    pub(super) fn ask_to_end(&mut self, child: ProcessKey, now: BootTime) -> bool {
+        let Some(signals) = self.0.remove(child) else { return false };
+        let asks = signals.iter().any(|signal| {
+            ASKS_TO_END.contains(&signal.number)
+                && signal.sender_tgid != 0
+                && signal.sender_tgid != child.tgid
+                && now.since(signal.at) <= AFTERMATH
+        });
+        self.0.insert(child, signals);
+        asks
+    }
+
     pub(super) fn sent(&mut self, signal: &Signal) {
         if self.0.is_empty() {
             return;

@@ -37,6 +37,15 @@ pub(super) enum Stuck {
 }
 
 impl Stuck {
+    const fn suspect(&self) -> Option<&Suspect> {
+        match self {
+            Self::No => None,
+            Self::Suspected { suspect, .. } | Self::Proven { suspect, .. } | Self::Judged { suspect, .. } => {
+                Some(suspect)
+            }
+        }
+    }
+
     fn is_confirmed(&self) -> bool {
         matches!(self, Self::Judged { finding: Some(finding), .. } if finding.state == State::Confirmed)
     }
@@ -101,6 +110,12 @@ impl Watch {
             let age = now.since(alive.since);
             return self.look_again_at(child, now + pause(age));
         }
+        // Nor does one that was made to leave its wait in order to end.
+        let has_left = alive.stuck.suspect().is_some_and(|suspect| suspect.find(&locks).is_none());
+        if has_left && self.signals.ask_to_end(child, now) {
+            return self.look_again_at(child, now + SHORTEST);
+        }
+        let Some(alive) = self.living(child) else { return };
         let proven = orphaned_lock::prove(&case(alive, &locks));
         let wait = proven.and_then(|proven| locks.waits.get(proven.wait));
         match (std::mem::take(&mut alive.stuck), proven.zip(wait)) {
