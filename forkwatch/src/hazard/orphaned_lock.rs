@@ -201,8 +201,8 @@ fn lock_words(stuck: &Stuck<'_>, wait: &LockWait) -> String {
     let symbol = stuck.place.and_then(|place| place.symbol.as_deref());
     let memory = wait.mapping.as_ref().map(memory_words);
     match (symbol, memory) {
-        (Some(symbol), Some(memory)) => format!("the lock {symbol} {memory}"),
-        (Some(symbol), None) => format!("the lock {symbol}"),
+        (Some(symbol), Some(memory)) => format!("the lock `{symbol}` {memory}"),
+        (Some(symbol), None) => format!("the lock `{symbol}`"),
         (None, Some(memory)) => format!("a lock {memory}"),
         (None, None) => "a lock".to_owned(),
     }
