@@ -59,7 +59,6 @@ impl Collector {
 }
 
 fn answer_all(open: &Receiver<Request>, send: &mpsc::UnboundedSender<(BootTime, Evidence)>, scope: &Scope) {
-    yield_to_others();
     while let Ok(request) = open.recv() {
         let mut evidence = host::answer(&request);
         if let Evidence::Sweep { seen: Some(sweep) } = &mut evidence {
@@ -68,17 +67,5 @@ fn answer_all(open: &Receiver<Request>, send: &mpsc::UnboundedSender<(BootTime, 
         if send.send((host::clock::now(), evidence)).is_err() {
             return;
         }
-    }
-}
-
-/// Has this thread wait where others want the CPU: what it looks at can wait, the reader of the ring in a storm cannot.
-fn yield_to_others() {
-    const NICE: libc::c_int = 10;
-    // SAFETY: touches no memory. On Linux it changes the calling thread alone (setpriority(2)).
-    let refused = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0;
-    if refused {
-        tracing::debug!(
-            "the thread that collects evidence keeps its priority: a seccomp filter may forbid the change"
-        );
     }
 }
