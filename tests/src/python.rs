@@ -1,4 +1,4 @@
-//! The CPythons of this host.
+//! The `CPythons` of this host.
 
 use std::{env, fs, path::PathBuf, process::Command};
 
