@@ -3,6 +3,7 @@
 use std::{
     io::{PipeReader, PipeWriter, Read as _, Write as _, pipe},
     os::fd::{AsRawFd as _, RawFd},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -125,9 +126,9 @@ fn live(told: RawFd, say: RawFd, socket: RawFd, parents: [RawFd; 2]) -> ! {
         // SAFETY: a descriptor that only the parent's side of the code used.
         unsafe { libc::close(end) };
     }
+    // SAFETY: a handler that sets a flag.
+    unsafe { libc::signal(libc::SIGALRM, alarmed as *const () as libc::sighandler_t) };
     // SAFETY: a handler that does nothing.
-    unsafe { libc::signal(libc::SIGALRM, nothing as *const () as libc::sighandler_t) };
-    // SAFETY: likewise.
     unsafe { libc::signal(libc::SIGUSR1, nothing as *const () as libc::sighandler_t) };
     let mut task = [0_u8; 2];
     loop {
@@ -148,6 +149,12 @@ fn live(told: RawFd, say: RawFd, socket: RawFd, parents: [RawFd; 2]) -> ! {
 }
 
 extern "C" fn nothing(_signal: libc::c_int) {}
+
+static ALARMED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn alarmed(_signal: libc::c_int) {
+    ALARMED.store(true, Ordering::SeqCst);
+}
 
 fn perform([task, detail]: [u8; 2], socket: RawFd) -> bool {
     let mut buffer = [b'x'; 256];
@@ -178,19 +185,16 @@ fn perform([task, detail]: [u8; 2], socket: RawFd) -> bool {
 
 /// The kernel's timer sends it, from an interrupt.
 fn alarm() -> bool {
+    ALARMED.store(false, Ordering::SeqCst);
     let time = |micros| libc::timeval { tv_sec: 0, tv_usec: micros };
     let once = libc::itimerval { it_interval: time(0), it_value: time(1000) };
     // SAFETY: takes pointers to what lives through the call, and a null pointer for what is not wanted.
     if unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const once, std::ptr::null_mut()) } != 0 {
         return false;
     }
-    let mut left = once;
-    // The handler may run before a wait for it would begin, so what is waited for is the timer.
-    loop {
-        // SAFETY: writes the structure.
-        unsafe { libc::getitimer(libc::ITIMER_REAL, &raw mut left) };
-        if left.it_value.tv_sec == 0 && left.it_value.tv_usec == 0 {
-            return true;
-        }
+    // Not getitimer(2), which rounds the last microsecond before the signal down to nothing.
+    while !ALARMED.load(Ordering::SeqCst) {
+        std::hint::spin_loop();
     }
+    true
 }

@@ -8,14 +8,16 @@ use std::{env, process::ExitCode};
 use forkwatch_tests::orders;
 
 mod init;
+mod proofs;
 mod runner;
+mod server;
 mod tests;
 mod work;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["tests"] => runner::run(tests::ALL),
+        ["tests"] => runner::run(&[tests::ALL, proofs::ALL].concat()),
         [orders::ARGUMENT, name] => orders::run(name),
         ["work", name] => work::run(name),
         // The kernel gives init words of its command line that it does not know.

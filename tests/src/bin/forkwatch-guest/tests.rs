@@ -11,7 +11,6 @@ use forkwatch_tests::{
     bpf::programs,
     event::{Event, Finding},
     forkwatch::Forkwatch,
-    host::skip,
     metrics,
     wait::until,
 };
@@ -31,7 +30,6 @@ pub(crate) const ALL: &[Test] = &[
     ("counts equal the kernel's own", counts_equal_the_kernels_own),
     ("clone calls are counted exactly", clone_calls_are_counted_exactly),
     ("a refused fork names its limit", a_refused_fork_names_its_limit),
-    ("doctor agrees", doctor_agrees),
     ("nothing stays after SIGKILL", nothing_stays_after_sigkill),
 ];
 
@@ -39,7 +37,7 @@ pub(crate) const ALL: &[Test] = &[
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10047);
 
 /// Runs forkwatch to its end.
-fn run(arguments: &[&str]) -> Result<Output> {
+pub(crate) fn run(arguments: &[&str]) -> Result<Output> {
     let program = binary::forkwatch()?;
     Command::new(program).args(arguments).stdin(Stdio::null()).output().context("cannot run forkwatch")
 }
@@ -62,7 +60,7 @@ fn tail() -> Result<Forkwatch> {
 }
 
 /// The finding of a hazard by a program.
-fn finding(forkwatch: &mut Forkwatch, hazard: &str, work: &Work) -> Result<Event> {
+pub(crate) fn finding(forkwatch: &mut Forkwatch, hazard: &str, work: &Work) -> Result<Event> {
     forkwatch.wait_for(&format!("the finding {hazard}"), |event| {
         event
             .finding()
@@ -196,13 +194,6 @@ fn a_refused_fork_names_its_limit() -> Result<()> {
     ensure!(found == ("EAGAIN", "rlimit-nproc"), "error and cause are {found:?}");
     work.end()?;
     forkwatch.stop().map(drop)
-}
-
-fn doctor_agrees() -> Result<()> {
-    if !run(&["doctor", "--help"])?.status.success() {
-        return skip("this forkwatch has no doctor");
-    }
-    succeeded(&run(&["doctor"])?).map(drop)
 }
 
 fn nothing_stays_after_sigkill() -> Result<()> {
