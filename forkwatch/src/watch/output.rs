@@ -16,7 +16,7 @@ use crate::model::{
 pub enum Output {
     /// An instruction for the kernel side.
     Order(Order),
-    /// A question for the host; the answer is to come back as [`Watch::evidence`].
+    /// A question for the host; the answer is to come back as [`Watch::evidence`](super::Watch::evidence).
     Ask(Request),
     /// A first report, a summary of repeats, or a resolution.
     Finding(Box<Finding>),
@@ -50,7 +50,7 @@ pub enum Output {
         hazard: HazardId,
         /// The program to blame.
         program_name: String,
-        /// Which rule of [`Settings::allow`] silenced it, from 0.
+        /// Which rule of [`Settings::allow`](super::Settings::allow) silenced it, from 0.
         rule: usize,
         /// The rule's reason.
         reason: String,
@@ -97,13 +97,13 @@ pub struct Shared {
 /// What the core gave up, to stay within its bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dropped {
-    /// A fork: [`Settings::max_children`] are being followed.
+    /// A fork: [`Settings::max_children`](super::Settings::max_children) are being followed.
     Child,
     /// A program that started with signals blocked: too many wait to be looked at.
     Program,
     /// A process about which a question stayed unanswered.
     Unanswered,
-    /// A child that lives on: [`Settings::max_children`] are being looked at.
+    /// A child that lives on: [`Settings::max_children`](super::Settings::max_children) are being looked at.
     Living,
     /// A shared connection: too many are being watched.
     Connection,
