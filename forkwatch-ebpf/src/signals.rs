@@ -29,8 +29,9 @@ unsafe impl Record for SignalRecord {}
 
 /// `SEND_SIG_NOINFO` and `SEND_SIG_PRIV` (include/linux/sched/signal.h): no pointers, but words of their own. A load
 /// through them would be an invalid access, and the verifier takes the argument for a good pointer.
-const NO_INFO: u64 = 0;
-const KERNEL: u64 = 1;
+/// The kernel passes them where it sends on its own account: the first for `PR_SET_PDEATHSIG` (`reparent_leader`,
+/// kernel/exit.c), when the current task is a parent that merely ends.
+const WITHOUT_INFO: [u64; 2] = [0, 1];
 
 /// `SI_USER`, `SI_QUEUE` and `SI_TKILL` (include/uapi/asm-generic/siginfo.h): some process sent it, by kill(2),
 /// sigqueue(3) or tgkill(2). All else is the kernel's doing, perhaps from an interrupt, where the current task is any.
@@ -102,10 +103,10 @@ fn generated(context: BtfTracePointContext, code: impl FnOnce(*const u8) -> i32)
 /// Whether the current task sent it, rather than the kernel in whatever task that was.
 #[inline(always)]
 fn is_by_process(info: *const u8, code: impl FnOnce(*const u8) -> i32) -> bool {
-    let word = info as u64;
+    let [_, greatest] = WITHOUT_INFO;
     // By size, because the verifier knows better than a comparison with NULL, and would take it out.
-    if word <= KERNEL {
-        return word == NO_INFO;
+    if info as u64 <= greatest {
+        return false;
     }
     BY_CALL.contains(&code(info))
 }

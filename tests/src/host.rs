@@ -46,14 +46,6 @@ pub fn needs_bpf() -> Result<()> {
     Ok(())
 }
 
-/// Skips the test unless the descriptors of every process may be looked at: some hosts hide those of pid 1 from root.
-pub fn needs_sight() -> Result<()> {
-    match fs::read_dir("/proc/1/fd").map(|mut entries| entries.next()) {
-        Ok(Some(Ok(entry))) if fs::read_link(entry.path()).is_ok() => Ok(()),
-        _ => skip("needs to see the descriptors of pid 1"),
-    }
-}
-
 /// Skips the test unless it runs as root.
 pub fn needs_root() -> Result<()> {
     if nix::unistd::geteuid().is_root() { Ok(()) } else { skip("needs root") }

@@ -242,7 +242,12 @@ fn facts(stuck: &Stuck<'_>, wait: &LockWait) -> LockFacts {
         value: wait.value,
         words: wait.words.map(hex),
         parent_words: wait.parent_words.map(hex),
-        stack: Some(place.map_or_else(|| Stack::absent("nobody could look"), |place| place.stack.clone())),
+        stack: Some(
+            place.map_or_else(
+                || Stack::absent("not looked at, or not to be seen"),
+                |place| place.stack.clone(),
+            ),
+        ),
         script: place.and_then(|place| place.script.clone()),
         blocks: place.map(|place| place.blocks.clone()).unwrap_or_default(),
     }

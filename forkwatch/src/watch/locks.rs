@@ -122,7 +122,8 @@ impl Watch {
             (Stuck::Judged { suspect, finding }, _) if suspect.find(&locks).is_some() => {
                 let unchanged = now.since(suspect.since);
                 alive.stuck = Stuck::Judged { suspect, finding };
-                self.look_again_at(child, now + pause(unchanged));
+                // Its end is told by the kernel side: a look only tells whether it woke.
+                self.look_again_at(child, now + (unchanged / 4).clamp(SHORTEST, LONGEST * 4));
             }
             (Stuck::Judged { .. }, _) => self.woke(now, child, out),
             (Stuck::Suspected { suspect, .. } | Stuck::Proven { suspect, .. }, Some((proven, wait)))

@@ -14,7 +14,7 @@ pub use self::{
     table::{Measured, markdown},
 };
 use crate::{
-    fixture, host,
+    fixture,
     program::Program,
     scenario::{self, Scenario},
 };
@@ -75,9 +75,6 @@ impl Case {
     }
 
     fn hold(&self) -> Result<Program> {
-        if self.truth.iter().chain(self.look_alike).any(|hazard| cases::NEED_SIGHT.contains(hazard)) {
-            host::needs_sight()?;
-        }
         match self.start {
             Start::C(name, arguments) => fixture::hold(name, arguments),
             Start::Python(name, argument) => Program::hold(|_| {

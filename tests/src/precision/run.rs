@@ -84,7 +84,7 @@ pub fn run(case: &Case) -> Result<Run> {
 
 impl Case {
     fn watched(&self) -> Duration {
-        let slow = self.truth.iter().chain(self.look_alike).any(|hazard| cases::NEED_SIGHT.contains(hazard));
+        let slow = self.truth.iter().chain(self.look_alike).any(|hazard| cases::SLOW.contains(hazard));
         if slow { WATCHED_FOR_DESCRIPTORS } else { WATCHED }
     }
 

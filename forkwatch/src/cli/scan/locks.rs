@@ -1,6 +1,6 @@
 //! Children that are stuck now.
 
-use std::{thread, time::Duration};
+use std::{collections::HashMap, thread, time::Duration};
 
 use super::Found;
 use crate::{
@@ -20,6 +20,10 @@ use crate::{
 
 /// What looks wrong is looked at again after this time.
 pub(super) const SETTLE: Duration = Duration::from_secs(2);
+
+/// Children of one parent that are described with their stacks: a server whose workers all hang is described by some of
+/// them, for each takes some milliseconds.
+const DESCRIBED: u32 = 16;
 
 /// A child that waits in a way that proves something.
 struct Candidate {
@@ -62,6 +66,7 @@ pub(super) fn look(sweep: &Sweep, stuck_after: Duration, stacks: Stacks, found: 
     if !candidates.is_empty() {
         thread::sleep(SETTLE);
     }
+    let mut described: HashMap<Option<ProcessKey>, u32> = HashMap::new();
     for first in candidates {
         let Some(candidate) = settled(&first) else { continue };
         let waited = candidate.locks.at.since(first.locks.at).max(candidate.slept().unwrap_or_default());
@@ -71,6 +76,9 @@ pub(super) fn look(sweep: &Sweep, stuck_after: Duration, stacks: Stacks, found: 
             found.waiting += 1;
             continue;
         }
+        let of_parent = described.entry(candidate.swept.parent).or_default();
+        *of_parent += 1;
+        let stacks = (*of_parent <= DESCRIBED).then_some(stacks);
         found.findings.extend(finding(&candidate, waited, stacks));
     }
 }
@@ -95,15 +103,16 @@ fn case(child: ProcessKey, locks: &Locks) -> Case<'_> {
     Case { child, locks, left_threads_behind: None, parent_threads: &[] }
 }
 
-fn finding(candidate: &Candidate, waited: Duration, stacks: Stacks) -> Option<Finding> {
+/// The finding; the child is not described where no way to its stack is given.
+fn finding(candidate: &Candidate, waited: Duration, stacks: Option<Stacks>) -> Option<Finding> {
     let Candidate { swept, locks, proven } = candidate;
     let wait = candidate.wait()?;
     let child = swept.process;
     let parent = locks.forker().or(swept.parent);
-    let place = place(child, parent, wait, *proven, stacks);
-    let program = place
-        .as_ref()
-        .map_or_else(|| Program { comm: swept.comm, ..Program::default() }, |place| place.program.clone());
+    let place = stacks.and_then(|stacks| place(child, parent, wait, *proven, stacks));
+    let unseen =
+        || parent.and_then(host::program).unwrap_or(Program { comm: swept.comm, ..Program::default() });
+    let program = place.as_ref().map_or_else(unseen, |place| place.program.clone());
     let name = program_name(&program);
     let now = clock::now();
     let stuck = Stuck {
