@@ -30,6 +30,7 @@ use crate::{
         finding::{Finding, State},
         process::{Comm, ProcessKey},
         stack::Stacks,
+        time::nanoseconds,
     },
     paragraph,
     report::{
@@ -146,10 +147,6 @@ fn cpu_time() -> Duration {
     Duration::from_micros(u64::try_from(microseconds).unwrap_or_default())
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 fn text(sweep: &Sweep, found: &Found, cost: Cost, color: ColorChoice) -> String {
     let times = Times::Wall { context: session::context(), zone: TimeZone::system() };
     let pid_max = clock::pid_max().unwrap_or(1 << 22);
@@ -168,8 +165,8 @@ fn text(sweep: &Sweep, found: &Found, cost: Cost, color: ColorChoice) -> String 
         count(sweep.processes as usize, "process", "processes"),
         sweep.unexeced.len(),
         count(sweep.zombies.len(), "zombie", "zombies"),
-        humanly(nanos(cost.took)),
-        humanly(nanos(cost.cpu)),
+        humanly(nanoseconds(cost.took)),
+        humanly(nanoseconds(cost.cpu)),
     );
     paragraph::add(&mut text, "", "", &summary);
     if found.waiting > 0 {
@@ -279,8 +276,8 @@ impl<'a> Report<'a> {
             waiting: found.waiting,
             shared_connections: &found.shared,
             unread: &found.unread,
-            took_ns: nanos(cost.took),
-            cpu_ns: nanos(cost.cpu),
+            took_ns: nanoseconds(cost.took),
+            cpu_ns: nanoseconds(cost.cpu),
         }
     }
 }

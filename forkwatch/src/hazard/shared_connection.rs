@@ -72,14 +72,13 @@ impl Case<'_> {
     }
 
     fn facts(&self) -> Facts {
-        let age = self.socket.since.map(|since| nanoseconds(self.now.since(since)));
         Facts {
             age: Some(nanoseconds(self.now.since(self.child.start))),
             connection: Some(Box::new(ConnectionFacts {
                 peer: self.socket.peer.clone(),
                 service: service(&self.socket.peer).map(str::to_owned),
                 inode: self.socket.inode,
-                age_ns: age,
+                age_ns: nanoseconds(self.now.since(self.child.start)),
                 turns: self.turns.to_vec(),
                 libraries: self.libraries.to_vec(),
             })),

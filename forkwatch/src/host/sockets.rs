@@ -30,7 +30,7 @@ pub(super) fn sockets(child: ProcessKey, parent: ProcessKey) -> Option<Sockets> 
             let Some(Socket::Connected { peer, .. }) = sockets.look(child_fd, inode) else { return None };
             // Nothing tells since when: sockets have no timestamps (`sock_alloc`, net/socket.c), nor does
             // `struct tcp_info` have an age; and links in /proc bear the time when somebody first looked.
-            Some(SharedSocket { inode, peer, child_fd, parent_fd, since: None })
+            Some(SharedSocket { inode, peer, child_fd, parent_fd })
         })
         .take(MAX_SOCKETS)
         .collect();

@@ -39,9 +39,6 @@ pub struct SharedSocket {
     pub child_fd: u32,
     /// The descriptor in the parent.
     pub parent_fd: u32,
-    /// When the parent's descriptor came to be, where that is known.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub since: Option<BootTime>,
 }
 
 /// The other end of a connection.

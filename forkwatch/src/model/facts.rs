@@ -107,9 +107,9 @@ pub struct ConnectionFacts {
     pub service: Option<String>,
     /// The socket's inode number.
     pub inode: u64,
-    /// Nanoseconds for which the connection has existed, where that is known.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub age_ns: Option<u64>,
+    /// Nanoseconds for which the connection has existed at least: it is older than the fork, and the kernel keeps no
+    /// other time of it.
+    pub age_ns: u64,
     /// Who used it when, the first turns first.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub turns: Vec<Turn>,

@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use super::{Found, locks::SETTLE};
 use crate::{
     hazard::{
-        Judgement, Verdict,
+        Judgement,
         leaked_pipe::{self, PipeCase},
         pinned_listener::{self, ListenerCase},
         program_name,
@@ -13,9 +13,10 @@ use crate::{
     host::{self, clock},
     model::{
         evidence::{Evidence, Request, Sweep},
-        finding::{Finding, HazardId},
+        finding::HazardId,
         leak::{Descriptors, Holders, Object},
         process::ProcessKey,
+        time::nanoseconds,
     },
 };
 
@@ -109,26 +110,11 @@ fn judge(candidate: &Candidate, stuck: &[ProcessKey], found: &mut Found) {
             found.unread(process.tgid, &comm, why);
         }
         Judgement::Unsafe(verdict) => {
-            let Verdict { state, certainty, severity, summary, mut facts, remedy } = *verdict;
             let now = clock::now();
-            facts.age = u64::try_from(now.since(process.start).as_nanos()).ok();
-            found.findings.push(Finding {
-                at: now,
-                number: 0,
-                hazard,
-                state,
-                certainty,
-                severity,
-                summary,
-                parent: forker.unwrap_or(*process),
-                program: second.program.clone(),
-                program_name: name,
-                child: *process,
-                child_comm: comm,
-                facts,
-                remedy,
-                repeats: 0,
-            });
+            let parent = (forker.unwrap_or(*process), &second.program);
+            let mut finding = verdict.finding(now, hazard, parent, (*process, comm));
+            finding.facts.age = Some(nanoseconds(now.since(process.start)));
+            found.findings.push(finding);
         }
     }
 }

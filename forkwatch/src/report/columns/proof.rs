@@ -19,13 +19,13 @@ pub(super) fn lock(facts: &LockFacts) -> Vec<(&'static str, String)> {
     let name = symbol.as_ref().map(|symbol| format!("{symbol} ")).unwrap_or_default();
     let place = mapping.as_ref().map(|mapping| match mapping.name.as_str() {
         "" => ", in anonymous memory".to_owned(),
-        name => format!(", in {} + {:#x}", escaped(name), mapping.offset),
+        name => format!(", in {} + {:#x}", escape(name), mapping.offset),
     });
     let mut lines = vec![("lock:", format!("{name}at {address}{}", place.unwrap_or_default()))];
     if let Some(owner) = owner {
         let name = owner.name.as_deref().unwrap_or("a thread that has ended");
         let doing = owner.doing.as_ref().map(|doing| format!(", now in {}", doing.call)).unwrap_or_default();
-        lines.push(("owner:", format!("{} (thread {}){doing}", escaped(name), owner.id)));
+        lines.push(("owner:", format!("{} (thread {}){doing}", escape(name), owner.id)));
     }
     let others = match waiting_threads {
         0 | 1 => String::new(),
@@ -65,15 +65,16 @@ fn first_words(words: &str) -> String {
 /// What is known of a connection.
 pub(super) fn connection(facts: &ConnectionFacts) -> Vec<(&'static str, String)> {
     let service = facts.service.as_ref().map(|service| format!(" ({service})")).unwrap_or_default();
-    let age = facts.age_ns.map(|age| format!(", {} old", humanly(age))).unwrap_or_default();
-    let mut lines = vec![("peer:", format!("{}{service}, socket {}{age}", facts.peer, facts.inode))];
+    let age = humanly(facts.age_ns);
+    let mut lines =
+        vec![("peer:", format!("{}{service}, socket {}, older than {age}", facts.peer, facts.inode))];
     if !facts.turns.is_empty() {
         let left_out = if facts.turns.len() > TURNS { ", ..." } else { "" };
         let turns: Vec<String> = facts.turns.iter().take(TURNS).map(turn).collect();
         lines.push(("turns:", format!("{}{left_out}", turns.join(", "))));
     }
     if !facts.libraries.is_empty() {
-        let names: Vec<String> = facts.libraries.iter().map(|name| escaped(name)).collect();
+        let names: Vec<String> = facts.libraries.iter().map(escape).collect();
         lines.push(("libraries:", names.join(", ")));
     }
     lines
@@ -91,7 +92,7 @@ fn turn(turn: &Turn) -> String {
 /// How children ended.
 pub(super) fn history(facts: &HistoryFacts) -> Vec<(&'static str, String)> {
     let ends = facts.ends.iter().map(|ends| {
-        format!("{} x {} (median life {})", ends.count, escaped(&ends.how), humanly(ends.lifetime_ns))
+        format!("{} x {} (median life {})", ends.count, escape(&ends.how), humanly(ends.lifetime_ns))
     });
     let window = humanly(facts.window_ns);
     vec![("ends:", format!("{} within {window}", ends.collect::<Vec<_>>().join(", ")))]
@@ -100,7 +101,7 @@ pub(super) fn history(facts: &HistoryFacts) -> Vec<(&'static str, String)> {
 /// Who holds a descriptor.
 pub(super) fn leak(facts: &LeakFacts) -> Vec<(&'static str, String)> {
     let what = match &facts.address {
-        Some(address) => format!("{}, socket {}", escaped(address), facts.inode),
+        Some(address) => format!("{}, socket {}", escape(address), facts.inode),
         None => format!("pipe {}", facts.inode),
     };
     let holder = |holder: &crate::model::facts::DescriptorHolder| {
@@ -119,8 +120,8 @@ fn stack(stack: &Stack) -> String {
     let calls = calls.join(" < ");
     match &stack.missing {
         None => calls,
-        Some(why) if calls.is_empty() => format!("none: {}", escaped(why)),
-        Some(why) => format!("{calls} (and no further: {})", escaped(why)),
+        Some(why) if calls.is_empty() => format!("none: {}", escape(why)),
+        Some(why) => format!("{calls} (and no further: {})", escape(why)),
     }
 }
 
@@ -133,8 +134,4 @@ fn frame(frame: &Frame) -> String {
         _ => String::new(),
     };
     format!("{}{place}", frame.function.as_deref().unwrap_or_default())
-}
-
-fn escaped(text: &str) -> String {
-    escape(text.as_bytes())
 }

@@ -16,13 +16,8 @@ fn sockets() -> Sockets {
 }
 
 pub(super) fn sockets_of(inode: u64) -> Sockets {
-    let socket = SharedSocket {
-        inode,
-        peer: Peer::Tcp("10.0.0.7:5432".to_owned()),
-        child_fd: 7,
-        parent_fd: 7,
-        since: None,
-    };
+    let socket =
+        SharedSocket { inode, peer: Peer::Tcp("10.0.0.7:5432".to_owned()), child_fd: 7, parent_fd: 7 };
     Sockets {
         at: BootTime(0),
         program: program("gunicorn"),
