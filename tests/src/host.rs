@@ -46,6 +46,11 @@ pub fn needs_bpf() -> Result<()> {
     Ok(())
 }
 
+/// Whether `lockdown=confidentiality` keeps programs from copying the kernel's memory (`kernel_lockdown(7)`).
+pub fn is_confidential() -> bool {
+    fs::read_to_string("/sys/kernel/security/lockdown").is_ok_and(|modes| modes.contains("[confidentiality]"))
+}
+
 /// Skips the test unless the descriptors of every process may be looked at: some hosts hide those of pid 1 from root.
 pub fn needs_sight() -> Result<()> {
     match fs::read_dir("/proc/1/fd").map(|mut entries| entries.next()) {
