@@ -46,6 +46,11 @@ pub fn needs_bpf() -> Result<()> {
     Ok(())
 }
 
+/// Whether `lockdown=confidentiality` keeps programs from copying the kernel's memory (`kernel_lockdown(7)`).
+pub fn is_confidential() -> bool {
+    fs::read_to_string("/sys/kernel/security/lockdown").is_ok_and(|modes| modes.contains("[confidentiality]"))
+}
+
 /// Skips the test unless it runs as root.
 pub fn needs_root() -> Result<()> {
     if nix::unistd::geteuid().is_root() { Ok(()) } else { skip("needs root") }

@@ -21,7 +21,7 @@ use forkwatch_ebpf::class;
 use nix::sys::signal::Signal;
 
 use crate::{
-    host::{Skip, needs_bpf, skip},
+    host::{Skip, is_confidential, needs_bpf, skip},
     wait::until,
 };
 
@@ -214,8 +214,11 @@ fn a_bad_end_is_told() -> Result<()> {
 
 fn a_signal_is_told_with_its_sender() -> Result<()> {
     let mut watched = Watched::start()?;
-    if let Err(error @ NoHook::Absent(_)) = &watched.kernel.hooks().signals {
-        return skip(format!("signals: {error}"));
+    match &watched.kernel.hooks().signals {
+        Err(error @ NoHook::Absent(_)) => return skip(format!("signals: {error}")),
+        // Then only a load in place is left, which new kernels do not take.
+        Err(error) if is_confidential() => return skip(format!("signals: {error}")),
+        _ => {}
     }
     let (mut child, mut other) = (Child::fork(None)?, Child::fork(None)?);
     let key = child.key()?;

@@ -1,12 +1,11 @@
 //! That what went wrong is proven here too, and that what cannot be is told.
 
-use std::{fs, path::Path};
-
 use anyhow::{Context as _, Result, bail, ensure};
+use forkwatch::release::Release;
 use forkwatch_tests::{
     event::{Event, Finding},
     forkwatch::Forkwatch,
-    host::skip,
+    host::{is_confidential, skip},
     wait::until,
 };
 use serde_json::Value;
@@ -56,22 +55,16 @@ fn detectors() -> Result<Vec<(String, String)>> {
         .collect())
 }
 
-fn is_lockdown() -> bool {
-    fs::read_to_string("/sys/kernel/security/lockdown").is_ok_and(|modes| modes.contains("[confidentiality]"))
-}
-
-/// Where `lockdown=confidentiality` forbids to copy what the kernel says of a signal, it must be read in place, and
-/// since Linux 6.13 the kernel does not describe its type to programs.
-fn are_senders_told() -> Result<bool> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let numbers: Vec<u32> = release.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect();
-    Ok(!is_lockdown() || numbers.as_slice() < [6, 13].as_slice())
+/// Where `lockdown=confidentiality` forbids to copy what the kernel says of a signal, it must be read in place, which
+/// Linux 6.13 has forbidden too (commit 838a10bd2ebf), and 6.12 in its stable releases.
+fn are_senders_told() -> bool {
+    !is_confidential() || Release::running() < Release(6, 12)
 }
 
 fn doctor_tells_what_this_kernel_has() -> Result<()> {
-    let killed = if are_senders_told()? { "on" } else { "off" };
+    let killed = if are_senders_told() { "on" } else { "off" };
     // With them, the shutdown of a Unix stream is not looked for; without them, functions are watched, and that is one.
-    let by_tracepoints = Path::new("/sys/kernel/tracing/events/sock/sock_send_length").exists();
+    let by_tracepoints = Release::running() >= Release(6, 3);
     let closed = if by_tracepoints { "limited" } else { "on" };
     let detectors = detectors()?;
     ensure!(detectors.len() > 10, "{detectors:?}");
