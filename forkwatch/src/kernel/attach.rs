@@ -1,6 +1,6 @@
 //! Loads the object into the kernel, and attaches its programs.
 
-use std::io;
+use std::{collections::HashMap, io};
 
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
@@ -87,11 +87,18 @@ fn loader() -> EbpfLoader<'static> {
     loader
 }
 
-/// Attaches a program to the BTF tracepoint of its name.
-pub(super) fn tracepoint(ebpf: &mut Ebpf, name: &'static str, ids: &AyaBtf) -> Result<(), KernelError> {
-    let program: &mut BtfTracePoint = program(ebpf, name)?;
-    program.load(name, ids).map_err(program_error(name))?;
-    program.attach().map_err(program_error(name))?;
+/// Loads a program for the BTF tracepoint of its name.
+pub(super) fn load_tracepoint(
+    programs: &mut Programs<'_>,
+    name: &'static str,
+    ids: &AyaBtf,
+) -> Result<(), KernelError> {
+    programs.get::<&mut BtfTracePoint>(name)?.load(name, ids).map_err(program_error(name))
+}
+
+/// Attaches it there.
+pub(super) fn tracepoint(ebpf: &mut Ebpf, name: &'static str) -> Result<(), KernelError> {
+    program::<&mut BtfTracePoint>(ebpf, name)?.attach().map_err(program_error(name))?;
     Ok(())
 }
 
@@ -121,12 +128,16 @@ pub(super) fn clone_calls(ebpf: &mut Ebpf, hook: Hook, ids: &AyaBtf) -> Result<(
 }
 
 /// Loads a program that is to be attached on demand.
-pub(super) fn load_on_demand(ebpf: &mut Ebpf, on_demand: OnDemand, ids: &AyaBtf) -> Result<(), KernelError> {
+pub(super) fn load_on_demand(
+    programs: &mut Programs<'_>,
+    on_demand: OnDemand,
+    ids: &AyaBtf,
+) -> Result<(), KernelError> {
     let OnDemand { program: name, place } = on_demand;
     let loaded = match place {
-        Place::Tracepoint(tracepoint) => program::<&mut BtfTracePoint>(ebpf, name)?.load(tracepoint, ids),
-        Place::Entry(function) => program::<&mut FEntry>(ebpf, name)?.load(function, ids),
-        Place::Exit(function) => program::<&mut FExit>(ebpf, name)?.load(function, ids),
+        Place::Tracepoint(tracepoint) => programs.get::<&mut BtfTracePoint>(name)?.load(tracepoint, ids),
+        Place::Entry(function) => programs.get::<&mut FEntry>(name)?.load(function, ids),
+        Place::Exit(function) => programs.get::<&mut FExit>(name)?.load(function, ids),
     };
     loaded.map_err(program_error(name))
 }
@@ -156,8 +167,34 @@ fn program<'a, T>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<T, KernelErr
 where
     T: TryFrom<&'a mut Program, Error = ProgramError>,
 {
+    typed(ebpf.program_mut(name), name)
+}
+
+fn typed<'a, T>(program: Option<&'a mut Program>, name: &'static str) -> Result<T, KernelError>
+where
+    T: TryFrom<&'a mut Program, Error = ProgramError>,
+{
     let missing = ProgramError::UnexpectedProgramType;
-    ebpf.program_mut(name).ok_or(missing).and_then(T::try_from).map_err(program_error(name))
+    program.ok_or(missing).and_then(T::try_from).map_err(program_error(name))
+}
+
+/// Programs of an object, so that several threads can load each their own.
+#[derive(Default)]
+pub(super) struct Programs<'a>(HashMap<&'a str, &'a mut Program>);
+
+impl<'a> Programs<'a> {
+    /// This one, and all others.
+    pub(super) fn split(ebpf: &'a mut Ebpf, name: &str) -> (Self, Self) {
+        let (one, others) = ebpf.programs_mut().partition(|(other, _)| *other == name);
+        (Self(one), Self(others))
+    }
+
+    fn get<'b, T>(&'b mut self, name: &'static str) -> Result<T, KernelError>
+    where
+        T: TryFrom<&'b mut Program, Error = ProgramError>,
+    {
+        typed(self.0.get_mut(name).map(|program| &mut **program), name)
+    }
 }
 
 fn object_error(error: EbpfError, options: &Options) -> KernelError {

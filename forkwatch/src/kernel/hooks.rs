@@ -7,7 +7,7 @@ use std::fmt;
 use aya::{Btf as AyaBtf, Ebpf, programs::links::FdLink};
 
 use super::{
-    attach,
+    attach::{self, Programs},
     btf::{Btf, Kind},
     error::KernelError,
 };
@@ -91,7 +91,7 @@ const SOCKET_FIELDS: &[&str] =
 pub enum SignalHook {
     /// From a copy of what the kernel says of the signal.
     Copy,
-    /// In place: before Linux 6.13 alone, but also where `lockdown=confidentiality` forbids the copy.
+    /// In place: before Linux 6.13 alone (commit 838a10bd2ebf, in 6.12's stable releases too), but also where `lockdown=confidentiality` forbids the copy.
     Load,
 }
 
@@ -227,10 +227,10 @@ impl Hooks {
     }
 
     /// Loads the programs; forgets what the kernel does not take.
-    pub(super) fn load(&mut self, ebpf: &mut Ebpf, ids: &AyaBtf) {
+    pub(super) fn load(&mut self, loadable: &mut Programs<'_>, ids: &AyaBtf) {
         let asked = self.signals.clone();
-        self.each(|programs| load_all(ebpf, programs, ids));
-        if asked.is_ok() && self.signals.is_err() && load_all(ebpf, BY_LOAD, ids).is_ok() {
+        self.each(|programs| load_all(loadable, programs, ids));
+        if asked.is_ok() && self.signals.is_err() && load_all(loadable, BY_LOAD, ids).is_ok() {
             self.signals = Ok(SignalHook::Load);
         }
     }
@@ -284,7 +284,8 @@ impl Hooks {
 
 /// The verifier's last word before its statistics.
 fn complaint(log: &str) -> &str {
-    const STATISTICS: [&str; 4] = ["processed ", "verification time ", "stack depth ", "mark_precise"];
+    const STATISTICS: [&str; 5] =
+        ["processed ", "insns processed ", "verification time ", "stack depth ", "mark_precise"];
     let is_statistics = |line: &&str| STATISTICS.iter().any(|start| line.starts_with(start));
     log.lines().rev().find(|line| !is_statistics(line)).unwrap_or_default()
 }
@@ -322,9 +323,9 @@ impl fmt::Display for Place {
     }
 }
 
-fn load_all(ebpf: &mut Ebpf, programs: &[OnDemand], ids: &AyaBtf) -> Result<(), NoHook> {
+fn load_all(loadable: &mut Programs<'_>, programs: &[OnDemand], ids: &AyaBtf) -> Result<(), NoHook> {
     programs.iter().try_for_each(|on_demand| {
-        attach::load_on_demand(ebpf, *on_demand, ids).map_err(|error| {
+        attach::load_on_demand(loadable, *on_demand, ids).map_err(|error| {
             tracing::debug!(%error, "a program that is attached on demand is not loaded");
             NoHook::refused(on_demand.program, &error)
         })

@@ -1,6 +1,13 @@
 //! The kernel side, as user space holds it.
 
-use std::{fs, os::fd::AsFd, path::Path, thread};
+use std::{
+    fs,
+    os::fd::AsFd,
+    panic::resume_unwind,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use aya::{
     Ebpf, Endianness,
@@ -8,9 +15,10 @@ use aya::{
     programs::Program,
 };
 use forkwatch_ebpf::{Counters, Family, kind, map};
+use nix::unistd::{Pid, gettid};
 
 use super::{
-    attach,
+    attach::{self, Programs},
     btf::{self, Btf, KERNEL_BTF, Kind},
     clone_calls::{FUNCTION, Hook},
     error::KernelError,
@@ -33,8 +41,9 @@ use crate::{
 };
 
 /// The programs that are always attached, in this order: what is seen forked must be seen ending.
-const PROGRAMS: [&str; 4] =
-    ["sched_process_exit", "sched_process_exec", "task_newtask", "sched_process_fork"];
+const PROGRAMS: [&str; 4] = ["sched_process_exit", "sched_process_exec", "task_newtask", LARGEST];
+/// The one whose verification takes as long as that of all others.
+const LARGEST: &str = "sched_process_fork";
 
 /// Insert only where there is no entry yet (include/uapi/linux/bpf.h).
 const BPF_NOEXIST: u64 = 1;
@@ -90,12 +99,12 @@ impl Kernel {
         memory_lock::raise(release);
         let (options, (ebpf, clone_calls, on_demand)) = fit(options, |options| {
             let mut ebpf = attach::load(options, &layout, release, pid_levels)?;
+            let mut on_demand = on_demand.clone();
+            load_programs(&mut ebpf, &mut on_demand, &ids)?;
             for name in PROGRAMS {
-                attach::tracepoint(&mut ebpf, name, &ids)?;
+                attach::tracepoint(&mut ebpf, name)?;
             }
             let clone_calls = attach_first(&mut ebpf, hooks, &ids)?;
-            let mut on_demand = on_demand.clone();
-            on_demand.load(&mut ebpf, &ids);
             Ok((ebpf, clone_calls, on_demand))
         })?;
         drop(ids);
@@ -301,6 +310,47 @@ fn copying(counters: &Counters) -> u64 {
 /// Copying forks whose child has exec'd or ended.
 fn ended(counters: &Counters) -> u64 {
     counters.outcomes.iter().sum()
+}
+
+/// Loads all programs but those for the clone family's calls.
+///
+/// What takes the time is the verifier: since Linux 6.2 it looks through all of the kernel's types several times for
+/// each pointer that a program follows (`btf_nested_type_is_trusted` in kernel/bpf/btf.c). Several verifications can run
+/// at once, so the largest has a thread of its own, with the capabilities of this one. It is gone when this returns:
+/// what follows counts threads, and drops the capabilities of this one alone.
+fn load_programs(ebpf: &mut Ebpf, on_demand: &mut Hooks, ids: &aya::Btf) -> Result<(), KernelError> {
+    let (mut largest, mut others) = Programs::split(ebpf, LARGEST);
+    let beside = thread::scope(|scope| {
+        let load = || (gettid(), attach::load_tracepoint(&mut largest, LARGEST, ids));
+        let beside = thread::Builder::new().spawn_scoped(scope, load).ok();
+        let loaded = PROGRAMS
+            .into_iter()
+            .filter(|name| *name != LARGEST)
+            .try_for_each(|name| attach::load_tracepoint(&mut others, name, ids));
+        if loaded.is_ok() {
+            on_demand.load(&mut others, ids);
+        }
+        let beside = beside.map(|beside| beside.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        loaded.map(|()| beside)
+    })?;
+    match beside {
+        Some((thread, loaded)) => {
+            await_end(thread);
+            loaded
+        }
+        // No thread could be had.
+        None => attach::load_tracepoint(&mut largest, LARGEST, ids),
+    }
+}
+
+/// Waits until a thread that was joined is gone, which it is microseconds later.
+fn await_end(thread: Pid) {
+    const DEADLINE: Duration = Duration::from_secs(1);
+    let end = Instant::now() + DEADLINE;
+    let entry = format!("/proc/self/task/{thread}");
+    while fs::exists(&entry).unwrap_or(false) && Instant::now() < end {
+        thread::yield_now();
+    }
 }
 
 /// Attaches at the first hook that the kernel lets us have.
