@@ -4,10 +4,11 @@ use std::{env, path::PathBuf};
 
 use anyhow::{Result, bail};
 
+use super::{arch::Arch, cross};
 use crate::project;
 
-/// Emulated is what the host is.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// Of Cargo.toml: soon built.
+const PROFILE: &str = "guest";
 
 /// Where they are.
 pub(crate) struct Programs {
@@ -16,22 +17,22 @@ pub(crate) struct Programs {
 }
 
 /// Builds them, in a target directory of their own: other flags would have everything else built anew.
-pub(crate) fn build() -> Result<Programs> {
+pub(crate) fn build(arch: Arch) -> Result<Programs> {
     if env::consts::ARCH != "x86_64" {
         bail!("the machines are emulated by a program for x86-64, and this is {}", env::consts::ARCH);
     }
     let directory = project::target()?.join("guest");
-    let flags = "-C target-feature=+crt-static";
-    let packages = ["--package", "forkwatch", "--package", "forkwatch-tests"];
-    let programs = ["--bin", "forkwatch", "--bin", "forkwatch-guest"];
-    project::run(
-        project::cargo()?
-            .args(["build", "--locked", "--release", "--target", TARGET, "--target-dir"])
-            .arg(&directory)
-            .args(packages)
-            .args(programs)
-            .env("RUSTFLAGS", flags),
-    )?;
-    let built = directory.join(TARGET).join("release");
+    let mut flags = "-C target-feature=+crt-static".to_owned();
+    let mut command = project::cargo()?;
+    if arch != Arch::X86_64 {
+        let compiler = cross::provide(arch)?;
+        command.env(compiler.linker_variable(), compiler.linker);
+        flags.extend(compiler.sysroot.map(|sysroot| format!(" --sysroot {}", sysroot.display())));
+    }
+    command.args(["build", "--locked", "--profile", PROFILE, "--target", arch.target(), "--target-dir"]);
+    command.arg(&directory).args(["--package", "forkwatch", "--package", "forkwatch-tests"]);
+    command.args(["--bin", "forkwatch", "--bin", "forkwatch-guest"]).env("RUSTFLAGS", flags);
+    project::run(&mut command)?;
+    let built = directory.join(arch.target()).join(PROFILE);
     Ok(Programs { forkwatch: built.join("forkwatch"), guest: built.join("forkwatch-guest") })
 }

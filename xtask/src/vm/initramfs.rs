@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::guest::Programs;
+use super::{arch::Arch, guest::Programs};
 use crate::project;
 
 /// A file that root may execute.
@@ -14,14 +14,14 @@ const EXECUTABLE: u32 = 0o100_755;
 const TRAILER: &str = "TRAILER!!!";
 
 /// Writes the archive; gives its path.
-pub(crate) fn build(programs: &Programs) -> Result<PathBuf> {
+pub(crate) fn build(arch: Arch, programs: &Programs) -> Result<PathBuf> {
     let mut archive = Vec::new();
     for (name, path) in [("init", &programs.guest), ("forkwatch", &programs.forkwatch)] {
         let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         entry(&mut archive, name, EXECUTABLE, &content)?;
     }
     entry(&mut archive, TRAILER, 0, &[])?;
-    let path = project::target()?.join("guest/initramfs");
+    let path = project::target()?.join("guest").join(arch.target()).join("initramfs");
     fs::write(&path, archive).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }

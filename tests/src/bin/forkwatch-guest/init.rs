@@ -16,7 +16,7 @@ use nix::{
 };
 
 /// The second serial port: nobody but the tests writes there, the kernel's console is the first.
-const REPORT: &str = "/dev/ttyS1";
+const REPORT: &str = if cfg!(target_arch = "aarch64") { "/dev/ttyAMA1" } else { "/dev/ttyS1" };
 
 /// File system, where.
 const MOUNTS: [(&str, &str); 8] = [
@@ -32,7 +32,10 @@ const MOUNTS: [(&str, &str); 8] = [
 
 /// Never returns: the kernel panics if process 1 ends, and the absence of a verdict tells.
 pub(crate) fn run() -> ExitCode {
-    let ended = set_up().and_then(|()| run_tests());
+    let ended = set_up().and_then(|()| {
+        report("booted");
+        run_tests()
+    });
     let verdict = match ended {
         Ok(status) => status.code().map_or_else(|| format!("broken: {status}"), |code| code.to_string()),
         Err(error) => format!("broken: {error:#}"),
