@@ -24,7 +24,6 @@ use crate::{
     config::{self, Config, ConfigError, EventOutput, LogFormat, LogLevel},
     kernel::{self, Stream},
     log::Log,
-    privilege,
     report::metrics::{self, Metrics},
     serve::{self, Ready},
     service::{self, Watchdog},
