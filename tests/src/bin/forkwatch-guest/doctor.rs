@@ -1,7 +1,9 @@
 //! What `forkwatch doctor` says, and whether that is the truth about this kernel: everything that it has is on, and
 //! nothing else.
 
-use anyhow::{Result, ensure};
+use std::{fs, sync::OnceLock};
+
+use anyhow::{Context as _, Result, ensure};
 use forkwatch::release::Release;
 use forkwatch_tests::{
     host::is_confidential,
@@ -40,32 +42,36 @@ pub(crate) fn checks_of(document: &Value) -> Vec<State> {
     states(document, "/checks", "/id", "/status")
 }
 
-/// What it says here.
-pub(crate) fn examine() -> Result<Value> {
+/// What it says here. It is asked once: the answer takes two starts of the kernel side.
+pub(crate) fn examine() -> Result<&'static Value> {
+    static FOUND: OnceLock<Value> = OnceLock::new();
+    if let Some(document) = FOUND.get() {
+        return Ok(document);
+    }
     let (code, document) = document(&["doctor", "-o", "json"])?;
     ensure!(code == Some(0) && document.pointer("/can_watch") == Some(&Value::Bool(true)), "{document:#}");
-    Ok(document)
+    Ok(FOUND.get_or_init(|| document))
 }
 
 /// Whether it says that a detector works here. That it speaks the truth is a test of its own.
 pub(crate) fn is_on(detector: &str) -> Result<bool> {
-    Ok(detectors_of(&examine()?).contains(&(detector.to_owned(), "on".to_owned())))
+    Ok(detectors_of(examine()?).contains(&(detector.to_owned(), "on".to_owned())))
 }
 
 /// A line for the kernel and one for each detector, which the host reads.
 pub(crate) fn announce() -> Result<()> {
     let name = uname()?;
     println!("kernel {} {}", name.release().display(), name.machine().display());
-    for (detector, state) in detectors_of(&examine()?) {
+    for (detector, state) in detectors_of(examine()?) {
         println!("capability {detector}: {state}");
     }
     Ok(())
 }
 
 /// What the kernel has of that which detectors rest on, by its own lists.
-struct Kernel {
+pub(crate) struct Kernel {
     /// Functions can be watched.
-    functions: bool,
+    pub(crate) functions: bool,
     /// Uses of sockets have tracepoints: since Linux 6.3.
     socket_tracepoints: bool,
     /// The tracepoints of system calls can be attached to.
@@ -73,7 +79,7 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn running() -> Result<Self> {
+    pub(crate) fn running() -> Result<Self> {
         let [sent, received] = ["sock/sock_send_length", "sock/sock_recv_length"].map(has_tracepoint);
         Ok(Self {
             functions: lets_functions_be_watched()?,
@@ -83,7 +89,7 @@ impl Kernel {
     }
 
     /// How far a detector can work here.
-    fn state(&self, detector: &str) -> &'static str {
+    pub(crate) fn state(&self, detector: &str) -> &'static str {
         let sockets = self.socket_tracepoints || self.functions;
         let works = match detector {
             "shared-connection" => sockets,
@@ -111,7 +117,9 @@ impl Kernel {
 }
 
 fn setting(name: &str) -> Result<String> {
-    Ok(std::fs::read_to_string(format!("/proc/sys/{name}"))?.trim().to_owned())
+    let path = format!("/proc/sys/{name}");
+    let value = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    Ok(value.trim().to_owned())
 }
 
 /// Where `lockdown=confidentiality` forbids to copy what the kernel says of a signal, it must be read in place, which
@@ -122,7 +130,7 @@ pub(crate) fn are_senders_told() -> bool {
 
 fn detectors_are_as_this_kernel_has_them() -> Result<()> {
     let (kernel, document) = (Kernel::running()?, examine()?);
-    let detectors = detectors_of(&document);
+    let detectors = detectors_of(document);
     ensure!(detectors.len() > 10, "{detectors:?}");
     for (name, state) in &detectors {
         let expected = kernel.state(name);
@@ -149,7 +157,7 @@ fn checks_are_as_this_machine_is() -> Result<()> {
         "hidepid",
     ];
     let (kernel, document) = (Kernel::running()?, examine()?);
-    let checks = checks_of(&document);
+    let checks = checks_of(document);
     for name in ALWAYS {
         ensure!(checks.iter().any(|(check, _)| check == name), "nothing is said of {name}: {checks:?}");
     }
@@ -161,15 +169,15 @@ fn checks_are_as_this_machine_is() -> Result<()> {
             document.pointer("/checks").unwrap_or(&Value::Null)
         );
     }
-    let mode = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    let mode = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
     let mode = mode.split(['[', ']']).nth(1).unwrap_or("none");
-    let lockdown = list(&document, "/checks").find(|check| text(check, "/id") == "lockdown");
+    let lockdown = list(document, "/checks").find(|check| text(check, "/id") == "lockdown");
     ensure!(
         lockdown.is_some_and(|check| text(check, "/found").starts_with(mode)),
         "not {mode}: {lockdown:?}"
     );
     ensure!(
-        text(&document, "/kernel/release") == uname()?.release().to_string_lossy(),
+        text(document, "/kernel/release") == uname()?.release().to_string_lossy(),
         "another kernel: {document:#}"
     );
     Ok(())

@@ -32,12 +32,11 @@ pub(crate) const ALL: &[Test] = &[
 /// Where a daemon listens.
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10047);
 
+/// Has one judge soon whether a child lives on.
+const QUICK: [&str; 2] = ["--grace", "100ms"];
+
 fn it_loads() -> Result<()> {
     ensure_has(&said(&run(&["--duration", "1ms"])?, 0)?, &["ready"])
-}
-
-fn tail() -> Result<Forkwatch> {
-    Forkwatch::tail([""; 0])
 }
 
 /// The finding of a hazard by a program.
@@ -50,7 +49,7 @@ pub(crate) fn finding(forkwatch: &mut Forkwatch, hazard: &str, work: &Work) -> R
 }
 
 fn a_fork_beside_a_thread_is_found() -> Result<()> {
-    let mut forkwatch = tail()?;
+    let mut forkwatch = Forkwatch::tail(QUICK)?;
     let work = Work::start("threads")?;
     let event = finding(&mut forkwatch, "multithreaded-fork", &work)?;
     let names = event.finding().map(Finding::thread_names);
@@ -60,7 +59,7 @@ fn a_fork_beside_a_thread_is_found() -> Result<()> {
 }
 
 fn a_pending_signal_is_found() -> Result<()> {
-    let mut forkwatch = tail()?;
+    let mut forkwatch = Forkwatch::tail(QUICK)?;
     let work = Work::start("pending")?;
     let event = finding(&mut forkwatch, "pending-signals", &work)?;
     let signals = event.finding().map(Finding::signals);
@@ -71,7 +70,7 @@ fn a_pending_signal_is_found() -> Result<()> {
 
 /// Children of a process with threads that exec or end in time, and one of a process without that lives on.
 fn a_clean_fork_is_silent() -> Result<()> {
-    let mut forkwatch = Forkwatch::tail(["--grace", "100ms"])?;
+    let mut forkwatch = Forkwatch::tail(QUICK)?;
     let clean = Work::start("clean")?;
     let alone = Work::start("alone")?;
     // Judged after them.
@@ -162,7 +161,7 @@ fn differ(one: f64, other: f64) -> bool {
     (one - other).abs() > 0.5
 }
 
-pub(crate) fn counts_equal_the_kernels_own() -> Result<()> {
+fn counts_equal_the_kernels_own() -> Result<()> {
     let forkwatch = Forkwatch::daemon(["--web.listen-address", &ADDRESS.to_string()])?;
     let growth = Growth::of_a_storm()?;
     let kernel = growth.after.1 - growth.before.1;

@@ -35,7 +35,7 @@ use nix::{
 /// The name of the thread that makes a fork unsafe.
 pub(crate) const THREAD_NAME: &str = "guest-worker";
 /// How many copying forks, threads and vforks `storm` makes.
-pub(crate) const STORM: u32 = 300;
+pub(crate) const STORM: u32 = 100;
 /// This program, wherever it stands.
 pub(crate) const PROGRAM: &str = "/proc/self/exe";
 /// Between two messages of one sender.
