@@ -18,6 +18,12 @@ impl Release {
         Some(Self(numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
     }
 
+    /// Whether any tracing program may ask which cgroups are above the current task's
+    /// (`bpf_get_current_ancestor_cgroup_id`, commit 95b861a7935b).
+    pub fn tells_ancestors(self) -> bool {
+        self >= Self(5, 15)
+    }
+
     /// The bits of `task_struct.flags` that mark kernel workers among the threads of a process
     /// (include/linux/sched.h).
     ///

@@ -80,10 +80,9 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     pub(crate) fn running() -> Result<Self> {
-        let [sent, received] = ["sock/sock_send_length", "sock/sock_recv_length"].map(has_tracepoint);
         Ok(Self {
             functions: lets_functions_be_watched()?,
-            socket_tracepoints: sent && received,
+            socket_tracepoints: has_tracepoint("sock_send_length")? && has_tracepoint("sock_recv_length")?,
             call_tracepoints: tells_tracepoint_ids(),
         })
     }
