@@ -60,6 +60,12 @@ mod tests {
     }
 
     #[test]
+    fn a_cgroups_ancestors_are_told_by_newer_kernels() {
+        assert!(!Release(0, 0).tells_ancestors() && !Release(5, 14).tells_ancestors());
+        assert!(Release(5, 15).tells_ancestors() && Release(6, 1).tells_ancestors());
+    }
+
+    #[test]
     fn the_bit_of_user_workers_is_read_only_where_it_means_that() {
         assert_eq!(Release(0, 0).worker_flags(), 0x10);
         assert_eq!(Release(5, 16).worker_flags(), 0x10);

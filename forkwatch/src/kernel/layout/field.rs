@@ -21,7 +21,7 @@ pub(super) enum Need {
     Required,
     /// What it tells is not told. A kernel that has it must have it as expected.
     Optional,
-    /// Programs that are attached on demand are not loaded; likewise where it is not as expected.
+    /// What is on demand alone is not done; likewise where it is not as expected.
     OnDemand,
 }
 
