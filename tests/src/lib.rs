@@ -20,6 +20,7 @@ pub mod fixture;
 pub mod forkwatch;
 pub mod host;
 pub mod http;
+pub mod kernel;
 pub mod metrics;
 pub mod orders;
 pub mod precision;

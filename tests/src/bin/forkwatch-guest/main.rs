@@ -7,19 +7,42 @@ use std::{env, process::ExitCode};
 
 use forkwatch_tests::orders;
 
+mod cgroups;
+mod command;
+mod doctor;
 mod init;
+mod leftovers;
+mod namespaces;
+mod privileges;
 mod proofs;
+mod role;
 mod runner;
 mod server;
 mod tests;
+mod types;
 mod work;
+mod world;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["tests"] => runner::run(&[tests::ALL, proofs::ALL].concat()),
+        ["tests"] => runner::run(
+            &[
+                tests::ALL,
+                proofs::ALL,
+                doctor::ALL,
+                privileges::ALL,
+                types::ALL,
+                cgroups::ALL,
+                namespaces::ALL,
+                leftovers::ALL,
+            ]
+            .concat(),
+        ),
         [orders::ARGUMENT, name] => orders::run(name),
         ["work", name] => work::run(name),
+        [role::AS, user, capabilities, program @ ..] => role::run_as(user, capabilities, program),
+        [role::CONTAINED, program @ ..] => role::run_contained(program),
         // The kernel gives init words of its command line that it does not know.
         _ if std::process::id() == 1 => init::run(),
         _ => ExitCode::from(2),

@@ -9,12 +9,18 @@ use std::{
 use anyhow::{Error, Result};
 use forkwatch_tests::{host::Skip, orders};
 
+use crate::doctor;
+
 /// Its name, and what it does.
 pub(crate) type Test = (&'static str, fn() -> Result<()>);
 
-/// Runs all. Each gives a line `test NAME: passed`, `... failed: WHY` or `... skipped: WHY`, which the host reads.
+/// Runs all, after saying what this kernel is and has. Each gives a line `test NAME: passed`, `... failed: WHY` or `... skipped: WHY`, which the host reads.
 pub(crate) fn run(tests: &[Test]) -> ExitCode {
     let mut exit = ExitCode::SUCCESS;
+    if let Err(error) = doctor::announce() {
+        // The tests of doctor fail then.
+        println!("doctor failed: {}", one_line(&format!("{error:#}")));
+    }
     let all = tests.iter().map(|(name, test)| (*name, Box::new(test) as Box<dyn FnOnce() -> Result<()>>));
     let on_demand = orders::all().into_iter().map(|(name, test)| (name, Box::new(test) as Box<_>));
     for (name, test) in all.chain(on_demand) {
