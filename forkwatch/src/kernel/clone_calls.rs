@@ -49,7 +49,9 @@ pub enum NoTracepoints {
     #[error("need tracefs, which is not mounted: mount -t tracefs tracefs /sys/kernel/tracing")]
     NotMounted,
     /// It is mounted, with nothing in it (`tracefs_create_file`, `fs/tracefs/inode.c`).
-    #[error("are not in tracefs, which the kernel's lockdown keeps empty: boot without lockdown=confidentiality")]
+    #[error(
+        "are not in tracefs, which the kernel's lockdown keeps empty: boot without lockdown=confidentiality"
+    )]
     LockedDown,
     /// It must not be read.
     #[error(
