@@ -181,7 +181,7 @@ fn hook_of_clone_calls() -> Result<&'static str> {
     if lets_functions_be_watched()? {
         Ok("fexit on kernel_clone")
     } else if tells_tracepoint_ids() {
-        Ok("the tracepoints of")
+        Ok("system call tracepoints of")
     } else {
         skip("this kernel refuses fentry, and the ids of tracepoints")
     }
