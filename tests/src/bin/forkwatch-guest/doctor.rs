@@ -91,10 +91,9 @@ impl Kernel {
     pub(crate) fn state(&self, detector: &str) -> &'static str {
         let sockets = self.socket_tracepoints || self.functions;
         let works = match detector {
-            "shared-connection" => sockets,
             // The shutdown of a Unix stream is a function's alone, and not looked for where no other function is needed.
             "shared-connection-closed" if self.socket_tracepoints => return "limited",
-            "shared-connection-closed" => sockets,
+            "shared-connection" | "shared-connection-closed" => sockets,
             "worker-killed-while-stuck" => are_senders_told(),
             "clone-calls" => self.functions || self.call_tracepoints,
             _ => true,

@@ -2,7 +2,12 @@
 
 use anyhow::{Context as _, Result, ensure};
 use forkwatch::release::Release;
-use forkwatch_tests::{binary, event::Finding, forkwatch::Forkwatch, host::skip};
+use forkwatch_tests::{
+    binary,
+    event::{Event, Finding},
+    forkwatch::Forkwatch,
+    host::skip,
+};
 use nix::{
     mount::{MsFlags, mount},
     sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit},
@@ -84,8 +89,7 @@ fn all_and_its_own() -> Result<()> {
     }
     let (events, said) = forkwatch.stop()?;
     ensure_has(&said, &["without CAP_SYS_PTRACE", "other users"])?;
-    let mut of_roots =
-        events.iter().filter_map(|event| event.finding()).filter(|found| found.parent_pid() == root);
+    let mut of_roots = events.iter().filter_map(Event::finding).filter(|found| found.parent_pid() == root);
     ensure!(!of_roots.any(|found| found.hazard() == "orphaned-lock"), "it saw root's memory: {events:#?}");
     Ok(())
 }

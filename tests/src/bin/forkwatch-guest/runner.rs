@@ -1,6 +1,7 @@
 //! Runs the tests one after another, and says of each what came of it.
 
 use std::{
+    fs,
     panic::{self, AssertUnwindSafe},
     process::ExitCode,
     time::Instant,
@@ -14,7 +15,8 @@ use crate::doctor;
 /// Its name, and what it does.
 pub(crate) type Test = (&'static str, fn() -> Result<()>);
 
-/// Runs all, after saying what this kernel is and has. Each gives a line `test NAME: passed`, `... failed: WHY` or `... skipped: WHY`, which the host reads.
+/// Runs all, after saying what this kernel is and has. Each gives a line `test NAME: passed`, `... failed: WHY` or
+/// `... skipped: WHY`, which the host reads.
 pub(crate) fn run(tests: &[Test]) -> ExitCode {
     let mut exit = ExitCode::SUCCESS;
     if let Err(error) = doctor::announce() {
@@ -23,7 +25,8 @@ pub(crate) fn run(tests: &[Test]) -> ExitCode {
     }
     let all = tests.iter().map(|(name, test)| (*name, Box::new(test) as Box<dyn FnOnce() -> Result<()>>));
     let on_demand = orders::all().into_iter().map(|(name, test)| (name, Box::new(test) as Box<_>));
-    for (name, test) in all.chain(on_demand) {
+    let only = only();
+    for (name, test) in all.chain(on_demand).filter(|(name, _)| name.contains(&only)) {
         let start = Instant::now();
         let result =
             panic::catch_unwind(AssertUnwindSafe(test)).unwrap_or_else(|_| Err(Error::msg("it panicked")));
@@ -38,6 +41,12 @@ pub(crate) fn run(tests: &[Test]) -> ExitCode {
         println!("test {name}: {outcome}");
     }
     exit
+}
+
+/// Part of the names of the tests that are wanted: `only=WORD` on the kernel's command line.
+fn only() -> String {
+    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    line.split_whitespace().find_map(|word| word.strip_prefix("only=")).unwrap_or_default().to_owned()
 }
 
 /// The report is read by line.
