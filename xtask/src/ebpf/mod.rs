@@ -9,7 +9,7 @@ mod compiler;
 #[path = "../../../forkwatch/build/fingerprint.rs"]
 mod fingerprint;
 mod linker;
-mod llvm;
+pub(crate) mod llvm;
 #[path = "../../../forkwatch/build/manifest.rs"]
 mod manifest;
 mod object;

@@ -17,8 +17,6 @@ use crate::project;
 const SUITE: &str = "trixie";
 const PACKAGE: &str = "qemu-system-x86";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
-/// A boot with all tests takes some ten seconds on an idle host.
-const DEADLINE: Duration = Duration::from_secs(300);
 
 /// QEMU, unpacked with everything it is linked with, down to the C library: the host need not be of its suite.
 pub(crate) struct Emulator {
@@ -31,6 +29,10 @@ pub(crate) struct Setup<'a> {
     pub(crate) initramfs: &'a Path,
     pub(crate) append: &'a str,
     pub(crate) cpus: u32,
+    /// As QEMU reads it: `512M`.
+    pub(crate) memory: &'a str,
+    /// When it is ended if it has not ended.
+    pub(crate) deadline: Duration,
 }
 
 /// What a machine wrote on its serial ports.
@@ -65,7 +67,7 @@ impl Emulator {
             .stderr(said)
             .spawn()
             .context("cannot start QEMU")?;
-        let ended = wait(&mut machine)?;
+        let ended = wait(&mut machine, setup.deadline)?;
         let read = |path: &Path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         if ended.is_some_and(|status| !status.success()) {
             bail!("QEMU failed: {}", read(&directory.path().join("qemu"))?.trim());
@@ -87,7 +89,7 @@ impl Emulator {
             command.arg("-L").arg(self.root.join("usr/share").join(data));
         }
         // Emulated, not by KVM: that is not there in most virtual machines, and this takes seconds.
-        command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512M"]);
+        command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", setup.memory]);
         command.args(["-nodefaults", "-display", "none", "-no-reboot"]);
         command.arg("-smp").arg(setup.cpus.to_string());
         command.arg("-kernel").arg(setup.kernel).arg("-initrd").arg(setup.initramfs);
@@ -97,8 +99,8 @@ impl Emulator {
 }
 
 /// Waits for its end, or ends it after the deadline.
-fn wait(machine: &mut Child) -> Result<Option<ExitStatus>> {
-    let end = Instant::now() + DEADLINE;
+fn wait(machine: &mut Child, deadline: Duration) -> Result<Option<ExitStatus>> {
+    let end = Instant::now() + deadline;
     while Instant::now() < end {
         if let Some(status) = machine.try_wait()? {
             return Ok(Some(status));

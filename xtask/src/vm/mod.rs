@@ -4,15 +4,15 @@
 //! guest says on a serial port of its own what came of each test, and a verdict at the end; nothing else counts, least
 //! of all QEMU's exit status, which is 0 after a panic too.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-mod guest;
-mod initramfs;
-mod kernels;
-mod machine;
-mod packages;
+pub(crate) mod guest;
+pub(crate) mod initramfs;
+pub(crate) mod kernels;
+pub(crate) mod machine;
+pub(crate) mod packages;
 mod report;
 
 use report::Report;
@@ -40,10 +40,12 @@ const SERIES: [&str; 4] = ["5.10", "6.1", "6.12", "newest"];
 /// What is run if a guest dies without a verdict: attaching BPF programs rewrites the kernel's code, and emulators
 /// have bugs just there. A second death is a failure.
 const ATTEMPTS: u32 = 2;
+/// A boot with all tests takes some ten seconds on an idle host.
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Tests forkwatch on each of the kernels.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let programs = guest::build()?;
+    let programs = guest::build(&["forkwatch", "forkwatch-guest"])?;
     let emulator = machine::Emulator::provide()?;
     let archive = kernels::Archive::open()?;
     let series: Vec<&str> = match options.kernels.as_slice() {
@@ -59,14 +61,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             initramfs: &initramfs,
             append: &options.append,
             cpus: options.cpus,
+            memory: "512M",
+            deadline: DEADLINE,
         };
         let start = Instant::now();
         let (report, console) = boot(&emulator, &setup)?;
-        println!("{} ({:.1} s)\n{report}", kernel.name, start.elapsed().as_secs_f64());
-        if options.console || !report.is_success() {
-            println!("  console:");
-            console.lines().for_each(|line| println!("    {line}"));
-        }
+        show(&kernel.name, start, &report, &console, options.console);
         if !report.is_success() {
             failed.push(kernel.name);
         }
@@ -74,7 +74,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("failed on {}", failed.join(", ")) }
 }
 
-fn boot(emulator: &machine::Emulator, setup: &machine::Setup<'_>) -> Result<(Report, String)> {
+/// Prints a report, and the console if something failed or it is wanted.
+pub(crate) fn show(name: &str, start: Instant, report: &Report, console: &str, console_is_wanted: bool) {
+    println!("{name} ({:.1} s)\n{report}", start.elapsed().as_secs_f64());
+    if console_is_wanted || !report.is_success() {
+        println!("  console:");
+        console.lines().for_each(|line| println!("    {line}"));
+    }
+}
+
+/// Boots a machine, and once more if it dies.
+pub(crate) fn boot(emulator: &machine::Emulator, setup: &machine::Setup<'_>) -> Result<(Report, String)> {
     let mut deaths = 0;
     loop {
         let output = emulator.boot(setup)?;

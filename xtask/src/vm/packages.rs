@@ -35,7 +35,7 @@ impl Apt {
             fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         }
         apt.write("status", "")?;
-        apt.write("sources.list", &sources(&Mirrors::of_the_system()?, suites))?;
+        apt.write("sources.list", &sources_of_the_system(suites)?)?;
         apt.write("apt.conf", &configuration(&apt.root))?;
         project::run(apt.command("apt-get").args(["--quiet=2", "update"]))?;
         apt.write("updated", "")?;
@@ -128,6 +128,11 @@ impl Mirrors {
         };
         Some(Self { main: find("Debian Debian ")?, security: find("Debian Debian-Security ") })
     }
+}
+
+/// The lines of a sources.list for these suites, from the system's mirrors.
+pub(crate) fn sources_of_the_system(suites: &[&str]) -> Result<String> {
+    Ok(sources(&Mirrors::of_the_system()?, suites))
 }
 
 fn sources(mirrors: &Mirrors, suites: &[&str]) -> String {

@@ -5,11 +5,11 @@
 
 use std::{env, process::ExitCode};
 
-use forkwatch_tests::orders;
+use anyhow::Result;
+use forkwatch_tests::{guest::runner, orders};
 
 mod init;
 mod proofs;
-mod runner;
 mod server;
 mod tests;
 mod work;
@@ -17,11 +17,18 @@ mod work;
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["tests"] => runner::run(&[tests::ALL, proofs::ALL].concat()),
+        ["tests"] => run_tests(),
         [orders::ARGUMENT, name] => orders::run(name),
         ["work", name] => work::run(name),
         // The kernel gives init words of its command line that it does not know.
         _ if std::process::id() == 1 => init::run(),
         _ => ExitCode::from(2),
     }
+}
+
+fn run_tests() -> ExitCode {
+    let own = [tests::ALL, proofs::ALL].concat().into_iter();
+    let own = own.map(|(name, test)| (name, Box::new(test) as Box<dyn FnOnce() -> Result<()>>));
+    let on_demand = orders::all().into_iter().map(|(name, test)| (name, Box::new(test) as Box<_>));
+    runner::run(own.chain(on_demand), || ())
 }

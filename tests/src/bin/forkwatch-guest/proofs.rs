@@ -5,13 +5,13 @@ use forkwatch::release::Release;
 use forkwatch_tests::{
     event::{Event, Finding},
     forkwatch::Forkwatch,
+    guest::runner::Test,
     host::{is_confidential, skip},
     wait::until,
 };
 use serde_json::Value;
 
 use crate::{
-    runner::Test,
     server,
     tests::{finding, run},
     work::{THREAD_NAME, Work},

@@ -11,15 +11,13 @@ use forkwatch_tests::{
     bpf::programs,
     event::{Event, Finding},
     forkwatch::Forkwatch,
+    guest::runner::Test,
     metrics,
     wait::until,
 };
 use nix::sys::signal::Signal;
 
-use crate::{
-    runner::Test,
-    work::{STORM, THREAD_NAME, Work},
-};
+use crate::work::{STORM, THREAD_NAME, Work};
 
 /// All of them.
 pub(crate) const ALL: &[Test] = &[

@@ -7,17 +7,20 @@ use std::{
 };
 
 use anyhow::{Error, Result};
-use forkwatch_tests::{host::Skip, orders};
+
+use crate::host::Skip;
 
 /// Its name, and what it does.
-pub(crate) type Test = (&'static str, fn() -> Result<()>);
+pub type Test = (&'static str, fn() -> Result<()>);
 
-/// Runs all. Each gives a line `test NAME: passed`, `... failed: WHY` or `... skipped: WHY`, which the host reads.
-pub(crate) fn run(tests: &[Test]) -> ExitCode {
+/// Runs all. Each gives a line `test NAME: passed`, `... failed: WHY` or `... skipped: WHY`, which the host reads;
+/// after one that failed, `failed` is called.
+pub fn run<T>(tests: impl IntoIterator<Item = (&'static str, T)>, failed: fn()) -> ExitCode
+where
+    T: FnOnce() -> Result<()>,
+{
     let mut exit = ExitCode::SUCCESS;
-    let all = tests.iter().map(|(name, test)| (*name, Box::new(test) as Box<dyn FnOnce() -> Result<()>>));
-    let on_demand = orders::all().into_iter().map(|(name, test)| (name, Box::new(test) as Box<_>));
-    for (name, test) in all.chain(on_demand) {
+    for (name, test) in tests {
         let start = Instant::now();
         let result =
             panic::catch_unwind(AssertUnwindSafe(test)).unwrap_or_else(|_| Err(Error::msg("it panicked")));
@@ -26,6 +29,7 @@ pub(crate) fn run(tests: &[Test]) -> ExitCode {
             Err(error) if error.is::<Skip>() => format!("skipped: {error}"),
             Err(error) => {
                 exit = ExitCode::FAILURE;
+                failed();
                 format!("failed: {}", one_line(&format!("{error:#}")))
             }
         };

@@ -1,0 +1,108 @@
+//! `cargo xtask system-test`: package and unit on a Debian system with systemd.
+//!
+//! A small Debian boots under QEMU's emulation, from memory alone: its initial file system is the system. systemd runs
+//! there as process 1 and starts `forkwatch-system`, which installs the package and tests the service; it reports as
+//! the guests of `cargo xtask vm-test` do.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+mod root;
+
+use crate::{
+    dist, project,
+    vm::{
+        self, guest,
+        initramfs::{self, EXECUTABLE},
+        kernels, machine,
+    },
+};
+
+/// Install the Debian package in an emulated machine and test the service there (downloads some 300 MB once)
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The Debian release: trixie, or bookworm
+    #[arg(long, default_value = "trixie")]
+    suite: String,
+    /// The kernel's series
+    #[arg(long, value_name = "SERIES", default_value = "6.12")]
+    kernel: String,
+    /// Show the console, which the journal follows
+    #[arg(long)]
+    console: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { suite: "trixie".to_owned(), kernel: "6.12".to_owned(), console: false }
+    }
+}
+
+/// The unit that runs the tests, once the system is up.
+const UNIT: &str = "[Unit]
+Description=Tests of the forkwatch package
+
+[Service]
+Type=exec
+ExecStart=/usr/local/lib/forkwatch-system
+# Without a verdict there is nobody left to end the machine.
+FailureAction=poweroff-immediate
+SuccessAction=poweroff-immediate
+";
+
+/// Files of links, whose content is where they lead.
+const LINK: u32 = 0o120_777;
+const FILE: u32 = 0o100_644;
+/// The unpacked system, its archive while that is unpacked, and what runs there.
+const MEMORY: &str = "1G";
+/// Some two minutes on an idle host.
+const DEADLINE: Duration = Duration::from_secs(900);
+
+/// Builds package and driver, and tests them.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let package = dist::build()?;
+    let driver = guest::build(&["forkwatch-system"])?.join("forkwatch-system");
+    let root = root::provide(&options.suite)?;
+    let initramfs = image(&root, &package, &driver)?;
+    let kernel = kernels::Archive::open()?.newest(&options.kernel)?;
+    let setup = machine::Setup {
+        kernel: &kernel.image,
+        initramfs: &initramfs,
+        append: "rdinit=/sbin/init systemd.unit=multi-user.target systemd.show_status=0",
+        cpus: 1,
+        memory: MEMORY,
+        deadline: DEADLINE,
+    };
+    let start = Instant::now();
+    let (report, console) = vm::boot(&machine::Emulator::provide()?, &setup)?;
+    vm::show(&format!("{} on {}", options.suite, kernel.name), start, &report, &console, options.console);
+    if report.is_success() { Ok(()) } else { bail!("the service failed on {}", options.suite) }
+}
+
+/// The system, and behind it in the same file another archive with what is tested: the kernel unpacks both.
+fn image(root: &Path, package: &Path, driver: &Path) -> Result<PathBuf> {
+    let path = project::target()?.join("guest/system");
+    fs::copy(root, &path).with_context(|| format!("cannot copy {}", root.display()))?;
+    let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let wants = "etc/systemd/system/multi-user.target.wants/forkwatch-system.service";
+    let content: [(&str, u32, Vec<u8>); 4] = [
+        ("usr/local/lib/forkwatch-system", EXECUTABLE, read(driver)?),
+        ("root/forkwatch.deb", FILE, read(package)?),
+        ("etc/systemd/system/forkwatch-system.service", FILE, UNIT.into()),
+        (wants, LINK, b"../forkwatch-system.service".into()),
+    ];
+    let mut archive = Vec::new();
+    for (name, mode, content) in content {
+        initramfs::entry(&mut archive, name, mode, &content)?;
+    }
+    initramfs::end(&mut archive)?;
+    let mut file = fs::OpenOptions::new().append(true).open(&path)?;
+    std::io::Write::write_all(&mut file, &archive)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
