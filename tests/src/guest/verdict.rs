@@ -11,10 +11,11 @@ use anyhow::{Context as _, Result};
 use nix::sys::reboot::{RebootMode, reboot};
 
 /// The second serial port: nobody but the tests writes there, the kernel's console is the first.
-const REPORT: &str = "/dev/ttyS1";
+const REPORT: &str = if cfg!(target_arch = "aarch64") { "/dev/ttyAMA1" } else { "/dev/ttyS1" };
 
 /// Runs this program again, with the argument `tests`, reporting to the host.
 pub fn run_tests(environment: &[(&str, &str)]) -> Result<ExitStatus> {
+    report("booted");
     let port = || -> Result<Stdio> { Ok(OpenOptions::new().write(true).open(REPORT)?.into()) };
     let mut tests = Command::new("/proc/self/exe")
         .arg("tests")

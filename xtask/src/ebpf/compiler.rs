@@ -6,7 +6,10 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::llvm;
-use crate::project::{output, run};
+use crate::{
+    apt,
+    project::{output, run},
+};
 
 /// The target that the object is compiled for.
 pub(crate) const TARGET: &str = "bpfel-unknown-none";
@@ -50,8 +53,8 @@ pub(crate) fn find(rustup: bool, install: bool) -> Result<Compiler> {
             NIGHTLY.join(" ")
         );
     }
-    if !rustup && llvm::apt_has("libstd-rust-web-dev-bpf") {
-        llvm::apt_install(&DEBIAN)?;
+    if !rustup && apt::has("libstd-rust-web-dev-bpf") {
+        apt::install(&DEBIAN)?;
         debian()?
     } else {
         run(Command::new("rustup").args(NIGHTLY))?;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::project::{output, run};
+use crate::{apt, project::output};
 
 /// An LLVM release. Bitcode of a newer major version cannot be read by an older one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +69,8 @@ pub(crate) fn prefix(major: u32, install: bool) -> Result<PathBuf> {
         return Ok(prefix);
     }
     let package = format!("llvm-{major}-dev");
-    if install && apt_has(&package) {
-        apt_install(&[&package])?;
+    if install && apt::has(&package) {
+        apt::install(&[&package])?;
         if let Some(prefix) = candidates() {
             return Ok(prefix);
         }
@@ -84,18 +84,6 @@ pub(crate) fn prefix(major: u32, install: bool) -> Result<PathBuf> {
 fn is_version(prefix: &Path, major: u32) -> bool {
     let version = output(Command::new(prefix.join("bin/llvm-config")).arg("--version"));
     version.ok().and_then(|version| Version::parse(&version)).is_some_and(|version| version.major == major)
-}
-
-/// Whether apt knows a package, by its newest lists: a fresh system has none, and old ones name files that are gone.
-pub(crate) fn apt_has(package: &str) -> bool {
-    run(Command::new("apt-get").args(["update", "--quiet"])).is_ok()
-        && output(Command::new("apt-cache").args(["show", package])).is_ok()
-}
-
-/// Installs Debian packages.
-pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
-    let arguments = ["install", "--yes", "--quiet", "--no-install-recommends"];
-    run(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(arguments).args(packages))
 }
 
 #[cfg(test)]

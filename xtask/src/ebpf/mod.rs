@@ -9,7 +9,7 @@ mod compiler;
 #[path = "../../../forkwatch/build/fingerprint.rs"]
 mod fingerprint;
 mod linker;
-pub(crate) mod llvm;
+mod llvm;
 #[path = "../../../forkwatch/build/manifest.rs"]
 mod manifest;
 mod object;

@@ -17,11 +17,18 @@ mod root;
 use crate::{
     dist, project,
     vm::{
-        self, guest,
+        Arch, Sum,
+        attempt::{self, indented},
+        guest,
         initramfs::{self, EXECUTABLE},
-        kernels, machine,
+        kernels::{Archive, Kernel},
+        machine::{Emulator, Setup},
+        report::Test,
     },
 };
+
+/// The package is the host's.
+const ARCH: Arch = Arch::X86_64;
 
 /// Install the Debian package in an emulated machine and test the service there (downloads some 300 MB once)
 #[derive(clap::Args)]
@@ -65,23 +72,65 @@ const DEADLINE: Duration = Duration::from_secs(900);
 
 /// Builds package and driver, and tests them.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let package = dist::build()?;
-    let driver = guest::build(&["forkwatch-system"])?.join("forkwatch-system");
-    let root = root::provide(&options.suite)?;
-    let initramfs = image(&root, &package, &driver)?;
-    let kernel = kernels::Archive::open()?.newest(&options.kernel)?;
-    let setup = machine::Setup {
-        kernel: &kernel.image,
-        initramfs: &initramfs,
-        append: "rdinit=/sbin/init systemd.unit=multi-user.target systemd.show_status=0",
-        cpus: 1,
-        memory: MEMORY,
-        deadline: DEADLINE,
-    };
-    let start = Instant::now();
-    let (report, console) = vm::boot(&machine::Emulator::provide()?, &setup)?;
-    vm::show(&format!("{} on {}", options.suite, kernel.name), start, &report, &console, options.console);
-    if report.is_success() { Ok(()) } else { bail!("the service failed on {}", options.suite) }
+    let Sum { failed, .. } = Machine::fetch(options)?.test(options)?;
+    if failed > 0 { bail!("{failed} failed") } else { Ok(()) }
+}
+
+/// The same as a part of all tests. What cannot be fetched cannot be tested, which is told and no failure.
+pub(crate) fn run_as_part() -> Result<Sum> {
+    let options = Options::default();
+    match Machine::fetch(&options) {
+        Ok(machine) => machine.test(&options),
+        Err(error) => {
+            let skipped = vec![format!("the package on a system with systemd: {error:#}")];
+            Ok(Sum { skipped, ..Sum::default() })
+        }
+    }
+}
+
+/// What is fetched, and kept in the cache.
+struct Machine {
+    emulator: Emulator,
+    kernel: Kernel,
+    root: PathBuf,
+}
+
+impl Machine {
+    fn fetch(options: &Options) -> Result<Self> {
+        let emulator = Emulator::provide(ARCH)?;
+        let kernel = Archive::open(ARCH)?.newest(&options.kernel)?;
+        Ok(Self { emulator, kernel, root: root::provide(&options.suite)? })
+    }
+
+    fn test(&self, options: &Options) -> Result<Sum> {
+        let package = dist::build()?;
+        let driver = guest::build_programs(ARCH, &["forkwatch-system"])?.join("forkwatch-system");
+        let initramfs = image(&self.root, &package, &driver)?;
+        let setup = Setup {
+            kernel: &self.kernel.image,
+            initramfs: &initramfs,
+            append: "rdinit=/sbin/init systemd.unit=multi-user.target systemd.show_status=0",
+            cpus: 1,
+            memory: MEMORY,
+            deadline: DEADLINE,
+        };
+        let name = format!("Debian {}, Linux {}", options.suite, self.kernel.release);
+        let start = Instant::now();
+        let (report, console) = attempt::boot(&self.emulator, &setup, &name)?;
+        let took = start.elapsed().as_secs_f64();
+        let boot = report.boot.unwrap_or_default().as_secs_f64();
+        println!("{name} ({took:.1} s, of which {boot:.1} s until systemd was up)");
+        for Test { name, outcome, remark } in &report.tests {
+            println!("  {name}: {outcome:?} {remark}");
+        }
+        report.complaint().into_iter().for_each(|complaint| println!("  {complaint}"));
+        if options.console || !report.is_success() {
+            println!("{}", indented(&console));
+        }
+        let mut sum = Sum::default();
+        sum.add(&report, &name);
+        Ok(sum)
+    }
 }
 
 /// The system, and behind it in the same file another archive with what is tested: the kernel unpacks both.

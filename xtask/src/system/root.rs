@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 
-use crate::{ebpf::llvm, project, vm::packages};
+use crate::{
+    apt, project,
+    vm::{Arch, packages},
+};
 
 /// What is there beside the essential packages, apt and what these depend on: the package's own dependencies too.
 const PACKAGES: [&str; 5] = ["gunicorn", "libgcc-s1", "procps", "systemd", "systemd-sysv"];
@@ -47,13 +50,13 @@ fn make(suite: &str, archive: &Path) -> Result<()> {
     let is_absent = |tool: &&str| project::output(Command::new(tool).arg("--version")).is_err();
     let absent: Vec<&str> = TOOLS.into_iter().filter(is_absent).collect();
     if !absent.is_empty() {
-        llvm::apt_install(&absent)?;
+        apt::install(&absent)?;
     }
     let archive = archive.to_str().context("the cache has a name that is no text")?;
     if archive.contains('\'') {
         bail!("the cache's name has a quotation mark in it: {archive}");
     }
-    let sources = packages::sources_of_the_system(&[suite])?;
+    let sources = packages::sources_of_the_system(Arch::default().debian(), &[suite])?;
     project::run(
         Command::new("mmdebstrap")
             .args(["--mode=root", "--variant=minbase", "--format=null"])

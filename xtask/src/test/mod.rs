@@ -7,7 +7,10 @@ use anyhow::{Context as _, Result};
 
 mod tally;
 
-use crate::{project, provide};
+use crate::{
+    project, provide, system,
+    vm::{self, Sum},
+};
 use tally::Tally;
 
 /// Names the file to which an end-to-end test that cannot run here writes a line `NAME: REASON` before it returns:
@@ -20,13 +23,14 @@ pub(crate) struct Options {
     /// Install nothing; fail and name what the tests miss
     #[arg(long)]
     no_install: bool,
-    /// Run the long tests as well
+    /// Run the long tests as well, every kernel that `vm-test` boots, not only the oldest and the newest, and
+    /// `system-test`
     #[arg(long)]
     full: bool,
     /// Test the debug build of the program, not the release build
     #[arg(long)]
     debug: bool,
-    /// Only tests whose name contains this
+    /// Only tests of this host, and only those whose name contains this
     filter: Option<String>,
 }
 
@@ -58,6 +62,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let skipped = fs::read_to_string(skips.path()).context("cannot read which tests were skipped")?;
     tally.skip_at_run_time(&skipped);
     skips.close().context("cannot remove a temporary file")?;
+    if options.filter.is_none() {
+        test_other_kernels(options.full, &mut tally)?;
+        if options.full {
+            let Sum { passed, failed, skipped } = system::run_as_part()?;
+            tally.add(passed, failed, skipped);
+        }
+    }
     print!("{tally}");
     // Without another word: the sum stays the last line.
     if tally.is_success() { Ok(()) } else { process::exit(1) }
@@ -67,5 +78,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn run_suite(mut command: Command, tally: &mut Tally) -> Result<()> {
     let succeeded = project::run_watched(&mut command, |line| tally.read(line))?;
     tally.suite_ended(succeeded);
+    Ok(())
+}
+
+/// Boots other kernels, and counts what was tested there.
+fn test_other_kernels(full: bool, tally: &mut Tally) -> Result<()> {
+    let runs = if full {
+        vec![vm::Options::full(vm::Arch::X86_64), vm::Options::full(vm::Arch::Aarch64)]
+    } else {
+        vec![vm::Options::quick()]
+    };
+    for options in runs {
+        let Sum { passed, failed, skipped } = vm::run_as_part(&options)?;
+        tally.add(passed, failed, skipped);
+    }
     Ok(())
 }

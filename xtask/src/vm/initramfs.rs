@@ -1,13 +1,11 @@
 //! The guest's file system: a cpio archive of the `newc` format
 //! (<https://docs.kernel.org/driver-api/early-userspace/buffer-format.html>).
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use super::{arch::Arch, guest::Programs};
 use crate::project;
 
 /// A file that root may execute.
@@ -15,16 +13,15 @@ pub(crate) const EXECUTABLE: u32 = 0o100_755;
 /// Ends an archive.
 const TRAILER: &str = "TRAILER!!!";
 
-/// Writes the archive of the programs in this directory; gives its path.
-pub(crate) fn build(programs: &Path) -> Result<PathBuf> {
+/// Writes the archive; gives its path.
+pub(crate) fn build(arch: Arch, programs: &Programs) -> Result<PathBuf> {
     let mut archive = Vec::new();
-    for (name, program) in [("init", "forkwatch-guest"), ("forkwatch", "forkwatch")] {
-        let path = programs.join(program);
-        let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    for (name, path) in [("init", &programs.guest), ("forkwatch", &programs.forkwatch)] {
+        let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         entry(&mut archive, name, EXECUTABLE, &content)?;
     }
     end(&mut archive)?;
-    let path = project::target()?.join("guest/initramfs");
+    let path = project::target()?.join("guest").join(arch.target()).join("initramfs");
     fs::write(&path, archive).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::packages::Apt;
+use super::{arch::Arch, packages::Apt};
 use crate::project;
 
 /// From the oldest that still has a mirror to the one in the making.
@@ -26,12 +26,17 @@ const SUITES: [&str; 10] = [
 /// What the names of packages with a kernel begin with. From 6.19 on, the second has it and the first is empty.
 const PREFIXES: [&str; 2] = ["linux-image-", "linux-binary-"];
 /// A third of the size of the general flavour, and everything that concerns us is the same.
-const FLAVOUR: &str = "-cloud-amd64";
+const CLOUD: &str = "cloud";
+/// `PREEMPT_RT`: locks, and with them the layouts of structures, differ.
+const REAL_TIME: &str = "rt";
+/// Every series.
+pub(crate) const NEWEST: &str = "newest";
 /// An archive's index may name what its pool no longer holds, so older ones are tried after the newest.
 const TRIES: usize = 3;
 
-/// All kernels.
+/// All kernels of an architecture.
 pub(crate) struct Archive {
+    arch: Arch,
     apt: Apt,
     names: Vec<String>,
 }
@@ -39,38 +44,51 @@ pub(crate) struct Archive {
 /// One of them.
 pub(crate) struct Kernel {
     /// As `uname -r` says it.
-    pub(crate) name: String,
+    pub(crate) release: String,
     /// What boots.
     pub(crate) image: PathBuf,
 }
 
 impl Archive {
-    pub(crate) fn open() -> Result<Self> {
-        let apt = Apt::open("kernels", &SUITES)?;
+    pub(crate) fn open(arch: Arch) -> Result<Self> {
+        let apt = Apt::open("kernels", arch.debian(), &SUITES)?;
         let mut names = Vec::new();
         for prefix in PREFIXES {
             names.extend(apt.names(prefix)?);
         }
-        Ok(Self { apt, names })
+        Ok(Self { arch, apt, names })
     }
 
-    /// The newest of a series, or of all.
+    /// The newest of a series (6.12), of a series' real-time flavour (6.12-rt), or of all (newest).
     pub(crate) fn newest(&self, series: &str) -> Result<Kernel> {
-        let releases = releases(&self.names, series);
+        let releases = match series.strip_suffix("-rt") {
+            Some(series) => releases(&self.names, series, &self.flavour(REAL_TIME)),
+            None => releases(&self.names, series, &self.flavour(CLOUD)),
+        };
         if releases.is_empty() {
-            bail!("Debian's archive has no kernel of the series {series}");
+            bail!("Debian's archive has no kernel of the series {series} for {}", self.arch.debian());
         }
         let mut failure = None;
         for release in releases.into_iter().take(TRIES) {
-            match self.provide(release) {
-                Ok(image) => return Ok(Kernel { name: release.to_owned(), image }),
+            match self.kernel(release) {
+                Ok(kernel) => return Ok(kernel),
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
         failure.map_or_else(|| bail!("no kernel was tried"), Err)
     }
 
-    fn provide(&self, release: &str) -> Result<PathBuf> {
+    /// All releases that the archive names, oldest first. Its pool may lack some.
+    pub(crate) fn all(&self) -> Vec<&str> {
+        let flavours = [CLOUD, REAL_TIME].map(|flavour| self.flavour(flavour));
+        let mut all: Vec<&str> =
+            flavours.iter().flat_map(|flavour| releases(&self.names, NEWEST, flavour)).collect();
+        all.sort_by_key(|release| numbers(release));
+        all
+    }
+
+    /// One release, fetched unless it is there.
+    pub(crate) fn kernel(&self, release: &str) -> Result<Kernel> {
         let directory = project::cache()?.join("vm/kernels").join(release);
         if !directory.exists() {
             let packages = PREFIXES.map(|prefix| format!("{prefix}{release}"));
@@ -78,7 +96,12 @@ impl Archive {
             self.apt.unpack(package.context("no such package")?, false, &directory)?;
             keep_only_the_image(&directory, release)?;
         }
-        Ok(directory.join("vmlinuz"))
+        Ok(Kernel { release: release.to_owned(), image: directory.join("vmlinuz") })
+    }
+
+    /// What the names of a flavour's releases end with.
+    fn flavour(&self, name: &str) -> String {
+        format!("-{name}-{}", self.arch.debian())
     }
 }
 
@@ -98,15 +121,15 @@ fn keep_only_the_image(directory: &Path, release: &str) -> Result<()> {
     Ok(())
 }
 
-/// The releases of a series that have a package, newest first.
-fn releases<'a>(names: &'a [String], series: &str) -> Vec<&'a str> {
+/// The releases of a series and flavour that have a package, newest first.
+fn releases<'a>(names: &'a [String], series: &str, flavour: &str) -> Vec<&'a str> {
     let release = |name: &'a String| {
         let release = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix))?;
-        release.strip_suffix(FLAVOUR)?;
+        let version = release.strip_suffix(flavour)?;
         let of_series =
-            series == "newest" || release.strip_prefix(series).is_some_and(|rest| rest.starts_with('.'));
+            series == NEWEST || version.strip_prefix(series).is_some_and(|rest| rest.starts_with('.'));
         // `linux-image-cloud-amd64` and the like only depend on others.
-        (of_series && release.matches('.').count() >= 2 && release.starts_with(|c: char| c.is_ascii_digit()))
+        (of_series && version.matches('.').count() >= 2 && version.starts_with(|c: char| c.is_ascii_digit()))
             .then_some(release)
     };
     let mut releases: Vec<&str> = names.iter().filter_map(release).collect();
@@ -132,6 +155,8 @@ mod tests {
             "linux-image-6.12.107+deb13-cloud-amd64",
             "linux-image-6.12.107+deb13-cloud-amd64-unsigned",
             "linux-image-6.12.107+deb13-amd64",
+            "linux-image-6.12.107+deb13-rt-amd64",
+            "linux-image-6.12.90+deb13-rt-amd64",
             "linux-image-6.12-cloud-amd64",
             "linux-image-6.1.0-56-cloud-amd64",
             "linux-image-7.2.13+deb14-cloud-amd64",
@@ -140,13 +165,16 @@ mod tests {
             "linux-image-cloud-amd64",
         ]
         .map(str::to_owned);
-        let found = releases(&names, "6.12");
+        let releases = |series| releases(&names, series, "-cloud-amd64");
+        let found = releases("6.12");
         assert_eq!(
             found,
             ["6.12.107+deb13-cloud-amd64", "6.12.107+deb12-cloud-amd64", "6.12.9+deb13-cloud-amd64"]
         );
-        assert_eq!(releases(&names, "6.1"), ["6.1.0-56-cloud-amd64"]);
-        assert_eq!(releases(&names, "newest").first(), Some(&"7.2.13+deb14-cloud-amd64"));
-        assert!(releases(&names, "4.19").is_empty());
+        assert_eq!(releases("6.1"), ["6.1.0-56-cloud-amd64"]);
+        assert_eq!(releases(NEWEST).first(), Some(&"7.2.13+deb14-cloud-amd64"));
+        assert!(releases("4.19").is_empty());
+        let real_time = super::releases(&names, "6.12", "-rt-amd64");
+        assert_eq!(real_time, ["6.12.107+deb13-rt-amd64", "6.12.90+deb13-rt-amd64"]);
     }
 }

@@ -10,16 +10,16 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::packages::Apt;
+use super::{arch::Arch, packages::Apt};
 use crate::project;
 
 /// The suite whose QEMU is taken: with 7.2, the one before, guests crash in one of ten to fifty boots.
 const SUITE: &str = "trixie";
-const PACKAGE: &str = "qemu-system-x86";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// QEMU, unpacked with everything it is linked with, down to the C library: the host need not be of its suite.
 pub(crate) struct Emulator {
+    arch: Arch,
     root: PathBuf,
 }
 
@@ -27,6 +27,7 @@ pub(crate) struct Emulator {
 pub(crate) struct Setup<'a> {
     pub(crate) kernel: &'a Path,
     pub(crate) initramfs: &'a Path,
+    /// More for the kernel's command line.
     pub(crate) append: &'a str,
     pub(crate) cpus: u32,
     /// As QEMU reads it: `512M`.
@@ -39,16 +40,20 @@ pub(crate) struct Setup<'a> {
 pub(crate) struct Output {
     pub(crate) console: String,
     pub(crate) report: String,
+    /// From the start to the first word of the guest's first program. None if it said nothing.
+    pub(crate) boot: Option<Duration>,
 }
 
 impl Emulator {
-    pub(crate) fn provide() -> Result<Self> {
-        let root = project::cache()?.join(format!("vm/qemu-{SUITE}"));
+    pub(crate) fn provide(arch: Arch) -> Result<Self> {
+        let root = project::cache()?.join(format!("vm/qemu-{SUITE}-{}", arch.debian()));
         if !root.exists() {
             let security = format!("{SUITE}-security");
-            Apt::open("qemu", &[SUITE, &security])?.unpack(PACKAGE, true, &root)?;
+            // It runs here, whatever it emulates.
+            let apt = Apt::open("qemu", Arch::X86_64.debian(), &[SUITE, &security])?;
+            apt.unpack(arch.emulator_package(), true, &root)?;
         }
-        Ok(Self { root })
+        Ok(Self { arch, root })
     }
 
     /// Boots, and waits for the end.
@@ -67,12 +72,12 @@ impl Emulator {
             .stderr(said)
             .spawn()
             .context("cannot start QEMU")?;
-        let ended = wait(&mut machine, setup.deadline)?;
+        let Ended { status: ended, boot } = wait(&mut machine, &report, setup.deadline)?;
         let read = |path: &Path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         if ended.is_some_and(|status| !status.success()) {
             bail!("QEMU failed: {}", read(&directory.path().join("qemu"))?.trim());
         }
-        let mut output = Output { console: read(&console)?, report: read(&report)? };
+        let mut output = Output { console: read(&console)?, report: read(&report)?, boot };
         if ended.is_none() {
             output.console.push_str("\n(the machine was still running at the deadline)");
         }
@@ -84,30 +89,43 @@ impl Emulator {
         // Its own loader, because it may be linked with a newer C library than the host has.
         let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
         command.env("QEMU_MODULE_DIR", libraries.join("qemu")).arg("--library-path").arg(&libraries);
-        command.arg(self.root.join("usr/bin/qemu-system-x86_64"));
+        command.arg(self.root.join("usr/bin").join(self.arch.emulator()));
         for data in ["qemu", "seabios"] {
             command.arg("-L").arg(self.root.join("usr/share").join(data));
         }
         // Emulated, not by KVM: that is not there in most virtual machines, and this takes seconds.
+        command.args(self.arch.board());
         command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", setup.memory]);
         command.args(["-nodefaults", "-display", "none", "-no-reboot"]);
         command.arg("-smp").arg(setup.cpus.to_string());
         command.arg("-kernel").arg(setup.kernel).arg("-initrd").arg(setup.initramfs);
-        command.arg("-append").arg(format!("console=ttyS0 panic=-1 quiet {}", setup.append));
+        let console = self.arch.console();
+        command.arg("-append").arg(format!("console={console} panic=-1 quiet {}", setup.append));
         command
     }
 }
 
+/// How a machine ended.
+struct Ended {
+    /// Of QEMU; None if it was ended at the deadline.
+    status: Option<ExitStatus>,
+    boot: Option<Duration>,
+}
+
 /// Waits for its end, or ends it after the deadline.
-fn wait(machine: &mut Child, deadline: Duration) -> Result<Option<ExitStatus>> {
-    let end = Instant::now() + deadline;
-    while Instant::now() < end {
+fn wait(machine: &mut Child, report: &Path, deadline: Duration) -> Result<Ended> {
+    let start = Instant::now();
+    let mut boot = None;
+    while start.elapsed() < deadline {
+        if boot.is_none() && fs::metadata(report).is_ok_and(|report| report.len() > 0) {
+            boot = Some(start.elapsed());
+        }
         if let Some(status) = machine.try_wait()? {
-            return Ok(Some(status));
+            return Ok(Ended { status: Some(status), boot });
         }
         thread::sleep(Duration::from_millis(50));
     }
     machine.kill()?;
     machine.wait()?;
-    Ok(None)
+    Ok(Ended { status: None, boot })
 }

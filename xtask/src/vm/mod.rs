@@ -4,26 +4,44 @@
 //! guest says on a serial port of its own what came of each test, and a verdict at the end; nothing else counts, least
 //! of all QEMU's exit status, which is 0 after a panic too.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Result, bail};
+use clap::ValueEnum;
 
+mod arch;
+pub(crate) mod attempt;
+mod cross;
 pub(crate) mod guest;
 pub(crate) mod initramfs;
 pub(crate) mod kernels;
 pub(crate) mod machine;
+mod matrix;
 pub(crate) mod packages;
-mod report;
+pub(crate) mod report;
+mod table;
 
-use report::Report;
+pub(crate) use arch::Arch;
+use kernels::Archive;
+use matrix::{Boot, Matrix};
+use report::{Outcome, Report};
+use table::{Column, Table};
 
-/// Boot other kernels in emulated machines and test forkwatch there (downloads some 200 MB once)
+/// Boot other kernels in emulated machines and test forkwatch there (downloads some 300 MB once)
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// A series, such as 6.12, or `newest` (repeatable) [default: 5.10, 6.1, 6.12, newest]
+    /// The machines' architecture
+    #[arg(long, value_enum, default_value_t)]
+    arch: Arch,
+    /// A series, such as 6.12 or 6.12-rt, or `newest` (repeatable) [default: 5.10, 6.1, 6.12, 6.12-rt, 6.18, newest;
+    /// for aarch64 without 6.12-rt and 6.18]
     #[arg(long = "kernel", value_name = "SERIES")]
     kernels: Vec<String>,
-    /// More for the kernel's command line, such as lockdown=confidentiality
+    /// Every kernel that the archive has
+    #[arg(long, conflicts_with = "kernels")]
+    all: bool,
+    /// How far the kernel is locked down (repeatable) [default: each]
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    lockdown: Vec<Lockdown>,
+    /// More for the kernel's command line
     #[arg(long, value_name = "WORDS", default_value = "")]
     append: String,
     /// CPUs of a machine: more than one finds races, and now and then one of the emulator's own
@@ -34,65 +52,113 @@ pub(crate) struct Options {
     console: bool,
 }
 
-/// Oldest and newest that there are, and the long-term ones that distributions ship.
-const SERIES: [&str; 4] = ["5.10", "6.1", "6.12", "newest"];
+/// What root may not do to the kernel (`kernel_lockdown(7)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Lockdown {
+    None,
+    Integrity,
+    Confidentiality,
+}
 
-/// What is run if a guest dies without a verdict: attaching BPF programs rewrites the kernel's code, and emulators
-/// have bugs just there. A second death is a failure.
-const ATTEMPTS: u32 = 2;
-/// A boot with all tests takes some ten seconds on an idle host.
-const DEADLINE: Duration = Duration::from_secs(300);
+impl Lockdown {
+    const ALL: [Self; 3] = [Self::None, Self::Integrity, Self::Confidentiality];
+
+    /// Its part of the kernel's command line, and its name in the tables.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Integrity => "lockdown=integrity",
+            Self::Confidentiality => "lockdown=confidentiality",
+        }
+    }
+}
+
+/// How many tests passed, and which did not.
+#[derive(Default)]
+pub(crate) struct Sum {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+    /// `NAME: REASON`
+    pub(crate) skipped: Vec<String>,
+}
+
+impl Sum {
+    /// Takes note of what a machine's guest said.
+    pub(crate) fn add(&mut self, report: &Report, machine: &str) {
+        self.passed += report.count(Outcome::Passed);
+        // A guest that died, or ended early, is a failure of its own.
+        self.failed += report.count(Outcome::Failed) + usize::from(report.complaint().is_some());
+        let skipped = report.tests.iter().filter(|test| test.outcome == Outcome::Skipped);
+        self.skipped.extend(skipped.map(|test| format!("{} on {machine}: {}", test.name, test.remark)));
+    }
+}
+
+impl Options {
+    /// What CI has time for: the oldest kernel and the newest.
+    pub(crate) fn quick() -> Self {
+        Self {
+            kernels: vec!["5.10".to_owned(), kernels::NEWEST.to_owned()],
+            lockdown: vec![Lockdown::None],
+            ..Self::full(Arch::X86_64)
+        }
+    }
+
+    /// All that is tested by default.
+    pub(crate) fn full(arch: Arch) -> Self {
+        Self {
+            arch,
+            kernels: Vec::new(),
+            all: false,
+            lockdown: Vec::new(),
+            append: String::new(),
+            cpus: 1,
+            console: false,
+        }
+    }
+}
 
 /// Tests forkwatch on each of the kernels.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let programs = guest::build(&["forkwatch", "forkwatch-guest"])?;
-    let emulator = machine::Emulator::provide()?;
-    let archive = kernels::Archive::open()?;
-    let series: Vec<&str> = match options.kernels.as_slice() {
-        [] => SERIES.to_vec(),
-        asked => asked.iter().map(String::as_str).collect(),
-    };
-    let initramfs = initramfs::build(&programs)?;
-    let mut failed = Vec::new();
-    for series in series {
-        let kernel = archive.newest(series)?;
-        let setup = machine::Setup {
-            kernel: &kernel.image,
-            initramfs: &initramfs,
-            append: &options.append,
-            cpus: options.cpus,
-            memory: "512M",
-            deadline: DEADLINE,
-        };
-        let start = Instant::now();
-        let (report, console) = boot(&emulator, &setup)?;
-        show(&kernel.name, start, &report, &console, options.console);
-        if !report.is_success() {
-            failed.push(kernel.name);
-        }
+    let archive = Archive::open(options.arch)?;
+    let sum = test(options, &archive)?;
+    if sum.failed > 0 {
+        bail!("{} failed", sum.failed);
     }
-    if failed.is_empty() { Ok(()) } else { bail!("failed on {}", failed.join(", ")) }
+    Ok(())
 }
 
-/// Prints a report, and the console if something failed or it is wanted.
-pub(crate) fn show(name: &str, start: Instant, report: &Report, console: &str, console_is_wanted: bool) {
-    println!("{name} ({:.1} s)\n{report}", start.elapsed().as_secs_f64());
-    if console_is_wanted || !report.is_success() {
-        println!("  console:");
-        console.lines().for_each(|line| println!("    {line}"));
+/// The same as a part of all tests. What cannot be fetched cannot be tested, which is told and no failure.
+pub(crate) fn run_as_part(options: &Options) -> Result<Sum> {
+    let fetched = machine::Emulator::provide(options.arch).and_then(|_| Archive::open(options.arch));
+    match fetched {
+        Ok(archive) => test(options, &archive),
+        Err(error) => {
+            let skipped = format!("other kernels on {}: {error:#}", options.arch.target());
+            Ok(Sum { skipped: vec![skipped], ..Sum::default() })
+        }
     }
 }
 
-/// Boots a machine, and once more if it dies.
-pub(crate) fn boot(emulator: &machine::Emulator, setup: &machine::Setup<'_>) -> Result<(Report, String)> {
-    let mut deaths = 0;
-    loop {
-        let output = emulator.boot(setup)?;
-        let report = Report::parse(&output.report, deaths);
-        if !report.guest_died() || deaths + 1 == ATTEMPTS {
-            return Ok((report, output.console));
+fn test(options: &Options, archive: &Archive) -> Result<Sum> {
+    let matrix = Matrix::prepare(options, archive)?;
+    let boots = matrix.run()?;
+    println!();
+    for lockdown in Lockdown::ALL {
+        let of_it: Vec<&Boot> = boots.iter().filter(|boot| boot.lockdown == lockdown).collect();
+        let columns: Vec<_> =
+            of_it.iter().map(|boot| Column { name: &boot.column, report: &boot.report }).collect();
+        if !columns.is_empty() {
+            let title = if lockdown == Lockdown::None { options.arch.target() } else { lockdown.word() };
+            println!("{}", Table { title, columns });
         }
-        deaths += 1;
-        eprintln!("the guest died without a verdict; once more\n{}", output.console);
     }
+    Ok(sum(&boots))
+}
+
+fn sum(boots: &[Boot]) -> Sum {
+    let mut sum = Sum::default();
+    for Boot { release, report, lockdown, .. } in boots {
+        sum.add(report, [release, lockdown.word()].join(" ").trim());
+    }
+    sum
 }

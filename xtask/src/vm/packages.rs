@@ -23,9 +23,9 @@ pub(crate) struct Apt {
 }
 
 impl Apt {
-    /// One that knows these suites. Its lists may be a day old.
-    pub(crate) fn open(name: &str, suites: &[&str]) -> Result<Self> {
-        let apt = Self { root: project::cache()?.join("vm").join(format!("apt-{name}")) };
+    /// One that knows these suites of an architecture. Its lists may be a day old.
+    pub(crate) fn open(name: &str, architecture: &str, suites: &[&str]) -> Result<Self> {
+        let apt = Self { root: project::cache()?.join("vm").join(format!("apt-{name}-{architecture}")) };
         let stamp = apt.root.join("updated");
         if age(&stamp).is_some_and(|age| age < FRESH) {
             return Ok(apt);
@@ -35,8 +35,8 @@ impl Apt {
             fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         }
         apt.write("status", "")?;
-        apt.write("sources.list", &sources_of_the_system(suites)?)?;
-        apt.write("apt.conf", &configuration(&apt.root))?;
+        apt.write("sources.list", &sources_of_the_system(architecture, suites)?)?;
+        apt.write("apt.conf", &configuration(&apt.root, architecture))?;
         project::run(apt.command("apt-get").args(["--quiet=2", "update"]))?;
         apt.write("updated", "")?;
         Ok(apt)
@@ -131,25 +131,25 @@ impl Mirrors {
 }
 
 /// The lines of a sources.list for these suites, from the system's mirrors.
-pub(crate) fn sources_of_the_system(suites: &[&str]) -> Result<String> {
-    Ok(sources(&Mirrors::of_the_system()?, suites))
+pub(crate) fn sources_of_the_system(architecture: &str, suites: &[&str]) -> Result<String> {
+    Ok(sources(&Mirrors::of_the_system()?, architecture, suites))
 }
 
-fn sources(mirrors: &Mirrors, suites: &[&str]) -> String {
+fn sources(mirrors: &Mirrors, architecture: &str, suites: &[&str]) -> String {
     let source = |suite: &&str| {
         let security = suite.ends_with("-security");
         let mirror = if security { mirrors.security.as_ref() } else { Some(&mirrors.main) };
-        mirror.map(|mirror| format!("deb [arch=amd64 signed-by={KEYRING}] {mirror} {suite} main\n"))
+        mirror.map(|mirror| format!("deb [arch={architecture} signed-by={KEYRING}] {mirror} {suite} main\n"))
     };
     suites.iter().filter_map(source).collect()
 }
 
 /// apt.conf(5)
-fn configuration(root: &Path) -> String {
+fn configuration(root: &Path, architecture: &str) -> String {
     let root = root.display();
     format!(
-        r#"APT::Architecture "amd64";
-APT::Architectures {{ "amd64"; }};
+        r#"APT::Architecture "{architecture}";
+APT::Architectures {{ "{architecture}"; }};
 Dir::Etc "{root}/etc";
 Dir::Etc::sourcelist "{root}/sources.list";
 Dir::State::lists "{root}/lists";
@@ -182,11 +182,11 @@ mod tests {
     #[test]
     fn security_suites_come_from_their_own_mirror_or_not_at_all() {
         let mut mirrors = Mirrors { main: "http://m".to_owned(), security: Some("http://s".to_owned()) };
-        let text = sources(&mirrors, &["trixie", "trixie-security"]);
-        assert!(
-            text.contains("] http://m trixie main\n") && text.contains("] http://s trixie-security main\n")
-        );
+        let text = sources(&mirrors, "arm64", &["trixie", "trixie-security"]);
+        let key = format!("deb [arch=arm64 signed-by={KEYRING}]");
+        let wanted = format!("{key} http://m trixie main\n{key} http://s trixie-security main\n");
+        assert_eq!(text, wanted);
         mirrors.security = None;
-        assert_eq!(sources(&mirrors, &["trixie", "trixie-security"]).lines().count(), 1);
+        assert_eq!(sources(&mirrors, "arm64", &["trixie", "trixie-security"]).lines().count(), 1);
     }
 }
