@@ -1,6 +1,6 @@
 //! `cargo xtask dist`: the Debian package.
 //!
-//! The same sources and compiler give the same bytes: owners, modes, times and order are set here, times by
+//! The same program gives the same package, to the byte: owners, modes, times and order are set here, times by
 //! `SOURCE_DATE_EPOCH` or else the last commit.
 
 use std::{env, fs, path::PathBuf, process::Command};
@@ -42,6 +42,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     };
     let root = project::root()?;
     let staging = Staging::new(&directory)?;
+    let program = staging.stripped(&program)?;
     contents::stage(&staging, &root, &program, &control.changelog(epoch)?)?;
     control.depends = control::depends(&staging.root().join(contents::PROGRAM))?;
     control.write(&staging, &root)?;

@@ -43,12 +43,21 @@ impl Staging {
         Ok(path)
     }
 
+    /// A program without its symbols (Debian's policy, 10.1), not packed yet.
+    pub(super) fn stripped(&self, program: &Path) -> Result<PathBuf> {
+        let path = self.directory.path().join("stripped");
+        // As dh_strip(1) does.
+        let options = ["--strip-unneeded", "--remove-section=.comment", "--remove-section=.note", "-o"];
+        project::output(Command::new("strip").args(options).args([&path, program]))?;
+        Ok(path)
+    }
+
     /// Copies a file that all may read.
     pub(super) fn file(&self, from: &Path, to: &str) -> Result<()> {
         self.copy(from, to, 0o644)
     }
 
-    /// Copies a program that all may run, without its symbols if it has any.
+    /// Copies a program that all may run.
     pub(super) fn program(&self, from: &Path, to: &str) -> Result<()> {
         self.copy(from, to, 0o755)
     }

@@ -31,7 +31,7 @@ static BEFORE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 pub(crate) fn it_installs_and_starts() -> Result<()> {
     *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = files()?;
     ensure!(tracing_programs()?.is_empty(), "BPF programs trace before forkwatch is there");
-    run("apt-get", &["install", "--yes", "--quiet", "--no-download", PACKAGE])?;
+    run("apt-get", &["install", "--yes", "--quiet", PACKAGE])?;
     run("dpkg", &["--verify", "forkwatch"])?;
 
     // Started by the installation; `Type=notify` ends the job once it is ready.
