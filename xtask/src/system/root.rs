@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -19,15 +19,16 @@ const PACKAGES: [&str; 5] = ["gunicorn", "libgcc-s1", "procps", "systemd", "syst
 /// What makes the system.
 const TOOLS: [&str; 2] = ["mmdebstrap", "cpio"];
 
-/// Done to the system in `$1` at last. Nobody reads there, and nothing more is fetched. The machine is the same each
-/// time. The archive's name follows.
+/// Makes the archive `$2` of the system in `$1`. Nobody reads there, and nothing more is fetched. The machine is the
+/// same each time.
 const FINISH: &str = r#"set -e
+exec >"$2"
 rm -rf "$1"/usr/share/doc/* "$1"/usr/share/man/* "$1"/usr/share/locale/*
 rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*
 echo 00000000000000000000000000000001 >"$1/etc/machine-id"
 echo guest >"$1/etc/hostname"
 cd "$1"
-find . -xdev -print0 | LC_ALL=C sort --zero-terminated | cpio --null --create --quiet --format=newc >"#;
+find . -xdev -print0 | LC_ALL=C sort --zero-terminated | cpio --null --create --quiet --format=newc"#;
 
 /// The archive of a release's system. It is kept until the list of packages, or how it is made, changes.
 pub(super) fn provide(suite: &str) -> Result<PathBuf> {
@@ -52,21 +53,21 @@ fn make(suite: &str, archive: &Path) -> Result<()> {
     if !absent.is_empty() {
         apt::install(&absent)?;
     }
-    let archive = archive.to_str().context("the cache has a name that is no text")?;
-    if archive.contains('\'') {
-        bail!("the cache's name has a quotation mark in it: {archive}");
-    }
+    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let system = directory.path().join("system");
     let sources = packages::sources_of_the_system(Arch::default().debian(), &[suite])?;
     project::run(
         Command::new("mmdebstrap")
-            .args(["--mode=root", "--variant=minbase", "--format=null"])
+            .args(["--mode=root", "--variant=minbase", "--format=directory"])
             // The user _apt may not see every directory.
             .arg("--aptopt=APT::Sandbox::User \"root\"")
             .arg(format!("--include={}", PACKAGES.join(",")))
-            .arg(format!("--customize-hook={FINISH}'{archive}'"))
-            .args([suite, "/dev/null"])
+            .arg(suite)
+            .arg(&system)
             .args(sources.lines()),
-    )
+    )?;
+    // Not a hook: mmdebstrap takes away only after the last of them what keeps services from being started.
+    project::run(Command::new("sh").args(["-c", FINISH, "sh"]).args([&system, archive]))
 }
 
 /// Removes what was made of other lists.

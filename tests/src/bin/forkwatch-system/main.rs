@@ -11,20 +11,24 @@ use forkwatch_tests::guest::{
 };
 
 mod configuration;
+mod events;
 mod faults;
 mod package;
+mod proofs;
 mod service;
 mod systemd;
 mod web;
 
 /// All of them.
-const TESTS: [Test; 10] = [
+const TESTS: [Test; 12] = [
     ("the package installs and its service starts", package::it_installs_and_starts),
     ("hardening takes no detector away", service::hardening_takes_no_detector_away),
     ("a reload takes effect", service::a_reload_takes_effect),
     ("a broken configuration is refused by a reload", faults::a_broken_reload_is_refused),
     ("the watchdog is fed, and ends one that is stuck", faults::the_watchdog_is_fed_and_bites),
     ("an unsafe fork of gunicorn names its unit", web::an_unsafe_fork_names_its_unit),
+    ("an orphaned lock is proven", proofs::an_orphaned_lock_is_proven),
+    ("a shared connection is proven", proofs::a_shared_connection_is_proven),
     ("a restart keeps the files and counts anew", service::a_restart_keeps_files_and_counts_anew),
     ("exposure is at most 1.9", service::exposure_is_at_most_1_9),
     ("a broken configuration at the start ends it for good", faults::a_broken_start_is_not_repeated),

@@ -3,12 +3,11 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
-use forkwatch_tests::event::{Event, Finding};
 
 use crate::{
-    configuration::Configuration,
+    events::{Events, found},
     service::scrape,
-    systemd::{UNIT, property_of, systemctl, until, until_journal_has},
+    systemd::{property_of, systemctl, until, until_journal_has},
 };
 
 const SHOP: &str = "shop.service";
@@ -24,11 +23,9 @@ def application(environ, start_response):
     start_response('200 OK', [])
     return [b'']
 ";
-const EVENTS: &str = "/var/log/forkwatch/events.json";
 
 pub(crate) fn an_unsafe_fork_names_its_unit() -> Result<()> {
-    let configuration = Configuration::of(&format!("[events]\noutput = \"{EVENTS}\"\n"))?;
-    systemctl(&["restart", UNIT])?;
+    let events = Events::begin("")?;
     let paths = ["/run/shop/shop.py", "/run/systemd/system/shop.service"];
     fs::create_dir_all("/run/shop")?;
     for (path, text) in paths.into_iter().zip([APPLICATION, SHOP_UNIT]) {
@@ -45,9 +42,8 @@ pub(crate) fn an_unsafe_fork_names_its_unit() -> Result<()> {
     })?;
     let journal = until_journal_has("multithreaded-fork")?;
     ensure!(journal.contains("gunicorn"), "the journal does not name the program: {journal}");
-    let event = until("the finding among the events", finding)?;
-    let (unit, arbiter) = (event.text("/service/name"), event.finding().and_then(Finding::parent_pid));
-    ensure!(unit == SHOP, "the unit is {unit:?} in {}", event.0);
+    let event = events.finding("multithreaded-fork", SHOP)?;
+    let arbiter = found(&event)?.parent_pid();
     let pid: i64 = property_of(SHOP, "MainPID")?.parse()?;
     ensure!(arbiter == Some(pid), "the arbiter is {pid}, and the forker {arbiter:?}");
 
@@ -56,16 +52,5 @@ pub(crate) fn an_unsafe_fork_names_its_unit() -> Result<()> {
         fs::remove_file(path)?;
     }
     systemctl(&["daemon-reload"])?;
-    drop(configuration);
-    systemctl(&["restart", UNIT]).map(drop)
-}
-
-/// The first finding of the hazard in the file of events.
-fn finding() -> Result<Option<Event>> {
-    let text = fs::read_to_string(EVENTS).with_context(|| format!("cannot read {EVENTS}"))?;
-    // The last line may not be whole yet.
-    let events = text.lines().filter_map(|line| serde_json::from_str(line).ok()).map(Event);
-    let is_wanted =
-        |event: &Event| event.finding().is_some_and(|found| found.hazard() == "multithreaded-fork");
-    Ok(events.into_iter().find(is_wanted))
+    events.end()
 }

@@ -1,0 +1,67 @@
+//! That the unit's hardening leaves what proofs take: other processes' memory, calls and sockets, and programs that
+//! are attached when the privileges are long given up.
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+
+use crate::{
+    events::{Events, found},
+    systemd::{run, systemctl},
+};
+
+/// A program whose child waits for a lock that another thread held.
+const STUCK: &str = "import os, threading, time
+lock = threading.Lock()
+def hold():
+    with lock:
+        time.sleep(1000)
+threading.Thread(target=hold, daemon=True).start()
+while not lock.locked():
+    time.sleep(0.01)
+if os.fork() == 0:
+    lock.acquire()
+time.sleep(1000)
+";
+/// A program that writes to a connection that its child writes to as well.
+const SHARING: &str = "import os, socket, time
+server = socket.create_server(('127.0.0.1', 8001))
+shared = socket.create_connection(('127.0.0.1', 8001))
+os.fork()
+while True:
+    shared.sendall(b'x')
+    time.sleep(0.05)
+";
+
+/// Runs a program of Python's in a unit of its own.
+fn start(unit: &str, program: &str) -> Result<()> {
+    run("systemd-run", &["--unit", unit, "/usr/bin/python3", "-c", program]).map(drop)
+}
+
+pub(crate) fn an_orphaned_lock_is_proven() -> Result<()> {
+    const UNIT: &str = "stuck.service";
+    let events = Events::begin("[judge]\nstuck_after = \"500ms\"\n")?;
+    start(UNIT, STUCK)?;
+    let event = events.finding("orphaned-lock", UNIT)?;
+    let finding = found(&event)?;
+    ensure!(finding.certainty() == "strong", "it is {}: {}", finding.certainty(), event.0);
+    // From its memory: of the C library's frames, and of the interpreter's.
+    for (stack, frame) in [("/stack", "PyThread_acquire_lock_timed"), ("/script", "<module>")] {
+        let frames = finding.lock().pointer(&format!("{stack}/frames")).and_then(Value::as_array);
+        let is_it = |found: &Value| found.pointer("/function").and_then(Value::as_str) == Some(frame);
+        ensure!(frames.is_some_and(|frames| frames.iter().any(is_it)), "no {frame}: {}", event.0);
+    }
+    systemctl(&["stop", UNIT])?;
+    events.end()
+}
+
+pub(crate) fn a_shared_connection_is_proven() -> Result<()> {
+    const UNIT: &str = "sharing.service";
+    let events = Events::begin("")?;
+    start(UNIT, SHARING)?;
+    let event = events.finding("shared-connection", UNIT)?;
+    let finding = found(&event)?;
+    ensure!(finding.certainty() == "certain", "it is {}: {}", finding.certainty(), event.0);
+    ensure!(finding.summary().contains("127.0.0.1:8001"), "the peer is not named: {}", event.0);
+    systemctl(&["stop", UNIT])?;
+    events.end()
+}
