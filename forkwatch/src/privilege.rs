@@ -68,6 +68,11 @@ pub fn have_ptrace() -> Result<bool, PrivilegeError> {
     Ok(read(CapSet::Effective)?.contains(&Capability::CAP_SYS_PTRACE))
 }
 
+/// Whether this thread may raise the limits of its resources.
+pub fn may_raise_limits() -> Result<bool, PrivilegeError> {
+    Ok(read(CapSet::Effective)?.contains(&Capability::CAP_SYS_RESOURCE))
+}
+
 /// Gives up, for this thread and all that it starts from now on, every capability but `CAP_SYS_PTRACE`, and on
 /// kernels before 5.19 `CAP_BPF`, and the gaining of new ones by exec. Says what is left.
 pub fn reduce() -> Result<Vec<Capability>, PrivilegeError> {

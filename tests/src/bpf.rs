@@ -1,4 +1,4 @@
-//! The kernel's list of BPF programs.
+//! The kernel's lists of BPF objects.
 
 use std::{
     io,
@@ -7,10 +7,24 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// `BPF_PROG_GET_NEXT_ID` of linux/bpf.h.
-const PROG_GET_NEXT_ID: libc::c_long = 11;
+/// What there are lists of, by the command of bpf(2) that goes through one (linux/bpf.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i64)]
+pub enum Kind {
+    /// `BPF_PROG_GET_NEXT_ID`
+    Program = 11,
+    /// `BPF_MAP_GET_NEXT_ID`
+    Map = 12,
+    /// `BPF_LINK_GET_NEXT_ID`: what holds a program where it is attached.
+    Link = 31,
+}
 
-/// The part of `union bpf_attr` that the command uses.
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Program, Self::Map, Self::Link];
+}
+
+/// The part of `union bpf_attr` that the commands use.
 #[repr(C)]
 struct NextId {
     start: u32,
@@ -20,12 +34,17 @@ struct NextId {
 
 /// The ids of all loaded programs, in ascending order.
 pub fn programs() -> Result<Vec<u32>> {
+    ids(Kind::Program)
+}
+
+/// The ids of all objects of a kind, in ascending order.
+pub fn ids(kind: Kind) -> Result<Vec<u32>> {
     let mut ids = Vec::new();
     let mut attribute = NextId { start: 0, next: 0, flags: 0 };
     loop {
         // SAFETY: the command reads and writes only the attribute, whose size is told.
         let answer = unsafe {
-            libc::syscall(libc::SYS_bpf, PROG_GET_NEXT_ID, &raw mut attribute, size_of::<NextId>())
+            libc::syscall(libc::SYS_bpf, kind as libc::c_long, &raw mut attribute, size_of::<NextId>())
         };
         if answer != 0 {
             let error = io::Error::last_os_error();
@@ -33,7 +52,7 @@ pub fn programs() -> Result<Vec<u32>> {
             if error.raw_os_error() == Some(libc::ENOENT) {
                 return Ok(ids);
             }
-            return Err(error).context("cannot list BPF programs");
+            return Err(error).with_context(|| format!("cannot list what there is of {kind:?}"));
         }
         ids.push(attribute.next);
         attribute.start = attribute.next;

@@ -32,7 +32,15 @@ struct Gathered {
     events: Vec<Event>,
     stderr: Vec<String>,
     broken: Option<String>,
-    ended: bool,
+    /// Of its two outputs. The last line of one may be read after the end of the other.
+    ended: usize,
+}
+
+impl Gathered {
+    /// Whether nothing more can come.
+    const fn is_over(&self) -> bool {
+        self.ended == 2
+    }
 }
 
 /// Gathered lines, and a bell for whoever waits for them.
@@ -164,8 +172,8 @@ impl Forkwatch {
                 return Ok(found);
             }
             let left = end.saturating_duration_since(Instant::now());
-            if gathered.ended || left.is_zero() {
-                let how = if gathered.ended { "it ended" } else { "the deadline passed" };
+            if gathered.is_over() || left.is_zero() {
+                let how = if gathered.is_over() { "it ended" } else { "the deadline passed" };
                 bail!(
                     "waited for {what}, but {how}; it said: {}\nits findings: {:#?}",
                     gathered.stderr.join("\n"),
@@ -227,6 +235,6 @@ fn read_lines(
             let line = String::from_utf8_lossy(&line).into_owned();
             shared.change(|gathered| take(gathered, line));
         }
-        shared.change(|gathered| gathered.ended = true);
+        shared.change(|gathered| gathered.ended += 1);
     })
 }

@@ -21,6 +21,7 @@ pub mod forkwatch;
 pub mod guest;
 pub mod host;
 pub mod http;
+pub mod kernel;
 pub mod metrics;
 pub mod orders;
 pub mod precision;

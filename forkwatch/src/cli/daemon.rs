@@ -24,7 +24,6 @@ use crate::{
     config::{self, Config, ConfigError, EventOutput, LogFormat, LogLevel},
     kernel::{self, Stream},
     log::Log,
-    privilege,
     report::metrics::{self, Metrics},
     serve::{self, Ready},
     service::{self, Watchdog},
@@ -106,12 +105,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     if let Some(how) = session::describe_clone_calls(&session.kernel) {
         tracing::info!("{how}");
     }
-    if !privilege::have_ptrace()? {
-        tracing::warn!(
-            "without CAP_SYS_PTRACE the executables of other users' processes cannot be read: findings name them by \
-             comm and command line alone"
-        );
-    }
+    session::warn_of_what_is_unseen()?;
     let listeners = serve::bind(&config.web.listen_addresses)?;
     let events = EventWriter::open(&config)?;
     session::runtime()?.block_on(async {

@@ -170,6 +170,18 @@ impl<'a> Generations<'a> {
     }
 }
 
+/// Says what stays unseen of other users' processes, where that is so.
+pub(super) fn warn_of_what_is_unseen() -> Result<()> {
+    if !privilege::have_ptrace()? {
+        tracing::warn!(
+            "without CAP_SYS_PTRACE other users' processes are seen in part: findings name their programs by comm and \
+             command line alone, and nothing is judged that wants a look into their memory or file descriptors, such \
+             as orphaned locks and shared connections; forkwatch doctor lists what is limited"
+        );
+    }
+    Ok(())
+}
+
 /// What a user who asked for clone calls is told.
 pub(super) fn describe_clone_calls(kernel: &Kernel) -> Option<String> {
     kernel.clone_calls().map(|hook| format!("clone calls are watched by {}", hook.describe()))

@@ -141,6 +141,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     if let Some(how) = session::describe_clone_calls(&session.kernel) {
         eprintln!("forkwatch: {how}");
     }
+    session::warn_of_what_is_unseen()?;
     let scope = Scope {
         roots: processes.iter().map(|process| process.key).collect(),
         uid: options.uid,

@@ -11,7 +11,7 @@ use forkwatch_ebpf::map;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{
-    clone_calls::{CALLS, FUNCTION, Hook, find_tracepoints},
+    clone_calls::{FUNCTION, Hook, find_tracepoints},
     error::KernelError,
     hooks::{OnDemand, Place},
     layout::Layout,
@@ -114,11 +114,11 @@ pub(super) fn clone_calls(ebpf: &mut Ebpf, hook: Hook, ids: &AyaBtf) -> Result<(
             entry.attach().map_err(program_error("clone_entry"))?;
         }
         Hook::Tracepoints => {
-            find_tracepoints()?;
+            let calls = find_tracepoints()?;
             for (name, prefix) in [("clone_sys_exit", "sys_exit"), ("clone_sys_enter", "sys_enter")] {
                 let program: &mut TracePoint = program(ebpf, name)?;
                 program.load().map_err(program_error(name))?;
-                for call in CALLS {
+                for call in &calls {
                     program.attach("syscalls", &format!("{prefix}_{call}")).map_err(program_error(name))?;
                 }
             }

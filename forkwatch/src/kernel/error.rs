@@ -137,7 +137,7 @@ impl KernelError {
                 | Self::Btf(_)
                 | Self::Layout(_)
                 | Self::Verifier { .. }
-                | Self::NoTracepoints(NoTracepoints::Absent)
+                | Self::NoTracepoints(NoTracepoints::Absent | NoTracepoints::LockedDown)
                 | Self::SelfTest(_)
         )
     }
@@ -172,9 +172,13 @@ fn advice(error: &(dyn Error + 'static)) -> &'static str {
         Some(libc::ENOMEM) => {
             "Free some memory, or raise the limit of forkwatch's cgroup (MemoryMax= in the systemd unit)"
         }
+        Some(ENOTSUPP) => "Programs at functions take Linux 6.4 on arm64; everything else works without",
         _ => "Please report it, with the output of `forkwatch doctor -o json`",
     }
 }
+
+/// The kernel's own error number (`include/linux/errno.h`) for what an architecture lacks: here ftrace's direct calls.
+const ENOTSUPP: i32 = 524;
 
 /// The error number that it goes back to.
 fn system_error(error: &(dyn Error + 'static)) -> Option<i32> {

@@ -22,6 +22,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     host::{Skip, is_confidential, needs_bpf, skip},
+    kernel::lets_functions_be_watched,
     wait::until,
 };
 
@@ -112,7 +113,11 @@ impl Watched {
             self.order(Order::Share(*process));
         }
         self.order(Order::WatchSocket(inode));
-        Ok(inode)
+        match &self.kernel.hooks().sockets {
+            // Only the attempt to attach it tells; what else is refused is a failure.
+            Err(error) if !lets_functions_be_watched()? => skip(format!("sockets: {error}")),
+            _ => Ok(inode),
+        }
     }
 
     /// Everything that has been reported so far.

@@ -81,7 +81,8 @@ fn debian(arch: Arch) -> Result<PathBuf> {
         return Ok(sysroot);
     }
     let unpacked = root.join("unpacked");
-    Apt::open("rust", arch.debian(), &SUITES)?.unpack(&format!("{library}={version}"), false, &unpacked)?;
+    let package = format!("{library}={version}");
+    Apt::open("rust", arch.debian(), &SUITES)?.provide(&package, false, &unpacked, |_| Ok(()))?;
     let libraries = ["usr/lib/rustlib", "usr/lib/rust-web/lib/rustlib"].map(|place| unpacked.join(place));
     let Some(found) = libraries.iter().map(|place| place.join(arch.target())).find(|place| place.is_dir())
     else {

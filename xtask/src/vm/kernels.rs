@@ -31,8 +31,6 @@ const CLOUD: &str = "cloud";
 const REAL_TIME: &str = "rt";
 /// Every series.
 pub(crate) const NEWEST: &str = "newest";
-/// An archive's index may name what its pool no longer holds, so older ones are tried after the newest.
-const TRIES: usize = 3;
 
 /// All kernels of an architecture.
 pub(crate) struct Archive {
@@ -69,7 +67,8 @@ impl Archive {
             bail!("Debian's archive has no kernel of the series {series} for {}", self.arch.debian());
         }
         let mut failure = None;
-        for release in releases.into_iter().take(TRIES) {
+        // An archive's index may name what its pool no longer holds, so older ones are tried after the newest.
+        for release in releases {
             match self.kernel(release) {
                 Ok(kernel) => return Ok(kernel),
                 Err(error) => failure = failure.or(Some(error)),
@@ -90,12 +89,10 @@ impl Archive {
     /// One release, fetched unless it is there.
     pub(crate) fn kernel(&self, release: &str) -> Result<Kernel> {
         let directory = project::cache()?.join("vm/kernels").join(release);
-        if !directory.exists() {
-            let packages = PREFIXES.map(|prefix| format!("{prefix}{release}"));
-            let package = packages.iter().rev().find(|package| self.names.contains(package));
-            self.apt.unpack(package.context("no such package")?, false, &directory)?;
-            keep_only_the_image(&directory, release)?;
-        }
+        let packages = PREFIXES.map(|prefix| format!("{prefix}{release}"));
+        let package = packages.iter().rev().find(|package| self.names.contains(package));
+        let package = package.context("no such package")?;
+        self.apt.provide(package, false, &directory, |unpacked| keep_only_the_image(unpacked, release))?;
         Ok(Kernel { release: release.to_owned(), image: directory.join("vmlinuz") })
     }
 

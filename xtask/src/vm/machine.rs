@@ -47,12 +47,10 @@ pub(crate) struct Output {
 impl Emulator {
     pub(crate) fn provide(arch: Arch) -> Result<Self> {
         let root = project::cache()?.join(format!("vm/qemu-{SUITE}-{}", arch.debian()));
-        if !root.exists() {
-            let security = format!("{SUITE}-security");
-            // It runs here, whatever it emulates.
-            let apt = Apt::open("qemu", Arch::X86_64.debian(), &[SUITE, &security])?;
-            apt.unpack(arch.emulator_package(), true, &root)?;
-        }
+        let security = format!("{SUITE}-security");
+        // It runs here, whatever it emulates.
+        let apt = Apt::open("qemu", Arch::X86_64.debian(), &[SUITE, &security])?;
+        apt.provide(arch.emulator_package(), true, &root, |_| Ok(()))?;
         Ok(Self { arch, root })
     }
 

@@ -30,7 +30,6 @@ pub(crate) struct Matrix<'a> {
     initramfs: PathBuf,
     /// With the name of its column.
     kernels: Vec<(String, Kernel)>,
-    lockdowns: Vec<Lockdown>,
 }
 
 /// What came of a boot.
@@ -45,24 +44,33 @@ impl<'a> Matrix<'a> {
     /// Builds and fetches all of it.
     pub(crate) fn prepare(options: &'a Options, archive: &Archive) -> Result<Self> {
         let programs = guest::build(options.arch)?;
-        let lockdowns =
-            if options.lockdown.is_empty() { Lockdown::ALL.to_vec() } else { options.lockdown.clone() };
         Ok(Self {
             options,
             emulator: Emulator::provide(options.arch)?,
             initramfs: initramfs::build(options.arch, &programs)?,
             kernels: kernels(options, archive)?,
-            lockdowns,
         })
+    }
+
+    /// What is booted, in the order of the tables. Unless levels are asked for, each kernel as it is, and the oldest
+    /// and the newest locked down as well: what a lockdown forbids has changed little between them.
+    fn all(&self) -> Vec<(&str, &Kernel, Lockdown)> {
+        let level = |lockdown: &Lockdown| {
+            let ends = self.options.lockdown.is_empty() && *lockdown != Lockdown::None;
+            let last = self.kernels.len().saturating_sub(1);
+            let kernels = self.kernels.iter().enumerate();
+            let chosen = kernels.filter(move |(index, _)| !ends || *index == 0 || *index == last);
+            let lockdown = *lockdown;
+            chosen.map(move |(_, (column, kernel))| (column.as_str(), kernel, lockdown))
+        };
+        let levels = &self.options.lockdown;
+        let levels = if levels.is_empty() { &Lockdown::ALL[..] } else { levels };
+        levels.iter().flat_map(level).collect()
     }
 
     /// Boots all, and says of each how it went as soon as it is known.
     pub(crate) fn run(&self) -> Result<Vec<Boot>> {
-        let all: Vec<_> = self
-            .lockdowns
-            .iter()
-            .flat_map(|lockdown| self.kernels.iter().map(|(column, kernel)| (column, kernel, *lockdown)))
-            .collect();
+        let all = self.all();
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
         let at_once = (processors / usize::try_from(self.options.cpus.max(1))?).max(1);
         let next = Mutex::new(all.iter().enumerate());

@@ -38,7 +38,7 @@ pub(crate) struct Options {
     /// Every kernel that the archive has
     #[arg(long, conflicts_with = "kernels")]
     all: bool,
-    /// How far the kernel is locked down (repeatable) [default: each]
+    /// How far the kernels are locked down (repeatable) [default: not, and the first and the last in every way]
     #[arg(long, value_name = "LEVEL", value_enum)]
     lockdown: Vec<Lockdown>,
     /// More for the kernel's command line

@@ -2,13 +2,14 @@
 //! that the system's stay as they are.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::project;
 
@@ -16,6 +17,9 @@ use crate::project;
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Package lists are fetched anew when they are older.
 const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Where packages are remembered that the lists name and the archive does not have, until the lists are fetched anew.
+const GONE: &str = "gone";
 
 /// An apt of its own.
 pub(crate) struct Apt {
@@ -26,6 +30,8 @@ impl Apt {
     /// One that knows these suites of an architecture. Its lists may be a day old.
     pub(crate) fn open(name: &str, architecture: &str, suites: &[&str]) -> Result<Self> {
         let apt = Self { root: project::cache()?.join("vm").join(format!("apt-{name}-{architecture}")) };
+        fs::create_dir_all(&apt.root).with_context(|| format!("cannot make {}", apt.root.display()))?;
+        let _alone = apt.lock()?;
         let stamp = apt.root.join("updated");
         if age(&stamp).is_some_and(|age| age < FRESH) {
             return Ok(apt);
@@ -37,8 +43,15 @@ impl Apt {
         apt.write("status", "")?;
         apt.write("sources.list", &sources_of_the_system(architecture, suites)?)?;
         apt.write("apt.conf", &configuration(&apt.root, architecture))?;
-        project::run(apt.command("apt-get").args(["--quiet=2", "update"]))?;
-        apt.write("updated", "")?;
+        match project::output(apt.command("apt-get").args(["--quiet=2", "update"])) {
+            // Old lists are better than none: what they name may be unpacked here already.
+            Err(error) if stamp.exists() => eprintln!("the package lists stay as they were: {error:#}"),
+            Err(error) => return Err(error),
+            Ok(_) => {
+                remove(&apt.root.join(GONE))?;
+                apt.write("updated", "")?;
+            }
+        }
         Ok(apt)
     }
 
@@ -53,26 +66,33 @@ impl Apt {
         command
     }
 
+    /// Keeps other runs off until it is dropped: they may share the cache.
+    fn lock(&self) -> Result<Flock<File>> {
+        let path = self.root.join("lock");
+        let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, error)| anyhow!(error).context(format!("cannot lock {}", path.display())))
+    }
+
     /// Names of all packages that begin so.
     pub(crate) fn names(&self, prefix: &str) -> Result<Vec<String>> {
         let names = project::output(self.command("apt-cache").args(["pkgnames", prefix]))?;
         Ok(names.lines().map(str::to_owned).collect())
     }
 
-    /// Fetches a package and unpacks it into a directory, with all that it depends on if asked for.
-    pub(crate) fn unpack(&self, package: &str, with_dependencies: bool, into: &Path) -> Result<()> {
-        let fetched = self.root.join("fetched");
-        remove(&fetched)?;
-        let partial = fetched.join("partial");
-        fs::create_dir_all(&partial).with_context(|| format!("cannot make {}", partial.display()))?;
-        if with_dependencies {
-            let archives = format!("Dir::Cache::archives={}", fetched.display());
-            let arguments = ["install", "--yes", "--download-only", "--no-install-recommends", "--quiet=2"];
-            project::run(self.command("apt-get").args(arguments).arg("-o").arg(archives).arg(package))?;
-        } else {
-            let arguments = ["download", "--quiet=2"];
-            project::run(self.command("apt-get").args(arguments).arg(package).current_dir(&fetched))?;
+    /// Sees that a package is unpacked in a directory, with all that it depends on if asked for, and `finished`.
+    pub(crate) fn provide(
+        &self,
+        package: &str,
+        with_dependencies: bool,
+        into: &Path,
+        finish: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
+        let _alone = self.lock()?;
+        if into.exists() {
+            return Ok(());
         }
+        let fetched = self.fetch(package, with_dependencies)?;
         // Unpacked beside and then renamed: what is there is whole.
         let beside = into.with_extension("partial");
         remove(&beside)?;
@@ -88,9 +108,46 @@ impl Apt {
         if archives == 0 {
             bail!("apt-get fetched nothing for {package}");
         }
-        remove(into)?;
+        finish(&beside)?;
         fs::rename(&beside, into).with_context(|| format!("cannot make {}", into.display()))?;
         remove(&fetched)
+    }
+
+    /// Fetches a package; gives the directory it lies in.
+    fn fetch(&self, package: &str, with_dependencies: bool) -> Result<PathBuf> {
+        let gone = self.root.join(GONE).join(package);
+        if gone.exists() {
+            bail!("the archive names {package} and does not have it");
+        }
+        let fetched = self.root.join("fetched");
+        remove(&fetched)?;
+        let partial = fetched.join("partial");
+        fs::create_dir_all(&partial).with_context(|| format!("cannot make {}", partial.display()))?;
+        let mut command = self.command("apt-get");
+        if with_dependencies {
+            command.args([
+                "install",
+                "--yes",
+                "--download-only",
+                "--no-install-recommends",
+                "--quiet=2",
+                "-o",
+            ]);
+            command.arg(format!("Dir::Cache::archives={}", fetched.display()));
+        } else {
+            command.args(["download", "--quiet=2"]).current_dir(&fetched);
+        }
+        eprintln!("fetching {package}");
+        match project::output(command.arg(package)) {
+            Ok(_) => Ok(fetched),
+            Err(error) => {
+                if error.to_string().contains("404  Not Found") {
+                    fs::create_dir_all(self.root.join(GONE))?;
+                    fs::write(&gone, "").with_context(|| format!("cannot write {}", gone.display()))?;
+                }
+                Err(error)
+            }
+        }
     }
 }
 

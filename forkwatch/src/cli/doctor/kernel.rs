@@ -164,6 +164,9 @@ fn pid_namespace() -> (Check, Obstacle) {
 
 fn locked_memory() -> Check {
     let (id, title) = ("locked-memory", "Locked memory");
+    if privilege::may_raise_limits().unwrap_or(false) {
+        return Check::ok(id, title, "forkwatch raises the limit by itself, with CAP_SYS_RESOURCE");
+    }
     match getrlimit(Resource::RLIMIT_MEMLOCK) {
         Ok((RLIM_INFINITY, _) | (_, RLIM_INFINITY)) => Check::ok(id, title, "not limited"),
         Ok((_, hard)) => Check::limited(
@@ -213,16 +216,19 @@ fn trial() -> (Vec<Check>, Obstacle, Option<Hooks>) {
 
 /// What can be watched while a question is open: the detectors say what follows from that.
 fn on_demand(hooks: &Hooks) -> Check {
-    let Hooks { signals, sockets, .. } = hooks;
-    let sockets = match sockets {
+    let sockets = match &hooks.sockets {
         Ok(hook) => format!("connections by {}", hook.describe()),
         Err(why) => format!("not connections: {why}"),
     };
-    let signals = match signals {
+    let signals = match &hooks.signals {
         Ok(_) => "signals".to_owned(),
         Err(why) => format!("not signals: {why}"),
     };
-    Check::ok("on-demand", "On demand", format!("{sockets}; {signals}"))
+    let (id, title, found) = ("on-demand", "On demand", format!("{sockets}; {signals}"));
+    if hooks.sockets.is_ok() && hooks.signals.is_ok() {
+        return Check::ok(id, title, found);
+    }
+    Check::limited(id, title, found, "nothing on this kernel: the detectors below say what follows from that")
 }
 
 fn try_clone_calls() -> Result<Hook, String> {
@@ -258,6 +264,7 @@ fn clone_calls_check(hook: &Result<Hook, String>, tried: bool) -> Check {
 #[cfg(test)]
 mod tests {
     use super::{super::check::Status, *};
+    use crate::kernel::{NoHook, SignalHook, SocketHook};
 
     #[test]
     fn only_kernels_that_were_not_tested_from_below_are_a_limit() {
@@ -269,6 +276,24 @@ mod tests {
             (Release(8, 0), Status::Ok),
         ] {
             assert_eq!(kernel_release(release).status, status, "{release:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_watched_on_demand_is_a_limit() {
+        let all = Hooks {
+            signals: Ok(SignalHook::Copy),
+            sockets: Ok(SocketHook::Tracepoints),
+            tcp_shutdown: Ok(()),
+            unix_shutdown: Ok(()),
+        };
+        assert_eq!(on_demand(&all).status, Status::Ok);
+        let absent = || NoHook::Absent("function tcp_sendmsg".to_owned());
+        for less in [Hooks { sockets: Err(absent()), ..all.clone() }, Hooks { signals: Err(absent()), ..all }]
+        {
+            let check = on_demand(&less);
+            assert_eq!(check.status, Status::Limited);
+            assert!(check.found.contains("this kernel has no function tcp_sendmsg"), "{}", check.found);
         }
     }
 

@@ -51,7 +51,7 @@ fn loopback_up() -> io::Result<()> {
     // SAFETY: integers and arrays of them, for which zeroes are values.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(*b"lo") {
-        *to = from.cast_signed();
+        *to = libc::c_char::from_ne_bytes([from]); // signed or not, by architecture
     }
     // SAFETY: the request is one of this call, and lives through it.
     unsafe { interface_flags(socket.as_raw_fd(), &raw mut request) }?;

@@ -8,11 +8,20 @@ use std::{env, process::ExitCode};
 use anyhow::Result;
 use forkwatch_tests::{guest::runner, orders};
 
+mod cgroups;
+mod command;
+mod doctor;
 mod init;
+mod leftovers;
+mod namespaces;
+mod privileges;
 mod proofs;
+mod role;
 mod server;
 mod tests;
+mod types;
 mod work;
+mod world;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -20,14 +29,32 @@ fn main() -> ExitCode {
         ["tests"] => run_tests(),
         [orders::ARGUMENT, name] => orders::run(name),
         ["work", name] => work::run(name),
+        [role::AS, user, capabilities, program @ ..] => role::run_as(user, capabilities, program),
+        [role::CONTAINED, program @ ..] => role::run_contained(program),
         // The kernel gives init words of its command line that it does not know.
         _ if std::process::id() == 1 => init::run(),
         _ => ExitCode::from(2),
     }
 }
 
+/// After saying what this kernel is and has.
 fn run_tests() -> ExitCode {
-    let own = [tests::ALL, proofs::ALL].concat().into_iter();
+    if let Err(error) = doctor::announce() {
+        // The tests of doctor fail then.
+        println!("doctor failed: {error:#}");
+    }
+    let own = [
+        tests::ALL,
+        proofs::ALL,
+        doctor::ALL,
+        privileges::ALL,
+        types::ALL,
+        cgroups::ALL,
+        namespaces::ALL,
+        leftovers::ALL,
+    ]
+    .concat()
+    .into_iter();
     let own = own.map(|(name, test)| (name, Box::new(test) as Box<dyn FnOnce() -> Result<()>>));
     let on_demand = orders::all().into_iter().map(|(name, test)| (name, Box::new(test) as Box<_>));
     runner::run(own.chain(on_demand), || ())

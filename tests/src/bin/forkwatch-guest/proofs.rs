@@ -1,25 +1,25 @@
 //! That what went wrong is proven here too, and that what cannot be is told.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use forkwatch::release::Release;
 use forkwatch_tests::{
     event::{Event, Finding},
     forkwatch::Forkwatch,
-    guest::runner::Test,
-    host::{is_confidential, skip},
+    host::skip,
     wait::until,
 };
 use serde_json::Value;
 
 use crate::{
+    command::{document, list, text},
+    doctor::is_on,
+    runner::Test,
     server,
-    tests::{finding, run},
+    tests::finding,
     work::{THREAD_NAME, Work},
 };
 
 /// All of them.
 pub(crate) const ALL: &[Test] = &[
-    ("doctor tells what this kernel has", doctor_tells_what_this_kernel_has),
     ("an orphaned lock is proven with its owner", an_orphaned_lock_is_proven),
     ("a killing by the parent is told", a_killing_is_told),
     ("scan finds a stuck child", scan_finds_a_stuck_child),
@@ -28,68 +28,19 @@ pub(crate) const ALL: &[Test] = &[
     ("check warns of a thread", check_warns_of_a_thread),
 ];
 
-/// Runs forkwatch to its end; gives its exit code and the document that it printed.
-fn document(arguments: &[&str]) -> Result<(Option<i32>, Value)> {
-    let output = run(arguments)?;
-    let document = serde_json::from_slice(&output.stdout).with_context(|| {
-        format!("{arguments:?} printed no document, but said {}", String::from_utf8_lossy(&output.stderr))
-    })?;
-    Ok((output.status.code(), document))
-}
-
-fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
-    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
-}
-
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// What doctor says of the detectors, by name.
-fn detectors() -> Result<Vec<(String, String)>> {
-    let (code, document) = document(&["doctor", "-o", "json"])?;
-    ensure!(code == Some(0) && document.pointer("/can_watch") == Some(&Value::Bool(true)), "{document:#}");
-    let detectors = list(&document, "/detectors");
-    Ok(detectors
-        .map(|detector| (text(detector, "/name").to_owned(), text(detector, "/state").to_owned()))
-        .collect())
-}
-
-/// Where `lockdown=confidentiality` forbids to copy what the kernel says of a signal, it must be read in place, which
-/// Linux 6.13 has forbidden too (commit 838a10bd2ebf), and 6.12 in its stable releases.
-fn are_senders_told() -> bool {
-    !is_confidential() || Release::running() < Release(6, 12)
-}
-
-fn doctor_tells_what_this_kernel_has() -> Result<()> {
-    let killed = if are_senders_told() { "on" } else { "off" };
-    // With them, the shutdown of a Unix stream is not looked for; without them, functions are watched, and that is one.
-    let by_tracepoints = Release::running() >= Release(6, 3);
-    let closed = if by_tracepoints { "limited" } else { "on" };
-    let detectors = detectors()?;
-    ensure!(detectors.len() > 10, "{detectors:?}");
-    for (name, state) in &detectors {
-        let expected = match name.as_str() {
-            "worker-killed-while-stuck" => killed,
-            "shared-connection-closed" => closed,
-            _ => "on",
-        };
-        ensure!(state == expected, "{name} is not {expected}: {detectors:?}");
-    }
-    Ok(())
-}
+/// Has one lose its patience soon.
+pub(crate) const SOON: [&str; 4] = ["--grace", "100ms", "--stuck-after", "500ms"];
 
 /// One that soon loses its patience, and a program that it watches from its begin.
-fn watched(name: &str) -> Result<(Forkwatch, Work)> {
-    let mut work = Work::hold(name)?;
+fn watched(mut work: Work, arguments: &[&str]) -> Result<(Forkwatch, Work)> {
     let pid = work.pid().to_string();
-    let forkwatch = Forkwatch::tail(["--pid", &pid, "--grace", "100ms", "--stuck-after", "500ms"])?;
+    let forkwatch = Forkwatch::tail(["--pid", &pid].iter().chain(&SOON).chain(arguments))?;
     work.begin()?;
     Ok((forkwatch, work))
 }
 
 /// A mutex of the C library names its owner.
-fn check_owner(found: Finding<'_>) -> Result<()> {
+pub(crate) fn check_owner(found: Finding<'_>) -> Result<()> {
     let lock = found.lock();
     ensure!(
         (found.certainty(), text(lock, "/proof"), text(lock, "/owner/name"))
@@ -102,7 +53,7 @@ fn check_owner(found: Finding<'_>) -> Result<()> {
 }
 
 fn an_orphaned_lock_is_proven() -> Result<()> {
-    let (mut forkwatch, work) = watched("hang")?;
+    let (mut forkwatch, work) = watched(Work::hold("hang")?, &[])?;
     let event = finding(&mut forkwatch, "orphaned-lock", &work)?;
     check_owner(event.finding().context("it is a finding")?)?;
     work.end()?;
@@ -111,7 +62,7 @@ fn an_orphaned_lock_is_proven() -> Result<()> {
 
 fn a_killing_is_told() -> Result<()> {
     const KILLED: &str = "worker-killed-while-stuck";
-    let (mut forkwatch, work) = watched("hang")?;
+    let (mut forkwatch, work) = watched(Work::hold("hang")?, &[])?;
     let stuck = finding(&mut forkwatch, "orphaned-lock", &work)?;
     let (child, parent) = (stuck.pid(), work.pid());
     work.end()?;
@@ -124,7 +75,7 @@ fn a_killing_is_told() -> Result<()> {
     let (events, _) = forkwatch.stop()?;
     let killed = events.iter().find(|event| of_child(event, KILLED)).and_then(Event::finding);
     let how = resolution.finding().map(Finding::resolution).unwrap_or_default();
-    let is_on = detectors()?.contains(&(KILLED.to_owned(), "on".to_owned()));
+    let is_on = is_on(KILLED)?;
     match (is_on, how, killed) {
         (true, "killed-by-parent", Some(killed)) => {
             let told = format!("(pid {parent}) killed {} by SIGKILL", child.unwrap_or_default());
@@ -158,12 +109,20 @@ fn scan_finds_a_stuck_child() -> Result<()> {
     Ok(())
 }
 
-fn a_connection_is_proven(kind: &str) -> Result<()> {
-    let peer = match kind {
+/// Where the server of a kind of connection listens.
+fn serve(kind: &str) -> Result<String> {
+    match kind {
         "tcp" => server::tcp().map(|()| server::TCP.to_string()),
         _ => server::unix().map(|()| server::UNIX.to_owned()),
-    }?;
-    let (mut forkwatch, work) = watched(kind)?;
+    }
+}
+
+fn a_connection_is_proven(kind: &str) -> Result<()> {
+    if !is_on("shared-connection")? {
+        return skip("this kernel has nothing by which connections could be watched, and doctor says so");
+    }
+    let peer = serve(kind)?;
+    let (mut forkwatch, work) = watched(Work::hold(kind)?, &[])?;
     let event = finding(&mut forkwatch, "shared-connection", &work)?;
     let found = event.finding().context("it is a finding")?;
     let connection =
@@ -177,6 +136,18 @@ fn a_connection_is_proven(kind: &str) -> Result<()> {
     }
     work.end()?;
     forkwatch.stop().map(drop)
+}
+
+/// A forkwatch that watches clone calls, signals and a connection: all that it can attach here.
+pub(crate) fn with_all_attached() -> Result<(Forkwatch, Work)> {
+    serve("unix")?;
+    let options: &[&str] = if is_on("clone-calls")? { &["--clone-calls"] } else { &[] };
+    let connections = is_on("shared-connection")?;
+    let (mut forkwatch, work) = watched(Work::hold("unix")?, options)?;
+    if connections {
+        finding(&mut forkwatch, "shared-connection", &work)?;
+    }
+    Ok((forkwatch, work))
 }
 
 fn check_warns_of_a_thread() -> Result<()> {

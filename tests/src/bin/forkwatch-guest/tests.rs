@@ -1,60 +1,42 @@
 //! What must hold on every kernel.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    process::{Command, Output, Stdio},
-};
+use std::net::{Ipv4Addr, SocketAddr};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use forkwatch_tests::{
-    binary,
-    bpf::programs,
     event::{Event, Finding},
     forkwatch::Forkwatch,
-    guest::runner::Test,
+    host::skip,
+    kernel::{lets_functions_be_watched, tells_tracepoint_ids},
     metrics,
-    wait::until,
 };
-use nix::sys::signal::Signal;
 
-use crate::work::{STORM, THREAD_NAME, Work};
+use crate::{
+    command::{ensure_has, run, said},
+    runner::Test,
+    work::{STORM, THREAD_NAME, Work},
+};
 
 /// All of them.
 pub(crate) const ALL: &[Test] = &[
     ("it loads and its self-test passes", it_loads),
     ("a fork beside a thread is found", a_fork_beside_a_thread_is_found),
     ("a pending signal is found", a_pending_signal_is_found),
+    ("a clean fork is silent", a_clean_fork_is_silent),
     ("kinds and outcomes are told apart", kinds_and_outcomes_are_told_apart),
     ("counts equal the kernel's own", counts_equal_the_kernels_own),
     ("clone calls are counted exactly", clone_calls_are_counted_exactly),
     ("a refused fork names its limit", a_refused_fork_names_its_limit),
-    ("nothing stays after SIGKILL", nothing_stays_after_sigkill),
 ];
 
 /// Where a daemon listens.
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10047);
 
-/// Runs forkwatch to its end.
-pub(crate) fn run(arguments: &[&str]) -> Result<Output> {
-    let program = binary::forkwatch()?;
-    Command::new(program).args(arguments).stdin(Stdio::null()).output().context("cannot run forkwatch")
-}
-
-/// Checks that it ended well; gives what it said on stderr.
-fn succeeded(output: &Output) -> Result<String> {
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.code() == Some(0), "ended with {}: {said}", output.status);
-    Ok(said)
-}
+/// Has one judge soon whether a child lives on.
+const QUICK: [&str; 2] = ["--grace", "100ms"];
 
 fn it_loads() -> Result<()> {
-    let said = succeeded(&run(&["--duration", "1ms"])?)?;
-    ensure!(said.contains("ready"), "said {said}");
-    Ok(())
-}
-
-fn tail() -> Result<Forkwatch> {
-    Forkwatch::tail([""; 0])
+    ensure_has(&said(&run(&["--duration", "1ms"])?, 0)?, &["ready"])
 }
 
 /// The finding of a hazard by a program.
@@ -67,7 +49,7 @@ pub(crate) fn finding(forkwatch: &mut Forkwatch, hazard: &str, work: &Work) -> R
 }
 
 fn a_fork_beside_a_thread_is_found() -> Result<()> {
-    let mut forkwatch = tail()?;
+    let mut forkwatch = Forkwatch::tail(QUICK)?;
     let work = Work::start("threads")?;
     let event = finding(&mut forkwatch, "multithreaded-fork", &work)?;
     let names = event.finding().map(Finding::thread_names);
@@ -77,7 +59,7 @@ fn a_fork_beside_a_thread_is_found() -> Result<()> {
 }
 
 fn a_pending_signal_is_found() -> Result<()> {
-    let mut forkwatch = tail()?;
+    let mut forkwatch = Forkwatch::tail(QUICK)?;
     let work = Work::start("pending")?;
     let event = finding(&mut forkwatch, "pending-signals", &work)?;
     let signals = event.finding().map(Finding::signals);
@@ -86,14 +68,40 @@ fn a_pending_signal_is_found() -> Result<()> {
     forkwatch.stop().map(drop)
 }
 
+/// Children of a process with threads that exec or end in time, and one of a process without that lives on.
+fn a_clean_fork_is_silent() -> Result<()> {
+    let mut forkwatch = Forkwatch::tail(QUICK)?;
+    let clean = Work::start("clean")?;
+    let alone = Work::start("alone")?;
+    // Judged after them.
+    let unsafe_one = Work::start("threads")?;
+    finding(&mut forkwatch, "multithreaded-fork", &unsafe_one)?;
+    let pids = [&clean, &alone].map(|work| Some(i64::from(work.pid())));
+    for work in [clean, alone, unsafe_one] {
+        work.end()?;
+    }
+    let (events, _) = forkwatch.stop()?;
+    let of_clean = |event: &&Event| pids.contains(&event.parent_pid());
+    ensure!(
+        events.iter().filter(of_clean).filter(|event| event.action() == "fork").count() == 3,
+        "not all forks were seen: {events:#?}"
+    );
+    let found: Vec<_> = events.iter().filter(of_clean).filter(|event| event.finding().is_some()).collect();
+    ensure!(found.is_empty(), "found: {found:#?}");
+    Ok(())
+}
+
 fn kinds_and_outcomes_are_told_apart() -> Result<()> {
-    let mut forkwatch = tail()?;
+    let mut forkwatch = Forkwatch::tail(["--threads"])?;
     let work = Work::start("kinds")?;
     let parent = i64::from(work.pid());
     work.end()?;
-    let of_parent = |event: &Event| event.parent_pid() == Some(parent);
+    let of_parent = |event: &Event| match event.action() {
+        "thread" => event.pid() == Some(parent),
+        _ => event.parent_pid() == Some(parent),
+    };
     // Records come in order, so all others are there with the last one.
-    forkwatch.wait_for("the last exec", |event| of_parent(event) && word(event) == "exec vfork")?;
+    forkwatch.wait_for("the last end", |event| of_parent(event) && word(event) == "exit code 8")?;
     let (events, _) = forkwatch.stop()?;
     let seen: Vec<String> = events.iter().filter(|event| of_parent(event)).map(word).collect();
     let wanted = [
@@ -105,6 +113,9 @@ fn kinds_and_outcomes_are_told_apart() -> Result<()> {
         "exit SIGKILL",
         "fork vfork",
         "exec vfork",
+        "thread",
+        "fork shared-memory",
+        "exit code 8",
     ];
     ensure!(seen == wanted, "seen were {seen:?}");
     Ok(())
@@ -165,7 +176,19 @@ fn counts_equal_the_kernels_own() -> Result<()> {
     forkwatch.stop().map(drop)
 }
 
+/// By what clone calls are watched here.
+fn hook_of_clone_calls() -> Result<&'static str> {
+    if lets_functions_be_watched()? {
+        Ok("fexit on kernel_clone")
+    } else if tells_tracepoint_ids() {
+        Ok("system call tracepoints of")
+    } else {
+        skip("this kernel refuses fentry, and the ids of tracepoints")
+    }
+}
+
 fn clone_calls_are_counted_exactly() -> Result<()> {
+    let hook = hook_of_clone_calls()?;
     let forkwatch = Forkwatch::daemon(["--clone-calls", "--web.listen-address", &ADDRESS.to_string()])?;
     let growth = Growth::of_a_storm()?;
     for (call, made) in [
@@ -178,11 +201,11 @@ fn clone_calls_are_counted_exactly() -> Result<()> {
         ensure!(!differ(calls, made), "{calls} calls counted as {call}, but {made} made");
     }
     let (_, said) = forkwatch.stop()?;
-    ensure!(said.contains("fexit on kernel_clone"), "not watched by fentry and fexit: {said}");
-    Ok(())
+    ensure_has(&said, &[hook])
 }
 
 fn a_refused_fork_names_its_limit() -> Result<()> {
+    hook_of_clone_calls()?;
     let mut forkwatch = Forkwatch::tail(["--clone-calls"])?;
     let work = Work::start("limit")?;
     let failure = forkwatch.wait_for("the failed call", |event| {
@@ -192,16 +215,4 @@ fn a_refused_fork_names_its_limit() -> Result<()> {
     ensure!(found == ("EAGAIN", "rlimit-nproc"), "error and cause are {found:?}");
     work.end()?;
     forkwatch.stop().map(drop)
-}
-
-fn nothing_stays_after_sigkill() -> Result<()> {
-    // Nothing else loads programs here, and the kernel frees those of earlier tests in its own time.
-    let none_left = || until("all programs to be gone", || Ok(programs()?.is_empty().then_some(())));
-    none_left()?;
-    let mut forkwatch = Forkwatch::tail(["--clone-calls"])?;
-    let loaded = programs()?.len();
-    ensure!(loaded >= 6, "{loaded} programs while it watches");
-    forkwatch.signal(Signal::SIGKILL)?;
-    forkwatch.ended()?;
-    none_left()
 }

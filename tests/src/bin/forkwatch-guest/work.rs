@@ -5,7 +5,7 @@
 
 use std::{
     cell::UnsafeCell,
-    env,
+    ffi::CStr,
     fs::File,
     io::{self, Read as _, Write as _},
     net::TcpStream,
@@ -14,6 +14,7 @@ use std::{
         unix::net::UnixStream,
     },
     process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
+    ptr,
     sync::mpsc,
     thread,
     time::Duration,
@@ -21,6 +22,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
+    errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         resource::{Resource, setrlimit},
@@ -32,8 +34,10 @@ use nix::{
 
 /// The name of the thread that makes a fork unsafe.
 pub(crate) const THREAD_NAME: &str = "guest-worker";
-/// How many copying forks, threads and spawned programs `storm` makes.
-pub(crate) const STORM: u32 = 300;
+/// How many copying forks, threads and vforks `storm` makes.
+pub(crate) const STORM: u32 = 100;
+/// This program, wherever it stands.
+pub(crate) const PROGRAM: &str = "/proc/self/exe";
 /// Between two messages of one sender.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -56,7 +60,12 @@ impl Work {
 
     /// Starts one that does not begin yet.
     pub(crate) fn hold(name: &str) -> Result<Self> {
-        let mut child = Command::new(env::current_exe()?)
+        Self::hold_in(&mut Command::new(PROGRAM), name)
+    }
+
+    /// Starts one that does not begin yet, by a command that executes [`PROGRAM`] with further arguments.
+    pub(crate) fn hold_in(command: &mut Command, name: &str) -> Result<Self> {
+        let mut child = command
             .args(["work", name])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -88,11 +97,15 @@ impl Work {
 
 /// Is one.
 pub(crate) fn run(name: &str) -> ExitCode {
-    if name == "nothing" {
-        return ExitCode::SUCCESS;
+    match name {
+        "nothing" => return ExitCode::SUCCESS,
+        "stays" => stay(),
+        _ => {}
     }
     let result = told_to_begin().and_then(|()| match name {
-        "threads" => beside_a_thread(),
+        "threads" => beside_a_thread(&[Then::Stays]),
+        "clean" => beside_a_thread(&[Then::ExecsAndStays, Then::Exits]),
+        "alone" => keep(&[forked(Then::Stays)?]),
         "pending" => with_a_pending_signal(),
         "kinds" => kinds(),
         "storm" => storm(),
@@ -111,7 +124,8 @@ pub(crate) fn run(name: &str) -> ExitCode {
     }
 }
 
-fn beside_a_thread() -> Result<()> {
+/// Forks children that do this, beside a thread.
+fn beside_a_thread(children: &[Then]) -> Result<()> {
     let (started, is_started) = mpsc::channel();
     thread::Builder::new().name(THREAD_NAME.to_owned()).spawn(move || {
         // The receiver waits for this.
@@ -121,7 +135,8 @@ fn beside_a_thread() -> Result<()> {
         }
     })?;
     is_started.recv()?;
-    keep(&[forked(Then::Stays)?])
+    let children = children.iter().map(|then| forked(*then)).collect::<Result<Vec<_>>>()?;
+    keep(&children)
 }
 
 /// A mutex of the C library, whose layout names its owner; that of std does not.
@@ -193,6 +208,8 @@ fn kinds() -> Result<()> {
     kill(killed, Signal::SIGKILL)?;
     wait(killed)?;
     spawned()?;
+    thread::spawn(|| ()).join().map_err(|_| anyhow::Error::msg("a thread panicked"))?;
+    sharing_memory()?;
     keep(&[])
 }
 
@@ -200,7 +217,8 @@ fn storm() -> Result<()> {
     for _ in 0..STORM {
         wait(forked(Then::Exits)?)?;
         thread::spawn(|| ()).join().map_err(|_| anyhow::Error::msg("a thread panicked"))?;
-        spawned()?;
+        // There is no such program, which the new process finds out; to start one would take ten times as long.
+        ensure!(Command::new("/nothing").status().is_err(), "a program called /nothing");
     }
     keep(&[])
 }
@@ -223,25 +241,21 @@ enum Then {
     Stays,
     Exits,
     Execs,
+    ExecsAndStays,
     TakesTheLock,
 }
 
 fn forked(what: Then) -> Result<Pid> {
-    // SAFETY: the child makes nothing but system calls before it execs or ends, `Command::exec` in a process of one
-    // thread excepted.
+    // SAFETY: the child makes nothing but system calls before it execs or ends.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
             match what {
-                Then::Stays => loop {
-                    pause();
-                },
+                Then::Stays => stay(),
                 Then::Exits => {}
                 Then::TakesTheLock => LOCK.take(),
-                Then::Execs => {
-                    use std::os::unix::process::CommandExt as _;
-                    drop(Command::new("/proc/self/exe").args(["work", "nothing"]).exec());
-                }
+                Then::Execs => execute(c"nothing"),
+                Then::ExecsAndStays => execute(c"stays"),
             }
             // SAFETY: ends the process at once.
             unsafe { libc::_exit(7) }
@@ -249,9 +263,37 @@ fn forked(what: Then) -> Result<Pid> {
     }
 }
 
+fn stay() -> ! {
+    loop {
+        pause();
+    }
+}
+
+/// Becomes another work; returns if that fails.
+fn execute(name: &CStr) {
+    let program = c"/proc/self/exe".as_ptr();
+    let arguments = [program, c"work".as_ptr(), name.as_ptr(), ptr::null()];
+    // SAFETY: strings, and an array of them that ends with a null pointer.
+    unsafe { libc::execv(program, arguments.as_ptr()) };
+}
+
+/// A process that shares the memory of this one, and ends with 8.
+fn sharing_memory() -> Result<()> {
+    extern "C" fn ends(_: *mut libc::c_void) -> libc::c_int {
+        8
+    }
+    let mut stack = vec![0_u128; 1024];
+    let top = stack.as_mut_ptr_range().end;
+    // SAFETY: the stack is the child's alone, grows down from its aligned end, and lives until the child has ended,
+    // for which this waits; the child calls nothing.
+    let child = unsafe { libc::clone(ends, top.cast(), libc::CLONE_VM | libc::SIGCHLD, ptr::null_mut()) };
+    let child = Pid::from_raw(Errno::result(child).context("cannot clone")?);
+    wait(child)
+}
+
 /// By `posix_spawn`, which is a vfork in glibc.
 fn spawned() -> Result<()> {
-    let status = Command::new("/proc/self/exe").args(["work", "nothing"]).status()?;
+    let status = Command::new(PROGRAM).args(["work", "nothing"]).status()?;
     ensure!(status.success(), "a spawned program ended with {status}");
     Ok(())
 }

@@ -1,0 +1,126 @@
+//! forkwatch for users who may less than root.
+
+use anyhow::{Context as _, Result, ensure};
+use forkwatch_tests::{binary, event::Finding, forkwatch::Forkwatch};
+use nix::mount::{MsFlags, mount};
+
+use crate::{
+    command::{document_of, end, ensure_has, said},
+    doctor::{Kernel, checks_of, detectors_of},
+    proofs::{SOON, check_owner},
+    role::{USER, command_as},
+    runner::Test,
+    tests::finding,
+    work::{PROGRAM, THREAD_NAME, Work},
+    world::within,
+};
+
+/// All of them.
+pub(crate) const ALL: &[Test] = &[
+    ("without capabilities it says which are missing", without_capabilities),
+    ("doctor says that capabilities are missing", doctor_without_capabilities),
+    ("with two capabilities a user watches all, and sees what is the user's own", a_user_watches),
+    ("doctor says what is not seen without CAP_SYS_PTRACE", doctor_without_ptrace),
+    ("doctor says that /proc hides processes", doctor_with_hidden_processes),
+];
+
+/// What loading needs.
+const TWO: &[&str] = &["CAP_BPF", "CAP_PERFMON"];
+
+fn without_capabilities() -> Result<()> {
+    for user in ["0", USER] {
+        for arguments in [&["-d", "1ms"][..], &["daemon"], &["demo"]] {
+            let output = end(command_as(user, &[], binary::forkwatch()?).args(arguments))?;
+            ensure_has(&said(&output, 3)?, &["without CAP_BPF and CAP_PERFMON.", "as root", "setcap"])?;
+        }
+    }
+    let output = end(command_as(USER, &["CAP_BPF"], binary::forkwatch()?).args(["-d", "1ms"]))?;
+    ensure_has(&said(&output, 3)?, &["without CAP_PERFMON."])
+}
+
+fn doctor_without_capabilities() -> Result<()> {
+    let output = end(command_as(USER, &[], binary::forkwatch()?).args(["doctor", "-o", "json"]))?;
+    let (code, document) = document_of(&output)?;
+    ensure!(code == Some(3), "it ended with {code:?}: {document:#}");
+    for (name, status) in [("type-information", "ok"), ("capabilities", "missing"), ("programs", "unknown")] {
+        ensure!(checks_of(&document).contains(&(name.to_owned(), status.to_owned())), "{name}: {document:#}");
+    }
+    let detectors = detectors_of(&document);
+    ensure!(detectors.len() > 10 && detectors.iter().all(|(_, state)| state == "off"), "{detectors:?}");
+    Ok(())
+}
+
+/// One that a user runs, who has what loading needs.
+fn tail() -> Result<Forkwatch> {
+    let mut command = command_as(USER, TWO, binary::forkwatch()?);
+    Forkwatch::start(command.args(["tail", "-o", "json"]).args(SOON))
+}
+
+fn a_user_watches() -> Result<()> {
+    let mut forkwatch = tail()?;
+    let roots = Work::start("hang")?;
+    let event = finding(&mut forkwatch, "multithreaded-fork", &roots)?;
+    let names = event.finding().map(Finding::thread_names);
+    ensure!(names == Some(vec![THREAD_NAME]), "the threads are {names:?}");
+    let mut own = Work::hold_in(&mut command_as(USER, &[], PROGRAM), "hang")?;
+    own.begin()?;
+    let event = finding(&mut forkwatch, "orphaned-lock", &own)?;
+    check_owner(event.finding().context("it is a finding")?)?;
+    let root = Some(roots.pid().into());
+    for work in [roots, own] {
+        work.end()?;
+    }
+    let (events, said) = forkwatch.stop()?;
+    ensure_has(&said, &["without CAP_SYS_PTRACE", "other users"])?;
+    let mut of_roots =
+        events.iter().filter_map(|event| event.finding()).filter(|found| found.parent_pid() == root);
+    ensure!(!of_roots.any(|found| found.hazard() == "orphaned-lock"), "it saw root's memory: {events:#?}");
+    Ok(())
+}
+
+/// The states of the detectors for a user with what loading needs.
+fn doctor() -> Result<Vec<(String, String)>> {
+    let mut command = command_as(USER, TWO, binary::forkwatch()?);
+    let (code, document) = document_of(&end(command.args(["doctor", "-o", "json"]))?)?;
+    ensure!(code == Some(0), "it ended with {code:?}: {document:#}");
+    let ptrace = ("ptrace".to_owned(), "limited".to_owned());
+    ensure!(checks_of(&document).contains(&ptrace), "{document:#}");
+    Ok(detectors_of(&document))
+}
+
+fn doctor_without_ptrace() -> Result<()> {
+    let (kernel, detectors) = (Kernel::running()?, doctor()?);
+    ensure!(detectors.len() > 10, "{detectors:?}");
+    for (name, state) in &detectors {
+        let expected = match (name.as_str(), kernel.state(name)) {
+            // The ids of tracepoints are for root to read.
+            ("clone-calls", _) => {
+                if kernel.functions {
+                    "on"
+                } else {
+                    "off"
+                }
+            }
+            (_, "off") => "off",
+            // What the kernel side sees alone, or `/proc` shows to everybody.
+            ("crash-loop" | "unreaped-children" | "worker-killed-while-stuck", state) => state,
+            _ => "limited",
+        };
+        ensure!(state == expected, "{name} is not {expected}: {detectors:?}");
+    }
+    Ok(())
+}
+
+fn doctor_with_hidden_processes() -> Result<()> {
+    let hide = || {
+        mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), Some("hidepid=2"))
+            .context("cannot mount /proc with hidepid")
+    };
+    within(hide, || {
+        let detectors = doctor()?;
+        let (_clone_calls, hazards) = detectors.split_last().context("it knows of no detector")?;
+        ensure!(hazards.iter().all(|(_, state)| state != "on"), "{detectors:?}");
+        let forkwatch = tail()?;
+        forkwatch.stop().map(drop)
+    })
+}
