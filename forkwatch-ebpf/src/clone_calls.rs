@@ -127,7 +127,7 @@ fn failed(counters: &Counters, now: u64, duration: u64, errno: u32) {
     add(&counters.clone_calls.failures[slot], 1);
     let pid_tgid = bpf_get_current_pid_tgid();
     let (tgid, uid) = ((pid_tgid >> 32) as u32, bpf_get_current_uid_gid() as u32);
-    if !wanted::passes_filters(tgid, || uid) {
+    if !wanted::is_wanted_caller(tgid, uid) {
         return add(&counters.events[class::CLONE_CALL][fate::FILTERED], 1);
     }
     let label = Label { record: record::CLONE_CALL, flags: 0, time: now, hazardous: false };

@@ -70,7 +70,7 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
         add(&counters.outcomes[outcome], 1);
         // An end like that may be the work of what the child inherited, so it is told though nobody streams the fork.
         if !streamed && status != 0 {
-            streamed = wanted && wanted::passes_others(|| task.uid());
+            streamed = wanted && wanted::passes_others(task);
         }
     }
     if !streamed {

@@ -53,7 +53,7 @@ fn thread_created(counters: &Counters, parent: Task, child: Task, signal: Signal
     const CLASS: usize = kind::THREAD as usize;
     let tgid = parent.tgid();
     // forkwatch's own threads are nothing of its self-test.
-    if STREAM.load() & stream::THREADS == 0 || !wanted::passes_filters(tgid, || parent.uid()) {
+    if STREAM.load() & stream::THREADS == 0 || !wanted::passes_filters(parent) {
         return add(&counters.events[CLASS][fate::FILTERED], 1);
     }
     let label = Label { record: record::THREAD, flags: 0, time: child.start(), hazardous: false };

@@ -23,6 +23,8 @@ settings! {
     FILTER_UID: u32 = 0;
     /// Depth of the wanted cgroup.
     FILTER_CGROUP_LEVEL: u32 = 0;
+    /// Whether tracing programs may ask for a cgroup's ancestors: since Linux 5.15.
+    ANCESTORS_ARE_TOLD: u32 = 0;
     /// Id of the wanted cgroup.
     FILTER_CGROUP: u64 = 0;
     /// How long a child may take to exec or exit before it counts as living on, nanoseconds.
@@ -65,6 +67,7 @@ settings! {
     OFFSET_CSS_SET_DFL_CGRP: u32 = ABSENT;
     OFFSET_CGROUP_KN: u32 = ABSENT;
     OFFSET_KERNFS_ID: u32 = ABSENT;
+    OFFSET_KERNFS_PARENT: u32 = ABSENT;
     OFFSET_PID_LEVEL: u32 = ABSENT;
     OFFSET_PID_NUMBERS: u32 = ABSENT;
     OFFSET_UPID_NR: u32 = ABSENT;

@@ -12,6 +12,9 @@ const PF_FORKNOEXEC: u32 = 0x40;
 /// A kernel thread (include/linux/sched.h).
 const PF_KTHREAD: u32 = 0x20_0000;
 
+/// How far a tree of cgroups is climbed: systemd's and Kubernetes' have some ten levels.
+const CGROUP_LEVELS: u32 = 32;
+
 /// A `struct task_struct`.
 #[derive(Clone, Copy)]
 pub(crate) struct Task(Kernel);
@@ -132,6 +135,26 @@ impl Task {
             .pointer(&OFFSET_CSS_SET_DFL_CGRP)
             .pointer(&OFFSET_CGROUP_KN)
             .field(&OFFSET_KERNFS_ID)
+    }
+
+    /// Whether its cgroup in the version 2 hierarchy is the one of this id, or below it: the tree of its directories is
+    /// climbed. For kernels that do not tell it otherwise; the newest have no such member.
+    #[inline(always)]
+    pub(crate) fn is_within(self, cgroup: u64) -> bool {
+        if OFFSET_KERNFS_PARENT.load() == ABSENT {
+            return false;
+        }
+        let mut directory =
+            self.0.pointer(&OFFSET_TASK_CGROUPS).pointer(&OFFSET_CSS_SET_DFL_CGRP).pointer(&OFFSET_CGROUP_KN);
+        let mut level = 0;
+        while level < CGROUP_LEVELS && !directory.is_null() {
+            if directory.field::<u64>(&OFFSET_KERNFS_ID) == cgroup {
+                return true;
+            }
+            directory = directory.pointer(&OFFSET_KERNFS_PARENT);
+            level += 1;
+        }
+        false
     }
 
     /// Its pid in its innermost pid namespace; 0 where that is out of reach ([`PID_LEVELS`]).

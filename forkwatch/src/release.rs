@@ -18,6 +18,12 @@ impl Release {
         Some(Self(numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
     }
 
+    /// Whether any tracing program may ask which cgroups are above the current task's
+    /// (`bpf_get_current_ancestor_cgroup_id`, commit 95b861a7935b).
+    pub fn tells_ancestors(self) -> bool {
+        self >= Self(5, 15)
+    }
+
     /// The bits of `task_struct.flags` that mark kernel workers among the threads of a process
     /// (include/linux/sched.h).
     ///
@@ -51,6 +57,12 @@ mod tests {
     fn releases_are_compared_by_number() {
         assert!(Release(5, 9) < Release(5, 10) && Release(5, 19) < Release(6, 1));
         assert!(Release::running() > Release(0, 0));
+    }
+
+    #[test]
+    fn a_cgroups_ancestors_are_told_by_newer_kernels() {
+        assert!(!Release(0, 0).tells_ancestors() && !Release(5, 14).tells_ancestors());
+        assert!(Release(5, 15).tells_ancestors() && Release(6, 1).tells_ancestors());
     }
 
     #[test]

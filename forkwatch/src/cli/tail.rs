@@ -2,7 +2,7 @@
 
 use std::{future::Future, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     config::{self, LogFormat, LogLevel},
     host::cgroup_tree,
-    kernel::{self, Cgroup, Filter, Stream},
+    kernel::{self, Cgroup, Filter, Release, Stream},
     log::Log,
     model::stack::Stacks,
     watch::Settings,
@@ -93,6 +93,12 @@ pub(super) struct Options {
 impl Options {
     fn kernel_options(&self) -> Result<kernel::Options> {
         let cgroup = self.cgroup.as_deref().map(cgroup_tree::find).transpose()?;
+        if self.clone_calls && cgroup.is_some() && !Release::running().tells_ancestors() {
+            bail!(
+                "before Linux 5.15 the kernel does not tell of a clone call from which cgroup it came: leave out \
+                 --clone-calls or --cgroup"
+            );
+        }
         Ok(kernel::Options {
             stream: Stream { plain: !self.unsafe_only, sharing: !self.unsafe_only, threads: self.threads },
             filter: Filter {

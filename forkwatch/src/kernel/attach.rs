@@ -40,6 +40,7 @@ pub(super) fn load(
             ("OWN_TGID", std::process::id()),
             ("FILTER_UID", options.filter.uid.unwrap_or_default()),
             ("FILTER_CGROUP_LEVEL", cgroup.map_or(0, |cgroup| cgroup.level)),
+            ("ANCESTORS_ARE_TOLD", u32::from(release.tells_ancestors())),
             ("WORKER_FLAGS", release.worker_flags()),
             ("PID_LEVELS", pid_levels),
             ("CLONE_CALLS", u32::from(options.clone_calls)),

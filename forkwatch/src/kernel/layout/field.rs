@@ -21,7 +21,7 @@ pub(super) enum Need {
     Required,
     /// What it tells is not told. A kernel that has it must have it as expected.
     Optional,
-    /// Programs that are attached on demand are not loaded; likewise where it is not as expected.
+    /// What is on demand alone is not done; likewise where it is not as expected.
     OnDemand,
 }
 
@@ -43,7 +43,7 @@ pub(super) enum Expected {
 use Expected::{Bytes, Integer, Pointer, Sized, Structs};
 
 /// Fields of one struct stand together, for it is looked up once.
-pub(super) const FIELDS: [Field; 37] = [
+pub(super) const FIELDS: [Field; 38] = [
     required("OFFSET_TASK_FLAGS", "task_struct", &["flags"], Integer(4)),
     required("OFFSET_TASK_MM", "task_struct", &["mm"], Pointer("mm_struct")),
     required("OFFSET_TASK_EXIT_CODE", "task_struct", &["exit_code"], Integer(4)),
@@ -72,6 +72,8 @@ pub(super) const FIELDS: [Field; 37] = [
     optional("OFFSET_CSS_SET_DFL_CGRP", "css_set", &["dfl_cgrp"], Pointer("cgroup")),
     optional("OFFSET_CGROUP_KN", "cgroup", &["kn"], Pointer("kernfs_node")),
     optional("OFFSET_KERNFS_ID", "kernfs_node", &["id"], Integer(8)),
+    // Read before Linux 5.15 alone; renamed in 6.15.
+    on_demand("OFFSET_KERNFS_PARENT", "kernfs_node", &["parent"], Pointer("kernfs_node")),
     required("OFFSET_PID_LEVEL", "pid", &["level"], Integer(4)),
     required("OFFSET_PID_NUMBERS", "pid", &["numbers"], Structs("upid")),
     required("OFFSET_UPID_NR", "upid", &["nr"], Integer(4)),

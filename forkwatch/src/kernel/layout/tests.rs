@@ -11,7 +11,7 @@ use super::*;
 const RECORDED: &str = include_str!("recorded.txt");
 
 /// The members of the synthetic kernels and their types, in the notation of [`type_named`].
-const MEMBERS: [(&str, &str); 33] = [
+const MEMBERS: [(&str, &str); 34] = [
     ("task_struct.flags", "u32"),
     ("task_struct.mm", "*mm_struct"),
     ("task_struct.exit_code", "u32"),
@@ -38,6 +38,7 @@ const MEMBERS: [(&str, &str); 33] = [
     ("css_set.dfl_cgrp", "*cgroup"),
     ("cgroup.kn", "*kernfs_node"),
     ("kernfs_node.id", "u64"),
+    ("kernfs_node.parent", "*kernfs_node"),
     ("pid.level", "u32"),
     ("kernel_siginfo.si_code", "u32"),
     ("sock.sk_socket", "*socket"),
@@ -47,9 +48,10 @@ const MEMBERS: [(&str, &str); 33] = [
     ("inode.i_ino", "u64"),
 ];
 
-/// Those of the programs that are attached on demand, which are not recorded: structs of 512 bytes, and a place that
+/// Those that not every start needs, which are not recorded: structs of 512 bytes, and a place that
 /// disturbs nothing.
-const ON_DEMAND: [(&str, u32); 6] = [
+const ON_DEMAND: [(&str, u32); 7] = [
+    ("kernfs_node.parent", 8),
     ("kernel_siginfo.si_code", 8),
     ("sock.sk_socket", 400),
     ("socket.file", 16),
@@ -75,7 +77,7 @@ const STRUCTURES: [&str; 12] = [
 ];
 
 /// The globals and the recorded offsets that add up to each.
-const GLOBALS: [(&str, &[&str]); 35] = [
+const GLOBALS: [(&str, &[&str]); 36] = [
     ("OFFSET_TASK_FLAGS", &["task_struct.flags"]),
     ("OFFSET_TASK_MM", &["task_struct.mm"]),
     ("OFFSET_TASK_EXIT_CODE", &["task_struct.exit_code"]),
@@ -102,6 +104,7 @@ const GLOBALS: [(&str, &[&str]); 35] = [
     ("OFFSET_CSS_SET_DFL_CGRP", &["css_set.dfl_cgrp"]),
     ("OFFSET_CGROUP_KN", &["cgroup.kn"]),
     ("OFFSET_KERNFS_ID", &["kernfs_node.id"]),
+    ("OFFSET_KERNFS_PARENT", &["kernfs_node.parent"]),
     ("OFFSET_PID_LEVEL", &["pid.level"]),
     ("OFFSET_PID_NUMBERS", &["pid.numbers"]),
     ("OFFSET_UPID_NR", &["upid.nr"]),

@@ -6,10 +6,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use forkwatch::release::Release;
 use forkwatch_tests::{event::Event, forkwatch::Forkwatch, kernel::lets_functions_be_watched};
 
 use crate::{
     command::{document_of, ensure_has, list, run, said, text},
+    doctor::is_on,
     proofs::SOON,
     runner::Test,
     tests::finding,
@@ -128,7 +130,8 @@ fn where_cgroups_are_of_both_versions() -> Result<()> {
 fn ensure_filtered(unit: &Unit) -> Result<()> {
     let [mut inside, outside] = [Work::hold("threads")?, Work::start("threads")?];
     unit.add(&inside)?;
-    let mut forkwatch = Forkwatch::tail(SOON.into_iter().chain(["--cgroup", &format!("/{UNIT}")]))?;
+    let filter = ["--cgroup", &format!("/{UNIT}")];
+    let mut forkwatch = Forkwatch::tail(SOON.into_iter().chain(filter))?;
     let other = Work::start("threads")?;
     inside.begin()?;
     finding(&mut forkwatch, "multithreaded-fork", &inside)?;
@@ -136,11 +139,21 @@ fn ensure_filtered(unit: &Unit) -> Result<()> {
     for work in [inside, outside, other] {
         work.end()?;
     }
+    ensure_together_from_5_15(&filter)?;
     let (events, _) = forkwatch.stop()?;
     let others: Vec<_> =
         events.iter().filter(|event| event.finding().is_some() && event.parent_pid() != wanted).collect();
     ensure!(others.is_empty(), "found outside of the cgroup: {others:#?}");
     Ok(())
+}
+
+/// Checks that the filter and clone calls go together, or that it is said that they do not.
+fn ensure_together_from_5_15(filter: &[&str]) -> Result<()> {
+    let output = run(&[&["-d", "1ms", "--clone-calls"], filter].concat())?;
+    if Release::running() < Release(5, 15) {
+        return ensure_has(&said(&output, 1)?, &["leave out --clone-calls or --cgroup"]);
+    }
+    if is_on("clone-calls")? { said(&output, 0).map(drop) } else { Ok(()) }
 }
 
 fn where_little_is_mounted() -> Result<()> {

@@ -80,10 +80,9 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     pub(crate) fn running() -> Result<Self> {
-        let [sent, received] = ["sock/sock_send_length", "sock/sock_recv_length"].map(has_tracepoint);
         Ok(Self {
             functions: lets_functions_be_watched()?,
-            socket_tracepoints: sent && received,
+            socket_tracepoints: has_tracepoint("sock_send_length")? && has_tracepoint("sock_recv_length")?,
             call_tracepoints: tells_tracepoint_ids(),
         })
     }
@@ -92,10 +91,9 @@ impl Kernel {
     pub(crate) fn state(&self, detector: &str) -> &'static str {
         let sockets = self.socket_tracepoints || self.functions;
         let works = match detector {
-            "shared-connection" => sockets,
             // The shutdown of a Unix stream is a function's alone, and not looked for where no other function is needed.
             "shared-connection-closed" if self.socket_tracepoints => return "limited",
-            "shared-connection-closed" => sockets,
+            "shared-connection" | "shared-connection-closed" => sockets,
             "worker-killed-while-stuck" => are_senders_told(),
             "clone-calls" => self.functions || self.call_tracepoints,
             _ => true,

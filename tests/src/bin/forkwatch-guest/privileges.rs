@@ -1,8 +1,17 @@
 //! forkwatch for users who may less than root.
 
 use anyhow::{Context as _, Result, ensure};
-use forkwatch_tests::{binary, event::Finding, forkwatch::Forkwatch};
-use nix::mount::{MsFlags, mount};
+use forkwatch::release::Release;
+use forkwatch_tests::{
+    binary,
+    event::{Event, Finding},
+    forkwatch::Forkwatch,
+    host::skip,
+};
+use nix::{
+    mount::{MsFlags, mount},
+    sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit},
+};
 
 use crate::{
     command::{document_of, end, ensure_has, said},
@@ -20,9 +29,13 @@ pub(crate) const ALL: &[Test] = &[
     ("without capabilities it says which are missing", without_capabilities),
     ("doctor says that capabilities are missing", doctor_without_capabilities),
     ("with two capabilities a user watches all, and sees what is the user's own", a_user_watches),
+    ("a limit of locked memory is told with its remedies", a_limit_of_locked_memory),
     ("doctor says what is not seen without CAP_SYS_PTRACE", doctor_without_ptrace),
     ("doctor says that /proc hides processes", doctor_with_hidden_processes),
 ];
+
+/// What a user may lock in memory where nothing is configured, in bytes (`MLOCK_LIMIT` of linux/resource.h).
+const LITTLE: u64 = 64 << 10;
 
 /// What loading needs.
 const TWO: &[&str] = &["CAP_BPF", "CAP_PERFMON"];
@@ -57,6 +70,10 @@ fn tail() -> Result<Forkwatch> {
 }
 
 fn a_user_watches() -> Result<()> {
+    with_locked_memory(RLIM_INFINITY, all_and_its_own)
+}
+
+fn all_and_its_own() -> Result<()> {
     let mut forkwatch = tail()?;
     let roots = Work::start("hang")?;
     let event = finding(&mut forkwatch, "multithreaded-fork", &roots)?;
@@ -72,10 +89,38 @@ fn a_user_watches() -> Result<()> {
     }
     let (events, said) = forkwatch.stop()?;
     ensure_has(&said, &["without CAP_SYS_PTRACE", "other users"])?;
-    let mut of_roots =
-        events.iter().filter_map(|event| event.finding()).filter(|found| found.parent_pid() == root);
+    let mut of_roots = events.iter().filter_map(Event::finding).filter(|found| found.parent_pid() == root);
     ensure!(!of_roots.any(|found| found.hazard() == "orphaned-lock"), "it saw root's memory: {events:#?}");
     Ok(())
+}
+
+/// Runs a test whose programs may lock so much memory. Before Linux 5.11 that is where eBPF tables are.
+fn with_locked_memory(limit: u64, test: impl FnOnce() -> Result<()>) -> Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+    setrlimit(Resource::RLIMIT_MEMLOCK, limit, limit)?;
+    let result = test();
+    setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)?;
+    result
+}
+
+fn a_limit_of_locked_memory() -> Result<()> {
+    if Release::running() >= Release(5, 11) {
+        return skip("this kernel counts eBPF by cgroup, not as locked memory");
+    }
+    with_locked_memory(LITTLE, || {
+        let remedies = ["ulimit -l", "LimitMEMLOCK=infinity", "CAP_SYS_RESOURCE"];
+        let output = end(command_as(USER, TWO, binary::forkwatch()?).args(["-d", "1ms"]))?;
+        ensure_has(&said(&output, 1)?, &remedies)?;
+        let output = end(command_as(USER, TWO, binary::forkwatch()?).args(["doctor", "-o", "json"]))?;
+        let (code, document) = document_of(&output)?;
+        ensure!(code == Some(1), "doctor ended with {code:?}: {document:#}");
+        for (name, status) in [("locked-memory", "limited"), ("programs", "missing")] {
+            ensure!(checks_of(&document).contains(&(name.to_owned(), status.to_owned())), "{document:#}");
+        }
+        let more = [TWO, &["CAP_SYS_RESOURCE"]].concat();
+        let output = end(command_as(USER, &more, binary::forkwatch()?).args(["-d", "1ms"]))?;
+        ensure_has(&said(&output, 0)?, &["ready"])
+    })
 }
 
 /// The states of the detectors for a user with what loading needs.
@@ -89,6 +134,10 @@ fn doctor() -> Result<Vec<(String, String)>> {
 }
 
 fn doctor_without_ptrace() -> Result<()> {
+    with_locked_memory(RLIM_INFINITY, as_without_ptrace)
+}
+
+fn as_without_ptrace() -> Result<()> {
     let (kernel, detectors) = (Kernel::running()?, doctor()?);
     ensure!(detectors.len() > 10, "{detectors:?}");
     for (name, state) in &detectors {
@@ -116,11 +165,12 @@ fn doctor_with_hidden_processes() -> Result<()> {
         mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), Some("hidepid=2"))
             .context("cannot mount /proc with hidepid")
     };
-    within(hide, || {
+    let watch = || {
         let detectors = doctor()?;
         let (_clone_calls, hazards) = detectors.split_last().context("it knows of no detector")?;
         ensure!(hazards.iter().all(|(_, state)| state != "on"), "{detectors:?}");
         let forkwatch = tail()?;
         forkwatch.stop().map(drop)
-    })
+    };
+    with_locked_memory(RLIM_INFINITY, || within(hide, watch))
 }
