@@ -48,7 +48,8 @@ impl DropIn {
 
 impl Drop for DropIn {
     fn drop(&mut self) {
-        let removed = fs::remove_file(DROP_IN).context("cannot remove it");
+        let directory = Path::new(DROP_IN).parent().map_or(Ok(()), fs::remove_dir_all);
+        let removed = directory.context("cannot remove it");
         if let Err(error) = removed.and_then(|()| systemctl(&["daemon-reload"])) {
             eprintln!("{DROP_IN} stays in force: {error:#}");
         }

@@ -30,7 +30,7 @@ const TESTS: [Test; 12] = [
     ("an orphaned lock is proven", proofs::an_orphaned_lock_is_proven),
     ("a shared connection is proven", proofs::a_shared_connection_is_proven),
     ("a restart keeps the files and counts anew", service::a_restart_keeps_files_and_counts_anew),
-    ("exposure is at most 1.9", service::exposure_is_at_most_1_9),
+    ("exposure is at most 2.1", service::exposure_is_at_most_2_1),
     ("a broken configuration at the start ends it for good", faults::a_broken_start_is_not_repeated),
     ("a purge leaves nothing", package::a_purge_leaves_nothing),
 ];
