@@ -9,17 +9,19 @@ use crate::{
     systemd::{run, systemctl},
 };
 
-/// A program whose child waits for a lock that another thread held.
-const STUCK: &str = "import os, threading, time
-lock = threading.Lock()
+/// A program whose child waits for a mutex of the C library that another thread held.
+const STUCK: &str = "import ctypes, os, threading, time
+libc = ctypes.CDLL(None)
+mutex = ctypes.create_string_buffer(64)
+held = threading.Event()
 def hold():
-    with lock:
-        time.sleep(1000)
+    libc.pthread_mutex_lock(mutex)
+    held.set()
+    time.sleep(1000)
 threading.Thread(target=hold, daemon=True).start()
-while not lock.locked():
-    time.sleep(0.01)
+held.wait()
 if os.fork() == 0:
-    lock.acquire()
+    libc.pthread_mutex_lock(mutex)
 time.sleep(1000)
 ";
 /// A program that writes to a connection that its child writes to as well.
@@ -43,9 +45,14 @@ pub(crate) fn an_orphaned_lock_is_proven() -> Result<()> {
     start(UNIT, STUCK)?;
     let event = events.finding("orphaned-lock", UNIT)?;
     let finding = found(&event)?;
-    ensure!(finding.certainty() == "strong", "it is {}: {}", finding.certainty(), event.0);
-    // From its memory: of the C library's frames, and of the interpreter's.
-    for (stack, frame) in [("/stack", "PyThread_acquire_lock_timed"), ("/script", "<module>")] {
+    ensure!(finding.certainty() == "certain", "it is {}: {}", finding.certainty(), event.0);
+    ensure!(
+        finding.lock().pointer("/proof").and_then(Value::as_str) == Some("owner"),
+        "not by its owner: {}",
+        event.0
+    );
+    // From its memory: the interpreter's frames, and the script's.
+    for (stack, frame) in [("/stack", "PyEval_EvalCode"), ("/script", "<module>")] {
         let frames = finding.lock().pointer(&format!("{stack}/frames")).and_then(Value::as_array);
         let is_it = |found: &Value| found.pointer("/function").and_then(Value::as_str) == Some(frame);
         ensure!(frames.is_some_and(|frames| frames.iter().any(is_it)), "no {frame}: {}", event.0);
