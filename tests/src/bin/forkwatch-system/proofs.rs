@@ -51,8 +51,8 @@ pub(crate) fn an_orphaned_lock_is_proven() -> Result<()> {
         "not by its owner: {}",
         event.0
     );
-    // From its memory: the interpreter's frames, and the script's.
-    for (stack, frame) in [("/stack", "PyEval_EvalCode"), ("/script", "<module>")] {
+    // From its memory: the frames of the C library, and the script's.
+    for (stack, frame) in [("/stack", "pthread_mutex_lock"), ("/script", "<module>")] {
         let frames = finding.lock().pointer(&format!("{stack}/frames")).and_then(Value::as_array);
         let is_it = |found: &Value| found.pointer("/function").and_then(Value::as_str) == Some(frame);
         ensure!(frames.is_some_and(|frames| frames.iter().any(is_it)), "no {frame}: {}", event.0);
