@@ -73,7 +73,10 @@ const DEADLINE: Duration = Duration::from_secs(900);
 /// Builds package and driver, and tests them.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let Sum { failed, .. } = Machine::fetch(options)?.test(options)?;
-    if failed > 0 { bail!("{failed} failed") } else { Ok(()) }
+    if failed > 0 {
+        bail!("{failed} failed");
+    }
+    Ok(())
 }
 
 /// The same as a part of all tests. What cannot be fetched cannot be tested, which is told and no failure.

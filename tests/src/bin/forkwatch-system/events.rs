@@ -26,27 +26,27 @@ impl Events {
         Ok(Self { configuration })
     }
 
-    /// Waits for a finding about a unit.
-    pub(crate) fn finding(&self, hazard: &str, unit: &str) -> Result<Event> {
-        until(&format!("{hazard} of {unit} among the events"), || {
-            let text = match fs::read_to_string(FILE) {
-                Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-                other => other.with_context(|| format!("cannot read {FILE}"))?,
-            };
-            // The last line may not be whole yet.
-            let mut events = text.lines().filter_map(|line| serde_json::from_str(line).ok()).map(Event);
-            Ok(events.find(|event| {
-                event.text("/service/name") == unit
-                    && event.finding().is_some_and(|found| found.hazard() == hazard)
-            }))
-        })
-    }
-
     /// Starts the daemon anew with the settings from before.
     pub(crate) fn end(self) -> Result<()> {
         drop(self.configuration);
         systemctl(&["restart", UNIT]).map(drop)
     }
+}
+
+/// Waits for a finding about a unit.
+pub(crate) fn finding(hazard: &str, unit: &str) -> Result<Event> {
+    until(&format!("{hazard} of {unit} among the events"), || {
+        let text = match fs::read_to_string(FILE) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            other => other.with_context(|| format!("cannot read {FILE}"))?,
+        };
+        // The last line may not be whole yet.
+        let mut events = text.lines().filter_map(|line| serde_json::from_str(line).ok()).map(Event);
+        Ok(events.find(|event| {
+            event.text("/service/name") == unit
+                && event.finding().is_some_and(|found| found.hazard() == hazard)
+        }))
+    })
 }
 
 /// The finding in an event that is one.

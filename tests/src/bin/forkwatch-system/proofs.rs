@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use crate::{
-    events::{Events, found},
+    events::{Events, finding, found},
     systemd::{run, systemctl},
 };
 
@@ -43,17 +43,17 @@ pub(crate) fn an_orphaned_lock_is_proven() -> Result<()> {
     const UNIT: &str = "stuck.service";
     let events = Events::begin("[judge]\nstuck_after = \"500ms\"\n")?;
     start(UNIT, STUCK)?;
-    let event = events.finding("orphaned-lock", UNIT)?;
-    let finding = found(&event)?;
-    ensure!(finding.certainty() == "certain", "it is {}: {}", finding.certainty(), event.0);
+    let event = finding("orphaned-lock", UNIT)?;
+    let about = found(&event)?;
+    ensure!(about.certainty() == "certain", "it is {}: {}", about.certainty(), event.0);
     ensure!(
-        finding.lock().pointer("/proof").and_then(Value::as_str) == Some("owner"),
+        about.lock().pointer("/proof").and_then(Value::as_str) == Some("owner"),
         "not by its owner: {}",
         event.0
     );
     // From its memory: the frames of the C library, and the script's.
     for (stack, frame) in [("/stack", "pthread_mutex_lock"), ("/script", "<module>")] {
-        let frames = finding.lock().pointer(&format!("{stack}/frames")).and_then(Value::as_array);
+        let frames = about.lock().pointer(&format!("{stack}/frames")).and_then(Value::as_array);
         let is_it = |found: &Value| found.pointer("/function").and_then(Value::as_str) == Some(frame);
         ensure!(frames.is_some_and(|frames| frames.iter().any(is_it)), "no {frame}: {}", event.0);
     }
@@ -65,10 +65,10 @@ pub(crate) fn a_shared_connection_is_proven() -> Result<()> {
     const UNIT: &str = "sharing.service";
     let events = Events::begin("")?;
     start(UNIT, SHARING)?;
-    let event = events.finding("shared-connection", UNIT)?;
-    let finding = found(&event)?;
-    ensure!(finding.certainty() == "certain", "it is {}: {}", finding.certainty(), event.0);
-    ensure!(finding.summary().contains("127.0.0.1:8001"), "the peer is not named: {}", event.0);
+    let event = finding("shared-connection", UNIT)?;
+    let about = found(&event)?;
+    ensure!(about.certainty() == "certain", "it is {}: {}", about.certainty(), event.0);
+    ensure!(about.summary().contains("127.0.0.1:8001"), "the peer is not named: {}", event.0);
     systemctl(&["stop", UNIT])?;
     events.end()
 }

@@ -52,7 +52,10 @@ pub(crate) fn property(name: &str) -> Result<String> {
 /// The daemon's pid.
 pub(crate) fn main_pid() -> Result<u32> {
     let pid = property("MainPID")?.parse()?;
-    if pid == 0 { bail!("{UNIT} does not run") } else { Ok(pid) }
+    if pid == 0 {
+        bail!("{UNIT} does not run");
+    }
+    Ok(pid)
 }
 
 /// What the unit's present or last run wrote, and what systemd said of it.

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    events::{Events, found},
+    events::{Events, finding, found},
     service::scrape,
     systemd::{property_of, systemctl, until, until_journal_has},
 };
@@ -42,7 +42,7 @@ pub(crate) fn an_unsafe_fork_names_its_unit() -> Result<()> {
     })?;
     let journal = until_journal_has("multithreaded-fork")?;
     ensure!(journal.contains("gunicorn"), "the journal does not name the program: {journal}");
-    let event = events.finding("multithreaded-fork", SHOP)?;
+    let event = finding("multithreaded-fork", SHOP)?;
     let arbiter = found(&event)?.parent_pid();
     let pid: i64 = property_of(SHOP, "MainPID")?.parse()?;
     ensure!(arbiter == Some(pid), "the arbiter is {pid}, and the forker {arbiter:?}");
