@@ -15,6 +15,10 @@ use crate::release::Release;
 
 /// What loading and attaching need (kernel 5.8 and later). `CAP_SYS_ADMIN` contains both.
 const LOADING: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_PERFMON];
+/// What a look into other users' processes needs. Their files below `/proc` that tell of memory, descriptors and system
+/// calls are their owner's alone by their permission bits (`tgid_base_stuff`, fs/proc/base.c), and those are asked
+/// before `CAP_SYS_PTRACE` is.
+const LOOKING: [Capability; 2] = [Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH];
 /// From this kernel on, map lookups through an open file descriptor want no capability.
 const LOOKUPS_FREE: Release = Release(5, 19);
 
@@ -24,7 +28,7 @@ pub enum PrivilegeError {
     /// They do not suffice.
     #[error(
         "cannot load eBPF programs without {}. Run forkwatch as root, as the systemd service that comes with it, or \
-         grant it what it needs: setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep /path/to/forkwatch",
+         grant it what it needs: setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep /path/to/forkwatch",
         List(.0)
     )]
     Missing(Vec<Capability>),
@@ -62,8 +66,14 @@ pub fn require_for_load() -> Result<(), PrivilegeError> {
     if missing.is_empty() { Ok(()) } else { Err(PrivilegeError::Missing(missing)) }
 }
 
-/// Whether this thread may look into other users' processes: without it, the executables of their programs, their
-/// stuck threads' system calls and their file descriptors stay unknown.
+/// The capabilities that this thread lacks for a look into other users' processes: without either, their stuck threads'
+/// system calls, their memory and their file descriptors stay unknown.
+pub fn missing_for_others() -> Result<Vec<Capability>, PrivilegeError> {
+    let effective = read(CapSet::Effective)?;
+    Ok(LOOKING.into_iter().filter(|capability| !effective.contains(capability)).collect())
+}
+
+/// Whether this thread may learn the executables of other users' programs, and what `hidepid` hides.
 pub fn have_ptrace() -> Result<bool, PrivilegeError> {
     Ok(read(CapSet::Effective)?.contains(&Capability::CAP_SYS_PTRACE))
 }
@@ -73,8 +83,8 @@ pub fn may_raise_limits() -> Result<bool, PrivilegeError> {
     Ok(read(CapSet::Effective)?.contains(&Capability::CAP_SYS_RESOURCE))
 }
 
-/// Gives up, for this thread and all that it starts from now on, every capability but `CAP_SYS_PTRACE`, and on
-/// kernels before 5.19 `CAP_BPF`, and the gaining of new ones by exec. Says what is left.
+/// Gives up, for this thread and all that it starts from now on, every capability but `CAP_SYS_PTRACE` and
+/// `CAP_DAC_READ_SEARCH`, and on kernels before 5.19 `CAP_BPF`, and the gaining of new ones by exec. Says what is left.
 pub fn reduce() -> Result<Vec<Capability>, PrivilegeError> {
     let wanted = kept_on(Release::running());
     let permitted = read(CapSet::Permitted)?;
@@ -117,7 +127,7 @@ fn missing_from(effective: &CapsHashSet) -> Vec<Capability> {
 
 /// What is worth keeping on a kernel of this release.
 fn kept_on(release: Release) -> CapsHashSet {
-    let mut kept = CapsHashSet::from([Capability::CAP_SYS_PTRACE]);
+    let mut kept = CapsHashSet::from(LOOKING);
     if release < LOOKUPS_FREE {
         kept.insert(Capability::CAP_BPF);
     }
@@ -162,6 +172,8 @@ mod tests {
             let bits = |set: &CapsHashSet| set.iter().fold(0, |mask, capability| mask | capability.bitmask());
             assert_eq!(kept.iter().copied().collect::<CapsHashSet>(), expected);
             assert_eq!(have_ptrace().unwrap(), expected.contains(&Capability::CAP_SYS_PTRACE));
+            let blind: Vec<_> = LOOKING.into_iter().filter(|needed| !expected.contains(needed)).collect();
+            assert_eq!(missing_for_others().unwrap(), blind);
 
             let mask = bits(&expected);
             let status = thread::spawn(|| fs::read_to_string("/proc/thread-self/status").unwrap());

@@ -39,8 +39,8 @@ fn systemd_understands_the_unit() {
 }
 
 #[test]
-fn the_unit_exposes_at_most_2_5() {
-    check("systemd-analyze", &["security", "--offline=true", "--threshold=25"], &dist("forkwatch.service"));
+fn the_unit_exposes_at_most_2_1() {
+    check("systemd-analyze", &["security", "--offline=true", "--threshold=21"], &dist("forkwatch.service"));
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub mod event;
 pub mod expectation;
 pub mod fixture;
 pub mod forkwatch;
+pub mod guest;
 pub mod host;
 pub mod http;
 pub mod kernel;

@@ -13,14 +13,23 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Looks again and again until there is an answer.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let end = Instant::now() + DEADLINE;
+pub fn until<T>(what: &str, look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    until_within(DEADLINE, what, look)
+}
+
+/// The same, with another deadline.
+pub fn until_within<T>(
+    deadline: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let end = Instant::now() + deadline;
     loop {
         if let Some(answer) = look()? {
             return Ok(answer);
         }
         if Instant::now() >= end {
-            bail!("waited {DEADLINE:?} in vain for {what}");
+            bail!("waited {deadline:?} in vain for {what}");
         }
         thread::sleep(INTERVAL);
     }

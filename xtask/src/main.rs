@@ -6,11 +6,13 @@ use clap::{Parser, Subcommand};
 
 mod apt;
 mod bench;
+mod dist;
 mod ebpf;
 mod generate;
 mod precision;
 mod project;
 mod provide;
+mod system;
 mod test;
 mod vm;
 
@@ -30,6 +32,8 @@ enum Command {
     Bench(bench::Options),
     Precision(precision::Options),
     VmTest(vm::Options),
+    Dist(dist::Options),
+    SystemTest(system::Options),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +44,8 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Precision(options) => precision::run(&options),
         Command::VmTest(options) => vm::run(&options),
+        Command::Dist(options) => dist::run(&options),
+        Command::SystemTest(options) => system::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

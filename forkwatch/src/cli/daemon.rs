@@ -13,7 +13,7 @@ use tokio::{
 use super::{
     daemon_sink::{DaemonSink, EventWriter},
     detectors::{Conditions, detectors},
-    exit::Exit,
+    exit::{Exit, message},
     metric_sources::KernelSources,
     pipeline::Pipeline,
     recorder::Recorder,
@@ -197,7 +197,7 @@ impl Daemon<'_> {
             self.options.config().map_err(anyhow::Error::from).and_then(|config| self.take_on(config));
         match &reloaded {
             Ok(()) => tracing::info!("the configuration was reloaded"),
-            Err(error) => tracing::error!("the configuration stays as it was: {error:#}"),
+            Err(error) => tracing::error!("the configuration stays as it was: {}", message(error)),
         }
         self.metrics.config_reloaded(reloaded.is_ok(), SystemTime::now());
         service::ready("watching every fork on this host");

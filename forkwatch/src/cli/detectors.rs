@@ -26,7 +26,9 @@ pub(super) struct Conditions {
 enum Sight {
     /// Everything.
     Full,
-    /// Not their executables and file descriptors: `CAP_SYS_PTRACE` is missing.
+    /// Their executables, but not their memory and file descriptors: `CAP_DAC_READ_SEARCH` is missing.
+    Programs,
+    /// Not even those: `CAP_SYS_PTRACE` is missing.
     Partial,
     /// Nothing: `/proc` hides them besides.
     Hidden,
@@ -40,8 +42,10 @@ impl Conditions {
         clone_calls: Result<Hook, String>,
         hooks: Option<Hooks>,
     ) -> Self {
-        let sight = if privilege::have_ptrace().unwrap_or(false) {
+        let sight = if privilege::missing_for_others().is_ok_and(|missing| missing.is_empty()) {
             Sight::Full
+        } else if privilege::have_ptrace().unwrap_or(false) {
+            Sight::Programs
         } else if mounts::mounts().is_ok_and(|mounts| mounts.hidepid.is_some()) {
             Sight::Hidden
         } else {
@@ -127,10 +131,10 @@ fn lacks(hazard: HazardId, hooks: &Hooks) -> Option<(State, String)> {
 
 fn of_hazard(hazard: HazardId, sight: Sight) -> (State, &'static str) {
     match (sight, hazard) {
-        (Sight::Full, HazardId::MultithreadedFork) => {
+        (Sight::Full | Sight::Programs, HazardId::MultithreadedFork) => {
             (State::On, "forks of processes with threads whose child lives on without exec")
         }
-        (Sight::Full, HazardId::PendingSignals) => {
+        (Sight::Full | Sight::Programs, HazardId::PendingSignals) => {
             (State::On, "forks with signals pending and blocked whose child lives on without exec")
         }
         (Sight::Full, HazardId::BlockedSignals) => (State::On, "programs that start with signals blocked"),
@@ -144,29 +148,29 @@ fn of_hazard(hazard: HazardId, sight: Sight) -> (State, &'static str) {
             (State::On, "children that say goodbye on their parent's connection")
         }
         (
-            Sight::Partial,
+            Sight::Programs | Sight::Partial,
             HazardId::OrphanedLock | HazardId::SharedConnection | HazardId::SharedConnectionClosed,
         ) => (
             State::Limited,
-            "without CAP_SYS_PTRACE the memory and the descriptors of other users' processes cannot be read: only \
-             one's own are judged",
+            "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the memory and the descriptors of other users' processes \
+             cannot be read: only one's own are judged",
         ),
-        (Sight::Full | Sight::Partial, HazardId::CrashLoop) => {
+        (Sight::Full | Sight::Programs | Sight::Partial, HazardId::CrashLoop) => {
             (State::On, "forked children that keep dying and being replaced")
         }
-        (Sight::Full | Sight::Partial, HazardId::UnreapedChildren) => {
+        (Sight::Full | Sight::Programs | Sight::Partial, HazardId::UnreapedChildren) => {
             (State::On, "children that have ended and that their parent does not wait for")
         }
-        (Sight::Full | Sight::Partial, HazardId::WorkerKilledWhileStuck) => {
+        (Sight::Full | Sight::Programs | Sight::Partial, HazardId::WorkerKilledWhileStuck) => {
             (State::On, "children that were killed while they waited for a lock that nobody releases")
         }
         (Sight::Full, HazardId::LostThreads) => {
             (State::On, "background threads of known libraries that the parent has and the child lacks")
         }
-        (Sight::Partial, HazardId::LostThreads) => (
+        (Sight::Programs | Sight::Partial, HazardId::LostThreads) => (
             State::Limited,
-            "without CAP_SYS_PTRACE the reads and writes of other users' processes are not seen: whether a child has \
-             worked is told by its CPU time alone",
+            "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the reads and writes of other users' processes are not \
+             seen: whether a child has worked is told by its CPU time alone",
         ),
         (Sight::Full, HazardId::LeakedPipe) => {
             (State::On, "forked children that wait on a pipe whose other end only they hold")
@@ -174,20 +178,20 @@ fn of_hazard(hazard: HazardId, sight: Sight) -> (State, &'static str) {
         (Sight::Full, HazardId::PinnedListener) => {
             (State::On, "forked children that keep a listening socket and do not accept")
         }
-        (Sight::Partial, HazardId::LeakedPipe | HazardId::PinnedListener) => (
+        (Sight::Programs | Sight::Partial, HazardId::LeakedPipe | HazardId::PinnedListener) => (
             State::Limited,
-            "without CAP_SYS_PTRACE the descriptors of other users' processes are hidden: who else holds a pipe or \
-             socket stays unknown, and nothing is reported",
+            "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the descriptors of other users' processes are hidden: who \
+             else holds a pipe or socket stays unknown, and nothing is reported",
         ),
         (Sight::Partial, HazardId::MultithreadedFork | HazardId::PendingSignals) => (
             State::Limited,
             "without CAP_SYS_PTRACE the executables of other users' processes stay unknown: their programs are \
              named by their command lines",
         ),
-        (Sight::Partial, HazardId::BlockedSignals) => (
+        (Sight::Programs | Sight::Partial, HazardId::BlockedSignals) => (
             State::Limited,
-            "without CAP_SYS_PTRACE it is not seen which blocked signals other users' programs take in through \
-             signalfd: those are reported too",
+            "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH it is not seen which blocked signals other users' \
+             programs take in through signalfd: those are reported too",
         ),
         (Sight::Hidden, _) => (
             State::Limited,
@@ -228,7 +232,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_seen_limits_the_hazards_alone() {
-        for sight in [Sight::Partial, Sight::Hidden] {
+        for sight in [Sight::Programs, Sight::Partial, Sight::Hidden] {
             let limited = Conditions { clone_calls: Ok(Hook::Fexit), ..conditions(sight) };
             let found = states(&limited);
             let limited = found.iter().filter(|(_, state)| *state == State::Limited).count();

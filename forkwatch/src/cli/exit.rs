@@ -52,7 +52,7 @@ pub fn report(result: Result<Exit, Error>) -> ExitCode {
 }
 
 /// The error and its causes, each told once: many of our messages have their cause in them already.
-fn message(error: &Error) -> String {
+pub(super) fn message(error: &Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
         if text.is_empty() {
             cause

@@ -172,11 +172,19 @@ impl<'a> Generations<'a> {
 
 /// Says what stays unseen of other users' processes, where that is so.
 pub(super) fn warn_of_what_is_unseen() -> Result<()> {
-    if !privilege::have_ptrace()? {
+    let missing = privilege::missing_for_others()?;
+    if !missing.is_empty() {
+        let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        let programs = if privilege::have_ptrace()? {
+            ""
+        } else {
+            "findings name their programs by comm and command line alone, and "
+        };
         tracing::warn!(
-            "without CAP_SYS_PTRACE other users' processes are seen in part: findings name their programs by comm and \
-             command line alone, and nothing is judged that wants a look into their memory or file descriptors, such \
-             as orphaned locks and shared connections; forkwatch doctor lists what is limited"
+            "without {} other users' processes are seen in part: {programs}nothing is judged that wants a look into \
+             their memory or file descriptors, such as orphaned locks and shared connections; forkwatch doctor lists \
+             what is limited",
+            names.join(" and ")
         );
     }
     Ok(())

@@ -36,7 +36,8 @@ pub(super) struct Position {
 }
 
 impl Activity {
-    /// What a thread does. Takes `CAP_SYS_PTRACE` for other users' threads.
+    /// What a thread does. Takes `CAP_SYS_PTRACE` and `CAP_DAC_READ_SEARCH` for
+    /// other users' threads.
     pub(super) fn of_thread(process: u32, thread: u32) -> io::Result<Self> {
         let path = format!("/proc/{process}/task/{thread}/syscall");
         let text = file::read_small(&path)?;

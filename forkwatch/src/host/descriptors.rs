@@ -45,7 +45,7 @@ impl Table {
     }
 
     /// What is in it, by ascending number, at most `limit` from the lowest. What is closed meanwhile is left out.
-    /// Another user's may be listed only with `CAP_SYS_PTRACE`.
+    /// Another user's may be listed only with `CAP_SYS_PTRACE` and `CAP_DAC_READ_SEARCH`.
     pub(super) fn list(&self, limit: usize) -> io::Result<Vec<Descriptor>> {
         let mut found = Vec::new();
         for number in file::numbers(&self.folder, limit)? {

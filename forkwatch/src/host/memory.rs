@@ -1,4 +1,5 @@
-//! Words of another process's memory: `/proc/PID/task/TID/mem`. Takes `CAP_SYS_PTRACE`.
+//! Words of another process's memory: `/proc/PID/task/TID/mem`. Takes `CAP_SYS_PTRACE`, and for other
+//! users' `CAP_DAC_READ_SEARCH`.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 

@@ -53,6 +53,20 @@ fn the_doctor_says_what_stays_unseen_without_ptrace() {
 }
 
 #[test]
+fn the_doctor_says_what_stays_unseen_without_reading_what_is_others() {
+    if can_run("the_doctor_says_what_stays_unseen_without_reading_what_is_others") {
+        let words = with_capabilities("-all,+bpf,+perfmon,+sys_ptrace", &["doctor", "-o", "json"]);
+        let report = doctor(&words.iter().map(String::as_str).collect::<Vec<_>>(), 0);
+        for (id, status) in [("ptrace", "ok"), ("read-search", "limited")] {
+            assert_eq!(entry(&report["checks"], "id", id, "status"), status, "{id}");
+        }
+        for (name, state) in [("multithreaded-fork", "on"), ("orphaned-lock", "limited")] {
+            assert_eq!(entry(&report["detectors"], "name", name, "state"), state, "{name}");
+        }
+    }
+}
+
+#[test]
 fn the_doctor_tells_an_unsupported_kernel_from_a_missing_privilege() {
     if can_run("the_doctor_tells_an_unsupported_kernel_from_a_missing_privilege") {
         let script = format!("mount -t tmpfs none /sys && exec {FORKWATCH} doctor -o json");

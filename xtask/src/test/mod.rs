@@ -7,7 +7,10 @@ use anyhow::{Context as _, Result};
 
 mod tally;
 
-use crate::{project, provide, vm};
+use crate::{
+    project, provide, system,
+    vm::{self, Sum},
+};
 use tally::Tally;
 
 /// Names the file to which an end-to-end test that cannot run here writes a line `NAME: REASON` before it returns:
@@ -20,7 +23,8 @@ pub(crate) struct Options {
     /// Install nothing; fail and name what the tests miss
     #[arg(long)]
     no_install: bool,
-    /// Run the long tests as well, and every kernel that `vm-test` boots, not only the oldest and the newest
+    /// Run the long tests as well, every kernel that `vm-test` boots, not only the oldest and the newest, and
+    /// `system-test`
     #[arg(long)]
     full: bool,
     /// Test the debug build of the program, not the release build
@@ -60,6 +64,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     skips.close().context("cannot remove a temporary file")?;
     if options.filter.is_none() {
         test_other_kernels(options.full, &mut tally)?;
+        if options.full {
+            let Sum { passed, failed, skipped } = system::run_as_part()?;
+            tally.add(passed, failed, skipped);
+        }
     }
     print!("{tally}");
     // Without another word: the sum stays the last line.
@@ -81,7 +89,7 @@ fn test_other_kernels(full: bool, tally: &mut Tally) -> Result<()> {
         vec![vm::Options::quick()]
     };
     for options in runs {
-        let vm::Sum { passed, failed, skipped } = vm::run_as_part(&options)?;
+        let Sum { passed, failed, skipped } = vm::run_as_part(&options)?;
         tally.add(passed, failed, skipped);
     }
     Ok(())

@@ -16,8 +16,15 @@ pub(crate) struct Programs {
     pub(crate) guest: PathBuf,
 }
 
-/// Builds them, in a target directory of their own: other flags would have everything else built anew.
+/// Builds what a machine without a system needs.
 pub(crate) fn build(arch: Arch) -> Result<Programs> {
+    let built = build_programs(arch, &["forkwatch", "forkwatch-guest"])?;
+    Ok(Programs { forkwatch: built.join("forkwatch"), guest: built.join("forkwatch-guest") })
+}
+
+/// Builds programs, in a target directory of their own: other flags would have everything else built anew. Gives the
+/// directory that they are in.
+pub(crate) fn build_programs(arch: Arch, programs: &[&str]) -> Result<PathBuf> {
     if env::consts::ARCH != "x86_64" {
         bail!("the machines are emulated by a program for x86-64, and this is {}", env::consts::ARCH);
     }
@@ -31,8 +38,7 @@ pub(crate) fn build(arch: Arch) -> Result<Programs> {
     }
     command.args(["build", "--locked", "--profile", PROFILE, "--target", arch.target(), "--target-dir"]);
     command.arg(&directory).args(["--package", "forkwatch", "--package", "forkwatch-tests"]);
-    command.args(["--bin", "forkwatch", "--bin", "forkwatch-guest"]).env("RUSTFLAGS", flags);
+    command.args(programs.iter().flat_map(|program| ["--bin", program])).env("RUSTFLAGS", flags);
     project::run(&mut command)?;
-    let built = directory.join(arch.target()).join(PROFILE);
-    Ok(Programs { forkwatch: built.join("forkwatch"), guest: built.join("forkwatch-guest") })
+    Ok(directory.join(arch.target()).join(PROFILE))
 }

@@ -9,7 +9,7 @@ use super::{arch::Arch, guest::Programs};
 use crate::project;
 
 /// A file that root may execute.
-const EXECUTABLE: u32 = 0o100_755;
+pub(crate) const EXECUTABLE: u32 = 0o100_755;
 /// Ends an archive.
 const TRAILER: &str = "TRAILER!!!";
 
@@ -20,13 +20,14 @@ pub(crate) fn build(arch: Arch, programs: &Programs) -> Result<PathBuf> {
         let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         entry(&mut archive, name, EXECUTABLE, &content)?;
     }
-    entry(&mut archive, TRAILER, 0, &[])?;
+    end(&mut archive)?;
     let path = project::target()?.join("guest").join(arch.target()).join("initramfs");
     fs::write(&path, archive).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }
 
-fn entry(archive: &mut Vec<u8>, name: &str, mode: u32, content: &[u8]) -> Result<()> {
+/// Adds a file.
+pub(crate) fn entry(archive: &mut Vec<u8>, name: &str, mode: u32, content: &[u8]) -> Result<()> {
     let size = u32::try_from(content.len()).with_context(|| format!("{name} is too large"))?;
     let name_size = u32::try_from(name.len() + 1)?;
     // ino, mode, uid, gid, nlink, mtime, filesize, maj, min, rmaj, rmin, namesize, chksum
@@ -41,6 +42,11 @@ fn entry(archive: &mut Vec<u8>, name: &str, mode: u32, content: &[u8]) -> Result
     archive.extend_from_slice(content);
     pad(archive);
     Ok(())
+}
+
+/// Ends an archive. Another may follow it.
+pub(crate) fn end(archive: &mut Vec<u8>) -> Result<()> {
+    entry(archive, TRAILER, 0, &[])
 }
 
 /// Header with name, and content, both end on a multiple of 4.

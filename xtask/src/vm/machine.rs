@@ -16,8 +16,6 @@ use crate::project;
 /// The suite whose QEMU is taken: with 7.2, the one before, guests crash in one of ten to fifty boots.
 const SUITE: &str = "trixie";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
-/// A boot with all tests takes some twenty seconds on an idle host.
-const DEADLINE: Duration = Duration::from_secs(300);
 
 /// QEMU, unpacked with everything it is linked with, down to the C library: the host need not be of its suite.
 pub(crate) struct Emulator {
@@ -32,6 +30,10 @@ pub(crate) struct Setup<'a> {
     /// More for the kernel's command line.
     pub(crate) append: &'a str,
     pub(crate) cpus: u32,
+    /// As QEMU reads it: `512M`.
+    pub(crate) memory: &'a str,
+    /// When it is ended if it has not ended.
+    pub(crate) deadline: Duration,
 }
 
 /// What a machine wrote on its serial ports.
@@ -68,7 +70,7 @@ impl Emulator {
             .stderr(said)
             .spawn()
             .context("cannot start QEMU")?;
-        let Ended { status: ended, boot } = wait(&mut machine, &report)?;
+        let Ended { status: ended, boot } = wait(&mut machine, &report, setup.deadline)?;
         let read = |path: &Path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         if ended.is_some_and(|status| !status.success()) {
             bail!("QEMU failed: {}", read(&directory.path().join("qemu"))?.trim());
@@ -91,7 +93,7 @@ impl Emulator {
         }
         // Emulated, not by KVM: that is not there in most virtual machines, and this takes seconds.
         command.args(self.arch.board());
-        command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512M"]);
+        command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", setup.memory]);
         command.args(["-nodefaults", "-display", "none", "-no-reboot"]);
         command.arg("-smp").arg(setup.cpus.to_string());
         command.arg("-kernel").arg(setup.kernel).arg("-initrd").arg(setup.initramfs);
@@ -109,10 +111,10 @@ struct Ended {
 }
 
 /// Waits for its end, or ends it after the deadline.
-fn wait(machine: &mut Child, report: &Path) -> Result<Ended> {
+fn wait(machine: &mut Child, report: &Path, deadline: Duration) -> Result<Ended> {
     let start = Instant::now();
     let mut boot = None;
-    while start.elapsed() < DEADLINE {
+    while start.elapsed() < deadline {
         if boot.is_none() && fs::metadata(report).is_ok_and(|report| report.len() > 0) {
             boot = Some(start.elapsed());
         }

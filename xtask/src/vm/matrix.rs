@@ -8,18 +8,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 
 use super::{
-    Lockdown, Options, guest, initramfs,
+    Lockdown, Options,
+    attempt::{self, indented},
+    guest, initramfs,
     kernels::{Archive, Kernel, NEWEST},
     machine::{Emulator, Setup},
     report::{Outcome, Report},
 };
 
-/// What is run if a guest dies without a verdict: attaching BPF programs rewrites the kernel's code, and emulators
-/// have bugs just there. A second death is a failure.
-const ATTEMPTS: u32 = 2;
+const MEMORY: &str = "512M";
+/// A boot with all tests takes some twenty seconds on an idle host.
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// What boots.
 pub(crate) struct Matrix<'a> {
@@ -99,19 +101,12 @@ impl<'a> Matrix<'a> {
             initramfs: &self.initramfs,
             append: append.trim(),
             cpus: self.options.cpus,
+            memory: MEMORY,
+            deadline: DEADLINE,
         };
         let start = Instant::now();
-        let mut deaths = 0;
-        let (report, console) = loop {
-            let output =
-                self.emulator.boot(&setup).with_context(|| format!("cannot boot {}", kernel.release))?;
-            let report = Report::parse(&output.report, deaths, output.boot);
-            if !report.guest_died() || deaths + 1 == ATTEMPTS {
-                break (report, output.console);
-            }
-            deaths += 1;
-            println!("{} {append}: the guest died, once more\n{}", kernel.release, indented(&output.console));
-        };
+        let name = format!("{} {append}", kernel.release);
+        let (report, console) = attempt::boot(&self.emulator, &setup, name.trim())?;
         println!("{}", outcome(kernel, append.trim(), &report, start.elapsed()));
         if self.options.console || !report.is_success() {
             println!("{}", indented(&console));
@@ -169,10 +164,6 @@ fn outcome(kernel: &Kernel, append: &str, report: &Report, took: Duration) -> St
     let failures = report.tests.iter().filter(|test| test.outcome == Outcome::Failed);
     lines.extend(failures.map(|test| format!("  {}: {}", test.name, test.remark)));
     lines.join("\n")
-}
-
-fn indented(text: &str) -> String {
-    text.lines().map(|line| ["    ", line].concat()).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -8,20 +8,21 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 mod arch;
+pub(crate) mod attempt;
 mod cross;
-mod guest;
-mod initramfs;
-mod kernels;
-mod machine;
+pub(crate) mod guest;
+pub(crate) mod initramfs;
+pub(crate) mod kernels;
+pub(crate) mod machine;
 mod matrix;
-mod packages;
-mod report;
+pub(crate) mod packages;
+pub(crate) mod report;
 mod table;
 
 pub(crate) use arch::Arch;
 use kernels::Archive;
 use matrix::{Boot, Matrix};
-use report::Outcome;
+use report::{Outcome, Report};
 use table::{Column, Table};
 
 /// Boot other kernels in emulated machines and test forkwatch there (downloads some 300 MB once)
@@ -79,6 +80,17 @@ pub(crate) struct Sum {
     pub(crate) failed: usize,
     /// `NAME: REASON`
     pub(crate) skipped: Vec<String>,
+}
+
+impl Sum {
+    /// Takes note of what a machine's guest said.
+    pub(crate) fn add(&mut self, report: &Report, machine: &str) {
+        self.passed += report.count(Outcome::Passed);
+        // A guest that died, or ended early, is a failure of its own.
+        self.failed += report.count(Outcome::Failed) + usize::from(report.complaint().is_some());
+        let skipped = report.tests.iter().filter(|test| test.outcome == Outcome::Skipped);
+        self.skipped.extend(skipped.map(|test| format!("{} on {machine}: {}", test.name, test.remark)));
+    }
 }
 
 impl Options {
@@ -146,13 +158,7 @@ fn test(options: &Options, archive: &Archive) -> Result<Sum> {
 fn sum(boots: &[Boot]) -> Sum {
     let mut sum = Sum::default();
     for Boot { release, report, lockdown, .. } in boots {
-        sum.passed += report.count(Outcome::Passed);
-        // A guest that died, or ended early, is a failure of its own.
-        sum.failed += report.count(Outcome::Failed) + usize::from(report.complaint().is_some());
-        let skipped = report.tests.iter().filter(|test| test.outcome == Outcome::Skipped);
-        let where_ = [release, lockdown.word()].join(" ");
-        sum.skipped
-            .extend(skipped.map(|test| format!("{} on {}: {}", test.name, where_.trim(), test.remark)));
+        sum.add(report, [release, lockdown.word()].join(" ").trim());
     }
     sum
 }

@@ -41,7 +41,7 @@ impl Apt {
             fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         }
         apt.write("status", "")?;
-        apt.write("sources.list", &sources(&Mirrors::of_the_system()?, architecture, suites))?;
+        apt.write("sources.list", &sources_of_the_system(architecture, suites)?)?;
         apt.write("apt.conf", &configuration(&apt.root, architecture))?;
         match project::output(apt.command("apt-get").args(["--quiet=2", "update"])) {
             // Old lists are better than none: what they name may be unpacked here already.
@@ -185,6 +185,11 @@ impl Mirrors {
         };
         Some(Self { main: find("Debian Debian ")?, security: find("Debian Debian-Security ") })
     }
+}
+
+/// The lines of a sources.list for these suites, from the system's mirrors.
+pub(crate) fn sources_of_the_system(architecture: &str, suites: &[&str]) -> Result<String> {
+    Ok(sources(&Mirrors::of_the_system()?, architecture, suites))
 }
 
 fn sources(mirrors: &Mirrors, architecture: &str, suites: &[&str]) -> String {

@@ -28,7 +28,8 @@ pub(super) fn text(pid: u32, inventory: &Inventory, assessment: &Assessment) -> 
         out.push('\n');
     }
     for Unknown { what, why, denied } in &inventory.unknown {
-        let advice = if *denied { "; that takes root, or CAP_SYS_PTRACE" } else { "" };
+        let advice =
+            if *denied { "; that takes root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH" } else { "" };
         let content = format!("{}: {why}{advice}", what.name());
         paragraph::add(&mut out, &format!("  {:<8} ", "unknown"), INDENT, &content);
     }

@@ -1,5 +1,6 @@
 //! What the kernel offers and allows this user: by looking, and then by trying.
 
+use caps::Capability;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use super::check::Check;
@@ -40,8 +41,14 @@ pub(super) fn examine() -> Findings {
     let (types_check, types_obstacle) = types();
     let (capabilities_check, capabilities_obstacle) = capabilities();
     let (namespace_check, namespace_obstacle) = pid_namespace();
-    let mut checks =
-        vec![kernel_release(release), types_check, capabilities_check, ptrace(), namespace_check];
+    let mut checks = vec![
+        kernel_release(release),
+        types_check,
+        capabilities_check,
+        ptrace(),
+        read_search(),
+        namespace_check,
+    ];
     checks.extend((release < MEMORY_IS_ACCOUNTED).then(locked_memory));
     let mut obstacle = types_obstacle.or(capabilities_obstacle).or(namespace_obstacle);
     let mut hooks = None;
@@ -120,8 +127,8 @@ fn capabilities() -> (Check, Obstacle) {
             (Check::ok(id, title, found), None)
         }
         Err(error) => {
-            let advice =
-                "run it as root (sudo forkwatch doctor), or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE";
+            let advice = "run it as root (sudo forkwatch doctor), or with CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and \
+                 CAP_DAC_READ_SEARCH";
             let found = match &error {
                 privilege::PrivilegeError::Missing(missing) => {
                     let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
@@ -137,12 +144,28 @@ fn capabilities() -> (Check, Obstacle) {
 fn ptrace() -> Check {
     let (id, title) = ("ptrace", "CAP_SYS_PTRACE");
     match privilege::have_ptrace() {
-        Ok(true) => Check::ok(id, title, "other users' executables and file descriptors can be seen"),
+        Ok(true) => Check::ok(id, title, "other users' executables can be seen"),
         Ok(false) => Check::limited(
             id,
             title,
             "lacking here, so that other users' executables and file descriptors cannot be seen",
             "grant it, so that programs are named rightly and signalfds are recognised",
+        ),
+        Err(error) => Check::unknown(id, title, error.to_string()),
+    }
+}
+
+fn read_search() -> Check {
+    let (id, title) = ("read-search", "CAP_DAC_READ_SEARCH");
+    match privilege::missing_for_others() {
+        Ok(missing) if !missing.contains(&Capability::CAP_DAC_READ_SEARCH) => {
+            Check::ok(id, title, "files below /proc that are their owner's alone can be read")
+        }
+        Ok(_) => Check::limited(
+            id,
+            title,
+            "lacking here, so that other users' memory, system calls and file descriptors cannot be seen",
+            "grant it, so that orphaned locks and shared connections are found",
         ),
         Err(error) => Check::unknown(id, title, error.to_string()),
     }

@@ -39,7 +39,9 @@ fn refused(tgid: u32, thread: u32, file: &str, error: &io::Error) -> String {
     let path = format!("/proc/{tgid}/task/{thread}/{file}");
     match error.raw_os_error() {
         _ if absence::is_gone(error) => format!("process {tgid} has no thread {thread} any more"),
-        Some(libc::EACCES | libc::EPERM) => format!("{path} cannot be read without CAP_SYS_PTRACE: {error}"),
+        Some(libc::EACCES | libc::EPERM) => {
+            format!("{path} cannot be read without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH: {error}")
+        }
         None => error.to_string(),
         _ => format!("{path} cannot be read: {error}"),
     }

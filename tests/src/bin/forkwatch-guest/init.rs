@@ -1,22 +1,14 @@
 //! Process 1: mounts what a Linux system has, runs the tests and switches the machine off.
 
 use std::{
-    fmt::Display,
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
-    mem,
+    fs, io, mem,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-    process::{Command, ExitCode, ExitStatus, Stdio},
+    process::ExitCode,
 };
 
 use anyhow::{Context as _, Result};
-use nix::{
-    mount::{MsFlags, mount},
-    sys::reboot::{RebootMode, reboot},
-};
-
-/// The second serial port: nobody but the tests writes there, the kernel's console is the first.
-const REPORT: &str = if cfg!(target_arch = "aarch64") { "/dev/ttyAMA1" } else { "/dev/ttyS1" };
+use forkwatch_tests::guest::verdict;
+use nix::mount::{MsFlags, mount};
 
 /// File system, where.
 const MOUNTS: [(&str, &str); 8] = [
@@ -32,18 +24,7 @@ const MOUNTS: [(&str, &str); 8] = [
 
 /// Never returns: the kernel panics if process 1 ends, and the absence of a verdict tells.
 pub(crate) fn run() -> ExitCode {
-    let ended = set_up().and_then(|()| {
-        report("booted");
-        run_tests()
-    });
-    let verdict = match ended {
-        Ok(status) => status.code().map_or_else(|| format!("broken: {status}"), |code| code.to_string()),
-        Err(error) => format!("broken: {error:#}"),
-    };
-    report(format_args!("verdict: {verdict}"));
-    // Returns only if it fails.
-    let _ = reboot(RebootMode::RB_POWER_OFF);
-    ExitCode::FAILURE
+    verdict::end(set_up().and_then(|()| verdict::run_tests(&[("FORKWATCH_BIN", "/forkwatch")])))
 }
 
 fn set_up() -> Result<()> {
@@ -53,26 +34,6 @@ fn set_up() -> Result<()> {
             .with_context(|| format!("cannot mount {kind} on {target}"))?;
     }
     loopback_up().context("cannot bring the loopback interface up")
-}
-
-fn run_tests() -> Result<ExitStatus> {
-    let port = || -> Result<Stdio> { Ok(OpenOptions::new().write(true).open(REPORT)?.into()) };
-    let mut tests = Command::new("/proc/self/exe")
-        .arg("tests")
-        .env("FORKWATCH_BIN", "/forkwatch")
-        .stdin(Stdio::null())
-        .stdout(port()?)
-        .stderr(port()?)
-        .spawn()
-        .context("cannot start the tests")?;
-    tests.wait().context("cannot wait for the tests")
-}
-
-fn report(line: impl Display) {
-    if let Ok(mut port) = OpenOptions::new().write(true).open(REPORT) {
-        // Without it the host takes the machine for dead, which then it is.
-        let _ = writeln!(port, "{line}");
-    }
 }
 
 nix::ioctl_readwrite_bad!(interface_flags, libc::SIOCGIFFLAGS, libc::ifreq);

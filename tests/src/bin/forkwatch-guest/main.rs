@@ -5,7 +5,8 @@
 
 use std::{env, process::ExitCode};
 
-use forkwatch_tests::orders;
+use anyhow::Result;
+use forkwatch_tests::{guest::runner, orders};
 
 mod cgroups;
 mod command;
@@ -16,7 +17,6 @@ mod namespaces;
 mod privileges;
 mod proofs;
 mod role;
-mod runner;
 mod server;
 mod tests;
 mod types;
@@ -26,19 +26,7 @@ mod world;
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["tests"] => runner::run(
-            &[
-                tests::ALL,
-                proofs::ALL,
-                doctor::ALL,
-                privileges::ALL,
-                types::ALL,
-                cgroups::ALL,
-                namespaces::ALL,
-                leftovers::ALL,
-            ]
-            .concat(),
-        ),
+        ["tests"] => run_tests(),
         [orders::ARGUMENT, name] => orders::run(name),
         ["work", name] => work::run(name),
         [role::AS, user, capabilities, program @ ..] => role::run_as(user, capabilities, program),
@@ -47,4 +35,27 @@ fn main() -> ExitCode {
         _ if std::process::id() == 1 => init::run(),
         _ => ExitCode::from(2),
     }
+}
+
+/// After saying what this kernel is and has.
+fn run_tests() -> ExitCode {
+    if let Err(error) = doctor::announce() {
+        // The tests of doctor fail then.
+        println!("doctor failed: {error:#}");
+    }
+    let own = [
+        tests::ALL,
+        proofs::ALL,
+        doctor::ALL,
+        privileges::ALL,
+        types::ALL,
+        cgroups::ALL,
+        namespaces::ALL,
+        leftovers::ALL,
+    ]
+    .concat()
+    .into_iter();
+    let own = own.map(|(name, test)| (name, Box::new(test) as Box<dyn FnOnce() -> Result<()>>));
+    let on_demand = orders::all().into_iter().map(|(name, test)| (name, Box::new(test) as Box<_>));
+    runner::run(own.chain(on_demand), || ())
 }

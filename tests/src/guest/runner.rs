@@ -8,25 +8,21 @@ use std::{
 };
 
 use anyhow::{Error, Result};
-use forkwatch_tests::{host::Skip, orders};
 
-use crate::doctor;
+use crate::host::Skip;
 
 /// Its name, and what it does.
-pub(crate) type Test = (&'static str, fn() -> Result<()>);
+pub type Test = (&'static str, fn() -> Result<()>);
 
-/// Runs all, after saying what this kernel is and has. Each gives a line `test NAME: passed`, `... failed: WHY` or
-/// `... skipped: WHY`, which the host reads.
-pub(crate) fn run(tests: &[Test]) -> ExitCode {
+/// Runs all. Each gives a line `test NAME: passed`, `... failed: WHY` or `... skipped: WHY`, which the host reads;
+/// after one that failed, `failed` is called.
+pub fn run<T>(tests: impl IntoIterator<Item = (&'static str, T)>, failed: fn()) -> ExitCode
+where
+    T: FnOnce() -> Result<()>,
+{
     let mut exit = ExitCode::SUCCESS;
-    if let Err(error) = doctor::announce() {
-        // The tests of doctor fail then.
-        println!("doctor failed: {}", one_line(&format!("{error:#}")));
-    }
-    let all = tests.iter().map(|(name, test)| (*name, Box::new(test) as Box<dyn FnOnce() -> Result<()>>));
-    let on_demand = orders::all().into_iter().map(|(name, test)| (name, Box::new(test) as Box<_>));
     let only = only();
-    for (name, test) in all.chain(on_demand).filter(|(name, _)| name.contains(&only)) {
+    for (name, test) in tests.into_iter().filter(|(name, _)| name.contains(&only)) {
         let start = Instant::now();
         let result =
             panic::catch_unwind(AssertUnwindSafe(test)).unwrap_or_else(|_| Err(Error::msg("it panicked")));
@@ -35,6 +31,7 @@ pub(crate) fn run(tests: &[Test]) -> ExitCode {
             Err(error) if error.is::<Skip>() => format!("skipped: {error}"),
             Err(error) => {
                 exit = ExitCode::FAILURE;
+                failed();
                 format!("failed: {}", one_line(&format!("{error:#}")))
             }
         };

@@ -1,0 +1,57 @@
+//! The tests of package and unit in a Debian system of their own (`cargo xtask system-test`): systemd boots it and
+//! starts this, which installs the package, uses the service as an administrator would, and purges it.
+//!
+//! The tests go on from each other, in their order.
+
+use std::{env, fs::OpenOptions, io::Write as _, process::ExitCode};
+
+use forkwatch_tests::guest::{
+    runner::{self, Test},
+    verdict,
+};
+
+mod configuration;
+mod events;
+mod faults;
+mod package;
+mod proofs;
+mod service;
+mod systemd;
+mod web;
+
+/// All of them.
+const TESTS: [Test; 12] = [
+    ("the package installs and its service starts", package::it_installs_and_starts),
+    ("hardening takes no detector away", service::hardening_takes_no_detector_away),
+    ("a reload takes effect", service::a_reload_takes_effect),
+    ("a broken configuration is refused by a reload", faults::a_broken_reload_is_refused),
+    ("the watchdog is fed, and ends one that is stuck", faults::the_watchdog_is_fed_and_bites),
+    ("an unsafe fork of gunicorn names its unit", web::an_unsafe_fork_names_its_unit),
+    ("an orphaned lock is proven", proofs::an_orphaned_lock_is_proven),
+    ("a shared connection is proven", proofs::a_shared_connection_is_proven),
+    ("a restart keeps the files and counts anew", service::a_restart_keeps_files_and_counts_anew),
+    ("exposure is at most 2.1", service::exposure_is_at_most_2_1),
+    ("a broken configuration at the start ends it for good", faults::a_broken_start_is_not_repeated),
+    ("a purge leaves nothing", package::a_purge_leaves_nothing),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => verdict::end(verdict::run_tests(&[])),
+        ["tests"] => runner::run(TESTS, show_the_journal),
+        _ => ExitCode::from(2),
+    }
+}
+
+/// Shows on the console what the unit said, for whoever wants to know why a test failed.
+fn show_the_journal() {
+    let unit = ["--unit", systemd::UNIT];
+    let journal =
+        systemd::run("journalctl", &[&["--no-pager", "--output=short-monotonic"][..], &unit].concat());
+    let journal = journal.unwrap_or_else(|error| format!("{error:#}"));
+    if let Ok(mut console) = OpenOptions::new().write(true).open("/dev/console") {
+        // Nothing more can be done about it.
+        let _ = writeln!(console, "--- {}\n{journal}---", systemd::UNIT);
+    }
+}
