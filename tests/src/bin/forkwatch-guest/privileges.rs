@@ -31,7 +31,7 @@ pub(crate) const ALL: &[Test] = &[
     ("with two capabilities a user watches all, and sees what is the user's own", a_user_watches),
     ("a limit of locked memory is told with its remedies", a_limit_of_locked_memory),
     ("doctor says what is not seen without CAP_SYS_PTRACE", doctor_without_ptrace),
-    ("doctor says that /proc hides processes", doctor_with_hidden_processes),
+    ("where /proc hides processes the user's own are judged", with_hidden_processes),
 ];
 
 /// What a user may lock in memory where nothing is configured, in bytes (`MLOCK_LIMIT` of linux/resource.h).
@@ -142,15 +142,9 @@ fn as_without_ptrace() -> Result<()> {
     ensure!(detectors.len() > 10, "{detectors:?}");
     for (name, state) in &detectors {
         let expected = match (name.as_str(), kernel.state(name)) {
+            ("clone-calls", _) if kernel.functions => "on",
             // The ids of tracepoints are for root to read.
-            ("clone-calls", _) => {
-                if kernel.functions {
-                    "on"
-                } else {
-                    "off"
-                }
-            }
-            (_, "off") => "off",
+            ("clone-calls", _) | (_, "off") => "off",
             // What the kernel side sees alone, or `/proc` shows to everybody.
             ("crash-loop" | "unreaped-children" | "worker-killed-while-stuck", state) => state,
             _ => "limited",
@@ -160,7 +154,7 @@ fn as_without_ptrace() -> Result<()> {
     Ok(())
 }
 
-fn doctor_with_hidden_processes() -> Result<()> {
+fn with_hidden_processes() -> Result<()> {
     let hide = || {
         mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), Some("hidepid=2"))
             .context("cannot mount /proc with hidepid")
@@ -169,8 +163,19 @@ fn doctor_with_hidden_processes() -> Result<()> {
         let detectors = doctor()?;
         let (_clone_calls, hazards) = detectors.split_last().context("it knows of no detector")?;
         ensure!(hazards.iter().all(|(_, state)| state != "on"), "{detectors:?}");
-        let forkwatch = tail()?;
-        forkwatch.stop().map(drop)
+        let mut forkwatch = tail()?;
+        let roots = Work::start("threads")?;
+        let mut own = Work::hold_in(&mut command_as(USER, &[], PROGRAM), "threads")?;
+        own.begin()?;
+        finding(&mut forkwatch, "multithreaded-fork", &own)?;
+        let hidden = Some(roots.pid().into());
+        for work in [roots, own] {
+            work.end()?;
+        }
+        let (events, _) = forkwatch.stop()?;
+        let mut found = events.iter().filter_map(Event::finding);
+        ensure!(!found.any(|found| found.parent_pid() == hidden), "it judged what is hidden: {events:#?}");
+        Ok(())
     };
     with_locked_memory(RLIM_INFINITY, || within(hide, watch))
 }
