@@ -30,6 +30,7 @@ pub(crate) const ALL: &[Test] = &[
     ("doctor says that capabilities are missing", doctor_without_capabilities),
     ("with two capabilities a user watches all, and sees what is the user's own", a_user_watches),
     ("a limit of locked memory is told with its remedies", a_limit_of_locked_memory),
+    ("the locks of other users' programs are proven", other_users_programs_are_seen),
     ("doctor says what is not seen without CAP_SYS_PTRACE", doctor_without_ptrace),
     ("where /proc hides processes the user's own are judged", with_hidden_processes),
 ];
@@ -61,6 +62,26 @@ fn doctor_without_capabilities() -> Result<()> {
     let detectors = detectors_of(&document);
     ensure!(detectors.len() > 10 && detectors.iter().all(|(_, state)| state == "off"), "{detectors:?}");
     Ok(())
+}
+
+/// What the service has.
+const FOUR: &[&str] = &["CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"];
+
+fn other_users_programs_are_seen() -> Result<()> {
+    with_locked_memory(RLIM_INFINITY, || {
+        let mut command = command_as(USER, FOUR, binary::forkwatch()?);
+        proves(Forkwatch::start(command.args(["tail", "-o", "json"]).args(SOON))?, Work::hold("hang")?)
+    })?;
+    proves(Forkwatch::tail(SOON)?, Work::hold_in(&mut command_as(USER, &[], PROGRAM), "hang")?)
+}
+
+/// The lock's words are in the memory of the program.
+fn proves(mut forkwatch: Forkwatch, mut work: Work) -> Result<()> {
+    work.begin()?;
+    let event = finding(&mut forkwatch, "orphaned-lock", &work)?;
+    check_owner(event.finding().context("it is a finding")?)?;
+    work.end()?;
+    forkwatch.stop().map(drop)
 }
 
 /// One that a user runs, who has what loading needs.
