@@ -119,12 +119,19 @@ impl<'a> Matrix<'a> {
 /// The kernels asked for.
 fn kernels(options: &Options, archive: &Archive) -> Result<Vec<(String, Kernel)>> {
     if options.all {
-        let mut kernels = Vec::new();
-        for release in archive.all() {
+        let (named, mut kernels, mut why) = (archive.all(), Vec::new(), None);
+        for release in &named {
             match archive.kernel(release) {
                 Ok(kernel) => kernels.push((short(release), kernel)),
-                Err(error) => println!("{release} is named by the archive and not in it: {error:#}"),
+                Err(error) => why = why.or(Some(error)),
             }
+        }
+        if let Some(why) = why {
+            let missing = named.len() - kernels.len();
+            println!(
+                "{missing} of the {} kernels that the archive names are not in it, such as: {why:#}",
+                named.len()
+            );
         }
         return Ok(kernels);
     }
