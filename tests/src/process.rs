@@ -64,6 +64,20 @@ pub fn is_stopped(pid: i32) -> bool {
         .all(|tid| stat(tid).is_some_and(|stat| stat.state == 'T'))
 }
 
+/// Whether a thread of a process waits for a lock in this place. It may lie some words behind its beginning.
+pub fn waits_for(pid: i32, lock: u64) -> bool {
+    const LARGEST: u64 = 64;
+    let waits = |tid: i32| {
+        // proc_pid_syscall(5): the call's number and its arguments in hexadecimal.
+        let call = fs::read_to_string(format!("/proc/{tid}/syscall")).ok()?;
+        let (number, arguments) = call.split_once(" 0x")?;
+        let word = u64::from_str_radix(arguments.split_whitespace().next()?, 16).ok()?;
+        let futex = number.parse() == Ok(libc::SYS_futex);
+        (futex && (lock..lock + LARGEST).contains(&word)).then_some(())
+    };
+    numbers(&format!("/proc/{pid}/task")).into_iter().any(|tid| waits(tid).is_some())
+}
+
 /// The pids of a folder like `/proc` or `/proc/PID/task`.
 fn numbers(folder: &str) -> Vec<i32> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };

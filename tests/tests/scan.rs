@@ -19,6 +19,7 @@ use forkwatch_tests::{
     provided::provided,
     runner::{self, Together},
     schema, tests,
+    wait::until,
 };
 use serde_json::Value;
 
@@ -76,6 +77,18 @@ impl Namespace {
         self.told.get("child").and_then(Value::as_i64).with_context(|| format!("no child in {}", self.told))
     }
 
+    /// A fixture whose child wants its lock by now.
+    fn stuck(name: &str) -> Result<Self> {
+        let namespace = Self::fixture(name, &[])?;
+        let lock = namespace.told.get("lock").and_then(Value::as_str).context("no lock")?;
+        let lock = u64::from_str_radix(lock.trim_start_matches("0x"), 16)?;
+        until("the child to wait for the lock", || {
+            let children = process::descendants(namespace.first);
+            Ok(children.iter().any(|child| process::waits_for(child.pid, lock)).then_some(()))
+        })?;
+        Ok(namespace)
+    }
+
     fn end(mut self) -> Result<()> {
         self.program.end(None).map(drop)
     }
@@ -97,7 +110,7 @@ fn scan_finds_what_hung_before() -> Result<()> {
         ("orphan_semaphore", "no-catcher", "certain", None),
         ("multithreaded_child_mutex", "owner", "certain", Some("db-reaper")),
     ] {
-        let namespace = Namespace::fixture(name, &[])?;
+        let namespace = Namespace::stuck(name)?;
         let output = namespace.scan(&["-o", "json"])?;
         let document = document(&output)?;
         ensure!(output.status.code() == Some(10), "{name}: {}: {document:#}", output.status);
@@ -116,7 +129,7 @@ fn scan_finds_what_hung_before() -> Result<()> {
 }
 
 fn scan_fits_a_terminal() -> Result<()> {
-    let namespace = Namespace::fixture("orphan_mutex", &[])?;
+    let namespace = Namespace::stuck("orphan_mutex")?;
     let output = namespace.scan(&[])?;
     let text = String::from_utf8(output.stdout).context("not UTF-8")?;
     ensure!(output.status.code() == Some(10), "{}: {text}", output.status);
