@@ -24,15 +24,21 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
     let task = Task::new(context.arg(0));
     let Some(counters) = counters() else { return 0 };
     let (tgid, parent, uid, cgroup) = (task.tgid(), task.real_parent(), task.uid(), task.cgroup());
-    let family = family::take(task);
+    let entry = family::take(task);
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };
 
     // What was not entered is known by its own task; a helper of the kernel (`call_usermodehelper`) is nobody's fork.
-    let forked = match family {
-        Some(family) => Some(family.kind),
+    let forked = match entry {
+        Some(entry) => Some(entry.kind),
         None if task.execs_since_fork() == 1 && !parent.is_kernel() => Some(kind::COPYING),
         None => None,
+    };
+    // Set from here on, whichever way it came: the compiler may load before a condition what only one side of it has
+    // stored, and verifiers before 6.3 (commit 6715df8d5d24) refuse to load what may never have been stored.
+    let family = match entry {
+        Some(entry) => entry,
+        None => family::plain(task, parent.tgid()),
     };
     // The task's own, to the nanosecond: an entry that user space made may have it by the tick.
     let start = task.start();
@@ -46,10 +52,8 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
             add(&counters.outcomes[if late { outcome::LATE_EXEC } else { outcome::EXEC }], 1);
         }
     }
-    let mut hazards = family.map_or(0, |family| family.hazards);
-    // One value for both, always set: of two conditions the compiler may combine what was never loaded.
-    let flags = family.map_or(0, |family| family.flags);
-    let (mut streamed, followed) = (flags & flag::STREAMED != 0, flags & flag::FOLLOWED != 0);
+    let mut hazards = family.hazards;
+    let (mut streamed, followed) = (family.flags & flag::STREAMED != 0, family.flags & flag::FOLLOWED != 0);
     let blocked = task.blocked();
     if blocked & LIFE_SIGNALS != 0 {
         hazards |= hazard::BLOCKED;
@@ -66,14 +70,11 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
         start,
         since_fork,
         blocked,
-        blocked_at_fork: family.map_or(0, |family| family.blocked),
+        blocked_at_fork: family.blocked,
         cgroup,
         tgid,
         from_tid: context.arg(1),
-        parent_tgid: match family {
-            Some(family) => family.parent_tgid,
-            None => parent.tgid(),
-        },
+        parent_tgid: family.parent_tgid,
         uid,
         kind: forked.unwrap_or(0),
         hazards,

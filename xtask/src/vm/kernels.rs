@@ -123,8 +123,8 @@ fn releases<'a>(names: &'a [String], series: &str, flavour: &str) -> Vec<&'a str
     let release = |name: &'a String| {
         let release = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix))?;
         let version = release.strip_suffix(flavour)?;
-        let of_series =
-            series == NEWEST || version.strip_prefix(series).is_some_and(|rest| rest.starts_with('.'));
+        let of_series = series == NEWEST
+            || version.strip_prefix(series).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()));
         // `linux-image-cloud-amd64` and the like only depend on others.
         (of_series && version.matches('.').count() >= 2 && version.starts_with(|c: char| c.is_ascii_digit()))
             .then_some(release)
