@@ -48,7 +48,13 @@ pub fn needs_bpf() -> Result<()> {
 
 /// Whether `lockdown=confidentiality` keeps programs from copying the kernel's memory (`kernel_lockdown(7)`).
 pub fn is_confidential() -> bool {
-    fs::read_to_string("/sys/kernel/security/lockdown").is_ok_and(|modes| modes.contains("[confidentiality]"))
+    lockdown() == "confidentiality"
+}
+
+/// How far the kernel is locked down: `none`, which is also said where it cannot be, `integrity` or `confidentiality`.
+pub fn lockdown() -> String {
+    let modes = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    modes.split(['[', ']']).nth(1).unwrap_or("none").to_owned()
 }
 
 /// Skips the test unless it runs as root.

@@ -101,7 +101,7 @@ struct Machine {
 impl Machine {
     fn fetch(options: &Options) -> Result<Self> {
         let emulator = Emulator::provide(ARCH)?;
-        let kernel = Archive::open(ARCH)?.newest(&options.kernel)?;
+        let kernel = Archive::open(ARCH)?.find(&options.kernel)?;
         Ok(Self { emulator, kernel, root: root::provide(&options.suite)? })
     }
 

@@ -65,7 +65,7 @@ impl Arch {
     /// long-term ones that distributions ship.
     pub(crate) const fn series(self) -> &'static [&'static str] {
         match self {
-            Self::X86_64 => &["5.10", "6.1", "6.12", "6.12-rt", "6.18", "newest"],
+            Self::X86_64 => &["oldest", "5.10", "6.1", "6.12", "6.12-rt", "6.18", "newest"],
             Self::Aarch64 => &["5.10", "6.1", "6.12", "newest"],
         }
     }

@@ -29,6 +29,8 @@ const PREFIXES: [&str; 2] = ["linux-image-", "linux-binary-"];
 const CLOUD: &str = "cloud";
 /// `PREEMPT_RT`: locks, and with them the layouts of structures, differ.
 const REAL_TIME: &str = "rt";
+/// The oldest release of all: what later ones of its series have learnt (their verifiers above all) it lacks.
+pub(crate) const OLDEST: &str = "oldest";
 /// Every series.
 pub(crate) const NEWEST: &str = "newest";
 
@@ -57,17 +59,19 @@ impl Archive {
         Ok(Self { arch, apt, names })
     }
 
-    /// The newest of a series (6.12), of a series' real-time flavour (6.12-rt), or of all (newest).
-    pub(crate) fn newest(&self, series: &str) -> Result<Kernel> {
+    /// The newest of a series (6.12), of a series' real-time flavour (6.12-rt), or of all (newest); or the oldest.
+    pub(crate) fn find(&self, series: &str) -> Result<Kernel> {
+        let cloud = self.flavour(CLOUD);
         let releases = match series.strip_suffix("-rt") {
             Some(series) => releases(&self.names, series, &self.flavour(REAL_TIME)),
-            None => releases(&self.names, series, &self.flavour(CLOUD)),
+            None if series == OLDEST => releases(&self.names, NEWEST, &cloud).into_iter().rev().collect(),
+            None => releases(&self.names, series, &cloud),
         };
         if releases.is_empty() {
             bail!("Debian's archive has no kernel of the series {series} for {}", self.arch.debian());
         }
         let mut failure = None;
-        // An archive's index may name what its pool no longer holds, so older ones are tried after the newest.
+        // An archive's index may name what its pool no longer holds, so the next one is tried.
         for release in releases {
             match self.kernel(release) {
                 Ok(kernel) => return Ok(kernel),
@@ -124,7 +128,9 @@ fn releases<'a>(names: &'a [String], series: &str, flavour: &str) -> Vec<&'a str
         let release = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix))?;
         let version = release.strip_suffix(flavour)?;
         let of_series = series == NEWEST
-            || version.strip_prefix(series).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()));
+            || version
+                .strip_prefix(series)
+                .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()));
         // `linux-image-cloud-amd64` and the like only depend on others.
         (of_series && version.matches('.').count() >= 2 && version.starts_with(|c: char| c.is_ascii_digit()))
             .then_some(release)

@@ -14,7 +14,7 @@ use super::{
     Lockdown, Options,
     attempt::{self, indented},
     guest, initramfs,
-    kernels::{Archive, Kernel, NEWEST},
+    kernels::{Archive, Kernel, NEWEST, OLDEST},
     machine::{Emulator, Setup},
     report::{Outcome, Report},
 };
@@ -140,8 +140,12 @@ fn kernels(options: &Options, archive: &Archive) -> Result<Vec<(String, Kernel)>
         asked => asked.iter().map(String::as_str).collect(),
     };
     let kernel = |series: &str| {
-        let kernel = archive.newest(series)?;
-        let column = if series == NEWEST { series_of(&kernel.release) } else { series.to_owned() };
+        let kernel = archive.find(series)?;
+        let column = match series {
+            OLDEST => short(&kernel.release),
+            NEWEST => series_of(&kernel.release),
+            series => series.to_owned(),
+        };
         Ok((column, kernel))
     };
     asked.into_iter().map(kernel).collect()

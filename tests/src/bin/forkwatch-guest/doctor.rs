@@ -6,7 +6,7 @@ use std::{fs, sync::OnceLock};
 use anyhow::{Context as _, Result, ensure};
 use forkwatch::release::Release;
 use forkwatch_tests::{
-    host::is_confidential,
+    host::{is_confidential, lockdown},
     kernel::{has_tracepoint, lets_functions_be_watched, tells_tracepoint_ids},
 };
 use nix::sys::utsname::uname;
@@ -167,13 +167,9 @@ fn checks_are_as_this_machine_is() -> Result<()> {
             document.pointer("/checks").unwrap_or(&Value::Null)
         );
     }
-    let mode = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
-    let mode = mode.split(['[', ']']).nth(1).unwrap_or("none");
-    let lockdown = list(document, "/checks").find(|check| text(check, "/id") == "lockdown");
-    ensure!(
-        lockdown.is_some_and(|check| text(check, "/found").starts_with(mode)),
-        "not {mode}: {lockdown:?}"
-    );
+    let mode = lockdown();
+    let told = list(document, "/checks").find(|check| text(check, "/id") == "lockdown");
+    ensure!(told.is_some_and(|check| text(check, "/found").starts_with(&mode)), "not {mode}: {told:?}");
     ensure!(
         text(document, "/kernel/release") == uname()?.release().to_string_lossy(),
         "another kernel: {document:#}"
