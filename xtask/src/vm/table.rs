@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use super::report::{Outcome, Report};
 
 /// Columns of kernels before the next block begins.
-const WIDTH: usize = 100;
+const WIDTH: usize = 110;
 
 /// One boot: what its column is called, and what the guest said.
 pub(crate) struct Column<'a> {
