@@ -35,8 +35,7 @@ pub(super) fn depends(program: &Path) -> Result<String> {
     )?;
     let found = project::output(
         Command::new("dpkg-shlibdeps").current_dir(directory.path()).arg("-O").arg("-e").arg(program),
-    )
-    .context("apt-get install --no-install-recommends dpkg-dev brings what is needed")?;
+    )?;
     let depends = found.lines().find_map(|line| line.strip_prefix("shlibs:Depends="));
     Ok(depends.with_context(|| format!("dpkg-shlibdeps found nothing: {found:?}"))?.to_owned())
 }

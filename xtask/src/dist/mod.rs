@@ -11,7 +11,7 @@ mod contents;
 mod control;
 mod staging;
 
-use crate::project;
+use crate::{apt, project};
 use control::Control;
 use staging::Staging;
 
@@ -31,6 +31,8 @@ pub(crate) fn build() -> Result<PathBuf> {
     project::run(project::cargo()?.args(build))?;
     let program = project::target()?.join("release/forkwatch");
     let program = program.canonicalize().with_context(|| format!("cannot find {}", program.display()))?;
+    // strip comes with it.
+    apt::provide("dpkg-shlibdeps", &["dpkg-dev"])?;
     let directory = project::target()?.join("dist");
     fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
 

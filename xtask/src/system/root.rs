@@ -16,7 +16,7 @@ use crate::{
 
 /// What is there beside the essential packages, apt and what these depend on: the package's own dependencies too.
 const PACKAGES: [&str; 5] = ["gunicorn", "libgcc-s1", "procps", "systemd", "systemd-sysv"];
-/// What makes the system.
+/// What makes the system; packages of the same names have them.
 const TOOLS: [&str; 2] = ["mmdebstrap", "cpio"];
 
 /// Makes the archive `$2` of the system in `$1`. Nobody reads there, and nothing more is fetched. The machine is the
@@ -48,10 +48,8 @@ pub(super) fn provide(suite: &str) -> Result<PathBuf> {
 }
 
 fn make(suite: &str, archive: &Path) -> Result<()> {
-    let is_absent = |tool: &&str| project::output(Command::new(tool).arg("--version")).is_err();
-    let absent: Vec<&str> = TOOLS.into_iter().filter(is_absent).collect();
-    if !absent.is_empty() {
-        apt::install(&absent)?;
+    for tool in TOOLS {
+        apt::provide(tool, &[tool])?;
     }
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
     let system = directory.path().join("system");

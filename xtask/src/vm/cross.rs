@@ -39,13 +39,7 @@ pub(crate) fn provide(arch: Arch) -> Result<Compiler> {
         Arch::X86_64 => ("x86_64-linux-gnu-gcc", ["gcc-x86-64-linux-gnu", "libc6-dev-amd64-cross"]),
         Arch::Aarch64 => ("aarch64-linux-gnu-gcc", ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"]),
     };
-    if output(Command::new(linker).arg("--version")).is_err() {
-        // By the newest lists, or not at all.
-        if !apt::has(packages[0]) {
-            bail!("apt has no package {}", packages[0]);
-        }
-        apt::install(&packages)?;
-    }
+    apt::provide(linker, &packages)?;
     Ok(Compiler { arch, linker, sysroot: standard_library(arch)? })
 }
 
