@@ -16,11 +16,15 @@ pub(crate) fn boot(emulator: &Emulator, setup: &Setup<'_>, name: &str) -> Result
     let mut deaths = 0;
     loop {
         let output = emulator.boot(setup).with_context(|| format!("cannot boot {name}"))?;
-        let report = Report::parse(&output.report, deaths, output.boot);
-        if !report.guest_died() || deaths + 1 == ATTEMPTS {
+        let mut report = Report::parse(&output.report, deaths, output.boot);
+        if !report.guest_died() {
             return Ok((report, output.console));
         }
         deaths += 1;
+        report.deaths = deaths;
+        if deaths == ATTEMPTS {
+            return Ok((report, output.console));
+        }
         println!("{name}: the guest died, once more\n{}", indented(&output.console));
     }
 }
