@@ -77,7 +77,12 @@ pub(super) const ALL: &[Scenario] = &[
         name: "uwsgi_with_lazy_apps_loads_it_in_each_worker",
         expected: SILENCE,
         prepare: |folder| uwsgi(folder, &["--lazy-apps"]),
-        work: serve_two,
+        // A worker that is asked to end while it loads its application does not end.
+        work: |program| {
+            serve_two(program)?;
+            let loaded = |program: &Program| program.output().matches("WSGI app 0").count();
+            program.wait_for("two applications", |program| Ok(loaded(program) == 2))
+        },
         stop: Some(Signal::SIGTERM),
     },
 ];
