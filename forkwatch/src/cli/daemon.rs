@@ -197,7 +197,11 @@ impl Daemon<'_> {
             self.options.config().map_err(anyhow::Error::from).and_then(|config| self.take_on(config));
         match &reloaded {
             Ok(()) => tracing::info!("the configuration was reloaded"),
-            Err(error) => tracing::error!("the configuration stays as it was: {}", message(error)),
+            Err(error) => {
+                // The parser draws where the mistake is, on lines of its own, and a log has one line for each entry.
+                let why: Vec<_> = message(error).split_whitespace().map(str::to_owned).collect();
+                tracing::error!("the configuration stays as it was: {}", why.join(" "));
+            }
         }
         self.metrics.config_reloaded(reloaded.is_ok(), SystemTime::now());
         service::ready("watching every fork on this host");
