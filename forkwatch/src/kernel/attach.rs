@@ -13,9 +13,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::{
     clone_calls::{FUNCTION, Hook, find_tracepoints},
     error::KernelError,
-    hooks::{OnDemand, Place},
     layout::Layout,
     memory_lock,
+    on_demand::{OnDemand, Place},
     options::Options,
 };
 use crate::release::Release;

@@ -1,8 +1,6 @@
-//! The programs that are attached on demand, and which of them this kernel has a place for.
+//! Which of the programs that are attached on demand this kernel has a place for.
 //!
 //! They are loaded at the start, while there is the privilege for that; to attach what is loaded needs none.
-
-use std::fmt;
 
 use aya::{Btf as AyaBtf, Ebpf, programs::links::FdLink};
 
@@ -10,77 +8,12 @@ use super::{
     attach::{self, Programs},
     btf::{Btf, Kind},
     error::KernelError,
+    on_demand::{
+        BY_COPY, BY_EXITS, BY_LOAD, BY_OLD_EXITS, BY_TRACEPOINTS, OnDemand, Place, TCP_RECEIVE, TCP_SHUTDOWN,
+        UNIX_SHUTDOWN,
+    },
 };
 use crate::release::Release;
-
-/// Where a program is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// The BTF tracepoint of that name.
-    Tracepoint(&'static str),
-    /// The entry of that function.
-    Entry(&'static str),
-    /// Its exit.
-    Exit(&'static str),
-}
-
-/// A program, and its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OnDemand {
-    pub(super) program: &'static str,
-    pub(super) place: Place,
-}
-
-const fn tracepoint(program: &'static str, name: &'static str) -> OnDemand {
-    OnDemand { program, place: Place::Tracepoint(name) }
-}
-
-const fn entry(program: &'static str, function: &'static str) -> OnDemand {
-    OnDemand { program, place: Place::Entry(function) }
-}
-
-const fn exit(program: &'static str, function: &'static str) -> OnDemand {
-    OnDemand { program, place: Place::Exit(function) }
-}
-
-/// Who sends a process signals.
-const BY_COPY: &[OnDemand] = &[tracepoint("signal_generate", "signal_generate")];
-/// Likewise, without what `lockdown=confidentiality` forbids.
-const BY_LOAD: &[OnDemand] = &[tracepoint("signal_generate_typed", "signal_generate")];
-/// Who holds a socket: what is seen forked must be seen ending.
-const SHARERS: [OnDemand; 3] = [
-    tracepoint("sharer_ends", "sched_process_exit"),
-    tracepoint("sharer_execs", "sched_process_exec"),
-    tracepoint("sharer_forks", "sched_process_fork"),
-];
-/// Who uses a socket, since Linux 6.3.
-const BY_TRACEPOINTS: &[OnDemand] = &[
-    SHARERS[0],
-    SHARERS[1],
-    SHARERS[2],
-    tracepoint("sock_send_length", "sock_send_length"),
-    tracepoint("sock_recv_length", "sock_recv_length"),
-];
-/// Likewise, before that.
-const BY_EXITS: &[OnDemand] = &by_exits("tcp_receives");
-/// Likewise, where the function that receives has one argument more: before Linux 5.19.
-const BY_OLD_EXITS: &[OnDemand] = &by_exits("tcp_receives_5_18");
-const TCP_RECEIVE: &str = "tcp_recvmsg";
-
-const fn by_exits(tcp_receives: &'static str) -> [OnDemand; 7] {
-    let [ends, execs, forks] = SHARERS;
-    [
-        ends,
-        execs,
-        forks,
-        exit("tcp_sends", "tcp_sendmsg"),
-        exit(tcp_receives, TCP_RECEIVE),
-        exit("unix_sends", "unix_stream_sendmsg"),
-        exit("unix_receives", "unix_stream_recvmsg"),
-    ]
-}
-const TCP_SHUTDOWN: &[OnDemand] = &[tracepoint("inet_sock_set_state", "inet_sock_set_state")];
-const UNIX_SHUTDOWN: &[OnDemand] = &[entry("unix_shutdown", "unix_shutdown")];
 
 /// Globals with the place of what leads from a socket to its inode number.
 const SOCKET_FIELDS: &[&str] =
@@ -91,7 +24,8 @@ const SOCKET_FIELDS: &[&str] =
 pub enum SignalHook {
     /// From a copy of what the kernel says of the signal.
     Copy,
-    /// In place: before Linux 6.13 alone (commit 838a10bd2ebf, in 6.12's stable releases too), but also where `lockdown=confidentiality` forbids the copy.
+    /// In place: before Linux 6.13 alone (commit 838a10bd2ebf, in 6.12's stable releases too), but also where
+    /// `lockdown=confidentiality` forbids the copy.
     Load,
 }
 
@@ -312,15 +246,6 @@ fn missing(types: &Btf<'_>, programs: &[OnDemand]) -> Vec<Place> {
     let wanted: Vec<_> = names.iter().map(|(kind, name)| (*kind, name.as_str())).collect();
     let found = types.find_all(&wanted).into_iter().zip(programs);
     found.filter(|(id, _)| id.is_none()).map(|(_, on_demand)| on_demand.place).collect()
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tracepoint(name) => write!(formatter, "tracepoint {name}"),
-            Self::Entry(name) | Self::Exit(name) => write!(formatter, "function {name}"),
-        }
-    }
 }
 
 fn load_all(loadable: &mut Programs<'_>, programs: &[OnDemand], ids: &AyaBtf) -> Result<(), NoHook> {
