@@ -127,18 +127,31 @@ impl Crowd {
             .wait_for(&format!("the finding about the stuck child {child}"), |event| is_stuck(event, child))
     }
 
-    /// Waits until all that there was to find has been found, and checks that of the processes that live now none was
-    /// called anything but unsafely forked, or what `is_allowed` takes for right of the member of that name.
-    pub fn expect_silence(mut self, is_allowed: impl Fn(&str, Finding<'_>) -> bool) -> Result<()> {
-        let families: Vec<(String, Vec<i64>)> =
-            self.members.iter().map(|member| (member.name.clone(), member.family())).collect();
+    /// Waits until all that there was to find has been found: the proof that takes longest has come.
+    fn wait_for_the_slowest(&mut self) -> Result<()> {
         self.yardstick.release()?;
         let told = self.yardstick.next_json()?;
         let child = told.get("child").and_then(Value::as_i64).context("the yardstick told of no child")?;
         let event = self.stuck(child)?;
         ensure!(event.text("/forkwatch/finding/evidence/lock/proof") == "queue", "another proof: {event:#?}");
+        Ok(())
+    }
+
+    /// Waits until all that there was to find has been found, and returns it with the recording.
+    pub fn finish(mut self) -> Result<(Vec<Event>, String)> {
+        self.wait_for_the_slowest()?;
         let (events, _) = self.forkwatch.stop()?;
-        let looks = looks(&record(self.folder.path()))?;
+        Ok((events, fs::read_to_string(record(self.folder.path()))?))
+    }
+
+    /// Waits until all that there was to find has been found, and checks that of the processes that live now none was
+    /// called anything but unsafely forked, or what `is_allowed` takes for right of the member of that name.
+    pub fn expect_silence(mut self, is_allowed: impl Fn(&str, Finding<'_>) -> bool) -> Result<()> {
+        let families: Vec<(String, Vec<i64>)> =
+            self.members.iter().map(|member| (member.name.clone(), member.family())).collect();
+        self.wait_for_the_slowest()?;
+        let (events, _) = self.forkwatch.stop()?;
+        let looks = looks(&fs::read_to_string(record(self.folder.path()))?)?;
         let mut wrong = Vec::new();
         for (name, family) in families {
             ensure!(!family.is_empty(), "{name} has no child to look at");
@@ -170,10 +183,10 @@ fn record(folder: &Path) -> PathBuf {
 }
 
 /// For each process that was looked at, first for whether it lives on and then for its locks, how long after the first look it was found alive.
-fn looks(path: &Path) -> Result<BTreeMap<i64, Duration>> {
+fn looks(recording: &str) -> Result<BTreeMap<i64, Duration>> {
     let mut times: BTreeMap<i64, (u64, u64)> = BTreeMap::new();
     for kind in ["child", "locks"] {
-        for line in recording::evidence(&fs::read_to_string(path)?, kind)? {
+        for line in recording::evidence(recording, kind)? {
             let pid = line.pointer("/child/tgid").and_then(Value::as_i64);
             let at = line.pointer("/seen/alive/at").and_then(Value::as_u64);
             if let (Some(pid), Some(at)) = (pid, at) {

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         tests![
             scan_finds_what_hung_before,
             scan_fits_a_terminal,
+            scan_blames_nobody_who_only_took_a_child_over,
             scan_leaves_look_alikes_alone,
             scan_says_what_it_may_not_look_at,
         ],
@@ -79,7 +80,11 @@ impl Namespace {
 
     /// A fixture whose child wants its lock by now.
     fn stuck(name: &str) -> Result<Self> {
-        let namespace = Self::fixture(name, &[])?;
+        Self::stuck_with(name, &[])
+    }
+
+    fn stuck_with(name: &str, arguments: &[&str]) -> Result<Self> {
+        let namespace = Self::fixture(name, arguments)?;
         let lock = namespace.told.get("lock").and_then(Value::as_str).context("no lock")?;
         let lock = u64::from_str_radix(lock.trim_start_matches("0x"), 16)?;
         until("the child to wait for the lock", || {
@@ -107,7 +112,7 @@ fn findings(document: &Value) -> Result<Vec<Event>> {
 fn scan_finds_what_hung_before() -> Result<()> {
     for (name, proof, certainty, thread) in [
         ("orphan_mutex", "owner", "certain", Some("metrics-push")),
-        ("orphan_semaphore", "no-catcher", "certain", None),
+        ("orphan_semaphore", "no-catcher", "strong", None),
         ("multithreaded_child_mutex", "owner", "certain", Some("db-reaper")),
     ] {
         let namespace = Namespace::stuck(name)?;
@@ -137,6 +142,22 @@ fn scan_fits_a_terminal() -> Result<()> {
     let long = text.lines().find(|line| line.chars().count() > 80);
     ensure!(long.is_none(), "longer than 80 columns: {long:?}");
     namespace.end()
+}
+
+fn scan_blames_nobody_who_only_took_a_child_over() -> Result<()> {
+    for arguments in [&[][..], &["threads"]] {
+        let namespace = Namespace::stuck_with("adopted", arguments)?;
+        let document = document(&namespace.scan(&["-o", "json"])?)?;
+        let events = findings(&document)?;
+        let about = events.iter().find(|event| event.pid() == namespace.child().ok());
+        let event = about.with_context(|| format!("the child was not found: {document:#}"))?;
+        let finding = event.finding().context("it is a finding")?;
+        ensure!(finding.state() == "suspected", "{arguments:?}: {event:#?}");
+        ensure!(event.parent_pid().is_none(), "{arguments:?}: a process is blamed: {event:#?}");
+        ensure!(finding.summary().contains("forked by an unknown process"), "{arguments:?}: {event:#?}");
+        namespace.end()?;
+    }
+    Ok(())
 }
 
 fn scan_leaves_look_alikes_alone() -> Result<()> {

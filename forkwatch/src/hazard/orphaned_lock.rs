@@ -4,14 +4,14 @@ mod proof;
 
 use std::time::Duration;
 
-pub use proof::{Case, Proven, prove};
+pub use proof::{Case, ParentCopy, Proven, prove};
 
 use super::{Hazard, Rule, Verdict, ecosystem};
 use crate::model::{
     evidence::SeenThread,
     facts::{LockFacts, LockOwner, Proof},
     finding::{Certainty, Facts, Finding, HazardId, Severity, State},
-    lock::{Blocked, LockWait, Mapping, Place, Words},
+    lock::{Blocked, LockWait, Locks, Mapping, MemoryUsers, Place, Words},
     process::{ProcessKey, Program, escape},
     stack::{Frame, Stack},
     time::{BootTime, nanoseconds},
@@ -33,15 +33,18 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 others are two and six times as long).",
     certainty: Certainty::Certain,
     certainty_reason: "The proof decides. Owner: a glibc mutex or rwlock names the thread that holds it, and that is \
-                       one of the parent's that the child does not have: certain. Self-owned: the thread that \
-                       called fork held the lock and waits for it in the child: certain. No catcher: the child \
-                       has one thread, which waits, and no signal handler that could wake it: certain; but \
-                       heuristic, and a warning, where it waits on something that it made itself after the fork, \
-                       where it is not known that the forker had other threads, or where the frames of its CPython \
-                       cannot be read, which would tell whether it is parked. Differential: the parent's \
-                       copy of the same lock has been released since, or is held still: strong. Queue: two or \
-                       more threads of the child wait for one inherited lock without an owner and without \
-                       progress: strong.",
+                       one which the parent has still and the child does not have: certain; strong where that thread \
+                       has ended since. Self-owned: the thread that called fork held the lock and waits for it in \
+                       the child: certain. A lock without an owner does not say who took it, and is never certain. No \
+                       catcher: the child has one thread, which waits, and no signal handler that could wake it. \
+                       Differential: the same with handlers. Both are strong where the parent has the same lock: \
+                       confirmed while its copy was held at every look; but suspected, with both stories told, \
+                       where it was free, for then the child itself may have taken the lock since. On something \
+                       that the child made itself after the fork, or where the frames of its CPython cannot be \
+                       read, which would tell whether it is parked: heuristic. Queue: two or more threads of the \
+                       child wait for one inherited lock without an owner and without progress: strong, and \
+                       confirmed if all of them do. Nothing is certain where it could not be found out that no other \
+                       process uses the child's memory.",
     state: State::Confirmed,
     severity: Severity::Critical,
     look_alikes: &[
@@ -50,6 +53,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "Locks in shared memory, such as multiprocessing's: another process may release them.",
         "A child that waits for a thread that it started itself, or for a lock that such a thread owns.",
         "A lock that the forking thread itself held: it goes on as the child's main thread, and may release it.",
+        "A mutex that a thread of the child has taken itself, and waits for or keeps: no fork is to blame.",
+        "A child whose memory another process uses too (clone with CLONE_VM), which may release the lock.",
         "A wait with a timeout.",
         "A child that a debugger or a signal has stopped.",
         "A child of a forker that had no other threads.",
@@ -69,6 +74,10 @@ pub struct Stuck<'a> {
     pub child: ProcessKey,
     /// The process that forked it; the child itself where that is not known.
     pub parent: ProcessKey,
+    /// Whether the kernel told of the fork. If not, the parent is what `/proc` shows now.
+    pub fork_seen: bool,
+    /// Whether the child has ever cloned a process with its own memory, as far as the kernel told.
+    pub has_shared_memory: bool,
     /// What runs there.
     pub program: &'a Program,
     /// Its name.
@@ -85,13 +94,31 @@ pub struct Stuck<'a> {
     pub since_fork: Duration,
 }
 
+/// The process to blame for a child whose fork was not seen: its present parent, where that has the thread which holds
+/// the lock, or had other threads at the fork and has not taken the child over from another process.
+pub fn forker_of_unseen(locks: &Locks, proven: &Proven) -> Option<ProcessKey> {
+    let holds = proven.owner_thread.is_some();
+    let may_have_left_threads = !locks.adopted && locks.parent_threads.is_some_and(|threads| threads > 0);
+    locks.forker().filter(|_| holds || may_have_left_threads)
+}
+
+/// The processes beside the child that use its memory: as long as there are any, nothing is known of its locks.
+pub fn sharers(place: &Place) -> Option<&[u32]> {
+    match &place.memory {
+        Some(MemoryUsers::Shared(sharers)) => Some(sharers),
+        Some(MemoryUsers::Alone | MemoryUsers::Unknown(_)) | None => None,
+    }
+}
+
 /// The finding; none where the stack shows that the child is parked on purpose.
 pub fn judge(stuck: &Stuck<'_>, now: BootTime) -> Option<Finding> {
     let wait = stuck.case.locks.waits.get(stuck.proven.wait)?;
     let certainty = certainty(stuck)?;
-    let (state, severity) = match certainty {
-        Certainty::Heuristic => (State::Suspected, Severity::Warning),
-        Certainty::Strong | Certainty::Certain => (State::Confirmed, Severity::Critical),
+    let is_settled = stuck.proven.is_settled(stuck.case.locks, queue(stuck, wait));
+    let (state, severity) = if is_settled && certainty > Certainty::Heuristic {
+        (State::Confirmed, Severity::Critical)
+    } else {
+        (State::Suspected, Severity::Warning)
     };
     let owner = stuck.proven.owner_thread;
     let threads: Vec<SeenThread> =
@@ -114,11 +141,16 @@ pub fn judge(stuck: &Stuck<'_>, now: BootTime) -> Option<Finding> {
     Some(verdict.finding(now, HAZARD.id, (stuck.parent, stuck.program), child))
 }
 
-/// How sure it is, with what the stack of a script tells; none where it shows that the child is parked on purpose.
-///
+/// How sure it is, with what the stack of a script tells, and with who uses the memory; none where the stack shows that
+/// the child is parked on purpose.
+fn certainty(stuck: &Stuck<'_>) -> Option<Certainty> {
+    let most = if is_alone_in_its_memory(stuck) { Certainty::Certain } else { Certainty::Strong };
+    by_script(stuck).map(|certainty| certainty.min(most))
+}
+
 /// The words of CPython's locks prove little: memory of the parent that was freed, or never used, often looks like a
 /// lock that is held.
-fn certainty(stuck: &Stuck<'_>) -> Option<Certainty> {
+fn by_script(stuck: &Stuck<'_>) -> Option<Certainty> {
     let Proven { proof, certainty, .. } = stuck.proven;
     let is_by_words = matches!(proof, Proof::NoCatcher | Proof::Differential);
     if !is_by_words || !stuck.case.locks.python {
@@ -133,6 +165,12 @@ fn certainty(stuck: &Stuck<'_>) -> Option<Certainty> {
         (_, None) => Some(Certainty::Heuristic),
         _ => Some(certainty),
     }
+}
+
+/// Whether it is known that nobody but the child's threads uses its memory, or ever has since the fork.
+fn is_alone_in_its_memory(stuck: &Stuck<'_>) -> bool {
+    let users = stuck.place.and_then(|place| place.memory.as_ref());
+    users == Some(&MemoryUsers::Alone) && !stuck.has_shared_memory
 }
 
 /// `Event.wait`, which calls `Condition.wait`: parked until somebody sets the event.
@@ -151,48 +189,82 @@ fn is_wait(frame: &Frame) -> bool {
 }
 
 fn summary(stuck: &Stuck<'_>, wait: &LockWait, certainty: Certainty) -> String {
-    let Stuck { child, parent, program_name, proven, .. } = stuck;
-    let who = if parent == child {
-        format!("{program_name} (pid {}), a forked child,", child.tgid)
-    } else {
-        format!("The child {} of {program_name} (pid {})", child.tgid, parent.tgid)
-    };
+    let (who, proven, locks) = (who(stuck), stuck.proven, stuck.case.locks);
     let lock = lock_words(stuck, wait);
-    let thread = if wait.tid == child.tgid {
+    let thread = if wait.tid == stuck.child.tgid {
         String::new()
     } else {
         format!(" in its thread {} ({})", wait.tid, wait.comm)
     };
-    let owner = match (proven.owner_thread, proven.owner) {
-        (Some(thread), _) => format!("the thread {} ({})", thread.comm, thread.tid),
-        (None, Some(tid)) => format!("a thread {tid}, which has ended since,"),
-        (None, None) => "a thread".to_owned(),
-    };
-    match proven.proof {
-        Proof::Owner => format!(
-            "{who} waits for ever{thread} for {lock}: {owner} of the parent held it at the fork, and does not exist \
-             in the child"
+    let ever = if certainty == Certainty::Certain && proof::nobody_catches(locks) { " for ever" } else { "" };
+    match (proven.proof, proven.copy) {
+        (Proof::Owner, _) => {
+            let of_parent = match (proven.owner_thread, proven.owner) {
+                (Some(thread), _) => format!("the thread {} ({}) of the parent", thread.comm, thread.tid),
+                (None, Some(tid)) => format!("a thread {tid}, which has ended since,"),
+                (None, None) => "a thread of the parent".to_owned(),
+            };
+            if certainty == Certainty::Heuristic {
+                format!(
+                    "{who} waits{thread} for {lock}, which {of_parent} holds: it was the parent's at the fork, or \
+                     it was the child's and has ended without releasing it"
+                )
+            } else {
+                format!(
+                    "{who} waits{ever}{thread} for {lock}: {of_parent} held it at the fork, and does not exist in \
+                     the child"
+                )
+            }
+        }
+        (Proof::SelfOwned, _) if proven.certainty < Certainty::Certain => format!(
+            "{who} waits{thread} for {lock}, which bears the name of the thread that called fork: that held it at the \
+             fork, or the child took it itself and waits for itself"
         ),
-        Proof::SelfOwned => format!(
-            "{who} waits for ever{thread} for {lock}: the thread that called fork held it, and waits for itself in \
+        (Proof::SelfOwned, _) => format!(
+            "{who} waits{ever}{thread} for {lock}: the thread that called fork held it, and waits for itself in \
              the child"
         ),
-        Proof::NoCatcher if certainty == Certainty::Heuristic => format!(
+        (Proof::NoCatcher, _) if certainty == Certainty::Heuristic => format!(
             "{who} waits for {lock} with no other thread and no signal handler that could end the wait: it is \
              parked until it is killed, or it waits for a thread that the fork left behind"
         ),
-        Proof::NoCatcher => format!(
-            "{who} waits for ever for {lock}: it has no other thread and no signal handler that could end the wait, \
-             for the fork left the parent's other threads behind"
+        (Proof::NoCatcher, ParentCopy::Silent) => format!(
+            "{who} waits at {lock} with no other thread and no signal handler that could end the wait: it waits for \
+             a thread that the fork left behind, or it is parked until it is killed"
         ),
-        Proof::Differential => format!(
-            "{who} waits for {lock}, which was held at the fork: it has no other thread that could release it"
+        (Proof::NoCatcher | Proof::Differential, ParentCopy::Held) => format!(
+            "{who} waits for {lock}, which is held in the parent and so was held at the fork: the child has no other \
+             thread that could release it"
         ),
-        Proof::Queue => format!(
-            "{who} has {} threads that wait for {lock} without progress: it was held at the fork by a thread that the \
-             child does not have",
-            queue(stuck, wait)
-        ),
+        (Proof::NoCatcher | Proof::Differential, _) => {
+            format!("{who} waits for {lock}, and has no other thread that could release it: {}", EITHER)
+        }
+        (Proof::Queue, copy) => {
+            let why = if copy == ParentCopy::Held && locks.threads as usize == queue(stuck, wait) {
+                "it was held at the fork by a thread that the child does not have"
+            } else {
+                "it was held at the fork by a thread that the child does not have, or another thread of the child \
+                 holds it"
+            };
+            format!("{who} has {} threads that wait for {lock} without progress: {why}", queue(stuck, wait))
+        }
+    }
+}
+
+/// The two stories that fit a lock without an owner that is free in the parent.
+const EITHER: &str = "a thread of the parent held it at the fork and has released its own copy since, or the child took \
+                      it itself and waits for itself";
+
+/// The child, and whose it is, no surer than that is known.
+fn who(stuck: &Stuck<'_>) -> String {
+    let Stuck { child, parent, program_name: name, .. } = stuck;
+    let (child, parent) = (child.tgid, parent.tgid);
+    if parent == child {
+        format!("{name} (pid {child}), which was forked by an unknown process,")
+    } else if stuck.fork_seen || stuck.proven.owner_thread.is_some() {
+        format!("The child {child} of {name} (pid {parent})")
+    } else {
+        format!("Process {child}, now a child of {name} (pid {parent}),")
     }
 }
 

@@ -28,6 +28,15 @@ pub(super) fn words(process: u32, thread: u32, address: u64, mapping: &Mapping) 
     Some(Words(words))
 }
 
+/// So many bytes of a process, if their pages are in memory: none is brought in, as above.
+pub(super) fn there<const N: usize>(process: u32, address: u64) -> Option<[u8; N]> {
+    let last = address.checked_add(N as u64)?.checked_sub(1)?;
+    if !is_there(process, process, address).ok()? || !is_there(process, process, last).ok()? {
+        return None;
+    }
+    Bytes::of_memory(process).ok()?.array(address)
+}
+
 /// Whether the page of an address is in memory or in swap (Documentation/admin-guide/mm/pagemap.rst).
 fn is_there(process: u32, thread: u32, address: u64) -> io::Result<bool> {
     let page_size = page_size();

@@ -24,6 +24,7 @@ mod limits;
 mod locks;
 mod maps;
 mod memory;
+mod memory_users;
 mod mountinfo;
 pub mod mounts;
 mod net;

@@ -25,6 +25,9 @@ pub(super) struct Stat {
     pub(super) threads: u32,
     /// Its start, in clock ticks since boot.
     pub(super) start: u64,
+    /// Where the stack began that its program was given at its exec: the same in every process forked since, and in every
+    /// process that shares its memory. 0 where there is none, or it may not be seen.
+    pub(super) stack: u64,
 }
 
 impl Stat {
@@ -61,8 +64,8 @@ impl Stat {
         let id = std::str::from_utf8(text.get(..open)?).ok()?.trim().parse().ok()?;
         let comm = Comm::new(text.get(open + 1..close)?);
         let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
-        // proc(5) counts from 1, and the first of these is the third: state, ppid, flags (9), num_threads (20) and
-        // starttime (22) are used.
+        // proc(5) counts from 1, and the first of these is the third: state, ppid, flags (9), num_threads (20),
+        // starttime (22) and startstack (28) are used.
         let mut fields = rest.split_ascii_whitespace();
         Some(Self {
             id,
@@ -72,6 +75,7 @@ impl Stat {
             flags: fields.nth(4)?.parse().ok()?,
             threads: fields.nth(10)?.parse().ok()?,
             start: fields.nth(1)?.parse().ok()?,
+            stack: fields.nth(5).and_then(|field| field.parse().ok()).unwrap_or_default(),
         })
     }
 
@@ -122,7 +126,8 @@ mod tests {
 
     use super::*;
 
-    const TAIL: &[u8] = b" S 77 10463 7521 0 -1 4194368 100 0 0 0 0 0 0 0 20 0 1 0 133629 3133440 390 1844\n";
+    const TAIL: &[u8] =
+        b" S 77 10463 7521 0 -1 4194368 100 0 0 0 0 0 0 0 20 0 1 0 133629 3133440 390 1844 1 2 140730 5\n";
 
     fn line(comm: &[u8]) -> Vec<u8> {
         [b"10468 (", comm, b")", TAIL].concat()
@@ -140,7 +145,8 @@ mod tests {
                 parent: 77,
                 flags: 4_194_368,
                 threads: 1,
-                start: 133_629
+                start: 133_629,
+                stack: 140_730,
             }
         );
         assert!(stat.is_unexeced() && !stat.is_kernel_thread() && !stat.has_ended() && !stat.is_stopped());

@@ -96,6 +96,15 @@ pub struct Holder {
     /// The parent's thread of that tid, if it lived at the fork already and lives still.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub in_parent: Option<SeenThread>,
+    /// Whether the name can only have been written before the fork: the thread lives in the parent still, so that the
+    /// child never had one of that tid; or it is the forker's, and the child's main thread marks what it takes with a tid
+    /// of its own.
+    #[serde(default)]
+    pub is_from_before: bool,
+    /// Whether the tid was given out before the child's own; absent where that is not known. A higher one is that of
+    /// a thread which the child itself has had, unless the kernel's numbers have wrapped round.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub is_older: Option<bool>,
 }
 
 /// What became of looking at a child's threads.
@@ -137,6 +146,9 @@ pub struct Locks {
     /// Other threads of the parent that are older than the child, where it lives.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub parent_threads: Option<u32>,
+    /// Whether that parent has taken the child over from another process: it is no forker of it.
+    #[serde(default)]
+    pub adopted: bool,
 }
 
 impl Locks {
@@ -144,6 +156,18 @@ impl Locks {
     pub fn forker(&self) -> Option<ProcessKey> {
         self.parent.filter(|_| self.comparable)
     }
+}
+
+/// Which other processes use the memory of a child. Where any does, a lock may be released by it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemoryUsers {
+    /// The threads of the child alone.
+    Alone,
+    /// These processes too (`clone(2)` with `CLONE_VM` and without `CLONE_THREAD`).
+    Shared(Vec<u32>),
+    /// It could not be found out, for this reason.
+    Unknown(String),
 }
 
 /// All that can be told of one stuck thread: asked once, for the finding about it.
@@ -167,6 +191,9 @@ pub struct Place {
     /// Whom and what the child keeps waiting.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub blocks: Vec<Blocked>,
+    /// Who else uses the child's memory; absent in recordings of forkwatch 0.1.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub memory: Option<MemoryUsers>,
 }
 
 /// What a thread does at the moment.

@@ -228,17 +228,22 @@ impl<'a> Draft<'a> {
 
     fn finding(mut self, finding: &Finding) -> Document {
         let Program { comm, exe, cmdline, unit, container, cgroup, uid } = &finding.program;
-        let parent = Process {
+        let blamed = Process {
             name: name(comm),
             executable: exe.as_ref().map(|path| path.to_string_lossy().into_owned()),
             args: cmdline.clone(),
             user: uid.and_then(user),
             ..self.process(finding.parent)
         };
-        self.document.process = Some(Process {
-            name: self.name(&finding.child_comm),
-            parent: Some(Box::new(parent)),
-            ..self.process(finding.child)
+        // Where nobody knows who forked the child, what is told is its own program, and it has no parent to blame.
+        self.document.process = Some(if finding.parent == finding.child {
+            blamed
+        } else {
+            Process {
+                name: self.name(&finding.child_comm),
+                parent: Some(Box::new(blamed)),
+                ..self.process(finding.child)
+            }
         });
         self.document.container = container.clone().map(|id| Container { id });
         self.document.service = unit.clone().map(|name| Service { name });

@@ -80,6 +80,13 @@ pub(super) struct Birth {
     pub(super) first_generation: bool,
 }
 
+impl Birth {
+    /// Whether the kernel told of the fork. If not, nobody knows who forked the child: a parent may have taken it over.
+    pub(super) const fn was_seen(&self) -> bool {
+        self.threads.is_some()
+    }
+}
+
 impl Alive {
     /// When the fork was: the child's start.
     pub(super) const fn forked_at(&self) -> BootTime {

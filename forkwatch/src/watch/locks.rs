@@ -60,6 +60,8 @@ pub(super) struct Suspect {
     wait: LockWait,
     /// How often it was asked where the thread is.
     asked: u8,
+    /// Whether others were seen to use the memory that the lock is in: they may release it.
+    shares_memory: bool,
 }
 
 impl Suspect {
@@ -129,11 +131,12 @@ impl Watch {
             (Stuck::Suspected { suspect, .. } | Stuck::Proven { suspect, .. }, Some((proven, wait)))
                 if suspect.is_unmoved(&locks) && suspect.wait.tid == wait.tid =>
             {
-                let suspect = Suspect { proven, ..suspect };
+                let suspect = Suspect { proven: proven.after(&suspect.proven), ..suspect };
                 self.wait_longer(now, child, suspect, locks, out);
             }
             (before, Some((proven, wait))) => {
-                let suspect = Suspect { since: locks.at, proven, wait: wait.clone(), asked: 0 };
+                let suspect =
+                    Suspect { since: locks.at, proven, wait: wait.clone(), asked: 0, shares_memory: false };
                 if matches!(before, Stuck::No) {
                     self.watch_closely(child, out);
                 }
@@ -193,7 +196,11 @@ impl Watch {
             alive.stuck = Stuck::Proven { suspect, locks };
             return self.confirm(now, child, None, out);
         }
-        let parent = locks.forker().or(alive.birth.parent);
+        let parent = if alive.birth.was_seen() {
+            locks.forker().or(alive.birth.parent)
+        } else {
+            orphaned_lock::forker_of_unseen(&locks, &suspect.proven)
+        };
         let holder = suspect.proven.owner_in_parent();
         let (tid, address) = (suspect.wait.tid, suspect.wait.address);
         out.push(Output::Ask(Request::Place { child: alive.process, parent, tid, address, holder, stacks }));
@@ -216,12 +223,16 @@ impl Watch {
 
     /// Reports a child that was proven stuck.
     fn confirm(&mut self, now: BootTime, child: ProcessKey, place: Option<&Place>, out: &mut Vec<Output>) {
+        let has_shared_memory = self.sharers.contains(child);
         let Some(alive) = self.living(child) else { return };
         if !matches!(alive.stuck, Stuck::Proven { .. }) {
             return;
         }
         let Stuck::Proven { suspect, locks } = std::mem::take(&mut alive.stuck) else { return };
-        let finding = finding(alive, &suspect, &locks, place, now);
+        if place.is_some_and(|place| orphaned_lock::sharers(place).is_some()) {
+            return self.cannot_tell(now, child, suspect, locks, out);
+        }
+        let finding = finding(alive, &suspect, &locks, place, has_shared_memory, now);
         alive.stuck = Stuck::Judged { suspect, finding: None };
         self.look_again_at(child, now + SHORTEST);
         let Some(finding) = finding else { return };
@@ -235,13 +246,37 @@ impl Watch {
         self.tell_stuck(out);
     }
 
+    /// Another process uses the child's memory, and may release the lock: as long as it does, nothing is said of it but
+    /// that it could not be judged.
+    fn cannot_tell(
+        &mut self,
+        now: BootTime,
+        child: ProcessKey,
+        suspect: Suspect,
+        locks: Box<Locks>,
+        out: &mut Vec<Output>,
+    ) {
+        if !suspect.shares_memory {
+            out.push(Output::Undecided { hazard: HazardId::OrphanedLock, child });
+        }
+        let unchanged = now.since(suspect.since);
+        if let Some(alive) = self.living(child) {
+            let suspect = Suspect { asked: 0, shares_memory: true, ..suspect };
+            alive.stuck = Stuck::Suspected { suspect, locks };
+        }
+        self.look_again_at(child, now + pause(unchanged));
+    }
+
     /// A child has ended: says how, and whether its parent killed it while it was stuck.
     pub(super) fn ended(&mut self, exit: &Exit, out: &mut Vec<Output>) -> Resolution {
+        let has_shared_memory = self.sharers.remove(exit.process).is_some();
         let alive = self.no_longer_lives(exit.process, out);
         let stuck = alive.as_ref().and_then(|alive| match &alive.stuck {
             Stuck::No => None,
+            Stuck::Suspected { suspect, .. } | Stuck::Proven { suspect, .. } if suspect.shares_memory => None,
             Stuck::Suspected { suspect, locks } | Stuck::Proven { suspect, locks } => {
-                finding(alive, suspect, locks, None, exit.at).map(|finding| (finding, suspect.since))
+                finding(alive, suspect, locks, None, has_shared_memory, exit.at)
+                    .map(|finding| (finding, suspect.since))
             }
             Stuck::Judged { suspect, finding } => {
                 finding.as_deref().cloned().map(|finding| (finding, suspect.since))
@@ -298,14 +333,20 @@ fn finding(
     suspect: &Suspect,
     locks: &Locks,
     place: Option<&Place>,
+    has_shared_memory: bool,
     now: BootTime,
 ) -> Option<Finding> {
     let seen = place.map(|place| &place.program).or(alive.program.as_ref());
     let unseen = Program { comm: locks.comm, ..Program::default() };
     let program = seen.unwrap_or(&unseen);
+    let fork_seen = alive.birth.was_seen();
+    let forker =
+        if fork_seen { alive.birth.parent } else { orphaned_lock::forker_of_unseen(locks, &suspect.proven) };
     let stuck = orphaned_lock::Stuck {
         child: alive.process,
-        parent: alive.birth.parent.or(locks.forker()).unwrap_or(alive.process),
+        parent: forker.unwrap_or(alive.process),
+        fork_seen,
+        has_shared_memory,
         program,
         program_name: &program_name(program),
         case: case(alive, locks),

@@ -43,7 +43,7 @@ use self::{
 use crate::{
     hazard::allow::allowed,
     model::{
-        event::Event,
+        event::{CloneKind, Event},
         evidence::Evidence,
         finding::{Finding, HazardId, Resolution, State},
         process::{ProcessKey, Program},
@@ -58,6 +58,8 @@ pub use self::{
 
 /// Most reported children whose end is waited for.
 const MOST_FOLLOWED: usize = 1024;
+/// Most processes of which it is known that another has shared their memory.
+const MOST_SHARERS: usize = 1024;
 /// Timers that no longer count are thrown away when there are this many more than could count.
 const IDLE_TIMERS: usize = 1 << 16;
 
@@ -78,6 +80,8 @@ pub struct Watch {
     ledger: Ledger,
     sweep_due: Option<BootTime>,
     sweep_mark: Option<u64>,
+    /// Processes that have cloned another with their own memory (`CLONE_VM`) and not exec'd since.
+    sharers: Recent<()>,
     /// Findings that were reported one by one, by the child whose end resolves them.
     followed: Recent<Vec<Finding>>,
 }
@@ -101,6 +105,7 @@ impl Watch {
             sweep_mark: None,
             leaks: Leaks::default(),
             ledger: Ledger::default(),
+            sharers: Recent::new(MOST_SHARERS),
             followed: Recent::new(MOST_FOLLOWED),
         };
         watch.configure(settings);
@@ -120,11 +125,15 @@ impl Watch {
         match event {
             Event::Fork(fork) => {
                 self.programs.forked(fork);
+                if fork.kind == CloneKind::SharedMemory {
+                    self.sharers.insert(fork.parent, ());
+                }
                 self.forked(fork, out);
             }
             Event::Exec(exec) => {
                 let child = self.left(exec.process);
                 self.lost.left(exec.process);
+                self.sharers.remove(exec.process);
                 self.no_longer_lives(exec.process, out);
                 self.leaks.forget(exec.process);
                 self.resolve(exec.process, None, Resolution::Execed, exec.at, out);

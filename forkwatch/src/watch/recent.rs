@@ -51,6 +51,11 @@ impl<V> Recent<V> {
         Some((slot.start, &slot.value))
     }
 
+    /// Whether the process was entered, and not forgotten since.
+    pub(super) fn contains(&self, process: ProcessKey) -> bool {
+        self.slots.get(&process.tgid).is_some_and(|slot| slot.start.ticks() == process.start.ticks())
+    }
+
     pub(super) fn remove(&mut self, process: ProcessKey) -> Option<V> {
         self.slots.get(&process.tgid).filter(|slot| slot.start.ticks() == process.start.ticks())?;
         self.slots.remove(&process.tgid).map(|slot| slot.value)

@@ -80,6 +80,9 @@ pub(super) const FIXTURES: &[Case] = &[
     c("shared_semaphore", &[], &[THREADS], &[LOCK]),
     c("shared_semaphore", &["mutex"], &[THREADS], &[LOCK]),
     c("waits_for_own_thread", &[], &[THREADS], &[LOCK]),
+    c("own_deadlock", &["mutex"], &[THREADS], &[LOCK]),
+    c("memory_sharer", &[], &[THREADS], &[LOCK]),
+    c("memory_sharer", &["ended"], &[THREADS, LOCK], &[]),
     python("locks.py", "lock", &[THREADS, LOCK], &[]),
     // Parked for ever, and on purpose as far as can be told.
     python("locks.py", "event", &[THREADS], &[LOCK]),

@@ -79,7 +79,15 @@ pub(super) fn look(sweep: &Sweep, stuck_after: Duration, stacks: Stacks, found: 
         let of_parent = described.entry(candidate.swept.parent).or_default();
         *of_parent += 1;
         let stacks = (*of_parent <= DESCRIBED).then_some(stacks);
-        found.findings.extend(finding(&candidate, waited, stacks));
+        let place = stacks.and_then(|stacks| place(&candidate, stacks));
+        if let Some(sharers) = place.as_ref().and_then(orphaned_lock::sharers) {
+            let sharers: Vec<String> = sharers.iter().map(ToString::to_string).collect();
+            let why =
+                format!("its memory is used by process {} too, which may release a lock", sharers.join(", "));
+            found.unread(first.swept.process.tgid, &first.swept.comm, why);
+            continue;
+        }
+        found.findings.extend(finding(&candidate, waited, place.as_ref()));
     }
 }
 
@@ -103,40 +111,37 @@ fn case(child: ProcessKey, locks: &Locks) -> Case<'_> {
     Case { child, locks, left_threads_behind: None, parent_threads: &[] }
 }
 
-/// The finding; the child is not described where no way to its stack is given.
-fn finding(candidate: &Candidate, waited: Duration, stacks: Option<Stacks>) -> Option<Finding> {
+/// The finding; `place` is absent where the child was not described.
+fn finding(candidate: &Candidate, waited: Duration, place: Option<&Place>) -> Option<Finding> {
     let Candidate { swept, locks, proven } = candidate;
-    let wait = candidate.wait()?;
     let child = swept.process;
-    let parent = locks.forker().or(swept.parent);
-    let place = stacks.and_then(|stacks| place(child, parent, wait, *proven, stacks));
+    let parent = orphaned_lock::forker_of_unseen(locks, proven);
     let unseen =
         || parent.and_then(host::program).unwrap_or(Program { comm: swept.comm, ..Program::default() });
-    let program = place.as_ref().map_or_else(unseen, |place| place.program.clone());
+    let program = place.map_or_else(unseen, |place| place.program.clone());
     let name = program_name(&program);
     let now = clock::now();
     let stuck = Stuck {
         child,
         parent: parent.unwrap_or(child),
+        fork_seen: false,
+        has_shared_memory: false,
         program: &program,
         program_name: &name,
         case: case(child, locks),
         proven: *proven,
-        place: place.as_ref(),
+        place,
         waited,
         since_fork: now.since(child.start),
     };
     orphaned_lock::judge(&stuck, now)
 }
 
-fn place(
-    child: ProcessKey,
-    parent: Option<ProcessKey>,
-    wait: &LockWait,
-    proven: Proven,
-    stacks: Stacks,
-) -> Option<Place> {
-    let (tid, address, holder) = (wait.tid, wait.address, proven.owner_in_parent());
+fn place(candidate: &Candidate, stacks: Stacks) -> Option<Place> {
+    let Candidate { swept, locks, proven } = candidate;
+    let LockWait { tid, address, .. } = *candidate.wait()?;
+    let (child, holder) = (swept.process, proven.owner_in_parent());
+    let parent = orphaned_lock::forker_of_unseen(locks, proven);
     match host::answer(&Request::Place { child, parent, tid, address, holder, stacks }) {
         Evidence::Place { seen, .. } => seen.map(|place| *place),
         _ => None,

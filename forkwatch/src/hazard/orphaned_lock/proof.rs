@@ -54,6 +54,20 @@ pub struct Proven {
     pub owner: Option<u32>,
     /// That thread in the parent, where it lives still or was seen at the fork.
     pub owner_thread: Option<SeenThread>,
+    /// What the parent's copy of the lock says.
+    pub copy: ParentCopy,
+}
+
+/// What a parent's copy of a lock says of the fork.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParentCopy {
+    /// The same lock is held there: so it was at the fork, as far as can be told.
+    Held,
+    /// The same lock is free there: it was held at the fork and has been released since, or it was free and the child
+    /// itself has taken it.
+    Free,
+    /// Nothing: the parent has no such lock there, or its memory cannot be compared.
+    Silent,
 }
 
 impl Proven {
@@ -71,6 +85,27 @@ impl Proven {
     /// The owner's tid in the root pid namespace, where it lives in the parent.
     pub fn owner_in_parent(&self) -> Option<u32> {
         self.owner_thread.map(|thread| thread.tid)
+    }
+
+    /// The same, with what an earlier look at the same wait has shown: a lock that the parent has ever had free while the
+    /// child waited may have been free at the fork as well.
+    #[must_use]
+    pub fn after(self, earlier: &Self) -> Self {
+        let was_free = earlier.copy == ParentCopy::Free && self.copy == ParentCopy::Held;
+        Self { copy: if was_free { ParentCopy::Free } else { self.copy }, ..self }
+    }
+
+    /// Whether one story alone fits, in which the fork is to blame.
+    pub(super) fn is_settled(&self, locks: &Locks, queue: usize) -> bool {
+        match self.proof {
+            // A thread that is gone everywhere may have been one of the child's own.
+            Proof::Owner => self.certainty > Certainty::Heuristic,
+            // A child that was cloned without the C library may have taken it since, under its forker's name.
+            Proof::SelfOwned => self.certainty == Certainty::Certain,
+            Proof::NoCatcher | Proof::Differential => self.copy == ParentCopy::Held,
+            // Of the child's other threads one may hold it.
+            Proof::Queue => self.copy == ParentCopy::Held && locks.threads as usize == queue,
+        }
     }
 }
 
@@ -105,19 +140,24 @@ fn by_owner(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
     let is_main = wait.tid == case.child.tgid;
     let seen_at_fork = || case.parent_threads.iter().find(|thread| thread.tid == holder.named).copied();
     let thread = holder.in_parent.or_else(seen_at_fork);
+    // Where another can have written that name, after the fork, it proves less.
+    let sure = if holder.is_from_before { Certainty::Certain } else { Certainty::Strong };
     let (proof, certainty) = match (holder.is_forker, thread) {
         // The forking thread goes on as the child's main thread: what it holds, that may release.
-        (Some(true), _) if is_alone || is_main => (Proof::SelfOwned, Certainty::Certain),
-        (Some(false), Some(_)) => (Proof::Owner, Certainty::Certain),
+        (Some(true), _) if is_alone || is_main => (Proof::SelfOwned, sure),
+        (Some(false), Some(_)) => (Proof::Owner, sure),
         // It may have been the forking thread, and in a child of several threads go on as another than the waiter.
-        (None, Some(_)) if is_alone || is_main => (Proof::Owner, Certainty::Certain),
-        // Nobody of this name is left anywhere. In a child of one thread that is proof enough that nobody holds it.
+        (None, Some(_)) if is_alone || is_main => (Proof::Owner, sure),
+        // Nobody of this name is left anywhere. In a child of one thread that is proof enough that nobody holds it; but
+        // one whose tid is higher than the child's was most likely a thread of the child, and no fork is to blame.
         (None | Some(false), None) if is_alone && case.left_threads_behind != Some(false) => {
-            (Proof::Owner, Certainty::Strong)
+            let is_own = holder.is_older == Some(false);
+            (Proof::Owner, if is_own { Certainty::Heuristic } else { Certainty::Strong })
         }
         _ => return None,
     };
-    Some(Proven { proof, certainty, wait: index, owner: Some(holder.named), owner_thread: thread })
+    let (owner, copy) = (Some(holder.named), ParentCopy::Silent);
+    Some(Proven { proof, certainty, wait: index, owner, owner_thread: thread, copy })
 }
 
 /// Who owns the lock, where it is of a kind that says.
@@ -163,28 +203,35 @@ const fn is_bitset(wait: &LockWait) -> bool {
 }
 
 /// The only thread of a child waits, for what another one would have to bring.
+///
+/// A lock without an owner does not say who took it. The waiting thread itself may have, since the fork, and wait for
+/// itself now: so this is never certain.
 fn alone(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
-    let Locks { threads: 1, caught, python, comparable, .. } = *case.locks else { return None };
-    // Where the forker was alone, nobody was left behind, and it waits for something else.
-    if case.left_threads_behind == Some(false) {
+    let Locks { threads: 1, comparable, .. } = *case.locks else { return None };
+    // Where the forker was alone, nobody was left behind, and it waits for something else. And where the lock names its
+    // owner, `by_owner` has decided.
+    if case.left_threads_behind == Some(false) || owner(wait).is_some() {
         return None;
     }
-    let proven =
-        |proof, certainty| Some(Proven { proof, certainty, wait: index, owner: None, owner_thread: None });
-    let inherited = comparable.then(|| is_inherited(wait));
-    let nobody_catches = caught.without(no_catchers(python)).is_empty();
-    match (nobody_catches, inherited) {
-        (true, Some(true)) => proven(Proof::NoCatcher, Certainty::Certain),
+    let copy = if comparable { parent_copy(wait) } else { ParentCopy::Silent };
+    let forker_had_threads = case.left_threads_behind == Some(true)
+        || comparable && case.locks.parent_threads.is_some_and(|threads| threads > 0);
+    let (proof, certainty) = match (nobody_catches(case.locks), copy) {
+        (true, ParentCopy::Held | ParentCopy::Free) => (Proof::NoCatcher, Certainty::Strong),
         // A semaphore that it has made itself since the fork: it may be parked on it until it is killed.
-        (true, Some(false)) if is_semaphore(wait) => proven(Proof::NoCatcher, Certainty::Heuristic),
-        (true, _) if case.left_threads_behind == Some(true) => proven(Proof::NoCatcher, Certainty::Certain),
-        (true, _) if comparable && case.locks.parent_threads.is_some_and(|threads| threads > 0) => {
-            proven(Proof::NoCatcher, Certainty::Certain)
+        (true, ParentCopy::Silent) if is_semaphore(wait) || !forker_had_threads => {
+            (Proof::NoCatcher, Certainty::Heuristic)
         }
-        (true, _) => proven(Proof::NoCatcher, Certainty::Heuristic),
-        (false, Some(true)) => proven(Proof::Differential, Certainty::Strong),
-        (false, _) => None,
-    }
+        (true, ParentCopy::Silent) => (Proof::NoCatcher, Certainty::Strong),
+        (false, ParentCopy::Held | ParentCopy::Free) => (Proof::Differential, Certainty::Strong),
+        (false, ParentCopy::Silent) => return None,
+    };
+    Some(Proven { proof, certainty, wait: index, owner: None, owner_thread: None, copy })
+}
+
+/// Whether nothing but another thread could end a wait: no signal handler, nor anything else that runs in the child.
+pub(super) fn nobody_catches(locks: &Locks) -> bool {
+    locks.caught.without(no_catchers(locks.python)).is_empty()
 }
 
 fn no_catchers(python: bool) -> SignalSet {
@@ -203,16 +250,19 @@ fn is_semaphore(wait: &LockWait) -> bool {
         })
 }
 
-/// Whether the parent has the same lock at the same place: then it was made before the fork, and as nobody in the
-/// child can have taken it since, it was held at the fork.
-fn is_inherited(wait: &LockWait) -> bool {
-    let (Some(words), Some(parent)) = (wait.words, wait.parent_words) else { return false };
+/// Whether the parent has the same lock at the same place, so that it was made before the fork; and whether it is held
+/// there.
+fn parent_copy(wait: &LockWait) -> ParentCopy {
+    let (Some(words), Some(parent)) = (wait.words, wait.parent_words) else { return ParentCopy::Silent };
     let small = |word: Option<u32>, most: u32| word.is_some_and(|word| word <= most);
     let same = |offset: i64| words.at(offset) == parent.at(offset);
-    let fits = if is_semaphore(wait) {
-        small(parent.at(0), 1) && small(parent.at(4), 0xffff) && same(8) && same(12)
+    let (fits, is_held) = if is_semaphore(wait) {
+        (
+            small(parent.at(0), 1) && small(parent.at(4), 0xffff) && same(8) && same(12),
+            parent.at(0) == Some(0),
+        )
     } else {
-        is_contended_lock(wait, &words) && small(parent.at(0), LOCKED_WITH_WAITERS)
+        (is_contended_lock(wait, &words) && small(parent.at(0), LOCKED_WITH_WAITERS), parent.at(0) != Some(0))
     };
     // Memory that is zero in the parent may never have been a lock there: what stands before it, such as the size of
     // the allocation (malloc's chunk header), must be the same too. Of a file's data that goes without saying.
@@ -222,7 +272,11 @@ fn is_inherited(wait: &LockWait) -> bool {
         && before.iter().any(|offset| words.at(*offset).is_some_and(|word| word != 0));
     // The chunk's header alone: what stands before that belongs to a neighbour.
     let is_same_chunk = same(-8) && same(-4) && words.at(-8).is_some_and(is_chunk_size);
-    fits && (is_static || is_same_place || is_same_chunk)
+    match fits && (is_static || is_same_place || is_same_chunk) {
+        true if is_held => ParentCopy::Held,
+        true => ParentCopy::Free,
+        false => ParentCopy::Silent,
+    }
 }
 
 /// A size as malloc keeps it before what it hands out: a multiple of 16 with flags in the low bits.
@@ -235,6 +289,7 @@ fn queued(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
     let words = wait.words.as_ref()?;
     let queue = case.locks.waits.iter().filter(|other| other.address == wait.address).count();
     let is_first = case.locks.waits.iter().position(|other| other.address == wait.address) == Some(index);
+    let copy = if case.locks.comparable { parent_copy(wait) } else { ParentCopy::Silent };
     let is_orphan = case.locks.threads > 1
         && queue >= 2
         && is_first
@@ -243,14 +298,14 @@ fn queued(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
         // The owner is known, and `by_owner` has decided.
         && !is_mutex(wait, words)
         && !has_owner_pointer(words)
-        && case.locks.comparable
-        && is_inherited(wait);
+        && copy != ParentCopy::Silent;
     is_orphan.then_some(Proven {
         proof: Proof::Queue,
         certainty: Certainty::Strong,
         wait: index,
         owner: None,
         owner_thread: None,
+        copy,
     })
 }
 

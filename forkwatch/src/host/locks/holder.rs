@@ -1,6 +1,11 @@
 //! Who holds a lock: the thread that a word beside the futex names.
 
-use super::{super::file, super::futex::EndlessWait, Fork, parent::Parent, threads::Threads};
+use super::{
+    super::{file, futex::EndlessWait},
+    Fork,
+    parent::{Parent, main_thread_is_renewed},
+    threads::Threads,
+};
 use crate::model::{
     evidence::SeenThread,
     lock::{Holder, Words},
@@ -42,6 +47,8 @@ pub(super) fn holders(
         return Vec::new();
     }
     let highest = pid_max();
+    let same_ids = parent.map_or(!child.namespaced, |parent| parent.shares_ids);
+    let renewed = main_thread_is_renewed(child.process);
     owner_offsets(wait, words)
         .iter()
         .filter_map(|&offset| Some((offset, words.at(i64::from(offset))?)))
@@ -49,16 +56,24 @@ pub(super) fn holders(
         .map(|(offset, named)| {
             let in_parent =
                 parent.filter(|parent| parent.comparable).and_then(|parent| parent.threads.named(named));
+            let is_forker = match parent {
+                Some(parent) => is_forker(named, parent, fork),
+                // Of a parent that has ended no more is known than the name that its forker had outside.
+                None => (!child.namespaced && fork.forking_tid == Some(named)).then_some(true),
+            };
             Holder {
                 named,
                 offset,
                 in_child: child.named(named).is_some(),
-                is_forker: match parent {
-                    Some(parent) => is_forker(named, parent, fork),
-                    // Of a parent that has ended no more is known than the name that its forker had outside.
-                    None => (!child.namespaced && fork.forking_tid == Some(named)).then_some(true),
-                },
+                is_forker,
                 in_parent: in_parent.map(|thread| SeenThread { tid: thread.id, comm: thread.comm }),
+                is_from_before: match is_forker {
+                    // Of the forker's name the child's main thread may be another bearer.
+                    Some(true) => same_ids && renewed,
+                    Some(false) => same_ids && in_parent.is_some(),
+                    None => same_ids && in_parent.is_some() && renewed,
+                },
+                is_older: same_ids.then_some(named < child.own_id),
             }
         })
         .collect()

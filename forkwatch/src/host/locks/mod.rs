@@ -81,6 +81,7 @@ fn look(fork: &Fork) -> io::Result<LocksSeen> {
         comparable: false,
         parent: None,
         parent_threads: None,
+        adopted: false,
     };
     if !waiting.is_empty() {
         look_closer(&mut locks, &stat, &threads, &waiting, fork)?;
@@ -153,6 +154,7 @@ fn look_closer(
             locks.comparable = parent.comparable;
             locks.parent = Some(parent.key);
             locks.parent_threads = Some(parent.others());
+            locks.adopted = parent.adopted;
         }
         // What was seen of it may be another's.
         None => locks.waits = look(None),

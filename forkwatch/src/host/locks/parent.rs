@@ -1,9 +1,9 @@
 //! The process that forked, beside its child.
 
-use std::{io, mem::MaybeUninit};
+use std::{fs, io, mem::MaybeUninit, os::unix::fs::MetadataExt as _};
 
 use super::{
-    super::{file, maps::Maps, program::executable, stat::Stat, task},
+    super::{file, maps::Maps, memory, program::executable, stat::Stat, task},
     Fork,
     threads::Threads,
 };
@@ -11,6 +11,10 @@ use crate::model::process::ProcessKey;
 
 /// The auxiliary vector has some twenty pairs of words.
 const MAX_VECTOR: u64 = 4096;
+/// What the kernel draws for a program at its exec.
+const RANDOM_BYTES: usize = 16;
+/// A list of some thousand children.
+const MAX_CHILDREN: u64 = 64 * 1024;
 
 /// The process that forked the child, where it lives.
 pub(super) struct Parent {
@@ -25,6 +29,10 @@ pub(super) struct Parent {
     /// Where it is known that each of its locks was taken by a thread of its own, and none by a thread of a process
     /// that it was itself forked from.
     pub(super) is_first: bool,
+    /// Whether parent and child live in one pid namespace, so that a tid means the same in both.
+    pub(super) shares_ids: bool,
+    /// Whether it took the child over from another process, as init and subreapers do.
+    pub(super) adopted: bool,
     /// Of its threads, the one that called fork.
     forker: Option<u32>,
 }
@@ -51,6 +59,8 @@ impl Parent {
             comparable,
             maps: if comparable { Maps::of_process(stat.id).ok() } else { None },
             is_first: fork.parent.is_some() && !stat.is_unexeced(),
+            shares_ids: pid_namespace(child.id).is_some_and(|ours| pid_namespace(stat.id) == Some(ours)),
+            adopted: stat.id == child.parent && is_adopted(child, &threads),
             threads,
             forker,
         })
@@ -74,10 +84,48 @@ impl Parent {
 }
 
 /// Whether two processes run one program since one exec: the kernel draws the addresses in the auxiliary vector anew
-/// at each (`create_elf_tables`, `fs/binfmt_elf.c`). Where that is switched off, the executable still tells most.
+/// at each, and 16 random bytes that it points to (`create_elf_tables`, `fs/binfmt_elf.c`). It does not tell which of
+/// two such processes forked the other.
 fn runs_the_same(child: u32, parent: u32) -> io::Result<bool> {
     let vector = |tgid: u32| file::read(format!("/proc/{tgid}/auxv"), MAX_VECTOR);
-    Ok(executable(child)? == executable(parent)? && vector(child)? == vector(parent)?)
+    let ours = vector(child)?;
+    if executable(child)? != executable(parent)? || ours != vector(parent)? {
+        return Ok(false);
+    }
+    let Some(address) = random_bytes(&ours) else { return Ok(false) };
+    let drawn = |tgid: u32| memory::there::<RANDOM_BYTES>(tgid, address);
+    Ok(drawn(child).is_some_and(|ours| drawn(parent) == Some(ours)))
+}
+
+/// Where the vector says that the random bytes are.
+fn random_bytes(vector: &[u8]) -> Option<u64> {
+    let (words, _) = vector.as_chunks::<8>();
+    let (pairs, _) = words.as_chunks::<2>();
+    let pair = pairs.iter().find(|[kind, _]| u64::from_ne_bytes(*kind) == libc::AT_RANDOM);
+    pair.map(|[_, value]| u64::from_ne_bytes(*value))
+}
+
+/// Which pid namespace a process gives its ids in.
+fn pid_namespace(tgid: u32) -> Option<(u64, u64)> {
+    fs::metadata(format!("/proc/{tgid}/ns/pid")).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// Whether a process has taken this child over from another. The kernel lists children as they come, so that its own
+/// stand in the order of their birth; one that is adopted comes late (`forget_original_parent`, kernel/exit.c). Where it
+/// has forked none meanwhile, that does not show.
+fn is_adopted(child: &Stat, threads: &Threads) -> bool {
+    threads.all.iter().any(|thread| {
+        let list = file::read(format!("/proc/{}/task/{}/children", threads.process, thread.id), MAX_CHILDREN);
+        let text = list.map(|list| String::from_utf8_lossy(&list).into_owned()).unwrap_or_default();
+        let before = text
+            .split_ascii_whitespace()
+            .filter_map(|pid| pid.parse::<u32>().ok())
+            .take_while(|pid| *pid != child.id)
+            .last();
+        let found = text.split_ascii_whitespace().any(|pid| pid.parse() == Ok(child.id));
+        let elder = before.filter(|_| found).and_then(|pid| Stat::of_process(pid).ok());
+        elder.is_some_and(|elder| elder.start > child.start)
+    })
 }
 
 /// The thread that the child's main thread is a copy of. glibc gives each thread a list of robust locks within the
@@ -89,6 +137,12 @@ fn forker(child: u32, comparable: bool, told: Option<u32>, threads: &[Stat]) -> 
     }
     let list = robust_list(child)?;
     threads.iter().find(|thread| robust_list(thread.id) == Some(list)).map(|thread| thread.id)
+}
+
+/// Whether the C library has given the child's main thread its own tid, as glibc's `fork(3)` does. After a bare
+/// `clone(2)`, at which the kernel drops the list, the thread goes on to mark what it locks with its forker's.
+pub(super) fn main_thread_is_renewed(child: u32) -> bool {
+    robust_list(child).is_some()
 }
 
 /// The address of a thread's list of robust locks (`get_robust_list(2)`); absent where it has none.

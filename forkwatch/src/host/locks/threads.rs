@@ -8,7 +8,9 @@ use super::super::{stat::Stat, status::Status, task::MAX_TASKS};
 pub(super) struct Threads {
     /// From the oldest.
     pub(super) all: Vec<Stat>,
-    process: u32,
+    pub(super) process: u32,
+    /// The id of the process as it sees it itself.
+    pub(super) own_id: u32,
     /// Whether the process has tids of its own.
     pub(super) namespaced: bool,
     /// Whether there may be more.
@@ -18,9 +20,9 @@ pub(super) struct Threads {
 impl Threads {
     /// These threads of that process.
     pub(super) fn new(process: &Stat, all: Vec<Stat>) -> io::Result<Self> {
-        let namespaced = Status::of_thread(process.id, process.id)?.namespaced;
+        let Status { own_id, namespaced, .. } = Status::of_thread(process.id, process.id)?;
         let cut = usize::try_from(process.threads).is_ok_and(|threads| threads > MAX_TASKS);
-        Ok(Self { all, process: process.id, namespaced, cut })
+        Ok(Self { all, process: process.id, own_id, namespaced, cut })
     }
 
     /// The one that calls itself by that tid.

@@ -7,6 +7,7 @@ use super::{
     call::Activity,
     clock,
     descriptors::{Descriptor, Table},
+    memory_users,
     program::program,
     stack,
     stat::Stat,
@@ -53,6 +54,7 @@ pub(super) fn place(
         script: stack::of_script(child, tid),
         holder,
         blocks,
+        memory: Some(memory_users::memory_users(child, tid)),
     };
     Stat::lives(child).then_some(place)
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{
-    event::Signal,
+    event::{CloneKind, Signal},
     evidence::{Sweep, Swept},
     finding::{Certainty, Resolution, Severity},
-    lock::{Holder, LockWait, Words},
+    lock::{Holder, LockWait, MemoryUsers, Words},
     order::Order,
     stack::{Frame, Stack},
 };
@@ -17,8 +17,15 @@ const OWNER: u32 = 5000;
 /// The main thread of the child wants a mutex that a thread of the parent owns.
 pub(super) fn orphaned(switches: u64) -> LocksSeen {
     let owner = SeenThread { tid: OWNER, comm: "metrics-flush".into() };
-    let holder =
-        Holder { named: OWNER, offset: 8, in_child: false, is_forker: Some(false), in_parent: Some(owner) };
+    let holder = Holder {
+        named: OWNER,
+        offset: 8,
+        in_child: false,
+        is_forker: Some(false),
+        in_parent: Some(owner),
+        is_from_before: true,
+        is_older: Some(true),
+    };
     let words = Words([0, 0, 0x31, 0, 2, 0, OWNER, 1, 0, 0, 0, 0]);
     waiting(LockWait { words: Some(words), holders: vec![holder], ..wait(0x80, 2, switches) })
 }
@@ -64,6 +71,7 @@ pub(super) fn place(functions: &[&str]) -> Place {
         script: Some(Stack { frames: functions.iter().map(frame).collect(), missing: None }),
         holder: None,
         blocks: Vec::new(),
+        memory: Some(MemoryUsers::Alone),
     }
 }
 
@@ -139,7 +147,86 @@ fn a_lonely_wait_takes_more_patience() {
     timeline.at(21_900);
     assert_eq!(timeline.of_lock().len(), 0);
     timeline.at(29_000);
-    assert_eq!(timeline.of_lock()[0].certainty, Certainty::Certain);
+    let finding = timeline.of_lock()[0];
+    assert_eq!((finding.state, finding.certainty), (State::Confirmed, Certainty::Strong));
+    assert!(finding.summary.contains("is held in the parent"), "{}", finding.summary);
+}
+
+/// The same, with the parent's copy free: it has been released there since, or was never held.
+fn free_in_parent() -> LocksSeen {
+    let free = Words([0, 0, 0x31, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    let words = Words([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    waiting(LockWait { words: Some(words), parent_words: Some(free), ..wait(0x189, 0, 1) })
+}
+
+#[test]
+fn a_lock_that_the_child_may_have_taken_itself_is_suspected_and_both_stories_are_told() {
+    let mut timeline = stuck(free_in_parent());
+    timeline.at(300_000);
+    let found = timeline.of_lock();
+    assert_eq!(
+        found.iter().map(|finding| (finding.state, finding.certainty, finding.severity)).collect::<Vec<_>>(),
+        [(State::Suspected, Certainty::Strong, Severity::Warning)]
+    );
+    let summary = &found[0].summary;
+    assert!(summary.contains("held it at the fork") && summary.contains("took it itself"), "{summary}");
+    assert!(!summary.contains("for ever"), "{summary}");
+}
+
+#[test]
+fn a_copy_that_was_free_once_stays_doubtful() {
+    let mut timeline = stuck(free_in_parent());
+    timeline.at(5000).locks.insert(CHILD, no_catcher());
+    timeline.at(300_000);
+    assert_eq!(timeline.of_lock()[0].state, State::Suspected);
+}
+
+fn with_memory(memory: Option<MemoryUsers>) -> Place {
+    Place { memory, ..place(&["emit", "handle"]) }
+}
+
+#[test]
+fn a_child_whose_memory_another_uses_is_undecided_as_long_as_it_does() {
+    let mut timeline = stuck(orphaned(3));
+    timeline.places.insert(CHILD, with_memory(Some(MemoryUsers::Shared(vec![4444]))));
+    timeline.at(300_000);
+    assert_eq!(timeline.of_lock().len(), 0);
+    assert_eq!(timeline.stuck(), None);
+    let undecided = |output: &Output| matches!(output, Output::Undecided { hazard: HazardId::OrphanedLock, child } if *child == process(CHILD));
+    assert_eq!(timeline.count(undecided), 1, "told once");
+    let looks = timeline.count(|output| matches!(output, Output::Ask(Request::Place { .. })));
+    assert!((5..60).contains(&looks), "looked at again, ever less often: {looks}");
+    // Nobody is said to have been stuck who is killed now.
+    let killed = ExitStatus::Signal { number: 9, core_dumped: false };
+    timeline.event(&Event::Exit(Exit { at: ms(300_000), ..exit_of(CHILD, killed) }));
+    assert_eq!(timeline.of_lock().len(), 0);
+}
+
+#[test]
+fn when_the_other_has_gone_the_child_is_judged() {
+    let mut timeline = stuck(orphaned(3));
+    timeline.places.insert(CHILD, with_memory(Some(MemoryUsers::Shared(vec![4444]))));
+    timeline.at(30_000).places.insert(CHILD, with_memory(Some(MemoryUsers::Alone)));
+    timeline.at(90_000);
+    assert_eq!(timeline.of_lock().len(), 1);
+}
+
+#[test]
+fn nothing_is_certain_of_memory_that_another_may_use_or_has_used() {
+    let unknown = MemoryUsers::Unknown("no kcmp(2)".to_owned());
+    for memory in [None, Some(unknown)] {
+        let mut timeline = stuck(orphaned(3));
+        timeline.places.insert(CHILD, with_memory(memory));
+        timeline.at(60_000);
+        assert_eq!(timeline.of_lock()[0].certainty, Certainty::Strong);
+        assert!(!timeline.of_lock()[0].summary.contains("for ever"));
+    }
+    let mut timeline = stuck(orphaned(3));
+    let clone = Fork { kind: CloneKind::SharedMemory, ..fork_of(CHILD, 9000) };
+    timeline.at(3000).event(&Event::Fork(clone));
+    timeline.exit(9000);
+    timeline.at(60_000);
+    assert_eq!(timeline.of_lock()[0].certainty, Certainty::Strong, "one that has ended may have taken it");
 }
 
 #[test]
@@ -276,6 +363,39 @@ fn a_hang_from_before_the_watch_is_found_by_the_sweep() {
     let follow = Order::Follow { child: process(CHILD), parent_tgid: PARENT };
     assert!(timeline.orders().contains(&follow));
     assert!(timeline.asked().contains(&Request::Sweep { mark: Some(9) }));
+}
+
+/// A child that a sweep brings in, whose present parent has these other threads.
+fn swept_beside(seen: LocksSeen, parent_threads: u32, adopted: bool) -> Finding {
+    let LocksSeen::Alive(locks) = seen else { unreachable!() };
+    let locks = Locks { parent_threads: Some(parent_threads), adopted, ..*locks };
+    let interval = Some(Duration::from_secs(10));
+    let mut timeline = Timeline::with(Settings { sweep_interval: interval, ..Settings::default() });
+    timeline.locks.insert(CHILD, LocksSeen::Alive(Box::new(locks)));
+    timeline.places.insert(CHILD, place(&["emit", "handle"]));
+    let swept = Swept { process: process(CHILD), comm: "python".into(), parent: Some(process(PARENT)) };
+    let sweep =
+        Sweep { at: ms(0), took: MILLI, mark: 9, processes: 1, unexeced: vec![swept], zombies: Vec::new() };
+    timeline.at(0).evidence(Evidence::Sweep { seen: Some(Box::new(sweep)) }).at(90_000);
+    timeline.of_lock()[0].clone()
+}
+
+#[test]
+fn only_what_was_seen_to_fork_or_holds_the_lock_is_blamed() {
+    // The parent has the thread that holds the lock.
+    let blamed = swept_beside(orphaned(3), 1, true);
+    assert_eq!((blamed.parent, blamed.certainty), (process(PARENT), Certainty::Certain));
+    // It had other threads: it may be.
+    let doubtful = swept_beside(no_catcher(), 1, false);
+    assert_eq!(doubtful.parent, process(PARENT));
+    assert!(doubtful.summary.starts_with("Process "), "{}", doubtful.summary);
+    assert!(doubtful.summary.contains("now a child of"), "{}", doubtful.summary);
+    // It had none, or has taken the child over.
+    for (threads, adopted) in [(0, false), (3, true)] {
+        let unknown = swept_beside(no_catcher(), threads, adopted);
+        assert_eq!(unknown.parent, process(CHILD));
+        assert!(unknown.summary.contains("forked by an unknown process"), "{}", unknown.summary);
+    }
 }
 
 #[test]

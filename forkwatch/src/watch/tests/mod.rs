@@ -128,6 +128,7 @@ fn busy(threads: u32) -> LocksSeen {
         comparable: true,
         parent: Some(process(PARENT)),
         parent_threads: Some(1),
+        adopted: false,
     }))
 }
 

@@ -62,6 +62,8 @@ fn left_behind(named: u32) -> Holder {
         in_child: false,
         is_forker: Some(false),
         in_parent: Some(SeenThread { tid: named, comm: "metrics".into() }),
+        is_from_before: true,
+        is_older: Some(true),
     }
 }
 
@@ -77,6 +79,7 @@ fn locks(threads: u32, waits: Vec<LockWait>) -> Locks {
         comparable: true,
         parent: Some(ProcessKey { tgid: 400, start: BootTime(0) }),
         parent_threads: Some(1),
+        adopted: false,
     }
 }
 
@@ -133,6 +136,33 @@ fn a_lock_that_a_living_thread_owns_proves_nothing() {
 }
 
 #[test]
+fn a_mutex_that_the_child_itself_took_is_no_orphan() {
+    // Of the only thread, which takes it twice; whatever the parent's copy says, and with handlers or without.
+    let own = Holder { in_child: true, in_parent: None, is_older: Some(false), ..left_behind(CHILD) };
+    for parent in [None, Some(words(CHUNK, [0; 8])), Some(words(CHUNK, [2, 0, OWNER, 1, 0, 0, 0, 0]))] {
+        let wait = LockWait { parent_words: parent, ..mutex(CHILD, own) };
+        assert_eq!(proven(&locks(1, vec![wait.clone()])), None);
+        let catches = Locks { caught: SignalSet::of(&[15]), ..locks(1, vec![wait]) };
+        assert_eq!(proven(&catches), None);
+    }
+    // Of a thread that has ended since: its tid was given out after the child's.
+    let ended = Holder { in_child: false, is_from_before: false, ..own };
+    let ended = Holder { is_forker: None, named: 507, ..ended };
+    assert_eq!(proven(&locks(1, vec![mutex(CHILD, ended)])), Some((Proof::Owner, Certainty::Heuristic)));
+}
+
+#[test]
+fn a_name_that_another_can_have_written_is_never_certain() {
+    let strong = |proof| Some((proof, Certainty::Strong));
+    let doubtful = Holder { is_from_before: false, ..left_behind(OWNER) };
+    assert_eq!(proven(&locks(1, vec![mutex(CHILD, doubtful)])), strong(Proof::Owner));
+    assert_eq!(proven(&locks(4, vec![mutex(503, doubtful)])), strong(Proof::Owner));
+    // The main thread of a child that was cloned without the C library marks its own locks with its forker's tid.
+    let forker = Holder { is_forker: Some(true), ..doubtful };
+    assert_eq!(proven(&locks(1, vec![mutex(CHILD, forker)])), strong(Proof::SelfOwned));
+}
+
+#[test]
 fn what_the_forking_thread_held_it_may_release_unless_it_waits_itself() {
     let forker = Holder { is_forker: Some(true), ..left_behind(400) };
     assert_eq!(proven(&locks(3, vec![mutex(503, forker)])), None);
@@ -181,26 +211,26 @@ fn what_is_no_plain_mutex_names_no_owner() {
 }
 
 #[test]
-fn a_lonely_thread_that_no_signal_can_wake_is_stuck() {
-    let certain = Some((Proof::NoCatcher, Certainty::Certain));
+fn a_lonely_thread_that_no_signal_can_wake_is_never_certain() {
+    let heuristic = Some((Proof::NoCatcher, Certainty::Heuristic));
     let python = Locks {
         python: true,
         caught: SignalSet::of(&[SIGINT, 33, 11]),
-        ..locks(1, vec![wait(CHILD, 0x189, 0, [0; 8])])
+        ..locks(1, vec![wait(CHILD, 0x189, 2, [2; 8])])
     };
-    assert_eq!(proven(&python), certain);
+    let strong = Some((Proof::NoCatcher, Certainty::Strong));
+    assert_eq!(proven(&python), strong);
     assert_eq!(proven(&Locks { python: false, ..python.clone() }), None);
     assert_eq!(proven(&Locks { caught: SignalSet::of(&[15]), ..python.clone() }), None);
     assert_eq!(proven(&Locks { threads: 2, ..python.clone() }), None);
     // Parked: nobody was left behind.
     assert_eq!(proven_of(&python, Some(false)), None);
     // Of a fork that was not seen, the parent's older threads tell.
-    assert_eq!(proven_of(&python, None), certain);
+    assert_eq!(proven_of(&python, None), strong);
     // Not if that is another process than the forker, which took it over.
-    let suspected = Some((Proof::NoCatcher, Certainty::Heuristic));
-    assert_eq!(proven_of(&Locks { comparable: false, ..python.clone() }, None), suspected);
+    assert_eq!(proven_of(&Locks { comparable: false, ..python.clone() }, None), heuristic);
     let unknown = Locks { parent: None, parent_threads: None, ..python };
-    assert_eq!(proven_of(&unknown, None), suspected);
+    assert_eq!(proven_of(&unknown, None), heuristic);
 }
 
 #[test]
@@ -220,20 +250,50 @@ fn what_a_child_made_itself_is_no_lock_from_the_fork() {
 }
 
 #[test]
-fn a_lock_that_the_parent_has_at_the_same_place_was_held_at_the_fork() {
-    let strong = Some((Proof::Differential, Certainty::Strong));
+fn the_parents_copy_tells_one_story_or_leaves_two() {
+    let copy_of = |locks: &Locks| {
+        let child = ProcessKey { tgid: CHILD, start: BootTime(1) };
+        let case = Case { child, locks, left_threads_behind: Some(true), parent_threads: &[] };
+        let proven = prove(&case).unwrap();
+        assert_eq!(proven.certainty, Certainty::Strong);
+        (proven.proof, proven.copy, proven.is_settled(locks, 1))
+    };
     let catches = |wait| Locks { caught: SignalSet::of(&[15]), ..locks(1, vec![wait]) };
-    // Released in the parent since; held still; held, and waited for there too.
-    for lock in [[1, 0, 0, 0], [0, 0, 0, 0], [0, 3, 0, 0]] {
+    // Released in the parent since, or free at the fork; held still; held, and waited for there too.
+    for (lock, copy) in
+        [([1, 0, 0, 0], ParentCopy::Free), ([0, 0, 0, 0], ParentCopy::Held), ([0, 3, 0, 0], ParentCopy::Held)]
+    {
         let [value, waiters, private, padding] = lock;
         let parent = words(CHUNK, [value, waiters, private, padding, 0, 0, 0, 0]);
         let wait = LockWait { parent_words: Some(parent), ..semaphore(CHILD) };
-        assert_eq!(proven(&catches(wait.clone())), strong, "{lock:?}");
-        let certain = locks(1, vec![wait]);
-        assert_eq!(proven(&certain), Some((Proof::NoCatcher, Certainty::Certain)));
+        let is_settled = copy == ParentCopy::Held;
+        assert_eq!(copy_of(&catches(wait.clone())), (Proof::Differential, copy, is_settled), "{lock:?}");
+        assert_eq!(copy_of(&locks(1, vec![wait])), (Proof::NoCatcher, copy, is_settled), "{lock:?}");
     }
     let released = LockWait { parent_words: Some(words([0; 4], [0; 8])), ..low_level(CHILD) };
-    assert_eq!(proven(&catches(released)), strong);
+    assert_eq!(copy_of(&catches(released)), (Proof::Differential, ParentCopy::Free, false));
+    let held = LockWait { parent_words: Some(words([0; 4], [1, 0, 0, 0, 0, 0, 0, 0])), ..low_level(CHILD) };
+    assert_eq!(copy_of(&catches(held)), (Proof::Differential, ParentCopy::Held, true));
+}
+
+#[test]
+fn a_lock_that_the_parent_ever_had_free_may_have_been_free_at_the_fork() {
+    let seen = |copy| Proven {
+        proof: Proof::NoCatcher,
+        certainty: Certainty::Strong,
+        wait: 0,
+        owner: None,
+        owner_thread: None,
+        copy,
+    };
+    for (before, now, both) in [
+        (ParentCopy::Held, ParentCopy::Held, ParentCopy::Held),
+        (ParentCopy::Free, ParentCopy::Held, ParentCopy::Free),
+        (ParentCopy::Held, ParentCopy::Free, ParentCopy::Free),
+        (ParentCopy::Free, ParentCopy::Silent, ParentCopy::Silent),
+    ] {
+        assert_eq!(seen(now).after(&seen(before)).copy, both, "{before:?}, then {now:?}");
+    }
 }
 
 #[test]
@@ -246,6 +306,15 @@ fn a_queue_for_an_inherited_lock_without_an_owner_is_strong() {
     };
     let strong = Some((Proof::Queue, Certainty::Strong));
     assert_eq!(proven(&locks(5, queue(2))), strong);
+    // One of the threads that do not wait may hold it.
+    let child = ProcessKey { tgid: CHILD, start: BootTime(1) };
+    for (held, all, is_settled) in [(1, 5, true), (1, 6, false), (0, 5, false)] {
+        let parent = Some(words([0; 4], [held, 0, 0, 0, 0, 0, 0, 0]));
+        let queue = queue(5).into_iter().map(|wait| LockWait { parent_words: parent, ..wait }).collect();
+        let locks = locks(all, queue);
+        let case = Case { child, locks: &locks, left_threads_behind: None, parent_threads: &[] };
+        assert_eq!(prove(&case).unwrap().is_settled(&locks, 5), is_settled, "{held} {all}");
+    }
     assert_eq!(proven(&locks(5, queue(1))), None);
     assert_eq!(proven_of(&locks(5, queue(3)), None), strong);
     assert_eq!(proven_of(&locks(5, queue(3)), Some(false)), None);
@@ -273,7 +342,8 @@ fn shared_memory_and_stopped_children_prove_nothing() {
 #[test]
 fn proofs_without_an_owner_take_more_patience() {
     let patience = |proof| {
-        let proven = Proven { proof, certainty: Certainty::Strong, wait: 0, owner: None, owner_thread: None };
+        let (certainty, copy) = (Certainty::Strong, ParentCopy::Silent);
+        let proven = Proven { proof, certainty, wait: 0, owner: None, owner_thread: None, copy };
         proven.patience(Duration::from_secs(10)).as_secs()
     };
     let all = [Proof::Owner, Proof::SelfOwned, Proof::NoCatcher, Proof::Differential, Proof::Queue];
