@@ -1,8 +1,10 @@
 //! `forkwatch demo`: an unsafe fork made on purpose, and what forkwatch says of it.
 
 use std::{
+    env,
     io::{self, BufRead, BufReader, Write},
     os::unix::process::CommandExt,
+    path::Path,
     process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
@@ -25,7 +27,7 @@ use crate::{
     host,
     kernel::{self, Filter, Stream},
     log::Log,
-    model::{event::Event, finding::HazardId},
+    model::{event::Event, finding::HazardId, process::escape},
     paragraph, privilege, watch,
     watch::Settings,
 };
@@ -98,7 +100,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         tail.summary().context("cannot write the output")?;
         match end {
             // While the child still hangs.
-            None => Ok(Some(explanation(&fork))),
+            None => Ok(Some(explanation(&fork, &invocation()))),
             Some(End::Asked) => Ok(None),
             Some(End::TooLate) => bail!("{}", too_late(missing)),
         }
@@ -206,7 +208,7 @@ fn introduction(pid: u32) -> String {
 }
 
 /// What the findings mean for this child, then what to do next.
-fn explanation(fork: &Fork) -> String {
+fn explanation(fork: &Fork, program: &str) -> String {
     let mut text = "\nWhat this means (told by the demo, which knows its program)\n".to_owned();
     let add = |text: &mut String, line: &str| paragraph::add(text, "  ", "  ", line);
     add(&mut text, &stuck(fork));
@@ -219,17 +221,41 @@ fn explanation(fork: &Fork) -> String {
     );
     text.push_str("  Both processes have been ended.\n\nWhat to do next\n");
     for (command, what) in [
-        ("forkwatch", "every fork on this host, and findings"),
-        ("forkwatch --pid PID", "one service, with its descendants"),
-        ("forkwatch scan", "what hangs on this host already"),
-        ("forkwatch explain orphaned-lock", "the hazard and its remedies"),
-        ("forkwatch daemon", "metrics for Prometheus, events as JSON"),
-        ("forkwatch doctor", "what this host supports"),
+        ("", "every fork on this host, and findings"),
+        ("--pid PID", "one service, with its descendants"),
+        ("scan", "what hangs on this host already"),
+        ("explain orphaned-lock", "the hazard and its remedies"),
+        ("daemon", "metrics for Prometheus, events as JSON"),
+        ("doctor", "what this host supports"),
     ] {
-        paragraph::add(&mut text, &format!("  {command:<38}"), &" ".repeat(40), what);
+        let command = format!("{program} {command}");
+        let width = 40.max(command.trim_end().len() + 4);
+        paragraph::add(
+            &mut text,
+            &format!("  {:<1$}", command.trim_end(), width - 2),
+            &" ".repeat(width),
+            what,
+        );
     }
     text.push_str(concat!("  ", env!("CARGO_PKG_REPOSITORY"), "\n"));
     text
+}
+
+/// How this program can be called again from here: by its name where the shell finds it, else by the path that it was
+/// started by, as `cargo run` does.
+fn invocation() -> String {
+    const NAME: &str = "forkwatch";
+    let own = env::current_exe().ok();
+    let on_path = |own: &Path| {
+        let folders = env::var_os("PATH").unwrap_or_default();
+        let first = env::split_paths(&folders).map(|folder| folder.join(NAME)).find(|path| path.is_file());
+        first.and_then(|path| path.canonicalize().ok()).as_deref() == Some(own)
+    };
+    match (own, env::args().next()) {
+        (Some(own), _) if on_path(&own) => NAME.to_owned(),
+        (_, Some(called)) if called.contains('/') => escape(called.as_bytes()),
+        _ => NAME.to_owned(),
+    }
 }
 
 /// Why the child hangs.
@@ -260,7 +286,8 @@ mod tests {
 
     #[test]
     fn everything_told_fits_eighty_columns() {
-        for text in [introduction(4_194_301), explanation(&FORK)] {
+        let called = ["forkwatch", "target/release/forkwatch"].map(|program| explanation(&FORK, program));
+        for text in called.into_iter().chain([introduction(4_194_301)]) {
             for line in text.lines() {
                 assert!(line.len() <= 80, "{line}");
             }
