@@ -57,8 +57,7 @@ static ECOSYSTEMS: [Ecosystem; 13] = [
     Ecosystem {
         name: "gunicorn",
         advice: "Start threads and clients in the server hook post_fork or post_worker_init instead of at import, \
-                 or run without --preload. gunicorn 25.1.0 runs a control-socket thread in the arbiter itself: \
-                 upgrade it or turn that off.",
+                 or run without --preload.",
         link: "https://docs.gunicorn.org/en/stable/settings.html#post-fork",
         recognise: |signs| signs.name.starts_with("gunicorn"),
     },
