@@ -185,7 +185,13 @@ impl Daemon<'_> {
                 Some(Interruption::Reload) => self.reload(),
                 // The ring has just been drained, so this is progress and not a timer.
                 Some(Interruption::Watchdog) => watchdog.progress(),
-                Some(Interruption::End) | None => return self.pipeline.close(),
+                Some(Interruption::End) | None => {
+                    self.pipeline.close()?;
+                    if let Some(recorded) = self.pipeline.recorded() {
+                        tracing::info!("{recorded}");
+                    }
+                    return Ok(());
+                }
             }
         }
     }

@@ -43,7 +43,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
 }
 
 /// The command without the hidden subcommands: the man pages leave them out, the completions would not.
-fn visible(command: &Command) -> Command {
+pub(super) fn visible(command: &Command) -> Command {
     // clap can add subcommands, not take them away: all else that is shown is carried over.
     let mut visible = Command::new("forkwatch")
         .version(env!("CARGO_PKG_VERSION"))

@@ -5,6 +5,7 @@ mod causes;
 mod check;
 mod check_config;
 mod collector;
+mod completions;
 mod daemon;
 mod daemon_sink;
 mod demo;
@@ -15,6 +16,7 @@ mod exit;
 mod explain;
 mod generate;
 mod losses;
+mod man;
 mod metric_sources;
 mod pipeline;
 mod recorder;
@@ -24,6 +26,7 @@ mod scope;
 mod session;
 mod tail;
 mod tail_sink;
+mod tally;
 mod targets;
 mod thread_names;
 
@@ -81,6 +84,14 @@ enum Command {
     Replay(replay::Options),
     /// Check a configuration file, and show what is in force
     CheckConfig(check_config::Options),
+    /// Print what a shell needs to complete this command line
+    ///
+    /// For bash: forkwatch completions bash > /etc/bash_completion.d/forkwatch
+    Completions(completions::Options),
+    /// Print the manual, of forkwatch or of one command, for man(1)
+    ///
+    /// To read it: forkwatch man scan | man -l -
+    Man(man::Options),
     /// Write the generated files: man pages, completions, schema, tables
     #[command(hide = true)]
     Generate(generate::Options),
@@ -101,6 +112,8 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
         Command::Explain(options) => explain::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::CheckConfig(options) => check_config::run(&options),
+        Command::Completions(options) => completions::run(&options),
+        Command::Man(options) => man::run(&options),
         Command::Generate(options) => generate::run(&options),
         Command::DemoProgram => demo_program::run(),
     }

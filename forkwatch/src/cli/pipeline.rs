@@ -175,6 +175,11 @@ impl<S: Sink> Pipeline<S> {
         self.stage.record(Writer::flush);
         Ok(())
     }
+
+    /// What came of the recording; absent where none was made, or it ended early.
+    pub(super) fn recorded(&self) -> Option<String> {
+        self.stage.recorder.as_ref().map(Recorder::summary)
+    }
 }
 
 impl<S: Sink> Stage<S> {

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::session;
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
 pub(super) struct Recorder {
     writer: Writer<File>,
     path: String,
+    written: u64,
 }
 
 impl Recorder {
@@ -24,23 +25,39 @@ impl Recorder {
         let name = path.display().to_string();
         let create = || -> Result<Writer<File>> {
             let header = Header::new(&session::context(), serde_json::to_value(settings)?);
-            let mut writer = Writer::new(File::create(path)?, &header)?;
+            // What stands there is a recording of something else, or no recording at all.
+            let file = File::create_new(path).map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    anyhow!("it exists already, and is not overwritten: name another file, or remove it")
+                }
+                _ => error.into(),
+            })?;
+            let mut writer = Writer::new(file, &header)?;
             // What cannot be written at all shows now.
             writer.flush()?;
             Ok(writer)
         };
         let writer = create().with_context(|| format!("cannot write a recording to {name}"))?;
-        Ok(Some(Self { writer, path: name }))
+        Ok(Some(Self { writer, path: name, written: 0 }))
     }
 
     /// Writes; false where that failed, and the recording ends. The watch goes on.
     pub(super) fn write(&mut self, write: impl FnOnce(&mut Writer<File>) -> io::Result<()>) -> bool {
         match write(&mut self.writer) {
-            Ok(()) => true,
+            Ok(()) => {
+                self.written += 1;
+                true
+            }
             Err(error) => {
                 tracing::error!(%error, path = %self.path, "the recording ends here: it cannot be written");
                 false
             }
         }
+    }
+
+    /// What came of it, in a sentence.
+    pub(super) fn summary(&self) -> String {
+        let Self { path, written, .. } = self;
+        format!("recorded {written} inputs in {path}: `forkwatch replay {path}` judges them again")
     }
 }

@@ -167,6 +167,9 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
             stopped.unwrap_or(Ok(()))
         });
         pipeline.sink().summary().context("cannot write the output")?;
+        if let Some(recorded) = pipeline.recorded() {
+            eprintln!("forkwatch: {recorded}");
+        }
         stopped
     })?;
     Ok(Exit::Fine)

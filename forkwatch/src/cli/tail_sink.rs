@@ -1,7 +1,7 @@
 //! What the tail shows: columns or JSON on stdout, a summary on stderr.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     env,
     io::{self, BufWriter, IsTerminal, Stdout, Write},
 };
@@ -9,11 +9,11 @@ use std::{
 use clap::ValueEnum;
 use wildmatch::WildMatch;
 
-use super::{causes::Causes, thread_names::ThreadNames};
+use super::{causes::Causes, tally::Tally, thread_names::ThreadNames};
 use crate::{
     host::clock,
     model::{
-        event::{Event, LossReason},
+        event::Event,
         finding::State,
         process::{Comm, ProcessKey},
     },
@@ -119,19 +119,6 @@ struct Terminal {
     width: usize,
 }
 
-/// What the closing summary tells.
-#[derive(Default)]
-struct Tally {
-    forks: u64,
-    threads: u64,
-    execs: u64,
-    exits: u64,
-    lives: u64,
-    findings: u64,
-    failures: u64,
-    lost: HashMap<LossReason, u64>,
-}
-
 impl TailSink {
     pub(super) fn new(
         output: Output,
@@ -170,25 +157,7 @@ impl TailSink {
     /// What was shown and what was lost, on stderr.
     pub(super) fn summary(&mut self) -> io::Result<()> {
         self.out.flush()?;
-        let Tally { forks, threads, execs, exits, lives, findings, failures, lost } = &self.tally;
-        let count = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-        let outcomes = format!("{execs} exec'd, {exits} exited, {lives} lived on");
-        let mut parts = vec![format!("{} ({outcomes})", count(*forks, "fork"))];
-        let optional = [(*threads, "thread"), (*failures, "failed clone call")];
-        parts.extend(
-            optional.iter().filter(|(number, _)| *number > 0).map(|(number, what)| count(*number, what)),
-        );
-        parts.push(count(*findings, "finding"));
-        let mut lost: Vec<String> = lost
-            .iter()
-            .map(|(reason, lost)| format!("{} lost ({})", count(*lost, "record"), reason.name()))
-            .collect();
-        lost.sort();
-        if lost.is_empty() {
-            lost.push("nothing lost".to_owned());
-        }
-        parts.extend(lost);
-        writeln!(io::stderr(), "forkwatch: {}", parts.join(", "))
+        write!(io::stderr(), "{}", self.tally.text())
     }
 
     /// Whether an event is to be shown, and what it changes for the events to come.
@@ -216,24 +185,11 @@ impl TailSink {
         self.comm.as_ref().is_none_or(|pattern| pattern.matches(&comm.to_text()))
     }
 
-    fn count(&mut self, event: &Event) {
-        let tally = &mut self.tally;
-        match event {
-            Event::Fork(_) => tally.forks += 1,
-            Event::Exec(_) => tally.execs += 1,
-            Event::Exit(_) => tally.exits += 1,
-            Event::Thread(_) => tally.threads += 1,
-            Event::CloneFailure(_) => tally.failures += 1,
-            Event::Signal(_) | Event::SocketUse(_) => {}
-            Event::Lost(lost) => *tally.lost.entry(lost.reason).or_default() += lost.count,
-        }
-    }
-
     fn lives_on(&mut self, child: &LivesOn) -> io::Result<()> {
         if self.comm.is_some() && !self.shown.contains(&child.child) {
             return Ok(());
         }
-        self.tally.lives += 1;
+        self.tally.lives_on(child.child);
         match &self.layout {
             Layout::Json => Ok(()),
             Layout::Columns { columns, .. } => {
@@ -269,7 +225,7 @@ impl super::pipeline::Sink for TailSink {
         if self.is_done() || !self.selects(event) {
             return Ok(());
         }
-        self.count(event);
+        self.tally.event(event);
         let limit = self.causes.of_event(event);
         let number = self.next_number();
         match &self.layout {
@@ -298,7 +254,9 @@ impl super::pipeline::Sink for TailSink {
                     return Ok(());
                 }
                 // A resolution is no finding of its own.
-                self.tally.findings += u64::from(!matches!(finding.state, State::Resolved(_)));
+                if !matches!(finding.state, State::Resolved(_)) {
+                    self.tally.finding();
+                }
                 let number = self.next_number();
                 match &self.layout {
                     Layout::Json => {
@@ -312,6 +270,10 @@ impl super::pipeline::Sink for TailSink {
                         writeln!(self.out, "{block}")
                     }
                 }
+            }
+            watch::Output::Undecided { .. } => {
+                self.tally.undecided();
+                Ok(())
             }
             _ => Ok(()),
         }
