@@ -204,10 +204,11 @@ fn zombies(sweep: &Sweep) -> Vec<String> {
 }
 
 fn shared_words(shared: &Shared) -> String {
-    let Shared { child, parent, program, peer, service } = shared;
+    let Shared { child, parent, program, uid, peer, service } = shared;
+    let uid = uid.map_or_else(String::new, |uid| format!(", uid {uid}"));
     let service = service.map_or_else(String::new, |service| format!(" ({service})"));
     format!(
-        "{program} (pid {parent}) and its child {child} both hold the connection to {peer}{service}: a fault only if \
+        "{program} (pid {parent}{uid}) and its child {child} both hold the connection to {peer}{service}: a fault only if \
          both use it, which `forkwatch --pid {parent}` would show."
     )
 }

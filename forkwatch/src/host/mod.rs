@@ -29,6 +29,7 @@ pub mod mounts;
 mod net;
 mod place;
 mod program;
+mod provenance;
 mod scan;
 mod socket;
 mod sockets;

@@ -65,7 +65,7 @@ impl Ledger {
     }
 
     fn key(&mut self, finding: &Finding, interval: Duration) -> Key {
-        let place = finding.program.unit.clone().or_else(|| finding.program.container.clone());
+        let place = finding.program.place().map(str::to_owned);
         let program = Some((finding.program_name.clone(), finding.program.exe.clone(), place));
         let key = Key { hazard: finding.hazard, program };
         if self.entries.len() >= MOST_PROGRAMS && !self.entries.contains_key(&key) {

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     hazard::{
+        called,
         orphaned_lock::{self, Case, Proven},
-        program_name,
     },
     model::{
         event::Exit,
@@ -301,13 +301,13 @@ fn finding(
     now: BootTime,
 ) -> Option<Finding> {
     let seen = place.map(|place| &place.program).or(alive.program.as_ref());
-    let unseen = Program { comm: locks.comm, ..Program::default() };
+    let unseen = Program { comm: locks.comm, uid: locks.uid, ..Program::default() };
     let program = seen.unwrap_or(&unseen);
     let stuck = orphaned_lock::Stuck {
         child: alive.process,
         parent: alive.birth.parent.or(locks.forker()).unwrap_or(alive.process),
         program,
-        program_name: &program_name(program),
+        program_name: &called(program),
         case: case(alive, locks),
         proven: suspect.proven,
         place,
