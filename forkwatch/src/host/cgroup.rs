@@ -89,8 +89,15 @@ impl Membership {
 fn unit_name(component: &str) -> Option<&str> {
     let name = component.strip_prefix('_').unwrap_or(component);
     let (stem, kind) = name.rsplit_once('.')?;
-    let is_unit = matches!(kind, "service" | "scope" | "socket" | "mount" | "swap") && !stem.is_empty();
+    let is_kind = matches!(kind, "service" | "scope" | "socket" | "mount" | "swap");
+    let is_unit = is_kind && !stem.is_empty() && is_name(name);
     is_unit.then_some(name)
+}
+
+/// Whether systemd would take this for a name (`VALID_CHARS`, `src/basic/unit-name.c`): a cgroup may be called anything,
+/// such as `a.service, uid 0`.
+fn is_name(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte))
 }
 
 /// The id of the container that a component of the path stands for:
@@ -102,10 +109,10 @@ fn unit_name(component: &str) -> Option<&str> {
 /// conmon and the LXC monitor watch over a container from outside, in cgroups of like names.
 fn container_id<'a>(previous: &str, component: &'a str) -> Option<&'a str> {
     if let Some(name) = component.strip_prefix("lxc.payload.") {
-        return Some(name);
+        return Some(name).filter(|name| is_name(name));
     }
     if matches!(previous, "lxc" | "lxc.payload") && !component.starts_with("lxc.") {
-        return Some(component);
+        return Some(component).filter(|name| is_name(name));
     }
     let name = component.strip_suffix(".scope").unwrap_or(component);
     let (prefix, id) = name.rsplit_once(['-', ':']).unwrap_or(("", name));
@@ -186,6 +193,12 @@ mod tests {
             ("/lxc.payload/web", None, Some("web")),
             ("/lxc/web/init.scope", Some("web/init.scope"), Some("web")),
             ("/lxc.monitor.web", None, None),
+            (
+                "/user.slice/user-7.slice/user@7.service/app.slice/a.service), root (nginx.service",
+                Some("user@7.service"),
+                None,
+            ),
+            ("/lxc.payload.a, uid 0", None, None),
             ("/sandbox/b98a91b4692942ed93ffb9be36bf2e6a", None, None),
         ];
         for (path, unit, container) in cases {

@@ -135,13 +135,19 @@ fn resolved(resolution: Resolution, finding: &Finding) -> String {
 /// Who forked: by what it was started with, and where it runs.
 fn program(finding: &Finding) -> String {
     let Program { comm, exe, cmdline, .. } = &finding.program;
-    let arguments: Vec<String> = cmdline.iter().map(|argument| escape(argument.as_bytes())).collect();
+    let arguments: Vec<String> = cmdline.iter().map(|argument| quoted(argument)).collect();
     let what = match (arguments.as_slice(), exe) {
         ([], Some(exe)) => escape(exe.as_os_str().as_encoded_bytes()),
         ([], None) => comm.to_string(),
         _ => arguments.join(" "),
     };
     format!("{what} (pid {}, {})", finding.parent.tgid, identity(&finding.program).join(", "))
+}
+
+/// An argument as it was given, in quotes where it could pass for what stands behind: `nginx (pid 1, uid 0)`.
+fn quoted(argument: &str) -> String {
+    let escaped = escape(argument.as_bytes());
+    if escaped.contains(['(', ')', '"']) { format!("\"{}\"", escaped.replace('"', "'")) } else { escaped }
 }
 
 /// Text that was composed by forkwatch has its parts escaped already; whatever slipped through is escaped here, and
