@@ -90,12 +90,14 @@ struct Found {
 struct Unread {
     pid: u32,
     name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
     why: String,
 }
 
 impl Found {
     fn unread(&mut self, pid: u32, comm: &Comm, why: String) {
-        self.unread.push(Unread { pid, name: comm.to_text(), why });
+        self.unread.push(Unread { pid, name: comm.to_text(), uid: host::uid(pid), why });
     }
 
     fn number(&mut self) {

@@ -43,5 +43,5 @@ mod threads_seen;
 pub use evidence::answer;
 pub use inventory::inventory;
 pub use limits::Limits;
-pub use program::program;
+pub use program::{program, uid};
 pub use scan::{Process, ScanError, descendants, find, processes};
