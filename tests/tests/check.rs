@@ -213,7 +213,8 @@ fn check_names_the_holder_of_a_mutex() -> Result<()> {
 fn check_of_a_plain_process_is_one_line() -> Result<()> {
     let (mut program, _) = holder("nothing")?;
     let output = Command::new(binary::forkwatch()?).args(["check", &program.pid().to_string()]).output()?;
-    let expected = format!("holder (pid {}): a fork now would be safe.\n", program.pid());
+    let uid = nix::unistd::getuid();
+    let expected = format!("holder (pid {}, uid {uid}): a fork now would be safe.\n", program.pid());
     ensure!(String::from_utf8_lossy(&output.stdout) == expected, "{output:?}");
     ensure!(output.status.code() == Some(0), "{output:?}");
     program.end(None).map(drop)

@@ -11,8 +11,9 @@ use serde::Serialize;
 use super::exit::Exit;
 use crate::{
     hazard::{
+        called,
         fork_check::{Assessment, Reason, Verdict, assess},
-        program_name, service,
+        service,
     },
     host,
     model::{
@@ -170,7 +171,7 @@ fn exit(verdict: Verdict, unknown: &[Unknown]) -> Exit {
 
 /// What to call the process.
 fn name(program: &Program) -> String {
-    escape(program_name(program).as_bytes())
+    escape(called(program).as_bytes())
 }
 
 fn document<'a>(pid: u32, inventory: &'a Inventory, assessment: &'a Assessment) -> Document<'a> {

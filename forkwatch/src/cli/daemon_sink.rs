@@ -17,6 +17,7 @@ use crate::{
     report::{
         Context,
         event_file::{EventFile, Rotation},
+        identity::identity,
         json::{self, document::Document},
         metrics::Metrics,
     },
@@ -182,11 +183,13 @@ impl Sink for DaemonSink {
 
 /// A warning for what should be changed, information for the rest.
 fn log(finding: &Finding) {
-    let Finding { hazard, severity, state, summary, remedy, repeats, .. } = finding;
+    let Finding { hazard, severity, state, summary, remedy, repeats, program, .. } = finding;
     let (hazard, repeats) = (hazard.name(), *repeats);
+    // The uid, the unit or container, and what of its names is not the host's.
+    let who = identity(program).join(", ");
     match (severity, state) {
-        (Severity::Info, _) | (_, State::Resolved(_)) => tracing::info!(hazard, repeats, "{summary}"),
-        (Severity::Warning, _) => tracing::warn!(hazard, repeats, remedy = remedy.text, "{summary}"),
-        (Severity::Critical, _) => tracing::error!(hazard, repeats, remedy = remedy.text, "{summary}"),
+        (Severity::Info, _) | (_, State::Resolved(_)) => tracing::info!(hazard, repeats, who, "{summary}"),
+        (Severity::Warning, _) => tracing::warn!(hazard, repeats, who, remedy = remedy.text, "{summary}"),
+        (Severity::Critical, _) => tracing::error!(hazard, repeats, who, remedy = remedy.text, "{summary}"),
     }
 }

@@ -90,12 +90,14 @@ struct Found {
 struct Unread {
     pid: u32,
     name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
     why: String,
 }
 
 impl Found {
     fn unread(&mut self, pid: u32, comm: &Comm, why: String) {
-        self.unread.push(Unread { pid, name: comm.to_text(), why });
+        self.unread.push(Unread { pid, name: comm.to_text(), uid: host::uid(pid), why });
     }
 
     fn number(&mut self) {
@@ -204,10 +206,11 @@ fn zombies(sweep: &Sweep) -> Vec<String> {
 }
 
 fn shared_words(shared: &Shared) -> String {
-    let Shared { child, parent, program, peer, service } = shared;
+    let Shared { child, parent, program, uid, peer, service } = shared;
+    let uid = uid.map_or_else(String::new, |uid| format!(", uid {uid}"));
     let service = service.map_or_else(String::new, |service| format!(" ({service})"));
     format!(
-        "{program} (pid {parent}) and its child {child} both hold the connection to {peer}{service}: a fault only if \
+        "{program} (pid {parent}{uid}) and its child {child} both hold the connection to {peer}{service}: a fault only if \
          both use it, which `forkwatch --pid {parent}` would show."
     )
 }

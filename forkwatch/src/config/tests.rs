@@ -24,7 +24,7 @@ fn the_shipped_file_is_the_default_commented_or_not() {
 
 #[test]
 fn every_key_stands_in_the_shipped_file_below_a_comment() {
-    let rule = "[[allow]]\nexe = \"*\"\ncomm = \"*\"\nunit = \"*\"\nthread = \"*\"\n\
+    let rule = "[[allow]]\nexe = \"*\"\ncomm = \"*\"\nunit = \"*\"\nuid = 33\nthread = \"*\"\n\
                 hazard = \"multithreaded-fork\"\nreason = \"x\"\n";
     let config = Config::parse("rule", rule).unwrap();
     let mut keys = 0;
@@ -45,7 +45,7 @@ fn every_key_stands_in_the_shipped_file_below_a_comment() {
             keys += 1;
         }
     }
-    assert_eq!(keys, 25);
+    assert_eq!(keys, 26);
 }
 
 #[test]

@@ -7,15 +7,20 @@ use crate::model::{
     evidence::SeenThread,
     finding::HazardId,
     process::{Comm, Program},
+    provenance::Owner,
 };
 
 /// Silences the findings that all of its criteria fit. Patterns know `*` and `?`.
+///
+/// Comm, executable and unit of a user's process are what that user calls them, so that nobody is silenced by a name that
+/// he has borrowed: see [`AllowRule::fits`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Wanted", into = "Wanted")]
 pub struct AllowRule {
     exe: Option<WildMatch>,
     comm: Option<WildMatch>,
     unit: Option<WildMatch>,
+    uid: Option<u32>,
     thread: Option<WildMatch>,
     hazard: Option<HazardId>,
     reason: String,
@@ -26,7 +31,7 @@ pub struct AllowRule {
 pub enum AllowError {
     /// It would silence everything.
     #[error(
-        "an allow rule without a criterion would silence every finding: give it `exe`, `comm`, `unit`, `thread` or `hazard`"
+        "an allow rule without a criterion would silence every finding: give it `exe`, `comm`, `unit`, `uid`, `thread` or `hazard`"
     )]
     NoCriterion,
     /// An empty pattern fits nothing.
@@ -56,6 +61,8 @@ struct Wanted {
     #[serde(skip_serializing_if = "Option::is_none")]
     unit: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     thread: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hazard: Option<HazardId>,
@@ -65,10 +72,10 @@ struct Wanted {
 
 impl From<AllowRule> for Wanted {
     fn from(rule: AllowRule) -> Self {
-        let AllowRule { exe, comm, unit, thread, hazard, reason } = rule;
+        let AllowRule { exe, comm, unit, uid, thread, hazard, reason } = rule;
         let [exe, comm, unit, thread] =
             [exe, comm, unit, thread].map(|pattern| pattern.map(|pattern| pattern.to_string()));
-        Self { exe, comm, unit, thread, hazard, reason }
+        Self { exe, comm, unit, uid, thread, hazard, reason }
     }
 }
 
@@ -76,12 +83,12 @@ impl TryFrom<Wanted> for AllowRule {
     type Error = AllowError;
 
     fn try_from(wanted: Wanted) -> Result<Self, AllowError> {
-        let Wanted { exe, comm, unit, thread, hazard, reason } = wanted;
+        let Wanted { exe, comm, unit, uid, thread, hazard, reason } = wanted;
         let patterns = [("exe", &exe), ("comm", &comm), ("unit", &unit), ("thread", &thread)];
         if let Some((name, _)) = patterns.iter().find(|(_, pattern)| pattern.as_deref() == Some("")) {
             return Err(AllowError::EmptyPattern(name));
         }
-        if hazard.is_none() && patterns.iter().all(|(_, pattern)| pattern.is_none()) {
+        if hazard.is_none() && uid.is_none() && patterns.iter().all(|(_, pattern)| pattern.is_none()) {
             return Err(AllowError::NoCriterion);
         }
         if reason.trim().is_empty() {
@@ -101,6 +108,7 @@ impl TryFrom<Wanted> for AllowRule {
             exe: pattern(exe),
             comm: pattern(comm),
             unit: pattern(unit),
+            uid,
             thread: pattern(thread),
             hazard,
             reason,
@@ -115,14 +123,18 @@ impl AllowRule {
     }
 
     /// Whether everything but the thread fits.
+    ///
+    /// A rule that says whose processes it is about, by uid or unit, takes those at their word. Any other is about the
+    /// host's programs and its containers', and about what a user runs only by an executable that root has put there.
     fn fits(&self, hazard: HazardId, program: &Program) -> bool {
+        let at_its_word = self.uid.is_some() || self.unit.is_some() || program.owner() != Owner::User;
+        let by_exe = |pattern| (at_its_word || program.runs_file_of_root()) && fits_exe(pattern, program);
+        let by_comm = |pattern| at_its_word && fits_comm(pattern, program.comm);
         self.hazard.is_none_or(|wanted| wanted == hazard)
-            && self.exe.as_ref().is_none_or(|pattern| fits_exe(pattern, program))
-            && self.comm.as_ref().is_none_or(|pattern| fits_comm(pattern, program.comm))
-            && self
-                .unit
-                .as_ref()
-                .is_none_or(|pattern| program.unit.as_deref().is_some_and(|unit| pattern.matches(unit)))
+            && self.uid.is_none_or(|wanted| program.uid == Some(wanted))
+            && self.exe.as_ref().is_none_or(by_exe)
+            && self.comm.as_ref().is_none_or(by_comm)
+            && self.unit.as_ref().is_none_or(|pattern| fits_unit(pattern, program))
     }
 
     fn fits_thread(&self, thread: &SeenThread) -> bool {
@@ -136,6 +148,15 @@ fn fits_exe(pattern: &WildMatch, program: &Program) -> bool {
     let path = exe.to_string_lossy();
     let path = path.strip_suffix(" (deleted)").unwrap_or(&path);
     pattern.matches(path) || path.rsplit('/').next().is_some_and(|name| pattern.matches(name))
+}
+
+/// A pattern without a slash is about units of the system; those of a user's manager and of a container have one.
+fn fits_unit(pattern: &WildMatch, program: &Program) -> bool {
+    let is_of_system = |name: &str| !name.contains('/');
+    program
+        .unit
+        .as_deref()
+        .is_some_and(|unit| pattern.matches(unit) && is_of_system(unit) == is_of_system(&pattern.to_string()))
 }
 
 fn fits_comm(pattern: &WildMatch, comm: Comm) -> bool {
@@ -166,6 +187,7 @@ pub fn allowed<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::provenance::{Executable, Namespace, Provenance};
 
     fn rules(text: &str) -> Result<Vec<AllowRule>, String> {
         #[derive(Debug, Deserialize)]
@@ -212,6 +234,90 @@ mod tests {
         ] {
             assert_eq!(silences(&rule(body), &["flush"]), fits, "{body}");
         }
+    }
+
+    /// Whether a rule silences a finding about that program.
+    fn fits(body: &str, program: &Program) -> bool {
+        allowed(&rule(body), HazardId::OrphanedLock, program, &[], 0).is_some()
+    }
+
+    /// A program that uid 1000 runs in that cgroup.
+    fn users(cgroup: &str, unit: &str, exe: &str, executable: Executable) -> Program {
+        Program {
+            comm: "nginx".into(),
+            exe: Some(exe.into()),
+            cmdline: vec!["/usr/sbin/nginx".to_owned()],
+            unit: Some(unit.to_owned()),
+            cgroup: Some(cgroup.to_owned()),
+            uid: Some(1000),
+            provenance: Some(Provenance { namespaces: Some(Vec::new()), executable, login: Some(1000) }),
+            ..Program::default()
+        }
+    }
+
+    #[test]
+    fn no_user_is_silenced_by_a_name_that_he_has_borrowed() {
+        let manager = "/user.slice/user-1000.slice/user@1000.service/app.slice/nginx.service";
+        let session = "/user.slice/user-1000.slice/session-3.scope";
+        let service = "user@1000.service/nginx.service";
+        for liar in [
+            users(manager, service, "/usr/sbin/nginx", Executable::Other),
+            users(session, "session-3.scope", "/home/u/nginx", Executable::Host),
+            users("/system.slice/cron.service", "cron.service", "/usr/sbin/nginx", Executable::Other),
+        ] {
+            for body in [
+                "unit = \"nginx.service\"",
+                "unit = \"*nginx.service\"",
+                "unit = \"*x*\"",
+                "exe = \"/usr/sbin/nginx\"",
+                "exe = \"nginx\"",
+                "comm = \"nginx\"",
+                "comm = \"*\"",
+                "comm = \"nginx\"\nunit = \"nginx.service\"",
+                "uid = 33\ncomm = \"nginx\"",
+            ] {
+                assert!(!fits(body, &liar), "{body}: {liar:?}");
+            }
+            for body in ["uid = 1000", "uid = 1000\ncomm = \"nginx\"", "hazard = \"orphaned-lock\""] {
+                assert!(fits(body, &liar), "{body}: {liar:?}");
+            }
+        }
+        let named = users(manager, service, "/usr/sbin/nginx", Executable::Other);
+        for body in ["unit = \"user@1000.service/nginx.service\"", "unit = \"user@*.service/*\""] {
+            assert!(fits(body, &named), "{body}");
+        }
+        // The real executable is what it is, and a login's scope is the system's.
+        let real = users(session, "session-3.scope", "/usr/sbin/nginx", Executable::Host);
+        for body in ["exe = \"nginx\"", "exe = \"/usr/sbin/*\"", "unit = \"session-*.scope\""] {
+            assert!(fits(body, &real), "{body}");
+        }
+    }
+
+    #[test]
+    fn services_and_containers_are_taken_at_their_word() {
+        let service = Program {
+            uid: Some(33),
+            provenance: Some(Provenance {
+                namespaces: Some(vec![Namespace::Mount]),
+                executable: Executable::Host,
+                login: None,
+            }),
+            ..users("/system.slice/nginx.service", "nginx.service", "/usr/sbin/nginx", Executable::Host)
+        };
+        let id = "3f1c9a7d".repeat(8);
+        let inside = users(
+            &format!("/system.slice/docker-{id}.scope"),
+            "3f1c9a7d3f1c/nginx.service",
+            "/usr/sbin/nginx",
+            Executable::Other,
+        );
+        let container = Program { container: Some(id), ..inside };
+        for body in ["exe = \"/usr/sbin/nginx\"", "comm = \"nginx\"", "uid = 33"] {
+            assert!(fits(body, &service), "{body}");
+        }
+        assert!(fits("comm = \"nginx\"", &container) && fits("unit = \"*/nginx.service\"", &container));
+        assert!(fits("unit = \"nginx.service\"", &service));
+        assert!(!fits("unit = \"nginx.service\"", &container) && !fits("unit = \"*/*\"", &service));
     }
 
     #[test]

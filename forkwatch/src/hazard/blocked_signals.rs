@@ -1,6 +1,6 @@
 //! `blocked-signals`: a program was started with signals blocked that it should get.
 
-use super::{ExecCase, Hazard, Judgement, Rule, Verdict, program_name, remedy};
+use super::{ExecCase, Hazard, Judgement, Rule, Verdict, called, remedy};
 use crate::model::{
     finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
     signals::SignalSet,
@@ -54,7 +54,7 @@ fn judge(case: &ExecCase<'_>) -> Judgement {
     }
     let Some((forker, forker_name)) = case.forker else { return Judgement::Undecided };
     let deaf_to_sigterm = signals.contains(SIGTERM);
-    let started = format!("{} (pid {})", program_name(&case.seen.program), case.exec.process.tgid);
+    let started = format!("{} (pid {})", called(&case.seen.program), case.exec.process.tgid);
     let forker = format!("{forker_name} (pid {})", forker.tgid);
     let mut summary = if case.exec.fork.is_some() {
         format!("{forker} started {started} with {signals} blocked, which it has not unblocked since")

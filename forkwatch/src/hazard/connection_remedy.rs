@@ -1,7 +1,7 @@
 //! What to change where a connection is carried over a fork.
 
 use super::{
-    ecosystem, program_name, remedy as as_remedy,
+    ecosystem, remedy as as_remedy,
     service::{Kind, kind},
 };
 use crate::model::{finding::Remedy, process::Program};
@@ -202,7 +202,7 @@ pub(super) fn remedies() -> Vec<(&'static str, Remedy)> {
 /// What to change in a program that carries a connection to that service (`None`: to something unknown) over a fork,
 /// with these client libraries loaded.
 pub(super) fn remedy(service: Option<&str>, libraries: &[String], program: &Program) -> Remedy {
-    let ecosystem = ecosystem::recognise(program, &program_name(program), &[]).name;
+    let ecosystem = ecosystem::recognise(program, &[]).name;
     let fits = |advice: &&Advice, kind: Kind| {
         advice.kinds.contains(&kind)
             && match advice.applies {

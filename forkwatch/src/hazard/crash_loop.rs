@@ -1,6 +1,10 @@
 //! `crash-loop`: the children of one process keep dying and being replaced.
 
-use super::{Hazard, Judgement, Rule, Verdict, lasted, program_name::stem, remedy};
+use super::{
+    Hazard, Judgement, Rule, Verdict, lasted,
+    program_name::{bare_name, stem},
+    remedy,
+};
 use crate::model::{
     event::{CloneKind, Exit, ExitStatus},
     facts::HistoryFacts,
@@ -135,7 +139,10 @@ pub struct LoopCase<'a> {
 pub fn judge(case: &LoopCase<'_>) -> Judgement {
     let name = case.program_name;
     let by_code = matches!(case.how, ExitStatus::Code(_));
-    let is = |names: &[&str]| names.contains(&name) || names.iter().any(|wanted| runs(case.program, wanted));
+    let bare = bare_name(case.program);
+    let is = |names: &[&str]| {
+        names.contains(&bare.as_str()) || names.iter().any(|wanted| runs(case.program, wanted))
+    };
     if is(&SHELLS) || is(&TEST_RUNNERS) || by_code && is(&SESSIONS) {
         return Judgement::Clean;
     }

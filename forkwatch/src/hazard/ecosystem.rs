@@ -1,6 +1,9 @@
 //! Which server or library forks here, and what its users have to change.
 
-use super::{program_name::stem, remedy};
+use super::{
+    program_name::{bare_name, stem},
+    remedy,
+};
 use crate::model::{evidence::SeenThread, finding::Remedy, process::Program};
 
 /// A family of programs that is told the same.
@@ -15,7 +18,7 @@ pub(super) struct Ecosystem {
 /// What an ecosystem is recognised by.
 struct Signs<'a> {
     program: &'a Program,
-    /// The name for metrics, which knows scripts, modules and titles.
+    /// The bare name, which knows scripts, modules and titles.
     name: &'a str,
     threads: &'a [SeenThread],
 }
@@ -163,8 +166,9 @@ static ECOSYSTEMS: [Ecosystem; 13] = [
 ];
 
 /// Whose advice this program's users need.
-pub(super) fn recognise(program: &Program, name: &str, threads: &[SeenThread]) -> &'static Ecosystem {
-    let signs = Signs { program, name, threads };
+pub(super) fn recognise(program: &Program, threads: &[SeenThread]) -> &'static Ecosystem {
+    let name = bare_name(program);
+    let signs = Signs { program, name: &name, threads };
     let [.., general] = &ECOSYSTEMS;
     ECOSYSTEMS.iter().find(|ecosystem| (ecosystem.recognise)(&signs)).unwrap_or(general)
 }
@@ -176,7 +180,7 @@ pub(super) fn remedies() -> Vec<(&'static str, Remedy)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::program_name, *};
+    use super::*;
 
     fn recognised(comm: &str, exe: &str, cmdline: &[&str], threads: &[&str]) -> &'static str {
         let program = Program {
@@ -187,7 +191,7 @@ mod tests {
         };
         let threads: Vec<SeenThread> =
             threads.iter().map(|comm| SeenThread { tid: 2, comm: (*comm).into() }).collect();
-        recognise(&program, &program_name(&program), &threads).name
+        recognise(&program, &threads).name
     }
 
     #[test]

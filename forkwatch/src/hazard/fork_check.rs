@@ -5,7 +5,7 @@ mod threads;
 
 use serde::Serialize;
 
-use super::program_name;
+use super::program_name::bare_name;
 use crate::model::{
     finding::Remedy,
     inventory::{Inventory, Subject},
@@ -74,7 +74,7 @@ pub struct Assessment {
 
 /// Judges what was seen of a process.
 pub fn assess(inventory: &Inventory) -> Assessment {
-    let name = program_name(&inventory.program);
+    let name = bare_name(&inventory.program);
     let mut reasons = reasons::all(inventory, &name);
     // A stable sort: among equals the order above stays.
     reasons.sort_by_key(|reason| reason.weight);

@@ -204,6 +204,7 @@ pub(super) fn holder_facts(holders: &[&Holder], end: Option<End>) -> Vec<Descrip
         Some(DescriptorHolder {
             pid: holder.process.tgid,
             name: holder.comm.to_string(),
+            uid: holder.uid,
             fd: held(holder)?,
             doing: holder.rest.doing.clone(),
         })

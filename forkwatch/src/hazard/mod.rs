@@ -24,7 +24,7 @@ pub mod unreaped_children;
 pub mod worker_killed;
 
 pub use blocked_signals::WATCHED as WATCHED_SIGNALS;
-pub use program_name::program_name;
+pub use program_name::{called, program_name};
 pub use service::service;
 pub use text::{explain, markdown};
 
@@ -184,6 +184,7 @@ impl Verdict {
             program_name: program_name(program),
             child,
             child_comm,
+            child_uid: None,
             facts,
             remedy,
             repeats: 0,
@@ -236,6 +237,11 @@ fn name_threads(comms: impl Iterator<Item = Comm>) -> String {
         shown.push("...".to_owned());
     }
     shown.join(", ")
+}
+
+/// A uid after a pid in brackets; nothing where it is not known.
+fn uid_words(uid: Option<u32>) -> String {
+    uid.map_or_else(String::new, |uid| format!(", uid {uid}"))
 }
 
 fn remedy(text: &str, link: &str) -> Remedy {

@@ -1,6 +1,6 @@
 //! `multithreaded-fork`: the child of a multi-threaded process lives on without exec.
 
-use super::{ForkCase, Hazard, Judgement, Rule, Verdict, ecosystem, name_threads};
+use super::{ForkCase, Hazard, Judgement, Rule, Verdict, ecosystem, name_threads, program_name::bare_name};
 use crate::model::{
     event::Fork,
     finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
@@ -52,7 +52,7 @@ fn judge(case: &ForkCase<'_>) -> Judgement {
     if parent.thread_count == 0 {
         return Judgement::Clean;
     }
-    let by_design = BY_DESIGN.contains(&case.program_name);
+    let by_design = BY_DESIGN.contains(&bare_name(case.program).as_str());
     let count = parent.thread_count;
     let others = if count == 1 { "another thread".to_owned() } else { format!("{count} other threads") };
     let mut summary = format!(
@@ -84,7 +84,7 @@ fn judge(case: &ForkCase<'_>) -> Judgement {
 
 fn remedy(case: &ForkCase<'_>) -> Remedy {
     let threads = case.parent.map_or(&[][..], |parent| &parent.threads);
-    ecosystem::recognise(case.program, case.program_name, threads).remedy()
+    ecosystem::recognise(case.program, threads).remedy()
 }
 
 fn notes(fork: &Fork) -> Vec<String> {

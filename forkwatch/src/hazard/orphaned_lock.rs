@@ -6,7 +6,7 @@ use std::time::Duration;
 
 pub use proof::{Case, ParentCopy, Proven, prove};
 
-use super::{Hazard, Rule, Verdict, ecosystem};
+use super::{Hazard, Rule, Verdict, ecosystem, uid_words};
 use crate::model::{
     evidence::SeenThread,
     facts::{LockFacts, LockOwner, Proof},
@@ -135,10 +135,11 @@ pub fn judge(stuck: &Stuck<'_>, now: BootTime) -> Option<Finding> {
             notes: notes(stuck),
             ..Facts::default()
         },
-        remedy: ecosystem::recognise(stuck.program, stuck.program_name, &threads).remedy(),
+        remedy: ecosystem::recognise(stuck.program, &threads).remedy(),
     };
     let child = (stuck.child, stuck.case.locks.comm);
-    Some(verdict.finding(now, HAZARD.id, (stuck.parent, stuck.program), child))
+    let finding = verdict.finding(now, HAZARD.id, (stuck.parent, stuck.program), child);
+    Some(Finding { child_uid: stuck.case.locks.uid, ..finding })
 }
 
 /// How sure it is, with what the stack of a script tells, and with who uses the memory; none where the stack shows that
@@ -331,7 +332,9 @@ fn notes(stuck: &Stuck<'_>) -> Vec<String> {
     blocks
         .iter()
         .map(|blocked| match blocked {
-            Blocked::Waiter { pid, name, call } => format!("{name} (pid {pid}) waits for it in {call}"),
+            Blocked::Waiter { pid, name, uid, call } => {
+                format!("{name} (pid {pid}{}) waits for it in {call}", uid_words(*uid))
+            }
             Blocked::Listener { address } => {
                 format!("it keeps {} open and accepts nothing there", escape(address))
             }

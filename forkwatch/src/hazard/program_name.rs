@@ -1,9 +1,18 @@
 //! The name that a program goes by in metrics and sentences: few different ones, and the same for every process
 //! of a service.
+//!
+//! Command line, comm and script are the program's own words, and a user may call his programs what he likes. So what is
+//! a user's bears his uid before its name everywhere, `uid 1000's gunicorn`: but for a name that the executable itself
+//! has, where that lies where root alone puts files.
 
-use crate::model::process::{Program, escape};
+use crate::model::{
+    process::{Program, escape},
+    provenance::{Owner, short_container},
+};
 
 const LONGEST: usize = 64;
+/// What the kernel puts after the path of a file that is no more.
+const DELETED: &str = " (deleted)";
 
 /// Servers that rewrite their command line, by how the title begins.
 const TITLES: [(&str, &str); 14] = [
@@ -39,22 +48,54 @@ const INTERPRETERS: [(&str, &[&str]); 12] = [
     ("zsh", &["-o"]),
 ];
 
-/// The program's name: for interpreters the script or module, for servers that rewrite their title the server,
-/// else the executable, else the comm. At most 64 printable characters, never empty.
+/// What metrics and events call a program: [`bare_name`], with the uid of a user whose word for it that is.
 pub fn program_name(program: &Program) -> String {
+    let name = bare_name(program);
+    match program.uid {
+        Some(uid) if program.owner() == Owner::User && !is_of_executable(program, &name) => {
+            format!("uid {uid}'s {name}")
+        }
+        _ => name,
+    }
+}
+
+/// What sentences call it: the same, with the container that it is in.
+pub fn called(program: &Program) -> String {
+    let name = program_name(program);
+    match &program.container {
+        Some(container) if program.owner() == Owner::Container => {
+            format!("{name} in container {}", escape(short_container(container)))
+        }
+        _ => name,
+    }
+}
+
+/// Whether a name is that of the executable, or of the interpreter that it is, and root has put that there.
+fn is_of_executable(program: &Program, name: &str) -> bool {
+    let file = program.exe.as_deref().and_then(|exe| exe.file_name()).and_then(|file| file.to_str());
+    program.runs_file_of_root()
+        && file.is_some_and(|file| {
+            let file = file.strip_suffix(DELETED).unwrap_or(file);
+            file == name || stem(file) == name
+        })
+}
+
+/// The program's name, whoever's word it is: for interpreters the script or module, for servers that rewrite their title
+/// the server, else the executable, else the comm. At most 64 printable characters, never empty. Good for choosing
+/// advice, and for nothing that is shown.
+pub(super) fn bare_name(program: &Program) -> String {
     let title = program.cmdline.first().map_or("", String::as_str);
     let exe = program.exe.as_deref().and_then(|exe| exe.file_name()).map(|name| name.to_string_lossy());
     let comm = program.comm.to_text();
     // The command line may be read where the executable may not.
-    let binary =
-        exe.as_deref().map_or_else(|| base(title), |exe| exe.strip_suffix(" (deleted)").unwrap_or(exe));
+    let binary = exe.as_deref().map_or_else(|| base(title), |exe| exe.strip_suffix(DELETED).unwrap_or(exe));
 
     let name = TITLES
         .iter()
         .find(|(start, _)| title.starts_with(start))
         .map(|(_, name)| *name)
         .or_else(|| interpreted(binary, &program.cmdline))
-        .or_else(|| called(title, &comm))
+        .or_else(|| started_as(title, &comm))
         .unwrap_or(binary);
     [name, &comm, "unnamed"].into_iter().map(clean).find(|name| !name.is_empty()).unwrap_or_default()
 }
@@ -66,7 +107,7 @@ pub(super) fn stem(name: &str) -> &str {
 
 /// The name that a program was started by, where command line and comm agree on it: one file can be many programs
 /// (`redis-server` is a link to `redis-check-rdb` on Debian, `uwsgi` one to `uwsgi-core`).
-fn called<'a>(title: &'a str, comm: &str) -> Option<&'a str> {
+fn started_as<'a>(title: &'a str, comm: &str) -> Option<&'a str> {
     title.split(' ').next().map(base).filter(|name| *name == comm)
 }
 
@@ -120,6 +161,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::provenance::{Executable, Namespace, Provenance};
 
     fn named(comm: &str, exe: Option<&str>, cmdline: &[&str]) -> String {
         program_name(&Program {
@@ -128,6 +170,59 @@ mod tests {
             cmdline: cmdline.iter().map(|argument| (*argument).to_owned()).collect(),
             ..Program::default()
         })
+    }
+
+    /// What a user runs, with nothing to vouch for it.
+    fn users(exe: &str, cmdline: &[&str], executable: Executable) -> Program {
+        Program {
+            comm: "x".into(),
+            exe: Some(exe.into()),
+            cmdline: cmdline.iter().map(|argument| (*argument).to_owned()).collect(),
+            cgroup: Some("/user.slice/user-1000.slice/session-3.scope".to_owned()),
+            unit: Some("session-3.scope".to_owned()),
+            uid: Some(1000),
+            provenance: Some(Provenance { namespaces: Some(Vec::new()), executable, login: Some(1000) }),
+            ..Program::default()
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_a_users_word_bears_the_uid() {
+        let (host, other) = (Executable::Host, Executable::Other);
+        for (exe, cmdline, executable, name) in [
+            ("/usr/bin/python3.11", &["python3", "/usr/sbin/nginx"][..], host, "uid 1000's nginx"),
+            ("/usr/bin/python3.11", &["gunicorn: master [app]"], host, "uid 1000's gunicorn"),
+            ("/home/u/nginx", &["/usr/sbin/nginx"], host, "uid 1000's nginx"),
+            ("/usr/sbin/nginx", &["/usr/sbin/nginx"], other, "uid 1000's nginx"),
+            ("/usr/local/bin/nginx", &["nginx"], host, "uid 1000's nginx"),
+            ("/usr/sbin/nginx", &["uWSGI master"], host, "uid 1000's uwsgi"),
+            // The executable is what it is, whoever starts it.
+            ("/usr/sbin/nginx", &["/usr/sbin/nginx"], host, "nginx"),
+            ("/usr/sbin/nginx (deleted)", &["/usr/sbin/nginx"], host, "nginx"),
+            ("/usr/bin/python3.11", &["python3", "-c", "x"], host, "python"),
+        ] {
+            assert_eq!(program_name(&users(exe, cmdline, executable)), name, "{exe} {cmdline:?}");
+        }
+        let own = users("/usr/sbin/nginx", &["/usr/sbin/nginx"], host);
+        let seen = Provenance { namespaces: Some(vec![Namespace::User]), ..own.provenance.clone().unwrap() };
+        assert_eq!(program_name(&Program { provenance: Some(seen), ..own }), "uid 1000's nginx");
+        let unseen = Program { comm: "nginx".into(), uid: Some(65534), ..Program::default() };
+        assert_eq!(program_name(&unseen), "uid 65534's nginx");
+    }
+
+    #[test]
+    fn a_container_is_named_in_sentences_and_not_in_metrics() {
+        let id = "3f1c9a7d".repeat(8);
+        let container = Program {
+            unit: None,
+            cgroup: Some(format!("/system.slice/docker-{id}.scope")),
+            container: Some(id),
+            ..users("/usr/sbin/nginx", &["nginx"], Executable::Other)
+        };
+        assert_eq!(program_name(&container), "nginx");
+        assert_eq!(called(&container), "nginx in container 3f1c9a7d3f1c");
+        let rootless = Program { unit: Some("user@1000.service".to_owned()), ..container };
+        assert_eq!(called(&rootless), "uid 1000's nginx");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `shared-connection`: two processes talk on one inherited connection.
 
-use super::{Hazard, Rule, Verdict, connection_remedy, program_name, service::service};
+use super::{Hazard, Rule, Verdict, called, connection_remedy, service::service};
 use crate::model::{
     connection::{Act, SharedSocket, Turn},
     facts::ConnectionFacts,
@@ -103,7 +103,7 @@ impl Case<'_> {
 
 /// The finding about a connection on which two processes have both done this.
 pub fn judge(case: &Case<'_>, act: Act) -> Finding {
-    let name = program_name(case.program);
+    let name = called(case.program);
     let (did, danger) = match act {
         Act::Sent => ("send", "what they send arrives mixed up"),
         Act::Received | Act::ShutDown => ("receive", "each may read an answer that is meant for the other"),

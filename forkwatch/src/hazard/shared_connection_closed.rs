@@ -1,6 +1,6 @@
 //! `shared-connection-closed`: a child says goodbye on its parent's connection.
 
-use super::{Hazard, Rule, connection_remedy, program_name, remedy, shared_connection::Case};
+use super::{Hazard, Rule, called, connection_remedy, remedy, shared_connection::Case};
 use crate::model::finding::{Certainty, Finding, HazardId, Remedy, Severity, State};
 
 pub(crate) static HAZARD: Hazard = Hazard {
@@ -33,7 +33,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
 
 /// The finding about a child that has shut the connection down, or has said a last short thing on it.
 pub fn judge(case: &Case<'_>, shut_down: bool) -> Finding {
-    let name = program_name(case.program);
+    let name = called(case.program);
     let (child, forker, peer) = (case.child.tgid, case.forker.tgid, case.peer());
     let how = if shut_down {
         format!("The child {child} of {name} (pid {forker}) shut down the connection to {peer}")

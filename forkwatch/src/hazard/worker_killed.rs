@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Hazard, Rule, Verdict, ecosystem, lasted, remedy};
+use super::{Hazard, Rule, Verdict, called, ecosystem, lasted, remedy};
 use crate::model::{
     event::Signal,
     finding::{Certainty, Facts, Finding, HazardId, Remedy, Severity, State},
@@ -52,8 +52,8 @@ const TIME_LIMITS: [(&str, &str); 5] = [
 /// What to say of a stuck child that its parent has killed. `stuck` is the finding that says where it was stuck, and
 /// `waited` for how long it had been.
 pub fn judge(stuck: &Finding, signal: Option<&Signal>, waited: Duration) -> Verdict {
-    let name = &stuck.program_name;
-    let ecosystem = ecosystem::recognise(&stuck.program, name, &stuck.facts.threads).name();
+    let name = called(&stuck.program);
+    let ecosystem = ecosystem::recognise(&stuck.program, &stuck.facts.threads).name();
     let limit = TIME_LIMITS.iter().find(|(whose, _)| *whose == ecosystem);
     let limit = limit.map_or_else(String::new, |(_, limit)| format!("; that was {limit}"));
     let by = signal.map_or_else(String::new, |signal| format!(" by {}", signal_name(signal.number)));

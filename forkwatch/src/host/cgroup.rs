@@ -1,13 +1,19 @@
 //! Which unit and which container a process belongs to, by its cgroup path.
+//!
+//! Below the service manager of a user, and within a container, cgroups are made and named by that user, or by whoever
+//! is root in there. So what is found below bears the name of that before it, and `nginx.service` alone is a unit that
+//! root has made on this host.
+
+use crate::model::provenance::{USER_MANAGER, is_container_id, short_container};
 
 /// Where a process stands in the cgroup tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
     /// The path in the hierarchy that tells most.
     pub path: Option<String>,
-    /// The systemd unit.
+    /// The systemd unit: `nginx.service`, `user@1000.service/nginx.service`, `3f1c9a7d2b4e/nginx.service`.
     pub unit: Option<String>,
-    /// The container's id, or its name with LXC.
+    /// The container's id, or its name with LXC: `3f1c...`, `user@1000.service/3f1c...`.
     pub container: Option<String>,
 }
 
@@ -41,30 +47,40 @@ impl Membership {
     pub fn of_path(path: &str) -> Self {
         // The kernel says so of a cgroup that was removed while a process was still in it.
         let path = path.strip_suffix(" (deleted)").unwrap_or(path);
-        let mut unit = None;
-        let mut container = None;
+        let mut found = Self { path: Some(path.to_owned()), ..Self::default() };
+        // Who names what is found next, each with a slash.
+        let mut namers = String::new();
         // A unit's inner cgroups are its own affair, whatever they are called; but a user's service manager and a
         // container have units of their own inside.
         let mut may_nest = true;
+        let mut is_users = false;
         let mut previous = "";
         for component in path.split('/').filter(|component| !component.is_empty()) {
             if let Some(id) = container_id(previous, component) {
-                container = Some(id);
-                may_nest = true;
+                found.container = Some(format!("{namers}{id}"));
+                // A unit that keeps containers has named this one.
+                if let Some(unit) = &found.unit {
+                    namers = format!("{unit}/");
+                }
+                namers.push_str(short_container(id));
+                namers.push('/');
+                (may_nest, is_users) = (true, false);
             } else if may_nest
                 && let Some(name) = unit_name(component)
-                && (unit.is_none() || name != "init.scope")
+                && (found.unit.is_none() || name != "init.scope")
             {
-                may_nest = name.starts_with("user@");
-                unit = Some(name);
+                let unit = format!("{namers}{name}");
+                // A manager within a manager is a name like any other.
+                may_nest = name.starts_with(USER_MANAGER) && !is_users;
+                if may_nest {
+                    namers = format!("{unit}/");
+                    is_users = true;
+                }
+                found.unit = Some(unit);
             }
             previous = component;
         }
-        Self {
-            path: Some(path.to_owned()),
-            unit: unit.map(str::to_owned),
-            container: container.map(str::to_owned),
-        }
+        found
     }
 }
 
@@ -73,8 +89,15 @@ impl Membership {
 fn unit_name(component: &str) -> Option<&str> {
     let name = component.strip_prefix('_').unwrap_or(component);
     let (stem, kind) = name.rsplit_once('.')?;
-    let is_unit = matches!(kind, "service" | "scope" | "socket" | "mount" | "swap") && !stem.is_empty();
+    let is_kind = matches!(kind, "service" | "scope" | "socket" | "mount" | "swap");
+    let is_unit = is_kind && !stem.is_empty() && is_name(name);
     is_unit.then_some(name)
+}
+
+/// Whether systemd would take this for a name (`VALID_CHARS`, `src/basic/unit-name.c`): a cgroup may be called anything,
+/// such as `a.service, uid 0`.
+fn is_name(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte))
 }
 
 /// The id of the container that a component of the path stands for:
@@ -86,19 +109,14 @@ fn unit_name(component: &str) -> Option<&str> {
 /// conmon and the LXC monitor watch over a container from outside, in cgroups of like names.
 fn container_id<'a>(previous: &str, component: &'a str) -> Option<&'a str> {
     if let Some(name) = component.strip_prefix("lxc.payload.") {
-        return Some(name);
+        return Some(name).filter(|name| is_name(name));
     }
     if matches!(previous, "lxc" | "lxc.payload") && !component.starts_with("lxc.") {
-        return Some(component);
+        return Some(component).filter(|name| is_name(name));
     }
     let name = component.strip_suffix(".scope").unwrap_or(component);
     let (prefix, id) = name.rsplit_once(['-', ':']).unwrap_or(("", name));
     (is_container_id(id) && !prefix.ends_with("conmon")).then_some(id)
-}
-
-/// Every engine that follows OCI names containers by 64 hexadecimal digits.
-fn is_container_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'))
 }
 
 #[cfg(test)]
@@ -124,13 +142,17 @@ mod tests {
             ("/user.slice/user-1000.slice/user@1000.service/init.scope", Some("user@1000.service"), None),
             (
                 "/user.slice/user-1000.slice/user@1000.service/app.slice/app-gnome-foot-42.scope",
-                Some("app-gnome-foot-42.scope"),
+                Some("user@1000.service/app-gnome-foot-42.scope"),
                 None,
             ),
             ("/docker/ID", None, Some(ID)),
             ("/system.slice/docker-ID.scope", None, Some(ID)),
-            ("/system.slice/docker-ID.scope/system.slice/nginx.service", Some("nginx.service"), Some(ID)),
-            ("/system.slice/docker-ID.scope/init.scope", Some("init.scope"), Some(ID)),
+            (
+                "/system.slice/docker-ID.scope/system.slice/nginx.service",
+                Some("3f1c9a7d2b4e/nginx.service"),
+                Some(ID),
+            ),
+            ("/system.slice/docker-ID.scope/init.scope", Some("3f1c9a7d2b4e/init.scope"), Some(ID)),
             ("/kubepods/burstable/pod7f9c2b1e-1b2c-4d5e-8f90-a1b2c3d4e5f6/ID", None, Some(ID)),
             (
                 "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod7f9c.slice/cri-containerd-ID.scope",
@@ -153,23 +175,84 @@ mod tests {
             (
                 "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/container",
                 Some("user@1000.service"),
-                Some(ID),
+                Some("user@1000.service/ID"),
+            ),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/app.slice/web.service/libpod-payload-ID",
+                Some("user@1000.service/web.service"),
+                Some("user@1000.service/ID"),
             ),
             ("/system.slice/web.service/libpod-payload-ID", Some("web.service"), Some(ID)),
-            ("/docker/OUTER/kubelet.slice/kubelet-kubepods.slice/cri-containerd-ID.scope", None, Some(ID)),
+            (
+                "/docker/OUTER/kubelet.slice/kubelet-kubepods.slice/cri-containerd-ID.scope",
+                None,
+                Some("aaaaaaaaaaaa/ID"),
+            ),
             ("/ecs/0123456789abcdef0123456789abcdef/ID", None, Some(ID)),
-            ("/lxc.payload.web/system.slice/nginx.service", Some("nginx.service"), Some("web")),
+            ("/lxc.payload.web/system.slice/nginx.service", Some("web/nginx.service"), Some("web")),
             ("/lxc.payload/web", None, Some("web")),
-            ("/lxc/web/init.scope", Some("init.scope"), Some("web")),
+            ("/lxc/web/init.scope", Some("web/init.scope"), Some("web")),
             ("/lxc.monitor.web", None, None),
+            (
+                "/user.slice/user-7.slice/user@7.service/app.slice/a.service), root (nginx.service",
+                Some("user@7.service"),
+                None,
+            ),
+            ("/lxc.payload.a, uid 0", None, None),
             ("/sandbox/b98a91b4692942ed93ffb9be36bf2e6a", None, None),
         ];
         for (path, unit, container) in cases {
             let path = path.replace("ID", ID).replace("OUTER", OUTER);
-            let unit = unit.map(|unit| unit.replace("ID", ID));
+            let [unit, container] = [unit, container].map(|name| name.map(|name| name.replace("ID", ID)));
             let seen = Membership::of_path(&path);
-            assert_eq!((seen.unit, seen.container.as_deref()), (unit, *container), "{path}");
+            assert_eq!((seen.unit, seen.container), (unit, container), "{path}");
         }
+    }
+
+    #[test]
+    fn no_user_and_no_container_can_name_a_unit_of_the_system() {
+        let user = "/user.slice/user-65534.slice/user@65534.service";
+        let container = format!("/system.slice/docker-{ID}.scope");
+        let service = format!("/system.slice/web.service/libpod-payload-{ID}");
+        for below in [
+            "app.slice/nginx.service".to_owned(),
+            "nginx.service".to_owned(),
+            "_nginx.service".to_owned(),
+            "system.slice/nginx.service".to_owned(),
+            "user@0.service/app.slice/nginx.service".to_owned(),
+            "user.slice/user-0.slice/user@0.service/app.slice/nginx.service".to_owned(),
+            format!("docker-{OUTER}.scope"),
+            format!("docker-{OUTER}.scope/system.slice/nginx.service"),
+            format!("docker-{OUTER}.scope/user@0.service/nginx.service"),
+            format!("a.service/{OUTER}/nginx.service"),
+            "lxc/web/nginx.service".to_owned(),
+            "lxc.payload.web/nginx.service".to_owned(),
+        ] {
+            for (namer, name) in [
+                (user, "user@65534.service"),
+                (container.as_str(), "3f1c9a7d2b4e"),
+                (service.as_str(), "web.service"),
+            ] {
+                let seen = Membership::of_path(&format!("{namer}/{below}"));
+                let qualified = |told: &str| {
+                    told == name || told.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'))
+                };
+                assert!(seen.unit.as_deref().is_none_or(qualified), "{namer}/{below}: {seen:?}");
+                // The service that keeps a container is its unit, and is told beside it.
+                let container = seen.container.as_deref();
+                assert!(
+                    container.is_none_or(|told| qualified(told)
+                        || told.contains(ID)
+                        || told.starts_with("3f1c9a7d2b4e/"))
+                        || seen.unit.as_deref().is_some_and(qualified),
+                    "{namer}/{below}: {seen:?}"
+                );
+            }
+        }
+        let seen = Membership::of_path(&format!("{user}/app.slice/nginx.service"));
+        assert_eq!(seen.unit.as_deref(), Some("user@65534.service/nginx.service"));
+        let seen = Membership::of_path(&format!("{user}/user@0.service/app.slice/nginx.service"));
+        assert_eq!(seen.unit.as_deref(), Some("user@65534.service/user@0.service"));
     }
 
     #[test]

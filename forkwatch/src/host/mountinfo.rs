@@ -4,13 +4,19 @@ use std::io;
 
 use super::file;
 
-/// Where it is.
+/// Where that of forkwatch's own mount namespace is.
 pub(super) const PATH: &str = "/proc/self/mountinfo";
 /// Its size on a host with thousands of mounts.
 const MAX_SIZE: u64 = 4 * 1024 * 1024;
 
 /// A mount.
 pub(super) struct Entry<'a> {
+    /// Its id, of which no two mounts of the host have the same.
+    pub(super) id: u32,
+    /// The id of the mount that it lies on.
+    pub(super) parent: u32,
+    /// Its file system, as major and minor device number: of the whole file system, whatever `stat` shows of a part.
+    pub(super) device: &'a str,
     /// What of its file system is mounted, escaped.
     pub(super) root: &'a str,
     /// Where, escaped.
@@ -26,6 +32,20 @@ pub(super) fn read() -> io::Result<String> {
     Ok(String::from_utf8_lossy(&file::read(PATH, MAX_SIZE)?).into_owned())
 }
 
+/// Reads that of a process's mount namespace, in paths below that process's root. An error where it is too long to be
+/// read whole: what is not in it must not count as not there.
+pub(super) fn read_of(tgid: u32) -> io::Result<String> {
+    let path = format!("/proc/{tgid}/mountinfo");
+    let text = file::read(&path, MAX_SIZE)?;
+    if text.len() as u64 >= MAX_SIZE {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("{path} is longer than {MAX_SIZE} bytes"),
+        ));
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
 /// The mounts in it, each after those that it may lie on top of.
 pub(super) fn entries(text: &str) -> impl Iterator<Item = Entry<'_>> {
     text.lines().filter_map(parse)
@@ -35,11 +55,12 @@ pub(super) fn entries(text: &str) -> impl Iterator<Item = Entry<'_>> {
 /// options.
 fn parse(line: &str) -> Option<Entry<'_>> {
     let (mount, file_system) = line.split_once(" - ")?;
-    let mut mount = mount.split(' ').skip(3);
-    let (root, point) = (mount.next()?, mount.next()?);
+    let mut mount = mount.split(' ');
+    let (id, parent) = (mount.next()?.parse().ok()?, mount.next()?.parse().ok()?);
+    let (device, root, point) = (mount.next()?, mount.next()?, mount.next()?);
     let mut file_system = file_system.split(' ');
     let (kind, options) = (file_system.next()?, file_system.nth(1).unwrap_or_default());
-    Some(Entry { root, point, kind, options })
+    Some(Entry { id, parent, device, root, point, kind, options })
 }
 
 /// The kernel writes blanks, newlines and backslashes as `\` and three octal digits (`mangle_path`).
@@ -78,6 +99,7 @@ mod tests {
         for optional in ["", " shared:5", " shared:5 master:2"] {
             let line = format!("41 31 0:38 /a /mnt/b rw,relatime{optional} - cgroup2 none rw,nsdelegate");
             let entry = parse(&line).unwrap();
+            assert_eq!((entry.id, entry.parent, entry.device), (41, 31, "0:38"));
             assert_eq!((entry.root, entry.point), ("/a", "/mnt/b"));
             assert_eq!((entry.kind, entry.options), ("cgroup2", "rw,nsdelegate"));
         }

@@ -1,8 +1,8 @@
 //! What runs in a process.
 
-use std::{fs, io, os::unix::fs::MetadataExt as _};
+use std::{ffi::CString, io, mem::MaybeUninit};
 
-use super::{cgroup::Membership, file, stat::Stat, status::Status};
+use super::{cgroup::Membership, file, provenance, stat::Stat, status::Status};
 use crate::model::process::{ProcessKey, Program};
 
 /// Bounds of the command line that is kept.
@@ -18,26 +18,53 @@ pub fn program(key: ProcessKey) -> Option<Program> {
     Stat::of(key).map(|_| program)
 }
 
+/// The real uid of a process; absent where it has ended.
+pub fn uid(tgid: u32) -> Option<u32> {
+    Status::of_process(tgid).ok().map(|status| status.uid)
+}
+
 /// What runs in the process of that `stat`. The caller compares start times before and after.
 pub(super) fn read(tgid: u32, stat: &Stat) -> Program {
     let membership = file::read(format!("/proc/{tgid}/cgroup"), MAX_CGROUP)
         .ok()
         .and_then(|text| Membership::parse(&String::from_utf8_lossy(&text)))
         .unwrap_or_default();
+    let (exe, provenance) = provenance::of_process(tgid);
     Program {
         comm: stat.comm,
-        exe: fs::read_link(format!("/proc/{tgid}/exe")).ok(),
+        exe,
         cmdline: command_line(tgid).unwrap_or_default(),
         unit: membership.unit,
         container: membership.container,
         cgroup: membership.path,
-        uid: Status::of_process(tgid).ok().map(|status| status.uid),
+        uid: uid(tgid),
+        provenance: Some(provenance),
     }
 }
 
-/// The file that a process runs: its device and inode number.
-pub(super) fn executable(tgid: u32) -> io::Result<(u64, u64)> {
-    fs::metadata(format!("/proc/{tgid}/exe")).map(|file| (file.dev(), file.ino()))
+/// The file that a process runs: its device, as major and minor number, and its inode number.
+///
+/// As far as they are known already: a file system that somebody else answers for (FUSE) is asked for nothing, since it
+/// may never answer (`AT_STATX_DONT_SYNC`; `fuse_update_get_attr`, fs/fuse/dir.c).
+pub(super) fn executable(tgid: u32) -> io::Result<((u32, u32), u64)> {
+    let path = CString::new(format!("/proc/{tgid}/exe"))?;
+    let mut seen = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the path ends in NUL and outlives the call, and the kernel writes one statx, for which there is room.
+    let result = unsafe {
+        libc::statx(
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_STATX_DONT_SYNC,
+            libc::STATX_INO | libc::STATX_TYPE,
+            seen.as_mut_ptr(),
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is initialised in any case, with zeros, and is made of numbers.
+    let seen = unsafe { seen.assume_init() };
+    Ok(((seen.stx_dev_major, seen.stx_dev_minor), seen.stx_ino))
 }
 
 fn command_line(tgid: u32) -> io::Result<Vec<String>> {
@@ -78,6 +105,15 @@ mod tests {
         assert_eq!(program.cmdline.first(), std::env::args().next().as_ref());
         assert_eq!(program.uid, Some(nix::unistd::getuid().as_raw()));
         assert!(program.cgroup.is_some_and(|path| path.starts_with('/')));
+    }
+
+    #[test]
+    #[ignore = "a measurement"]
+    fn what_a_description_costs() {
+        let key = Stat::of_process(std::process::id()).unwrap().key();
+        let begin = std::time::Instant::now();
+        let all = (0..1000).filter(|_| program(key).is_some()).count();
+        eprintln!("{all} descriptions, each {:?}", begin.elapsed() / 1000);
     }
 
     #[test]

@@ -161,6 +161,9 @@ pub struct DescriptorHolder {
     pub pid: u32,
     /// Its comm, safe for a terminal.
     pub name: String,
+    /// Its real uid.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub uid: Option<u32>,
     /// The descriptor.
     pub fd: u32,
     /// What it does: the system call that it sleeps in, or `running`.

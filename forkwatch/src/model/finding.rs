@@ -265,6 +265,9 @@ pub struct Finding {
     pub child: ProcessKey,
     /// The child's comm.
     pub child_comm: Comm,
+    /// The child's real uid, where that was looked at: it need not be its forker's.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub child_uid: Option<u32>,
     /// What it rests on.
     pub facts: Facts,
     /// What to change.

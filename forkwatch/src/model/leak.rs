@@ -171,6 +171,9 @@ pub struct Holder {
     pub process: ProcessKey,
     /// Its comm.
     pub comm: Comm,
+    /// Real uid.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub uid: Option<u32>,
     /// The file name of its executable; absent where that may not be read.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub executable: Option<String>,

@@ -128,6 +128,9 @@ pub struct Locks {
     pub at: BootTime,
     /// Comm of its main thread.
     pub comm: Comm,
+    /// Real uid.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub uid: Option<u32>,
     /// Its live threads, kernel workers excluded.
     pub threads: u32,
     /// Stopped by a signal or a debugger, or being traced: nothing about it can be concluded.
@@ -216,6 +219,9 @@ pub enum Blocked {
         pid: u32,
         /// Its comm, safe for a terminal.
         name: String,
+        /// Its real uid.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        uid: Option<u32>,
         /// The system call.
         call: String,
     },

@@ -12,6 +12,7 @@ pub mod limit;
 pub mod lock;
 pub mod order;
 pub mod process;
+pub mod provenance;
 pub mod signals;
 pub mod stack;
 pub mod time;

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::time::BootTime;
+use super::{provenance::Provenance, time::BootTime};
 
 /// A process for as long as the host is up: the kernel reuses tgids, but not a tgid with its start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -146,10 +146,12 @@ pub struct Program {
     /// The command line, at most 32 arguments and 4096 bytes of it, lossy where it is not UTF-8.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub cmdline: Vec<String>,
-    /// The systemd unit, from the cgroup path: `gunicorn.service`, `session-3.scope`.
+    /// The systemd unit, from the cgroup path: `gunicorn.service`, `session-3.scope`. One that a user's service manager
+    /// or a container has made bears the name of that before it: `user@1000.service/gunicorn.service`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub unit: Option<String>,
-    /// The container's id, from the cgroup path (docker, containerd, cri-o, podman, lxc).
+    /// The container's id, from the cgroup path (docker, containerd, cri-o, podman, lxc); that of one within a container
+    /// or of a user's, with the name of that before it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub container: Option<String>,
     /// The cgroup path that `unit` and `container` were read from.
@@ -158,6 +160,9 @@ pub struct Program {
     /// Real uid.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub uid: Option<u32>,
+    /// How far all these names can be relied on; absent where nobody has looked, and in recordings of earlier versions.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub provenance: Option<Provenance>,
 }
 
 #[cfg(test)]

@@ -172,12 +172,12 @@ impl Columns {
         let mut note = |holds: bool, detail: String| details.extend(holds.then_some(detail));
         note(fork.threads > 1, format!("{} threads", fork.threads));
         note(!fork.pending().is_empty(), format!("{} pending", fork.pending()));
+        note(true, format!("uid {}", fork.uid));
         note(fork.parent_tid != fork.parent.tgid, format!("thread {}", fork.parent_tid));
         note(fork.generation > 1, format!("generation {}", fork.generation));
         note(!fork.tracked, "end not tracked".to_owned());
         let inner = fork.child_namespace_pid;
         note(inner != fork.child.tgid && inner != 0, format!("inner pid {inner}"));
-        note(self.is_wide(), format!("uid {}", fork.uid));
         self.line(fork.at, event, tone, fork.child.tgid, &fork.comm, &details)
     }
 
@@ -186,6 +186,7 @@ impl Columns {
             Some(fork) => format!("{} after the fork", humanly(fork.since)),
             None => "second exec, or fork not seen".to_owned(),
         }];
+        details.push(format!("uid {}", exec.uid));
         if !exec.blocked.is_empty() {
             details.push(format!("blocks {}", exec.blocked));
         }
@@ -219,6 +220,7 @@ impl Columns {
     fn clone_failure(&self, failure: &CloneFailure, limit: Option<&Limit>) -> String {
         let error = i32::try_from(failure.errno).map_or(nix::Error::UnknownErrno, nix::Error::from_raw);
         let after = format!("{error:?} after {}", humanly(failure.duration));
+        let uid = format!("uid {}", failure.uid);
         let details = match limit.filter(|limit| limit.cause != Cause::Other) {
             Some(Limit { cause, cgroup }) => {
                 // Where there is little room, the last part of the path is what tells most.
@@ -226,9 +228,12 @@ impl Columns {
                     let last = path.rsplit('/').next().filter(|last| !last.is_empty() && !self.is_wide());
                     format!("in {}", escape(last.unwrap_or(path).as_bytes()))
                 });
-                iter::once(cause.words().to_owned()).chain(place).chain([format!("clone: {after}")]).collect()
+                iter::once(cause.words().to_owned())
+                    .chain(place)
+                    .chain([uid, format!("clone: {after}")])
+                    .collect()
             }
-            None => vec![format!("clone: {after}"), error.desc().to_owned()],
+            None => vec![format!("clone: {after}"), uid, error.desc().to_owned()],
         };
         self.line(failure.at, "failed", Tone::Warning, failure.tgid, &failure.comm, &details)
     }

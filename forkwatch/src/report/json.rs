@@ -7,12 +7,13 @@ use self::document::{
     FindingResolution, FindingState, Forkwatch, Host, Kind, NewThread, Outcome, Process, Service, Thread,
     Type, User,
 };
-use super::Context;
+use super::{Context, identity::marks};
 use crate::model::{
     event::{self, Event, ExitStatus},
     finding::{Finding, State},
     limit::Limit,
     process::{Comm, ProcessKey, Program},
+    provenance::Executable,
     signals::signal_name,
     time::BootTime,
 };
@@ -227,7 +228,7 @@ impl<'a> Draft<'a> {
     }
 
     fn finding(mut self, finding: &Finding) -> Document {
-        let Program { comm, exe, cmdline, unit, container, cgroup, uid } = &finding.program;
+        let Program { comm, exe, cmdline, unit, container, cgroup, uid, provenance } = &finding.program;
         let blamed = Process {
             name: name(comm),
             executable: exe.as_ref().map(|path| path.to_string_lossy().into_owned()),
@@ -241,9 +242,17 @@ impl<'a> Draft<'a> {
         } else {
             Process {
                 name: self.name(&finding.child_comm),
+                user: finding.child_uid.and_then(user),
                 parent: Some(Box::new(blamed)),
                 ..self.process(finding.child)
             }
+        });
+        self.document.forkwatch.provenance = provenance.as_ref().map(|seen| document::Provenance {
+            owner: finding.program.owner(),
+            namespaces: seen.namespaces.clone(),
+            executable: Some(seen.executable).filter(|seen| *seen != Executable::Unknown),
+            login: seen.login.map(|uid| uid.to_string()),
+            marks: marks(&finding.program),
         });
         self.document.container = container.clone().map(|id| Container { id });
         self.document.service = unit.clone().map(|name| Service { name });

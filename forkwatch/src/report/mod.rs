@@ -3,6 +3,7 @@
 pub mod columns;
 mod context;
 pub mod event_file;
+pub mod identity;
 pub mod json;
 pub mod metrics;
 pub mod recording;

@@ -12,6 +12,7 @@ use crate::model::{
     finding::{Certainty, Facts, Finding, HazardId, Remedy, Resolution, Severity, State},
     limit::{Cause, Limit},
     process::{Comm, ProcessKey, Program},
+    provenance::{Executable, Namespace, Provenance},
     signals::SignalSet,
     time::BootTime,
 };
@@ -123,10 +124,16 @@ pub(super) fn finding() -> Finding {
             container: Some("3f1c9a7d".repeat(8)),
             cgroup: Some("/system.slice/gunicorn.service".to_owned()),
             uid: Some(33),
+            provenance: Some(Provenance {
+                namespaces: Some(vec![Namespace::Mount]),
+                executable: Executable::Host,
+                login: None,
+            }),
         },
         program_name: "gunicorn".to_owned(),
         child: key(4244, 1500),
         child_comm: Comm::new(b"gunicorn"),
+        child_uid: None,
         facts: Facts {
             threads: threads.to_vec(),
             thread_count: Some(3),

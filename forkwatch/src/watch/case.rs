@@ -25,7 +25,7 @@ pub(super) struct Case {
 pub(super) enum Answer {
     Awaited,
     Unknown,
-    Seen(ParentSeen),
+    Seen(Box<ParentSeen>),
 }
 
 impl Case {

@@ -9,7 +9,7 @@ use super::{
     timers::{Task, Timer},
 };
 use crate::{
-    hazard::{self, ForkCase, Judgement, Rule, program_name},
+    hazard::{self, ForkCase, Judgement, Rule, called},
     model::{
         event::{CloneKind, Fork},
         evidence::{ChildSeen, ParentSeen, Request},
@@ -38,6 +38,8 @@ pub(super) struct Child {
     pub(super) parent: ProcessKey,
     /// Comm of the thread that forked.
     pub(super) comm: Comm,
+    /// Its real uid.
+    pub(super) uid: u32,
     /// The grace counts from here: the fork, or the last time the child was seen stopped.
     counted_from: BootTime,
     /// Nanoseconds it had waited for a CPU by then.
@@ -65,6 +67,7 @@ impl Child {
             forked_at: fork.at,
             parent: fork.parent,
             comm: fork.comm,
+            uid: fork.uid,
             counted_from: fork.at,
             waited_before: 0,
             due,
@@ -267,7 +270,7 @@ impl Watch {
         out: &mut Vec<Output>,
     ) {
         let Some(case) = self.child(process).and_then(|child| child.case.as_mut()) else { return };
-        case.parent = seen.map_or(Answer::Unknown, Answer::Seen);
+        case.parent = seen.map_or(Answer::Unknown, |seen| Answer::Seen(Box::new(seen)));
         self.settle(process, now, out);
     }
 
@@ -282,10 +285,10 @@ impl Watch {
             alive.program = Some(seen.program.clone());
         }
         let (program, parent) = match &case.parent {
-            Answer::Seen(seen) => (seen.program.clone(), Some(seen)),
+            Answer::Seen(seen) => (seen.program.clone(), Some(&**seen)),
             Answer::Awaited | Answer::Unknown => (case.forker(), None),
         };
-        let name = program_name(&program);
+        let name = called(&program);
         if let Some(parent) = parent {
             self.watch_threads(&case, parent, &name);
         }

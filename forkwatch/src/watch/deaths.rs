@@ -13,9 +13,8 @@ use super::{
 };
 use crate::{
     hazard::{
-        Judgement,
+        Judgement, called,
         crash_loop::{LoopCase, how, is_crash, judge},
-        program_name,
     },
     model::{
         event::{Exit, ExitStatus},
@@ -286,7 +285,7 @@ impl Watch {
         let judgement = judge(&LoopCase {
             parent: seen.process,
             program: &seen.program,
-            program_name: &program_name(&seen.program),
+            program_name: &called(&seen.program),
             how: run.last.status,
             count: way.map_or(0, |way| way.count),
             lifetime: way.map_or(0, Way::median),
@@ -336,7 +335,7 @@ impl Watch {
 
     fn end_loop(&mut self, tgid: u32, how: Resolution, what: &str, at: BootTime, out: &mut Vec<Output>) {
         let Some(Loop { finding, .. }) = self.deaths.loops.remove(&tgid) else { return };
-        let summary = format!("the children of {} (pid {tgid}) {what}", finding.program_name);
+        let summary = format!("the children of {} (pid {tgid}) {what}", called(&finding.program));
         out.push(resolved(finding, how, at, summary));
     }
 }

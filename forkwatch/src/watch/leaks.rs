@@ -13,10 +13,9 @@ use super::{
 };
 use crate::{
     hazard::{
-        Judgement, Verdict,
+        Judgement, Verdict, called,
         leaked_pipe::{self, PipeCase},
         pinned_listener::{self, ListenerCase},
-        program_name,
     },
     model::{
         evidence::Request,
@@ -277,7 +276,7 @@ fn judge(
     stuck: &[ProcessKey],
     now: BootTime,
 ) -> Judgement {
-    let name = program_name(&second.program);
+    let name = called(&second.program);
     match suspicion.object {
         Object::Pipe(inode) => leaked_pipe::judge(&PipeCase {
             process,

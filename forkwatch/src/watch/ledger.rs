@@ -20,7 +20,16 @@ const FORGOTTEN_AFTER: u32 = 10;
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
     hazard: HazardId,
-    program: Option<(String, Option<PathBuf>, Option<String>)>,
+    program: Option<Identity>,
+}
+
+/// Two users' programs are two, also where all else is the same: what is said of one must not be said of the other.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Identity {
+    name: String,
+    exe: Option<PathBuf>,
+    place: Option<String>,
+    uid: Option<u32>,
 }
 
 struct Entry {
@@ -65,8 +74,12 @@ impl Ledger {
     }
 
     fn key(&mut self, finding: &Finding, interval: Duration) -> Key {
-        let place = finding.program.unit.clone().or_else(|| finding.program.container.clone());
-        let program = Some((finding.program_name.clone(), finding.program.exe.clone(), place));
+        let program = Some(Identity {
+            name: finding.program_name.clone(),
+            exe: finding.program.exe.clone(),
+            place: finding.program.place().map(str::to_owned),
+            uid: finding.program.uid,
+        });
         let key = Key { hazard: finding.hazard, program };
         if self.entries.len() >= MOST_PROGRAMS && !self.entries.contains_key(&key) {
             self.forget_quiet(finding.at, interval);

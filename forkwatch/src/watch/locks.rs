@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     hazard::{
+        called,
         orphaned_lock::{self, Case, Proven},
-        program_name,
     },
     model::{
         event::Exit,
@@ -337,7 +337,7 @@ fn finding(
     now: BootTime,
 ) -> Option<Finding> {
     let seen = place.map(|place| &place.program).or(alive.program.as_ref());
-    let unseen = Program { comm: locks.comm, ..Program::default() };
+    let unseen = Program { comm: locks.comm, uid: locks.uid, ..Program::default() };
     let program = seen.unwrap_or(&unseen);
     let fork_seen = alive.birth.was_seen();
     let forker =
@@ -348,7 +348,7 @@ fn finding(
         fork_seen,
         has_shared_memory,
         program,
-        program_name: &program_name(program),
+        program_name: &called(program),
         case: case(alive, locks),
         proven: suspect.proven,
         place,

@@ -102,7 +102,7 @@ impl LostThreads {
     }
 
     fn key(program: &Program, name: &str, comm: Comm) -> (String, Option<String>, Comm) {
-        (name.to_owned(), program.unit.clone().or_else(|| program.container.clone()), comm)
+        (name.to_owned(), program.place().map(str::to_owned), comm)
     }
 
     #[cfg(test)]

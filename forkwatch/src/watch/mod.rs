@@ -41,7 +41,7 @@ use self::{
     zombies::Zombies,
 };
 use crate::{
-    hazard::allow::allowed,
+    hazard::{allow::allowed, called},
     model::{
         event::{CloneKind, Event},
         evidence::Evidence,
@@ -258,7 +258,7 @@ impl Watch {
             return None;
         }
         let program_name = finding.program_name.clone();
-        let unit = finding.program.unit.clone().or_else(|| finding.program.container.clone());
+        let unit = finding.program.place().map(str::to_owned);
         out.push(Output::Unsafe { hazard, program_name, unit });
         self.ledger.enter(finding, self.settings.summary_interval, out)
     }
@@ -282,8 +282,8 @@ impl Watch {
             self.followed.insert(child, open);
         }
         for finding in over {
-            let Finding { program_name, parent, .. } = &finding;
-            let summary = format!("{} of {program_name} (pid {}) {}", child.tgid, parent.tgid, how.words());
+            let (name, parent) = (called(&finding.program), finding.parent.tgid);
+            let summary = format!("{} of {name} (pid {parent}) {}", child.tgid, how.words());
             out.push(resolved(finding, how, at, summary));
         }
     }

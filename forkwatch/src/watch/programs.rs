@@ -9,10 +9,11 @@ use super::{
     timers::{Task, Timer},
 };
 use crate::{
-    hazard::{CATALOGUE, ExecCase, Judgement, Rule, WATCHED_SIGNALS, program_name},
+    hazard::{CATALOGUE, ExecCase, Judgement, Rule, WATCHED_SIGNALS, called},
     model::{
         event::{CloneKind, Exec, Fork},
         evidence::{ExecedSeen, Request},
+        finding::Finding,
         process::{Comm, ProcessKey, Program},
         signals::SignalSet,
         time::BootTime,
@@ -36,8 +37,8 @@ struct Started {
     exec: Exec,
     /// The signals that the forker, and nobody before it, is to blame for.
     signals: SignalSet,
-    /// The forker, where the fork was followed, and the comm of the thread that forked.
-    forker: Option<(ProcessKey, Comm)>,
+    /// The forker, where the fork was followed, and comm and uid of the thread that forked.
+    forker: Option<(ProcessKey, Comm, u32)>,
     due: BootTime,
     asked: u8,
 }
@@ -121,7 +122,7 @@ impl Watch {
             _ => {}
         }
         let due = exec.at + self.settings.grace;
-        let forker = child.map(|child| (child.parent, child.comm));
+        let forker = child.map(|child| (child.parent, child.comm, child.uid));
         let started = Started { exec: exec.clone(), signals, forker, due, asked: 0 };
         self.programs.waiting.insert(exec.process.tgid, started);
         self.set(due, exec.process, Task::Program);
@@ -159,10 +160,13 @@ impl Watch {
         let Some(started) = self.programs.waiting.remove(&process.tgid) else { return };
         let Some(mut seen) = seen else { return };
         let parent = seen.parent.take().filter(|(parent, _)| parent.tgid == started.exec.parent_tgid);
-        let remembered =
-            || started.forker.map(|(forker, comm)| (forker, Program { comm, ..Program::default() }));
+        let remembered = || {
+            started
+                .forker
+                .map(|(forker, comm, uid)| (forker, Program { comm, uid: Some(uid), ..Program::default() }))
+        };
         let forker = parent.or_else(remembered);
-        let name = forker.as_ref().map(|(_, program)| program_name(program));
+        let name = forker.as_ref().map(|(_, program)| called(program));
         let case = ExecCase {
             exec: &started.exec,
             signals: started.signals,
@@ -175,6 +179,7 @@ impl Watch {
                 (Judgement::Unsafe(verdict), Some((forker, program))) => {
                     let child = (process, seen.program.comm);
                     let finding = verdict.finding(now, hazard.id, (*forker, program), child);
+                    let finding = Finding { child_uid: seen.program.uid, ..finding };
                     self.report(finding, false, Some(&seen.program), out);
                 }
                 (Judgement::Clean, _) => {}

@@ -8,7 +8,7 @@ use std::{
 use super::{Output, Watch, resolved};
 use crate::{
     hazard::{
-        program_name,
+        called,
         unreaped_children::{NeglectCase, judge, severity},
     },
     model::{
@@ -89,9 +89,8 @@ impl Watch {
     /// Takes in which processes have ended and not been waited for.
     pub(super) fn unreaped(&mut self, now: BootTime, sweep: &Sweep, out: &mut Vec<Output>) {
         for finding in self.zombies.take(sweep) {
-            let Finding { program_name, parent, .. } = &finding;
-            let summary =
-                format!("{program_name} (pid {}) has left no ended children unfetched", parent.tgid);
+            let (name, parent) = (called(&finding.program), finding.parent.tgid);
+            let summary = format!("{name} (pid {parent}) has left no ended children unfetched");
             out.push(resolved(finding, Resolution::Cleared, now, summary));
         }
         let news = self.zombies.parents.iter().filter(|(_, neglect)| neglect.is_news());
@@ -114,7 +113,7 @@ impl Watch {
         };
         let case = NeglectCase {
             parent: seen.process,
-            program_name: &program_name(&seen.program),
+            program_name: &called(&seen.program),
             count: neglect.count,
             before: neglect.told.map_or(0, |(before, _)| before),
             oldest: neglect.oldest,

@@ -4,18 +4,24 @@ use crate::{
     hazard::fork_check::{Assessment, Verdict},
     model::inventory::{Inventory, Unknown},
     paragraph,
+    report::identity::identity,
 };
 
 /// Where what belongs to a reason begins.
 const INDENT: &str = "           ";
 
 pub(super) fn text(pid: u32, inventory: &Inventory, assessment: &Assessment) -> String {
-    let mut out = String::new();
+    let (mut out, program) = (String::new(), &inventory.program);
     paragraph::add(
         &mut out,
         "",
         "",
-        &format!("{} (pid {pid}): {}", super::name(&inventory.program), headline(assessment.verdict)),
+        &format!(
+            "{} (pid {pid}, {}): {}",
+            super::name(program),
+            identity(program).join(", "),
+            headline(assessment.verdict)
+        ),
     );
     for reason in &assessment.reasons {
         out.push('\n');
@@ -63,7 +69,7 @@ mod tests {
     #[test]
     fn the_answer_fits_into_eighty_columns() {
         let seen = Inventory {
-            program: Program { comm: "app".into(), ..Program::default() },
+            program: Program { comm: "app".into(), uid: Some(0), ..Program::default() },
             threads: vec![SeenThread { tid: 8, comm: "\u{1b}[2J".into() }],
             thread_count: 1,
             connections: vec![Connection {
@@ -79,9 +85,9 @@ mod tests {
             ..Inventory::default()
         };
         let text = text(7, &seen, &assess(&seen));
-        assert!(
-            text.starts_with("app (pid 7): a fork now would be unsafe, unless the child execs at once.\n")
-        );
+        assert!(text.starts_with(
+            "app (pid 7, uid 0): a fork now would be unsafe, unless the child execs at once.\n"
+        ));
         assert!(text.contains("\n  unsafe   1 other thread runs: \\x1b[2J\n"));
         assert!(text.contains("\n  warning  connected to PostgreSQL: 10.0.0.7:5432\n"));
         assert!(text.contains("\n  unknown  file-locks: Permission denied (os error 13); that takes root"));
@@ -92,6 +98,6 @@ mod tests {
     #[test]
     fn a_safe_process_takes_one_line() {
         let text = text(7, &Inventory::default(), &assess(&Inventory::default()));
-        assert_eq!(text, "unnamed (pid 7): a fork now would be safe.\n");
+        assert_eq!(text, "unnamed (pid 7, uid unknown): a fork now would be safe.\n");
     }
 }

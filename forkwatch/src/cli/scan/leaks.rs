@@ -5,10 +5,9 @@ use std::{thread, time::Duration};
 use super::{Found, locks::SETTLE};
 use crate::{
     hazard::{
-        Judgement,
+        Judgement, called,
         leaked_pipe::{self, PipeCase},
         pinned_listener::{self, ListenerCase},
-        program_name,
     },
     host::{self, clock},
     model::{
@@ -69,7 +68,7 @@ fn holders(process: ProcessKey, forker: Option<ProcessKey>, object: Object) -> O
 fn judge(candidate: &Candidate, stuck: &[ProcessKey], found: &mut Found) {
     let Candidate { process, forker, object, first } = candidate;
     let Some(second) = holders(*process, *forker, *object) else { return };
-    let name = program_name(&second.program);
+    let name = called(&second.program);
     let waited = second.at.since(first.at).max(Duration::from_secs(1));
     let (hazard, judgement) = match *object {
         Object::Pipe(inode) => (

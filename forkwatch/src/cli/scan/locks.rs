@@ -5,8 +5,8 @@ use std::{collections::HashMap, thread, time::Duration};
 use super::Found;
 use crate::{
     hazard::{
+        called,
         orphaned_lock::{self, Case, Proven, Stuck},
-        program_name,
     },
     host::{self, clock},
     model::{
@@ -116,10 +116,15 @@ fn finding(candidate: &Candidate, waited: Duration, place: Option<&Place>) -> Op
     let Candidate { swept, locks, proven } = candidate;
     let child = swept.process;
     let parent = orphaned_lock::forker_of_unseen(locks, proven);
-    let unseen =
-        || parent.and_then(host::program).unwrap_or(Program { comm: swept.comm, ..Program::default() });
+    let unseen = || {
+        parent.and_then(host::program).unwrap_or(Program {
+            comm: swept.comm,
+            uid: locks.uid,
+            ..Program::default()
+        })
+    };
     let program = place.map_or_else(unseen, |place| place.program.clone());
-    let name = program_name(&program);
+    let name = called(&program);
     let now = clock::now();
     let stuck = Stuck {
         child,

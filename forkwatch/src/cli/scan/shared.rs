@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    hazard::{program_name, service},
+    hazard::{called, service},
     host,
     model::evidence::{Evidence, Request, Sweep},
 };
@@ -17,6 +17,9 @@ pub(super) struct Shared {
     pub(super) parent: u32,
     /// What runs there.
     pub(super) program: String,
+    /// The uid of the parent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) uid: Option<u32>,
     /// The other end.
     pub(super) peer: String,
     /// What that looks like.
@@ -37,7 +40,8 @@ pub(super) fn look(sweep: &Sweep) -> Vec<Shared> {
         found.extend(seen.shared.iter().map(|socket| Shared {
             child: child.tgid,
             parent: parent.tgid,
-            program: program_name(&seen.program),
+            program: called(&seen.program),
+            uid: seen.program.uid,
             peer: socket.peer.to_string(),
             service: service(&socket.peer),
         }));

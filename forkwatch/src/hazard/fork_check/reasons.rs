@@ -23,7 +23,7 @@ const MAN_FORK: &str = "https://man7.org/linux/man-pages/man2/fork.2.html";
 /// Every reason there is, in the order in which equals are told.
 pub(super) fn all(seen: &Inventory, name: &str) -> Vec<Reason> {
     let mut reasons = Vec::new();
-    reasons.extend(contended(seen, name));
+    reasons.extend(contended(seen));
     reasons.extend(other_threads(seen, name));
     reasons.extend(pending(seen));
     reasons.extend(event_loop(seen, name));
@@ -37,7 +37,7 @@ pub(super) fn all(seen: &Inventory, name: &str) -> Vec<Reason> {
     reasons
 }
 
-fn contended(seen: &Inventory, name: &str) -> Option<Reason> {
+fn contended(seen: &Inventory) -> Option<Reason> {
     let first = seen.contended.first()?;
     let thread = |thread: SeenThread| format!("thread {} ({})", thread.tid, thread.comm);
     let more = match seen.contended.len() {
@@ -55,7 +55,7 @@ fn contended(seen: &Inventory, name: &str) -> Option<Reason> {
         ),
         why: "Forked by any other thread, the child gets this mutex locked and nobody to release it. It hangs as \
               soon as it wants it.",
-        remedy: ecosystem::recognise(&seen.program, name, &seen.threads).remedy(),
+        remedy: ecosystem::recognise(&seen.program, &seen.threads).remedy(),
     })
 }
 
@@ -78,7 +78,7 @@ fn other_threads(seen: &Inventory, name: &str) -> Option<Reason> {
         why: "fork copies only the thread that calls it. A lock that another one holds at that moment stays locked \
               in the child for good, and what the others do is not done there. Whether the program itself stops \
               them before it forks cannot be seen from outside.",
-        remedy: ecosystem::recognise(&seen.program, name, &seen.threads).remedy(),
+        remedy: ecosystem::recognise(&seen.program, &seen.threads).remedy(),
     })
 }
 

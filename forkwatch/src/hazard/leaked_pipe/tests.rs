@@ -17,6 +17,7 @@ fn sleeper(tgid: u32, end: End, fds: &[(u32, Access)]) -> Holder {
     Holder {
         process: key(tgid),
         comm: "\x1b[2J".into(),
+        uid: None,
         executable: Some("server".to_owned()),
         parent: None,
         reparented: false,

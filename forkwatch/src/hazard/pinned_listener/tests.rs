@@ -16,6 +16,7 @@ fn orphan(tgid: u32) -> Holder {
     Holder {
         process: key(tgid),
         comm: "worker".into(),
+        uid: None,
         executable: Some("server".to_owned()),
         parent: Some(key(100)),
         reparented: true,

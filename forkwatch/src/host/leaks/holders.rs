@@ -10,6 +10,7 @@ use crate::{
         file,
         program::program,
         stat::Stat,
+        status::Status,
     },
     model::{
         leak::{Held, Holder, Holders, MAX_HOLDERS, Object, Service},
@@ -102,6 +103,7 @@ impl Search {
         let holder = Holder {
             process: stat.key(),
             comm: stat.comm,
+            uid: Status::of_process(tgid).ok().map(|status| status.uid),
             executable: executable
                 .as_deref()
                 .and_then(|exe| exe.file_name())

@@ -73,6 +73,7 @@ fn look(fork: &Fork) -> io::Result<LocksSeen> {
     let mut locks = Locks {
         at: clock::now(),
         comm: stat.comm,
+        uid: None,
         threads: u32::try_from(threads.len()).unwrap_or(u32::MAX),
         stopped: threads.iter().any(Stat::is_stopped),
         waits: Vec::new(),
@@ -139,6 +140,7 @@ fn look_closer(
     for status in statuses {
         locks.stopped |= status.traced;
         locks.caught = status.caught;
+        locks.uid = Some(status.uid);
     }
     let maps = Maps::of_process(stat.id)?;
     locks.python = runs_python(stat.id, &maps);

@@ -48,7 +48,13 @@ pub(super) fn blocked(child: ProcessKey, parent: ProcessKey) -> Vec<Blocked> {
         for call in sleeping(relative) {
             if relative == parent.tgid && waits_for(&call, child, parent, only_child) {
                 let name = Stat::of_process(relative).map(|stat| escape(stat.comm.bytes()));
-                found.extend(name.map(|name| Blocked::Waiter { pid: relative, name, call: call.name() }));
+                let uid = Status::of_process(relative).ok().map(|status| status.uid);
+                found.extend(name.map(|name| Blocked::Waiter {
+                    pid: relative,
+                    name,
+                    uid,
+                    call: call.name(),
+                }));
             }
             let read = read_pipe(&call, relative).filter(|inode| pipes.contains(inode));
             found.extend(read.map(|inode| Blocked::Pipe { inode, reader: relative }));

@@ -50,7 +50,8 @@ fn one_who_waits_for_the_child_to_end_is_named_with_its_call() {
     let place = seen_when(child, None, waits);
     let own = std::process::id();
     let name = Stat::of_process(own).unwrap().comm.to_string();
-    assert!(place.blocks.contains(&Blocked::Waiter { pid: own, name, call: "wait4".to_owned() }));
+    let uid = Some(nix::unistd::getuid().as_raw());
+    assert!(place.blocks.contains(&Blocked::Waiter { pid: own, name, uid, call: "wait4".to_owned() }));
     assert_eq!(place.program.exe, std::env::current_exe().ok());
     kill(child, Signal::SIGKILL).unwrap();
     assert!(matches!(waiter.join().unwrap(), WaitStatus::Signaled(..)));

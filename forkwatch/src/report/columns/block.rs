@@ -7,10 +7,13 @@ use super::{
     proof,
     style::{Paint, Tone},
 };
-use crate::model::{
-    evidence::SeenThread,
-    finding::{Certainty, Finding, Resolution, Severity, State},
-    process::{Program, escape},
+use crate::{
+    model::{
+        evidence::SeenThread,
+        finding::{Certainty, Finding, Resolution, Severity, State},
+        process::{Program, escape},
+    },
+    report::identity::identity,
 };
 
 /// How a block is laid out.
@@ -68,7 +71,11 @@ impl Block {
         let facts = &finding.facts;
         self.paragraph(lines, "program:", program(finding));
         let age = facts.age.map(|age| format!(", {} after the fork", humanly(age))).unwrap_or_default();
-        self.paragraph(lines, "child:", format!("{} (pid {}){age}", finding.child_comm, finding.child.tgid));
+        // Most children are their forker's user's.
+        let uid = finding.child_uid.filter(|_| finding.child_uid != finding.program.uid);
+        let uid = uid.map_or_else(String::new, |uid| format!(", uid {uid}"));
+        let child = format!("{} (pid {}{uid}){age}", finding.child_comm, finding.child.tgid);
+        self.paragraph(lines, "child:", child);
         if !facts.threads.is_empty() {
             let unnamed = facts
                 .thread_count
@@ -116,31 +123,31 @@ impl Block {
 }
 
 fn resolved(resolution: Resolution, finding: &Finding) -> String {
-    let child =
-        format!("The child {} (pid {}) of {}", finding.child_comm, finding.child.tgid, finding.program_name);
+    let (child, name) = (finding.child.tgid, &finding.program_name);
+    let uid = finding.program.uid.map_or_else(String::new, |uid| format!(", uid {uid}"));
+    let child = format!(
+        "The child {} (pid {child}) of {name} (pid {}{uid})",
+        finding.child_comm, finding.parent.tgid
+    );
     format!("{child} {}.", resolution.words())
 }
 
 /// Who forked: by what it was started with, and where it runs.
 fn program(finding: &Finding) -> String {
-    let Program { comm, exe, cmdline, unit, container, cgroup: _, uid: _ } = &finding.program;
-    let arguments: Vec<String> = cmdline.iter().map(|argument| escape(argument.as_bytes())).collect();
+    let Program { comm, exe, cmdline, .. } = &finding.program;
+    let arguments: Vec<String> = cmdline.iter().map(|argument| quoted(argument)).collect();
     let what = match (arguments.as_slice(), exe) {
         ([], Some(exe)) => escape(exe.as_os_str().as_encoded_bytes()),
         ([], None) => comm.to_string(),
         _ => arguments.join(" "),
     };
-    // As docker ps shows ids.
-    let container = container
-        .as_ref()
-        .map(|id| format!(", container {}", escape(id.chars().take(12).collect::<String>().as_bytes())));
-    let unit = unit.as_ref().map(|unit| format!(", {}", escape(unit.as_bytes())));
-    format!(
-        "{what} (pid {}{}{})",
-        finding.parent.tgid,
-        unit.unwrap_or_default(),
-        container.unwrap_or_default()
-    )
+    format!("{what} (pid {}, {})", finding.parent.tgid, identity(&finding.program).join(", "))
+}
+
+/// An argument as it was given, in quotes where it could pass for what stands behind: `nginx (pid 1, uid 0)`.
+fn quoted(argument: &str) -> String {
+    let escaped = escape(argument.as_bytes());
+    if escaped.contains(['(', ')', '"']) { format!("\"{}\"", escaped.replace('"', "'")) } else { escaped }
 }
 
 /// Text that was composed by forkwatch has its parts escaped already; whatever slipped through is escaped here, and

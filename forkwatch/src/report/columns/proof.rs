@@ -105,7 +105,8 @@ pub(super) fn leak(facts: &LeakFacts) -> Vec<(&'static str, String)> {
         None => format!("pipe {}", facts.inode),
     };
     let holder = |holder: &crate::model::facts::DescriptorHolder| {
-        format!("{} (pid {}) at descriptor {}, in {}", holder.name, holder.pid, holder.fd, holder.doing)
+        let uid = holder.uid.map_or_else(String::new, |uid| format!(", uid {uid}"));
+        format!("{} (pid {}{uid}) at descriptor {}, in {}", holder.name, holder.pid, holder.fd, holder.doing)
     };
     let holders: Vec<String> = facts.holders.iter().map(holder).collect();
     vec![("of:", what), ("held by:", holders.join(", "))]

@@ -101,6 +101,14 @@ fn lines_fit_the_terminal() {
 }
 
 #[test]
+fn no_argument_passes_for_who_it_is() {
+    let mut liar = finding();
+    liar.program.cmdline = vec!["nginx (pid 1, uid 0)".to_owned(), "a\"b".to_owned()];
+    let shown = relative(None, false).finding(&liar);
+    assert!(shown.contains("program: \"nginx (pid 1, uid 0)\" \"a'b\" (pid 4100, uid 33,"), "{shown}");
+}
+
+#[test]
 fn a_narrow_terminal_gets_eighty_columns() {
     assert_eq!(session(&relative(Some(20), false)), session(&relative(Some(80), false)));
 }

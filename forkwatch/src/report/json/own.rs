@@ -7,6 +7,7 @@ use crate::model::{
     facts::{ConnectionFacts, HistoryFacts, LeakFacts, LockFacts},
     finding::{Certainty, HazardId, Remedy, Resolution, Severity},
     limit::Cause,
+    provenance::{Executable, Namespace, Owner},
 };
 
 /// What ECS has no name for: one of the parts below, by `event.action`, and where it came from.
@@ -34,6 +35,9 @@ pub struct Forkwatch {
     /// Of `events_lost`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<Lost>,
+    /// Of `finding`: how far the names that the forker goes by can be relied on. Absent where nobody could look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
     /// The cgroup (version 2) of the forker, or of the process where there is no fork.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Cgroup>,
@@ -43,6 +47,28 @@ pub struct Forkwatch {
     /// Where in the kernel's stream it stood.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+}
+
+/// Whose word the names of the forker are: its comm, command line, executable, unit and container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// Whose they are: the host's own, where root or a unit of the system has started it; a container's; or a user's,
+    /// who may call his programs what he likes.
+    pub owner: Owner,
+    /// Namespaces that it lives in and that are not those of the host's first process; absent where they may not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<Vec<Namespace>>,
+    /// `host` where it runs the file that the host has under that path, `other` where it runs another; absent where that
+    /// could not be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub executable: Option<Executable>,
+    /// The uid of the login that it comes from, as text; absent for what the system has started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub login: Option<String>,
+    /// What of it is not the host's, as people are told.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<String>,
 }
 
 /// How a process was created. Describes the forking thread at that moment.

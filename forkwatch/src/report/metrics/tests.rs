@@ -81,6 +81,7 @@ fn finding(number: u64, program: &str, repeats: u64, state: State) -> Finding {
         program_name: program.to_owned(),
         child: process,
         child_comm: Comm::default(),
+        child_uid: None,
         facts: Facts::default(),
         remedy: Remedy { text: String::new(), link: String::new() },
         repeats,

@@ -7,6 +7,7 @@ use crate::{
         evidence::{ChildSeen, ExecedSeen, ParentSeen, ProgramSeen, SeenThread, ThreadsSeen},
         leak::{Access, Descriptors, End, Held, Holder, Holders, Listener, Object, PipeWait, Rest, Service},
         process::{Comm, ProcessKey, Program},
+        provenance::{Executable, Namespace, Owner, Provenance},
         signals::SignalSet,
     },
     report::{Context, samples},
@@ -54,6 +55,11 @@ fn programs() -> impl Strategy<Value = Program> {
             cgroup: container.clone(),
             container,
             uid,
+            provenance: uid.map(|uid| Provenance {
+                namespaces: (uid % 2 == 0).then(|| vec![Namespace::User, Namespace::Pid]),
+                executable: Executable::Other,
+                login: Some(uid),
+            }),
         },
     )
 }
@@ -116,6 +122,7 @@ fn evidence() -> impl Strategy<Value = Evidence> {
                 .map(|(process, comm, rest)| Holder {
                     process,
                     comm,
+                    uid: Some(queue),
                     executable: Some(rest.doing.clone()),
                     parent: None,
                     reparented: complete,
@@ -259,6 +266,40 @@ fn a_broken_line_in_the_middle_is_told_from_a_cut_one() {
             "{message}"
         );
         bytes.truncate(whole);
+    }
+}
+
+#[test]
+fn what_earlier_versions_recorded_of_a_program_is_read_still() {
+    let program = r#"{"comm":"nginx","exe":"/usr/sbin/nginx","cmdline":["nginx"],"unit":"nginx.service","cgroup":"/system.slice/nginx.service","uid":33}"#;
+    let key = r#"{"tgid":7,"start":8}"#;
+    let place = r#""symbol":"lock","stack":{"frames":[]},"blocks":[{"what":"waiter","pid":7,"name":"nginx","call":"wait4"}]"#;
+    let locks = r#"{"at":1,"comm":"nginx","threads":1,"stopped":false,"waits":[],"caught":0,"python":false,"comparable":true}"#;
+    let lines = [
+        format!(
+            r#"{{"evidence":{{"program":{{"tgid":7,"seen":{{"process":{key},"program":{program},"stopped":false}}}}}},"at":9}}"#
+        ),
+        format!(
+            r#"{{"evidence":{{"place":{{"child":{key},"seen":{{"at":1,"program":{program},{place}}}}}}},"at":9}}"#
+        ),
+        format!(r#"{{"evidence":{{"locks":{{"child":{key},"seen":{{"alive":{locks}}}}}}},"at":9}}"#),
+    ];
+    for line in lines {
+        let mut bytes = record(&[]);
+        bytes.extend(line.as_bytes());
+        bytes.push(b'\n');
+        let inputs = replay(&bytes).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let programs = inputs.iter().filter_map(|input| match input {
+            Input::Evidence { evidence: Evidence::Program { seen: Some(seen), .. }, .. } => {
+                Some(&seen.program)
+            }
+            Input::Evidence { evidence: Evidence::Place { seen: Some(seen), .. }, .. } => Some(&seen.program),
+            _ => None,
+        });
+        for program in programs {
+            assert_eq!((program.provenance.as_ref(), program.owner()), (None, Owner::Host));
+        }
+        assert_eq!(inputs.len(), 1);
     }
 }
 

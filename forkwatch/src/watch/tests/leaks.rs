@@ -50,6 +50,7 @@ fn holder(tgid: u32, fds: &[(u32, Access)], rest: Rest) -> Holder {
     Holder {
         process: process(tgid),
         comm: "worker".into(),
+        uid: None,
         executable: Some("server".to_owned()),
         parent: Some(process(1)),
         reparented: true,

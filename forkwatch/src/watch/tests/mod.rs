@@ -120,6 +120,7 @@ fn busy(threads: u32) -> LocksSeen {
     LocksSeen::Alive(Box::new(Locks {
         at: BootTime(0),
         comm: "python".into(),
+        uid: Some(33),
         threads,
         stopped: false,
         waits: Vec::new(),

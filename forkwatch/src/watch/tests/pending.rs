@@ -24,7 +24,7 @@ fn pending_signals_count_without_the_parent_too() {
     timeline.parents.clear();
     timeline.fork(pending(&[15])).at(1000);
     let finding = timeline.only_finding();
-    assert_eq!((finding.program_name.as_str(), &finding.program.exe), ("python", &None));
+    assert_eq!((finding.program_name.as_str(), &finding.program.exe), ("uid 1000's python", &None));
 }
 
 #[test]

@@ -155,7 +155,7 @@ fn a_forker_that_is_gone_is_remembered_from_the_fork() {
     timeline.fork(plain()).at(1).exec(exec_of(CHILD, PARENT, TERM)).at(2000);
     assert_eq!(
         (timeline.only_finding().parent, timeline.only_finding().program_name.as_str()),
-        (process(PARENT), "python")
+        (process(PARENT), "uid 1000's python")
     );
 
     timeline.programs.insert(PROGRAM, execed_seen("worker", TERM));

@@ -65,6 +65,20 @@ fn programs_units_and_hazards_are_told_apart() {
 }
 
 #[test]
+fn two_users_of_one_program_are_told_apart() {
+    let mut timeline = Timeline::new();
+    for (tgid, uid) in [(10, 33), (11, 1000), (12, 33)] {
+        let mut seen = parent_seen("celery", &["flush"]);
+        seen.program.uid = Some(uid);
+        timeline.parents.insert(tgid, seen);
+        timeline.fork(Fork { threads: 2, ..fork_of(tgid, 100 + tgid) });
+    }
+    timeline.at(2000);
+    let users: Vec<_> = timeline.findings().iter().map(|finding| finding.program.uid).collect();
+    assert_eq!(users, [Some(33), Some(1000)]);
+}
+
+#[test]
 fn a_quiet_program_is_forgotten_and_then_reported_at_once_again() {
     let mut timeline = Timeline::new();
     unsafe_fork(&mut timeline, 5000);

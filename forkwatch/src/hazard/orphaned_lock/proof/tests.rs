@@ -71,6 +71,7 @@ fn locks(threads: u32, waits: Vec<LockWait>) -> Locks {
     Locks {
         at: BootTime(0),
         comm: Comm::default(),
+        uid: None,
         threads,
         stopped: false,
         waits,
