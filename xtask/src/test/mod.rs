@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 mod tally;
 
 use crate::{
-    project, provide, system,
+    fresh, project, provide, system,
     vm::{self, Sum},
 };
 use tally::Tally;
@@ -65,8 +65,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.filter.is_none() {
         test_other_kernels(options.full, &mut tally)?;
         if options.full {
-            let Sum { passed, failed, skipped } = system::run_as_part()?;
-            tally.add(passed, failed, skipped);
+            for part in [system::run_as_part, fresh::run_as_part] {
+                let Sum { passed, failed, skipped } = part()?;
+                tally.add(passed, failed, skipped);
+            }
         }
     }
     print!("{tally}");
