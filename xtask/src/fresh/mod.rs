@@ -44,6 +44,10 @@ pub(crate) struct Options {
     /// The Debian release (repeatable) [default: all]
     #[arg(long = "release", value_name = "RELEASE", value_enum)]
     releases: Vec<Release>,
+    /// Begin with the content of this target directory, so that little is compiled: for work on the tests. Its figures
+    /// are not those of a bare machine
+    #[arg(long, value_name = "DIRECTORY")]
+    target: Option<PathBuf>,
 }
 
 /// A release that the README promises.
@@ -72,7 +76,7 @@ impl fmt::Display for Release {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let all = Release::value_variants();
     let releases = if options.releases.is_empty() { all } else { &options.releases };
-    let sum = test(releases)?;
+    let sum = test(releases, options.target.as_deref())?;
     if !sum.skipped.is_empty() {
         println!("\nskipped:");
         sum.skipped.iter().for_each(|line| println!("  {line}"));
@@ -86,10 +90,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// The same as a part of all tests: every release.
 pub(crate) fn run_as_part() -> Result<Sum> {
-    test(Release::value_variants())
+    test(Release::value_variants(), None)
 }
 
-fn test(releases: &[Release]) -> Result<Sum> {
+fn test(releases: &[Release], target: Option<&Path>) -> Result<Sum> {
     if !nix::unistd::geteuid().is_root() {
         bail!("making a Debian system needs root");
     }
@@ -101,7 +105,7 @@ fn test(releases: &[Release]) -> Result<Sum> {
         // A run that was ended may have left one.
         let system = System { directory: place.join("system"), rust: rust()? };
         system.remove()?;
-        let done = system.test(*release, &mut sum);
+        let done = system.test(*release, target, &mut sum);
         system.remove()?;
         done.with_context(|| format!("the bare {release} could not be tested"))?;
     }
@@ -147,12 +151,17 @@ impl System {
         self.directory.join("namespace")
     }
 
-    fn test(&self, release: Release, sum: &mut Sum) -> Result<()> {
+    fn test(&self, release: Release, target: Option<&Path>, sum: &mut Sum) -> Result<()> {
         let root = self.root();
         fs::create_dir(&self.directory)
             .with_context(|| format!("cannot make {}", self.directory.display()))?;
         base::unpack(release, &root)?;
         self.clone_project()?;
+        if let Some(target) = target {
+            let mut copy = Command::new("cp");
+            copy.args(["--archive", "--link"]).arg(target).arg(root.join(CLONE).join("target"));
+            project::run(&mut copy)?;
+        }
         let before = Before::of(&root)?;
         println!("\n==> {release}: cargo run --release -- demo");
         let demo = self.command(&["cargo", "run", "--release", "--", "demo"])?;

@@ -10,7 +10,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{arch::Arch, packages::Apt};
+use super::{
+    arch::Arch,
+    packages::Apt,
+    pins::{FILE, Pins},
+};
 use crate::project;
 
 /// The suite whose QEMU is taken: with 7.2, the one before, guests crash in one of ten to fifty boots.
@@ -45,13 +49,29 @@ pub(crate) struct Output {
 }
 
 impl Emulator {
+    /// The version of `tests/kernels.toml`. Where the archive has it no longer, the suite's newest.
     pub(crate) fn provide(arch: Arch) -> Result<Self> {
-        let root = project::cache()?.join(format!("vm/qemu-{SUITE}-{}", arch.debian()));
+        let version = Pins::read()?.qemu;
+        let place =
+            |name: &str| anyhow::Ok(project::cache()?.join(format!("vm/qemu-{name}-{}", arch.debian())));
+        let (pinned, newest) = (place(&version.replace(':', "_"))?, place(SUITE)?);
+        if pinned.exists() {
+            return Ok(Self { arch, root: pinned });
+        }
         let security = format!("{SUITE}-security");
         // It runs here, whatever it emulates.
         let apt = Apt::open("qemu", Arch::X86_64.debian(), &[SUITE, &security])?;
-        apt.provide(arch.emulator_package(), true, &root, |_| Ok(()))?;
-        Ok(Self { arch, root })
+        let package = arch.emulator_package();
+        let Err(why) = apt.provide(&format!("{package}={version}"), true, &pinned, |_| Ok(())) else {
+            return Ok(Self { arch, root: pinned });
+        };
+        apt.provide(package, true, &newest, |_| Ok(()))
+            .with_context(|| format!("{package} {version} cannot be fetched ({why:#}), nor another"))?;
+        println!(
+            "{package} {version} cannot be fetched ({why:#}); the newest of {SUITE} is used instead: write \
+             its version into {FILE}"
+        );
+        Ok(Self { arch, root: newest })
     }
 
     /// Boots, and waits for the end.
