@@ -8,12 +8,15 @@ use std::{
     fmt, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::resource::{UsageWho, getrusage},
+};
 
 mod base;
 mod leftovers;
@@ -159,7 +162,7 @@ impl System {
         self.clone_project()?;
         if let Some(target) = target {
             let mut copy = Command::new("cp");
-            copy.args(["--archive", "--link"]).arg(target).arg(root.join(CLONE).join("target"));
+            copy.arg("--archive").arg(target).arg(root.join(CLONE).join("target"));
             project::run(&mut copy)?;
         }
         let before = Before::of(&root)?;
@@ -171,8 +174,8 @@ impl System {
         left.extend([demo.left.as_slice(), &tests.left].concat());
 
         println!("\n==> {release}");
-        println!("  demo: {} s", demo.seconds);
-        println!("  test: {} s", tests.seconds);
+        println!("  demo: {demo}");
+        println!("  test: {tests}");
         println!("  disk: {} MB", self.megabytes()?);
         for what in &left {
             println!("  left behind: {what}");
@@ -210,12 +213,12 @@ impl System {
             }
         }
         command.args(words).stdin(Stdio::null());
-        let start = Instant::now();
+        let (start, before) = (Instant::now(), worked()?);
         let mut summary = Summary::default();
         let succeeded = project::run_watched_as(&words.join(" "), &mut command, |line| summary.read(line))?;
-        let seconds = start.elapsed().as_secs();
+        let (took, worked) = (start.elapsed(), worked()?.saturating_sub(before));
         let left = self.end_processes()?;
-        Ok(Done { succeeded, seconds, summary, left })
+        Ok(Done { succeeded, took, worked, summary, left })
     }
 
     /// Ends what a command has left running; says what that was.
@@ -251,8 +254,25 @@ impl System {
 /// What came of a command.
 struct Done {
     succeeded: bool,
-    seconds: u64,
+    took: Duration,
+    /// The processor's time that it took, which a busy machine hardly changes.
+    worked: Duration,
     summary: Summary,
     /// Processes that it left running.
     left: Vec<String>,
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { succeeded, took, worked, .. } = self;
+        let outcome = if *succeeded { "passed" } else { "failed" };
+        write!(formatter, "{outcome} in {} s, {} s of a processor", took.as_secs(), worked.as_secs())
+    }
+}
+
+/// The processor's time of all children that have ended, and of theirs.
+fn worked() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("cannot ask for the processor's time")?;
+    let seconds = usage.user_time().tv_sec() + usage.system_time().tv_sec();
+    Ok(Duration::from_secs(seconds.try_into().unwrap_or_default()))
 }
