@@ -30,6 +30,10 @@ use summary::Summary;
 const CLONE: &str = "root/forkwatch";
 /// Enters the system.
 const ENTER: &str = include_str!("enter.sh");
+/// Makes files as old as the commits that changed them: cargo compiles what is newer than what it made of it.
+const AGE: &str = r#"git ls-files | while read -r file; do
+    touch --date="@$(git log -1 --format=%ct -- "$file")" "$file"
+done"#;
 /// What of the environment gets in: how to reach the network.
 const PASSED_ON: [&str; 6] =
     ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
@@ -47,8 +51,8 @@ pub(crate) struct Options {
     /// The Debian release (repeatable) [default: all]
     #[arg(long = "release", value_name = "RELEASE", value_enum)]
     releases: Vec<Release>,
-    /// Begin with the content of this target directory, so that little is compiled: for work on the tests. Its figures
-    /// are not those of a bare machine
+    /// Begin with the content of this target directory, of an earlier run of this, so that only what was committed since
+    /// is compiled: for work on the tests. The figures are not those of a bare machine
     #[arg(long, value_name = "DIRECTORY")]
     target: Option<PathBuf>,
 }
@@ -161,9 +165,9 @@ impl System {
         base::unpack(release, &root)?;
         self.clone_project()?;
         if let Some(target) = target {
-            let mut copy = Command::new("cp");
-            copy.arg("--archive").arg(target).arg(root.join(CLONE).join("target"));
-            project::run(&mut copy)?;
+            let clone = root.join(CLONE);
+            project::run(Command::new("cp").arg("--archive").arg(target).arg(clone.join("target")))?;
+            project::run(Command::new("sh").args(["-c", AGE]).current_dir(clone))?;
         }
         let before = Before::of(&root)?;
         println!("\n==> {release}: cargo run --release -- demo");
