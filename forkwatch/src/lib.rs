@@ -16,3 +16,7 @@ pub mod report;
 pub mod serve;
 pub mod service;
 pub mod watch;
+
+#[cfg(test)]
+#[path = "../tests/skip/mod.rs"]
+mod skip;

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    fs,
     io::{BufRead, BufReader, Read},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -18,7 +19,7 @@ use nix::{
 use crate::{
     binary,
     event::Event,
-    host::needs_bpf,
+    host::{needs_bpf, skip},
     process, schema,
     wait::{DEADLINE, until},
 };
@@ -58,6 +59,20 @@ impl Shared {
     fn change(&self, change: impl FnOnce(&mut Gathered)) {
         change(&mut self.lock());
         self.changed.notify_all();
+    }
+}
+
+/// Skips the test where forkwatch was to watch clone calls and this host offers no way to: its kernel refuses fentry,
+/// and the tracepoints of system calls are not in tracefs, or tracefs is not there.
+pub fn or_skip_without_clone_calls(started: Result<Forkwatch>) -> Result<Forkwatch> {
+    let has_tracepoints = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+        .iter()
+        .any(|tracefs| fs::read(format!("{tracefs}/events/syscalls/sys_enter_clone/id")).is_ok());
+    match started {
+        Err(error) if !has_tracepoints && error.to_string().contains("the clone calls cannot be watched") => {
+            skip("fentry is refused here, and tracefs is not mounted or cannot be read")
+        }
+        other => other,
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use forkwatch_tests::{
     fixture,
-    forkwatch::Forkwatch,
+    forkwatch::{Forkwatch, or_skip_without_clone_calls},
     host::{needs_root, skip},
     metrics::{both, free_address},
     program::Program,
@@ -33,16 +33,6 @@ fn main() -> ExitCode {
 /// How often a fixture forks in vain.
 const FORKS: usize = 3;
 
-/// Skips the test where the kernel offers no way to watch the calls.
-fn or_skip(started: Result<Forkwatch>) -> Result<Forkwatch> {
-    match started {
-        Err(error) if error.to_string().contains("the clone calls cannot be watched") => {
-            skip("fentry is refused here, and tracefs is not mounted or cannot be read")
-        }
-        other => other,
-    }
-}
-
 fn hold(limit: &str) -> Result<Program> {
     needs_root()?;
     fixture::hold("fork_refused", &[limit, &FORKS.to_string()])
@@ -50,7 +40,8 @@ fn hold(limit: &str) -> Result<Program> {
 
 /// Lets it fork in vain, and checks that every failure bears this error and this limit.
 fn fails_with(mut program: Program, code: &str, cause: &str, cgroup: &str) -> Result<()> {
-    let forkwatch = or_skip(Forkwatch::tail(["--clone-calls", "--pid", &program.pid().to_string()]))?;
+    let forkwatch =
+        or_skip_without_clone_calls(Forkwatch::tail(["--clone-calls", "--pid", &program.pid().to_string()]))?;
     program.release()?;
     let said = program.next_json()?;
     ensure!(said.get("refused").and_then(serde_json::Value::as_u64) == Some(FORKS as u64), "forked: {said}");
@@ -127,7 +118,10 @@ fn a_fork_into_an_ended_pid_namespace_names_it() -> Result<()> {
 
 fn durations_are_counted_by_kind() -> Result<()> {
     let address = free_address()?;
-    let daemon = or_skip(Forkwatch::daemon(["--clone-calls", &format!("--web.listen-address={address}")]))?;
+    let daemon = or_skip_without_clone_calls(Forkwatch::daemon([
+        "--clone-calls",
+        &format!("--web.listen-address={address}"),
+    ]))?;
     let (first, _) = both(address)?;
     let mut storms = [fixture::hold("fork_storm", &["2", "500"])?, fixture::hold("thread_storm", &["1000"])?];
     for storm in &mut storms {

@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpStream},
-    process::{Command, ExitCode, Stdio},
+    process::{ExitCode, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -13,8 +13,8 @@ use forkwatch_tests::{
     host::needs_root,
     http,
     metrics::{Scrape, free_address},
-    program::{Launch, Program},
-    provided::provided,
+    program::Program,
+    provided::Provided,
     runner::{self, Together},
     tests,
     wait::until,
@@ -55,16 +55,14 @@ fn its_pages_are_there() -> Result<()> {
 }
 
 fn its_metrics_pass_promtool() -> Result<()> {
-    let promtool = provided("promtool")?;
+    let promtool = Provided::find("promtool")?;
     let (daemon, address) = daemon(&[])?;
     let scrape = Scrape::of(address)?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("metrics");
     fs::write(&file, &scrape.0)?;
-    let output = Command::new(promtool)
-        .args(["check", "metrics"])
-        .stdin(Stdio::from(fs::File::open(file)?))
-        .output()?;
+    let output =
+        promtool.command()?.args(["check", "metrics"]).stdin(Stdio::from(fs::File::open(file)?)).output()?;
     ensure!(
         output.status.success() && output.stderr.is_empty(),
         "promtool: {}",
@@ -93,7 +91,7 @@ fn a_finding_is_an_event_and_a_metric() -> Result<()> {
 }
 
 fn a_real_prometheus_scrapes_and_answers() -> Result<()> {
-    let binary = provided("prometheus")?;
+    let binary = Provided::find("prometheus")?;
     let (daemon, address) = daemon(&[])?;
     let own = free_address()?;
     let mut prometheus = Program::hold(|folder| {
@@ -102,7 +100,7 @@ fn a_real_prometheus_scrapes_and_answers() -> Result<()> {
              scrape_configs: [{{job_name: forkwatch, static_configs: [{{targets: ['{address}']}}]}}]\n"
         );
         fs::write(folder.join("prometheus.yml"), configuration)?;
-        Ok(Launch::new(binary).args([
+        Ok(binary.launch()?.args([
             "--config.file=prometheus.yml".to_owned(),
             "--storage.tsdb.path=data".to_owned(),
             format!("--web.listen-address={own}"),

@@ -8,7 +8,7 @@ use forkwatch_tests::{
     cgroup::Cgroup,
     event::Event,
     fixture,
-    forkwatch::Forkwatch,
+    forkwatch::{Forkwatch, or_skip_without_clone_calls},
     host::needs_root,
     program::Program,
     recording::{self, Record},
@@ -45,7 +45,12 @@ impl Recorded {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("recording");
         let record = ["--record", file.to_str().context("not UTF-8")?];
-        let tail = Forkwatch::tail(record.iter().chain(arguments))?;
+        let started = Forkwatch::tail(record.iter().chain(arguments));
+        let tail = if arguments.contains(&"--clone-calls") {
+            or_skip_without_clone_calls(started)
+        } else {
+            started
+        }?;
         Ok(Self { tail, file, _folder: folder })
     }
 

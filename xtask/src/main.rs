@@ -6,8 +6,10 @@ use clap::{Parser, Subcommand};
 
 mod apt;
 mod bench;
+mod debian;
 mod dist;
 mod ebpf;
+mod fresh;
 mod generate;
 mod precision;
 mod project;
@@ -34,6 +36,7 @@ enum Command {
     VmTest(vm::Options),
     Dist(dist::Options),
     SystemTest(system::Options),
+    FreshTest(fresh::Options),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::VmTest(options) => vm::run(&options),
         Command::Dist(options) => dist::run(&options),
         Command::SystemTest(options) => system::run(&options),
+        Command::FreshTest(options) => fresh::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

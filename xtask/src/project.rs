@@ -45,13 +45,18 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 }
 
 /// Runs a command, shows its standard output and hands each line of it to `watch`; says whether it succeeded.
-pub(crate) fn run_watched(command: &mut Command, mut watch: impl FnMut(&str)) -> Result<bool> {
-    eprintln!("+ {}", line(command));
+pub(crate) fn run_watched(command: &mut Command, watch: impl FnMut(&str)) -> Result<bool> {
+    run_watched_as(&line(command), command, watch)
+}
+
+/// The same with another name for the command.
+pub(crate) fn run_watched_as(name: &str, command: &mut Command, mut watch: impl FnMut(&str)) -> Result<bool> {
+    eprintln!("+ {name}");
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .with_context(|| format!("cannot run `{}`", line(command)))?;
+        .with_context(|| format!("cannot run `{name}`"))?;
     for text in child.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).split(b'\n')) {
         // A test may write anything, not only text.
         let text = String::from_utf8_lossy(&text?).into_owned();

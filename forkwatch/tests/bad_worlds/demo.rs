@@ -12,7 +12,7 @@ use super::world::{FORKWATCH, Running, assert_has, can_run, eventually, output};
 
 #[test]
 fn the_demo_shows_its_findings_and_proves_that_the_child_hangs() {
-    if can_run("the_demo_shows_its_findings_and_proves_that_the_child_hangs") {
+    if can_run() {
         let Output { status, stdout, .. } = output(&[FORKWATCH, "demo"]);
         let text = String::from_utf8(stdout).unwrap();
         assert!(status.success(), "{text}");
@@ -36,7 +36,7 @@ fn the_demo_shows_its_findings_and_proves_that_the_child_hangs() {
 
 #[test]
 fn the_demo_leaves_no_process_behind_however_it_ends() {
-    if can_run("the_demo_leaves_no_process_behind_however_it_ends") {
+    if can_run() {
         for (signal, code) in [(Signal::SIGINT, Some(0)), (Signal::SIGTERM, Some(0)), (Signal::SIGKILL, None)]
         {
             let mut demo = Running::start(&["demo", "-o", "json"]);

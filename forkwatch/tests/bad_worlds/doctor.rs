@@ -21,7 +21,7 @@ fn entry<'a>(list: &'a serde_json::Value, key: &str, name: &str, field: &str) ->
 
 #[test]
 fn the_doctor_finds_a_host_that_can_be_watched() {
-    if can_run("the_doctor_finds_a_host_that_can_be_watched") {
+    if can_run() {
         let report = doctor(&[FORKWATCH, "doctor", "-o", "json"], 0);
         for check in ["type-information", "capabilities", "pid-namespace", "programs", "self-test"] {
             assert_eq!(entry(&report["checks"], "id", check, "status"), "ok", "{check}");
@@ -32,7 +32,7 @@ fn the_doctor_finds_a_host_that_can_be_watched() {
 
 #[test]
 fn the_doctor_needs_no_privilege_to_say_that_it_has_none() {
-    if can_run("the_doctor_needs_no_privilege_to_say_that_it_has_none") {
+    if can_run() {
         let words = with_capabilities("-all", &["doctor", "-o", "json"]);
         let report = doctor(&words.iter().map(String::as_str).collect::<Vec<_>>(), 3);
         assert_eq!(entry(&report["checks"], "id", "type-information", "status"), "ok");
@@ -44,7 +44,7 @@ fn the_doctor_needs_no_privilege_to_say_that_it_has_none() {
 
 #[test]
 fn the_doctor_says_what_stays_unseen_without_ptrace() {
-    if can_run("the_doctor_says_what_stays_unseen_without_ptrace") {
+    if can_run() {
         let words = with_capabilities("-all,+bpf,+perfmon", &["doctor", "-o", "json"]);
         let report = doctor(&words.iter().map(String::as_str).collect::<Vec<_>>(), 0);
         assert_eq!(entry(&report["checks"], "id", "ptrace", "status"), "limited");
@@ -54,7 +54,7 @@ fn the_doctor_says_what_stays_unseen_without_ptrace() {
 
 #[test]
 fn the_doctor_says_what_stays_unseen_without_reading_what_is_others() {
-    if can_run("the_doctor_says_what_stays_unseen_without_reading_what_is_others") {
+    if can_run() {
         let words = with_capabilities("-all,+bpf,+perfmon,+sys_ptrace", &["doctor", "-o", "json"]);
         let report = doctor(&words.iter().map(String::as_str).collect::<Vec<_>>(), 0);
         for (id, status) in [("ptrace", "ok"), ("read-search", "limited")] {
@@ -68,7 +68,7 @@ fn the_doctor_says_what_stays_unseen_without_reading_what_is_others() {
 
 #[test]
 fn the_doctor_tells_an_unsupported_kernel_from_a_missing_privilege() {
-    if can_run("the_doctor_tells_an_unsupported_kernel_from_a_missing_privilege") {
+    if can_run() {
         let script = format!("mount -t tmpfs none /sys && exec {FORKWATCH} doctor -o json");
         let report = doctor(&["unshare", "--mount", "sh", "-c", &script], 4);
         assert_eq!(entry(&report["checks"], "id", "type-information", "status"), "missing");

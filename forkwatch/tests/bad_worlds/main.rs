@@ -12,6 +12,8 @@
 
 mod demo;
 mod doctor;
+#[path = "../skip/mod.rs"]
+mod skip;
 mod world;
 
 use std::{
@@ -26,7 +28,7 @@ use world::{FORKWATCH, Running, assert_has, can_run, eventually, said, said_with
 
 #[test]
 fn without_capabilities_they_are_named_with_the_remedy() {
-    if can_run("without_capabilities_they_are_named_with_the_remedy") {
+    if can_run() {
         for command in [&["-d", "1ms"][..], &["demo"]] {
             let text = said_with_capabilities("-all", command, 3);
             assert_has(&text, &["without CAP_BPF and CAP_PERFMON", "as root", "setcap"]);
@@ -36,7 +38,7 @@ fn without_capabilities_they_are_named_with_the_remedy() {
 
 #[test]
 fn of_two_capabilities_the_missing_one_is_named() {
-    if can_run("of_two_capabilities_the_missing_one_is_named") {
+    if can_run() {
         assert_has(&said_with_capabilities("-all,+bpf", &["-d", "1ms"], 3), &["without CAP_PERFMON."]);
         assert_has(&said_with_capabilities("-all,+perfmon", &["-d", "1ms"], 3), &["without CAP_BPF."]);
     }
@@ -44,7 +46,7 @@ fn of_two_capabilities_the_missing_one_is_named() {
 
 #[test]
 fn two_capabilities_are_enough_to_watch() {
-    if can_run("two_capabilities_are_enough_to_watch") {
+    if can_run() {
         assert_has(
             &said_with_capabilities("-all,+bpf,+perfmon", &["-d", "1ms"], 0),
             &["ready", "nothing lost"],
@@ -54,7 +56,7 @@ fn two_capabilities_are_enough_to_watch() {
 
 #[test]
 fn in_a_user_namespace_root_is_told_that_it_is_none() {
-    if can_run("in_a_user_namespace_root_is_told_that_it_is_none") {
+    if can_run() {
         let text = said(&["unshare", "--user", "--map-root-user", FORKWATCH, "-d", "1ms"], 3);
         assert_has(&text, &["Operation not permitted", "host's user namespace"]);
     }
@@ -62,7 +64,7 @@ fn in_a_user_namespace_root_is_told_that_it_is_none() {
 
 #[test]
 fn in_a_pid_namespace_the_way_out_is_told() {
-    if can_run("in_a_pid_namespace_the_way_out_is_told") {
+    if can_run() {
         let text = said(&["unshare", "--pid", "--fork", "--mount-proc", FORKWATCH, "-d", "1ms"], 3);
         assert_has(&text, &["not the host's pid namespace", "--pid=host"]);
     }
@@ -70,7 +72,7 @@ fn in_a_pid_namespace_the_way_out_is_told() {
 
 #[test]
 fn without_type_information_the_kernel_is_called_unsupported() {
-    if can_run("without_type_information_the_kernel_is_called_unsupported") {
+    if can_run() {
         for hidden in ["/sys", "/sys/kernel/btf"] {
             let script = format!("mount -t tmpfs none {hidden} && exec {FORKWATCH} -d 1ms");
             let text = said(&["unshare", "--mount", "sh", "-c", &script], 4);
@@ -82,14 +84,14 @@ fn without_type_information_the_kernel_is_called_unsupported() {
 
 #[test]
 fn no_locked_memory_is_no_obstacle() {
-    if can_run("no_locked_memory_is_no_obstacle") {
+    if can_run() {
         assert_has(&said(&["prlimit", "--memlock=0", FORKWATCH, "-d", "1ms"], 0), &["ready"]);
     }
 }
 
 #[test]
 fn a_start_that_cannot_open_enough_files_says_so_once() {
-    if can_run("a_start_that_cannot_open_enough_files_says_so_once") {
+    if can_run() {
         let text = said(&["prlimit", "--nofile=8", FORKWATCH, "-d", "1ms"], 1);
         assert_eq!(text.matches("Too many open files").count(), 1, "{text}");
     }
@@ -131,7 +133,7 @@ fn an_unknown_cgroup_is_named() {
 
 #[test]
 fn a_closed_pipe_is_an_end_and_no_error() {
-    if can_run("a_closed_pipe_is_an_end_and_no_error") {
+    if can_run() {
         for arguments in [&[][..], &["demo"], &["doctor"]] {
             let mut running = Running::start(arguments);
             drop(running.0.stdout.take());
@@ -145,7 +147,7 @@ fn a_closed_pipe_is_an_end_and_no_error() {
 
 #[test]
 fn a_full_disk_is_an_error_that_says_what_could_not_be_written() {
-    if can_run("a_full_disk_is_an_error_that_says_what_could_not_be_written") {
+    if can_run() {
         for arguments in [&[][..], &["demo"], &["doctor"], &["explain"]] {
             let mut command = Command::new(FORKWATCH);
             let output = command.args(arguments).stdout(File::create("/dev/full").unwrap()).output().unwrap();
@@ -160,7 +162,7 @@ fn a_full_disk_is_an_error_that_says_what_could_not_be_written() {
 
 #[test]
 fn two_at_once_do_not_disturb_each_other() {
-    if can_run("two_at_once_do_not_disturb_each_other") {
+    if can_run() {
         let mut first = Running::watch();
         assert_has(&said(&[FORKWATCH, "-d", "1ms"], 0), &["ready", "nothing lost"]);
         first.signal(Signal::SIGINT);
@@ -170,7 +172,7 @@ fn two_at_once_do_not_disturb_each_other() {
 
 #[test]
 fn killed_it_leaves_nothing_attached() {
-    if can_run("killed_it_leaves_nothing_attached") {
+    if can_run() {
         let mut running = Running::watch();
         let programs = programs_of(running.pid());
         assert!(programs.len() >= 4, "{programs:?}");

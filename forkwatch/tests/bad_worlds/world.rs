@@ -1,8 +1,7 @@
 //! What the tests share: running the command, and knowing whether a test can be run here.
 
 use std::{
-    fs::OpenOptions,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
@@ -14,12 +13,14 @@ use nix::{
     unistd::{Pid, geteuid},
 };
 
+use super::skip::skip;
+
 pub(super) const FORKWATCH: &str = env!("CARGO_BIN_EXE_forkwatch");
 /// How long something may take that takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Whether a test can be run here; says so where not.
-pub(super) fn can_run(test: &str) -> bool {
+pub(super) fn can_run() -> bool {
     let reason = if !geteuid().is_root() {
         "it wants root"
     } else if !Path::new("/sys/kernel/btf/vmlinux").exists() {
@@ -29,12 +30,7 @@ pub(super) fn can_run(test: &str) -> bool {
     } else {
         return true;
     };
-    eprintln!("skipped: {reason}");
-    if let Some(path) = std::env::var_os("FORKWATCH_SKIPS") {
-        let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
-        // In one write, because tests run side by side.
-        file.write_all(format!("bad_worlds::{test}: {reason}\n").as_bytes()).unwrap();
-    }
+    skip(reason);
     false
 }
 

@@ -1,11 +1,12 @@
 //! Programs of `tests/fixtures/c`, compiled at first use.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, PoisonError},
 };
 
 use nix::{
@@ -99,13 +100,13 @@ impl Drop for Fixture {
     }
 }
 
-/// The compiled fixture. The linker of every Rust build is a C compiler.
+/// The fixture, compiled anew by each run. The linker of every Rust build is a C compiler.
 fn compiled(name: &str) -> PathBuf {
-    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
-    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let binary = FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path().join(name);
-    if !binary.exists() {
+    static COMPILED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    // Not a temporary directory: nobody would remove it at the end of the last test.
+    let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    if compiled.insert(name.to_owned()) {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/c").join(name);
         let output = Command::new("cc")
             .args(["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])

@@ -14,7 +14,7 @@ use super::Scenario;
 use crate::{
     expectation::Expected,
     program::{Launch, Program},
-    provided::provided,
+    provided::Provided,
 };
 
 /// With the delay of `server`, saving so many keys takes four seconds: far more than the grace.
@@ -49,7 +49,8 @@ fn server(folder: &Path, address: Option<Ipv4Addr>) -> Result<Launch> {
     let port = if address.is_some() { "6379" } else { "0" };
     let address = address.unwrap_or(Ipv4Addr::LOCALHOST).to_string();
     let socket = folder.join(SOCKET).display().to_string();
-    Ok(Launch::new(provided("redis-server")?)
+    Ok(Provided::find("redis-server")?
+        .launch()?
         .args(["--save", "", "--rdb-key-save-delay", "20000", "--dir", &folder.display().to_string()])
         .args(["--bind", &address, "--port", port, "--unixsocket", &socket]))
 }

@@ -6,7 +6,6 @@ use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::net::UnixStream,
     path::Path,
-    process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -18,7 +17,7 @@ use crate::{
     http::get,
     process,
     program::{Launch, Program},
-    provided::provided,
+    provided::Provided,
 };
 
 /// Who the servers become; it exists everywhere.
@@ -59,17 +58,17 @@ pub(super) const ALL: &[Scenario] = &[
 
 /// A cluster of its own, at a Unix socket in this folder and, if one is given, at an address.
 fn postgres(folder: &Path, address: Option<Ipv4Addr>) -> Result<Launch> {
-    let server = provided("postgres")?;
-    let initdb = server.with_file_name("initdb");
+    let server = Provided::find("postgres")?.for_everybody(folder)?;
+    let initdb = server.beside("initdb");
     let script = format!(
         "'{}' --no-sync --auth=trust --username={USER} data && exec '{}' -D data -k '{}' -c listen_addresses={}",
-        initdb.display(),
-        server.display(),
+        initdb.path.display(),
+        server.path.display(),
         folder.display(),
         address.map(|address| address.to_string()).unwrap_or_default()
     );
     // PostgreSQL refuses root.
-    Ok(Launch::new("/bin/sh").args(["-c", &script]).user(USER))
+    Ok(server.let_run(Launch::new("/bin/sh").args(["-c", &script]))?.user(USER))
 }
 
 /// A running PostgreSQL, for programs that need one, and libpq's environment for its clients.
@@ -88,7 +87,9 @@ pub(crate) fn running_postgres(
 
 fn query(program: &mut Program) -> Result<()> {
     program.said(POSTGRES_IS_READY)?;
-    let answer = Command::new(provided("postgres")?.with_file_name("psql"))
+    let answer = Provided::find("postgres")?
+        .beside("psql")
+        .command()?
         .args(["-h".as_ref(), program.folder().as_os_str()])
         .args(["-U", USER, "-tAc", "select 6 * 7", "postgres"])
         .output()
@@ -111,7 +112,7 @@ fn nginx(folder: &Path) -> Result<Launch> {
     );
     fs::write(folder.join("nginx.conf"), configuration)?;
     let folder = folder.display().to_string();
-    Ok(Launch::new(provided("nginx")?).args(["-p", &folder, "-c", "nginx.conf", "-e", "stderr"]))
+    Ok(Provided::find("nginx")?.launch()?.args(["-p", &folder, "-c", "nginx.conf", "-e", "stderr"]))
 }
 
 fn serve_and_reload(program: &mut Program) -> Result<()> {
@@ -134,8 +135,8 @@ fn apache(folder: &Path) -> Result<Launch> {
     let page = folder.join("pages/index.html");
     fs::create_dir(folder.join("pages"))?;
     fs::write(page, "fine\n")?;
-    let modules = provided("apache2-prefork")?;
-    let modules = modules.parent().context("a module lies in a folder")?.display().to_string();
+    let modules = Provided::find("apache2-prefork")?.for_everybody(folder)?;
+    let modules = modules.path.parent().context("a module lies in a folder")?.display().to_string();
     let configuration = format!(
         "LoadModule mpm_prefork_module {modules}/mod_mpm_prefork.so
          LoadModule authz_core_module {modules}/mod_authz_core.so
@@ -146,5 +147,6 @@ fn apache(folder: &Path) -> Result<Launch> {
     );
     let file = folder.join("apache.conf").display().to_string();
     fs::write(&file, configuration)?;
-    Ok(Launch::new(provided("apache2")?).args(["-D", "FOREGROUND", "-f", &file]).user(USER))
+    let server = Provided::find("apache2")?.for_everybody(folder)?;
+    Ok(server.launch()?.args(["-D", "FOREGROUND", "-f", &file]).user(USER))
 }

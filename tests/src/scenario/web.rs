@@ -2,7 +2,7 @@
 
 use std::{os::unix::net::UnixStream, path::Path};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use super::{Scenario, python, python_fixtures};
@@ -11,7 +11,7 @@ use crate::{
     http::get,
     process,
     program::{Launch, Program},
-    provided::provided,
+    provided::Provided,
 };
 
 /// Debian's uWSGI is the executable uwsgi-core with plugins.
@@ -103,10 +103,22 @@ pub fn gunicorn_with_a_stuck_worker(timeout: u32) -> Result<Program> {
 }
 
 fn uwsgi(folder: &Path, arguments: &[&str]) -> Result<Launch> {
-    provided("uwsgi-python3")?;
+    let plugin = Provided::find("uwsgi-python3")?;
+    let plugins = plugin.path.parent().context("a plugin lies in a folder")?.display().to_string();
     let application = python_fixtures().join("wsgi_with_thread.py");
-    Ok(Launch::new(provided("uwsgi")?)
-        .args(["--plugins", "python3", "--master", "--processes", "2", "--enable-threads", "--need-app"])
+    Ok(Provided::find("uwsgi")?
+        .launch()?
+        .args([
+            "--plugin-dir",
+            &plugins,
+            "--plugins",
+            "python3",
+            "--master",
+            "--processes",
+            "2",
+            "--enable-threads",
+            "--need-app",
+        ])
         .args(["--die-on-term", "--http-socket", &folder.join("socket").display().to_string()])
         .args(["--wsgi-file", &application.display().to_string()])
         .args(["--pythonpath", &python_fixtures().display().to_string()])

@@ -67,8 +67,8 @@ const LINK: u32 = 0o120_777;
 const FILE: u32 = 0o100_644;
 /// The unpacked system, its archive while that is unpacked, and what runs there.
 const MEMORY: &str = "1G";
-/// Some two minutes on an idle host.
-const DEADLINE: Duration = Duration::from_secs(900);
+/// All of it takes some two minutes on an idle host, and is told when it is done.
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Builds package and driver, and tests them.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -115,7 +115,7 @@ impl Machine {
             append: "rdinit=/sbin/init systemd.unit=multi-user.target systemd.show_status=0",
             cpus: 1,
             memory: MEMORY,
-            deadline: DEADLINE,
+            patience: PATIENCE,
         };
         let name = format!("Debian {}, Linux {}", options.suite, self.kernel.release);
         let start = Instant::now();

@@ -9,15 +9,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
-use crate::{
-    apt, project,
-    vm::{Arch, packages},
-};
+use crate::{apt, debian, project};
 
 /// What is there beside the essential packages, apt and what these depend on: the package's own dependencies too.
 const PACKAGES: [&str; 5] = ["gunicorn", "libgcc-s1", "procps", "systemd", "systemd-sysv"];
-/// What makes the system; packages of the same names have them.
-const TOOLS: [&str; 2] = ["mmdebstrap", "cpio"];
 
 /// Makes the archive `$2` of the system in `$1`. Nobody reads there, and nothing more is fetched. The machine is the
 /// same each time.
@@ -48,22 +43,10 @@ pub(super) fn provide(suite: &str) -> Result<PathBuf> {
 }
 
 fn make(suite: &str, archive: &Path) -> Result<()> {
-    for tool in TOOLS {
-        apt::provide(tool, &[tool])?;
-    }
+    apt::provide("cpio", &["cpio"])?;
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
     let system = directory.path().join("system");
-    let sources = packages::sources_of_the_system(Arch::default().debian(), &[suite])?;
-    project::run(
-        Command::new("mmdebstrap")
-            .args(["--mode=root", "--variant=minbase", "--format=directory"])
-            // The user _apt may not see every directory.
-            .arg("--aptopt=APT::Sandbox::User \"root\"")
-            .arg(format!("--include={}", PACKAGES.join(",")))
-            .arg(suite)
-            .arg(&system)
-            .args(sources.lines()),
-    )?;
+    debian::bootstrap(&[suite], &PACKAGES, &system)?;
     // Not a hook: mmdebstrap takes away only after the last of them what keeps services from being started.
     project::run(Command::new("sh").args(["-c", FINISH, "sh"]).args([&system, archive]))
 }

@@ -1,14 +1,18 @@
 //! `cargo xtask test`: every test, and one sum at the end.
 
-use std::fs;
-use std::process::{self, Command};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    process::{self, Command},
+};
 
 use anyhow::{Context as _, Result};
+use tempfile::TempDir;
 
 mod tally;
 
 use crate::{
-    project, provide, system,
+    fresh, project, provide, system,
     vm::{self, Sum},
 };
 use tally::Tally;
@@ -17,14 +21,17 @@ use tally::Tally;
 /// the test harness knows no skipping at run time.
 const SKIPS: &str = "FORKWATCH_SKIPS";
 
+/// Names Prometheus' tool that checks rules and metrics.
+const PROMTOOL: &str = "FORKWATCH_PROMTOOL";
+
 /// Run every test; the end-to-end ones need root and what `provide` installs
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Install nothing; fail and name what the tests miss
     #[arg(long)]
     no_install: bool,
-    /// Run the long tests as well, every kernel that `vm-test` boots, not only the oldest and the newest, and
-    /// `system-test`
+    /// Run the long tests as well, every kernel that `vm-test` boots, not only those of tests/kernels.toml,
+    /// `system-test` and `fresh-test`
     #[arg(long)]
     full: bool,
     /// Test the debug build of the program, not the release build
@@ -36,7 +43,7 @@ pub(crate) struct Options {
 
 /// Runs the tests; the last line of the output is the sum.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    provide::run(options.no_install)?;
+    let provided = provide::run(options.no_install)?;
     let profile = if options.debug { "debug" } else { "release" };
     let mut build = project::cargo()?;
     build.args(["build", "--locked", "--package", "forkwatch", "--bin", "forkwatch"]);
@@ -44,7 +51,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     project::run(&mut build)?;
     let program = project::target()?.join(profile).join("forkwatch");
     let program = program.canonicalize().with_context(|| format!("cannot find {}", program.display()))?;
-    let skips = tempfile::NamedTempFile::new().context("cannot create a temporary file")?;
+    let temporary = temporary()?;
+    let skips = temporary.path().join("skips");
 
     let mut tally = Tally::default();
     // Unit, property and documentation tests run side by side; the end-to-end ones share the kernel, so one by one.
@@ -56,22 +64,38 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let mut command = project::cargo()?;
         command.args(["test", "--locked", "--no-fail-fast"]).args(selection).arg("--").args(arguments);
         command.args(options.full.then_some("--include-ignored")).args(&options.filter);
-        command.env("FORKWATCH_BIN", &program).env(SKIPS, skips.path());
+        command.env("FORKWATCH_BIN", &program).env(SKIPS, &skips).env("TMPDIR", temporary.path());
+        command.envs(provided.path("promtool").map(|promtool| (PROMTOOL, promtool)));
         run_suite(command, &mut tally)?;
     }
-    let skipped = fs::read_to_string(skips.path()).context("cannot read which tests were skipped")?;
-    tally.skip_at_run_time(&skipped);
-    skips.close().context("cannot remove a temporary file")?;
+    if skips.exists() {
+        let skipped = fs::read_to_string(&skips).context("cannot read which tests were skipped")?;
+        tally.skip_at_run_time(&skipped);
+    }
+    // Tests that were killed clear nothing away.
+    temporary.close().context("cannot remove the temporary files of the tests")?;
     if options.filter.is_none() {
         test_other_kernels(options.full, &mut tally)?;
         if options.full {
-            let Sum { passed, failed, skipped } = system::run_as_part()?;
-            tally.add(passed, failed, skipped);
+            for part in [system::run_as_part, fresh::run_as_part] {
+                let Sum { passed, failed, skipped } = part()?;
+                tally.add(passed, failed, skipped);
+            }
         }
     }
     print!("{tally}");
     // Without another word: the sum stays the last line.
     if tally.is_success() { Ok(()) } else { process::exit(1) }
+}
+
+/// A directory for the temporary files of all tests, as open to everybody as the one that it lies in: some tests run
+/// servers as another user.
+fn temporary() -> Result<TempDir> {
+    let everybody = Permissions::from_mode(0o1777);
+    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    fs::set_permissions(directory.path(), everybody)
+        .with_context(|| format!("cannot open {} to everybody", directory.path().display()))?;
+    Ok(directory)
 }
 
 /// Runs one suite, whose output is shown and counted as it comes.

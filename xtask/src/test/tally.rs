@@ -85,7 +85,12 @@ fn count(counts: &str, word: &str) -> usize {
 /// Name and reason of a test that is marked `#[ignore]`.
 fn ignored(line: &str) -> Option<(&str, &str)> {
     let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ignored")?;
-    Some((name, outcome.strip_prefix(", ").unwrap_or("marked as ignored")))
+    // libtest's way, and that of the end-to-end tests, which know their reason only when they have begun.
+    let reason = outcome
+        .strip_prefix(", ")
+        .or_else(|| outcome.trim().strip_prefix('(')?.strip_suffix(')'))
+        .unwrap_or("a long one, which --full runs");
+    Some((name.trim_end(), reason))
 }
 
 #[cfg(test)]
@@ -118,6 +123,14 @@ mod tests {
         tally.skip_at_run_time("gunicorn: not installed\n\n");
         assert!(tally.is_success());
         assert!(tally.to_string().ends_with("  gunicorn: not installed\n\n1 passed, 0 failed, 1 skipped\n"));
+    }
+
+    #[test]
+    fn a_reason_that_a_test_found_itself_is_kept() {
+        let tally = tally("test short     ... ignored (needs (some) root)\ntest long_one  ... ignored\n");
+        let text = tally.to_string();
+        assert!(text.contains("\n  short: needs (some) root\n"), "{text}");
+        assert!(text.contains("\n  long_one: a long one, which --full runs\n"), "{text}");
     }
 
     #[test]

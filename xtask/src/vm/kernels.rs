@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{arch::Arch, packages::Apt};
+use super::{arch::Arch, packages::Apt, pins::FILE};
 use crate::project;
 
 /// From the oldest that still has a mirror to the one in the making.
@@ -59,8 +59,12 @@ impl Archive {
         Ok(Self { arch, apt, names })
     }
 
-    /// The newest of a series (6.12), of a series' real-time flavour (6.12-rt), or of all (newest); or the oldest.
+    /// The newest of a series (6.12), of a series' real-time flavour (6.12-rt), or of all (newest); or the oldest; or the
+    /// very release (7.2.12+deb13-cloud-amd64).
     pub(crate) fn find(&self, series: &str) -> Result<Kernel> {
+        if PREFIXES.iter().any(|prefix| self.names.contains(&[prefix, series].concat())) {
+            return self.kernel(series);
+        }
         let cloud = self.flavour(CLOUD);
         let releases = match series.strip_suffix("-rt") {
             Some(series) => releases(&self.names, series, &self.flavour(REAL_TIME)),
@@ -81,6 +85,32 @@ impl Archive {
         failure.map_or_else(|| bail!("no kernel was tried"), Err)
     }
 
+    /// A release that `tests/kernels.toml` names. Where the archive has it no longer, the newest of its series.
+    pub(crate) fn pinned(&self, release: &str) -> Result<Kernel> {
+        let why = match self.kernel(release) {
+            Ok(kernel) => return Ok(kernel),
+            Err(why) => why,
+        };
+        let series = series_of(release);
+        let kernel = self.find(&series).with_context(|| {
+            format!(
+                "{release} cannot be fetched ({why:#}), and nothing of its series: write another into {FILE}"
+            )
+        })?;
+        println!(
+            "{release} cannot be fetched ({why:#}); {} is booted instead: write it into {FILE}",
+            kernel.release
+        );
+        Ok(kernel)
+    }
+
+    /// The newest release, where it is newer than this one.
+    pub(crate) fn newer_than(&self, release: &str) -> Option<&str> {
+        let cloud = self.flavour(CLOUD);
+        let newest = releases(&self.names, NEWEST, &cloud).into_iter().next()?;
+        (numbers(newest) > numbers(release)).then_some(newest)
+    }
+
     /// All releases that the archive names, oldest first. Its pool may lack some.
     pub(crate) fn all(&self) -> Vec<&str> {
         let flavours = [CLOUD, REAL_TIME].map(|flavour| self.flavour(flavour));
@@ -93,11 +123,16 @@ impl Archive {
     /// One release, fetched unless it is there.
     pub(crate) fn kernel(&self, release: &str) -> Result<Kernel> {
         let directory = project::cache()?.join("vm/kernels").join(release);
+        let image = directory.join("vmlinuz");
+        // The archive may have dropped it since it was fetched.
+        if image.is_file() {
+            return Ok(Kernel { release: release.to_owned(), image });
+        }
         let packages = PREFIXES.map(|prefix| format!("{prefix}{release}"));
         let package = packages.iter().rev().find(|package| self.names.contains(package));
-        let package = package.context("no such package")?;
+        let package = package.context("the archive does not have it")?;
         self.apt.provide(package, false, &directory, |unpacked| keep_only_the_image(unpacked, release))?;
-        Ok(Kernel { release: release.to_owned(), image: directory.join("vmlinuz") })
+        Ok(Kernel { release: release.to_owned(), image })
     }
 
     /// What the names of a flavour's releases end with.
@@ -141,8 +176,13 @@ fn releases<'a>(names: &'a [String], series: &str, flavour: &str) -> Vec<&'a str
     releases
 }
 
+/// `7.2` of `7.2.13+deb14-cloud-amd64`.
+pub(crate) fn series_of(release: &str) -> String {
+    release.split('.').take(2).collect::<Vec<_>>().join(".")
+}
+
 /// All numbers in a release, in their order.
-fn numbers(release: &str) -> Vec<u64> {
+pub(crate) fn numbers(release: &str) -> Vec<u64> {
     release.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
 

@@ -10,7 +10,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{arch::Arch, packages::Apt};
+use super::{
+    arch::Arch,
+    packages::Apt,
+    pins::{FILE, Pins},
+};
 use crate::project;
 
 /// The suite whose QEMU is taken: with 7.2, the one before, guests crash in one of ten to fifty boots.
@@ -32,8 +36,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) cpus: u32,
     /// As QEMU reads it: `512M`.
     pub(crate) memory: &'a str,
-    /// When it is ended if it has not ended.
-    pub(crate) deadline: Duration,
+    /// How long it may say nothing on the report's port before it is ended.
+    pub(crate) patience: Duration,
 }
 
 /// What a machine wrote on its serial ports.
@@ -45,13 +49,29 @@ pub(crate) struct Output {
 }
 
 impl Emulator {
+    /// The version of `tests/kernels.toml`. Where the archive has it no longer, the suite's newest.
     pub(crate) fn provide(arch: Arch) -> Result<Self> {
-        let root = project::cache()?.join(format!("vm/qemu-{SUITE}-{}", arch.debian()));
+        let version = Pins::read()?.qemu;
+        let place =
+            |name: &str| anyhow::Ok(project::cache()?.join(format!("vm/qemu-{name}-{}", arch.debian())));
+        let (pinned, newest) = (place(&version.replace(':', "_"))?, place(SUITE)?);
+        if pinned.exists() {
+            return Ok(Self { arch, root: pinned });
+        }
         let security = format!("{SUITE}-security");
         // It runs here, whatever it emulates.
         let apt = Apt::open("qemu", Arch::X86_64.debian(), &[SUITE, &security])?;
-        apt.provide(arch.emulator_package(), true, &root, |_| Ok(()))?;
-        Ok(Self { arch, root })
+        let package = arch.emulator_package();
+        let Err(why) = apt.provide(&format!("{package}={version}"), true, &pinned, |_| Ok(())) else {
+            return Ok(Self { arch, root: pinned });
+        };
+        apt.provide(package, true, &newest, |_| Ok(()))
+            .with_context(|| format!("{package} {version} cannot be fetched ({why:#}), nor another"))?;
+        println!(
+            "{package} {version} cannot be fetched ({why:#}); the newest of {SUITE} is used instead: write \
+             its version into {FILE}"
+        );
+        Ok(Self { arch, root: newest })
     }
 
     /// Boots, and waits for the end.
@@ -70,14 +90,16 @@ impl Emulator {
             .stderr(said)
             .spawn()
             .context("cannot start QEMU")?;
-        let Ended { status: ended, boot } = wait(&mut machine, &report, setup.deadline)?;
+        let Ended { status: ended, boot } = wait(&mut machine, &report, setup.patience)?;
         let read = |path: &Path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         if ended.is_some_and(|status| !status.success()) {
             bail!("QEMU failed: {}", read(&directory.path().join("qemu"))?.trim());
         }
         let mut output = Output { console: read(&console)?, report: read(&report)?, boot };
         if ended.is_none() {
-            output.console.push_str("\n(the machine was still running at the deadline)");
+            let said =
+                format!("\n(the machine was ended: it said nothing for {} s)", setup.patience.as_secs());
+            output.console.push_str(&said);
         }
         Ok(output)
     }
@@ -105,18 +127,21 @@ impl Emulator {
 
 /// How a machine ended.
 struct Ended {
-    /// Of QEMU; None if it was ended at the deadline.
+    /// Of QEMU; None if it was ended.
     status: Option<ExitStatus>,
     boot: Option<Duration>,
 }
 
-/// Waits for its end, or ends it after the deadline.
-fn wait(machine: &mut Child, report: &Path, deadline: Duration) -> Result<Ended> {
+/// Waits for its end, or ends it once it has said nothing for too long: how long all of it takes depends on how busy the
+/// host is, more than on the machine.
+fn wait(machine: &mut Child, report: &Path, patience: Duration) -> Result<Ended> {
     let start = Instant::now();
-    let mut boot = None;
-    while start.elapsed() < deadline {
-        if boot.is_none() && fs::metadata(report).is_ok_and(|report| report.len() > 0) {
-            boot = Some(start.elapsed());
+    let (mut boot, mut length, mut last_word) = (None, 0, start);
+    while last_word.elapsed() < patience {
+        let now = fs::metadata(report).map_or(0, |report| report.len());
+        if now > length {
+            (length, last_word) = (now, Instant::now());
+            boot = boot.or_else(|| Some(start.elapsed()));
         }
         if let Some(status) = machine.try_wait()? {
             return Ok(Ended { status: Some(status), boot });
@@ -126,4 +151,29 @@ fn wait(machine: &mut Child, report: &Path, deadline: Duration) -> Result<Ended>
     machine.kill()?;
     machine.wait()?;
     Ok(Ended { status: None, boot })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait_for(script: &str, patience: Duration) -> Ended {
+        let directory = tempfile::tempdir().unwrap();
+        let report = directory.path().join("report");
+        let mut machine = Command::new("sh").args(["-c", script, "sh"]).arg(&report).spawn().unwrap();
+        wait(&mut machine, &report, patience).unwrap()
+    }
+
+    #[test]
+    fn a_slow_machine_that_speaks_is_waited_for() {
+        let script = "for i in 1 2 3 4 5 6; do echo $i >>$1; sleep 0.5; done";
+        let ended = wait_for(script, Duration::from_secs(2));
+        assert!(ended.status.is_some_and(|status| status.success()) && ended.boot.is_some());
+    }
+
+    #[test]
+    fn a_silent_machine_is_ended() {
+        let ended = wait_for("echo 1 >>$1; exec sleep 600", Duration::from_millis(300));
+        assert!(ended.status.is_none());
+    }
 }

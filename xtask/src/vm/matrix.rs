@@ -14,14 +14,15 @@ use super::{
     Lockdown, Options,
     attempt::{self, indented},
     guest, initramfs,
-    kernels::{Archive, Kernel, NEWEST, OLDEST},
+    kernels::{Archive, Kernel, NEWEST, OLDEST, series_of},
     machine::{Emulator, Setup},
+    pins::Pins,
     report::{Outcome, Report},
 };
 
 const MEMORY: &str = "512M";
-/// A boot with all tests takes some twenty seconds on an idle host.
-const DEADLINE: Duration = Duration::from_secs(300);
+/// A boot takes some seconds on an idle host, and no test more than ten.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What boots.
 pub(crate) struct Matrix<'a> {
@@ -30,6 +31,8 @@ pub(crate) struct Matrix<'a> {
     initramfs: PathBuf,
     /// With the name of its column.
     kernels: Vec<(String, Kernel)>,
+    /// Pinned ones that cannot be had, and why.
+    pub(crate) absent: Vec<String>,
 }
 
 /// What came of a boot.
@@ -44,11 +47,13 @@ impl<'a> Matrix<'a> {
     /// Builds and fetches all of it.
     pub(crate) fn prepare(options: &'a Options, archive: &Archive) -> Result<Self> {
         let programs = guest::build(options.arch)?;
+        let mut absent = Vec::new();
         Ok(Self {
             options,
             emulator: Emulator::provide(options.arch)?,
             initramfs: initramfs::build(options.arch, &programs)?,
-            kernels: kernels(options, archive)?,
+            kernels: if options.pinned { pinned(archive, &mut absent)? } else { kernels(options, archive)? },
+            absent,
         })
     }
 
@@ -102,7 +107,7 @@ impl<'a> Matrix<'a> {
             append: append.trim(),
             cpus: self.options.cpus,
             memory: MEMORY,
-            deadline: DEADLINE,
+            patience: PATIENCE,
         };
         let start = Instant::now();
         let name = format!("{} {append}", kernel.release);
@@ -114,6 +119,19 @@ impl<'a> Matrix<'a> {
         let (column, release) = (column.to_owned(), kernel.release.clone());
         Ok(Boot { column, release, lockdown, report })
     }
+}
+
+/// Those of `tests/kernels.toml`.
+fn pinned(archive: &Archive, absent: &mut Vec<String>) -> Result<Vec<(String, Kernel)>> {
+    let mut kernels = Vec::new();
+    for release in Pins::read()?.kernels {
+        match archive.pinned(&release) {
+            Ok(kernel) => kernels.push((short(&kernel.release), kernel)),
+            // What cannot be fetched cannot be tested, which is told and no failure.
+            Err(why) => absent.push(format!("forkwatch on {release}: {why:#}")),
+        }
+    }
+    Ok(kernels)
 }
 
 /// The kernels asked for.
@@ -155,11 +173,6 @@ fn kernels(options: &Options, archive: &Archive) -> Result<Vec<(String, Kernel)>
 fn short(release: &str) -> String {
     let short = release.rsplit_once('-').map_or(release, |(rest, _)| rest);
     short.trim_end_matches("-cloud").to_owned()
-}
-
-/// `7.2` of `7.2.13+deb14-cloud-amd64`.
-fn series_of(release: &str) -> String {
-    release.split('.').take(2).collect::<Vec<_>>().join(".")
 }
 
 /// How it went, in a line, and a line for each failure.

@@ -393,7 +393,7 @@ fn a_field_of_another_kind_or_size_is_refused() {
 fn the_running_kernel_resolves() {
     let path = Path::new(KERNEL_BTF);
     if !path.exists() {
-        eprintln!("skipped: this kernel has no {KERNEL_BTF}");
+        crate::skip::skip(&format!("this kernel has no {KERNEL_BTF}"));
         return;
     }
     let layout = resolve(&read(path).unwrap()).unwrap();
