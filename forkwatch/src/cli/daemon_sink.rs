@@ -154,9 +154,9 @@ impl Sink for DaemonSink {
                 tracing::debug!(hazard = hazard.name(), child = child.tgid, "a hazard could not be judged");
             }
             Output::Dropped(what) => metrics.given_up(what.name()),
-            Output::Stuck { hazard, children, oldest } => {
+            Output::Stuck { hazard, confirmed, unknown, oldest } => {
                 let since = oldest.map(|at| SystemTime::from(self.context.timestamp(at)));
-                metrics.stuck(*hazard, *children, since);
+                metrics.stuck(*hazard, *confirmed, *unknown, since);
             }
             Output::SharedConnections(count) => metrics.shared_connections(*count),
             Output::Shares(Shared { child, parent, peer, .. }) => {
@@ -186,6 +186,7 @@ fn log(finding: &Finding) {
     let (hazard, repeats) = (hazard.name(), *repeats);
     match (severity, state) {
         (Severity::Info, _) | (_, State::Resolved(_)) => tracing::info!(hazard, repeats, "{summary}"),
+        (_, State::Unknown) => tracing::warn!(hazard, "{summary}"),
         (Severity::Warning, _) => tracing::warn!(hazard, repeats, remedy = remedy.text, "{summary}"),
         (Severity::Critical, _) => tracing::error!(hazard, repeats, remedy = remedy.text, "{summary}"),
     }

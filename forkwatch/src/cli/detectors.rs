@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::{
     host::mounts,
     kernel::{Hooks, clone_calls::Hook},
-    model::finding::HazardId,
+    model::{detector::DetectorState, finding::HazardId},
     privilege,
 };
 
@@ -55,34 +55,18 @@ impl Conditions {
     }
 }
 
-/// Whether a detector works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum State {
-    /// Fully.
-    On,
-    /// With restrictions.
-    Limited,
-    /// Not at all: its silence says nothing.
-    Off,
-}
-
 /// A detector, and how far it works here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Detector {
     /// Its name: the hazard's, or `clone-calls`.
     pub(super) name: &'static str,
     /// Whether it works.
-    pub(super) state: State,
+    pub(super) state: DetectorState,
     /// Why, and what that means.
     pub(super) reason: String,
-}
-
-impl Detector {
-    /// The value of `forkwatch_detector_enabled{detector}`.
-    pub(super) fn is_enabled(&self) -> bool {
-        self.state != State::Off
-    }
+    /// Whether it asks about processes, and does not rest on what comes through the ring alone.
+    #[serde(skip)]
+    pub(super) asks: bool,
 }
 
 /// Every detector.
@@ -91,27 +75,27 @@ pub(super) fn detectors(conditions: &Conditions) -> Vec<Detector> {
     let hazards = HazardId::ALL.into_iter().map(|hazard| {
         let lacks = hooks.as_ref().and_then(|hooks| lacks(hazard, hooks));
         let (state, reason) = match (stopped, lacks, of_hazard(hazard, *sight)) {
-            (Some(why), _, _) => (State::Off, why.clone()),
-            (None, Some(lack), (State::On, _)) => lack,
-            (None, Some((State::Off, why)), _) => (State::Off, why),
+            (Some(why), _, _) => (DetectorState::Off, why.clone()),
+            (None, Some(lack), (DetectorState::On, _)) => lack,
+            (None, Some((DetectorState::Off, why)), _) => (DetectorState::Off, why),
             (None, _, (state, reason)) => (state, reason.to_owned()),
         };
-        Detector { name: hazard.name(), state, reason }
+        Detector { name: hazard.name(), state, reason, asks: true }
     });
     let (state, reason) = match (stopped, clone_calls) {
-        (Some(why), _) | (None, Err(why)) => (State::Off, why.clone()),
-        (None, Ok(hook)) => (State::On, format!("by {}", hook.describe())),
+        (Some(why), _) | (None, Err(why)) => (DetectorState::Off, why.clone()),
+        (None, Ok(hook)) => (DetectorState::On, format!("by {}", hook.describe())),
     };
-    hazards.chain([Detector { name: "clone-calls", state, reason }]).collect()
+    hazards.chain([Detector { name: "clone-calls", state, reason, asks: false }]).collect()
 }
 
 /// What this kernel lacks for a hazard that is watched on demand.
-fn lacks(hazard: HazardId, hooks: &Hooks) -> Option<(State, String)> {
+fn lacks(hazard: HazardId, hooks: &Hooks) -> Option<(DetectorState, String)> {
     let Hooks { signals, sockets, tcp_shutdown, unix_shutdown } = hooks;
     match hazard {
         HazardId::SharedConnection | HazardId::SharedConnectionClosed if sockets.is_err() => {
             let why = sockets.as_ref().err().map(ToString::to_string).unwrap_or_default();
-            Some((State::Off, format!("the use of a connection cannot be watched: {why}")))
+            Some((DetectorState::Off, format!("the use of a connection cannot be watched: {why}")))
         }
         HazardId::SharedConnectionClosed => {
             let missing = [("TCP", tcp_shutdown), ("Unix", unix_shutdown)]
@@ -119,82 +103,85 @@ fn lacks(hazard: HazardId, hooks: &Hooks) -> Option<(State, String)> {
                 .filter_map(|(kind, hook)| Some(format!("{kind}: {}", hook.as_ref().err()?)));
             let missing: Vec<String> = missing.collect();
             let why = format!("farewells are seen, but not every shutdown(2). {}", missing.join("; "));
-            (!missing.is_empty()).then_some((State::Limited, why))
+            (!missing.is_empty()).then_some((DetectorState::Limited, why))
         }
         HazardId::WorkerKilledWhileStuck => {
             let why = signals.as_ref().err()?;
-            Some((State::Off, format!("who sends a signal cannot be watched: {why}")))
+            Some((DetectorState::Off, format!("who sends a signal cannot be watched: {why}")))
         }
         _ => None,
     }
 }
 
-fn of_hazard(hazard: HazardId, sight: Sight) -> (State, &'static str) {
+fn of_hazard(hazard: HazardId, sight: Sight) -> (DetectorState, &'static str) {
     match (sight, hazard) {
         (Sight::Full | Sight::Programs, HazardId::MultithreadedFork) => {
-            (State::On, "forks of processes with threads whose child lives on without exec")
+            (DetectorState::On, "forks of processes with threads whose child lives on without exec")
         }
         (Sight::Full | Sight::Programs, HazardId::PendingSignals) => {
-            (State::On, "forks with signals pending and blocked whose child lives on without exec")
+            (DetectorState::On, "forks with signals pending and blocked whose child lives on without exec")
         }
-        (Sight::Full, HazardId::BlockedSignals) => (State::On, "programs that start with signals blocked"),
+        (Sight::Full, HazardId::BlockedSignals) => {
+            (DetectorState::On, "programs that start with signals blocked")
+        }
         (Sight::Full, HazardId::OrphanedLock) => {
-            (State::On, "forked children that wait for a lock which nobody in them can release")
+            (DetectorState::On, "forked children that wait for a lock which nobody in them can release")
         }
         (Sight::Full, HazardId::SharedConnection) => {
-            (State::On, "connections from before a fork that two processes use")
+            (DetectorState::On, "connections from before a fork that two processes use")
         }
         (Sight::Full, HazardId::SharedConnectionClosed) => {
-            (State::On, "children that say goodbye on their parent's connection")
+            (DetectorState::On, "children that say goodbye on their parent's connection")
         }
         (
             Sight::Programs | Sight::Partial,
             HazardId::OrphanedLock | HazardId::SharedConnection | HazardId::SharedConnectionClosed,
         ) => (
-            State::Limited,
+            DetectorState::Limited,
             "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the memory and the descriptors of other users' processes \
              cannot be read: only one's own are judged",
         ),
         (Sight::Full | Sight::Programs | Sight::Partial, HazardId::CrashLoop) => {
-            (State::On, "forked children that keep dying and being replaced")
+            (DetectorState::On, "forked children that keep dying and being replaced")
         }
         (Sight::Full | Sight::Programs | Sight::Partial, HazardId::UnreapedChildren) => {
-            (State::On, "children that have ended and that their parent does not wait for")
+            (DetectorState::On, "children that have ended and that their parent does not wait for")
         }
         (Sight::Full | Sight::Programs | Sight::Partial, HazardId::WorkerKilledWhileStuck) => {
-            (State::On, "children that were killed while they waited for a lock that nobody releases")
+            (DetectorState::On, "children that were killed while they waited for a lock that nobody releases")
         }
-        (Sight::Full, HazardId::LostThreads) => {
-            (State::On, "background threads of known libraries that the parent has and the child lacks")
-        }
+        (Sight::Full, HazardId::LostThreads) => (
+            DetectorState::On,
+            "background threads of known libraries that the parent has and the child lacks",
+        ),
         (Sight::Programs | Sight::Partial, HazardId::LostThreads) => (
-            State::Limited,
+            DetectorState::Limited,
             "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the reads and writes of other users' processes are not \
              seen: whether a child has worked is told by its CPU time alone",
         ),
         (Sight::Full, HazardId::LeakedPipe) => {
-            (State::On, "forked children that wait on a pipe whose other end only they hold")
+            (DetectorState::On, "forked children that wait on a pipe whose other end only they hold")
         }
         (Sight::Full, HazardId::PinnedListener) => {
-            (State::On, "forked children that keep a listening socket and do not accept")
+            (DetectorState::On, "forked children that keep a listening socket and do not accept")
         }
         (Sight::Programs | Sight::Partial, HazardId::LeakedPipe | HazardId::PinnedListener) => (
-            State::Limited,
+            DetectorState::Limited,
             "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the descriptors of other users' processes are hidden: who \
              else holds a pipe or socket stays unknown, and nothing is reported",
         ),
         (Sight::Partial, HazardId::MultithreadedFork | HazardId::PendingSignals) => (
-            State::Limited,
+            DetectorState::Limited,
             "without CAP_SYS_PTRACE the executables of other users' processes stay unknown: their programs are \
              named by their command lines",
         ),
         (Sight::Programs | Sight::Partial, HazardId::BlockedSignals) => (
-            State::Limited,
+            DetectorState::Limited,
             "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH it is not seen which blocked signals other users' \
              programs take in through signalfd: those are reported too",
         ),
         (Sight::Hidden, _) => (
-            State::Limited,
+            DetectorState::Limited,
             "/proc is mounted with hidepid, and CAP_SYS_PTRACE is missing: other users' processes are hidden, and \
              not judged",
         ),
@@ -206,7 +193,7 @@ mod tests {
     use super::*;
     use crate::kernel::{NoHook, SignalHook, SocketHook};
 
-    fn states(conditions: &Conditions) -> Vec<(&'static str, State)> {
+    fn states(conditions: &Conditions) -> Vec<(&'static str, DetectorState)> {
         detectors(conditions).iter().map(|detector| (detector.name, detector.state)).collect()
     }
 
@@ -226,7 +213,7 @@ mod tests {
     fn nothing_works_where_the_kernel_side_does_not_run() {
         let stopped = Conditions { stopped: Some("no BTF".to_owned()), ..conditions(Sight::Full) };
         assert!(
-            detectors(&stopped).iter().all(|detector| !detector.is_enabled() && detector.reason == "no BTF")
+            detectors(&stopped).iter().all(|detector| !detector.state.works() && detector.reason == "no BTF")
         );
     }
 
@@ -235,10 +222,10 @@ mod tests {
         for sight in [Sight::Programs, Sight::Partial, Sight::Hidden] {
             let limited = Conditions { clone_calls: Ok(Hook::Fexit), ..conditions(sight) };
             let found = states(&limited);
-            let limited = found.iter().filter(|(_, state)| *state == State::Limited).count();
-            assert!(found.iter().all(|(_, state)| *state != State::Off), "{found:?}");
+            let limited = found.iter().filter(|(_, state)| *state == DetectorState::Limited).count();
+            assert!(found.iter().all(|(_, state)| *state != DetectorState::Off), "{found:?}");
             assert_eq!(limited == HazardId::ALL.len(), sight == Sight::Hidden, "{found:?}");
-            assert_eq!(found.last(), Some(&("clone-calls", State::On)));
+            assert_eq!(found.last(), Some(&("clone-calls", DetectorState::On)));
         }
     }
 
@@ -257,14 +244,17 @@ mod tests {
             found.into_iter().find(|detector| detector.name == hazard.name()).unwrap().state
         };
         let closed = HazardId::SharedConnectionClosed;
-        assert_eq!(state(all.clone(), closed), State::On);
-        assert_eq!(state(Hooks { unix_shutdown: Err(absent()), ..all.clone() }, closed), State::Limited);
+        assert_eq!(state(all.clone(), closed), DetectorState::On);
+        assert_eq!(
+            state(Hooks { unix_shutdown: Err(absent()), ..all.clone() }, closed),
+            DetectorState::Limited
+        );
         let no_sockets = Hooks { sockets: Err(absent()), ..all.clone() };
         for hazard in [HazardId::SharedConnection, closed] {
-            assert_eq!(state(no_sockets.clone(), hazard), State::Off);
+            assert_eq!(state(no_sockets.clone(), hazard), DetectorState::Off);
         }
-        assert_eq!(state(no_sockets, HazardId::OrphanedLock), State::On);
+        assert_eq!(state(no_sockets, HazardId::OrphanedLock), DetectorState::On);
         let no_signals = Hooks { signals: Err(absent()), ..all };
-        assert_eq!(state(no_signals, HazardId::WorkerKilledWhileStuck), State::Off);
+        assert_eq!(state(no_signals, HazardId::WorkerKilledWhileStuck), DetectorState::Off);
     }
 }

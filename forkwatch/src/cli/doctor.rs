@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use self::check::{Check, Status};
 use super::{
-    detectors::{Conditions, Detector, State, detectors},
+    detectors::{Conditions, Detector, detectors},
     exit::Exit,
 };
 use crate::paragraph;
@@ -99,17 +99,12 @@ impl Report {
         for Check { title, status, found, advice, id: _ } in &self.checks {
             line(&mut text, status.word(), &format!("{title}: {found}"));
             if let Some(advice) = advice {
-                paragraph::add(&mut text, "           -> ", "              ", advice);
+                paragraph::add(&mut text, "            -> ", "               ", advice);
             }
         }
         text.push_str("\nDetectors\n");
-        for Detector { name, state, reason } in &self.detectors {
-            let word = match state {
-                State::On => "on",
-                State::Limited => "limited",
-                State::Off => "off",
-            };
-            line(&mut text, word, &format!("{name}: {reason}"));
+        for Detector { name, state, reason, asks: _ } in &self.detectors {
+            line(&mut text, state.name(), &format!("{name}: {reason}"));
         }
         text.push('\n');
         let verdict = match &self.obstacle {
@@ -124,17 +119,18 @@ impl Report {
     fn is_unlimited(&self) -> bool {
         let limits = [Status::Limited, Status::Missing];
         !self.checks.iter().any(|check| limits.contains(&check.status))
-            && self.detectors.iter().all(Detector::is_enabled)
+            && self.detectors.iter().all(|detector| detector.state.works())
     }
 }
 
 fn line(text: &mut String, word: &str, content: &str) {
-    paragraph::add(text, &format!("  {word:<8} "), "           ", content);
+    paragraph::add(text, &format!("  {word:<9} "), "            ", content);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::detector::DetectorState;
 
     fn report(obstacle: Option<&str>, checks: Vec<Check>) -> Report {
         Report {
@@ -144,7 +140,12 @@ mod tests {
             can_watch: obstacle.is_none(),
             obstacle: obstacle.map(str::to_owned),
             checks,
-            detectors: vec![Detector { name: "clone-calls", state: State::Off, reason: "no".to_owned() }],
+            detectors: vec![Detector {
+                name: "clone-calls",
+                state: DetectorState::Off,
+                reason: "no".to_owned(),
+                asks: false,
+            }],
         }
     }
 
@@ -158,10 +159,10 @@ mod tests {
         assert_eq!(
             text,
             "forkwatch 1.2.3 on Linux 6.1.0-50-amd64 (x86_64)\n\nHost\n  \
-             ok       Kernel: 6.1\n  \
-             missing  Capabilities: CAP_BPF is missing\n           \
+             ok        Kernel: 6.1\n  \
+             missing   Capabilities: CAP_BPF is missing\n            \
              -> run it as root\n\nDetectors\n  \
-             off      clone-calls: no\n\n\
+             off       clone-calls: no\n\n\
              forkwatch cannot watch this host: CAP_BPF is missing.\n"
         );
     }

@@ -26,6 +26,8 @@ mod tail;
 mod tail_sink;
 mod targets;
 mod thread_names;
+mod ticker;
+mod vouch;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
