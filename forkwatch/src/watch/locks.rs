@@ -357,7 +357,7 @@ impl Watch {
 }
 
 /// A later state of a finding that was reported by itself.
-fn later(finding: &Finding, state: State, now: BootTime, words: &str) -> Option<Output> {
+pub(super) fn later(finding: &Finding, state: State, now: BootTime, words: &str) -> Option<Output> {
     let Finding { program_name, parent, child, .. } = finding;
     let summary = format!("{} of {program_name} (pid {}) {words}", child.tgid, parent.tgid);
     let later = Finding { at: now, state, summary, ..finding.clone() };
