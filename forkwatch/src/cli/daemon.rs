@@ -29,8 +29,10 @@ use super::{
 };
 use crate::{
     config::{self, Config, ConfigError, EventOutput, LogFormat, LogLevel},
+    host::sight::sight,
     kernel::{self, Stream},
     log::Log,
+    model::detector::DetectorState,
     report::metrics::{self, Metrics},
     serve::{self, Ready, ServeError},
     service::{self, Watchdog},
@@ -39,6 +41,9 @@ use crate::{
 
 /// Read where no other file is named, if it is there.
 const DEFAULT_CONFIG: &str = "/etc/forkwatch/forkwatch.toml";
+
+/// Processes on which it is tried what this host lets be seen. Each takes some 50 microseconds of the start.
+const MOST_TRIED: usize = 16;
 
 /// What to override in the configuration.
 #[derive(Debug, Args)]
@@ -129,9 +134,20 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
                 given_up: &Dropped::NAMES,
             },
         )?;
-        let conditions =
-            Conditions::here(None, clone_calls.ok_or_else(|| "not asked for".to_owned()), Some(hooks));
+        let conditions = Conditions::here(
+            None,
+            clone_calls.ok_or_else(|| "not asked for".to_owned()),
+            Some(hooks),
+            sight(MOST_TRIED),
+        );
         for detector in detectors(&conditions) {
+            if detector.state == DetectorState::Undecided {
+                tracing::warn!(
+                    "{} cannot conclude anything on this host: {}",
+                    detector.name,
+                    detector.reason
+                );
+            }
             metrics.detector(detector.name, detector.state, detector.asks);
         }
         metrics.config_reloaded(true, SystemTime::now());

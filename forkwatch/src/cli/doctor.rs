@@ -15,11 +15,14 @@ use super::{
     detectors::{Conditions, Detector, detectors},
     exit::Exit,
 };
-use crate::paragraph;
+use crate::{host::sight::sight, paragraph};
 
 /// The name of the document that `-o json` prints. It changes when a field changes its meaning or goes away, not when
 /// one is added.
 const SCHEMA: &str = "forkwatch.doctor/1";
+
+/// Processes on which it is tried what this host lets be seen.
+const MOST_TRIED: usize = 4096;
 
 /// How it is shown.
 #[derive(Debug, Args)]
@@ -82,7 +85,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         can_watch: exit == Exit::Fine,
         obstacle,
         checks,
-        detectors: detectors(&Conditions::here(stopped, clone_calls, hooks)),
+        detectors: detectors(&Conditions::here(stopped, clone_calls, hooks, sight(MOST_TRIED))),
     };
     let text = match options.output {
         Output::Text => report.to_text(),

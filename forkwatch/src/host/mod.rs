@@ -30,6 +30,7 @@ mod net;
 mod place;
 mod program;
 mod scan;
+pub mod sight;
 mod socket;
 mod sockets;
 mod stack;
