@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod config;
 pub mod hazard;
+pub mod health;
 pub mod host;
 pub mod kernel;
 pub mod log;

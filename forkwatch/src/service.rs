@@ -1,6 +1,6 @@
 //! What a service manager is told (`sd_notify(3)`). Without one, all of this does nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 
@@ -28,40 +28,27 @@ pub fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
-/// Fed by real progress: whoever reads the events calls it, so that a stuck reader is restarted.
-#[derive(Debug)]
+/// Fed for as long as all parts of the watch show that they work, so that one that hangs is restarted.
+#[derive(Clone, Copy, Debug)]
 pub struct Watchdog {
-    /// Half of the time after which the manager loses patience; absent if it does not watch.
-    interval: Option<Duration>,
-    last: Option<Instant>,
+    /// Half of the time after which the manager loses patience.
+    interval: Duration,
 }
 
 impl Watchdog {
-    /// As the manager wants it (`WATCHDOG_USEC`).
-    pub fn from_environment() -> Self {
-        Self { interval: sd_notify::watchdog_enabled().map(|timeout| timeout / 2), last: None }
+    /// As the manager wants it (`WATCHDOG_USEC`); absent if it does not watch.
+    pub fn from_environment() -> Option<Self> {
+        sd_notify::watchdog_enabled().map(|timeout| Self { interval: timeout / 2 })
     }
 
-    /// How often [`Self::progress`] wants to be called, also when there is nothing to do; `None` for never.
-    pub const fn interval(&self) -> Option<Duration> {
+    /// How often [`Self::feed`] is to be called, while all is well.
+    pub const fn interval(self) -> Duration {
         self.interval
     }
 
-    /// The reader has come round once more. Costs nothing unless half of the manager's time has passed.
-    pub fn progress(&mut self) {
-        if self.due(Instant::now()) {
-            send(&[NotifyState::Watchdog]);
-        }
-    }
-
-    fn due(&mut self, now: Instant) -> bool {
-        let due = self
-            .interval
-            .is_some_and(|interval| self.last.is_none_or(|last| now.duration_since(last) >= interval));
-        if due {
-            self.last = Some(now);
-        }
-        due
+    /// All is well at this moment.
+    pub fn feed(self) {
+        send(&[NotifyState::Watchdog]);
     }
 }
 
@@ -82,15 +69,6 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_watchdog_is_fed_once_per_interval_and_only_by_progress() {
-        let start = Instant::now();
-        let mut watchdog = Watchdog { interval: Some(Duration::from_secs(15)), last: None };
-        let fed = [0, 1, 14, 15, 16, 29, 40].map(|second| watchdog.due(start + Duration::from_secs(second)));
-        assert_eq!(fed, [true, false, false, true, false, false, true]);
-        assert!(!Watchdog { interval: None, last: None }.due(start));
-    }
-
     /// Runs this test anew in a process with a manager in its environment, and reads what that is told.
     #[test]
     fn the_manager_is_told_in_messages_it_understands() {
@@ -98,10 +76,9 @@ mod tests {
             status("attaching\nREADY=1");
             ready("watching");
             reloading();
-            let mut watchdog = Watchdog::from_environment();
-            assert_eq!(watchdog.interval(), Some(Duration::from_secs(15)));
-            watchdog.progress();
-            watchdog.progress();
+            let watchdog = Watchdog::from_environment().unwrap();
+            assert_eq!(watchdog.interval(), Duration::from_secs(15));
+            watchdog.feed();
             stopping();
             return;
         }

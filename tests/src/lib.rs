@@ -33,5 +33,6 @@ pub mod recording;
 pub mod runner;
 pub mod scenario;
 pub mod schema;
+pub mod thread;
 pub mod wait;
 pub mod watched;

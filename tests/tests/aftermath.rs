@@ -19,7 +19,7 @@ use forkwatch_tests::{
     program::Program,
     runner::{self, Together},
     scenario::{Scenario, gunicorn_with_a_stuck_worker},
-    tests,
+    tests, thread,
     wait::until,
 };
 use nix::{
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     runner::run_with_long(
         tests![
             a_child_that_wakes_withdraws_its_finding,
+            a_stuck_child_that_nobody_looks_at_is_unknown_and_not_gone,
             a_stuck_child_that_another_kills_is_told_so,
             a_worker_that_gunicorn_kills_was_stuck,
             idle_workers_of_servers_are_silent,
@@ -104,6 +105,37 @@ fn a_child_that_wakes_withdraws_its_finding() -> Result<()> {
     until("the metrics to tell it", || {
         Ok((woke(&daemon)? > 0.5 && stuck(&daemon)? < before - 0.5).then_some(()))
     })?;
+    program.end(None)?;
+    daemon.stop()
+}
+
+fn a_stuck_child_that_nobody_looks_at_is_unknown_and_not_gone() -> Result<()> {
+    let configuration = "[judge]\ngrace = \"100ms\"\nstuck_after = \"500ms\"\n";
+    let mut daemon = Daemon::start(configuration, &["--events", "stdout"])?;
+    let stuck = |daemon: &Daemon, state: &str| {
+        let labels = format!("hazard=\"orphaned-lock\",state=\"{state}\"");
+        Ok::<_, anyhow::Error>(daemon.metric("forkwatch_stuck_children", &labels)? > 0.5)
+    };
+    let mut program = fixture::hold_as("orphan_mutex", "fw-unseen", &[])?;
+    program.release()?;
+    let child = number(&program.next_json()?, "child")?;
+    daemon.forkwatch.wait_for("the finding", |event| {
+        event.pid() == Some(child) && is_finding(event, "orphaned-lock", |_| true)
+    })?;
+    ensure!(stuck(&daemon, "confirmed")?, "it is not counted");
+    let held = thread::Held::new(thread::named(daemon.forkwatch.pid(), "evidence")?)?;
+    until("it to be unknown", || {
+        Ok((stuck(&daemon, "unknown")? && !stuck(&daemon, "confirmed")?).then_some(()))
+    })?;
+    drop(held);
+    until("it to be seen again", || {
+        Ok((stuck(&daemon, "confirmed")? && !stuck(&daemon, "unknown")?).then_some(()))
+    })?;
+    let events = daemon.forkwatch.events();
+    let resolved = |event: &&Event| {
+        event.pid() == Some(child) && is_finding(event, "orphaned-lock", |found| found.state() == "resolved")
+    };
+    ensure!(!events.iter().any(|event| resolved(&event)), "it was called over: {events:#?}");
     program.end(None)?;
     daemon.stop()
 }

@@ -5,6 +5,7 @@ use std::{
     os::unix::net::UnixDatagram,
     path::PathBuf,
     process::{Command, ExitCode, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -13,10 +14,10 @@ use forkwatch_tests::{
     forkwatch::Forkwatch,
     host::needs_bpf,
     http,
-    metrics::free_address,
+    metrics::{Scrape, free_address},
     runner::{self, Together},
-    tests,
-    wait::DEADLINE,
+    tests, thread,
+    wait::{DEADLINE, until},
 };
 use nix::sys::signal::Signal;
 
@@ -27,10 +28,16 @@ fn main() -> ExitCode {
             it_tells_of_a_reload_and_of_its_end,
             it_is_never_ready_without_its_listener,
             it_feeds_the_watchdog_while_it_makes_progress,
+            evidence_that_hangs_is_seen_by_everybody_who_asks,
+            evidence_that_has_ended_is_seen,
+            a_reader_and_server_that_hang_feed_nobody,
         ],
         Together::SideBySide,
     )
 }
+
+/// The time after which the manager of these tests loses patience.
+const WATCHDOG: Duration = Duration::from_millis(200);
 
 /// A service manager: the socket it listens at.
 struct Manager {
@@ -62,6 +69,17 @@ impl Manager {
         let length = self.socket.recv(&mut buffer).context("no message came")?;
         let text = String::from_utf8(buffer.get(..length).unwrap_or_default().to_vec())?;
         Ok(text.lines().map(ToOwned::to_owned).collect())
+    }
+
+    /// Reads what was on its way, and checks that then nothing comes for several times the watchdog's time.
+    fn hears_nothing(&self) -> Result<()> {
+        let rest = self.rest()?;
+        self.socket.set_nonblocking(false)?;
+        self.socket.set_read_timeout(Some(5 * WATCHDOG))?;
+        let told = self.told();
+        self.socket.set_read_timeout(Some(DEADLINE))?;
+        ensure!(told.is_err(), "though a part hangs, it says {told:?}; before that {rest:?}");
+        Ok(())
     }
 
     /// What has been told and not been read.
@@ -141,7 +159,9 @@ fn it_is_never_ready_without_its_listener() -> Result<()> {
 
 fn it_feeds_the_watchdog_while_it_makes_progress() -> Result<()> {
     let manager = Manager::new()?;
-    let mut daemon = Forkwatch::start(manager.daemon(free_address()?)?.env("WATCHDOG_USEC", "200000"))?;
+    let mut daemon = Forkwatch::start(
+        manager.daemon(free_address()?)?.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string()),
+    )?;
     manager.until("READY=1")?;
     for _ in 0..3 {
         let before = manager.until("WATCHDOG=1")?;
@@ -155,6 +175,91 @@ fn it_feeds_the_watchdog_while_it_makes_progress() -> Result<()> {
     manager.socket.set_nonblocking(false)?;
     daemon.thaw()?;
     manager.until("WATCHDOG=1")?;
+    daemon.signal(Signal::SIGTERM)?;
+    ensure!(daemon.ended()?.code() == Some(0), "{}", daemon.stderr());
+    Ok(())
+}
+
+/// A watched daemon that has fed its watchdog, and where it listens.
+fn fed(manager: &Manager) -> Result<(Forkwatch, SocketAddr)> {
+    let address = free_address()?;
+    let daemon =
+        Forkwatch::start(manager.daemon(address)?.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string()))?;
+    manager.until("READY=1")?;
+    manager.until("WATCHDOG=1")?;
+    Ok((daemon, address))
+}
+
+/// Waits until both pages say that this part does not answer.
+fn until_named(address: SocketAddr, part: &str) -> Result<()> {
+    for page in ["/-/ready", "/-/healthy"] {
+        until(&format!("{page} to name {part}"), || {
+            let (status, body) = http::ask(TcpStream::connect(address)?, page)?;
+            Ok((status.contains(" 503 ") && body.contains(&format!("{part} has not answered"))).then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether the metrics say that all is well with the evidence, and with what rests on it.
+fn check_metrics(address: SocketAddr, well: bool) -> Result<()> {
+    let scrape = Scrape::of(address)?;
+    let is = |metric: &str, labels: &str, expected: bool| {
+        let value = scrape.sum(metric, labels);
+        ensure!((value > 0.5) == expected, "{metric} with {labels} is {value}: {}", scrape.0);
+        Ok(())
+    };
+    is("forkwatch_part_answers", "part=\"evidence\"", well)?;
+    is("forkwatch_part_answers", "part=\"reader\"", true)?;
+    is("forkwatch_detector_enabled", "detector=\"orphaned-lock\"", well)?;
+    is("forkwatch_detector_state", "detector=\"orphaned-lock\",state=\"stalled\"", !well)?;
+    is("forkwatch_evidence_unanswered_questions", "", !well)
+}
+
+fn evidence_that_hangs_is_seen_by_everybody_who_asks() -> Result<()> {
+    let manager = Manager::new()?;
+    let (mut daemon, address) = fed(&manager)?;
+    check_metrics(address, true)?;
+    let held = thread::Held::new(thread::named(daemon.pid(), "evidence")?)?;
+    until("the log to name it", || Ok(daemon.stderr().contains("evidence has not answered").then_some(())))?;
+    manager.hears_nothing()?;
+    until_named(address, "evidence")?;
+    check_metrics(address, false)?;
+    until("the lag to grow", || {
+        Ok((Scrape::of(address)?.sum("forkwatch_evidence_lag_seconds", "") >= 3.0).then_some(()))
+    })?;
+    drop(held);
+    manager.until("WATCHDOG=1")?;
+    for page in ["/-/ready", "/-/healthy"] {
+        http::get(TcpStream::connect(address)?, page)?;
+    }
+    check_metrics(address, true)?;
+    daemon.signal(Signal::SIGTERM)?;
+    ensure!(daemon.ended()?.code() == Some(0), "{}", daemon.stderr());
+    Ok(())
+}
+
+fn evidence_that_has_ended_is_seen() -> Result<()> {
+    let manager = Manager::new()?;
+    let (mut daemon, address) = fed(&manager)?;
+    thread::end(daemon.pid(), thread::named(daemon.pid(), "evidence")?)?;
+    manager.hears_nothing()?;
+    until_named(address, "evidence")?;
+    check_metrics(address, false)?;
+    daemon.signal(Signal::SIGTERM)?;
+    ensure!(daemon.ended()?.code() == Some(0), "{}", daemon.stderr());
+    Ok(())
+}
+
+fn a_reader_and_server_that_hang_feed_nobody() -> Result<()> {
+    let manager = Manager::new()?;
+    let (mut daemon, address) = fed(&manager)?;
+    // The main thread has both.
+    let held = thread::Held::new(daemon.pid())?;
+    manager.hears_nothing()?;
+    drop(held);
+    manager.until("WATCHDOG=1")?;
+    http::get(TcpStream::connect(address)?, "/-/ready")?;
     daemon.signal(Signal::SIGTERM)?;
     ensure!(daemon.ended()?.code() == Some(0), "{}", daemon.stderr());
     Ok(())

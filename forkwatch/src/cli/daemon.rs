@@ -1,13 +1,19 @@
 //! `forkwatch daemon`: the watch as a service.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration, time::SystemTime};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
-    time::sleep,
+    task::{JoinHandle, JoinSet},
 };
 
 use super::{
@@ -19,19 +25,25 @@ use super::{
     recorder::Recorder,
     scope::Scope,
     session::{self, Session},
+    vouch::vouch,
 };
 use crate::{
     config::{self, Config, ConfigError, EventOutput, LogFormat, LogLevel},
+    host::sight::sight,
     kernel::{self, Stream},
     log::Log,
+    model::detector::DetectorState,
     report::metrics::{self, Metrics},
-    serve::{self, Ready},
+    serve::{self, Ready, ServeError},
     service::{self, Watchdog},
     watch::{Dropped, Settings},
 };
 
 /// Read where no other file is named, if it is there.
 const DEFAULT_CONFIG: &str = "/etc/forkwatch/forkwatch.toml";
+
+/// Processes on which it is tried what this host lets be seen. Each takes some 50 microseconds of the start.
+const MOST_TRIED: usize = 16;
 
 /// What to override in the configuration.
 #[derive(Debug, Args)]
@@ -114,7 +126,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         let hooks = session.kernel.hooks().clone();
         let (pipeline, kernel) = Pipeline::new(session, settings(&config), Scope::default(), recorder, sink)?;
         let metrics = Metrics::new(
-            Box::new(KernelSources(kernel)),
+            Box::new(KernelSources { kernel, pulse: pipeline.pulse() }),
             metrics::Options {
                 max_series: config.metrics.max_series,
                 by_unit: config.metrics.by_unit,
@@ -122,24 +134,41 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
                 given_up: &Dropped::NAMES,
             },
         )?;
-        let conditions =
-            Conditions::here(None, clone_calls.ok_or_else(|| "not asked for".to_owned()), Some(hooks));
+        let conditions = Conditions::here(
+            None,
+            clone_calls.ok_or_else(|| "not asked for".to_owned()),
+            Some(hooks),
+            sight(MOST_TRIED),
+        );
         for detector in detectors(&conditions) {
-            metrics.detector_enabled(detector.name, detector.is_enabled());
+            if detector.state == DetectorState::Undecided {
+                tracing::warn!(
+                    "{} cannot conclude anything on this host: {}",
+                    detector.name,
+                    detector.reason
+                );
+            }
+            metrics.detector(detector.name, detector.state, detector.asks);
         }
         metrics.config_reloaded(true, SystemTime::now());
         let ready = Ready::default();
         let (shutdown, ended) = oneshot::channel::<()>();
-        let server = {
+        let pulse = pipeline.pulse();
+        let mut server = {
             let (path, metrics, ready) = (config.web.telemetry_path.clone(), metrics.clone(), ready.clone());
+            let pulse = pulse.clone();
             let render: serve::Render = Box::new(move || metrics.render().map_err(Into::into));
             tokio::spawn(async move {
                 // A dropped sender asks for the end as well.
-                serve::serve(listeners, &path, render, ready, async { drop(ended.await) }).await
+                serve::serve(listeners, &path, render, ready, pulse, async { drop(ended.await) }).await
             })
         };
         // Before anybody is told that it is ready: until then a signal kills.
         let signals = Signals::new()?;
+        let mut vouching = JoinSet::new();
+        if let Some(watchdog) = Watchdog::from_environment() {
+            vouching.spawn(vouch(pulse, watchdog));
+        }
         ready.set(true);
         for address in &config.web.listen_addresses {
             tracing::info!("metrics at http://{address}{}", config.web.telemetry_path);
@@ -148,11 +177,13 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         service::ready("watching every fork on this host");
 
         let mut daemon = Daemon { options, config, log, metrics, pipeline };
-        let result = daemon.watch(signals).await;
+        let result = daemon.watch(signals, &mut server, &mut vouching).await;
         service::stopping();
         ready.set(false);
         drop(shutdown);
-        server.await.context("the HTTP server failed")??;
+        if !server.is_finished() {
+            server.await.context(SERVER_FAILED)??;
+        }
         result
     })?;
     Ok(Exit::Fine)
@@ -167,30 +198,50 @@ struct Daemon<'a> {
     pipeline: Pipeline<DaemonSink>,
 }
 
+/// What is said where the server ends by a defect.
+const SERVER_FAILED: &str = "the HTTP server failed";
+
+/// The server, while it runs.
+type Server = JoinHandle<Result<(), ServeError>>;
+
 /// Why the pipeline was interrupted.
 enum Interruption {
     End,
     Reload,
-    /// The service manager wants to see progress.
-    Watchdog,
+    /// Something without which the watch is not whole has ended.
+    Failed(anyhow::Error),
 }
 
 impl Daemon<'_> {
-    async fn watch(&mut self, mut signals: Signals) -> Result<()> {
-        let mut watchdog = Watchdog::from_environment();
+    async fn watch(
+        &mut self,
+        mut signals: Signals,
+        server: &mut Server,
+        vouching: &mut JoinSet<io::Result<Infallible>>,
+    ) -> Result<()> {
         self.pipeline.sink().count_in(&self.metrics);
         loop {
-            let stop = signals.next(watchdog.interval());
-            match self.pipeline.run(stop).await? {
+            let interrupted = async {
+                tokio::select! {
+                    interruption = signals.next() => interruption,
+                    error = ended(server) => Interruption::Failed(error),
+                    Some(ended) = vouching.join_next() => {
+                        Interruption::Failed(no_longer_vouching(ended.map_err(Into::into)))
+                    }
+                }
+            };
+            match self.pipeline.run(interrupted).await? {
                 Some(Interruption::Reload) => self.reload(),
-                // The ring has just been drained, so this is progress and not a timer.
-                Some(Interruption::Watchdog) => watchdog.progress(),
                 Some(Interruption::End) | None => {
                     self.pipeline.close()?;
                     if let Some(recorded) = self.pipeline.recorded() {
                         tracing::info!("{recorded}");
                     }
                     return Ok(());
+                }
+                Some(Interruption::Failed(error)) => {
+                    self.pipeline.close()?;
+                    return Err(error);
                 }
             }
         }
@@ -248,14 +299,31 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self, watchdog: Option<Duration>) -> Interruption {
+    async fn next(&mut self) -> Interruption {
         tokio::select! {
             _ = self.interrupt.recv() => Interruption::End,
             _ = self.terminate.recv() => Interruption::End,
             _ = self.hangup.recv() => Interruption::Reload,
-            () = sleep(watchdog.unwrap_or_default()), if watchdog.is_some() => Interruption::Watchdog,
         }
     }
+}
+
+/// Waits for the end of the server, which is always a failure.
+async fn ended(server: &mut Server) -> anyhow::Error {
+    match server.await {
+        Ok(Err(error)) => error.into(),
+        Ok(Ok(())) => ServeError::Ended.into(),
+        Err(error) => anyhow::Error::from(error).context(SERVER_FAILED),
+    }
+}
+
+/// Why the watchdog is not fed any more.
+fn no_longer_vouching(ended: Result<io::Result<Infallible>>) -> anyhow::Error {
+    let error = match ended {
+        Ok(Err(error)) => error.into(),
+        Err(error) => error,
+    };
+    error.context("cannot feed the watchdog")
 }
 
 fn settings(config: &Config) -> Settings {

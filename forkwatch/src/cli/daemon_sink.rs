@@ -16,6 +16,7 @@ use crate::{
     },
     report::{
         Context,
+        columns::{frame, humanly},
         event_file::{EventFile, Rotation},
         identity::identity,
         json::{self, document::Document},
@@ -155,9 +156,9 @@ impl Sink for DaemonSink {
                 tracing::debug!(hazard = hazard.name(), child = child.tgid, "a hazard could not be judged");
             }
             Output::Dropped(what) => metrics.given_up(what.name()),
-            Output::Stuck { hazard, children, oldest } => {
+            Output::Stuck { hazard, confirmed, unknown, oldest } => {
                 let since = oldest.map(|at| SystemTime::from(self.context.timestamp(at)));
-                metrics.stuck(*hazard, *children, since);
+                metrics.stuck(*hazard, *confirmed, *unknown, since);
             }
             Output::SharedConnections(count) => metrics.shared_connections(*count),
             Output::Shares(Shared { child, parent, peer, .. }) => {
@@ -183,13 +184,25 @@ impl Sink for DaemonSink {
 
 /// A warning for what should be changed, information for the rest.
 fn log(finding: &Finding) {
-    let Finding { hazard, severity, state, summary, remedy, repeats, program, .. } = finding;
+    let Finding { hazard, severity, state, summary, remedy, repeats, program, facts, .. } = finding;
     let (hazard, repeats) = (hazard.name(), *repeats);
     // The uid, the unit or container, and what of its names is not the host's.
     let who = identity(program).join(", ");
+    // What whoever is woken at night asks first: how is it known, in which line, and since when.
+    let lock = facts.lock.as_deref();
+    let proof = lock.map(|lock| lock.proof.name());
+    let script = lock.and_then(|lock| lock.script.as_ref()?.frames.first()).map(frame);
+    let script = script.as_deref();
+    let age = facts.age.map(humanly);
+    let age = age.as_deref();
     match (severity, state) {
         (Severity::Info, _) | (_, State::Resolved(_)) => tracing::info!(hazard, repeats, who, "{summary}"),
-        (Severity::Warning, _) => tracing::warn!(hazard, repeats, who, remedy = remedy.text, "{summary}"),
-        (Severity::Critical, _) => tracing::error!(hazard, repeats, who, remedy = remedy.text, "{summary}"),
+        (_, State::Unknown) => tracing::warn!(hazard, who, "{summary}"),
+        (Severity::Warning, _) => {
+            tracing::warn!(hazard, repeats, who, proof, script, age, remedy = remedy.text, "{summary}");
+        }
+        (Severity::Critical, _) => {
+            tracing::error!(hazard, repeats, who, proof, script, age, remedy = remedy.text, "{summary}");
+        }
     }
 }

@@ -12,14 +12,17 @@ use serde::Serialize;
 
 use self::check::{Check, Status};
 use super::{
-    detectors::{Conditions, Detector, State, detectors},
+    detectors::{Conditions, Detector, detectors},
     exit::Exit,
 };
-use crate::paragraph;
+use crate::{host::sight::sight, paragraph};
 
 /// The name of the document that `-o json` prints. It changes when a field changes its meaning or goes away, not when
 /// one is added.
 const SCHEMA: &str = "forkwatch.doctor/1";
+
+/// Processes on which it is tried what this host lets be seen.
+const MOST_TRIED: usize = 4096;
 
 /// How it is shown.
 #[derive(Debug, Args)]
@@ -82,7 +85,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         can_watch: exit == Exit::Fine,
         obstacle,
         checks,
-        detectors: detectors(&Conditions::here(stopped, clone_calls, hooks)),
+        detectors: detectors(&Conditions::here(stopped, clone_calls, hooks, sight(MOST_TRIED))),
     };
     let text = match options.output {
         Output::Text => report.to_text(),
@@ -99,17 +102,12 @@ impl Report {
         for Check { title, status, found, advice, id: _ } in &self.checks {
             line(&mut text, status.word(), &format!("{title}: {found}"));
             if let Some(advice) = advice {
-                paragraph::add(&mut text, "           -> ", "              ", advice);
+                paragraph::add(&mut text, "            -> ", "               ", advice);
             }
         }
         text.push_str("\nDetectors\n");
-        for Detector { name, state, reason } in &self.detectors {
-            let word = match state {
-                State::On => "on",
-                State::Limited => "limited",
-                State::Off => "off",
-            };
-            line(&mut text, word, &format!("{name}: {reason}"));
+        for Detector { name, state, reason, asks: _ } in &self.detectors {
+            line(&mut text, state.name(), &format!("{name}: {reason}"));
         }
         text.push('\n');
         let verdict = match &self.obstacle {
@@ -124,17 +122,18 @@ impl Report {
     fn is_unlimited(&self) -> bool {
         let limits = [Status::Limited, Status::Missing];
         !self.checks.iter().any(|check| limits.contains(&check.status))
-            && self.detectors.iter().all(Detector::is_enabled)
+            && self.detectors.iter().all(|detector| detector.state.works())
     }
 }
 
 fn line(text: &mut String, word: &str, content: &str) {
-    paragraph::add(text, &format!("  {word:<8} "), "           ", content);
+    paragraph::add(text, &format!("  {word:<9} "), "            ", content);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::detector::DetectorState;
 
     fn report(obstacle: Option<&str>, checks: Vec<Check>) -> Report {
         Report {
@@ -144,7 +143,12 @@ mod tests {
             can_watch: obstacle.is_none(),
             obstacle: obstacle.map(str::to_owned),
             checks,
-            detectors: vec![Detector { name: "clone-calls", state: State::Off, reason: "no".to_owned() }],
+            detectors: vec![Detector {
+                name: "clone-calls",
+                state: DetectorState::Off,
+                reason: "no".to_owned(),
+                asks: false,
+            }],
         }
     }
 
@@ -158,10 +162,10 @@ mod tests {
         assert_eq!(
             text,
             "forkwatch 1.2.3 on Linux 6.1.0-50-amd64 (x86_64)\n\nHost\n  \
-             ok       Kernel: 6.1\n  \
-             missing  Capabilities: CAP_BPF is missing\n           \
+             ok        Kernel: 6.1\n  \
+             missing   Capabilities: CAP_BPF is missing\n            \
              -> run it as root\n\nDetectors\n  \
-             off      clone-calls: no\n\n\
+             off       clone-calls: no\n\n\
              forkwatch cannot watch this host: CAP_BPF is missing.\n"
         );
     }

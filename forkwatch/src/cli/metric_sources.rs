@@ -4,17 +4,30 @@ use std::{error::Error, fs};
 
 use super::pipeline::{SharedKernel, lock};
 use crate::{
+    health::{PATIENCE, Pulse},
     host::{cgroup::Membership, cgroup_tree},
     model::counters::KernelReading,
-    report::metrics::Sources,
+    report::metrics::{Answering, Sources},
 };
 
-/// The kernel side, and this host.
-pub(super) struct KernelSources(pub(super) SharedKernel);
+/// The kernel side, this host, and forkwatch itself.
+pub(super) struct KernelSources {
+    pub(super) kernel: SharedKernel,
+    pub(super) pulse: Pulse,
+}
 
 impl Sources for KernelSources {
     fn kernel(&self) -> Result<KernelReading, Box<dyn Error + Send + Sync>> {
-        lock(&self.0).reading().map_err(Into::into)
+        lock(&self.kernel).reading().map_err(Into::into)
+    }
+
+    fn answering(&self) -> Answering {
+        let (unanswered, lag) = self.pulse.backlog();
+        Answering {
+            failing: self.pulse.failing(PATIENCE).iter().map(|failing| failing.part).collect(),
+            unanswered: u64::try_from(unanswered).unwrap_or(u64::MAX),
+            lag,
+        }
     }
 
     fn tasks_created(&self) -> Option<u64> {

@@ -29,6 +29,8 @@ mod tail_sink;
 mod tally;
 mod targets;
 mod thread_names;
+mod ticker;
+mod vouch;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

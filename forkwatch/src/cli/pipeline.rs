@@ -22,6 +22,7 @@ use super::{
     session::{self, Session},
 };
 use crate::{
+    health::{Part, Pulse},
     host::clock,
     kernel::{DRAIN_AFTER, Kernel, Ring},
     model::{event::Event, evidence::Evidence, time::BootTime},
@@ -59,6 +60,7 @@ pub(super) struct Pipeline<S> {
     /// What came during the self-test, until the loop begins.
     early: Vec<Event>,
     drain_at: Option<Instant>,
+    pulse: Pulse,
     stage: Stage<S>,
 }
 
@@ -88,7 +90,9 @@ impl<S: Sink> Pipeline<S> {
         let Session { kernel, ring, early, context: _ } = session;
         let losses = Losses::begin(&kernel)?;
         let kernel = Arc::new(Mutex::new(kernel));
-        let collector = Collector::start(scope).context("cannot start the thread that collects evidence")?;
+        let pulse = Pulse::default();
+        let collector = Collector::start(scope, pulse.clone())
+            .context("cannot start the thread that collects evidence")?;
         let stage = Stage {
             kernel: Arc::clone(&kernel),
             watch: Watch::new(settings),
@@ -104,13 +108,18 @@ impl<S: Sink> Pipeline<S> {
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(io::Error::from).context("cannot wait for the ring")?;
         // The ring is slept on only after a look that found nothing.
-        let pipeline = Self { ring, early, drain_at: Some(Instant::now()), stage };
+        let pipeline = Self { ring, early, drain_at: Some(Instant::now()), pulse, stage };
         Ok((pipeline, kernel))
     }
 
     /// The sink.
     pub(super) fn sink(&mut self) -> &mut S {
         &mut self.stage.sink
+    }
+
+    /// The heartbeats of this loop and of what answers its questions.
+    pub(super) fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Judges by other settings from now on.
@@ -128,7 +137,7 @@ impl<S: Sink> Pipeline<S> {
             self.stage.event(&event)?;
         }
         loop {
-            let Self { ring, early: _, drain_at, stage } = self;
+            let Self { ring, early: _, drain_at, pulse, stage } = self;
             let wake = stage.deadline().into_iter().chain(*drain_at).min();
             tokio::select! {
                 stopped = &mut stop => {
@@ -143,7 +152,15 @@ impl<S: Sink> Pipeline<S> {
                     }
                     *drain_at = Some(Instant::now() + DRAIN_AFTER);
                 }
-                Some((at, evidence)) = stage.collector.answer() => stage.evidence(at, evidence)?,
+                answer = stage.collector.answer() => {
+                    let (at, evidence) = answer?;
+                    stage.evidence(at, evidence)?;
+                }
+                () = pulse.asked(Part::Reader) => {
+                    stage.drain(ring.get_mut())?;
+                    pulse.works(Part::Reader);
+                }
+                () = pulse.asked(Part::Evidence) => stage.collector.ask_for_heartbeat(),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                     if drain_at.is_some_and(|due| due <= Instant::now()) {
                         *drain_at = stage.look_again(ring.get_mut())?;

@@ -103,6 +103,8 @@ pub(super) struct TailSink {
     /// Whether the last line was an empty one.
     gap: bool,
     tally: Tally,
+    /// The highest number of a finding so far.
+    last_finding: u64,
 }
 
 /// How documents are laid out.
@@ -143,6 +145,7 @@ impl TailSink {
             written: 0,
             gap: false,
             tally: Tally::default(),
+            last_finding: 0,
         }
     }
 
@@ -253,10 +256,12 @@ impl super::pipeline::Sink for TailSink {
                 {
                     return Ok(());
                 }
-                // A resolution is no finding of its own.
-                if !matches!(finding.state, State::Resolved(_)) {
+                // A resolution, or another later state, is no finding of its own.
+                let is_new = finding.repeats > 0 || finding.number > self.last_finding;
+                if is_new && !matches!(finding.state, State::Resolved(_)) {
                     self.tally.finding();
                 }
+                self.last_finding = self.last_finding.max(finding.number);
                 let number = self.next_number();
                 match &self.layout {
                     Layout::Json => {

@@ -9,6 +9,14 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
+/// What was read of a task; absent where that has ended.
+pub(super) fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(error) if is_gone(&error) => Ok(None),
+        read => read.map(Some),
+    }
+}
+
 /// Why a file of a process could not be read; absent where the process has ended.
 ///
 /// With `hidepid=2` the directory of a living process of another user seems not to exist.
@@ -40,5 +48,13 @@ mod tests {
         assert!(refused.ends_with("CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"), "{refused}");
         // No pid is as high as that.
         assert_eq!(reason(i32::MAX.unsigned_abs(), "stat", &missing), None);
+    }
+
+    #[test]
+    fn what_has_ended_is_absent_and_what_cannot_be_read_an_error() {
+        let failed = |number| unless_gone(Err::<(), _>(io::Error::from_raw_os_error(number)));
+        assert!(matches!(failed(libc::ESRCH), Ok(None)) && matches!(failed(libc::ENOENT), Ok(None)));
+        assert!(failed(libc::EMFILE).is_err() && failed(libc::EPERM).is_err());
+        assert!(matches!(unless_gone(Ok(7)), Ok(Some(7))));
     }
 }

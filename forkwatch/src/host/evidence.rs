@@ -40,7 +40,8 @@ pub fn answer(request: &Request) -> Evidence {
             Evidence::Sockets { child, seen: sockets::sockets(child, parent).map(Box::new) }
         }
         Request::Descriptors { process, forker } => {
-            Evidence::Descriptors { process, seen: leaks::descriptors(process, forker).map(Box::new) }
+            let seen = leaks::descriptors(process, forker).map(Box::new);
+            Evidence::Descriptors { process, lives: seen.is_some() || Stat::lives(process), seen }
         }
         Request::Holders { process, forker, object } => {
             let seen = leaks::holders(process, forker, object);

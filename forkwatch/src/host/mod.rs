@@ -32,6 +32,7 @@ mod place;
 mod program;
 mod provenance;
 mod scan;
+pub mod sight;
 mod socket;
 mod sockets;
 mod stack;

@@ -63,6 +63,11 @@ impl Sockets {
     }
 }
 
+/// Whether a socket of a process can be asked for what it is connected to.
+pub(super) fn may_be_asked(tgid: u32, number: u32) -> io::Result<()> {
+    duplicate(&pidfd_open(tgid)?, number).map(drop)
+}
+
 /// `pidfd_open(2)`, since Linux 5.3.
 fn pidfd_open(tgid: u32) -> io::Result<OwnedFd> {
     // SAFETY: a system call that takes two numbers.

@@ -154,6 +154,9 @@ pub enum Evidence {
         process: ProcessKey,
         /// What was seen; absent where it is gone, reused, or unreadable.
         seen: Option<Box<Descriptors>>,
+        /// Whether it lives all the same.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        lives: bool,
     },
     /// About a pipe or socket.
     Holders {

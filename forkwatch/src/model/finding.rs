@@ -86,6 +86,8 @@ pub enum State {
     Suspected,
     /// The fault has been seen.
     Confirmed,
+    /// The fault has been seen, and the process cannot be looked at any more: whether it lasts is not known.
+    Unknown,
     /// It is over, in this way.
     Resolved(Resolution),
 }

@@ -2,6 +2,7 @@
 
 pub mod connection;
 pub mod counters;
+pub mod detector;
 pub mod event;
 pub mod evidence;
 pub mod facts;

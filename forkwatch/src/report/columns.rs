@@ -32,6 +32,7 @@ mod proof;
 mod style;
 
 pub use duration::humanly;
+pub use proof::frame;
 
 /// Columns of a terminal that nothing is known of, and of what is no terminal.
 const DEFAULT_WIDTH: usize = 80;

@@ -265,6 +265,7 @@ impl<'a> Draft<'a> {
         let (state, resolution) = match finding.state {
             State::Suspected => (FindingState::Suspected, None),
             State::Confirmed => (FindingState::Confirmed, None),
+            State::Unknown => (FindingState::Unknown, None),
             State::Resolved(how) => (FindingState::Resolved, Some(FindingResolution::from(how))),
         };
         let threads = finding.facts.threads.iter();

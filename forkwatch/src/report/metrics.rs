@@ -14,7 +14,7 @@ mod units;
 use std::{
     error::Error,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use forkwatch_ebpf::CgroupCounts;
@@ -27,10 +27,14 @@ use prometheus::{
 
 pub use self::markdown::markdown;
 use self::{family::Family, observed::Observed, units::Units};
-use crate::model::{
-    counters::KernelReading,
-    event::Exit,
-    finding::{Finding, HazardId},
+use crate::{
+    health::Part,
+    model::{
+        counters::KernelReading,
+        detector::DetectorState,
+        event::Exit,
+        finding::{Finding, HazardId},
+    },
 };
 
 const UNIT_FORKS: Family<2> = Family::new(
@@ -59,10 +63,29 @@ pub enum MetricsError {
 pub trait Sources: Send + Sync {
     /// The kernel side's counters, now.
     fn kernel(&self) -> Result<KernelReading, Box<dyn Error + Send + Sync>>;
+    /// What of forkwatch itself answers, as of a moment ago.
+    fn answering(&self) -> Answering;
     /// Tasks created since boot (`processes` in `/proc/stat`).
     fn tasks_created(&self) -> Option<u64>;
     /// The systemd unit, or whatever else names the cgroup with this id; asked once a cgroup.
     fn unit(&self, cgroup: u64) -> Option<String>;
+}
+
+/// What of forkwatch itself answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answering {
+    /// The parts that do not.
+    pub failing: Vec<Part>,
+    /// Questions about processes that have not been answered yet.
+    pub unanswered: u64,
+    /// For how long the oldest of them has waited.
+    pub lag: Duration,
+}
+
+impl Answering {
+    fn fails(&self, part: Part) -> bool {
+        self.failing.contains(&part)
+    }
 }
 
 /// What is exported.
@@ -127,9 +150,9 @@ impl Metrics {
         self.observed().allowed(hazard);
     }
 
-    /// So many children are stuck now, the longest since then.
-    pub fn stuck(&self, hazard: HazardId, children: u64, since: Option<SystemTime>) {
-        self.observed().stuck(hazard, children, since);
+    /// So many children are stuck now, and so many were when they could last be looked at; the longest since then.
+    pub fn stuck(&self, hazard: HazardId, confirmed: u64, unknown: u64, since: Option<SystemTime>) {
+        self.observed().stuck(hazard, confirmed, unknown, since);
     }
 
     /// So many connections are shared now.
@@ -174,9 +197,10 @@ impl Metrics {
         self.observed().clone_failed(errno, cause);
     }
 
-    /// Tells whether a detector works here. To be called for every detector at start.
-    pub fn detector_enabled(&self, detector: &'static str, enabled: bool) {
-        self.observed().detector(detector, enabled);
+    /// Tells how far a detector works here, and whether it `asks`: rests on answers about processes, and not only on
+    /// what comes through the ring. To be called for every detector at start.
+    pub fn detector(&self, detector: &'static str, state: DetectorState, asks: bool) {
+        self.observed().detector(detector, state, asks);
     }
 
     /// Tells how loading the configuration went, at start and at every reload.
@@ -221,7 +245,7 @@ impl Collector for OnScrape {
             }
         }
         let refused = lock(units).refused();
-        families.extend(lock(observed).families(refused, options.clone_calls));
+        families.extend(lock(observed).families(refused, options.clone_calls, &sources.answering()));
         families
     }
 }

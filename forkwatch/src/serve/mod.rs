@@ -6,6 +6,7 @@
 
 mod listen;
 mod page;
+mod probe;
 mod scrape;
 
 use std::{
@@ -21,13 +22,15 @@ use std::{
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
 };
 
 pub use self::listen::{BindError, bind};
-use self::page::Site;
+use self::{page::Site, probe::Probe};
+use crate::health::Pulse;
 
 /// Most connections at a time.
 pub const MAX_CONNECTIONS: usize = 64;
@@ -60,30 +63,46 @@ pub type Render = Box<dyn Fn() -> Result<String, Box<dyn std::error::Error + Sen
 
 /// Why the server cannot run.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve HTTP on a bound socket: {0}")]
-pub struct ServeError(#[from] std::io::Error);
+pub enum ServeError {
+    /// It could not begin.
+    #[error("cannot serve HTTP on a bound socket: {0}")]
+    Listen(#[from] std::io::Error),
+    /// It has ended without being asked to.
+    #[error("a part of the HTTP server has ended: nothing is served any more")]
+    Ended,
+}
 
 /// Serves until `shutdown` is done, then closes the listeners and gives the connections there are a moment to end.
-/// To be run in a tokio runtime with its I/O and time drivers.
+/// Fails where it cannot go on. To be run in a tokio runtime with its I/O and time drivers.
 pub async fn serve(
     listeners: Vec<TcpListener>,
     telemetry_path: &str,
     render: Render,
     ready: Ready,
+    pulse: Pulse,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (scrapes, renderer) = scrape::channel(render);
-    let site = Arc::new(Site::new(telemetry_path, scrapes, ready));
+    let site = Arc::new(Site::new(telemetry_path, scrapes, ready, pulse.clone()));
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut acceptors = JoinSet::new();
+    // None of them ends by itself.
+    let mut parts = JoinSet::new();
+    let mut acceptors = Vec::new();
     for listener in listeners {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        acceptors.spawn(accept(listener, Arc::clone(&site), Arc::clone(&permits)));
+        let (sender, receiver) = mpsc::channel(1);
+        acceptors.push(sender);
+        parts.spawn(accept(listener, receiver, Arc::clone(&site), Arc::clone(&permits)));
     }
-    let renderer = tokio::spawn(renderer);
-
-    shutdown.await;
-    acceptors.shutdown().await;
+    parts.spawn(probe::probe(pulse, acceptors));
+    // Needed by the connections that are still there at the end.
+    let mut renderer = tokio::spawn(renderer);
+    tokio::select! {
+        () = shutdown => {}
+        _ = parts.join_next() => return Err(ServeError::Ended),
+        _ = &mut renderer => return Err(ServeError::Ended),
+    }
+    parts.shutdown().await;
     // Each connection holds a permit until it ends.
     let all = permits.acquire_many(u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX));
     if tokio::time::timeout(SHUTDOWN_TIME, all).await.is_err() {
@@ -93,33 +112,63 @@ pub async fn serve(
     Ok(())
 }
 
-async fn accept(listener: tokio::net::TcpListener, site: Arc<Site>, permits: Arc<Semaphore>) {
+/// Takes connections one after the other, each as soon as there is room for it.
+async fn accept(
+    listener: tokio::net::TcpListener,
+    mut probes: mpsc::Receiver<Probe>,
+    site: Arc<Site>,
+    permits: Arc<Semaphore>,
+) {
+    let mut accepted: Option<TcpStream> = None;
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
+        let room = async { Arc::clone(&permits).acquire_owned().await };
+        tokio::select! {
+            // Connections first: a probe that gets its turn shows that none waits that could not be accepted.
+            biased;
+            permit = room, if accepted.is_some() => {
                 // An error would mean that the semaphore was closed, which nothing does.
-                let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-                tokio::spawn(connection(stream, Arc::clone(&site), permit));
+                let (Some(stream), Ok(permit)) = (accepted.take(), permit) else { return };
+                tokio::spawn(connection(stream, Arc::clone(&site), Some(permit)));
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept an HTTP connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+            result = listener.accept(), if accepted.is_none() => match result {
+                Ok((stream, _)) => accepted = Some(stream),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept an HTTP connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            probe = probes.recv() => {
+                let Some(probe) = probe else { return };
+                tokio::spawn(connection(probe, Arc::clone(&site), None));
             }
         }
     }
 }
 
-async fn connection(stream: TcpStream, site: Arc<Site>, _permit: OwnedSemaphorePermit) {
+/// Serves one request. A probe has no permit: it is our own.
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    site: Arc<Site>,
+    permit: Option<OwnedSemaphorePermit>,
+) {
+    let is_probe = permit.is_none();
     let answer = service_fn(move |request: Request<Incoming>| {
         let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(site.answer(request.method(), request.uri().path()).await) }
+        async move {
+            let (method, path) = (request.method(), request.uri().path());
+            let is_heartbeat = is_probe && path == probe::PATH;
+            let answer = if is_heartbeat { site.heartbeat().await } else { site.answer(method, path).await };
+            Ok::<_, Infallible>(answer)
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), answer);
-    match tokio::time::timeout(CONNECTION_TIME, served).await {
+    let result = tokio::time::timeout(CONNECTION_TIME, served).await;
+    drop(permit);
+    match result {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection broke"),
         Err(_) => tracing::debug!("an HTTP connection took too long"),

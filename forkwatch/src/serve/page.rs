@@ -10,6 +10,7 @@ use hyper::{
 };
 
 use super::{Ready, scrape::Scrapes};
+use crate::health::{self, PATIENCE, Pulse};
 
 /// Prometheus 3 fails a scrape whose content type it cannot read; this is the text format's, to the letter.
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -25,12 +26,31 @@ pub(super) struct Site {
     landing: String,
     scrapes: Scrapes,
     ready: Ready,
+    pulse: Pulse,
 }
 
 impl Site {
-    pub(super) fn new(telemetry_path: &str, scrapes: Scrapes, ready: Ready) -> Self {
+    pub(super) fn new(telemetry_path: &str, scrapes: Scrapes, ready: Ready, pulse: Pulse) -> Self {
         let landing = landing(telemetry_path);
-        Self { telemetry_path: telemetry_path.to_owned(), landing, scrapes, ready }
+        Self { telemetry_path: telemetry_path.to_owned(), landing, scrapes, ready, pulse }
+    }
+
+    /// Shows that requests are answered, and that scrapes would be.
+    pub(super) async fn heartbeat(&self) -> Response<Full<Bytes>> {
+        match self.scrapes.heartbeat().await {
+            Ok(()) => response(StatusCode::OK, TEXT, ""),
+            Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, error),
+        }
+    }
+
+    /// Says that the program is in a state, or why it is not: every part is asked now.
+    async fn vouch(&self, state: &str) -> Response<Full<Bytes>> {
+        let failing = self.pulse.round(PATIENCE).await;
+        if failing.is_empty() {
+            return response(StatusCode::OK, TEXT, format!("forkwatch is {state}.\n"));
+        }
+        let why = health::describe(&failing);
+        response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("forkwatch is not {state}: {why}.\n"))
     }
 
     /// Answers a request. To a HEAD, hyper sends the headers of this and leaves out the body.
@@ -46,13 +66,23 @@ impl Site {
         }
         match path {
             "/" => response(StatusCode::OK, HTML, self.landing.clone()),
-            HEALTHY => response(StatusCode::OK, TEXT, "forkwatch is healthy.\n"),
-            READY if self.ready.get() => response(StatusCode::OK, TEXT, "forkwatch is ready.\n"),
-            READY => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "forkwatch is not ready.\n"),
-            _ => match self.scrapes.collect().await {
-                Ok(page) => response(StatusCode::OK, METRICS, page),
-                Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
-            },
+            HEALTHY => self.vouch("healthy").await,
+            READY if self.ready.get() => self.vouch("ready").await,
+            READY => response(
+                StatusCode::SERVICE_UNAVAILABLE,
+                TEXT,
+                "forkwatch is not ready: it is starting, or ending.\n",
+            ),
+            _ => self.metrics().await,
+        }
+    }
+
+    /// Every part is asked first, so that what the metrics say of it is of this moment.
+    async fn metrics(&self) -> Response<Full<Bytes>> {
+        self.pulse.round(PATIENCE).await;
+        match self.scrapes.collect().await {
+            Ok(page) => response(StatusCode::OK, METRICS, page),
+            Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
         }
     }
 }
@@ -91,8 +121,8 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 40em; margin: 3em auto;
 <p>Watches every fork on this host and says which were unsafe. Version {version}.</p>
 <ul>
 <li><a href="{path}">Metrics</a> for Prometheus</li>
-<li><a href="{HEALTHY}">Healthy</a>: whether the program answers</li>
-<li><a href="{READY}">Ready</a>: whether it watches</li>
+<li><a href="{HEALTHY}">Healthy</a>: whether every part of the program answers</li>
+<li><a href="{READY}">Ready</a>: whether it watches, and every part answers</li>
 </ul>
 </body>
 </html>

@@ -8,27 +8,52 @@ use super::{MAX_CONNECTIONS, Render};
 pub(super) type Collected = Result<String, String>;
 
 /// Where scrapes are asked for.
-pub(super) struct Scrapes(mpsc::Sender<oneshot::Sender<Collected>>);
+pub(super) struct Scrapes(mpsc::Sender<Wish>);
+
+/// What is asked of the task that collects.
+enum Wish {
+    Page(oneshot::Sender<Collected>),
+    /// To show that it works.
+    Heartbeat(oneshot::Sender<()>),
+}
 
 impl Scrapes {
     /// Asks for a collection that begins after this call; nothing stale is ever served.
     pub(super) async fn collect(&self) -> Collected {
         let (sender, receiver) = oneshot::channel();
         let ended = || "the program is ending".to_owned();
-        self.0.send(sender).await.map_err(|_| ended())?;
+        self.0.send(Wish::Page(sender)).await.map_err(|_| ended())?;
         receiver.await.map_err(|_| ended())?
+    }
+
+    /// Waits until a collection could begin.
+    pub(super) async fn heartbeat(&self) -> Result<(), &'static str> {
+        const ENDED: &str = "nothing collects the metrics any more\n";
+        let (sender, receiver) = oneshot::channel();
+        self.0.send(Wish::Heartbeat(sender)).await.map_err(|_| ENDED)?;
+        receiver.await.map_err(|_| ENDED)
     }
 }
 
 /// The asking side, and the task that collects. It ends when the asking side is dropped.
 pub(super) fn channel(render: Render) -> (Scrapes, impl Future<Output = ()> + Send) {
-    let (sender, mut waiting) = mpsc::channel::<oneshot::Sender<Collected>>(MAX_CONNECTIONS);
+    let (sender, mut waiting) = mpsc::channel(MAX_CONNECTIONS);
     let collect = async move {
         let mut together = Vec::new();
         while waiting.recv_many(&mut together, MAX_CONNECTIONS).await > 0 {
+            let mut pages = Vec::new();
+            for wish in together.drain(..) {
+                match wish {
+                    Wish::Page(waiter) => pages.push(waiter),
+                    // Whoever does not wait any more wants no answer, here and below.
+                    Wish::Heartbeat(waiter) => drop(waiter.send(())),
+                }
+            }
+            if pages.is_empty() {
+                continue;
+            }
             let page = render().map_err(|error| error.to_string());
-            for waiter in together.drain(..) {
-                // A client that has gone meanwhile wants no answer.
+            for waiter in pages {
                 let _ = waiter.send(page.clone());
             }
         }

@@ -3,34 +3,57 @@ use std::{
     net::{SocketAddr, TcpStream as Client},
     sync::mpsc,
     thread,
+    time::Instant,
 };
 
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::health::{Failing, PATIENCE, Part};
+
+/// A part that does as it is asked.
+async fn works(pulse: Pulse, part: Part) {
+    loop {
+        pulse.asked(part).await;
+        pulse.works(part);
+    }
+}
 
 /// A server on a thread of its own, as in production on a current-thread runtime.
 struct Server {
     address: SocketAddr,
     ready: Ready,
+    pulse: Pulse,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Server {
     fn start(address: &str) -> Self {
+        Self::start_with(address, &[Part::Reader, Part::Evidence])
+    }
+
+    /// Beside it only these parts work.
+    fn start_with(address: &str, parts: &[Part]) -> Self {
         let listeners = bind(&[address.parse().unwrap()]).unwrap();
         let address = listeners[0].local_addr().unwrap();
         let ready = Ready::default();
         let (stop, stopped) = oneshot::channel();
         let shared = ready.clone();
+        let pulse = Pulse::default();
+        let (heart, parts) = (pulse.clone(), parts.to_vec());
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let render: Render = Box::new(|| Ok("up 1\n".repeat(100_000)));
             let shutdown = async { stopped.await.unwrap_or_default() };
-            runtime.block_on(serve(listeners, "/metrics", render, shared, shutdown)).unwrap();
+            runtime.block_on(async {
+                for part in parts {
+                    tokio::spawn(works(heart.clone(), part));
+                }
+                serve(listeners, "/metrics", render, shared, heart, shutdown).await.unwrap();
+            });
         });
-        Self { address, ready, stop: Some(stop), thread: Some(thread) }
+        Self { address, ready, pulse, stop: Some(stop), thread: Some(thread) }
     }
 
     fn ask(&self, request: &str) -> (String, String) {
@@ -73,6 +96,101 @@ fn ready_is_503_until_the_watch_is_on() {
     assert!(server.get("/-/ready").0.starts_with("http/1.1 200 "));
     server.ready.set(false);
     assert!(server.get("/-/ready").0.starts_with("http/1.1 503 "));
+}
+
+#[test]
+fn a_part_that_hangs_is_named_and_no_page_waits_for_it_twice() {
+    for hung in [Part::Reader, Part::Evidence] {
+        let works: Vec<Part> =
+            [Part::Reader, Part::Evidence].into_iter().filter(|part| *part != hung).collect();
+        let server = Server::start_with("127.0.0.1:0", &works);
+        server.ready.set(true);
+        let began = Instant::now();
+        for path in ["/-/ready", "/-/healthy"] {
+            let (head, body) = server.get(path);
+            assert!(head.starts_with("http/1.1 503 "), "{path}: {head}");
+            assert!(body.contains(&format!(": {} has not answered for ", hung.name())), "{path}: {body}");
+        }
+        // Metrics are served all the same: they are where it is told.
+        assert!(server.get("/metrics").0.starts_with("http/1.1 200 "));
+        let took = began.elapsed();
+        assert!(took >= PATIENCE && took < 2 * PATIENCE, "{took:?}");
+        assert!(server.get("/").0.starts_with("http/1.1 200 "));
+    }
+}
+
+#[test]
+fn the_server_answers_for_itself_though_clients_hold_every_place() {
+    let server = Server::start("127.0.0.1:0");
+    let _holders: Vec<_> =
+        (0..2 * MAX_CONNECTIONS).map(|_| Client::connect(server.address).unwrap()).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let failing = runtime.block_on(server.pulse.round(Duration::from_secs(4)));
+    assert_eq!(failing, [], "it would be restarted for the sake of its clients");
+}
+
+/// The tasks that make up a server.
+struct Parts {
+    acceptor: tokio::task::JoinHandle<()>,
+    renderer: tokio::task::JoinHandle<()>,
+    prober: tokio::task::JoinHandle<()>,
+}
+
+/// What a test does to the parts of a server, on their runtime.
+fn with_parts(test: impl AsyncFnOnce(Pulse, Parts)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let pulse = Pulse::default();
+        for part in [Part::Reader, Part::Evidence] {
+            tokio::spawn(works(pulse.clone(), part));
+        }
+        let (scrapes, renderer) = scrape::channel(Box::new(|| Ok(String::new())));
+        let site = Arc::new(Site::new("/metrics", scrapes, Ready::default(), pulse.clone()));
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let acceptor = tokio::spawn(accept(listener, receiver, site, permits));
+        let renderer = tokio::spawn(renderer);
+        let prober = tokio::spawn(probe::probe(pulse.clone(), vec![sender]));
+        test(pulse, Parts { acceptor, renderer, prober }).await;
+    });
+}
+
+#[test]
+fn a_server_of_which_a_task_has_ended_or_hangs_does_not_answer_for_itself() {
+    let tasks: [fn(&Parts); 3] =
+        [|parts| parts.acceptor.abort(), |parts| parts.renderer.abort(), |parts| parts.prober.abort()];
+    for end in tasks {
+        with_parts(async |pulse, parts| {
+            assert_eq!(pulse.round(Duration::from_secs(60)).await, []);
+            end(&parts);
+            let failing = pulse.round(Duration::from_millis(100)).await;
+            assert!(matches!(failing.as_slice(), [Failing { part: Part::Http, .. }]), "{failing:?}");
+        });
+    }
+}
+
+#[test]
+fn a_server_of_which_a_task_ends_says_so() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let render: Render = Box::new(|| panic!("a defect"));
+        let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        let pulse = Pulse::default();
+        for part in [Part::Reader, Part::Evidence] {
+            tokio::spawn(works(pulse.clone(), part));
+        }
+        let client = thread::spawn(move || {
+            let mut client = Client::connect(address).unwrap();
+            client.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            client
+        });
+        let never = std::future::pending();
+        let result = serve(listeners, "/metrics", render, Ready::default(), pulse, never).await;
+        assert!(matches!(result, Err(ServeError::Ended)), "{result:?}");
+        client.join().unwrap();
+    });
 }
 
 #[test]

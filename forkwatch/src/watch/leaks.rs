@@ -9,6 +9,7 @@ use std::{collections::HashMap, time::Duration};
 use super::{
     Dropped, Output, Watch,
     children::MOST_UNANSWERED,
+    locks::later,
     timers::{Task, Timer},
 };
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     },
     model::{
         evidence::Request,
-        finding::{Finding, HazardId, Resolution},
+        finding::{Finding, HazardId, Resolution, State},
         leak::{Descriptors, Holders, Object},
         process::ProcessKey,
         time::{BootTime, nanoseconds},
@@ -64,6 +65,8 @@ struct Suspicion {
     put_off: u32,
     undecided: bool,
     reported: bool,
+    /// Whether the child could not be looked at last time.
+    unseen: bool,
 }
 
 impl Leaks {
@@ -145,6 +148,38 @@ impl Watch {
         self.look_for_leaks_at(process, now + self.settings.leak_interval);
     }
 
+    /// A child lives and cannot be looked at. What was reported of it may still be so.
+    pub(super) fn leak_unseen(&mut self, now: BootTime, process: ProcessKey, out: &mut Vec<Output>) {
+        let pause = self.settings.leak_interval * SLOWEST;
+        let Some(child) = self.leaks.child(process) else { return };
+        child.unanswered = 0;
+        let Some(suspicion) = child.suspicion.as_mut().filter(|suspicion| suspicion.reported) else {
+            return self.leaks.forget(process);
+        };
+        if !std::mem::replace(&mut suspicion.unseen, true) {
+            let hazard = suspicion.object.hazard();
+            let words = "can no longer be looked at, and whether it still waits there is unknown";
+            self.tell_later(process, hazard, State::Unknown, words, now, out);
+        }
+        self.look_for_leaks_at(process, now + pause);
+    }
+
+    /// Tells a later state of what was reported of a child.
+    fn tell_later(
+        &mut self,
+        process: ProcessKey,
+        hazard: HazardId,
+        state: State,
+        words: &str,
+        now: BootTime,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(findings) = self.followed.remove(process) else { return };
+        let of_it = findings.iter().filter(|finding| finding.hazard == hazard);
+        out.extend(of_it.filter_map(|finding| later(finding, state, now, words)));
+        self.followed.insert(process, findings);
+    }
+
     pub(super) fn descriptors_seen(
         &mut self,
         now: BootTime,
@@ -168,8 +203,10 @@ impl Watch {
         let same = |suspicion: &Suspicion| {
             Some(suspicion.object) == object && suspicion.switches == seen.rest.switches
         };
-        if child.suspicion.as_ref().is_some_and(same) {
+        let mut again = None;
+        if let Some(suspicion) = child.suspicion.as_mut().filter(|suspicion| same(suspicion)) {
             child.pace = 1;
+            again = std::mem::take(&mut suspicion.unseen).then(|| suspicion.object.hazard());
         } else {
             let patience = |object| match object {
                 Object::Pipe(_) => pipe_patience,
@@ -184,12 +221,17 @@ impl Watch {
                 put_off: 1,
                 undecided: false,
                 reported: false,
+                unseen: false,
             });
             child.pace = if fresh.is_some() { 1 } else { (child.pace * 2).min(SLOWEST) };
             let before = std::mem::replace(&mut child.suspicion, fresh);
             if let Some(before) = before.filter(|before| before.reported) {
                 self.resolve(process, Some(before.object.hazard()), Resolution::Cleared, now, out);
             }
+        }
+        if let Some(hazard) = again {
+            let words = "can be looked at again, and is as it was";
+            self.tell_later(process, hazard, State::Confirmed, words, now, out);
         }
         let Some(child) = self.leaks.child(process) else { return };
         let due = now + interval * child.pace;

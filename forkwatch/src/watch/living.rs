@@ -93,6 +93,12 @@ impl Alive {
         self.process.start
     }
 
+    /// When it is looked at next.
+    #[cfg(test)]
+    pub(super) const fn due(&self) -> BootTime {
+        self.due
+    }
+
     /// Whether a fork on the way to it left threads behind; absent where that is not known.
     pub(super) fn left_threads_behind(&self) -> Option<bool> {
         match self.birth.threads {
@@ -179,11 +185,14 @@ impl Watch {
         let Some(alive) = self.living(timer.process) else { return };
         if alive.unanswered >= MOST_UNANSWERED {
             let process = alive.process;
-            self.no_longer_lives(process, out);
-            out.push(Output::Dropped(Dropped::Unanswered));
-            return;
+            if !self.out_of_sight(now, process, "forkwatch's questions about it are not answered", out) {
+                self.no_longer_lives(process, out);
+                out.push(Output::Dropped(Dropped::Unanswered));
+                return;
+            }
         }
-        alive.unanswered += 1;
+        let Some(alive) = self.living(timer.process) else { return };
+        alive.unanswered = alive.unanswered.saturating_add(1);
         let Birth { parent, forking_tid, .. } = alive.birth;
         let (process, forked_at) = (alive.process, Some(alive.forked_at()));
         out.push(Output::Ask(Request::Locks { child: process, parent, forked_at, forking_tid }));

@@ -15,7 +15,7 @@ use crate::{
         event::Exit,
         evidence::Request,
         finding::{Finding, HazardId, Resolution, State},
-        lock::{LockWait, Locks, LocksSeen, Place},
+        lock::{LockWait, Locks, LocksSeen, MAX_WAITS, Place},
         order::Order,
         process::{ProcessKey, Program},
         time::BootTime,
@@ -62,6 +62,10 @@ pub(super) struct Suspect {
     asked: u8,
     /// Whether others were seen to use the memory that the lock is in: they may release it.
     shares_memory: bool,
+    /// Whether the last look did not show the thread in this wait.
+    missed: bool,
+    /// Whether the last look did not show it at all.
+    unseen: bool,
 }
 
 impl Suspect {
@@ -88,8 +92,8 @@ impl Watch {
         match seen {
             LocksSeen::Gone => self.ended_unseen(child, Resolution::Ended, now, out),
             LocksSeen::Execed => self.ended_unseen(child, Resolution::Execed, now, out),
-            LocksSeen::Unreadable(_) => {
-                if self.no_longer_lives(child, out).is_some() {
+            LocksSeen::Unreadable(why) => {
+                if !self.out_of_sight(now, child, &why, out) && self.no_longer_lives(child, out).is_some() {
                     out.push(Output::Undecided { hazard: HazardId::OrphanedLock, child });
                 }
             }
@@ -117,6 +121,14 @@ impl Watch {
         if has_left && self.signals.ask_to_end(child, now) {
             return self.look_again_at(child, now + SHORTEST);
         }
+        // Of more waiting threads than are told, the last may be left out.
+        let is_cut = locks.waits.len() >= MAX_WAITS;
+        if has_left && is_cut && self.out_of_sight(now, child, "too many of its threads wait", out) {
+            return;
+        }
+        if has_left && self.is_first_miss(child) {
+            return self.look_again_at(child, now + SHORTEST);
+        }
         let Some(alive) = self.living(child) else { return };
         let proven = orphaned_lock::prove(&case(alive, &locks));
         let wait = proven.and_then(|proven| locks.waits.get(proven.wait));
@@ -124,6 +136,7 @@ impl Watch {
             (Stuck::Judged { suspect, finding }, _) if suspect.find(&locks).is_some() => {
                 let unchanged = now.since(suspect.since);
                 alive.stuck = Stuck::Judged { suspect, finding };
+                self.in_sight(now, child, out);
                 // Its end is told by the kernel side: a look only tells whether it woke.
                 self.look_again_at(child, now + (unchanged / 4).clamp(SHORTEST, LONGEST * 4));
             }
@@ -135,8 +148,15 @@ impl Watch {
                 self.wait_longer(now, child, suspect, locks, out);
             }
             (before, Some((proven, wait))) => {
-                let suspect =
-                    Suspect { since: locks.at, proven, wait: wait.clone(), asked: 0, shares_memory: false };
+                let suspect = Suspect {
+                    since: locks.at,
+                    proven,
+                    wait: wait.clone(),
+                    asked: 0,
+                    shares_memory: false,
+                    missed: false,
+                    unseen: false,
+                };
                 if matches!(before, Stuck::No) {
                     self.watch_closely(child, out);
                 }
@@ -296,6 +316,51 @@ impl Watch {
         self.tell_stuck(out);
     }
 
+    /// Whether a child that was judged is now for the first time not seen in its wait. A handler may run in between,
+    /// and the thread go back to its wait: that it has left is said after a second look.
+    fn is_first_miss(&mut self, child: ProcessKey) -> bool {
+        let Some(Alive { stuck: Stuck::Judged { suspect, .. }, .. }) = self.living(child) else {
+            return false;
+        };
+        !std::mem::replace(&mut suspect.missed, true)
+    }
+
+    /// A child cannot be looked at, for this reason. Of one that was confirmed to be stuck it is said that nothing is
+    /// known of it any more, and it is looked at again for as long as it lives: that says whether there was such a
+    /// one.
+    pub(super) fn out_of_sight(
+        &mut self,
+        now: BootTime,
+        child: ProcessKey,
+        why: &str,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let Some(alive) = self.living(child).filter(|alive| alive.stuck.is_confirmed()) else { return false };
+        let Stuck::Judged { suspect, finding: Some(finding) } = &mut alive.stuck else { return false };
+        if !std::mem::replace(&mut suspect.unseen, true) {
+            let words = format!("can no longer be looked at, and whether it still hangs is unknown: {why}");
+            out.extend(later(finding, State::Unknown, now, &words));
+            self.tell_stuck(out);
+        }
+        self.look_again_at(child, now + LONGEST);
+        true
+    }
+
+    /// A child that was judged is seen in its wait, perhaps again.
+    fn in_sight(&mut self, now: BootTime, child: ProcessKey, out: &mut Vec<Output>) {
+        let Some(Alive { stuck: Stuck::Judged { suspect, finding }, .. }) = self.living(child) else {
+            return;
+        };
+        suspect.missed = false;
+        if std::mem::take(&mut suspect.unseen) {
+            let again = |finding: &Finding| {
+                later(finding, finding.state, now, "can be looked at again, and still hangs")
+            };
+            out.extend(finding.as_deref().and_then(again));
+            self.tell_stuck(out);
+        }
+    }
+
     /// A child leaves that may have been stuck.
     pub(super) fn stuck_left(&mut self, alive: &Alive, out: &mut Vec<Output>) {
         if !matches!(alive.stuck, Stuck::No) {
@@ -308,23 +373,30 @@ impl Watch {
 
     /// The children that are proven to be stuck.
     pub(super) fn stuck_children(&self) -> Vec<ProcessKey> {
-        let stuck = self.living.values().filter(|alive| alive.stuck.is_confirmed());
+        let stuck = self.living.values().filter(|alive| {
+            alive.stuck.is_confirmed() && alive.stuck.suspect().is_some_and(|suspect| !suspect.unseen)
+        });
         stuck.map(|alive| alive.process).collect()
     }
 
-    /// How many children are stuck now, and since when the first of them.
+    /// How many children are stuck, and since when the first of them.
     fn tell_stuck(&self, out: &mut Vec<Output>) {
-        let since = self.living.values().filter_map(|alive| match &alive.stuck {
-            Stuck::Judged { suspect, .. } if alive.stuck.is_confirmed() => Some(suspect.since),
-            _ => None,
-        });
-        let (mut children, mut oldest) = (0_u64, None::<BootTime>);
-        for since in since {
-            children += 1;
-            oldest = Some(oldest.map_or(since, |oldest| oldest.min(since)));
+        let suspects = self.living.values().filter(|alive| alive.stuck.is_confirmed());
+        let (mut confirmed, mut unknown, mut oldest) = (0_u64, 0_u64, None::<BootTime>);
+        for suspect in suspects.filter_map(|alive| alive.stuck.suspect()) {
+            *(if suspect.unseen { &mut unknown } else { &mut confirmed }) += 1;
+            oldest = Some(oldest.map_or(suspect.since, |oldest| oldest.min(suspect.since)));
         }
-        out.push(Output::Stuck { hazard: HazardId::OrphanedLock, children, oldest });
+        out.push(Output::Stuck { hazard: HazardId::OrphanedLock, confirmed, unknown, oldest });
     }
+}
+
+/// A later state of a finding that was reported by itself.
+pub(super) fn later(finding: &Finding, state: State, now: BootTime, words: &str) -> Option<Output> {
+    let Finding { program_name, parent, child, .. } = finding;
+    let summary = format!("{} of {program_name} (pid {}) {words}", child.tgid, parent.tgid);
+    let later = Finding { at: now, state, summary, ..finding.clone() };
+    (finding.number > 0).then(|| Output::Finding(Box::new(later)))
 }
 
 /// The finding about a stuck child; none where it is parked on purpose.

@@ -169,7 +169,10 @@ impl Watch {
                 self.loop_seen(at, tgid, seen.as_deref(), out);
             }
             Evidence::Threads { child, seen } => self.threads_seen(at, child, seen.as_ref(), out),
-            Evidence::Descriptors { process, seen } => self.descriptors_seen(at, process, seen, out),
+            Evidence::Descriptors { process, seen: None, lives: true } => self.leak_unseen(at, process, out),
+            Evidence::Descriptors { process, seen, lives: _ } => {
+                self.descriptors_seen(at, process, seen, out);
+            }
             Evidence::Holders { process, object, seen } => self.holders_seen(at, process, object, seen, out),
             Evidence::Execed { process, seen } => self.program_seen(at, process, seen, out),
         }

@@ -26,13 +26,15 @@ pub enum Output {
     Shares(Shared),
     /// How many such connections there are now.
     SharedConnections(usize),
-    /// How many children are stuck now, and since when the longest.
+    /// How many children are stuck, and since when the longest.
     Stuck {
         /// In what way.
         hazard: HazardId,
-        /// How many.
-        children: u64,
-        /// Since when the longest, if there is one.
+        /// How many of them could be looked at last time.
+        confirmed: u64,
+        /// How many cannot be looked at any more.
+        unknown: u64,
+        /// Since when the longest of all, if there is one.
         oldest: Option<BootTime>,
     },
     /// Something unsafe happened, the first time or again: for the counters.

@@ -116,8 +116,9 @@ fn waiting(process: &Stat, threads: &[Stat]) -> io::Result<Vec<Waiting>> {
     for thread in threads.iter().take(MAX_LOOKED_AT) {
         let activity = match Activity::of_thread(process.id, thread.id) {
             Ok(activity) => activity,
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
-            Err(_) => continue,
+            Err(error) if absence::is_gone(&error) => continue,
+            // To leave it out would say that it does not wait.
+            Err(error) => return Err(error),
         };
         let wait = activity.call().and_then(|call| Some((*call, EndlessWait::of(call)?)));
         found.extend(wait.map(|(call, wait)| Waiting { thread: thread.id, comm: thread.comm, call, wait }));
@@ -146,11 +147,11 @@ fn look_closer(
     locks.python = runs_python(stat.id, &maps);
     let child = Threads::new(stat, threads.to_vec())?;
     let look = |parent: Option<&Parent>| {
-        let one = |waiting: &Waiting| lock_wait(waiting, stat, &maps, &child, parent, fork);
-        waiting.iter().filter_map(one).collect()
+        let one = |waiting: &Waiting| lock_wait(waiting, stat, &maps, &child, parent, fork).transpose();
+        waiting.iter().filter_map(one).collect::<io::Result<Vec<LockWait>>>()
     };
     let parent = Parent::of(stat, fork);
-    locks.waits = look(parent.as_ref());
+    locks.waits = look(parent.as_ref())?;
     match parent.filter(|parent| parent.is_unchanged(stat)) {
         Some(parent) => {
             locks.comparable = parent.comparable;
@@ -159,12 +160,12 @@ fn look_closer(
             locks.adopted = parent.adopted;
         }
         // What was seen of it may be another's.
-        None => locks.waits = look(None),
+        None => locks.waits = look(None)?,
     }
     Ok(())
 }
 
-/// All about one wait; absent where the thread does not sleep in it any more.
+/// All about one wait; absent where the thread does not sleep in it any more, or has ended.
 fn lock_wait(
     waiting: &Waiting,
     process: &Stat,
@@ -172,9 +173,10 @@ fn lock_wait(
     child: &Threads,
     parent: Option<&Parent>,
     fork: &Fork,
-) -> Option<LockWait> {
+) -> io::Result<Option<LockWait>> {
     let Waiting { thread, comm, call, wait } = waiting;
-    let switches = Status::of_thread(process.id, *thread).ok()?.switches;
+    let Some(status) = absence::unless_gone(Status::of_thread(process.id, *thread))? else { return Ok(None) };
+    let switches = status.switches;
     let region = maps.find(wait.address);
     let words = region.and_then(|region| memory::words(process.id, *thread, wait.address, region));
     let holders = words.map(|words| holder::holders(wait, &words, child, parent, fork)).unwrap_or_default();
@@ -185,8 +187,9 @@ fn lock_wait(
         memory::words(parent.key.tgid, parent.key.tgid, wait.address, theirs)
     };
     let parent_words = parent_words();
-    let still = Activity::of_thread(process.id, *thread).ok()?.call() == Some(call);
-    still.then(|| LockWait {
+    let activity = absence::unless_gone(Activity::of_thread(process.id, *thread))?;
+    let still = activity.is_some_and(|activity| activity.call() == Some(call));
+    Ok(still.then(|| LockWait {
         tid: *thread,
         comm: *comm,
         address: wait.address,
@@ -198,7 +201,7 @@ fn lock_wait(
         parent_words,
         mapping: region.map(|region| mapping(process, maps, wait.address, region)),
         holders,
-    })
+    }))
 }
 
 fn mapping(process: &Stat, maps: &Maps, address: u64, region: &maps::Mapping) -> Mapping {

@@ -33,8 +33,8 @@ impl Block {
             self.paragraph(&mut lines, "", resolved(resolution, finding));
         } else {
             self.paragraph(&mut lines, "", finding.summary.clone());
-            // A summary of repeats has its evidence and remedy in the first report.
-            if finding.repeats == 0 {
+            // A summary of repeats has its evidence and remedy in the first report, and so has a later state.
+            if finding.repeats == 0 && finding.state != State::Unknown {
                 self.evidence(&mut lines, finding);
                 self.paragraph(&mut lines, "fix:", finding.remedy.text.clone());
                 self.paragraph(&mut lines, "see:", finding.remedy.link.clone());
@@ -47,6 +47,7 @@ impl Block {
     fn heading(&self, time: &str, finding: &Finding) -> String {
         let (word, tone) = match (finding.state, finding.severity) {
             (State::Resolved(_), _) => ("RESOLVED", Tone::Good),
+            (State::Unknown, _) => ("UNKNOWN", Tone::Warning),
             (_, Severity::Info) => ("INFO", Tone::Plain),
             (_, Severity::Warning) => ("WARNING", Tone::Warning),
             (_, Severity::Critical) => ("CRITICAL", Tone::Critical),
@@ -59,7 +60,7 @@ impl Block {
         let standing = match finding.state {
             State::Suspected => format!(", suspected, certainty: {certainty}"),
             State::Confirmed => format!(", confirmed, certainty: {certainty}"),
-            State::Resolved(_) => String::new(),
+            State::Unknown | State::Resolved(_) => String::new(),
         };
         let label_width = self.label_width;
         let (hazard, number) = (finding.hazard.name(), finding.number);

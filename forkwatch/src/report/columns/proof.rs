@@ -127,7 +127,7 @@ fn stack(stack: &Stack) -> String {
 }
 
 /// Names and paths in a frame were made printable where they were read.
-fn frame(frame: &Frame) -> String {
+pub fn frame(frame: &Frame) -> String {
     let module = frame.module.as_deref().map(|module| module.rsplit('/').next().unwrap_or(module));
     let place = match (module, frame.line, frame.offset) {
         (Some(module), Some(line), _) => format!(" ({module}:{line})"),

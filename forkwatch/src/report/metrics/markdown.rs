@@ -5,8 +5,11 @@ use std::{error::Error, fmt::Write, time::SystemTime};
 use forkwatch_ebpf::{CgroupCounts, CloneCalls, Counters, Durations};
 use prometheus::proto::MetricType;
 
-use super::{Metrics, MetricsError, Options, Sources};
-use crate::model::counters::{KernelReading, ProgramReading};
+use super::{Answering, Metrics, MetricsError, Options, Sources};
+use crate::model::{
+    counters::{KernelReading, ProgramReading},
+    detector::DetectorState,
+};
 
 /// Every family with its type, labels and meaning, as a Markdown table. Made by gathering all that the program can
 /// export, so that it cannot differ from it.
@@ -16,7 +19,7 @@ pub fn markdown() -> Result<String, MetricsError> {
     metrics.events_received(1, SystemTime::UNIX_EPOCH);
     metrics.config_reloaded(true, SystemTime::UNIX_EPOCH);
     metrics.clone_call_failed(11, "pids.max");
-    metrics.detector_enabled("multithreaded-fork", true);
+    metrics.detector("multithreaded-fork", DetectorState::On, true);
 
     let mut table = "| Metric | Type | Labels | Meaning |\n| --- | --- | --- | --- |\n".to_owned();
     for family in metrics.registry.gather() {
@@ -59,6 +62,10 @@ impl Sources for Specimen {
             }],
             statistics: true,
         })
+    }
+
+    fn answering(&self) -> Answering {
+        Answering::default()
     }
 
     fn tasks_created(&self) -> Option<u64> {

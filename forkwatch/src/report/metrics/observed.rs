@@ -8,12 +8,19 @@ use std::{
 use prometheus::proto::MetricFamily;
 
 use super::{
+    Answering,
     bounded::{Bounded, OTHER, UNKNOWN, label},
     ends,
     family::{Family, float},
     kernel::errno_name,
 };
-use crate::model::finding::{Certainty, Finding, HazardId, Resolution, State};
+use crate::{
+    health::Part,
+    model::{
+        detector::DetectorState,
+        finding::{Certainty, Finding, HazardId, Resolution, State},
+    },
+};
 
 const UNSAFE_FORKS: Family<3> = Family::new(
     "forkwatch_unsafe_forks_total",
@@ -44,10 +51,10 @@ const GIVEN_UP: Family<1> = Family::new(
     "What was not followed to its end because too much happened at once: silence about it says nothing.",
     ["what"],
 );
-const STUCK: Family<1> = Family::new(
+const STUCK: Family<2> = Family::new(
     "forkwatch_stuck_children",
-    "Forked children that are proven to be stuck now, by hazard.",
-    ["hazard"],
+    "Forked children that were proven to be stuck and have not been seen to move: confirmed, or unknown where they cannot be looked at any more.",
+    ["hazard", "state"],
 );
 const STUCK_AGE: Family<1> = Family::new(
     "forkwatch_stuck_children_oldest_seconds",
@@ -92,8 +99,28 @@ const CAUSES: Family<2> = Family::new(
 );
 const DETECTORS: Family<1> = Family::new(
     "forkwatch_detector_enabled",
-    "Whether each detector works on this kernel and configuration: 0 means that silence says nothing.",
+    "Whether each detector works now: 0 means that silence says nothing, and forkwatch_detector_state why.",
     ["detector"],
+);
+const DETECTOR_STATES: Family<2> = Family::new(
+    "forkwatch_detector_state",
+    "1 for the state that each detector is in: on, limited, undecided (it cannot conclude here), off, or stalled (a part of forkwatch hangs).",
+    ["detector", "state"],
+);
+const PARTS: Family<1> = Family::new(
+    "forkwatch_part_answers",
+    "Whether each part of forkwatch did what it was asked to when this page was made: 0 means that it hangs.",
+    ["part"],
+);
+const UNANSWERED: Family<0> = Family::new(
+    "forkwatch_evidence_unanswered_questions",
+    "Questions about processes that wait for an answer.",
+    [],
+);
+const LAG: Family<0> = Family::new(
+    "forkwatch_evidence_lag_seconds",
+    "For how long the oldest question about a process has waited for its answer; 0 where none waits.",
+    [],
 );
 const RELOAD_SUCCESSFUL: Family<0> = Family::new(
     "forkwatch_config_last_reload_successful",
@@ -121,9 +148,9 @@ pub(super) struct Observed {
     children_failed: BTreeMap<&'static str, u64>,
     given_up: BTreeMap<&'static str, u64>,
     causes: BTreeMap<(&'static str, &'static str), u64>,
-    stuck: BTreeMap<HazardId, (u64, Option<SystemTime>)>,
+    stuck: BTreeMap<HazardId, Stuck>,
     pub(super) shared_connections: u64,
-    detectors: BTreeMap<&'static str, bool>,
+    detectors: BTreeMap<&'static str, Detector>,
     reload: Option<bool>,
     reloaded_at: Option<SystemTime>,
     last_event: Option<SystemTime>,
@@ -131,6 +158,32 @@ pub(super) struct Observed {
     pub(super) malformed: u64,
     pub(super) file_lost: u64,
     pub(super) read_failures: u64,
+}
+
+/// What is known of a detector.
+struct Detector {
+    state: DetectorState,
+    /// Whether it needs answers from the evidence, and not only what comes through the ring.
+    asks: bool,
+}
+
+impl Detector {
+    /// Whether a part that it rests on hangs.
+    fn is_stalled(&self, answering: &Answering) -> bool {
+        let hangs = answering.fails(Part::Reader) || (self.asks && answering.fails(Part::Evidence));
+        self.state.works() && hangs
+    }
+}
+
+/// The state of a detector that rests on a part that hangs.
+const STALLED: &str = "stalled";
+
+/// Children of one hazard that are stuck.
+#[derive(Clone, Copy, Default)]
+struct Stuck {
+    confirmed: u64,
+    unknown: u64,
+    since: Option<SystemTime>,
 }
 
 const CERTAINTIES: [Certainty; 3] = [Certainty::Heuristic, Certainty::Strong, Certainty::Certain];
@@ -154,7 +207,7 @@ impl Observed {
             children_failed: ends::WAYS.map(|way| (way, 0)).into(),
             given_up: given_up.iter().map(|what| (*what, 0)).collect(),
             causes: BTreeMap::new(),
-            stuck: [(HazardId::OrphanedLock, (0, None))].into(),
+            stuck: [(HazardId::OrphanedLock, Stuck::default())].into(),
             shared_connections: 0,
             detectors: BTreeMap::new(),
             reload: None,
@@ -205,17 +258,23 @@ impl Observed {
         *self.given_up.entry(what).or_default() += 1;
     }
 
-    /// So many children are stuck now, the longest since then.
-    pub(super) fn stuck(&mut self, hazard: HazardId, children: u64, since: Option<SystemTime>) {
-        self.stuck.insert(hazard, (children, since));
+    /// So many children are stuck now, and so many were when they were last seen; the longest since then.
+    pub(super) fn stuck(
+        &mut self,
+        hazard: HazardId,
+        confirmed: u64,
+        unknown: u64,
+        since: Option<SystemTime>,
+    ) {
+        self.stuck.insert(hazard, Stuck { confirmed, unknown, since });
     }
 
     pub(super) fn clone_failed(&mut self, errno: u32, cause: &'static str) {
         *self.causes.entry((errno_name(errno), cause)).or_default() += 1;
     }
 
-    pub(super) fn detector(&mut self, detector: &'static str, enabled: bool) {
-        self.detectors.insert(detector, enabled);
+    pub(super) fn detector(&mut self, detector: &'static str, state: DetectorState, asks: bool) {
+        self.detectors.insert(detector, Detector { state, asks });
     }
 
     pub(super) fn events(&mut self, count: u64, at: SystemTime) {
@@ -231,7 +290,12 @@ impl Observed {
     }
 
     /// All families. `units_refused`: how often the units found no room.
-    pub(super) fn families(&self, units_refused: u64, clone_calls: bool) -> Vec<MetricFamily> {
+    pub(super) fn families(
+        &self,
+        units_refused: u64,
+        clone_calls: bool,
+        answering: &Answering,
+    ) -> Vec<MetricFamily> {
         let mut families = vec![
             UNSAFE_FORKS.counters(self.unsafe_forks.iter().map(|((hazard, program, unit), count)| {
                 ([hazard.name(), program.as_str(), unit.as_str()], *count)
@@ -247,28 +311,58 @@ impl Observed {
             UNDECIDED.counters(self.undecided.iter().map(|(hazard, count)| ([hazard.name()], *count))),
             CHILDREN_FAILED.counters(self.children_failed.iter().map(|(how, count)| ([*how], *count))),
             GIVEN_UP.counters(self.given_up.iter().map(|(what, count)| ([*what], *count))),
-            STUCK
-                .gauges(self.stuck.iter().map(|(hazard, (children, _))| ([hazard.name()], float(*children)))),
-            STUCK_AGE.gauges(self.stuck.iter().map(|(hazard, (_, since))| ([hazard.name()], age(*since)))),
+            self.stuck_children(answering),
+            STUCK_AGE.gauges(self.stuck.iter().map(|(hazard, stuck)| ([hazard.name()], age(stuck.since)))),
             SHARED.gauge(float(self.shared_connections)),
             RECEIVED.counter(self.received),
             MALFORMED.counter(self.malformed),
             FILE_LOST.counter(self.file_lost),
             READ_FAILURES.counter(self.read_failures),
             LIMITED.counter(self.forkers.refused() + units_refused),
-            DETECTORS
-                .gauges(self.detectors.iter().map(|(detector, on)| ([*detector], f64::from(u8::from(*on))))),
+            DETECTORS.gauges(self.detectors.iter().map(|(name, detector)| {
+                let works = detector.state.works() && !detector.is_stalled(answering);
+                ([*name], truth(works))
+            })),
+            self.detector_states(answering),
+            PARTS.gauges(Part::ALL.map(|part| ([part.name()], truth(!answering.fails(part))))),
+            UNANSWERED.gauge(float(answering.unanswered)),
+            LAG.gauge(answering.lag.as_secs_f64()),
         ];
         if clone_calls {
             families.push(
                 CAUSES.counters(self.causes.iter().map(|((errno, cause), count)| ([*errno, *cause], *count))),
             );
         }
-        families.extend(self.reload.map(|success| RELOAD_SUCCESSFUL.gauge(f64::from(u8::from(success)))));
+        families.extend(self.reload.map(|success| RELOAD_SUCCESSFUL.gauge(truth(success))));
         families.extend(self.reloaded_at.map(|at| RELOAD_TIME.gauge(unix_seconds(at))));
         families.extend(self.last_event.map(|at| LAST_EVENT.gauge(unix_seconds(at))));
         families
     }
+}
+
+impl Observed {
+    /// Where nobody looks at processes any more, what was seen of them last says nothing of now.
+    fn stuck_children(&self, answering: &Answering) -> MetricFamily {
+        let blind = answering.fails(Part::Reader) || answering.fails(Part::Evidence);
+        STUCK.gauges(self.stuck.iter().flat_map(|(hazard, stuck)| {
+            let Stuck { confirmed, unknown, since: _ } = *stuck;
+            let (confirmed, unknown) = if blind { (0, confirmed + unknown) } else { (confirmed, unknown) };
+            [([hazard.name(), "confirmed"], float(confirmed)), ([hazard.name(), "unknown"], float(unknown))]
+        }))
+    }
+
+    fn detector_states(&self, answering: &Answering) -> MetricFamily {
+        let states = DetectorState::ALL.map(DetectorState::name).into_iter().chain([STALLED]);
+        DETECTOR_STATES.gauges(self.detectors.iter().flat_map(|(name, detector)| {
+            let now = if detector.is_stalled(answering) { STALLED } else { detector.state.name() };
+            states.clone().map(move |state| ([*name, state], truth(state == now)))
+        }))
+    }
+}
+
+/// 1 or 0.
+fn truth(value: bool) -> f64 {
+    f64::from(u8::from(value))
 }
 
 const fn certainty_name(certainty: Certainty) -> &'static str {

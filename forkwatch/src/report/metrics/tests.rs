@@ -23,6 +23,7 @@ struct Fake {
     copying: AtomicU64,
     broken: AtomicBool,
     statistics: bool,
+    answering: Mutex<Answering>,
 }
 
 impl Sources for Arc<Fake> {
@@ -46,6 +47,10 @@ impl Sources for Arc<Fake> {
             programs: Specimen.kernel()?.programs,
             statistics: self.statistics,
         })
+    }
+
+    fn answering(&self) -> Answering {
+        self.answering.lock().unwrap().clone()
     }
 
     fn tasks_created(&self) -> Option<u64> {
@@ -205,13 +210,13 @@ fn what_cannot_be_known_is_absent_not_zero() {
 #[test]
 fn the_user_side_tells_of_itself() {
     let (_, metrics) = metrics();
-    let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1500);
+    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1500);
     metrics.events_received(3, at);
     metrics.events_malformed(1);
     metrics.event_file_lost(2);
     metrics.config_reloaded(true, at);
     metrics.config_reloaded(false, SystemTime::now());
-    metrics.detector_enabled("clone-calls", false);
+    metrics.detector("clone-calls", DetectorState::Off, false);
     metrics.clone_call_failed(11, "pids.max");
     let killed = ExitStatus::Signal { number: 9, core_dumped: false };
     metrics.child_ended(&samples::exit(1, 2, 0, "x", killed));
@@ -246,12 +251,75 @@ fn the_table_lists_every_family_once_with_its_meaning() {
 }
 
 #[test]
+fn a_detector_works_only_while_the_parts_that_it_rests_on_answer() {
+    let (fake, metrics) = metrics();
+    metrics.detector("orphaned-lock", DetectorState::On, true);
+    metrics.detector("pinned-listener", DetectorState::Undecided, true);
+    metrics.detector("clone-calls", DetectorState::Limited, false);
+    let enabled = |page: &str, detector: &str| {
+        value(page, &format!("forkwatch_detector_enabled{{detector=\"{detector}\"}}")).unwrap()
+    };
+    let state = |page: &str, detector: &str| {
+        let is_in = |state: &&str| {
+            value(page, &format!("forkwatch_detector_state{{detector=\"{detector}\",state=\"{state}\"}}"))
+                .unwrap()
+                > 0.5
+        };
+        ["on", "limited", "undecided", "off", "stalled"]
+            .into_iter()
+            .filter(is_in)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let all = |page: &str| {
+        ["orphaned-lock", "pinned-listener", "clone-calls"]
+            .map(|detector| (enabled(page, detector) > 0.5, state(page, detector)))
+    };
+    let is = |works, state: &str| (works, state.to_owned());
+    assert_eq!(
+        all(&metrics.render().unwrap()),
+        [is(true, "on"), is(false, "undecided"), is(true, "limited")]
+    );
+
+    let hang = |failing: &[Part]| {
+        let failing = failing.to_vec();
+        *fake.answering.lock().unwrap() =
+            Answering { failing, unanswered: 7, lag: Duration::from_millis(2500) };
+        metrics.render().unwrap()
+    };
+    let page = hang(&[Part::Evidence]);
+    assert_eq!(all(&page), [is(false, "stalled"), is(false, "undecided"), is(true, "limited")]);
+    assert_has(&page, "forkwatch_part_answers{part=\"evidence\"}", 0.0);
+    assert_has(&page, "forkwatch_part_answers{part=\"reader\"}", 1.0);
+    assert_has(&page, "forkwatch_evidence_unanswered_questions", 7.0);
+    assert_has(&page, "forkwatch_evidence_lag_seconds", 2.5);
+    let page = hang(&[Part::Reader]);
+    assert_eq!(all(&page), [is(false, "stalled"), is(false, "undecided"), is(false, "stalled")]);
+    // Who reads this page is answered, whatever else is not.
+    assert_eq!(all(&hang(&[Part::Http])), [is(true, "on"), is(false, "undecided"), is(true, "limited")]);
+}
+
+#[test]
+fn stuck_children_that_nobody_looks_at_are_unknown_and_not_gone() {
+    let (fake, metrics) = metrics();
+    let stuck = |page: &str, state: &str| {
+        value(page, &format!("forkwatch_stuck_children{{hazard=\"orphaned-lock\",state=\"{state}\"}}"))
+    };
+    metrics.stuck(HazardId::OrphanedLock, 2, 1, None);
+    let page = metrics.render().unwrap();
+    assert_eq!((stuck(&page, "confirmed"), stuck(&page, "unknown")), (Some(2.0), Some(1.0)));
+    fake.answering.lock().unwrap().failing = vec![Part::Evidence];
+    let page = metrics.render().unwrap();
+    assert_eq!((stuck(&page, "confirmed"), stuck(&page, "unknown")), (Some(0.0), Some(3.0)));
+}
+
+#[test]
 fn promtool_finds_nothing_to_complain_about() {
     let (_, metrics) = metrics();
     metrics.events_received(1, SystemTime::now());
     metrics.config_reloaded(true, SystemTime::now());
     metrics.unsafe_fork(HazardId::MultithreadedFork, "a\"b\\c\nd\u{1b}", None);
-    metrics.detector_enabled("multithreaded-fork", true);
+    metrics.detector("multithreaded-fork", DetectorState::On, true);
     // `cargo xtask test` says where it is.
     let program = std::env::var_os("FORKWATCH_PROMTOOL").unwrap_or_else(|| "promtool".into());
     let spawned = Command::new(program)

@@ -139,8 +139,11 @@ fn evidence() -> impl Strategy<Value = Evidence> {
     prop_oneof![
         (keys(), proptest::option::of(parents)).prop_map(|(child, seen)| Evidence::Parent { child, seen }),
         (keys(), children).prop_map(|(child, seen)| Evidence::Child { child, seen }),
-        (keys(), proptest::option::of(descriptors))
-            .prop_map(|(process, seen)| Evidence::Descriptors { process, seen: seen.map(Box::new) }),
+        (keys(), proptest::option::of(descriptors)).prop_map(|(process, seen)| Evidence::Descriptors {
+            process,
+            lives: seen.is_some(),
+            seen: seen.map(Box::new)
+        }),
         (keys(), any::<u64>(), proptest::option::of(holders)).prop_map(|(process, inode, seen)| {
             Evidence::Holders { process, object: Object::Pipe(inode), seen: seen.map(Box::new) }
         }),

@@ -100,6 +100,20 @@ fn searches(timeline: &Timeline) -> usize {
 }
 
 #[test]
+fn a_waiting_child_that_cannot_be_looked_at_is_unknown_and_has_not_ended() {
+    let mut timeline = pipe_timeline(blocked, vec![both_ends()]);
+    timeline.at(121_000);
+    let unseen = |lives| Evidence::Descriptors { process: process(CHILD), seen: None, lives };
+    timeline.evidence(unseen(true)).evidence(unseen(true));
+    timeline.at(400_000);
+    let states =
+        |timeline: &Timeline| timeline.findings().iter().map(|found| found.state).collect::<Vec<_>>();
+    assert_eq!(states(&timeline), [State::Confirmed, State::Unknown, State::Confirmed]);
+    timeline.evidence(unseen(true)).evidence(unseen(false));
+    assert_eq!(states(&timeline)[3..], [State::Unknown, State::Resolved(Resolution::Ended)]);
+}
+
+#[test]
 fn a_reader_that_alone_holds_the_write_end_is_reported_after_two_searches() {
     let mut timeline = pipe_timeline(blocked, vec![both_ends()]);
     timeline.at(120_000);

@@ -102,10 +102,100 @@ impl Timeline {
     /// How many children are stuck, as told last.
     fn stuck(&self) -> Option<u64> {
         self.outputs.iter().rev().find_map(|output| match output {
-            Output::Stuck { children, .. } => Some(*children),
+            Output::Stuck { confirmed, .. } => Some(*confirmed),
             _ => None,
         })
     }
+}
+
+impl Timeline {
+    /// How many children were stuck when they were last seen, and cannot be seen now, as told last.
+    fn out_of_sight(&self) -> Option<u64> {
+        self.outputs.iter().rev().find_map(|output| match output {
+            Output::Stuck { unknown, .. } => Some(*unknown),
+            _ => None,
+        })
+    }
+}
+
+fn lock_states(timeline: &Timeline) -> Vec<State> {
+    timeline.of_lock().iter().map(|finding| finding.state).collect()
+}
+
+#[test]
+fn a_stuck_child_that_cannot_be_looked_at_is_unknown_until_it_can() {
+    let mut timeline = stuck(orphaned(3));
+    timeline.at(20_000).locks.insert(CHILD, LocksSeen::Unreadable("cannot read it".to_owned()));
+    timeline.at(500_000);
+    assert_eq!(lock_states(&timeline), [State::Confirmed, State::Unknown]);
+    assert_eq!((timeline.stuck(), timeline.out_of_sight()), (Some(0), Some(1)));
+    let unknown = timeline.of_lock()[1];
+    assert!(unknown.summary.ends_with("is unknown: cannot read it"), "{}", unknown.summary);
+    assert_eq!(unknown.number, timeline.of_lock()[0].number);
+    assert!(timeline.watch.stuck_children().is_empty(), "nothing is concluded from what is not seen");
+    // It hangs still.
+    timeline.locks.insert(CHILD, orphaned(3));
+    timeline.at(600_000);
+    assert_eq!(lock_states(&timeline), [State::Confirmed, State::Unknown, State::Confirmed]);
+    assert_eq!((timeline.stuck(), timeline.out_of_sight()), (Some(1), Some(0)));
+    // Its end is told as that of any other, also while it cannot be seen.
+    timeline.locks.insert(CHILD, LocksSeen::Unreadable("cannot read it".to_owned()));
+    timeline.at(900_000).exit(CHILD);
+    assert_eq!(lock_states(&timeline).last(), Some(&State::Resolved(Resolution::Exited)));
+    assert_eq!((timeline.stuck(), timeline.out_of_sight()), (Some(0), Some(0)));
+}
+
+#[test]
+fn a_stuck_child_that_woke_unseen_is_withdrawn_when_it_is_seen() {
+    let mut timeline = stuck(orphaned(3));
+    timeline.at(20_000).locks.insert(CHILD, LocksSeen::Unreadable("cannot read it".to_owned()));
+    timeline.at(200_000).locks.insert(CHILD, busy(1));
+    timeline.at(300_000);
+    assert_eq!(lock_states(&timeline).last(), Some(&State::Resolved(Resolution::Woke)));
+    assert_eq!((timeline.stuck(), timeline.out_of_sight()), (Some(0), Some(0)));
+}
+
+#[test]
+fn a_stuck_child_about_which_nobody_answers_is_unknown() {
+    let mut timeline = stuck(orphaned(3));
+    timeline.at(20_000).silent = true;
+    timeline.at(900_000);
+    assert_eq!((timeline.stuck(), timeline.out_of_sight()), (Some(0), Some(1)));
+    assert_eq!(lock_states(&timeline), [State::Confirmed, State::Unknown]);
+    timeline.silent = false;
+    timeline.at(1_000_000);
+    assert_eq!((timeline.stuck(), timeline.out_of_sight()), (Some(1), Some(0)));
+}
+
+#[test]
+fn a_thread_that_is_back_in_its_wait_has_not_woken() {
+    let mut timeline = stuck(orphaned(3));
+    timeline.at(20_000);
+    for round in 0..20 {
+        // Each look but the next sees a handler that runs.
+        timeline.locks.insert(CHILD, busy(1));
+        let due = timeline.watch.living[&CHILD].due();
+        timeline.at(due.0 / MILLI + 1).locks.insert(CHILD, orphaned(3 + round));
+        timeline.at(due.0 / MILLI + 2_000);
+    }
+    assert_eq!(lock_states(&timeline), [State::Confirmed]);
+    assert_eq!(timeline.stuck(), Some(1));
+}
+
+#[test]
+fn a_thread_beyond_those_that_are_told_has_not_woken() {
+    let mut timeline = stuck(orphaned(3));
+    let many = |count: u32| {
+        let LocksSeen::Alive(locks) = busy(200) else { unreachable!() };
+        let waits = (0..count).map(|thread| LockWait { tid: 9000 + thread, ..wait(0x80, 2, 3) }).collect();
+        LocksSeen::Alive(Box::new(Locks { waits, ..*locks }))
+    };
+    timeline.at(20_000).locks.insert(CHILD, many(64));
+    timeline.at(200_000);
+    assert_eq!((timeline.stuck(), timeline.out_of_sight()), (Some(0), Some(1)));
+    timeline.locks.insert(CHILD, many(63));
+    timeline.at(400_000);
+    assert_eq!(lock_states(&timeline).last(), Some(&State::Resolved(Resolution::Woke)));
 }
 
 #[test]

@@ -270,7 +270,7 @@ impl Timeline {
             }
             Request::Descriptors { process, .. } => {
                 let seen = self.descriptors.get(&process.tgid).map(|seen| seen(self.now));
-                Evidence::Descriptors { process, seen: seen.map(Box::new) }
+                Evidence::Descriptors { process, lives: seen.is_some(), seen: seen.map(Box::new) }
             }
             Request::Holders { process, object, .. } => {
                 let seen = self.holders.get(&object).map(|seen| Holders { at: self.now, ..seen.clone() });

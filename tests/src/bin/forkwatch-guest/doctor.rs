@@ -23,7 +23,7 @@ pub(crate) const ALL: &[Test] = &[
     ("doctor finds nothing else amiss", checks_are_as_this_machine_is),
 ];
 
-/// A name, and `on`, `limited` or `off`; or a check, and `ok`, `limited`, `missing` or `unknown`.
+/// A name, and `on`, `limited`, `undecided` or `off`; or a check, and `ok`, `limited`, `missing` or `unknown`.
 type State = (String, String);
 
 fn states(document: &Value, list_of: &str, name: &str, state: &str) -> Vec<State> {

@@ -49,7 +49,7 @@ fn as_root() -> Result<BTreeMap<String, bool>> {
     let detectors = document.pointer("/detectors").and_then(Value::as_array);
     let detector = |detector: &Value| {
         let text = |name: &str| detector.get(name)?.as_str();
-        Some((text("name")?.to_owned(), text("state")? != "off"))
+        Some((text("name")?.to_owned(), matches!(text("state")?, "on" | "limited")))
     };
     Ok(detectors.context("doctor tells of no detectors")?.iter().filter_map(detector).collect())
 }

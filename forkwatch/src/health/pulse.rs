@@ -1,0 +1,182 @@
+//! Heartbeats, shared between the parts of a watch and those who vouch for them.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::Notify, time::timeout_at};
+
+use super::{Failing, Health, Part, Questions};
+
+/// The heartbeats of one watch. Clones share everything.
+#[derive(Clone, Debug, Default)]
+pub struct Pulse(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    known: Mutex<Known>,
+    /// Rung when a part is asked.
+    reader: Notify,
+    evidence: Notify,
+    http: Notify,
+    /// Rung when any part has answered.
+    answered: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    health: Health,
+    questions: Questions,
+}
+
+impl Pulse {
+    /// Asks every part to show that it works, waits for the answers, at most so long, and gives those parts that do
+    /// not work. One that is known to be silent already is not waited for again.
+    pub async fn round(&self, patience: Duration) -> Vec<Failing> {
+        let began = Instant::now();
+        for part in Part::ALL {
+            if self.known().health.ask(part, began) {
+                self.bell(part).notify_one();
+            }
+        }
+        loop {
+            let answered = self.0.answered.notified();
+            let now = Instant::now();
+            {
+                let known = self.known();
+                if !known.health.is_awaited(now, patience) {
+                    return known.health.failing(now, patience);
+                }
+            }
+            let passed = timeout_at((began + patience).into(), answered).await.is_err();
+            if passed {
+                return self.known().health.failing(Instant::now(), patience);
+            }
+        }
+    }
+
+    /// Ready when this part is asked to show that it works. To be waited for by that part alone.
+    pub async fn asked(&self, part: Part) {
+        self.bell(part).notified().await;
+    }
+
+    /// This part works: it has done what it was asked to.
+    pub fn works(&self, part: Part) {
+        self.known().health.works(part);
+        self.0.answered.notify_waiters();
+    }
+
+    /// This part was asked, and says that it cannot do its work.
+    pub fn is_unable(&self, part: Part, why: &'static str) {
+        self.known().health.is_unable(part, why);
+        self.0.answered.notify_waiters();
+    }
+
+    /// A question was put to the evidence.
+    pub fn question(&self) {
+        self.known().questions.asked(Instant::now());
+    }
+
+    /// The evidence has answered the oldest question.
+    pub fn answer(&self) {
+        let mut known = self.known();
+        known.questions.answered();
+        known.health.moves(Part::Evidence);
+        drop(known);
+        self.0.answered.notify_waiters();
+    }
+
+    /// The parts that do not work, as far as is known: nobody is asked.
+    pub fn failing(&self, patience: Duration) -> Vec<Failing> {
+        self.known().health.failing(Instant::now(), patience)
+    }
+
+    /// How many questions the evidence has not answered, and for how long the oldest.
+    pub fn backlog(&self) -> (usize, Duration) {
+        let known = self.known();
+        (known.questions.unanswered(), known.questions.lag(Instant::now()))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bell(&self, part: Part) -> &Notify {
+        match part {
+            Part::Reader => &self.0.reader,
+            Part::Evidence => &self.0.evidence,
+            Part::Http => &self.0.http,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time;
+
+    use super::{super::How, *};
+
+    /// A part that does as it is asked.
+    fn answer(pulse: &Pulse, part: Part) -> tokio::task::JoinHandle<()> {
+        let pulse = pulse.clone();
+        tokio::spawn(async move {
+            loop {
+                pulse.asked(part).await;
+                pulse.works(part);
+            }
+        })
+    }
+
+    #[tokio::test]
+    async fn a_round_ends_when_every_part_has_answered() {
+        let pulse = Pulse::default();
+        let _parts = Part::ALL.map(|part| answer(&pulse, part));
+        for _ in 0..3 {
+            let round = time::timeout(Duration::from_secs(60), pulse.round(Duration::from_secs(600)));
+            assert_eq!(round.await.unwrap(), []);
+        }
+    }
+
+    #[tokio::test]
+    async fn each_part_that_hangs_or_has_ended_is_named_within_the_patience() {
+        const PATIENCE: Duration = Duration::from_millis(50);
+        for hung in Part::ALL {
+            let pulse = Pulse::default();
+            let parts = Part::ALL.map(|part| answer(&pulse, part));
+            assert_eq!(pulse.round(PATIENCE * 100).await, []);
+            for (part, task) in Part::ALL.into_iter().zip(&parts) {
+                if part == hung {
+                    task.abort();
+                }
+            }
+            let failing = pulse.round(PATIENCE).await;
+            assert_eq!(failing.iter().map(|failing| failing.part).collect::<Vec<_>>(), [hung]);
+            // That is known by now: who asks again gets the answer at once, though the patience be an hour.
+            let began = Instant::now();
+            let again = pulse.round(PATIENCE).await;
+            assert!(
+                matches!(again.as_slice(), [Failing { how: How::Silent(since), .. }] if *since >= PATIENCE)
+            );
+            assert!(began.elapsed() < PATIENCE, "it was waited for again");
+            // And when it goes on, all is well.
+            pulse.works(hung);
+            let _again = answer(&pulse, hung);
+            assert_eq!(pulse.round(PATIENCE * 100).await, []);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_evidence_goes_on_as_long_as_it_answers_anything() {
+        let pulse = Pulse::default();
+        let _others = [Part::Reader, Part::Http].map(|part| answer(&pulse, part));
+        pulse.question();
+        pulse.question();
+        assert_eq!(pulse.backlog().0, 2);
+        let (failing, ()) = tokio::join!(pulse.round(Duration::from_secs(60)), async {
+            pulse.asked(Part::Evidence).await;
+            pulse.answer();
+        });
+        assert_eq!((failing.len(), pulse.backlog().0), (0, 1));
+    }
+}
