@@ -1,5 +1,6 @@
 //! Whether a fork of a process would be safe now, if its child lives on without exec.
 
+mod loops;
 mod reasons;
 mod threads;
 
@@ -10,6 +11,7 @@ use crate::model::{
     finding::Remedy,
     inventory::{Inventory, Subject},
 };
+pub use loops::{RunningLoop, running_loops};
 
 /// What came of judging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -91,7 +93,7 @@ pub fn assess(inventory: &Inventory) -> Assessment {
 /// Whether what makes a fork unsafe could hide there.
 const fn bears_on_safety(subject: Subject) -> bool {
     match subject {
-        Subject::Signals | Subject::Descriptors | Subject::Calls => true,
+        Subject::Signals | Subject::Descriptors | Subject::Calls | Subject::Stacks => true,
         Subject::Sockets | Subject::FileLocks | Subject::Memory => false,
     }
 }
