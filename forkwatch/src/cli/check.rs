@@ -4,7 +4,7 @@ mod text;
 
 use std::io::{self, Write};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
@@ -178,6 +178,9 @@ struct ContendedLock {
 }
 
 pub(super) fn run(options: &Options) -> Result<Exit> {
+    if options.pid == std::process::id() {
+        bail!("process {} is this forkwatch itself: give the pid of the process that forks", options.pid);
+    }
     let process = host::find(options.pid)?;
     let inventory = host::inventory(&process)?;
     let assessment = assess(&inventory);

@@ -22,6 +22,7 @@ mod replay;
 mod scan;
 mod scope;
 mod session;
+mod standing;
 mod tail;
 mod tail_sink;
 mod targets;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    future::Future,
+    future::{Future, pending},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::{
     io::{Interest, unix::AsyncFd},
+    sync::oneshot,
     time::{Instant, sleep_until},
 };
 
@@ -20,6 +21,7 @@ use super::{
     recorder::Recorder,
     scope::Scope,
     session::{self, Session},
+    standing::Standing,
 };
 use crate::{
     host::clock,
@@ -47,6 +49,10 @@ pub(super) trait Sink {
     fn output(&mut self, output: &Output) -> io::Result<()>;
     /// The end of a batch. `received` and `malformed` count the records since the last one.
     fn batch(&mut self, received: u64, malformed: u64) -> io::Result<()>;
+    /// How a process that is to be watched stands.
+    fn standing(&mut self, _standing: &Standing) -> io::Result<()> {
+        Ok(())
+    }
     /// Whether it wants nothing more.
     fn is_done(&self) -> bool {
         false
@@ -59,6 +65,8 @@ pub(super) struct Pipeline<S> {
     /// What came during the self-test, until the loop begins.
     early: Vec<Event>,
     drain_at: Option<Instant>,
+    /// How the watched processes stand, once that is known.
+    standing: Option<oneshot::Receiver<Vec<Standing>>>,
     stage: Stage<S>,
 }
 
@@ -104,13 +112,18 @@ impl<S: Sink> Pipeline<S> {
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(io::Error::from).context("cannot wait for the ring")?;
         // The ring is slept on only after a look that found nothing.
-        let pipeline = Self { ring, early, drain_at: Some(Instant::now()), stage };
+        let pipeline = Self { ring, early, drain_at: Some(Instant::now()), standing: None, stage };
         Ok((pipeline, kernel))
     }
 
     /// The sink.
     pub(super) fn sink(&mut self) -> &mut S {
         &mut self.stage.sink
+    }
+
+    /// Has the sink told how processes stand, as soon as that has been found out beside the watch.
+    pub(super) fn tell_standing(&mut self, standing: oneshot::Receiver<Vec<Standing>>) {
+        self.standing = Some(standing);
     }
 
     /// Judges by other settings from now on.
@@ -128,7 +141,7 @@ impl<S: Sink> Pipeline<S> {
             self.stage.event(&event)?;
         }
         loop {
-            let Self { ring, early: _, drain_at, stage } = self;
+            let Self { ring, early: _, drain_at, standing, stage } = self;
             let wake = stage.deadline().into_iter().chain(*drain_at).min();
             tokio::select! {
                 stopped = &mut stop => {
@@ -142,6 +155,12 @@ impl<S: Sink> Pipeline<S> {
                         guard.clear_ready();
                     }
                     *drain_at = Some(Instant::now() + DRAIN_AFTER);
+                }
+                found = found(standing) => {
+                    *standing = None;
+                    for one in found {
+                        stage.sink.standing(&one).context(CANNOT_WRITE)?;
+                    }
                 }
                 Some((at, evidence)) = stage.collector.answer() => stage.evidence(at, evidence)?,
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
@@ -174,6 +193,14 @@ impl<S: Sink> Pipeline<S> {
         self.stage.end_batch(self.ring.get_ref())?;
         self.stage.record(Writer::flush);
         Ok(())
+    }
+}
+
+/// Ready when it is known how processes stand; never where nobody finds that out.
+async fn found(standing: &mut Option<oneshot::Receiver<Vec<Standing>>>) -> Vec<Standing> {
+    match standing {
+        Some(standing) => standing.await.unwrap_or_default(),
+        None => pending().await,
     }
 }
 

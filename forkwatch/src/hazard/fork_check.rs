@@ -1,5 +1,6 @@
 //! Whether a fork of a process would be safe now, if its child lives on without exec.
 
+mod event_loop;
 mod loops;
 mod reasons;
 mod threads;
@@ -25,6 +26,18 @@ pub enum Verdict {
     Unsafe,
     /// Nothing unsafe was seen, but not all could be looked at.
     Undecided,
+}
+
+impl Verdict {
+    /// The name that users see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Safe => "safe",
+            Self::Risky => "risky",
+            Self::Unsafe => "unsafe",
+            Self::Undecided => "undecided",
+        }
+    }
 }
 
 /// How much a reason weighs.

@@ -27,9 +27,15 @@ use crate::model::{
     process::ProcessKey,
     signals::SignalSet,
 };
+use crate::privilege;
 
 /// Descriptors that are looked at, from the lowest. More take long, and are noted as unknown.
 const MAX_DESCRIPTORS: usize = 65_536;
+
+/// Why something is refused to one who has every capability that the kernel itself asks for.
+const BEYOND_PRIVILEGE: &str = "the kernel refuses it although forkwatch has CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH. A \
+                                security module, or the sandbox that this machine runs in, closes the process to root, \
+                                too; or the process is of a user namespace above forkwatch's own";
 
 /// Looks at a process now. What it does not allow to be looked at is noted; only where not even its threads can be
 /// listed it is an error.
@@ -204,7 +210,13 @@ impl Unknowns {
     fn unless<T>(&mut self, what: Subject, found: io::Result<T>) -> Option<T> {
         found
             .inspect_err(|error| {
-                self.note(what, error.to_string(), error.kind() == io::ErrorKind::PermissionDenied);
+                let refused = error.kind() == io::ErrorKind::PermissionDenied;
+                let all_there = privilege::missing_for_others().is_ok_and(|missing| missing.is_empty());
+                if refused && all_there {
+                    self.note(what, format!("{error}: {BEYOND_PRIVILEGE}"), false);
+                } else {
+                    self.note(what, error.to_string(), refused);
+                }
             })
             .ok()
     }

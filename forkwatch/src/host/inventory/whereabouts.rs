@@ -7,7 +7,7 @@ use std::{
 
 use super::calls::{LOOKS, PAUSE, seen};
 use crate::{
-    host::{stack, stat::Stat},
+    host::{bytes::Bytes, call::Activity, stack, stat::Stat},
     model::{
         inventory::Whereabouts,
         process::ProcessKey,
@@ -15,8 +15,8 @@ use crate::{
     },
 };
 
-/// Threads that are looked at: of a process with more of them, one that is in the way of a fork is among them anyway.
-const MAX_THREADS: usize = 128;
+/// Threads that are looked at: more are not told of a process either.
+const MAX_THREADS: usize = 256;
 /// How long all of that may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -33,6 +33,10 @@ pub(super) fn whereabouts(
     let mut untold = None;
     if threads.len() > MAX_THREADS {
         return (found, Some(format!("it has more than {MAX_THREADS} threads")));
+    }
+    // Nothing can be told without it, and why is known from what else was refused.
+    if Bytes::of_memory(key.tgid).is_err() {
+        return (found, None);
     }
     for thread in threads {
         if Instant::now() >= deadline {
@@ -60,23 +64,30 @@ pub(super) fn whereabouts(
     (found, untold)
 }
 
-/// Only the stack of a sleeping thread can be followed: one that works is looked at again for a tenth of a second.
 fn start(key: ProcessKey, thread: u32, deadline: Instant) -> Option<String> {
-    again(deadline, || stack::first_object(key, thread))
+    while_awake(key, thread, deadline, || stack::first_object(key, thread))
 }
 
 fn native(key: ProcessKey, thread: u32, deadline: Instant) -> Vec<Frame> {
-    let asleep =
+    let frames =
         || Some(stack::of_thread(key, thread, Stacks::Light).frames).filter(|frames| !frames.is_empty());
-    again(deadline, asleep).unwrap_or_default()
+    while_awake(key, thread, deadline, frames).unwrap_or_default()
 }
 
-fn again<T>(deadline: Instant, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+/// Only the stack of a sleeping thread can be followed: one that works is looked at again for a tenth of a second.
+fn while_awake<T>(
+    key: ProcessKey,
+    thread: u32,
+    deadline: Instant,
+    mut look: impl FnMut() -> Option<T>,
+) -> Option<T> {
     for _ in 1..LOOKS {
-        match look() {
-            None if Instant::now() < deadline => sleep(PAUSE),
-            found => return found,
+        let awake = matches!(Activity::of_thread(key.tgid, thread), Ok(Activity::Running));
+        let found = look();
+        if found.is_some() || !awake || Instant::now() >= deadline {
+            return found;
         }
+        sleep(PAUSE);
     }
     look()
 }

@@ -34,6 +34,9 @@ pub struct Forkwatch {
     /// Of `events_lost`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<Lost>,
+    /// Of `assessment`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assessment: Option<Assessment>,
     /// The cgroup (version 2) of the forker, or of the process where there is no fork.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Cgroup>,
@@ -43,6 +46,33 @@ pub struct Forkwatch {
     /// Where in the kernel's stream it stood.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+}
+
+/// How a process stood when the watch of it began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Assessment {
+    /// Whether a fork would have been safe, as `forkwatch check` judges it: `safe`, `risky`, `unsafe` or `undecided`.
+    pub verdict: &'static str,
+    /// What speaks against a fork, the weightiest first.
+    pub reasons: Vec<AssessmentReason>,
+    /// Its descendants that were forked and have not exec'd.
+    pub forked_children: u64,
+    /// Pids of those that wait as if stuck: a finding says why, once it is proven.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stuck_children: Vec<u32>,
+}
+
+/// Something that speaks against a fork, or is worth knowing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AssessmentReason {
+    /// The sort of reason, as in the document `forkwatch.check/1`.
+    pub id: &'static str,
+    /// How much it weighs: `unsafe`, `warning` or `info`.
+    pub weight: &'static str,
+    /// What was seen.
+    pub what: String,
 }
 
 /// How a process was created. Describes the forking thread at that moment.
