@@ -16,6 +16,7 @@ use forkwatch_tests::{
     process,
     program::{Launch, Program},
     provided::provided,
+    python::Python,
     runner::{self, Together},
     tests,
     wait::until,
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
             check_says_what_safefork_says,
             check_of_an_idle_uwsgi_master_says_what_safefork_says,
             check_sees_a_running_event_loop,
+            check_sees_the_loops_of_every_python,
             check_tells_locks_of_a_process_from_those_of_a_file,
             check_tells_both_ends_of_a_connection,
             check_names_the_holder_of_a_mutex,
@@ -233,6 +235,33 @@ fn check_sees_a_running_event_loop() -> Result<()> {
     })?;
     ensure!(checked.reasons() == ["event-loop"] && checked.code == Some(10), "{:#}", checked.document);
     program.end(None).map(drop)
+}
+
+fn check_sees_the_loops_of_every_python() -> Result<()> {
+    for python in Python::all()?.into_iter().filter(|python| python.version >= (3, 6)) {
+        for state in ["waits", "sleeps", "computes", "ended"] {
+            // Where the frames of a version are not known it says so, instead of a guess.
+            let expected = match (python.has_known_frames(), state) {
+                (false, _) => "undecided",
+                (true, "ended") => "risky",
+                (true, _) => "unsafe",
+            };
+            let (name, mut program) = python.hold_script("loops.py", state)?;
+            program.release()?;
+            let checked = until("the expected verdict", || {
+                let checked = check(program.pid())?;
+                Ok((checked.verdict() == expected).then_some(checked))
+            })
+            .with_context(|| name.clone())?;
+            ensure!(checked.reasons() == ["event-loop"], "{name}: {:#}", checked.document);
+            let what = checked.what("event-loop")?;
+            ensure!(
+                (expected == "unsafe") == what.starts_with("an event loop runs (asyncio)"),
+                "{name}: {what}"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn check_tells_locks_of_a_process_from_those_of_a_file() -> Result<()> {

@@ -96,7 +96,9 @@ pub fn assess(inventory: &Inventory) -> Assessment {
     let weightiest = reasons.first().map(|reason| reason.weight);
     let verdict = match weightiest {
         Some(Weight::Unsafe) => Verdict::Unsafe,
-        _ if inventory.unknown.iter().any(|unknown| bears_on_safety(unknown.what)) => Verdict::Undecided,
+        _ if inventory.unknown.iter().any(|unknown| bears_on_safety(unknown.what, inventory, &name)) => {
+            Verdict::Undecided
+        }
         Some(Weight::Warning) => Verdict::Risky,
         Some(Weight::Info) | None => Verdict::Safe,
     };
@@ -104,8 +106,10 @@ pub fn assess(inventory: &Inventory) -> Assessment {
 }
 
 /// Whether what makes a fork unsafe could hide there.
-const fn bears_on_safety(subject: Subject) -> bool {
+fn bears_on_safety(subject: Subject, inventory: &Inventory, name: &str) -> bool {
     match subject {
+        // Where the threads are matters for a loop that may run, and nothing else has told whether it does.
+        Subject::Stacks if event_loop::is_known(inventory, name) => false,
         Subject::Signals | Subject::Descriptors | Subject::Calls | Subject::Stacks => true,
         Subject::Sockets | Subject::FileLocks | Subject::Memory => false,
     }

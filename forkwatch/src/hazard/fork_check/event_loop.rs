@@ -88,10 +88,7 @@ fn judge_loop(seen: &Inventory, name: &str) -> Option<JudgedLoop> {
     if instances.is_empty() {
         return None;
     }
-    if BY_DESIGN.contains(&name)
-        || LOOPS_BY_DESIGN.contains(&name)
-        || LOOPS_BY_DESIGN_START.iter().any(|start| name.starts_with(start))
-    {
+    if forks_by_design(name) {
         let what =
             format!("an event loop is there ({instances}); this server's children leave it alone by design");
         return judged(Weight::Info, what, Manner::ForksByDesign);
@@ -120,6 +117,17 @@ fn judge_loop(seen: &Inventory, name: &str) -> Option<JudgedLoop> {
         ),
     };
     judged(Weight::Warning, what, Manner::Shared)
+}
+
+/// Whether it is known whose loop it is, so that the stacks could tell nothing new.
+pub(super) fn is_known(seen: &Inventory, name: &str) -> bool {
+    seen.has_gevent || forks_by_design(name) || running_loops(seen).next().is_some()
+}
+
+fn forks_by_design(name: &str) -> bool {
+    BY_DESIGN.contains(&name)
+        || LOOPS_BY_DESIGN.contains(&name)
+        || LOOPS_BY_DESIGN_START.iter().any(|start| name.starts_with(start))
 }
 
 /// Whether somebody outside of the process can set off what a thread waits for. What was not looked into may be

@@ -43,6 +43,8 @@ const fn script(of: &'static str, file: &'static str, functions: &'static [&'sta
     Script { of, file, functions, manner: Manner::Shared }
 }
 
+const FORK_SERVER: &str = "/multiprocessing/forkserver.py";
+
 /// The loops of Python. Those written in C are known by what they are called through, or by [`NATIVE`].
 static SCRIPTS: [Script; 15] = [
     script("asyncio", "/asyncio/base_events.py", &["run_forever", "_run_once", "run_until_complete"]),
@@ -61,7 +63,7 @@ static SCRIPTS: [Script; 15] = [
     Script { of: "gevent", file: "/gevent/hub.py", functions: &["run"], manner: Manner::Renewed },
     Script {
         of: "multiprocessing's fork server",
-        file: "/multiprocessing/forkserver.py",
+        file: FORK_SERVER,
         functions: &["main"],
         manner: Manner::ForksByDesign,
     },
@@ -76,7 +78,7 @@ static NATIVE: [(&str, &[&str]); 5] = [
     ("systemd's sd-event", &["sd_event_loop", "sd_event_run"]),
 ];
 
-/// The loops that run, one a thread: of two that are in each other the outer one.
+/// The loops that run, one a thread: of two that are in each other the one that is shared, else the outer one.
 pub fn running_loops(seen: &Inventory) -> impl Iterator<Item = RunningLoop<'_>> {
     seen.whereabouts
         .iter()
@@ -90,11 +92,24 @@ fn in_script(at: &Whereabouts) -> Option<RunningLoop<'_>> {
         let name = function.rsplit('.').next()?;
         SCRIPTS.iter().find(|known| module.ends_with(known.file) && known.functions.contains(&name))
     };
-    at.script.iter().rev().find_map(|frame| {
-        let known = known(frame)?;
-        let function = frame.function.as_deref()?;
-        Some(RunningLoop { thread: at.thread, of: known.of, function, manner: known.manner })
-    })
+    // A child of the fork server has its calls below its own.
+    let is_served = at.script.iter().any(|frame| {
+        let (function, module) = (frame.function.as_deref(), frame.module.as_deref());
+        function == Some("_serve_one") && module.is_some_and(|module| module.ends_with(FORK_SERVER))
+    });
+    let mut found: Vec<RunningLoop<'_>> = at
+        .script
+        .iter()
+        .rev()
+        .filter_map(|frame| {
+            let known = known(frame).filter(|known| known.file != FORK_SERVER || !is_served)?;
+            let function = frame.function.as_deref()?;
+            Some(RunningLoop { thread: at.thread, of: known.of, function, manner: known.manner })
+        })
+        .collect();
+    // A stable sort: the outer one of equals stays before the other.
+    found.sort_by_key(|running| running.manner != Manner::Shared);
+    found.into_iter().next()
 }
 
 fn in_native(at: &Whereabouts) -> Option<RunningLoop<'_>> {
@@ -170,6 +185,18 @@ mod tests {
             ("run", "/venv/lib/python3.11/site-packages/twisted/internet/base.py"),
         ];
         assert_eq!(found(&twisted, &[]), Some(("Twisted", "run".to_owned())));
+    }
+
+    #[test]
+    fn a_child_of_the_fork_server_is_not_the_server() {
+        let file = "/usr/lib/python3.11/multiprocessing/forkserver.py";
+        let server = [("select", "/usr/lib/python3.11/selectors.py"), ("main", file)];
+        assert_eq!(found(&server, &[]), Some(("multiprocessing's fork server", "main".to_owned())));
+        let child = [("work", "/srv/app.py"), ("_serve_one", file), ("main", file)];
+        assert_eq!(found(&child, &[]), None);
+        let base = "/usr/lib/python3.11/asyncio/base_events.py";
+        let busy = [("BaseEventLoop.run_forever", base), ("_serve_one", file), ("main", file)];
+        assert_eq!(found(&busy, &[]), Some(("asyncio", "BaseEventLoop.run_forever".to_owned())));
     }
 
     #[test]

@@ -255,6 +255,12 @@ fn what_could_hide_something_unsafe_leaves_it_undecided() {
     assert_eq!(with(Subject::Descriptors, Inventory::default()), Verdict::Undecided);
     assert_eq!(with(Subject::Calls, Inventory::default()), Verdict::Undecided);
     assert_eq!(with(Subject::Stacks, Inventory::default()), Verdict::Undecided);
+    // Whose loop it is, is known by other means.
+    let gevent = Inventory { has_gevent: true, events: waited_in(0), ..Inventory::default() };
+    assert_eq!(with(Subject::Stacks, gevent), Verdict::Risky);
+    let master =
+        of_program("/usr/bin/uwsgi-core", Inventory { events: waited_in(0), ..Inventory::default() });
+    assert_eq!(with(Subject::Stacks, master), Verdict::Safe);
     assert_eq!(with(Subject::Memory, Inventory::default()), Verdict::Safe);
     assert_eq!(with(Subject::Descriptors, with_threads(&["flush"])), Verdict::Unsafe);
 }

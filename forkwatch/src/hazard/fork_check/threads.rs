@@ -53,9 +53,9 @@ pub(super) struct Known {
 
 /// Libraries that start threads, by how the name of their file begins, or what stands in it.
 ///
-/// OpenBLAS ends its threads before a fork and starts new ones when it needs them (`openblas_fork_handler`, memory.c,
+/// `OpenBLAS` ends its threads before a fork and starts new ones when it needs them (`openblas_fork_handler`, memory.c,
 /// and `blas_thread_shutdown`, `blas_server.c`). The OpenMP of LLVM and Intel, which MKL uses, takes its locks before
-/// the fork and begins anew in the child (`__kmp_register_atfork`, z_Linux_util.cpp). GCC's has no such handlers
+/// the fork and begins anew in the child (`__kmp_register_atfork`, `z_Linux_util.cpp`). GCC's has no such handlers
 /// (GCC bug 58378).
 const LIBRARIES: [(&str, &str, Bearing); 5] = [
     ("openblas", "OpenBLAS's", Bearing::Handled),

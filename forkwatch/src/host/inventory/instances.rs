@@ -1,6 +1,6 @@
 //! What epoll instances watch, and who can set it off: `/proc/PID/fdinfo` (`ep_show_fdinfo`, fs/eventpoll.c).
 
-use std::collections::HashSet;
+use std::{cell::OnceCell, collections::HashSet};
 
 use super::pairs::Pairs;
 use crate::{
@@ -21,7 +21,7 @@ const OWN: [&[u8]; 3] = [b"anon_inode:[eventfd]", b"anon_inode:[timerfd]", b"ano
 
 /// The instances among the descriptors; those that cannot be looked into are left out.
 pub(super) fn instances(tgid: u32, descriptors: &[Descriptor]) -> Vec<Instance> {
-    let mut ends = Ends::new(tgid, descriptors);
+    let ends = Ends::new(tgid, descriptors);
     let instance = |descriptor: &Descriptor| {
         let text = file::read(format!("/proc/{tgid}/fdinfo/{}", descriptor.number), MAX_TEXT).ok()?;
         let watched: Vec<Watched> = watched(&text).collect();
@@ -60,18 +60,18 @@ struct Ends<'a> {
     descriptors: &'a [Descriptor],
     /// Of every socket.
     sockets: HashSet<u64>,
-    /// Opened when it is first needed, and absent where that fails.
-    pairs: Option<Option<Pairs>>,
+    /// Opened when it is first needed.
+    pairs: OnceCell<Option<Pairs>>,
 }
 
 impl<'a> Ends<'a> {
     fn new(tgid: u32, descriptors: &'a [Descriptor]) -> Self {
         let sockets = descriptors.iter().filter_map(Descriptor::socket).collect();
-        Self { tgid, descriptors, sockets, pairs: None }
+        Self { tgid, descriptors, sockets, pairs: OnceCell::new() }
     }
 
     /// Whether nobody but the process can set off what is watched. What cannot be told counts as no.
-    fn are_own(&mut self, watched: Watched) -> bool {
+    fn are_own(&self, watched: Watched) -> bool {
         let descriptor = self.descriptors.iter().find(|descriptor| descriptor.number == watched.number);
         let Some(descriptor) = descriptor else { return false };
         match descriptor.object() {
@@ -83,9 +83,8 @@ impl<'a> Ends<'a> {
             }
             Some(Object::Pipe(inode)) => self.holds_both_ends(inode),
             Some(Object::Socket(inode)) => {
-                let tgid = self.tgid;
-                let pairs = self.pairs.get_or_insert_with(|| Pairs::of_process(tgid).ok());
-                let peer = pairs.as_mut().and_then(|pairs| pairs.peer(inode));
+                let pairs = self.pairs.get_or_init(|| Pairs::of_process(self.tgid).ok());
+                let peer = pairs.as_ref().and_then(|pairs| pairs.peer(inode));
                 peer.is_some_and(|peer| self.sockets.contains(&peer))
             }
         }

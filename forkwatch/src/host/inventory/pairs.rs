@@ -1,4 +1,4 @@
-//! Which Unix socket is at the other end of one: a pair without names is told by the kernel alone (sock_diag(7)).
+//! Which Unix socket is at the other end of one: a pair without names is told by the kernel alone (`sock_diag(7)`).
 
 use std::{
     io::{self, Write as _},
@@ -40,8 +40,8 @@ impl Pairs {
     }
 
     /// The inode number of the socket at the other end; absent where there is none, or no such socket.
-    pub(super) fn peer(&mut self, inode: u64) -> Option<u64> {
-        self.0.write_all(&question(u32::try_from(inode).ok()?)).ok()?;
+    pub(super) fn peer(&self, inode: u64) -> Option<u64> {
+        (&self.0).write_all(&question(u32::try_from(inode).ok()?)).ok()?;
         let mut buffer = [MaybeUninit::uninit(); 1024];
         let length = self.0.recv(&mut buffer).ok()?;
         // SAFETY: so many bytes were written to it.
@@ -100,7 +100,7 @@ mod tests {
     fn the_ends_of_a_pair_name_each_other() {
         let (one, other) = UnixStream::pair().unwrap();
         let [one, other] = [one.as_fd(), other.as_fd()].map(|end| fstat(end).unwrap().st_ino);
-        let mut pairs = match Pairs::of_process(std::process::id()) {
+        let pairs = match Pairs::of_process(std::process::id()) {
             Ok(pairs) => pairs,
             Err(error) => {
                 eprintln!("not tested, netlink is refused here: {error}");
@@ -116,7 +116,7 @@ mod tests {
     fn a_socket_without_a_peer_has_none() {
         let lone = std::os::unix::net::UnixDatagram::unbound().unwrap();
         let inode = fstat(lone.as_fd()).unwrap().st_ino;
-        assert_eq!(Pairs::of_process(std::process::id()).ok().and_then(|mut pairs| pairs.peer(inode)), None);
+        assert_eq!(Pairs::of_process(std::process::id()).ok().and_then(|pairs| pairs.peer(inode)), None);
     }
 
     proptest! {
