@@ -31,6 +31,8 @@ const READY: &str = "ready";
 #[derive(Default)]
 struct Gathered {
     events: Vec<Event>,
+    /// How the watched processes stood at the start: told beside the events, at any place among them.
+    standing: Vec<Event>,
     stderr: Vec<String>,
     broken: Option<String>,
     /// Of its two outputs. The last line of one may be read after the end of the other.
@@ -123,7 +125,11 @@ impl Forkwatch {
         let (stdout, stderr) = child.stdout.take().zip(child.stderr.take()).context("no pipes")?;
         let readers = vec![
             read_lines(stdout, &shared, |gathered, line| match schema::event(&line) {
-                Ok(event) => gathered.events.push(Event(event)),
+                Ok(event) => {
+                    let event = Event(event);
+                    let is_assessment = event.action() == "assessment";
+                    if is_assessment { &mut gathered.standing } else { &mut gathered.events }.push(event);
+                }
                 Err(error) => drop(gathered.broken.get_or_insert(format!("{error:#}"))),
             }),
             read_lines(stderr, &shared, |gathered, line| gathered.stderr.push(line)),
@@ -158,6 +164,14 @@ impl Forkwatch {
         is_it: impl Fn(&Event) -> bool,
     ) -> Result<Event> {
         self.gathered(patience, what, |gathered| gathered.events.iter().find(|event| is_it(event)).cloned())
+    }
+
+    /// Waits for how a watched process stood when the watch began.
+    pub fn wait_for_standing(&mut self, pid: i32) -> Result<Event> {
+        let is_it = |event: &&Event| event.pid() == Some(i64::from(pid));
+        self.gathered(DEADLINE, "how a process stands", |gathered| {
+            gathered.standing.iter().find(is_it).cloned()
+        })
     }
 
     /// Waits until the events so far are enough.

@@ -55,12 +55,17 @@ impl Python {
     /// `stuck.py` in one of its cases, held before its exec, and what it is called. No other program is called so:
     /// what happens in one of the same name later is only counted.
     pub fn hold(&self, case: &str) -> Result<(String, Program)> {
+        self.hold_script("stuck.py", case)
+    }
+
+    /// The same with another script of the fixtures.
+    pub fn hold_script(&self, file: &str, case: &str) -> Result<(String, Program)> {
         let fixtures = workspace().join("tests/fixtures/python");
         let (major, minor) = self.version;
         let name = format!("{case}-{major}.{minor}.py");
         let program = Program::hold(|folder| {
             let script = folder.join(&name);
-            symlink(fixtures.join("stuck.py"), &script).context("cannot link the script")?;
+            symlink(fixtures.join(file), &script).context("cannot link the script")?;
             Ok(Launch::new(&self.path)
                 .args([script.into_os_string(), case.into()])
                 .env("PYTHONPATH", &fixtures)

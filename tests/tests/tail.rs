@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             columns_escape_hostile_names,
             a_closed_pipe_ends_it_cleanly,
             a_pid_that_does_not_exist_is_refused,
+            it_begins_with_what_check_and_scan_see,
             it_ends_after_count_lines,
             it_ends_after_its_duration,
             it_attaches_to_descendants_that_exist_already,
@@ -75,6 +76,39 @@ fn columns(program: &Program) -> Result<std::process::Child> {
     }
     child.stderr = Some(stderr.into_inner());
     Ok(child)
+}
+
+fn it_begins_with_what_check_and_scan_see() -> Result<()> {
+    // One whose child hangs already, beside the thread that took its mutex: in columns, then as a document.
+    let mut program = fixture::hold("orphan_mutex", &[])?;
+    program.release()?;
+    let told = program.next_json()?;
+    let number = |key: &str| told.get(key).and_then(serde_json::Value::as_i64);
+    let child = i32::try_from(number("child").context("no child")?)?;
+    let lock = told.get("lock").and_then(|lock| lock.as_str()?.strip_prefix("0x")).context("no lock")?;
+    let lock = u64::from_str_radix(lock, 16)?;
+    program.wait_for("the child to wait for the mutex", |_| Ok(process::waits_for(child, lock)))?;
+    let pid = program.pid();
+    let mut forkwatch = columns(&program)?;
+    let mut stdout = BufReader::new(forkwatch.stdout.take().context("no pipe")?);
+    let mut text = String::new();
+    while !text.contains("forkwatch check") {
+        ensure!(stdout.read_line(&mut text)? > 0, "it ended early: {text}");
+    }
+    kill(Pid::from_raw(forkwatch.id().cast_signed()), Signal::SIGINT)?;
+    ensure!(forkwatch.wait()?.code() == Some(0));
+    ensure!(text.contains(&format!("(pid {pid}): a fork would be unsafe now")), "{text}");
+    ensure!(text.contains("  unsafe   1 other thread runs: ") && text.contains("wait as if stuck"), "{text}");
+    ensure!(text.contains(&format!("  stuck    {child}: a finding says why")), "{text}");
+    ensure!(text.lines().all(|line| line.len() <= 80), "{text}");
+
+    let mut forkwatch = Forkwatch::tail_pids(&[pid])?;
+    let standing = forkwatch.wait_for_standing(pid)?;
+    ensure!(standing.text("/forkwatch/assessment/verdict") == "unsafe", "{standing:#?}");
+    ensure!(standing.text("/forkwatch/assessment/reasons/0/id") == "threads", "{standing:#?}");
+    let stuck = standing.0.pointer("/forkwatch/assessment/stuck_children");
+    ensure!(stuck == Some(&serde_json::json!([child])), "{standing:#?}");
+    forkwatch.stop().map(drop)
 }
 
 fn columns_escape_hostile_names() -> Result<()> {

@@ -4,7 +4,7 @@ mod text;
 
 use std::io::{self, Write};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
@@ -12,14 +12,17 @@ use super::exit::Exit;
 use crate::{
     hazard::{
         called,
-        fork_check::{Assessment, Reason, Verdict, assess},
+        fork_check::{Assessment, Reason, RunningLoop, Verdict, assess, running_loops},
         service,
     },
     host,
     model::{
         connection::Peer,
         evidence::SeenThread,
-        inventory::{Contended, Database, FileLock, Inventory, Memory, OpenFile, Unknown},
+        inventory::{
+            Contended, Database, FileLock, Instance, Inventory, Memory, OpenFile, Unknown, Waiting,
+            Whereabouts,
+        },
         process::{Program, escape},
     },
 };
@@ -85,7 +88,7 @@ struct Facts<'a> {
     thread_count: u32,
     /// Names of signals that are blocked and pending.
     pending_signals: Vec<String>,
-    events: Events,
+    events: Events<'a>,
     connections: Vec<Connection<'a>>,
     listeners: Vec<Listener<'a>>,
     databases: &'a [Database],
@@ -105,18 +108,46 @@ struct Thread {
     tid: u32,
     /// Its comm, safe for a terminal.
     name: String,
+    /// The object whose code it was started to run, where that could be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<String>,
+}
+
+/// A thread that waits for events.
+#[derive(Debug, Serialize)]
+struct Waiter {
+    #[serde(flatten)]
+    thread: Thread,
+    /// The descriptor of the epoll instance; absent where it waits in `io_uring`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoll: Option<u32>,
 }
 
 /// Instances of each sort, and who waits in those of epoll and `io_uring`.
 #[derive(Debug, Serialize)]
-struct Events {
+struct Events<'a> {
     epoll: u32,
     io_uring: u32,
     signalfd: u32,
     eventfd: u32,
     timerfd: u32,
     inotify: u32,
-    waiting: Vec<Thread>,
+    /// What the epoll instances watch.
+    instances: &'a [Instance],
+    waiting: Vec<Waiter>,
+    /// Event loops whose code a thread was seen in, whether it waits or is busy.
+    running: Vec<Running>,
+}
+
+/// An event loop that runs.
+#[derive(Debug, Serialize)]
+struct Running {
+    #[serde(flatten)]
+    thread: Thread,
+    /// Whose loop it is.
+    of: &'static str,
+    /// The function of the loop that the thread is in.
+    function: String,
 }
 
 /// A connected socket.
@@ -148,6 +179,9 @@ struct ContendedLock {
 }
 
 pub(super) fn run(options: &Options) -> Result<Exit> {
+    if options.pid == std::process::id() {
+        bail!("process {} is this forkwatch itself: give the pid of the process that forks", options.pid);
+    }
     let process = host::find(options.pid)?;
     let inventory = host::inventory(&process)?;
     let assessment = assess(&inventory);
@@ -188,7 +222,7 @@ fn document<'a>(pid: u32, inventory: &'a Inventory, assessment: &'a Assessment) 
 
 fn facts(seen: &Inventory) -> Facts<'_> {
     Facts {
-        threads: threads(&seen.threads),
+        threads: seen.threads.iter().map(|thread| started(thread, &seen.whereabouts)).collect(),
         thread_count: seen.thread_count,
         pending_signals: seen.pending.names(),
         events: Events {
@@ -198,7 +232,9 @@ fn facts(seen: &Inventory) -> Facts<'_> {
             eventfd: seen.events.eventfd,
             timerfd: seen.events.timerfd,
             inotify: seen.events.inotify,
-            waiting: threads(&seen.events.waiting),
+            instances: &seen.events.instances,
+            waiting: seen.events.waiting.iter().map(waiter).collect(),
+            running: running_loops(seen).map(running).collect(),
         },
         connections: seen
             .connections
@@ -224,12 +260,21 @@ fn facts(seen: &Inventory) -> Facts<'_> {
     }
 }
 
-fn threads(threads: &[SeenThread]) -> Vec<Thread> {
-    threads.iter().map(thread).collect()
+fn thread(thread: &SeenThread) -> Thread {
+    Thread { tid: thread.tid, name: thread.comm.to_string(), start: None }
 }
 
-fn thread(thread: &SeenThread) -> Thread {
-    Thread { tid: thread.tid, name: thread.comm.to_string() }
+fn started(seen: &SeenThread, whereabouts: &[Whereabouts]) -> Thread {
+    let known = whereabouts.iter().find(|known| known.thread.tid == seen.tid);
+    Thread { start: known.and_then(|known| known.start.clone()), ..thread(seen) }
+}
+
+fn waiter(waiting: &Waiting) -> Waiter {
+    Waiter { thread: thread(&waiting.thread), epoll: waiting.epoll }
+}
+
+fn running(running: RunningLoop<'_>) -> Running {
+    Running { thread: thread(&running.thread), of: running.of, function: running.function.to_owned() }
 }
 
 fn contended(lock: &Contended) -> ContendedLock {

@@ -24,6 +24,7 @@ mod replay;
 mod scan;
 mod scope;
 mod session;
+mod standing;
 mod tail;
 mod tail_sink;
 mod tally;

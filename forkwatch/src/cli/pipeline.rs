@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    future::Future,
+    future::{Future, pending},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::{
     io::{Interest, unix::AsyncFd},
+    sync::oneshot,
     time::{Instant, sleep_until},
 };
 
@@ -20,6 +21,7 @@ use super::{
     recorder::Recorder,
     scope::Scope,
     session::{self, Session},
+    standing::Standing,
 };
 use crate::{
     health::{Part, Pulse},
@@ -48,6 +50,10 @@ pub(super) trait Sink {
     fn output(&mut self, output: &Output) -> io::Result<()>;
     /// The end of a batch. `received` and `malformed` count the records since the last one.
     fn batch(&mut self, received: u64, malformed: u64) -> io::Result<()>;
+    /// How a process that is to be watched stands.
+    fn standing(&mut self, _standing: &Standing) -> io::Result<()> {
+        Ok(())
+    }
     /// Whether it wants nothing more.
     fn is_done(&self) -> bool {
         false
@@ -61,6 +67,8 @@ pub(super) struct Pipeline<S> {
     early: Vec<Event>,
     drain_at: Option<Instant>,
     pulse: Pulse,
+    /// How the watched processes stand, once that is known.
+    standing: Option<oneshot::Receiver<Vec<Standing>>>,
     stage: Stage<S>,
 }
 
@@ -108,7 +116,7 @@ impl<S: Sink> Pipeline<S> {
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(io::Error::from).context("cannot wait for the ring")?;
         // The ring is slept on only after a look that found nothing.
-        let pipeline = Self { ring, early, drain_at: Some(Instant::now()), pulse, stage };
+        let pipeline = Self { ring, early, drain_at: Some(Instant::now()), pulse, standing: None, stage };
         Ok((pipeline, kernel))
     }
 
@@ -120,6 +128,11 @@ impl<S: Sink> Pipeline<S> {
     /// The heartbeats of this loop and of what answers its questions.
     pub(super) fn pulse(&self) -> Pulse {
         self.pulse.clone()
+    }
+
+    /// Has the sink told how processes stand, as soon as that has been found out beside the watch.
+    pub(super) fn tell_standing(&mut self, standing: oneshot::Receiver<Vec<Standing>>) {
+        self.standing = Some(standing);
     }
 
     /// Judges by other settings from now on.
@@ -137,7 +150,7 @@ impl<S: Sink> Pipeline<S> {
             self.stage.event(&event)?;
         }
         loop {
-            let Self { ring, early: _, drain_at, pulse, stage } = self;
+            let Self { ring, early: _, drain_at, pulse, standing, stage } = self;
             let wake = stage.deadline().into_iter().chain(*drain_at).min();
             tokio::select! {
                 stopped = &mut stop => {
@@ -161,6 +174,12 @@ impl<S: Sink> Pipeline<S> {
                     pulse.works(Part::Reader);
                 }
                 () = pulse.asked(Part::Evidence) => stage.collector.ask_for_heartbeat(),
+                found = found(standing) => {
+                    *standing = None;
+                    for one in found {
+                        stage.sink.standing(&one).context(CANNOT_WRITE)?;
+                    }
+                }
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                     if drain_at.is_some_and(|due| due <= Instant::now()) {
                         *drain_at = stage.look_again(ring.get_mut())?;
@@ -196,6 +215,14 @@ impl<S: Sink> Pipeline<S> {
     /// What came of the recording; absent where none was made, or it ended early.
     pub(super) fn recorded(&self) -> Option<String> {
         self.stage.recorder.as_ref().map(Recorder::summary)
+    }
+}
+
+/// Ready when it is known how processes stand; never where nobody finds that out.
+async fn found(standing: &mut Option<oneshot::Receiver<Vec<Standing>>>) -> Vec<Standing> {
+    match standing {
+        Some(standing) => standing.await.unwrap_or_default(),
+        None => pending().await,
     }
 }
 

@@ -16,6 +16,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use serde::Serialize;
 
+pub(super) use self::locks::waits_as_if_stuck;
 use self::shared::Shared;
 use super::{
     exit::Exit,

@@ -1,11 +1,12 @@
 //! `forkwatch tail`, and `forkwatch` alone: forks and findings as they happen.
 
-use std::{future::Future, path::PathBuf, time::Duration};
+use std::{future::Future, path::PathBuf, thread, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use tokio::{
     signal::unix::{SignalKind, signal},
+    sync::oneshot,
     time::sleep,
 };
 
@@ -15,12 +16,13 @@ use super::{
     recorder::Recorder,
     scope::Scope,
     session::{self, Session},
+    standing::{self, Standing},
     tail_sink::{ColorChoice, Output, Selection, TailSink, TimeStyle},
     targets::{self, Target},
 };
 use crate::{
     config::{self, LogFormat, LogLevel},
-    host::cgroup_tree,
+    host::{self, cgroup_tree},
     kernel::{self, Cgroup, Filter, Release, Stream},
     log::Log,
     model::stack::Stacks,
@@ -161,6 +163,9 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         let asked = asked_to_end()?;
         eprintln!("forkwatch: ready, watching {}", options.scope());
         pipeline.sink().ready().context("cannot write the output")?;
+        if !processes.is_empty() {
+            pipeline.tell_standing(look_beside(processes));
+        }
         let stopped = pipeline.run(stop(asked, options.duration, targets, kernel)).await;
         let stopped = stopped.and_then(|stopped| {
             pipeline.close()?;
@@ -173,6 +178,15 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         stopped
     })?;
     Ok(Exit::Fine)
+}
+
+/// Finds out how the processes stand, on a thread of its own: the watch has begun, and does not wait for it.
+fn look_beside(processes: Vec<host::Process>) -> oneshot::Receiver<Vec<Standing>> {
+    let (send, receive) = oneshot::channel();
+    let look = move || drop(send.send(standing::look(&processes)));
+    // Where no thread can be had, the watch goes on without.
+    let _ = thread::Builder::new().name("standing".to_owned()).spawn(look);
+    receive
 }
 
 /// Ready when the tail shall end: a signal, the time is up, or all processes it was to watch are gone.

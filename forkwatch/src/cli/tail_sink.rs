@@ -9,7 +9,7 @@ use std::{
 use clap::ValueEnum;
 use wildmatch::WildMatch;
 
-use super::{causes::Causes, tally::Tally, thread_names::ThreadNames};
+use super::{causes::Causes, standing::Standing, tally::Tally, thread_names::ThreadNames};
 use crate::{
     host::clock,
     model::{
@@ -20,7 +20,10 @@ use crate::{
     report::{
         Context,
         columns::{Columns, Times},
-        json,
+        json::{
+            self,
+            document::{Assessment, AssessmentReason},
+        },
     },
     watch::{self, LivesOn, Shared},
 };
@@ -98,8 +101,10 @@ pub(super) struct TailSink {
     shown: HashSet<ProcessKey>,
     names: ThreadNames,
     causes: Causes,
-    /// Events and findings so far: also the number of the next document.
+    /// Events and findings so far.
     written: u64,
+    /// Documents about how processes stand.
+    standing: u64,
     /// Whether the last line was an empty one.
     gap: bool,
     tally: Tally,
@@ -143,6 +148,7 @@ impl TailSink {
             names: ThreadNames::default(),
             causes: Causes::default(),
             written: 0,
+            standing: 0,
             gap: false,
             tally: Tally::default(),
             last_finding: 0,
@@ -219,7 +225,7 @@ impl TailSink {
     /// The number of the document that is being written.
     fn next_number(&mut self) -> u64 {
         self.written += 1;
-        self.written - 1
+        self.written + self.standing - 1
     }
 }
 
@@ -281,6 +287,34 @@ impl super::pipeline::Sink for TailSink {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    fn standing(&mut self, standing: &Standing) -> io::Result<()> {
+        match &self.layout {
+            Layout::Columns { .. } => {
+                self.gap = false;
+                write!(self.out, "{}", standing.text())
+            }
+            Layout::Json => {
+                let reasons = standing.assessment.reasons.iter().map(|reason| AssessmentReason {
+                    id: reason.id,
+                    weight: reason.weight.name(),
+                    what: reason.what.clone(),
+                });
+                let assessment = Assessment {
+                    verdict: standing.assessment.verdict.name(),
+                    reasons: reasons.collect(),
+                    forked_children: standing.children as u64,
+                    stuck_children: standing.stuck.clone(),
+                };
+                let process = (standing.process, &standing.program);
+                // It is no event, and does not count as one of those that were asked for.
+                let number = self.written + self.standing;
+                self.standing += 1;
+                let document = json::assessment(&self.context, number, standing.at, process, assessment);
+                json::write_line(&mut self.out, &document)
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! Whether a fork of a process would be safe now, if its child lives on without exec.
 
+mod event_loop;
+mod loops;
 mod reasons;
 mod threads;
 
@@ -10,6 +12,7 @@ use crate::model::{
     finding::Remedy,
     inventory::{Inventory, Subject},
 };
+pub use loops::{RunningLoop, running_loops};
 
 /// What came of judging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -23,6 +26,18 @@ pub enum Verdict {
     Unsafe,
     /// Nothing unsafe was seen, but not all could be looked at.
     Undecided,
+}
+
+impl Verdict {
+    /// The name that users see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Safe => "safe",
+            Self::Risky => "risky",
+            Self::Unsafe => "unsafe",
+            Self::Undecided => "undecided",
+        }
+    }
 }
 
 /// How much a reason weighs.
@@ -81,7 +96,9 @@ pub fn assess(inventory: &Inventory) -> Assessment {
     let weightiest = reasons.first().map(|reason| reason.weight);
     let verdict = match weightiest {
         Some(Weight::Unsafe) => Verdict::Unsafe,
-        _ if inventory.unknown.iter().any(|unknown| bears_on_safety(unknown.what)) => Verdict::Undecided,
+        _ if inventory.unknown.iter().any(|unknown| bears_on_safety(unknown.what, inventory, &name)) => {
+            Verdict::Undecided
+        }
         Some(Weight::Warning) => Verdict::Risky,
         Some(Weight::Info) | None => Verdict::Safe,
     };
@@ -89,9 +106,11 @@ pub fn assess(inventory: &Inventory) -> Assessment {
 }
 
 /// Whether what makes a fork unsafe could hide there.
-const fn bears_on_safety(subject: Subject) -> bool {
+fn bears_on_safety(subject: Subject, inventory: &Inventory, name: &str) -> bool {
     match subject {
-        Subject::Signals | Subject::Descriptors | Subject::Calls => true,
+        // Where the threads are matters for a loop that may run, and nothing else has told whether it does.
+        Subject::Stacks if event_loop::is_known(inventory, name) => false,
+        Subject::Signals | Subject::Descriptors | Subject::Calls | Subject::Stacks => true,
         Subject::Sockets | Subject::FileLocks | Subject::Memory => false,
     }
 }

@@ -17,13 +17,17 @@ pub(super) fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
+/// Whether there is a process of that pid, whatever `/proc` shows.
+pub(super) fn exists(tgid: u32) -> bool {
+    i32::try_from(tgid).is_ok_and(|pid| pid > 0 && kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH))
+}
+
 /// Why a file of a process could not be read; absent where the process has ended.
 ///
 /// With `hidepid=2` the directory of a living process of another user seems not to exist.
 pub(super) fn reason(tgid: u32, file: &str, error: &io::Error) -> Option<String> {
-    let exists = || i32::try_from(tgid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH));
     if is_gone(error) {
-        return exists().then(|| format!("/proc/{tgid} is hidden (hidepid)"));
+        return exists(tgid).then(|| format!("/proc/{tgid} is hidden (hidepid)"));
     }
     // All of /proc/PID that is looked at is open to whoever may read files that are their owner's alone, and may trace
     // the process (proc_pid_syscall, mm_access).

@@ -1,4 +1,4 @@
-//! Which client libraries for databases and brokers a process has loaded.
+//! Which client libraries for databases and brokers a process has loaded, and others that decide what a fork does.
 
 use super::maps::Maps;
 
@@ -48,6 +48,15 @@ pub(super) fn has_sqlite(tgid: u32) -> bool {
         maps.files()
             .map(String::from_utf8_lossy)
             .any(|path| path.contains("/libsqlite3.") || path.contains("/_sqlite3."))
+    })
+}
+
+/// Whether a process has loaded gevent, whose event loop is one of these two.
+pub(super) fn has_gevent(tgid: u32) -> bool {
+    Maps::of_process(tgid).is_ok_and(|maps| {
+        maps.files()
+            .map(String::from_utf8_lossy)
+            .any(|path| path.contains("/gevent/libev/") || path.contains("/gevent/libuv/"))
     })
 }
 

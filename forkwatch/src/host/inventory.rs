@@ -2,12 +2,15 @@
 
 mod calls;
 mod files;
+mod instances;
+mod pairs;
+mod whereabouts;
 
 use std::io;
 
 use super::{
     absence,
-    client_libraries::{client_libraries, has_sqlite},
+    client_libraries::{client_libraries, has_gevent, has_sqlite},
     clock,
     descriptors::{Descriptor, STANDARD, Table},
     file, program,
@@ -24,9 +27,15 @@ use crate::model::{
     process::ProcessKey,
     signals::SignalSet,
 };
+use crate::privilege;
 
 /// Descriptors that are looked at, from the lowest. More take long, and are noted as unknown.
 const MAX_DESCRIPTORS: usize = 65_536;
+
+/// Why something is refused to one who has every capability that the kernel itself asks for.
+const BEYOND_PRIVILEGE: &str = "the kernel refuses it although forkwatch has CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH. A \
+                                security module, or the sandbox that this machine runs in, closes the process to root, \
+                                too; or the process is of a user namespace above forkwatch's own";
 
 /// Looks at a process now. What it does not allow to be looked at is noted; only where not even its threads can be
 /// listed it is an error.
@@ -55,6 +64,7 @@ fn gather(key: ProcessKey, stat: &Stat) -> Result<Inventory, ScanError> {
         thread_count: u32::try_from(others.len()).unwrap_or(u32::MAX),
         threads: others.into_iter().take(MAX_ENTRIES).collect(),
         libraries: client_libraries(tgid),
+        has_gevent: has_gevent(tgid),
         ..Inventory::default()
     };
     let mut unknown = Unknowns(Vec::new());
@@ -73,9 +83,29 @@ fn gather(key: ProcessKey, stat: &Stat) -> Result<Inventory, ScanError> {
         }
         open_descriptors(key, &threads, &descriptors, &mut inventory, &mut unknown);
     }
+    look_into_threads(key, main, &threads, &mut inventory, &mut unknown);
     inventory.unknown = unknown.0;
     inventory.at = clock::now();
     Ok(inventory)
+}
+
+/// Where the threads are: what started them, and whether one of them is in an event loop.
+fn look_into_threads(
+    key: ProcessKey,
+    main: Option<u32>,
+    threads: &[Stat],
+    inventory: &mut Inventory,
+    unknown: &mut Unknowns,
+) {
+    let events = &inventory.events;
+    let may_loop = events.epoll + events.io_uring > 0;
+    let waits = |tid: u32| events.waiting.iter().any(|waiting| waiting.thread.tid == tid);
+    let loops = |tid: u32| may_loop && (Some(tid) == main || waits(tid));
+    let (whereabouts, untold) = whereabouts::whereabouts(key, main, threads, loops);
+    inventory.whereabouts = whereabouts;
+    if let Some(why) = untold {
+        unknown.note(Subject::Stacks, why, false);
+    }
 }
 
 /// What the descriptors of a process stand for.
@@ -90,6 +120,7 @@ fn open_descriptors(
     if inventory.events.epoll + inventory.events.io_uring > 0 {
         let waiting = calls::waiting_for_events(key.tgid, threads);
         inventory.events.waiting = unknown.unless(Subject::Calls, waiting).unwrap_or_default();
+        inventory.events.instances = instances::instances(key.tgid, descriptors);
     }
     inventory.devices = files::devices(descriptors);
     inventory.databases = files::databases(descriptors, has_sqlite(key.tgid));
@@ -179,7 +210,13 @@ impl Unknowns {
     fn unless<T>(&mut self, what: Subject, found: io::Result<T>) -> Option<T> {
         found
             .inspect_err(|error| {
-                self.note(what, error.to_string(), error.kind() == io::ErrorKind::PermissionDenied);
+                let refused = error.kind() == io::ErrorKind::PermissionDenied;
+                let all_there = privilege::missing_for_others().is_ok_and(|missing| missing.is_empty());
+                if refused && all_there {
+                    self.note(what, format!("{error}: {BEYOND_PRIVILEGE}"), false);
+                } else {
+                    self.note(what, error.to_string(), refused);
+                }
             })
             .ok()
     }

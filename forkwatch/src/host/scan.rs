@@ -5,15 +5,35 @@ use std::{
     io,
 };
 
-use super::{file, stat::Stat, status::Status, task};
+use super::{absence, file, stat::Stat, status::Status, task};
 use crate::model::process::{Comm, ProcessKey};
 
 /// Why the running processes could not be listed, or one of them not found.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
     /// There is no such process.
-    #[error("there is no process {0}: it has ended, or it is hidden by a pid namespace or by hidepid")]
+    #[error(
+        "there is no process {0}: it has ended, or it is known by that pid in another pid namespace only"
+    )]
     NoSuchProcess(u32),
+    /// There is one, but `/proc` does not show it.
+    #[error(
+        "process {0} is hidden from you (/proc is mounted with hidepid): run as root, or with CAP_SYS_PTRACE"
+    )]
+    Hidden(u32),
+    /// It has ended, and its parent has not fetched how.
+    #[error(
+        "process {pid} ({}) has ended: it is a zombie, and stays one until its parent, process {parent}, waits for it",
+        .comm.to_text()
+    )]
+    Zombie {
+        /// The id that was asked for.
+        pid: u32,
+        /// Its comm.
+        comm: Comm,
+        /// Its parent.
+        parent: u32,
+    },
     /// The id is that of a thread.
     #[error("{tid} is a thread of process {tgid}: give {tgid}")]
     Thread {
@@ -23,7 +43,7 @@ pub enum ScanError {
         tgid: u32,
     },
     /// It is one of the kernel's own.
-    #[error("{0} is a thread of the kernel, not a program")]
+    #[error("{0} is a thread of the kernel: it runs no program, and forks none")]
     KernelThread(u32),
     /// Something in `/proc` could not be read.
     #[error("cannot read {path}: {source}; run as root, or with CAP_SYS_PTRACE where /proc has hidepid")]
@@ -77,13 +97,17 @@ pub fn find(pid: u32) -> Result<Process, ScanError> {
     // `/proc/TID` exists, unlisted, for threads too.
     match Status::thread_group(pid) {
         Ok(tgid) if tgid != pid => Err(ScanError::Thread { tid: pid, tgid }),
-        Ok(_) if Stat::of_process(pid).is_ok_and(|stat| stat.is_kernel_thread()) => {
-            Err(ScanError::KernelThread(pid))
-        }
-        Ok(_) => process(pid).ok_or(ScanError::NoSuchProcess(pid)),
+        Ok(_) => match Stat::of_process(pid) {
+            Ok(stat) if stat.is_kernel_thread() => Err(ScanError::KernelThread(pid)),
+            Ok(stat) if stat.process_has_ended() => {
+                Err(ScanError::Zombie { pid, comm: stat.comm, parent: stat.parent })
+            }
+            _ => process(pid).ok_or(ScanError::NoSuchProcess(pid)),
+        },
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(ScanError::Unreadable { path: format!("/proc/{pid}/status"), source: error })
         }
+        Err(_) if absence::exists(pid) => Err(ScanError::Hidden(pid)),
         Err(_) => Err(ScanError::NoSuchProcess(pid)),
     }
 }
@@ -149,6 +173,17 @@ mod tests {
         assert!(found.iter().any(|process| process.key.tgid == pid));
         assert_eq!(find(pid).unwrap().parent, std::process::id());
         child.kill().unwrap();
+        while !Stat::of_process(pid).unwrap().process_has_ended() {
+            std::thread::yield_now();
+        }
+        let own = std::process::id();
+        assert_eq!(
+            find(pid).unwrap_err().to_string(),
+            format!(
+                "process {pid} (cat) has ended: it is a zombie, and stays one until its parent, process {own}, waits \
+                 for it"
+            )
+        );
         child.wait().unwrap();
         assert!(matches!(find(pid), Err(ScanError::NoSuchProcess(gone)) if gone == pid));
     }

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{connection::Peer, evidence::SeenThread, process::Program, signals::SignalSet, time::BootTime};
+use super::{
+    connection::Peer, evidence::SeenThread, process::Program, signals::SignalSet, stack::Frame,
+    time::BootTime,
+};
 
 /// Most entries of one sort that are told.
 pub const MAX_ENTRIES: usize = 256;
@@ -20,8 +23,12 @@ pub struct Inventory {
     pub thread_count: u32,
     /// Signals that are pending for the process or one of its threads, and blocked there.
     pub pending: SignalSet,
+    /// Where its threads were seen to be, the main one included.
+    pub whereabouts: Vec<Whereabouts>,
     /// Its means to wait for events.
     pub events: Events,
+    /// Whether gevent is loaded, so that the event loop is gevent's.
+    pub has_gevent: bool,
     /// Stream sockets that are connected to a peer with a name, at descriptors above 2.
     pub connections: Vec<Connection>,
     /// Stream sockets that listen.
@@ -58,8 +65,45 @@ pub struct Events {
     pub timerfd: u32,
     /// inotify instances.
     pub inotify: u32,
+    /// What the epoll instances watch; one that could not be looked into is missing.
+    pub instances: Vec<Instance>,
     /// Threads that were seen to wait in an epoll or `io_uring` instance, the main one included.
-    pub waiting: Vec<SeenThread>,
+    pub waiting: Vec<Waiting>,
+}
+
+/// An epoll instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Its descriptor.
+    pub fd: u32,
+    /// How many descriptors it watches.
+    pub watched: u32,
+    /// How many of them somebody outside of the process can set off: all but timers, eventfds, signalfds, and pipes and
+    /// socket pairs of which the process holds both ends.
+    pub outside: u32,
+}
+
+/// A thread that waits for events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The thread.
+    pub thread: SeenThread,
+    /// The descriptor of the epoll instance; absent where it waits in `io_uring`.
+    pub epoll: Option<u32>,
+}
+
+/// Where a thread was seen to be. What could not be told is empty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whereabouts {
+    /// The thread.
+    pub thread: SeenThread,
+    /// The object whose code it was started to run, by its path: the library's that made the thread.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub start: Option<String>,
+    /// Its calls in native code, innermost first. Told of the threads in which a loop may run.
+    pub native: Vec<Frame>,
+    /// Its calls in a script, innermost first. Of a thread that was awake the outer ones alone.
+    pub script: Vec<Frame>,
 }
 
 /// A connected socket.
@@ -172,6 +216,8 @@ pub enum Subject {
     Descriptors,
     /// Whether a thread waits in the event loop, or for a mutex.
     Calls,
+    /// Where the threads are in their program, and so whether an event loop runs.
+    Stacks,
     /// Peers of some sockets.
     Sockets,
     /// Locks on files.
@@ -187,6 +233,7 @@ impl Subject {
             Self::Signals => "signals",
             Self::Descriptors => "descriptors",
             Self::Calls => "calls",
+            Self::Stacks => "stacks",
             Self::Sockets => "sockets",
             Self::FileLocks => "file-locks",
             Self::Memory => "memory",

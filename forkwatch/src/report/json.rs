@@ -58,6 +58,27 @@ pub fn finding(context: &Context, sequence: u64, finding: &Finding) -> Document 
     Draft::new(context, sequence, finding.at, Action::Finding, Type::Info).finding(finding)
 }
 
+/// The document of how a process stood when the watch of it began.
+pub fn assessment(
+    context: &Context,
+    sequence: u64,
+    at: BootTime,
+    process: (ProcessKey, &Program),
+    assessment: document::Assessment,
+) -> Document {
+    let mut draft = Draft::new(context, sequence, at, Action::Assessment, Type::Info);
+    let (key, program) = process;
+    draft.document.process = Some(Process {
+        name: draft.name(&program.comm),
+        executable: program.exe.as_deref().map(|exe| exe.to_string_lossy().into_owned()),
+        args: program.cmdline.clone(),
+        user: program.uid.and_then(user),
+        ..draft.process(key)
+    });
+    draft.document.forkwatch.assessment = Some(assessment);
+    draft.document
+}
+
 /// A document on its way.
 struct Draft<'a> {
     context: &'a Context,

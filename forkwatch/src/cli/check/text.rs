@@ -33,13 +33,29 @@ pub(super) fn text(pid: u32, inventory: &Inventory, assessment: &Assessment) -> 
     if !inventory.unknown.is_empty() {
         out.push('\n');
     }
-    for Unknown { what, why, denied } in &inventory.unknown {
-        let advice =
-            if *denied { "; that takes root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH" } else { "" };
-        let content = format!("{}: {why}{advice}", what.name());
+    for (why, denied, subjects) in by_reason(&inventory.unknown) {
+        let advice = if denied { "; that takes root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH" } else { "" };
+        let content = format!("{}: {why}{advice}", subjects.join(", "));
         paragraph::add(&mut out, &format!("  {:<8} ", "unknown"), INDENT, &content);
     }
     out
+}
+
+/// What could not be looked at, by why: most share their reason but for the number of the error.
+fn by_reason(unknown: &[Unknown]) -> Vec<(String, bool, Vec<&'static str>)> {
+    let mut reasons: Vec<(String, bool, Vec<&'static str>)> = Vec::new();
+    for Unknown { what, why, denied } in unknown {
+        match reasons.iter_mut().find(|(known, ..)| reason(known) == reason(why)) {
+            Some((_, _, subjects)) => subjects.push(what.name()),
+            None => reasons.push((why.clone(), *denied, vec![what.name()])),
+        }
+    }
+    reasons
+}
+
+/// A reason without the words of the error that led to it, where there is more to it.
+fn reason(why: &str) -> &str {
+    why.split_once(": ").map_or(why, |(_, reason)| reason)
 }
 
 const fn headline(verdict: Verdict) -> &'static str {

@@ -97,6 +97,16 @@ fn settled(first: &Candidate) -> Option<Candidate> {
     Candidate::new(first.swept, locks).filter(|second| second.is_unmoved(first))
 }
 
+/// Whether a forked child waits in a way that proves something. Only a second look tells whether it does so for good.
+pub(in crate::cli) fn waits_as_if_stuck(child: &host::Process) -> bool {
+    let swept = Swept { process: child.key, comm: child.comm, parent: None };
+    let with_parent = Swept { parent: host::find(child.parent).ok().map(|parent| parent.key), ..swept };
+    match seen(&with_parent) {
+        LocksSeen::Alive(locks) => Candidate::new(with_parent, locks).is_some(),
+        LocksSeen::Unreadable(_) | LocksSeen::Gone | LocksSeen::Execed => false,
+    }
+}
+
 fn seen(swept: &Swept) -> LocksSeen {
     let child = swept.process;
     let request =

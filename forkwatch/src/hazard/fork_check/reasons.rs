@@ -2,7 +2,9 @@
 
 use super::{
     super::{connection_remedy, ecosystem, entry, multithreaded_fork::BY_DESIGN, remedy, service},
-    Reason, Weight, threads,
+    Reason, Weight,
+    event_loop::event_loop,
+    threads::{self, Bearing},
 };
 use crate::model::{
     connection::Peer,
@@ -12,13 +14,21 @@ use crate::model::{
     process::escape,
 };
 
-/// Servers that fork from their event loop, and whose children close or leave it.
-const LOOPS_BY_DESIGN: [&str; 2] = ["postgres", "systemd"];
-
 /// From here on the copying of memory is felt: some ten milliseconds for the fork alone.
 const MUCH_MEMORY: u64 = 1 << 30;
 
 const MAN_FORK: &str = "https://man7.org/linux/man-pages/man2/fork.2.html";
+const MAN_ATFORK: &str = "https://man7.org/linux/man-pages/man3/pthread_atfork.3.html";
+
+/// Why a thread that may hold anything makes a fork unsafe.
+const LEFT_BEHIND: &str = "fork copies only the thread that calls it. A lock that another one holds at that moment stays locked in the child \
+     for good, and what the others do is not done there. Whether the program itself stops them before it forks cannot be \
+     seen from outside.";
+
+/// How a program of gevent is to fork.
+pub(super) const OF_GEVENT: &str = "Fork through gevent: gevent.os.fork, or os.fork and multiprocessing once monkey.patch_all() has run. Start \
+     workers before greenlets serve anything.";
+pub(super) const GEVENT_OS: &str = "https://www.gevent.org/api/gevent.os.html";
 
 /// Every reason there is, in the order in which equals are told.
 pub(super) fn all(seen: &Inventory, name: &str) -> Vec<Reason> {
@@ -69,17 +79,41 @@ fn other_threads(seen: &Inventory, name: &str) -> Option<Reason> {
     };
     let by_design = BY_DESIGN.contains(&name);
     let all_listed = usize::try_from(seen.thread_count).is_ok_and(|count| count == seen.threads.len());
-    let harmless = all_listed && seen.threads.iter().all(|thread| threads::is_fork_safe(thread.comm));
+    let bearings = seen.threads.iter().map(|thread| threads::known(*thread, &seen.whereabouts).bearing);
+    let worst = bearings.max().filter(|_| all_listed).unwrap_or(Bearing::Unknown);
     let note = if by_design { "; this server forks beside them by design, to save its data" } else { "" };
-    Some(Reason {
-        id: "threads",
-        weight: if by_design || harmless { Weight::Info } else { Weight::Unsafe },
-        what: format!("{what}: {}{note}", threads::described(&seen.threads)),
-        why: "fork copies only the thread that calls it. A lock that another one holds at that moment stays locked \
-              in the child for good, and what the others do is not done there. Whether the program itself stops \
-              them before it forks cannot be seen from outside.",
-        remedy: ecosystem::recognise(&seen.program, &seen.threads).remedy(),
-    })
+    let usual = || ecosystem::recognise(&seen.program, &seen.threads).remedy();
+    let (weight, why, remedy) = match worst {
+        _ if by_design => (Weight::Info, LEFT_BEHIND, usual()),
+        Bearing::Handled => (
+            Weight::Info,
+            "Their library handles forks (pthread_atfork): it ends them before, or takes its locks and begins anew \
+             in the child. A fork by fork(2) itself, without the C library, passes it by.",
+            remedy(
+                "Nothing: call fork() of the C library, as everything but raw system calls does.",
+                MAN_ATFORK,
+            ),
+        ),
+        Bearing::Renewed => (
+            Weight::Warning,
+            "They wait for work, and gevent starts new ones in a child that was forked through it. In a child of a \
+             plain os.fork, whatever uses the pool (the look-up of a name, for one) waits for ever.",
+            remedy(OF_GEVENT, GEVENT_OS),
+        ),
+        Bearing::Awaited => (
+            Weight::Unsafe,
+            "GCC's OpenMP has no fork handlers: a child of the thread that used it waits for these threads, which \
+             it does not have, as soon as it enters a parallel region. It hangs for good.",
+            remedy(
+                "Fork before the first parallel region (for NumPy or scikit-learn: before the first call), or set \
+                 OMP_NUM_THREADS=1 in the parent, or start workers by exec: spawn or forkserver in Python.",
+                "https://gcc.gnu.org/bugzilla/show_bug.cgi?id=58378",
+            ),
+        ),
+        Bearing::Unknown => (Weight::Unsafe, LEFT_BEHIND, usual()),
+    };
+    let what = format!("{what}: {}{note}", threads::described(&seen.threads, &seen.whereabouts));
+    Some(Reason { id: "threads", weight, what, why, remedy })
 }
 
 fn pending(seen: &Inventory) -> Option<Reason> {
@@ -90,56 +124,6 @@ fn pending(seen: &Inventory) -> Option<Reason> {
         what: format!("blocked signals are pending: {}", seen.pending),
         why: "A child starts with no signal pending: what waits here for its delivery never reaches the child.",
         remedy,
-    })
-}
-
-fn event_loop(seen: &Inventory, name: &str) -> Option<Reason> {
-    let events = &seen.events;
-    let count =
-        |count: u32, what: &str| (count > 0).then(|| format!("{what} {}", counted(count, "instance")));
-    let instances: Vec<String> =
-        [count(events.epoll, "epoll:"), count(events.io_uring, "io_uring:")].into_iter().flatten().collect();
-    if instances.is_empty() {
-        return None;
-    }
-    let instances = instances.join(", ");
-    let by_design = BY_DESIGN.contains(&name) || LOOPS_BY_DESIGN.contains(&name);
-    let (weight, what) = match events.waiting.as_slice() {
-        _ if by_design => (
-            Weight::Info,
-            format!("an event loop is there ({instances}); this server's children leave it alone by design"),
-        ),
-        [] => (
-            Weight::Warning,
-            format!(
-                "there are means for an event loop ({instances}), but no thread was seen waiting there: it does \
-                 not run, or is busy"
-            ),
-        ),
-        [first, ..] => (
-            Weight::Unsafe,
-            format!("an event loop runs ({instances}): thread {} ({}) waits in it", first.tid, first.comm),
-        ),
-    };
-    Some(Reason {
-        id: "event-loop",
-        weight,
-        what,
-        why: "A child gets the same instance, not one of its own: what it adds or removes there it changes for the \
-              parent, each takes events that were meant for the other, and a loop that was entered goes on in both.",
-        remedy: if by_design {
-            remedy(
-                "Nothing, as long as no module enters the loop in the child or changes what it watches.",
-                "https://man7.org/linux/man-pages/man7/epoll.7.html",
-            )
-        } else {
-            remedy(
-                "Fork before the loop starts, or have workers exec (posix_spawn, subprocess, the start method \
-                 forkserver or spawn). Where it must be fork, the child first renews the loop: uv_loop_fork, \
-                 event_reinit, ev_loop_fork, gevent's own fork; asyncio has nothing of the kind.",
-                "https://docs.libuv.org/en/v1.x/loop.html#c.uv_loop_fork",
-            )
-        },
     })
 }
 
@@ -290,7 +274,7 @@ fn memory(seen: &Inventory) -> Option<Reason> {
     })
 }
 
-fn counted(count: u32, thing: &str) -> String {
+pub(super) fn counted(count: u32, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 

@@ -13,19 +13,19 @@ use crate::{
     },
     model::{
         evidence::SeenThread,
-        inventory::{Contended, MAX_ENTRIES},
+        inventory::{Contended, MAX_ENTRIES, Waiting},
     },
 };
 
 /// How often, and how far apart, a thread that may be handling an event is looked at.
-const LOOKS: u32 = 5;
-const PAUSE: Duration = Duration::from_millis(20);
+pub(super) const LOOKS: u32 = 5;
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// The threads that wait in an epoll or `io_uring` instance.
 ///
 /// A loop that handles an event at this moment does not wait: where nobody waits, it is looked again for a tenth of a
 /// second.
-pub(super) fn waiting_for_events(tgid: u32, threads: &[Stat]) -> io::Result<Vec<SeenThread>> {
+pub(super) fn waiting_for_events(tgid: u32, threads: &[Stat]) -> io::Result<Vec<Waiting>> {
     for look in 0..LOOKS {
         if look > 0 {
             sleep(PAUSE);
@@ -33,10 +33,10 @@ pub(super) fn waiting_for_events(tgid: u32, threads: &[Stat]) -> io::Result<Vec<
         let mut waiting = Vec::new();
         for thread in threads {
             match Activity::of_thread(tgid, thread.id) {
-                Ok(activity) if activity.call().is_some_and(waits_for_events) => waiting.push(seen(thread)),
+                Ok(activity) => waiting.extend(activity.call().and_then(|call| wait(thread, call))),
                 Err(error) if !is_gone(&error) => return Err(error),
-                // In another call, running, or ended meanwhile.
-                _ => {}
+                // Ended meanwhile.
+                Err(_) => {}
             }
         }
         if !waiting.is_empty() {
@@ -77,18 +77,22 @@ pub(super) fn contended(tgid: u32, threads: &[Stat]) -> io::Result<Vec<Contended
     Ok(contended.take(MAX_ENTRIES).collect())
 }
 
-fn seen(thread: &Stat) -> SeenThread {
+pub(super) fn seen(thread: &Stat) -> SeenThread {
     SeenThread { tid: thread.id, comm: thread.comm }
 }
 
-/// Whether a call waits in an epoll or `io_uring` instance.
-fn waits_for_events(call: &SystemCall) -> bool {
+/// What a call waits for, where that is an epoll or `io_uring` instance.
+fn wait(thread: &Stat, call: &SystemCall) -> Option<Waiting> {
     // Newer architectures have no epoll_wait.
     #[cfg(target_arch = "x86_64")]
-    if call.number == libc::SYS_epoll_wait {
-        return true;
+    let is_legacy = call.number == libc::SYS_epoll_wait;
+    #[cfg(not(target_arch = "x86_64"))]
+    let is_legacy = false;
+    if is_legacy || [libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2].contains(&call.number) {
+        Some(Waiting { thread: seen(thread), epoll: call.word(0) })
+    } else {
+        (call.number == libc::SYS_io_uring_enter).then(|| Waiting { thread: seen(thread), epoll: None })
     }
-    [libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2, libc::SYS_io_uring_enter].contains(&call.number)
 }
 
 /// The owner that a mutex of glibc names (`__owner` of `struct __pthread_mutex_s`), while it is still locked.

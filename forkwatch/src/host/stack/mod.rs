@@ -29,7 +29,7 @@ use unwind::Walk;
 use super::{bytes::Bytes, maps::Maps, stat::Stat};
 use crate::model::{
     process::ProcessKey,
-    stack::{Frame, Stack, Stacks},
+    stack::{Frame, MAX_FRAMES, Stack, Stacks},
 };
 
 /// A thread that was stopped sleeps again as soon as a processor is free.
@@ -48,6 +48,32 @@ pub(super) fn of_script(process: ProcessKey, tid: u32) -> Option<Stack> {
     let stack = bounded::run(move || script(process, tid)).unwrap_or_else(|why| Some(Err(why)))?;
     let command = |why| format!("{why}; py-spy dump --pid {} may show them", process.tgid);
     Some(stack.unwrap_or_else(|why| Stack::absent(command(why))))
+}
+
+/// The outer calls of a script that a thread is in, which may run meanwhile: those that two looks agree on. Absent
+/// where no interpreter that is known runs in the process; an error says why they cannot be told.
+pub(super) fn of_running_script(process: ProcessKey, tid: u32) -> Option<Result<Vec<Frame>, String>> {
+    bounded::run(move || outer_calls(process, tid)).unwrap_or_else(|why| Some(Err(why)))
+}
+
+/// The object whose code a sleeping thread was started to run: of its first call that is not the C library's own.
+/// Absent where its stack cannot be followed so far.
+pub(super) fn first_object(process: ProcessKey, tid: u32) -> Option<String> {
+    let first = bounded::run(move || {
+        let (walk, _) = walked(process, tid).ok()?;
+        let objects = walk.calls.iter().rev().filter_map(|(_, object)| walk.objects.get(*object));
+        let name = objects.map(|object| elf::name(&object.head)).find(|name| !is_of_c_library(name));
+        same(process).ok()?;
+        name.filter(|_| walk.missing.is_none())
+    });
+    first.ok().flatten()
+}
+
+/// Whether a path is the C library's or the loader's, where threads begin: glibc's, before 2.34 with a library of
+/// threads beside it, and musl's.
+fn is_of_c_library(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    ["libc.", "libc-", "libpthread", "ld-"].iter().any(|start| name.starts_with(start))
 }
 
 /// The name of the variable that covers an address.
@@ -77,12 +103,25 @@ fn covering(memory: &Bytes, maps: &Maps, address: u64) -> Option<Object> {
         .find(|object| object.covers(address))
 }
 
-fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String> {
+/// The stack of a sleeping thread, and the sleep.
+fn walked(process: ProcessKey, tid: u32) -> Result<(Walk, Opened), String> {
     let (memory, maps) = open(process)?;
     let asleep = Sleep::of(process.tgid, tid)?;
     let shown = Registers::new(asleep.position.instruction, asleep.position.stack);
-    let mut walk = unwind::walk(process.tgid, &memory, &maps, shown);
+    let walk = unwind::walk(process.tgid, &memory, &maps, shown);
     still_asleep(process, tid, asleep)?;
+    Ok((walk, Opened { memory, maps, asleep }))
+}
+
+/// What a walk was made with.
+struct Opened {
+    memory: Bytes,
+    maps: Maps,
+    asleep: Sleep,
+}
+
+fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String> {
+    let (mut walk, Opened { memory, maps, asleep }) = walked(process, tid)?;
     if stacks == Stacks::Full && asleep.is_in_futex() && walk.missing.is_some() {
         match stopped(process, tid, &memory, &maps) {
             Ok(further) => walk = further,
@@ -114,8 +153,43 @@ fn still_asleep(process: ProcessKey, tid: u32, before: Sleep) -> Result<(), Stri
 fn script(process: ProcessKey, tid: u32) -> Option<Result<Stack, String>> {
     let (memory, maps) = open(process).ok()?;
     let asleep = Sleep::of(process.tgid, tid);
-    let stack = python::stack(process.tgid, tid, &memory, &maps)?;
+    let stack = python::stack(process.tgid, tid, &memory, &maps, MAX_FRAMES)?;
     Some(asleep.and_then(|asleep| still_asleep(process, tid, asleep)).and_then(|()| same(process)).and(stack))
+}
+
+/// A loop's own calls are the outermost, below whatever it handles.
+const MAX_OUTER: usize = 1024;
+/// Pairs of looks at the stack of a thread that runs. One fails where a call ends in between.
+const MAX_LOOKS: u32 = 20;
+
+fn outer_calls(process: ProcessKey, tid: u32) -> Option<Result<Vec<Frame>, String>> {
+    let (memory, maps) = open(process).ok()?;
+    let mut before: Option<Vec<Frame>> = None;
+    let mut why = "its calls change too fast".to_owned();
+    for _ in 0..MAX_LOOKS {
+        match python::stack(process.tgid, tid, &memory, &maps, MAX_OUTER)? {
+            Ok(Stack { frames, missing: None }) => {
+                let common = before.as_deref().map(|before| common_end(before, &frames));
+                match common.filter(|common| !common.is_empty()) {
+                    Some(common) => return Some(same(process).map(|()| common)),
+                    None => before = Some(frames),
+                }
+            }
+            // No script's code runs, which a second look would only say again.
+            Ok(Stack { frames, .. }) if frames.is_empty() => return Some(Ok(frames)),
+            Ok(Stack { missing, .. }) => why = missing.unwrap_or(why),
+            Err(error) => return Some(Err(error)),
+        }
+    }
+    Some(Err(why))
+}
+
+/// The outermost calls of which two stacks say the same. Their lines may differ.
+fn common_end(one: &[Frame], other: &[Frame]) -> Vec<Frame> {
+    let same =
+        |(one, other): &(&Frame, &Frame)| (&one.function, &one.module) == (&other.function, &other.module);
+    let count = one.iter().rev().zip(other.iter().rev()).take_while(same).count();
+    one.get(one.len().saturating_sub(count)..).unwrap_or_default().to_vec()
 }
 
 /// The memory of a process and what lies where in it.

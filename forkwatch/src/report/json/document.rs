@@ -119,6 +119,8 @@ pub enum Action {
     Finding,
     /// Events were lost: the stream has a gap.
     EventsLost,
+    /// A process that is to be watched was looked at when the watch began.
+    Assessment,
 }
 
 /// ECS `host`.

@@ -38,6 +38,9 @@ pub struct Forkwatch {
     /// Of `finding`: how far the names that the forker goes by can be relied on. Absent where nobody could look.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Provenance>,
+    /// Of `assessment`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assessment: Option<Assessment>,
     /// The cgroup (version 2) of the forker, or of the process where there is no fork.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Cgroup>,
@@ -69,6 +72,33 @@ pub struct Provenance {
     /// What of it is not the host's, as people are told.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<String>,
+}
+
+/// How a process stood when the watch of it began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Assessment {
+    /// Whether a fork would have been safe, as `forkwatch check` judges it: `safe`, `risky`, `unsafe` or `undecided`.
+    pub verdict: &'static str,
+    /// What speaks against a fork, the weightiest first.
+    pub reasons: Vec<AssessmentReason>,
+    /// Its descendants that were forked and have not exec'd.
+    pub forked_children: u64,
+    /// Pids of those that wait as if stuck: a finding says why, once it is proven.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stuck_children: Vec<u32>,
+}
+
+/// Something that speaks against a fork, or is worth knowing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AssessmentReason {
+    /// The sort of reason, as in the document `forkwatch.check/1`.
+    pub id: &'static str,
+    /// How much it weighs: `unsafe`, `warning` or `info`.
+    pub weight: &'static str,
+    /// What was seen.
+    pub what: String,
 }
 
 /// How a process was created. Describes the forking thread at that moment.

@@ -20,7 +20,7 @@ use crate::{
     },
     model::{
         process,
-        stack::{Frame, MAX_FRAMES, Stack},
+        stack::{Frame, Stack},
     },
 };
 
@@ -52,8 +52,14 @@ const THREAD_IDS: [u64; 2] = [0x2d0, 0x30];
 #[cfg(target_arch = "aarch64")]
 const THREAD_IDS: [u64; 2] = [0xd0, 0x20];
 
-/// The calls of a thread; absent where no CPython runs in the process.
-pub(super) fn stack(tgid: u32, thread: u32, memory: &Bytes, maps: &Maps) -> Option<Result<Stack, String>> {
+/// The innermost `most` calls of a thread; absent where no CPython runs in the process.
+pub(super) fn stack(
+    tgid: u32,
+    thread: u32,
+    memory: &Bytes,
+    maps: &Maps,
+    most: usize,
+) -> Option<Result<Stack, String>> {
     let program = fs::read_link(format!("/proc/{tgid}/exe")).ok();
     let program = program.as_deref().map(|path| path.as_os_str().as_bytes());
     let mut objects: Vec<&Mapping> = maps
@@ -88,7 +94,7 @@ pub(super) fn stack(tgid: u32, thread: u32, memory: &Bytes, maps: &Maps) -> Opti
             .ok()
             .and_then(|status| interpreter.thread(runtime, status.own_id))
         {
-            Some(thread) => Ok(interpreter.walk(thread)),
+            Some(thread) => Ok(interpreter.walk(thread, most)),
             None => Err(format!("thread {thread} is not among those of CPython")),
         },
     )
@@ -129,7 +135,7 @@ impl Interpreter<'_> {
         None
     }
 
-    fn walk(&self, thread: u64) -> Stack {
+    fn walk(&self, thread: u64, most: usize) -> Stack {
         let layout = self.layout;
         let mut next = self.pointer(thread, layout.frame);
         if let Some(offset) = layout.within_cframe {
@@ -140,8 +146,8 @@ impl Interpreter<'_> {
         while let Some(frame) = next {
             let owner = layout.owner.and_then(|owner| self.memory.take(frame.wrapping_add(owner), 1));
             let is_of_c = layout.minor >= 12 && owner.is_some_and(|owner| owner == [OF_C]);
-            if stack.frames.len() == MAX_FRAMES {
-                stack.missing = Some(format!("only the innermost {MAX_FRAMES} calls are told"));
+            if stack.frames.len() == most {
+                stack.missing = Some(format!("only the innermost {most} calls are told"));
                 return stack;
             } else if is_of_c && skipped < MAX_SKIPPED {
                 skipped += 1;

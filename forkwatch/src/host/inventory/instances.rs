@@ -1,0 +1,190 @@
+//! What epoll instances watch, and who can set it off: `/proc/PID/fdinfo` (`ep_show_fdinfo`, fs/eventpoll.c).
+
+use std::{cell::OnceCell, collections::HashSet};
+
+use super::pairs::Pairs;
+use crate::{
+    host::{
+        descriptors::{Descriptor, Table},
+        file,
+    },
+    model::{
+        inventory::{Instance, MAX_ENTRIES},
+        leak::{Access, Object},
+    },
+};
+
+/// Some 7000 watched descriptors; of an instance with more, the rest counts for nothing.
+const MAX_TEXT: u64 = 512 * 1024;
+/// What a process wakes itself with, or the kernel by its order.
+const OWN: [&[u8]; 3] = [b"anon_inode:[eventfd]", b"anon_inode:[timerfd]", b"anon_inode:[signalfd]"];
+
+/// The instances among the descriptors; those that cannot be looked into are left out.
+pub(super) fn instances(tgid: u32, descriptors: &[Descriptor]) -> Vec<Instance> {
+    let ends = Ends::new(tgid, descriptors);
+    let instance = |descriptor: &Descriptor| {
+        let text = file::read(format!("/proc/{tgid}/fdinfo/{}", descriptor.number), MAX_TEXT).ok()?;
+        let watched: Vec<Watched> = watched(&text).collect();
+        let outside = watched.iter().filter(|watched| !ends.are_own(**watched)).count();
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Some(Instance { fd: descriptor.number, watched: count(watched.len()), outside: count(outside) })
+    };
+    let epolls = descriptors.iter().filter(|descriptor| descriptor.link() == b"anon_inode:[eventpoll]");
+    epolls.filter_map(instance).take(MAX_ENTRIES).collect()
+}
+
+/// A descriptor that an instance watches. The number is the one under which it was entered: it may be closed by now,
+/// or another's, while the open file lives on elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Watched {
+    number: u32,
+    /// Absent before Linux 5.1.
+    inode: Option<u64>,
+}
+
+/// `tfd:        8 events:       19 data:                8  pos:0 ino:a120 sdev:9`
+fn watched(text: &[u8]) -> impl Iterator<Item = Watched> {
+    let parse = |line: &[u8]| {
+        let line = std::str::from_utf8(line).ok()?.strip_prefix("tfd:")?;
+        let mut fields = line.split_ascii_whitespace();
+        let number = fields.next()?.parse().ok()?;
+        let inode = fields.find_map(|field| u64::from_str_radix(field.strip_prefix("ino:")?, 16).ok());
+        Some(Watched { number, inode })
+    };
+    text.split(|byte| *byte == b'\n').filter_map(parse)
+}
+
+/// The descriptors of a process, to find both ends of something among them.
+struct Ends<'a> {
+    tgid: u32,
+    descriptors: &'a [Descriptor],
+    /// Of every socket.
+    sockets: HashSet<u64>,
+    /// Opened when it is first needed.
+    pairs: OnceCell<Option<Pairs>>,
+}
+
+impl<'a> Ends<'a> {
+    fn new(tgid: u32, descriptors: &'a [Descriptor]) -> Self {
+        let sockets = descriptors.iter().filter_map(Descriptor::socket).collect();
+        Self { tgid, descriptors, sockets, pairs: OnceCell::new() }
+    }
+
+    /// Whether nobody but the process can set off what is watched. What cannot be told counts as no.
+    fn are_own(&self, watched: Watched) -> bool {
+        let descriptor = self.descriptors.iter().find(|descriptor| descriptor.number == watched.number);
+        let Some(descriptor) = descriptor else { return false };
+        match descriptor.object() {
+            None => OWN.contains(&descriptor.link()),
+            Some(Object::Pipe(inode) | Object::Socket(inode))
+                if watched.inode.is_some_and(|is| is != inode) =>
+            {
+                false
+            }
+            Some(Object::Pipe(inode)) => self.holds_both_ends(inode),
+            Some(Object::Socket(inode)) => {
+                let pairs = self.pairs.get_or_init(|| Pairs::of_process(self.tgid).ok());
+                let peer = pairs.as_ref().and_then(|pairs| pairs.peer(inode));
+                peer.is_some_and(|peer| self.sockets.contains(&peer))
+            }
+        }
+    }
+
+    fn holds_both_ends(&self, pipe: u64) -> bool {
+        let table = Table::of_process(self.tgid);
+        let ends = self.descriptors.iter().filter(|one| one.object() == Some(Object::Pipe(pipe)));
+        let (mut reads, mut writes) = (false, false);
+        for end in ends {
+            match table.access(end.number) {
+                Ok(Some(Access::Read)) => reads = true,
+                Ok(Some(Access::Write)) => writes = true,
+                Ok(Some(Access::Both)) => (reads, writes) = (true, true),
+                Ok(None) | Err(_) => {}
+            }
+        }
+        reads && writes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        os::{
+            fd::{AsRawFd, FromRawFd as _, OwnedFd},
+            unix::net::UnixStream,
+        },
+    };
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A new instance that watches these.
+    fn watching(watched: &[&dyn AsRawFd]) -> OwnedFd {
+        // SAFETY: a system call on a number.
+        let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        assert!(epoll >= 0);
+        for one in watched {
+            let mut event = libc::epoll_event { events: libc::EPOLLIN.cast_unsigned(), u64: 0 };
+            // SAFETY: the event outlives the call.
+            let added =
+                unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, one.as_raw_fd(), &raw mut event) };
+            assert_eq!(added, 0);
+        }
+        // SAFETY: a descriptor that was just made, and that nobody else owns.
+        unsafe { OwnedFd::from_raw_fd(epoll) }
+    }
+
+    fn looked_into(epoll: &OwnedFd) -> (u32, u32) {
+        let own = std::process::id();
+        let descriptors = Table::of_process(own).list(usize::MAX).unwrap();
+        let fd: u32 = epoll.as_raw_fd().try_into().unwrap();
+        let found = instances(own, &descriptors);
+        let instance = found.iter().find(|instance| instance.fd == fd).unwrap();
+        (instance.watched, instance.outside)
+    }
+
+    #[test]
+    fn wake_ups_of_ones_own_are_told_from_what_others_send() {
+        // SAFETY: a system call on numbers.
+        let eventfd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        // SAFETY: a descriptor that was just made, and that nobody else owns.
+        let eventfd = unsafe { OwnedFd::from_raw_fd(eventfd) };
+        let (read, write) = io::pipe().unwrap();
+        assert_eq!(looked_into(&watching(&[&eventfd, &read])), (2, 0));
+        drop(write);
+        assert_eq!(looked_into(&watching(&[&eventfd, &read])), (2, 1), "the other end may be anybody's");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(looked_into(&watching(&[&listener])), (1, 1));
+        assert_eq!(looked_into(&watching(&[])), (0, 0));
+    }
+
+    #[test]
+    fn a_pair_of_sockets_is_own_while_both_are_held() {
+        if Pairs::of_process(std::process::id()).is_err() {
+            eprintln!("not tested, netlink is refused here");
+            return;
+        }
+        let (one, other) = UnixStream::pair().unwrap();
+        let epoll = watching(&[&one]);
+        assert_eq!(looked_into(&epoll), (1, 0));
+        drop(other);
+        assert_eq!(looked_into(&epoll), (1, 1));
+    }
+
+    #[test]
+    fn a_line_names_a_descriptor_and_its_inode() {
+        let text = b"pos:\t0\nflags:\t02\ntfd:        8 events:       19 data:                8  pos:0 ino:a120 sdev:9\n\
+            tfd:        9 events:       19 data:                9\n";
+        let expected = [Watched { number: 8, inode: Some(0xa120) }, Watched { number: 9, inode: None }];
+        assert_eq!(watched(text).collect::<Vec<_>>(), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in proptest::collection::vec(any::<u8>(), 0..200)) {
+            watched(&text).count();
+        }
+    }
+}
