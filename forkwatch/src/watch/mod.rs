@@ -30,7 +30,7 @@ use self::{
     children::Children,
     connections::Connections,
     deaths::Deaths,
-    killed::Signals,
+    killed::{Signals, how_it_ended},
     leaks::Leaks,
     ledger::Ledger,
     living::{Living, Pace},
@@ -43,6 +43,7 @@ use self::{
 use crate::{
     hazard::allow::allowed,
     model::{
+        child_end::ChildEnd,
         event::Event,
         evidence::Evidence,
         finding::{Finding, HazardId, Resolution, State},
@@ -137,8 +138,14 @@ impl Watch {
                 self.programs.ended(exit.process);
                 self.said_farewell(exit.process, exit.status, exit.at, out);
                 self.died(exit, out);
-                let how = self.ended(exit, out);
-                self.resolve(exit.process, None, how, exit.at, out);
+                let end = self.end(exit);
+                let how = match self.ended(exit, out) {
+                    // What was not stuck is told by its signals alone.
+                    Resolution::Exited | Resolution::Killed => how_it_ended(&end),
+                    how => how,
+                };
+                self.over(exit.process, None, (how, Some(&end)), exit.at, out);
+                self.unwatch_signals(exit.process, out);
             }
             Event::Signal(signal) => self.signals.sent(signal),
             Event::SocketUse(used) => self.socket_used(used, out),
@@ -226,16 +233,18 @@ impl Watch {
     /// rules may name.
     fn report(&mut self, finding: Finding, follow: bool, heir: Option<&Program>, out: &mut Vec<Output>) {
         if let Some(reported) = self.enter(finding, heir, out).filter(|_| follow) {
-            self.follow_up(reported);
+            self.follow_up(reported, out);
         }
     }
 
     /// Has the end of the child resolve this finding.
-    fn follow_up(&mut self, reported: Finding) {
+    fn follow_up(&mut self, reported: Finding, out: &mut Vec<Output>) {
         let child = reported.child;
         let mut findings = self.followed.remove(child).unwrap_or_default();
         findings.push(reported);
         self.followed.insert(child, findings);
+        // Its end tells by which signal, and who sent that can be seen only when it is sent.
+        self.watch_signals(child, out);
     }
 
     /// The same, and returns it where it is reported now. Whoever calls this says how it ends.
@@ -263,6 +272,18 @@ impl Watch {
         at: BootTime,
         out: &mut Vec<Output>,
     ) {
+        self.over(child, hazard, (how, None), at, out);
+    }
+
+    /// The same, with how exactly the child ended.
+    fn over(
+        &mut self,
+        child: ProcessKey,
+        hazard: Option<HazardId>,
+        (how, end): (Resolution, Option<&ChildEnd>),
+        at: BootTime,
+        out: &mut Vec<Output>,
+    ) {
         if self.followed.is_empty() {
             return;
         }
@@ -271,10 +292,14 @@ impl Watch {
             findings.into_iter().partition(|finding| hazard.is_none_or(|hazard| finding.hazard == hazard));
         if !open.is_empty() {
             self.followed.insert(child, open);
+        } else if !over.is_empty() && !self.is_suspect(child) {
+            self.unwatch_signals(child, out);
         }
-        for finding in over {
-            let Finding { program_name, parent, .. } = &finding;
-            let summary = format!("{} of {program_name} (pid {}) {}", child.tgid, parent.tgid, how.words());
+        for mut finding in over {
+            finding.facts.end = end.map(|end| Box::new(end.of_program(&finding.program_name)));
+            let Finding { program_name, parent, facts, .. } = &finding;
+            let words = facts.end.as_ref().map_or_else(|| how.words().to_owned(), |end| end.words());
+            let summary = format!("{} of {program_name} (pid {}) {words}", child.tgid, parent.tgid);
             out.push(resolved(finding, how, at, summary));
         }
     }

@@ -28,6 +28,20 @@ impl<V> Recent<V> {
         self.slots.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn contains(&self, process: ProcessKey) -> bool {
+        self.get(process).is_some()
+    }
+
+    /// What is known of a process, which does not count as touched.
+    pub(super) fn get(&self, process: ProcessKey) -> Option<&V> {
+        let slot = self.slots.get(&process.tgid)?;
+        (slot.start.ticks() == process.start.ticks()).then_some(&slot.value)
+    }
+
     /// Enters a process; an earlier one with the same tgid has ended and is forgotten.
     pub(super) fn insert(&mut self, process: ProcessKey, value: V) {
         let touch = self.touch(process.tgid);

@@ -87,6 +87,9 @@ impl Block {
             facts.history.as_deref().map(proof::history),
             facts.leak.as_deref().map(proof::leak),
         ];
+        if let Some(end) = &facts.end {
+            self.paragraph(lines, "ended:", format!("it {}", end.words()));
+        }
         for (label, text) in proof.into_iter().flatten().flatten() {
             self.paragraph(lines, label, text);
         }
@@ -118,7 +121,8 @@ impl Block {
 fn resolved(resolution: Resolution, finding: &Finding) -> String {
     let child =
         format!("The child {} (pid {}) of {}", finding.child_comm, finding.child.tgid, finding.program_name);
-    format!("{child} {}.", resolution.words())
+    let how = finding.facts.end.as_ref().map_or_else(|| resolution.words().to_owned(), |end| end.words());
+    format!("{child} {how}.")
 }
 
 /// Who forked: by what it was started with, and where it runs.
