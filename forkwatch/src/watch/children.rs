@@ -165,6 +165,7 @@ impl Watch {
                 | Task::Living
                 | Task::Connection(_)
                 | Task::Loop
+                | Task::Family
                 | Task::Threads
                 | Task::Leaks => false,
             },

@@ -18,6 +18,7 @@ mod output;
 mod programs;
 mod recent;
 mod settings;
+mod succession;
 mod timers;
 mod zombies;
 
@@ -183,6 +184,7 @@ impl Watch {
                 Task::Living => self.look_at_living(&timer, now, out),
                 Task::Connection(_) => self.look_at_connection(&timer, now, out),
                 Task::Loop => self.look_at_loop(&timer, now, out),
+                Task::Family => self.look_at_family(&timer, now, out),
                 Task::Threads => self.look_at_threads(&timer, now, out),
                 Task::Leaks => self.look_for_leaks(&timer, now, out),
             }
@@ -211,6 +213,8 @@ impl Watch {
                 Task::Living => Self::living_awaits(living, timer),
                 Task::Connection(_) => Self::connection_awaits(connections, timer),
                 Task::Loop => deaths.awaits(timer),
+                // One for each that is looked at, and few.
+                Task::Family => true,
                 Task::Threads => lost.awaits(timer),
                 Task::Leaks => leaks.awaits(timer),
             });
@@ -226,6 +230,7 @@ impl Watch {
             + self.leaks.len()
             + programs::MOST_PROGRAMS
             + deaths::MOST_LOOPS
+            + deaths::MOST_SEEN
             + lost_threads::MOST_CHILDREN
     }
 
