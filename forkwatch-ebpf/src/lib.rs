@@ -12,8 +12,8 @@ pub use records::{
     CloneCallRecord, ExecRecord, ExitRecord, ForkRecord, Header, SignalRecord, SocketRecord, ThreadRecord,
 };
 pub use tables::{
-    CLONE_ERRORS, CgroupCounts, CloneCalls, Counters, Durations, Family, LATENCY_BOUNDS, Sharer, Socket,
-    SocketUser, THREAD_BOUNDS, Wake,
+    CLONE_ERRORS, CgroupCounts, CloneCalls, Counters, Durations, Family, LATENCY_BOUNDS, Sharer, Signalled,
+    Socket, SocketUser, THREAD_BOUNDS, Wake,
 };
 
 /// Bumped whenever a layout here changes; stands in recordings.
@@ -190,8 +190,10 @@ pub mod map {
     pub const WAKE: &str = "WAKE";
     /// Hash: tgids whose forks are wanted ([`filter::TASKS`](crate::filter::TASKS)).
     pub const WANTED: &str = "WANTED";
-    /// Hash: tgids that are watched for signals, to their starts.
+    /// Hash: tgids that are watched for signals, each to its [`Signalled`](crate::Signalled).
     pub const SIGNALLED: &str = "SIGNALLED";
+    /// Hash: tgids of processes of whose children every end is told.
+    pub const PARENTS: &str = "PARENTS";
     /// Hash: tgid to the [`Sharer`](crate::Sharer) that holds a watched socket.
     pub const SHARERS: &str = "SHARERS";
     /// Hash: inode number to the watched [`Socket`](crate::Socket).

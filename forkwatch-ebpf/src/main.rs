@@ -29,6 +29,8 @@ mod kernel;
 #[cfg(target_arch = "bpf")]
 mod newtask;
 #[cfg(target_arch = "bpf")]
+mod parents;
+#[cfg(target_arch = "bpf")]
 mod ring;
 #[cfg(target_arch = "bpf")]
 mod settings;

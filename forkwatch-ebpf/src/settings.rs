@@ -25,6 +25,8 @@ settings! {
     FILTER_CGROUP_LEVEL: u32 = 0;
     /// Whether tracing programs may ask for a cgroup's ancestors: since Linux 5.15.
     ANCESTORS_ARE_TOLD: u32 = 0;
+    /// Whether tracing programs may ask for the current task: since Linux 5.11.
+    CURRENT_TASK_IS_TOLD: u32 = 0;
     /// Id of the wanted cgroup.
     FILTER_CGROUP: u64 = 0;
     /// How long a child may take to exec or exit before it counts as living on, nanoseconds.

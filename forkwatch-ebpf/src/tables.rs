@@ -99,6 +99,22 @@ pub struct Family {
     pub reserved: [u8; 5],
 }
 
+/// A process that is watched for signals.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signalled {
+    /// Its start.
+    pub start: u64,
+    /// Since when the signals below have been told.
+    pub since: u64,
+    /// Signals that have been told of that sender since then: signal `n` is bit `n - 1`.
+    pub told: u64,
+    /// Who sent the last that was told; 0 where the kernel did.
+    pub sender: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
 /// A process that holds a watched socket.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +174,7 @@ pub struct Wake {
 const _: () = {
     assert!(size_of::<Family>() == 32 && offset_of!(Family, kind) == 24);
     assert!(size_of::<CgroupCounts>() == 16 && size_of::<Wake>() == 16);
+    assert!(size_of::<Signalled>() == 32 && offset_of!(Signalled, sender) == 24);
     assert!(size_of::<Sharer>() == 16 && size_of::<Socket>() == 16 && size_of::<SocketUser>() == 16);
     assert!(
         size_of::<Counters>()

@@ -7,6 +7,8 @@ use crate::{kernel::Kernel, settings::*};
 /// `SIGNAL_GROUP_EXIT` (include/linux/sched/signal.h).
 const SIGNAL_GROUP_EXIT: u32 = 4;
 
+/// Set when a task begins to exit (include/linux/sched.h).
+const PF_EXITING: u32 = 0x4;
 /// Set at fork, cleared at exec (include/linux/sched.h).
 const PF_FORKNOEXEC: u32 = 0x40;
 /// A kernel thread (include/linux/sched.h).
@@ -79,6 +81,12 @@ impl Task {
     #[inline(always)]
     pub(crate) fn is_kernel(self) -> bool {
         self.0.field::<u32>(&OFFSET_TASK_FLAGS) & PF_KTHREAD != 0
+    }
+
+    /// Whether it has begun to exit, so that it calls the kernel no more.
+    #[inline(always)]
+    pub(crate) fn is_exiting(self) -> bool {
+        self.0.field::<u32>(&OFFSET_TASK_FLAGS) & PF_EXITING != 0
     }
 
     /// How often it has exec'd since its fork: a child begins with its forker's count, and keeps it as its parent's

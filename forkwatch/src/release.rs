@@ -24,6 +24,12 @@ impl Release {
         self >= Self(5, 15)
     }
 
+    /// Whether a tracing program may ask for the current task in a form that it can load from
+    /// (`bpf_get_current_task_btf`, commit 3ca1032ab7ab).
+    pub fn tells_current_task(self) -> bool {
+        self >= Self(5, 11)
+    }
+
     /// The bits of `task_struct.flags` that mark kernel workers among the threads of a process
     /// (include/linux/sched.h).
     ///
@@ -63,6 +69,12 @@ mod tests {
     fn a_cgroups_ancestors_are_told_by_newer_kernels() {
         assert!(!Release(0, 0).tells_ancestors() && !Release(5, 14).tells_ancestors());
         assert!(Release(5, 15).tells_ancestors() && Release(6, 1).tells_ancestors());
+    }
+
+    #[test]
+    fn the_current_task_is_told_by_newer_kernels() {
+        assert!(!Release(0, 0).tells_current_task() && !Release(5, 10).tells_current_task());
+        assert!(Release(5, 11).tells_current_task() && Release(7, 3).tells_current_task());
     }
 
     #[test]

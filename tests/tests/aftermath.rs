@@ -35,11 +35,13 @@ fn main() -> ExitCode {
             a_stuck_child_that_nobody_looks_at_is_unknown_and_not_gone,
             a_stuck_child_that_another_kills_is_told_so,
             a_worker_that_gunicorn_kills_was_stuck,
+            a_child_that_exits_for_a_signal_has_not_ended_by_itself,
             idle_workers_of_servers_are_silent,
             a_child_that_was_stuck_before_is_found,
         ],
         tests![
             workers_that_keep_dying_are_a_crash_loop,
+            jobs_of_which_some_fail_are_no_crash_loop,
             children_that_nobody_waits_for_are_found_and_cleared,
             lost_threads_are_found_where_the_child_works,
         ],
@@ -201,6 +203,45 @@ fn a_worker_that_gunicorn_kills_was_stuck() -> Result<()> {
     crowd.forkwatch.stop().map(drop)
 }
 
+fn a_child_that_exits_for_a_signal_has_not_ended_by_itself() -> Result<()> {
+    const HAZARD: &str = "multithreaded-fork";
+    let mut program = fixture::hold("told_to_end", &[])?;
+    let configuration = "[judge]\ngrace = \"100ms\"\n";
+    let mut daemon = Daemon::start(configuration, &["--events", "stdout"])?;
+    program.release()?;
+    let child = number(&program.next_json()?, "child")?;
+    let found = daemon
+        .forkwatch
+        .wait_for("the finding", |event| event.pid() == Some(child) && is_finding(event, HAZARD, |_| true))?;
+    let number = found.finding().context("it is a finding")?.number();
+    program.step()?;
+    let over = daemon.forkwatch.wait_for("the resolution", |event| {
+        is_finding(event, HAZARD, |other| other.state() == "resolved" && other.number() == number)
+    })?;
+    let finding = over.finding().context("it is a finding")?;
+    let told = format!(
+        "exited with code 1 after its parent told_to_end (pid {}) had sent it SIGABRT",
+        program.pid()
+    );
+    ensure!(finding.summary().ends_with(&told), "{}", finding.summary());
+    ensure!(finding.resolution() == "killed-by-parent", "resolved as {}", finding.resolution());
+    let end = over.0.pointer("/forkwatch/finding/evidence/end").context("no end")?;
+    let sender = json!({ "pid": program.pid(), "name": "told_to_end" });
+    ensure!(
+        end.get("exit_code") == Some(&json!(1))
+            && end.get("signal") == Some(&json!("SIGABRT"))
+            && end.get("sent_by") == Some(&json!("parent"))
+            && end.get("sender") == Some(&sender),
+        "{end:#}"
+    );
+    until("the metrics to tell it", || {
+        let labels = "hazard=\"multithreaded-fork\",how=\"killed-by-parent\"";
+        Ok((daemon.metric("forkwatch_findings_resolved_total", labels)? > 0.5).then_some(()))
+    })?;
+    program.end(None)?;
+    daemon.stop()
+}
+
 fn idle_workers_of_servers_are_silent() -> Result<()> {
     let scenarios = [
         "gunicorn_preloads_an_application_with_a_thread_for_threaded_workers",
@@ -255,6 +296,36 @@ fn workers_that_keep_dying_are_a_crash_loop() -> Result<()> {
     let loops = events.iter().filter(|event| is_finding(event, "crash-loop", |_| true)).count();
     ensure!(loops == 1, "told {loops} times");
     Ok(())
+}
+
+fn jobs_of_which_some_fail_are_no_crash_loop() -> Result<()> {
+    const FAILED: i64 = 8;
+    let mut slow = fixture::hold_as("jobs", "fw-slow-jobs", &[])?;
+    let mut fast = fixture::hold_as("jobs", "fw-fast-jobs", &["2000"])?;
+    let mut server = fixture::hold_as("crash_loop", "fw-crashes", &[])?;
+    let mut daemon = Daemon::start("", &["--events", "stdout"])?;
+    for program in [&mut slow, &mut fast, &mut server] {
+        program.release()?;
+        program.next_json()?;
+    }
+    // What fails as often as the jobs and is replaced is found.
+    daemon.forkwatch.wait_longer_for(Duration::from_secs(60), "the crash loop", |event| {
+        is_finding(event, "crash-loop", |finding| finding.program() == "fw-crashes")
+    })?;
+    for program in [&mut fast, &mut slow] {
+        while number(&program.next_json()?, "failed")? < FAILED {}
+        // The next good ends come behind the failure in the ring.
+    }
+    for mut program in [slow, fast, server] {
+        program.end(None)?;
+    }
+    let wrong = daemon
+        .forkwatch
+        .events()
+        .into_iter()
+        .find(|event| is_finding(event, "crash-loop", |finding| finding.program().ends_with("-jobs")));
+    ensure!(wrong.is_none(), "jobs are no crash loop: {wrong:#?}");
+    daemon.stop()
 }
 
 fn children_that_nobody_waits_for_are_found_and_cleared() -> Result<()> {

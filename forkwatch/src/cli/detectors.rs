@@ -102,7 +102,7 @@ pub(super) fn detectors(conditions: &Conditions) -> Vec<Detector> {
 
 /// What this kernel lacks for a hazard that is watched on demand.
 fn lacks(hazard: HazardId, hooks: &Hooks) -> Option<(DetectorState, String)> {
-    let Hooks { signals, sockets, tcp_shutdown, unix_shutdown } = hooks;
+    let Hooks { families, signals, sockets, tcp_shutdown, unix_shutdown } = hooks;
     match hazard {
         HazardId::SharedConnection | HazardId::SharedConnectionClosed if sockets.is_err() => {
             let why = sockets.as_ref().err().map(ToString::to_string).unwrap_or_default();
@@ -115,6 +115,11 @@ fn lacks(hazard: HazardId, hooks: &Hooks) -> Option<(DetectorState, String)> {
             let missing: Vec<String> = missing.collect();
             let why = format!("farewells are seen, but not every shutdown(2). {}", missing.join("; "));
             (!missing.is_empty()).then_some((DetectorState::Limited, why))
+        }
+        HazardId::CrashLoop => {
+            let why = families.as_ref().err()?;
+            let what = "jobs that fail may be taken for workers that die";
+            Some((DetectorState::Limited, format!("good ends of children cannot be watched ({why}): {what}")))
         }
         HazardId::WorkerKilledWhileStuck => {
             let why = signals.as_ref().err()?;
@@ -352,6 +357,7 @@ mod tests {
     fn what_the_kernel_lacks_switches_off_what_needs_it() {
         let absent = || NoHook::Absent("tracepoint".to_owned());
         let all = Hooks {
+            families: Ok(()),
             signals: Ok(SignalHook::Copy),
             sockets: Ok(SocketHook::Tracepoints),
             tcp_shutdown: Ok(()),
@@ -373,7 +379,31 @@ mod tests {
             assert_eq!(state(no_sockets.clone(), hazard), DetectorState::Off);
         }
         assert_eq!(state(no_sockets, HazardId::OrphanedLock), DetectorState::On);
-        let no_signals = Hooks { signals: Err(absent()), ..all };
+        let no_signals = Hooks { signals: Err(absent()), ..all.clone() };
         assert_eq!(state(no_signals, HazardId::WorkerKilledWhileStuck), DetectorState::Off);
+        let no_families = Hooks { families: Err(absent()), ..all };
+        assert_eq!(state(no_families, HazardId::CrashLoop), DetectorState::Limited);
+    }
+
+    #[test]
+    fn what_was_tried_and_came_out_wrong_is_off_with_what_was_seen() {
+        let untrue = NoHook::Untrue("the sender of a signal was reported as 0, and is 7".to_owned());
+        let hooks = Hooks {
+            families: Ok(()),
+            signals: Err(untrue),
+            sockets: Ok(SocketHook::Tracepoints),
+            tcp_shutdown: Ok(()),
+            unix_shutdown: Ok(()),
+        };
+        let conditions = Conditions { hooks: Some(hooks), ..conditions(Reach::Full) };
+        let found = detectors(&conditions);
+        let off: Vec<_> = found.iter().filter(|detector| !detector.state.works()).collect();
+        let names: Vec<&str> = off.iter().map(|detector| detector.name).collect();
+        assert_eq!(names, ["worker-killed-while-stuck", "clone-calls"]);
+        assert!(
+            off.iter().any(|detector| detector.reason.contains("tried at the start")
+                && detector.reason.contains("as 0, and is 7")),
+            "{off:?}"
+        );
     }
 }

@@ -38,7 +38,7 @@ impl Session {
             want(&mut kernel, target.key)?;
         }
         let (mut early, mut dropped) = (Vec::new(), 0_u64);
-        self_test::run(&mut ring, own_cgroup(), |event| {
+        self_test::run(&mut kernel, &mut ring, own_cgroup(), |event| {
             if early.len() < MOST_EARLY { early.push(event) } else { dropped += 1 }
         })?;
         if dropped > 0 {

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::model::{
     event::{CloneKind, Exit, ExitStatus},
+    exit_code::{UWSGI_AT_WORK, meaning},
     facts::HistoryFacts,
     finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
     process::{ProcessKey, Program},
@@ -22,10 +23,16 @@ pub(super) static HAZARD: Hazard = Hazard {
     detection: "The kernel side reports each forked child that ends by a signal or with a code other than 0 and had \
                 not exec'd. Five ends of the same kind within 60 s, of children of one parent that had lived less \
                 than that, begin a run, which lasts while that rate does. It is reported when it has lasted 20 s and \
-                when three of the dead came one after the other: each was forked after the one before had died.",
+                when three of the dead came one after the other: each was forked after the one before had died. From \
+                the third death on, the kernel side also reports how the other children of that parent end. It is \
+                certain where none of those that were forked since ended well, and where those that died were young \
+                (10 s, the median) and another was forked in their place within 2 s; where they exit with a code, also \
+                only for servers that are known to replace their workers. Else it is strong, or, of exits with a code, \
+                information: they may be jobs that fail.",
     certainty: Certainty::Certain,
     certainty_reason: "It is a count of ends that the kernel reported, with the codes and signals that wait(2) \
-                       shows. Why they ended is not known.",
+                       shows, and of the forks that followed them. Why they ended is not known, nor always what they \
+                       were for: what may be jobs is never certain.",
     state: State::Confirmed,
     severity: Severity::Warning,
     look_alikes: &[
@@ -33,6 +40,8 @@ pub(super) static HAZARD: Hazard = Hazard {
          another had died.",
         "Ends that somebody asked for: by SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGALRM or SIGPIPE, or with the code \
          that stands for one of them (129, 130, 143).",
+        "Jobs: a program that forks a child for each piece of work, some of which fail. Where others that were forked \
+         meanwhile end well, exits with a code are silent.",
         "Programs that could not be started: the codes 126 and 127, and the 255 of Python's subprocess module, \
          where the child ends within 100 ms.",
         "Celery's workers that have done their share of tasks (max_tasks_per_child): they end with code 155.",
@@ -78,6 +87,55 @@ pub fn is_crash(exit: &Exit) -> bool {
             }
         }
 }
+
+/// Whether a child ended as it should, so that what its parent forks is not what keeps dying.
+pub const fn is_success(exit: &Exit) -> bool {
+    matches!(exit.status, ExitStatus::Code(0 | BILLIARD_RECYCLE))
+}
+
+/// What tells workers that are replaced from jobs that come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Succession {
+    /// Whether the good ends were seen too.
+    pub seen: bool,
+    /// Children that were forked since the first death and ended well.
+    pub well: u32,
+    /// Whether nearly each death was followed by a fork at once.
+    pub replaced_at_once: bool,
+    /// Whether those that died had not lived long enough to have done much.
+    pub young: bool,
+}
+
+impl Succession {
+    /// Whether all that is forked dies young and is replaced at once.
+    const fn is_loop(self) -> bool {
+        self.seen && self.well == 0 && self.replaced_at_once && self.young
+    }
+}
+
+/// So many good ends show that the children are jobs: one may be a helper of a server's master.
+const JOBS: u32 = 2;
+
+/// Servers that keep a number of workers, and fork another where one is dead: none of their children is a job.
+const SERVERS: [&str; 17] = [
+    "gunicorn",
+    "uwsgi",
+    "celery",
+    "puma",
+    "unicorn",
+    "unicorn_rails",
+    "pitchfork",
+    "php-fpm",
+    "apache2",
+    "httpd",
+    "nginx",
+    "Passenger",
+    "uvicorn",
+    "hypercorn",
+    "granian",
+    "haproxy",
+    "sidekiq",
+];
 
 /// Programs for which a child that fails is daily work.
 const SHELLS: [&str; 16] = [
@@ -133,6 +191,8 @@ pub struct LoopCase<'a> {
     pub lifetime: u64,
     /// All the ends.
     pub history: HistoryFacts,
+    /// What became of the other children, and of the places of the dead.
+    pub succession: Succession,
 }
 
 /// Whether that is a crash loop, or how this program works.
@@ -146,27 +206,73 @@ pub fn judge(case: &LoopCase<'_>) -> Judgement {
     if is(&SHELLS) || is(&TEST_RUNNERS) || by_code && is(&SESSIONS) {
         return Judgement::Clean;
     }
-    let how = how(case.how);
+    let is_server = is(&SERVERS);
+    let at_work = matches!(case.how, ExitStatus::Code(code) if UWSGI_AT_WORK.contains(&code));
+    let jobs = by_code && !is_server && case.succession.well >= JOBS;
+    if jobs || at_work && is(&["uwsgi"]) {
+        return Judgement::Clean;
+    }
+    let standing = Standing::of(case, by_code, is_server);
     let ended = match case.how {
-        ExitStatus::Code(_) => format!("ended with {how}"),
+        ExitStatus::Code(code) => {
+            let meaning = meaning(code, name).map(|meaning| format!(" ({meaning})")).unwrap_or_default();
+            format!("ended with code {code}{meaning}")
+        }
         ExitStatus::Signal { core_dumped, .. } => {
-            format!("were killed by {how}{}", if core_dumped { ", leaving core dumps" } else { "" })
+            let core = if core_dumped { ", leaving core dumps" } else { "" };
+            format!("were killed by {}{core}", how(case.how))
         }
     };
+    let what = if standing.may_be_jobs() {
+        "forks children that fail, workers or jobs"
+    } else {
+        "keeps forking children that die"
+    };
+    let beside = match case.succession.well {
+        0 => String::new(),
+        1 => "; another ended well".to_owned(),
+        well => format!("; {well} others ended well"),
+    };
     Judgement::Unsafe(Box::new(Verdict {
-        state: HAZARD.state,
-        certainty: HAZARD.certainty,
-        severity: HAZARD.severity,
+        state: standing.state,
+        certainty: standing.certainty,
+        severity: standing.severity,
         summary: format!(
-            "{name} (pid {}) keeps forking children that die: {} {ended} within {}, after a life of {} (the median)",
+            "{name} (pid {}) {what}: {} {ended} within {}, after a life of {} (the median){beside}",
             case.parent.tgid,
             case.count,
             lasted(case.history.window_ns),
             lasted(case.lifetime),
         ),
         facts: Facts { history: Some(Box::new(case.history.clone())), ..Facts::default() },
-        remedy: advice(case.how).1,
+        remedy: advice(case.how, standing.may_be_jobs()).1,
     }))
+}
+
+/// How a run of deaths stands.
+struct Standing {
+    state: State,
+    certainty: Certainty,
+    severity: Severity,
+}
+
+impl Standing {
+    fn of(case: &LoopCase<'_>, by_code: bool, is_server: bool) -> Self {
+        let Succession { well, replaced_at_once, young, .. } = case.succession;
+        let (state, severity) = (HAZARD.state, HAZARD.severity);
+        if case.succession.is_loop() && (is_server || !by_code) {
+            return Self { state, certainty: HAZARD.certainty, severity };
+        }
+        // A signal is a fault, whatever it ended.
+        if !by_code || is_server || well == 0 && replaced_at_once && young {
+            return Self { state, certainty: Certainty::Strong, severity };
+        }
+        Self { state: State::Suspected, certainty: Certainty::Heuristic, severity: Severity::Info }
+    }
+
+    fn may_be_jobs(&self) -> bool {
+        self.severity == Severity::Info
+    }
 }
 
 /// Whether the executable or, where that cannot be read, the command goes by this name.
@@ -187,8 +293,16 @@ pub fn how(status: ExitStatus) -> String {
     }
 }
 
-fn advice(how: ExitStatus) -> (&'static str, Remedy) {
+fn advice(how: ExitStatus, may_be_jobs: bool) -> (&'static str, Remedy) {
     match how {
+        ExitStatus::Code(_) if may_be_jobs => (
+            "children that exit with a code after they have worked",
+            remedy(
+                "Read what the last of them logged. If they are jobs, they failed; if they are workers that are forked \
+                 anew, something ends them again and again.",
+                "https://man7.org/linux/man-pages/man3/exit.3.html",
+            ),
+        ),
         ExitStatus::Code(_) => (
             "children that exit with a code",
             remedy(
@@ -224,7 +338,8 @@ fn remedies() -> Vec<(&'static str, Remedy)> {
         .map(|number| ExitStatus::Signal { number, core_dumped: false })
         .into_iter()
         .chain([ExitStatus::Code(1)])
-        .map(advice)
+        .map(|how| advice(how, false))
+        .chain([advice(ExitStatus::Code(1), true)])
         .collect()
 }
 
@@ -276,7 +391,13 @@ mod tests {
         assert!(!is_crash(&shared));
     }
 
+    const LOOP: Succession = Succession { seen: true, well: 0, replaced_at_once: true, young: true };
+
     fn judged(exe: &str, cmdline: &[&str], how: ExitStatus) -> Judgement {
+        judged_of(LOOP, exe, cmdline, how)
+    }
+
+    fn judged_of(succession: Succession, exe: &str, cmdline: &[&str], how: ExitStatus) -> Judgement {
         let program = Program {
             comm: "x".into(),
             exe: Some(exe.into()),
@@ -291,6 +412,7 @@ mod tests {
             count: 7,
             lifetime: 2_100_000_000,
             history: HistoryFacts { window_ns: 42_000_000_000, ends: Vec::new() },
+            succession,
         })
     }
 
@@ -315,6 +437,11 @@ mod tests {
     fn the_summary_says_how_many_ended_how_and_how_fast() {
         let crash = ExitStatus::Signal { number: 11, core_dumped: true };
         for (how, expected) in [
+            (
+                ExitStatus::Code(70),
+                "7 ended with code 70 (EX_SOFTWARE: an internal error) within 42 s, after a life of \
+             2.1 s (the median)",
+            ),
             (ExitStatus::Code(3), "7 ended with code 3 within 42 s, after a life of 2.1 s (the median)"),
             (
                 crash,
@@ -329,5 +456,44 @@ mod tests {
                 format!("server (pid 1) keeps forking children that die: {expected}")
             );
         }
+    }
+
+    #[test]
+    fn what_may_be_jobs_is_never_certain() {
+        let (code, crash) = (ExitStatus::Code(1), ExitStatus::Signal { number: 11, core_dumped: true });
+        let (server, runner) = ("/usr/bin/gunicorn", "/usr/bin/runner");
+        let slow = Succession { young: false, ..LOOP };
+        let gaps = Succession { replaced_at_once: false, ..LOOP };
+        let unseen = Succession { seen: false, ..LOOP };
+        let well = |well| Succession { well, ..LOOP };
+        let (certain, strong) = (Some(Certainty::Certain), Some(Certainty::Strong));
+        let information = Some(Certainty::Heuristic);
+        for (succession, exe, how, expected) in [
+            (LOOP, server, code, certain),
+            (LOOP, server, crash, certain),
+            (LOOP, runner, crash, certain),
+            (LOOP, runner, code, strong),
+            (unseen, server, code, strong),
+            (slow, server, code, strong),
+            (gaps, server, crash, strong),
+            (slow, runner, code, information),
+            (gaps, runner, code, information),
+            (well(1), runner, code, information),
+            (well(2), runner, code, None),
+            (well(9), runner, crash, strong),
+            (well(9), server, code, strong),
+        ] {
+            let told = match judged_of(succession, exe, &[exe], how) {
+                Judgement::Unsafe(verdict) => {
+                    let quiet = verdict.certainty == Certainty::Heuristic;
+                    assert_eq!(verdict.severity == Severity::Info, quiet, "{}", verdict.summary);
+                    Some(verdict.certainty)
+                }
+                _ => None,
+            };
+            assert_eq!(told, expected, "{succession:?} {exe} {how:?}");
+        }
+        let recycled = judged("/usr/bin/uwsgi", &["uwsgi"], ExitStatus::Code(30));
+        assert_eq!(recycled, Judgement::Clean, "uWSGI's way to end a worker");
     }
 }

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use super::{Hazard, Rule, Verdict, called, ecosystem, lasted, remedy};
 use crate::model::{
-    event::Signal,
     finding::{Certainty, Facts, Finding, HazardId, Remedy, Severity, State},
-    signals::signal_name,
     time::nanoseconds,
 };
 
@@ -17,12 +15,13 @@ pub(super) static HAZARD: Hazard = Hazard {
            \"HARAKIRI\", Celery that a hard time limit was exceeded. That hides the fault: the log tells of slowness, \
            the request or task is lost, and the next worker gets stuck in the same way. This finding joins the kill \
            to the lock that the worker was waiting for.",
-    detection: "While a child is suspected or proven to wait for a lock that a fork left locked, the kernel side \
-                reports the signals that are sent to it, and by whom. It counts when the child ends by a signal of \
+    detection: "While a finding about a child is open, or it is suspected to wait for a lock that a fork left locked, \
+                the kernel side reports the signals that are sent to it, and by whom. It counts when the child ends by a signal of \
                 its parent, or exits within 5 s after its parent sent one that asks it to end.",
     certainty: Certainty::Certain,
     certainty_reason: "The kernel tells who sent the signal that ended the child. How sure it is that the child was \
-                       stuck, the finding that this one refers to says.",
+                       stuck, the finding that this one refers to says; where that is a suspicion, this one is no \
+                       more.",
     state: State::Confirmed,
     severity: Severity::Warning,
     look_alikes: &[
@@ -51,12 +50,12 @@ const TIME_LIMITS: [(&str, &str); 5] = [
 
 /// What to say of a stuck child that its parent has killed. `stuck` is the finding that says where it was stuck, and
 /// `waited` for how long it had been.
-pub fn judge(stuck: &Finding, signal: Option<&Signal>, waited: Duration) -> Verdict {
+pub fn judge(stuck: &Finding, signal: Option<&str>, waited: Duration) -> Verdict {
     let name = called(&stuck.program);
     let ecosystem = ecosystem::recognise(&stuck.program, &stuck.facts.threads).name();
     let limit = TIME_LIMITS.iter().find(|(whose, _)| *whose == ecosystem);
     let limit = limit.map_or_else(String::new, |(_, limit)| format!("; that was {limit}"));
-    let by = signal.map_or_else(String::new, |signal| format!(" by {}", signal_name(signal.number)));
+    let by = signal.map_or_else(String::new, |signal| format!(" by {signal}"));
     let waited = lasted(nanoseconds(waited));
     let (number, parent, child) = (stuck.number, stuck.parent.tgid, stuck.child.tgid);
     // Of a repeat, or of one that was killed before it was reported, there is no number.
@@ -68,12 +67,22 @@ pub fn judge(stuck: &Finding, signal: Option<&Signal>, waited: Duration) -> Verd
             format!("finding #{number}: {}", stuck.summary),
         )
     };
-    let summary = format!(
-        "{name} (pid {parent}) killed {child}{by}, which had been stuck for {waited}{limit}{explained}"
-    );
+    let killer = if stuck.parent == stuck.child {
+        format!("The parent of {name} (pid {child}) killed it")
+    } else {
+        format!("{name} (pid {parent}) killed {child}")
+    };
+    // Of a suspicion no more than that is made here.
+    let is_suspected = stuck.state == State::Suspected;
+    let (state, certainty, had) = if is_suspected {
+        (State::Suspected, stuck.certainty, "had waited as if stuck for")
+    } else {
+        (HAZARD.state, HAZARD.certainty, "had been stuck for")
+    };
+    let summary = format!("{killer}{by}, which {had} {waited}{limit}{explained}");
     Verdict {
-        state: HAZARD.state,
-        certainty: HAZARD.certainty,
+        state,
+        certainty,
         severity: HAZARD.severity,
         summary,
         facts: Facts {

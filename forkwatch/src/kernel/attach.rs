@@ -41,6 +41,7 @@ pub(super) fn load(
             ("FILTER_UID", options.filter.uid.unwrap_or_default()),
             ("FILTER_CGROUP_LEVEL", cgroup.map_or(0, |cgroup| cgroup.level)),
             ("ANCESTORS_ARE_TOLD", u32::from(release.tells_ancestors())),
+            ("CURRENT_TASK_IS_TOLD", u32::from(release.tells_current_task())),
             ("WORKER_FLAGS", release.worker_flags()),
             ("PID_LEVELS", pid_levels),
             ("CLONE_CALLS", u32::from(options.clone_calls)),

@@ -9,8 +9,8 @@ use super::{
     btf::{Btf, Kind},
     error::KernelError,
     on_demand::{
-        BY_COPY, BY_EXITS, BY_LOAD, BY_OLD_EXITS, BY_TRACEPOINTS, OnDemand, Place, TCP_RECEIVE, TCP_SHUTDOWN,
-        UNIX_SHUTDOWN,
+        BY_COPY, BY_EXITS, BY_LOAD, BY_OLD_EXITS, BY_TRACEPOINTS, FAMILIES, OnDemand, Place, TCP_RECEIVE,
+        TCP_SHUTDOWN, UNIX_SHUTDOWN,
     },
 };
 use crate::release::Release;
@@ -81,6 +81,9 @@ pub enum NoHook {
     /// It would cost the start too much.
     #[error("to find its function among this kernel's types would delay every start")]
     Dear,
+    /// It was tried at the start, and what came was not so.
+    #[error("tried at the start, {0}: this kernel tells it in a way that forkwatch does not know")]
+    Untrue(String),
     /// The kernel does not take the program.
     #[error("this kernel refuses the program {program}: {reason}")]
     Refused {
@@ -109,6 +112,8 @@ impl NoHook {
 /// attached; then that is told here from then on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hooks {
+    /// How every child of a process ends.
+    pub families: Result<(), NoHook>,
     /// Signals to a process.
     pub signals: Result<SignalHook, NoHook>,
     /// Sends and receives on a stream socket.
@@ -127,7 +132,7 @@ impl Hooks {
     /// and not for the rare shutdown(2) of a Unix stream alone.
     pub(super) fn find(types: &Btf<'_>, has: impl Fn(&[&str]) -> bool, functions: bool) -> Self {
         // All at once: each look takes a pass over the types.
-        let mut absent = missing(types, &[BY_COPY, BY_TRACEPOINTS, TCP_SHUTDOWN].concat());
+        let mut absent = missing(types, &[FAMILIES, BY_COPY, BY_TRACEPOINTS, TCP_SHUTDOWN].concat());
         let functions = functions || BY_TRACEPOINTS.iter().any(|on_demand| absent.contains(&on_demand.place));
         if functions {
             absent.extend(missing(types, &[BY_EXITS, UNIX_SHUTDOWN].concat()));
@@ -149,6 +154,7 @@ impl Hooks {
             });
         let counted = has(&["OFFSET_FILE_COUNT"]) || has(&["OFFSET_FILE_REF"]);
         Self {
+            families: need(FAMILIES, &[]),
             signals: need(BY_COPY, &["OFFSET_SIGINFO_CODE"]).map(|()| SignalHook::Copy),
             tcp_shutdown: sockets
                 .clone()
@@ -192,6 +198,11 @@ impl Hooks {
             || (self.sockets == Ok(SocketHook::Tracepoints) && self.unix_shutdown.is_err())
     }
 
+    /// Attaches what reports the ends of all children; forgets it where the kernel refuses.
+    pub(super) fn attach_families(&mut self, ebpf: &mut Ebpf) -> Vec<FdLink> {
+        attach_part(&mut self.families, ebpf, |()| FAMILIES)
+    }
+
     /// Attaches what reports signals; forgets it where the kernel refuses.
     pub(super) fn attach_signals(&mut self, ebpf: &mut Ebpf) -> Vec<FdLink> {
         attach_part(&mut self.signals, ebpf, SignalHook::programs)
@@ -209,6 +220,7 @@ impl Hooks {
 
     /// Does something with the programs of each part that there is, which is no more where that fails.
     fn each(&mut self, mut with: impl FnMut(&'static [OnDemand]) -> Result<(), NoHook>) {
+        keep(&mut self.families, |()| with(FAMILIES));
         keep(&mut self.signals, |hook| with(hook.programs()));
         keep(&mut self.sockets, |hook| with(hook.programs()));
         keep(&mut self.tcp_shutdown, |()| with(TCP_SHUTDOWN));

@@ -212,6 +212,11 @@ impl Kernel {
         orders.try_hooks(ebpf)
     }
 
+    /// Forgets of what is watched on demand whatever was tried and reported something else than what happened.
+    pub(super) fn distrust(&mut self, signals: Result<(), String>, sockets: Result<(), String>) {
+        self.orders.distrust(signals, sockets);
+    }
+
     /// How the clone family's calls are watched, if they are.
     pub const fn clone_calls(&self) -> Option<Hook> {
         self.clone_calls

@@ -17,6 +17,7 @@ mod programs;
 mod ring;
 pub mod self_test;
 mod statistics;
+mod trial;
 mod wire;
 
 pub use crate::release::Release;

@@ -36,6 +36,8 @@ const fn exit(program: &'static str, function: &'static str) -> OnDemand {
 pub(super) const BY_COPY: &[OnDemand] = &[tracepoint("signal_generate", "signal_generate")];
 /// Likewise, without what `lockdown=confidentiality` forbids.
 pub(super) const BY_LOAD: &[OnDemand] = &[tracepoint("signal_generate_typed", "signal_generate")];
+/// Which children a process forks.
+pub(super) const FAMILIES: &[OnDemand] = &[tracepoint("parent_forks", "sched_process_fork")];
 /// Who holds a socket: what is seen forked must be seen ending.
 const SHARERS: [OnDemand; 3] = [
     tracepoint("sharer_ends", "sched_process_exit"),

@@ -8,13 +8,13 @@ use aya::{
     maps::{HashMap, MapData},
     programs::links::FdLink,
 };
-use forkwatch_ebpf::{Family, Sharer, Socket, act, flag, kind, map};
+use forkwatch_ebpf::{Family, Sharer, Signalled, Socket, act, flag, kind, map};
 
 use super::{
     error::KernelError,
-    hooks::Hooks,
+    hooks::{Hooks, NoHook},
     load::{map_error, take},
-    wire::{FamilyCell, SharerCell, SocketCell, SocketUserCell},
+    wire::{FamilyCell, SharerCell, SignalledCell, SocketCell, SocketUserCell},
 };
 use crate::model::{order::Order, process::ProcessKey, time::TICK};
 
@@ -37,15 +37,18 @@ pub struct Living {
 /// What stands, and what is attached for it.
 pub(super) struct Orders {
     hooks: Hooks,
-    signalled: HashMap<MapData, u32, u64>,
+    parents: HashMap<MapData, u32, u8>,
+    signalled: HashMap<MapData, u32, SignalledCell>,
     sharers: HashMap<MapData, u32, SharerCell>,
     sockets: HashMap<MapData, u64, SocketCell>,
     users: HashMap<MapData, SocketUserCell, u8>,
     /// What was ordered: the kernel side takes children into its table by itself.
+    ordered_parents: HashSet<u32>,
     ordered_signals: HashSet<u32>,
     ordered_sharers: HashSet<u32>,
     ordered_sockets: HashSet<u64>,
     /// Dropping one detaches it.
+    family_links: Vec<FdLink>,
     signal_links: Vec<FdLink>,
     socket_links: Vec<FdLink>,
     /// Whether a failure has been told: the next ones are only for those who look for them.
@@ -56,13 +59,16 @@ impl Orders {
     pub(super) fn new(ebpf: &mut Ebpf, hooks: Hooks) -> Result<Self, KernelError> {
         Ok(Self {
             hooks,
+            parents: take(ebpf, map::PARENTS)?,
             signalled: take(ebpf, map::SIGNALLED)?,
             sharers: take(ebpf, map::SHARERS)?,
             sockets: take(ebpf, map::SOCKETS)?,
             users: take(ebpf, map::SOCKET_USERS)?,
+            ordered_parents: HashSet::new(),
             ordered_signals: HashSet::new(),
             ordered_sharers: HashSet::new(),
             ordered_sockets: HashSet::new(),
+            family_links: Vec::new(),
             signal_links: Vec::new(),
             socket_links: Vec::new(),
             complained: false,
@@ -73,8 +79,30 @@ impl Orders {
         &self.hooks
     }
 
+    /// Forgets what was tried and reported something else than what happened.
+    pub(super) fn distrust(&mut self, signals: Result<(), String>, sockets: Result<(), String>) {
+        let untrue = |what: &'static str| {
+            move |why: String| {
+                tracing::warn!(
+                    why,
+                    "{what} cannot be watched on this kernel: what was tried at the start came out wrong"
+                );
+                NoHook::Untrue(why)
+            }
+        };
+        if let Err(why) = signals.map_err(untrue("the senders of signals")) {
+            self.hooks.signals = Err(why);
+            self.signal_links.clear();
+        }
+        if let Err(why) = sockets.map_err(untrue("the uses of sockets")) {
+            self.hooks.sockets = Err(why);
+            self.socket_links.clear();
+        }
+    }
+
     /// Attaches all programs, unless they are, and detaches what nothing is ordered of.
     pub(super) fn try_hooks(&mut self, ebpf: &mut Ebpf) -> &Hooks {
+        self.attach_families(ebpf);
         self.attach_signals(ebpf);
         self.attach_sockets(ebpf);
         self.detach_idle();
@@ -93,12 +121,24 @@ impl Orders {
             Order::WatchSignals(process) => {
                 self.attach_signals(ebpf);
                 self.ordered_signals.insert(process.tgid);
-                self.signalled.insert(process.tgid, process.start.0, 0).map_err(map_error(map::SIGNALLED))
+                let start = process.start.0;
+                let signalled = SignalledCell(Signalled { start, since: 0, told: 0, sender: 0, reserved: 0 });
+                self.signalled.insert(process.tgid, signalled, 0).map_err(map_error(map::SIGNALLED))
             }
             Order::UnwatchSignals(process) => {
                 self.ordered_signals.remove(&process.tgid);
                 // Here and below: where it is not there, all is well.
                 let _ = self.signalled.remove(&process.tgid);
+                Ok(())
+            }
+            Order::WatchFamily(parent) => {
+                self.attach_families(ebpf);
+                self.ordered_parents.insert(parent.tgid);
+                self.parents.insert(parent.tgid, 1, 0).map_err(map_error(map::PARENTS))
+            }
+            Order::UnwatchFamily(parent) => {
+                self.ordered_parents.remove(&parent.tgid);
+                let _ = self.parents.remove(&parent.tgid);
                 Ok(())
             }
             Order::WatchSocket(inode) => {
@@ -169,6 +209,12 @@ impl Orders {
         }
     }
 
+    fn attach_families(&mut self, ebpf: &mut Ebpf) {
+        if self.family_links.is_empty() {
+            self.family_links = self.hooks.attach_families(ebpf);
+        }
+    }
+
     fn attach_signals(&mut self, ebpf: &mut Ebpf) {
         if self.signal_links.is_empty() {
             self.signal_links = self.hooks.attach_signals(ebpf);
@@ -183,6 +229,9 @@ impl Orders {
 
     /// Detaches what nothing is ordered of any more.
     fn detach_idle(&mut self) {
+        if self.ordered_parents.is_empty() {
+            self.family_links.clear();
+        }
         if self.ordered_signals.is_empty() {
             self.signal_links.clear();
         }

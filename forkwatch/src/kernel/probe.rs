@@ -59,7 +59,7 @@ pub fn trial(options: &Options, own_cgroup: Option<u64>) -> Result<Trial, Kernel
     let (mut kernel, mut ring) = Kernel::start(options)?;
     let started = start.elapsed();
     let start = Instant::now();
-    let self_test = self_test::run(&mut ring, own_cgroup, drop).map(|()| start.elapsed());
+    let self_test = self_test::run(&mut kernel, &mut ring, own_cgroup, drop).map(|()| start.elapsed());
     Ok(Trial { started, self_test, hooks: kernel.try_hooks().clone() })
 }
 

@@ -22,10 +22,15 @@ use nix::{
     unistd::{ForkResult, Pid, SysconfVar, fork, getuid, pipe, read, sysconf},
 };
 
-use super::{error::KernelError, ring::Ring};
+use super::{
+    Kernel,
+    error::KernelError,
+    ring::Ring,
+    trial::{self, Trial},
+};
 use crate::model::{
     event::{CloneKind, Event, Exec, Exit, ExitStatus, Fork},
-    process::Comm,
+    process::{Comm, ProcessKey},
     signals::SignalSet,
     time::BootTime,
 };
@@ -59,18 +64,20 @@ const EXIT_CODE: u8 = 7;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Records taken before the clock is looked at, so that a storm of others cannot hold the test for ever.
 const ROUND: usize = 4096;
-/// Pending for the forking thread during the test, and for its process.
-const PENDING: (Signal, Signal) = (Signal::SIGUSR1, Signal::SIGUSR2);
+/// Pending for the forking thread during the test, and for its process. Children are born without, and block them.
+const PENDING: (Signal, Signal) = (trial::SIGNAL, Signal::SIGUSR2);
 
 /// Runs the test. `own_cgroup` is the id of forkwatch's own cgroup, where that is known. Events of others that come
-/// meanwhile are handed to `other`, in order.
+/// meanwhile are handed to `other`, in order. What is attached on demand is tried too; where it reports something else
+/// than what happened, it is not used, and [`Kernel::hooks`] says why.
 pub fn run(
+    kernel: &mut Kernel,
     ring: &mut Ring,
     own_cgroup: Option<u64>,
     mut other: impl FnMut(Event),
 ) -> Result<(), KernelError> {
     let failed = |what| move |error: Errno| KernelError::SelfTestFailed { what, error: error.into() };
-    let expected = {
+    let (expected, mut trial) = {
         let _signals = BlockedSignals::new().map_err(failed("blocking signals"))?;
         let threads = IdleThreads::start().map_err(failed("starting threads"))?;
         pthread_kill(pthread_self(), PENDING.0).map_err(failed("raising a signal"))?;
@@ -79,12 +86,21 @@ pub fn run(
         let (release_exit, exit_child) = fork_waiting(|| ()).map_err(failed("forking"))?;
         let expected = Expected::read(exec_child, exit_child)
             .map_err(|error| KernelError::SelfTestFailed { what: "reading /proc", error })?;
+        let trial = Trial::run(kernel, expected.own(), expected.exit_child.key()).map_err(|error| {
+            KernelError::SelfTestFailed { what: "trying what is watched on demand", error }
+        })?;
         drop((release_exec, release_exit));
         drop(threads);
-        expected
+        (expected, trial)
     };
     let children = (expected.exec_child.pid, expected.exit_child.pid);
-    let reported = collect(ring, children, &mut other)?;
+    let mut others = |event| {
+        if let Some(event) = trial.take(event) {
+            other(event);
+        }
+    };
+    let reported = collect(ring, children, &mut others)?;
+    trial.judge(kernel, expected.own(), expected.comm);
     for child in [children.0, children.1] {
         waitpid(child, None).map_err(failed("waiting for a child"))?;
     }
@@ -203,6 +219,11 @@ impl Expected {
         })
     }
 
+    /// forkwatch itself.
+    fn own(&self) -> ProcessKey {
+        key(std::process::id(), self.own_start)
+    }
+
     fn compare(&self, reported: &Reported, own_cgroup: Option<u64>) -> Result<(), Mismatch> {
         self.compare_fork(&reported.exec_fork, &self.exec_child, own_cgroup)?;
         self.compare_fork(&reported.exit_fork, &self.exit_child, own_cgroup)?;
@@ -245,6 +266,10 @@ impl Expected {
 }
 
 impl Child {
+    fn key(&self) -> ProcessKey {
+        key(self.pid.as_raw().unsigned_abs(), self.start)
+    }
+
     fn read(pid: Pid) -> io::Result<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
@@ -330,8 +355,18 @@ fn check<T: PartialEq + Debug>(field: &'static str, reported: T, actual: T) -> R
 
 /// In the unit of `/proc/PID/stat`.
 fn ticks(time: BootTime) -> u64 {
+    time.0 / tick()
+}
+
+/// Of a start in that unit.
+fn key(tgid: u32, start: u64) -> ProcessKey {
+    ProcessKey { tgid, start: BootTime(start.saturating_mul(tick())) }
+}
+
+/// Nanoseconds.
+fn tick() -> u64 {
     let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok());
-    time.0 / (1_000_000_000 / per_second.filter(|ticks| *ticks > 0).unwrap_or(100))
+    1_000_000_000 / per_second.filter(|ticks| *ticks > 0).unwrap_or(100)
 }
 
 /// Field 22 of `/proc/PID/stat`, proc(5): the start of the process. The comm before it may hold anything.

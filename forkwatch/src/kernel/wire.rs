@@ -3,7 +3,7 @@
 use std::ops::AddAssign;
 
 use aya::Pod;
-use forkwatch_ebpf::{CgroupCounts, Counters, Family, Sharer, Socket, SocketUser, Wake};
+use forkwatch_ebpf::{CgroupCounts, Counters, Family, Sharer, Signalled, Socket, SocketUser, Wake};
 
 /// One CPU's [`Counters`], word by word: every field is a u64, so that a sum is a sum of words.
 #[derive(Clone, Copy)]
@@ -36,6 +36,14 @@ pub(super) struct SharerCell(pub(super) Sharer);
 
 // SAFETY: integers without padding (its size is asserted beside it).
 unsafe impl Pod for SharerCell {}
+
+/// A [`Signalled`].
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct SignalledCell(pub(super) Signalled);
+
+// SAFETY: likewise.
+unsafe impl Pod for SignalledCell {}
 
 /// A [`Socket`].
 #[derive(Clone, Copy)]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    child_end::ChildEnd,
     evidence::SeenThread,
     facts::{ConnectionFacts, HistoryFacts, LeakFacts, LockFacts},
     process::{Comm, ProcessKey, Program},
@@ -98,11 +99,15 @@ pub enum State {
 pub enum Resolution {
     /// The child exec'd after all: the finding is withdrawn.
     Execed,
-    /// The child exited by itself.
+    /// The child exited with a code, and nobody was seen to have asked it to end shortly before.
     Exited,
+    /// The child exited with a code, shortly after its parent had asked it to end.
+    AskedByParent,
+    /// The child exited with a code, shortly after another process had asked it to end.
+    AskedByOther,
     /// A signal killed the child, and it is not known who sent it.
     Killed,
-    /// Its parent killed it.
+    /// Its parent killed it, by a signal that ended it or whose handler exits.
     KilledByParent,
     /// Another process killed it.
     KilledByOther,
@@ -116,9 +121,11 @@ pub enum Resolution {
 
 impl Resolution {
     /// Every way.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Execed,
         Self::Exited,
+        Self::AskedByParent,
+        Self::AskedByOther,
         Self::Killed,
         Self::KilledByParent,
         Self::KilledByOther,
@@ -132,6 +139,8 @@ impl Resolution {
         match self {
             Self::Execed => "execed",
             Self::Exited => "exited",
+            Self::AskedByParent => "asked-by-parent",
+            Self::AskedByOther => "asked-by-other",
             Self::Killed => "killed",
             Self::KilledByParent => "killed-by-parent",
             Self::KilledByOther => "killed-by-other",
@@ -150,7 +159,9 @@ impl Resolution {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Execed => "exec'd after all: the finding is withdrawn",
-            Self::Exited => "exited by itself",
+            Self::Exited => "exited",
+            Self::AskedByParent => "exited after its parent had asked it to end",
+            Self::AskedByOther => "exited after another process had asked it to end",
             Self::Killed => "was killed by a signal",
             Self::KilledByParent => "was killed by its parent",
             Self::KilledByOther => "was killed by another process",
@@ -223,6 +234,9 @@ pub struct Facts {
     /// The ends of children that it is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub history: Option<Box<HistoryFacts>>,
+    /// How the child ended, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub end: Option<Box<ChildEnd>>,
     /// The descriptor that it is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub leak: Option<Box<LeakFacts>>,

@@ -1,10 +1,12 @@
 //! The plain data that the rest of the program passes around: no I/O, no clock, no kernel types.
 
+pub mod child_end;
 pub mod connection;
 pub mod counters;
 pub mod detector;
 pub mod event;
 pub mod evidence;
+pub mod exit_code;
 pub mod facts;
 pub mod finding;
 pub mod inventory;

@@ -16,6 +16,10 @@ pub enum Order {
     WatchSignals(ProcessKey),
     /// No longer.
     UnwatchSignals(ProcessKey),
+    /// Report how every child ends that this process forks from now on, or that it execs: the good ends too.
+    WatchFamily(ProcessKey),
+    /// No longer.
+    UnwatchFamily(ProcessKey),
     /// Report who uses the socket of this inode number, of the processes that share one and their children: each
     /// one's first use of a kind, and the first 64 turns. Ordered again, it begins anew.
     WatchSocket(u64),

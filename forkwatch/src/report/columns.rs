@@ -19,6 +19,7 @@ use self::{
 use super::Context;
 use crate::model::{
     event::{CloneFailure, CloneKind, Event, Exec, Exit, ExitStatus, Fork, LossReason, Lost, Thread},
+    exit_code::meaning,
     finding::Finding,
     limit::{Cause, Limit},
     process::{Comm, ProcessKey, escape},
@@ -199,14 +200,18 @@ impl Columns {
 
     fn exit(&self, exit: &Exit) -> String {
         let after = humanly(exit.lifetime);
-        let (detail, tone) = match exit.status {
-            ExitStatus::Code(code) => (format!("code {code} after {after}"), Tone::Plain),
+        let (mut details, tone) = match exit.status {
+            ExitStatus::Code(code) => (vec![format!("code {code} after {after}")], Tone::Plain),
             ExitStatus::Signal { number, core_dumped } => {
                 let core = if core_dumped { " (core)" } else { "" };
-                (format!("killed by {} after {after}{core}", signal_name(number.into())), Tone::Warning)
+                let killed = format!("killed by {} after {after}{core}", signal_name(number.into()));
+                (vec![killed], Tone::Warning)
             }
         };
-        self.line(exit.at, "exit", tone, exit.process.tgid, &exit.comm, &[detail])
+        if let ExitStatus::Code(code) = exit.status {
+            details.extend(meaning(code, &exit.comm.to_text()));
+        }
+        self.line(exit.at, "exit", tone, exit.process.tgid, &exit.comm, &details)
     }
 
     fn thread(&self, thread: &Thread) -> String {

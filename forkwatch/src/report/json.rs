@@ -10,6 +10,7 @@ use self::document::{
 use super::{Context, identity::marks};
 use crate::model::{
     event::{self, Event, ExitStatus},
+    exit_code::meaning,
     finding::{Finding, State},
     limit::Limit,
     process::{Comm, ProcessKey, Program},
@@ -201,6 +202,7 @@ impl<'a> Draft<'a> {
         self.document.forkwatch.exit = Some(document::Exit {
             fork_kind: exit.kind.name(),
             lifetime_ns: exit.lifetime,
+            meaning: exit_code.and_then(|code| meaning(code, &exit.comm.to_text())),
             signal: killed.map(|(number, _)| signal_name(number.into())),
             core_dumped: killed.map(|(_, core_dumped)| core_dumped),
         });
@@ -312,6 +314,7 @@ impl<'a> Draft<'a> {
                 lock: finding.facts.lock.as_deref().cloned(),
                 connection: finding.facts.connection.as_deref().cloned(),
                 history: finding.facts.history.as_deref().cloned(),
+                end: finding.facts.end.as_deref().cloned(),
                 leak: finding.facts.leak.as_deref().cloned(),
                 notes: finding.facts.notes.clone(),
             },

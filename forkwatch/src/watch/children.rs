@@ -168,6 +168,7 @@ impl Watch {
                 | Task::Living
                 | Task::Connection(_)
                 | Task::Loop
+                | Task::Family
                 | Task::Threads
                 | Task::Leaks => false,
             },

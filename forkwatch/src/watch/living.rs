@@ -167,6 +167,12 @@ impl Watch {
         })
     }
 
+    /// Whether it waits for a lock in a way that proves something.
+    pub(super) fn is_suspect(&self, process: ProcessKey) -> bool {
+        let alive = self.living.get(&process.tgid).filter(|alive| alive.process.is_same(process));
+        alive.is_some_and(|alive| !matches!(alive.stuck, Stuck::No))
+    }
+
     /// Sets when a child is looked at next.
     pub(super) fn look_again_at(&mut self, process: ProcessKey, due: BootTime) {
         let Some(alive) = self.living(process) else { return };

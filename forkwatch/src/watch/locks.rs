@@ -3,7 +3,7 @@
 use super::{
     Output, Watch,
     children::MOST_UNANSWERED,
-    killed::how_it_ended,
+    killed::{end_of, how_it_ended},
     living::{Alive, LONGEST, SHORTEST, pause},
 };
 use crate::{
@@ -176,14 +176,12 @@ impl Watch {
 
     /// A child has become suspect: from now on its signals and its end must not be missed.
     fn watch_closely(&mut self, child: ProcessKey, out: &mut Vec<Output>) {
-        self.signals.watch(child);
-        out.push(Output::Order(Order::WatchSignals(child)));
+        self.watch_signals(child, out);
         self.follow(child, out);
     }
 
     fn watch_no_longer(&mut self, child: ProcessKey, out: &mut Vec<Output>) {
-        self.signals.take(child);
-        out.push(Output::Order(Order::UnwatchSignals(child)));
+        self.unwatch_signals(child, out);
     }
 
     /// Has the kernel side report the end of a child, if it would not by itself.
@@ -258,7 +256,7 @@ impl Watch {
         let Some(finding) = finding else { return };
         let reported = self.enter(finding.clone(), None, out);
         if let Some(reported) = reported.clone() {
-            self.follow_up(reported);
+            self.follow_up(reported, out);
         }
         if let Some(Alive { stuck: Stuck::Judged { finding: kept, .. }, .. }) = self.living(child) {
             *kept = Some(Box::new(reported.unwrap_or(finding)));
@@ -304,7 +302,7 @@ impl Watch {
         });
         match stuck {
             Some((finding, since)) => self.stuck_ended(&finding, since, exit, out),
-            None => how_it_ended(exit, [], exit.parent_tgid),
+            None => how_it_ended(&end_of(exit, [])),
         }
     }
 

@@ -18,6 +18,7 @@ mod output;
 mod programs;
 mod recent;
 mod settings;
+mod succession;
 mod timers;
 mod zombies;
 
@@ -30,7 +31,7 @@ use self::{
     children::Children,
     connections::Connections,
     deaths::Deaths,
-    killed::Signals,
+    killed::{Signals, how_it_ended},
     leaks::Leaks,
     ledger::Ledger,
     living::{Living, Pace},
@@ -43,6 +44,7 @@ use self::{
 use crate::{
     hazard::{allow::allowed, called},
     model::{
+        child_end::ChildEnd,
         event::{CloneKind, Event},
         evidence::Evidence,
         finding::{Finding, HazardId, Resolution, State},
@@ -146,8 +148,14 @@ impl Watch {
                 self.programs.ended(exit.process);
                 self.said_farewell(exit.process, exit.status, exit.at, out);
                 self.died(exit, out);
-                let how = self.ended(exit, out);
-                self.resolve(exit.process, None, how, exit.at, out);
+                let end = self.end(exit);
+                let how = match self.ended(exit, out) {
+                    // What was not stuck is told by its signals alone.
+                    Resolution::Exited | Resolution::Killed => how_it_ended(&end),
+                    how => how,
+                };
+                self.over(exit.process, None, (how, Some(&end)), exit.at, out);
+                self.unwatch_signals(exit.process, out);
             }
             Event::Signal(signal) => self.signals.sent(signal),
             Event::SocketUse(used) => self.socket_used(used, out),
@@ -188,6 +196,7 @@ impl Watch {
                 Task::Living => self.look_at_living(&timer, now, out),
                 Task::Connection(_) => self.look_at_connection(&timer, now, out),
                 Task::Loop => self.look_at_loop(&timer, now, out),
+                Task::Family => self.look_at_family(&timer, now, out),
                 Task::Threads => self.look_at_threads(&timer, now, out),
                 Task::Leaks => self.look_for_leaks(&timer, now, out),
             }
@@ -216,6 +225,8 @@ impl Watch {
                 Task::Living => Self::living_awaits(living, timer),
                 Task::Connection(_) => Self::connection_awaits(connections, timer),
                 Task::Loop => deaths.awaits(timer),
+                // One for each that is looked at, and few.
+                Task::Family => true,
                 Task::Threads => lost.awaits(timer),
                 Task::Leaks => leaks.awaits(timer),
             });
@@ -231,6 +242,7 @@ impl Watch {
             + self.leaks.len()
             + programs::MOST_PROGRAMS
             + deaths::MOST_LOOPS
+            + deaths::MOST_SEEN
             + lost_threads::MOST_CHILDREN
     }
 
@@ -238,16 +250,18 @@ impl Watch {
     /// rules may name.
     fn report(&mut self, finding: Finding, follow: bool, heir: Option<&Program>, out: &mut Vec<Output>) {
         if let Some(reported) = self.enter(finding, heir, out).filter(|_| follow) {
-            self.follow_up(reported);
+            self.follow_up(reported, out);
         }
     }
 
     /// Has the end of the child resolve this finding.
-    fn follow_up(&mut self, reported: Finding) {
+    fn follow_up(&mut self, reported: Finding, out: &mut Vec<Output>) {
         let child = reported.child;
         let mut findings = self.followed.remove(child).unwrap_or_default();
         findings.push(reported);
         self.followed.insert(child, findings);
+        // Its end tells by which signal, and who sent that can be seen only when it is sent.
+        self.watch_signals(child, out);
     }
 
     /// The same, and returns it where it is reported now. Whoever calls this says how it ends.
@@ -275,6 +289,18 @@ impl Watch {
         at: BootTime,
         out: &mut Vec<Output>,
     ) {
+        self.over(child, hazard, (how, None), at, out);
+    }
+
+    /// The same, with how exactly the child ended.
+    fn over(
+        &mut self,
+        child: ProcessKey,
+        hazard: Option<HazardId>,
+        (how, end): (Resolution, Option<&ChildEnd>),
+        at: BootTime,
+        out: &mut Vec<Output>,
+    ) {
         if self.followed.is_empty() {
             return;
         }
@@ -283,10 +309,14 @@ impl Watch {
             findings.into_iter().partition(|finding| hazard.is_none_or(|hazard| finding.hazard == hazard));
         if !open.is_empty() {
             self.followed.insert(child, open);
+        } else if !over.is_empty() && !self.is_suspect(child) {
+            self.unwatch_signals(child, out);
         }
-        for finding in over {
+        for mut finding in over {
+            finding.facts.end = end.map(|end| Box::new(end.of_program(&finding.program_name)));
             let (name, parent) = (called(&finding.program), finding.parent.tgid);
-            let summary = format!("{} of {name} (pid {parent}) {}", child.tgid, how.words());
+            let words = finding.facts.end.as_ref().map_or_else(|| how.words().to_owned(), |end| end.words());
+            let summary = format!("{} of {name} (pid {parent}) {words}", child.tgid);
             out.push(resolved(finding, how, at, summary));
         }
     }

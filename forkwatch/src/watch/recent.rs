@@ -28,6 +28,21 @@ impl<V> Recent<V> {
         self.slots.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether the process was entered, and not forgotten since.
+    pub(super) fn contains(&self, process: ProcessKey) -> bool {
+        self.get(process).is_some()
+    }
+
+    /// What is known of a process, which does not count as touched.
+    pub(super) fn get(&self, process: ProcessKey) -> Option<&V> {
+        let slot = self.slots.get(&process.tgid)?;
+        (slot.start.ticks() == process.start.ticks()).then_some(&slot.value)
+    }
+
     /// Enters a process; an earlier one with the same tgid has ended and is forgotten.
     pub(super) fn insert(&mut self, process: ProcessKey, value: V) {
         let touch = self.touch(process.tgid);
@@ -49,11 +64,6 @@ impl<V> Recent<V> {
         let slot = self.slots.get_mut(&tgid)?;
         slot.touch = touch;
         Some((slot.start, &slot.value))
-    }
-
-    /// Whether the process was entered, and not forgotten since.
-    pub(super) fn contains(&self, process: ProcessKey) -> bool {
-        self.slots.get(&process.tgid).is_some_and(|slot| slot.start.ticks() == process.start.ticks())
     }
 
     pub(super) fn remove(&mut self, process: ProcessKey) -> Option<V> {

@@ -22,6 +22,8 @@ pub(super) enum Task {
     Connection(u64),
     /// Look whether children of a process still die one after the other.
     Loop,
+    /// Look whether the good ends of a process's children still matter.
+    Family,
     /// Look which threads a child has.
     Threads,
     /// Look whether a child that lives on holds what was left behind.

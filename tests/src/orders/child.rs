@@ -37,6 +37,8 @@ pub(super) enum Task {
     Exec,
     /// Exit with this code.
     Exit(u8),
+    /// Fork a child that is sent `SIGUSR1` when this one ends, and that lives on.
+    ForkDependent,
 }
 
 impl Task {
@@ -50,9 +52,12 @@ impl Task {
             Self::Alarm => [5, 0],
             Self::Exec => [6, 0],
             Self::Exit(code) => [7, code],
+            Self::ForkDependent => [FORK_DEPENDENT, 0],
         }
     }
 }
+
+const FORK_DEPENDENT: u8 = 8;
 
 /// One that lives until this is dropped.
 pub(super) struct Child {
@@ -142,9 +147,34 @@ fn live(told: RawFd, say: RawFd, socket: RawFd, parents: [RawFd; 2]) -> ! {
             // SAFETY: ends the process at once.
             unsafe { libc::_exit(0) }
         }
+        if task[0] == FORK_DEPENDENT {
+            fork_dependent(say);
+            continue;
+        }
         let failed = [u8::from(!perform(task, socket))];
         // SAFETY: one byte is there.
         unsafe { libc::write(say, failed.as_ptr().cast(), 1) };
+    }
+}
+
+/// The new child says that it is ready, or the old one that there is none.
+fn fork_dependent(say: RawFd) {
+    // SAFETY: the process has one thread.
+    let forked = unsafe { libc::fork() };
+    if forked > 0 {
+        return;
+    }
+    // SAFETY: takes two numbers.
+    let failed = forked < 0 || unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGUSR1) } != 0;
+    let failed = [u8::from(failed)];
+    // SAFETY: one byte is there.
+    unsafe { libc::write(say, failed.as_ptr().cast(), 1) };
+    if forked < 0 {
+        return;
+    }
+    loop {
+        // SAFETY: waits for a signal.
+        unsafe { libc::pause() };
     }
 }
 

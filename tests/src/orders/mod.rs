@@ -3,7 +3,10 @@
 //! The kernel side is held here as forkwatch holds it, and after its start without the capabilities that it was loaded
 //! with: attaching later must not need them.
 
-use std::process::{Command, ExitCode, Stdio};
+use std::{
+    process::{Command, ExitCode, Stdio},
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use forkwatch::{
@@ -18,7 +21,10 @@ use forkwatch::{
     privilege,
 };
 use forkwatch_ebpf::class;
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{
     host::{Skip, is_confidential, needs_bpf, skip},
@@ -35,11 +41,14 @@ use connection::Connection;
 type Test = (&'static str, fn() -> Result<()>);
 
 /// All of them, each in a process of its own: one of a single thread, whose forks nobody streams.
-const TESTS: [Test; 10] = [
+const TESTS: [Test; 13] = [
     ("a followed child's end is told", a_followed_childs_end_is_told),
     ("a followed child's exec is told", a_followed_childs_exec_is_told),
     ("a bad end is told of a child that nobody follows", a_bad_end_is_told),
     ("a signal is told with its sender", a_signal_is_told_with_its_sender),
+    ("the signal of a parent's end is nobody's", a_parents_end_sends_for_nobody),
+    ("a signal that comes all the time is told once a second", a_flood_of_signals_is_told_once),
+    ("every end of a watched family is told", every_end_of_a_family_is_told),
     ("turns on a shared TCP connection are told", || turns_are_told(&Connection::tcp()?)),
     ("turns on a shared Unix stream are told", || turns_are_told(&Connection::unix()?)),
     ("one that sends all the time is told once", one_that_sends_all_the_time_is_told_once),
@@ -219,11 +228,8 @@ fn a_bad_end_is_told() -> Result<()> {
 
 fn a_signal_is_told_with_its_sender() -> Result<()> {
     let mut watched = Watched::start()?;
-    match &watched.kernel.hooks().signals {
-        Err(error @ NoHook::Absent(_)) => return skip(format!("signals: {error}")),
-        // Then only a load in place is left, which new kernels do not take.
-        Err(error) if is_confidential() => return skip(format!("signals: {error}")),
-        _ => {}
+    if let Some(reason) = no_signals(&watched) {
+        return skip(reason);
     }
     let (mut child, mut other) = (Child::fork(None)?, Child::fork(None)?);
     let key = child.key()?;
@@ -251,6 +257,99 @@ fn a_signal_is_told_with_its_sender() -> Result<()> {
     ensure!(signals(&mut watched).len() == 2, "a signal is told although nobody asks any more");
     child.end()?;
     other.end()
+}
+
+/// Whether signals cannot be watched here, for a reason that is none of forkwatch's.
+fn no_signals(watched: &Watched) -> Option<String> {
+    match &watched.kernel.hooks().signals {
+        Err(error @ NoHook::Absent(_)) => Some(format!("signals: {error}")),
+        // Then only a load in place is left, which new kernels do not take.
+        Err(error) if is_confidential() => Some(format!("signals: {error}")),
+        _ => None,
+    }
+}
+
+fn signals_to(watched: &mut Watched, tgid: u32) -> Vec<(u32, u32)> {
+    let told = watched.events().iter().filter_map(|event| match event {
+        Event::Signal(signal) if signal.target.tgid == tgid => Some((signal.number, signal.sender_tgid)),
+        _ => None,
+    });
+    told.collect()
+}
+
+fn a_parents_end_sends_for_nobody() -> Result<()> {
+    let mut watched = Watched::start()?;
+    if let Some(reason) = no_signals(&watched) {
+        return skip(reason);
+    }
+    let mut parent = Child::fork(None)?;
+    parent.perform(Task::ForkDependent)?;
+    let processes = host::processes()?;
+    let dependent = processes.iter().find(|process| process.parent == parent.tgid());
+    let dependent = dependent.context("there is no grandchild")?.key;
+    watched.order(Order::WatchSignals(dependent));
+    parent.end()?;
+    let user = (Signal::SIGUSR1 as i32).unsigned_abs();
+    let told = until("the signal of the parent's end", || {
+        let told = signals_to(&mut watched, dependent.tgid);
+        Ok((!told.is_empty()).then_some(told))
+    });
+    let pid = Pid::from_raw(i32::try_from(dependent.tgid)?);
+    kill(pid, Signal::SIGKILL)?;
+    // The process that ends is the current task, and has sent nothing.
+    ensure!(told? == [(user, 0)], "{:?}", signals_to(&mut watched, dependent.tgid));
+    Ok(())
+}
+
+fn a_flood_of_signals_is_told_once() -> Result<()> {
+    const SIGNALS: usize = 100;
+    let mut watched = Watched::start()?;
+    if let Some(reason) = no_signals(&watched) {
+        return skip(reason);
+    }
+    let child = Child::fork(None)?;
+    let key = child.key()?;
+    watched.order(Order::WatchSignals(key));
+    let start = Instant::now();
+    for _ in 0..SIGNALS {
+        child.kill(Signal::SIGUSR1)?;
+    }
+    child.kill(Signal::SIGTERM)?;
+    let seconds = usize::try_from(start.elapsed().as_secs())?;
+    let term = (Signal::SIGTERM as i32).unsigned_abs();
+    let told = until("the last signal", || {
+        let told = signals_to(&mut watched, key.tgid);
+        Ok(told.iter().any(|(number, _)| *number == term).then_some(told))
+    })?;
+    ensure!(told.len() <= 2 * (seconds + 1), "told in {seconds} s: {told:?}");
+    ensure!(told.iter().all(|(_, sender)| *sender == std::process::id()), "{told:?}");
+    child.end()
+}
+
+fn every_end_of_a_family_is_told() -> Result<()> {
+    let mut watched = Watched::start()?;
+    let own = own_key()?;
+    let before = Child::fork(None)?;
+    watched.order(Order::WatchFamily(own));
+    let during = Child::fork(None)?;
+    watched.order(Order::UnwatchFamily(own));
+    let (mut after, mut last) = (Child::fork(None)?, Child::fork(None)?);
+    let tgids = [&before, &during, &after, &last].map(Child::tgid);
+    before.end()?;
+    during.end()?;
+    after.begin(Task::Exit(0))?;
+    after.end()?;
+    last.begin(Task::Exit(3))?;
+    last.end()?;
+    let [before, during, after, last] = tgids;
+    watched.wait_for("the end of the last", exit_of(last))?;
+    let mut is_told = |tgid| watched.events().iter().find_map(exit_of(tgid));
+    let (_, parent, status) = is_told(during).context("a good end is not told")?;
+    ensure!((parent, status) == (own.tgid, ExitStatus::Code(0)), "{parent} {status:?}");
+    for tgid in [before, after] {
+        ensure!(is_told(tgid).is_none(), "a good end is told that nobody asked for");
+    }
+    Ok(())
 }
 
 fn turns_are_told(connection: &Connection) -> Result<()> {

@@ -101,6 +101,7 @@ pub(super) const FIXTURES: &[Case] = &[
     c("crash_loop", &[], &[CRASHES], &[]),
     c("crash_loop", &["0"], &[], &[CRASHES]),
     c("crash_loop", &["together"], &[], &[CRASHES]),
+    c("jobs", &["2000"], &[], &[CRASHES]),
     c("killed_children", &["20"], &[], &[CRASHES, KILLED]),
     c("ends", &[], &[], &[CRASHES]),
     c("unreaped", &[], &[UNREAPED], &[]),

@@ -22,7 +22,7 @@ const NEEDED: Release = Release(5, 8);
 /// Before this one, the kernel's tables count as locked memory (commit 97306be45fbe).
 const MEMORY_IS_ACCOUNTED: Release = Release(5, 11);
 /// The oldest and the newest kernel that forkwatch was tested on.
-const TESTED: (Release, Release) = (Release(5, 10), Release(7, 2));
+const TESTED: (Release, Release) = (Release(5, 10), Release(7, 3));
 
 /// What was found.
 pub(super) struct Findings {
@@ -305,6 +305,7 @@ mod tests {
     #[test]
     fn what_cannot_be_watched_on_demand_is_a_limit() {
         let all = Hooks {
+            families: Ok(()),
             signals: Ok(SignalHook::Copy),
             sockets: Ok(SocketHook::Tracepoints),
             tcp_shutdown: Ok(()),

@@ -95,6 +95,9 @@ impl Block {
             facts.history.as_deref().map(proof::history),
             facts.leak.as_deref().map(proof::leak),
         ];
+        if let Some(end) = &facts.end {
+            self.paragraph(lines, "ended:", format!("it {}", end.words()));
+        }
         for (label, text) in proof.into_iter().flatten().flatten() {
             self.paragraph(lines, label, text);
         }
@@ -130,7 +133,8 @@ fn resolved(resolution: Resolution, finding: &Finding) -> String {
         "The child {} (pid {child}) of {name} (pid {}{uid})",
         finding.child_comm, finding.parent.tgid
     );
-    format!("{child} {}.", resolution.words())
+    let how = finding.facts.end.as_ref().map_or_else(|| resolution.words().to_owned(), |end| end.words());
+    format!("{child} {how}.")
 }
 
 /// Who forked: by what it was started with, and where it runs.

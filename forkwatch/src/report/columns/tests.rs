@@ -143,6 +143,22 @@ fn counts_are_grouped() {
     assert_eq!(shown, ["0", "999", "1,000", "1,234,567"]);
 }
 
+#[test]
+fn a_code_is_told_with_its_meaning_where_there_is_room() {
+    let ended = |comm, code| Event::Exit(exit(9000, 4244, 1500, comm, ExitStatus::Code(code)));
+    for (width, comm, code, end) in [
+        (None, "gunicorn", 3, "code 3 after 7.5 s, gunicorn: a worker could not start"),
+        (Some(80), "gunicorn", 3, "code 3 after 7.5 s …"),
+        (Some(80), "celery", 70, "code 70 after 7.5 s …"),
+        (Some(120), "x", 70, "code 70 after 7.5 s, EX_SOFTWARE: an internal error"),
+        (None, "x", 3, "code 3 after 7.5 s"),
+    ] {
+        let line = relative(width, false).event(&ended(comm, code), None);
+        assert!(line.ends_with(end), "{line}");
+        assert!(line.width() <= width.unwrap_or(usize::MAX), "{line}");
+    }
+}
+
 proptest! {
     #[test]
     fn nothing_that_a_program_chooses_reaches_the_terminal_raw(

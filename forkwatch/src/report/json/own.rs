@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model::{
+    child_end::ChildEnd,
     facts::{ConnectionFacts, HistoryFacts, LeakFacts, LockFacts},
     finding::{Certainty, HazardId, Remedy, Resolution, Severity},
     limit::Cause,
@@ -153,6 +154,9 @@ pub struct Exit {
     pub fork_kind: &'static str,
     /// Nanoseconds from its fork to its end.
     pub lifetime_ns: u64,
+    /// What its exit code is known to mean; absent where it means nothing in particular.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meaning: Option<String>,
     /// The signal that killed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
@@ -223,8 +227,12 @@ pub enum FindingState {
 pub enum FindingResolution {
     /// The child exec'd after all: the finding is withdrawn.
     Execed,
-    /// The child exited by itself.
+    /// The child exited with a code, and nobody was seen to have asked it to end shortly before.
     Exited,
+    /// The child exited with a code, shortly after its parent had asked it to end.
+    AskedByParent,
+    /// The child exited with a code, shortly after another process had asked it to end.
+    AskedByOther,
     /// A signal killed the child, and it is not known who sent it.
     Killed,
     /// Its parent killed it.
@@ -244,6 +252,8 @@ impl From<Resolution> for FindingResolution {
         match resolution {
             Resolution::Execed => Self::Execed,
             Resolution::Exited => Self::Exited,
+            Resolution::AskedByParent => Self::AskedByParent,
+            Resolution::AskedByOther => Self::AskedByOther,
             Resolution::Killed => Self::Killed,
             Resolution::KilledByParent => Self::KilledByParent,
             Resolution::KilledByOther => Self::KilledByOther,
@@ -279,6 +289,9 @@ pub struct Evidence {
     /// The ends of children that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<HistoryFacts>,
+    /// How the child ended, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<ChildEnd>,
     /// The descriptor that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leak: Option<LeakFacts>,

@@ -2,9 +2,25 @@
 
 use crate::model::event::{CloneKind, Exit, ExitStatus};
 
-/// Every way that is counted.
-pub(super) const WAYS: [&str; 8] =
-    ["code", "SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS", "SIGTERM", "SIGINT", "other signal"];
+/// Every way that is counted: the signals that end programs in practice have their names.
+pub(super) const WAYS: [&str; 16] = [
+    "code",
+    "SIGKILL",
+    "SIGSEGV",
+    "SIGABRT",
+    "SIGBUS",
+    "SIGTERM",
+    "SIGINT",
+    "SIGILL",
+    "SIGFPE",
+    "SIGQUIT",
+    "SIGHUP",
+    "SIGPIPE",
+    "SIGALRM",
+    "SIGSYS",
+    "SIGXCPU",
+    "other signal",
+];
 
 /// How a forked child ended, if that was by a signal or with another code than 0.
 pub(super) const fn way(exit: &Exit) -> Option<&'static str> {
@@ -21,6 +37,14 @@ pub(super) const fn way(exit: &Exit) -> Option<&'static str> {
             7 => "SIGBUS",
             15 => "SIGTERM",
             2 => "SIGINT",
+            4 => "SIGILL",
+            8 => "SIGFPE",
+            3 => "SIGQUIT",
+            1 => "SIGHUP",
+            13 => "SIGPIPE",
+            14 => "SIGALRM",
+            31 => "SIGSYS",
+            24 => "SIGXCPU",
             _ => "other signal",
         },
     })

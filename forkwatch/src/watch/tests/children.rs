@@ -276,14 +276,14 @@ fn a_finding_is_resolved_by_what_becomes_of_the_child() {
                 timeline.exit(CHILD);
             },
             Resolution::Exited,
-            "4250 of gunicorn (pid 4242) exited",
+            "4250 of gunicorn (pid 4242) exited with code 0",
         ),
         (
             |timeline| {
                 timeline.kill(CHILD);
             },
             Resolution::Killed,
-            "killed by a signal",
+            "killed by SIGKILL; who sent it was not seen",
         ),
     ];
     for (end, how, part) in ends {

@@ -3,11 +3,24 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::finding::{Certainty, Resolution, Severity};
+use crate::model::{
+    finding::{Certainty, Resolution, Severity},
+    order::Order,
+};
 
 const SEGV: ExitStatus = ExitStatus::Signal { number: 11, core_dumped: true };
 const KILL: ExitStatus = ExitStatus::Signal { number: 9, core_dumped: false };
 const BOOT_FAILED: ExitStatus = ExitStatus::Code(3);
+
+const NOTHING: [&Output; 0] = [];
+const NO_FINDING: [&Finding; 0] = [];
+
+impl Timeline {
+    /// All but the orders to look at the good ends too.
+    fn told(&self) -> Vec<&Output> {
+        self.outputs.iter().filter(|output| !matches!(output, Output::Order(_))).collect()
+    }
+}
 
 /// A host on which PARENT runs this program, since long ago.
 fn host(name: &str) -> Timeline {
@@ -42,13 +55,13 @@ fn one_by_one(timeline: &mut Timeline, count: u32, period: u64, status: ExitStat
 fn workers_that_die_one_after_the_other_are_a_loop() {
     let mut timeline = host("gunicorn");
     one_by_one(&mut timeline, 5, 4000, BOOT_FAILED);
-    assert_eq!(timeline.outputs, [], "16 s are not long enough");
+    assert_eq!(timeline.told(), NOTHING, "16 s are not long enough");
     one_by_one(&mut timeline, 2, 4000, BOOT_FAILED);
     let finding = timeline.only_finding();
     assert_eq!(
         finding.summary,
-        "gunicorn (pid 4242) keeps forking children that die: 6 ended with code 3 within 20 s, after a life of 2.0 s \
-         (the median)"
+        "gunicorn (pid 4242) keeps forking children that die: 6 ended with code 3 (gunicorn: a worker could not start) within 20 s, \
+         after a life of 2.0 s (the median)"
     );
     assert_eq!((finding.hazard, finding.state), (HazardId::CrashLoop, State::Confirmed));
     assert_eq!((finding.certainty, finding.severity), (Certainty::Certain, Severity::Warning));
@@ -125,7 +138,7 @@ fn workers_that_end_all_at_once_are_a_stop_or_a_reload() {
             }
         }
         timeline.at(9_000_000);
-        assert_eq!(timeline.outputs, [], "{status:?}");
+        assert_eq!(timeline.told(), NOTHING, "{status:?}");
     }
 }
 
@@ -134,19 +147,19 @@ fn a_burst_of_failing_children_is_silent() {
     let mut timeline = host("server");
     one_by_one(&mut timeline, 1900, 10, SEGV);
     timeline.at(9_000_000);
-    assert_eq!(timeline.outputs, []);
+    assert_eq!(timeline.told(), NOTHING);
 }
 
 #[test]
 fn rare_deaths_are_silent() {
     let mut timeline = host("gunicorn");
     one_by_one(&mut timeline, 200, 16_000, SEGV);
-    assert_eq!(timeline.outputs, []);
+    assert_eq!(timeline.told(), NOTHING);
     // Children that live long and die of age.
     for tgid in 0..200 {
         end(&mut timeline, 5000, 5000 + tgid, SEGV, 60_000);
     }
-    assert_eq!(timeline.outputs, []);
+    assert_eq!(timeline.told(), NOTHING);
 }
 
 #[test]
@@ -155,7 +168,7 @@ fn ends_of_many_kinds_are_no_loop() {
     for tgid in 0..200 {
         end(&mut timeline, 1000, 5000 + tgid, ExitStatus::Code(u8::try_from(1 + tgid % 20).unwrap()), 500);
     }
-    assert_eq!(timeline.outputs, []);
+    assert_eq!(timeline.told(), NOTHING);
 }
 
 #[test]
@@ -169,7 +182,7 @@ fn ends_that_were_asked_for_are_silent() {
     ] {
         let mut timeline = host("celery");
         one_by_one(&mut timeline, 100, 1000, status);
-        assert_eq!(timeline.outputs, [], "{status:?}");
+        assert_eq!(timeline.told(), NOTHING, "{status:?}");
     }
 }
 
@@ -237,6 +250,80 @@ fn an_accepted_loop_is_counted_and_not_reported() {
     one_by_one(&mut timeline, 100, 500, SEGV);
     assert_eq!(timeline.count(|output| matches!(output, Output::Allowed { .. })), 1);
     assert_eq!(timeline.findings().len(), 0);
+}
+
+/// Jobs that each live so long: of so many one ends with code 1, and the rest well.
+fn jobs(timeline: &mut Timeline, count: u32, period: u64, of: u32, lifetime: u64) {
+    for tgid in 0..count {
+        let status = if tgid % of == 0 { ExitStatus::Code(1) } else { ExitStatus::Code(0) };
+        end(timeline, period, 5000 + tgid, status, lifetime);
+    }
+}
+
+#[test]
+fn jobs_of_which_some_fail_are_silent() {
+    // A pool that forks a worker anew after each task, and one child in eight that fails.
+    let mut timeline = host("runner");
+    jobs(&mut timeline, 200, 1000, 8, 900);
+    assert_eq!(timeline.findings(), NO_FINDING);
+    let parent = ProcessKey { tgid: PARENT, start: BootTime(0) };
+    assert_eq!(timeline.orders(), [Order::WatchFamily(parent)], "its good ends are looked at, once");
+    // All of them, for a time: nothing but good ends tells.
+    let mut timeline = host("runner");
+    jobs(&mut timeline, 400, 500, 2, 400);
+    assert_eq!(timeline.findings(), NO_FINDING);
+}
+
+#[test]
+fn jobs_that_all_fail_are_information() {
+    // A child every 8 s that ends with 1 after 4 s of work: nobody is forked in its place.
+    let mut timeline = host("runner");
+    for tgid in 0..30 {
+        end(&mut timeline, 8000, 5000 + tgid, ExitStatus::Code(1), 4000);
+    }
+    let finding = timeline.only_finding();
+    assert_eq!((finding.severity, finding.certainty), (Severity::Info, Certainty::Heuristic));
+    assert_eq!(finding.state, State::Suspected);
+    assert!(finding.summary.contains("workers or jobs"), "{}", finding.summary);
+    assert!(!finding.remedy.text.contains("Stop"), "{}", finding.remedy.text);
+    // Workers of a pool that last for a while, one after the other.
+    let mut timeline = host("runner");
+    for tgid in 0..40 {
+        end(&mut timeline, 8000, 5000 + tgid, ExitStatus::Code(1), 31_900);
+    }
+    assert_eq!(timeline.only_finding().severity, Severity::Info);
+}
+
+#[test]
+fn a_server_whose_workers_die_young_is_certain_beside_workers_that_live() {
+    // Two of four workers fail to start again and again; the others serve, and end when they are told to.
+    let mut timeline = host("gunicorn");
+    for tgid in 0..20 {
+        end(&mut timeline, 1000, 5000 + tgid, BOOT_FAILED, 400);
+    }
+    // Older than the run, so that it says nothing of those that are forked now.
+    end(&mut timeline, 10, 6000, ExitStatus::Code(0), 500_000);
+    for tgid in 20..40 {
+        end(&mut timeline, 1000, 5000 + tgid, BOOT_FAILED, 400);
+    }
+    let finding = timeline.only_finding();
+    assert_eq!((finding.severity, finding.certainty), (Severity::Warning, Certainty::Certain));
+    assert!(finding.summary.contains("code 3 (gunicorn: a worker could not start)"), "{}", finding.summary);
+}
+
+#[test]
+fn good_ends_are_looked_at_no_longer_when_nobody_dies() {
+    let mut timeline = host("runner");
+    one_by_one(&mut timeline, 2, 1000, SEGV);
+    assert_eq!(timeline.orders(), [], "two may be chance");
+    one_by_one(&mut timeline, 1, 1000, SEGV);
+    let parent = ProcessKey { tgid: PARENT, start: BootTime(0) };
+    let last = timeline.now.0 / MILLI;
+    timeline.at(last + 59_999);
+    assert_eq!(timeline.orders(), [Order::WatchFamily(parent)]);
+    timeline.at(last + 60_000);
+    assert_eq!(timeline.orders(), [Order::WatchFamily(parent), Order::UnwatchFamily(parent)]);
+    assert_eq!(timeline.watch.deadline(), None);
 }
 
 /// Whether these ends (when, after how long a life, how) give reason for a report at the last of them, told from all

@@ -3,10 +3,12 @@
 use super::*;
 use crate::{
     model::{
+        child_end::SentBy,
         event::Signal,
         finding::{Certainty, Resolution, Severity},
+        order::Order,
     },
-    watch::killed::how_it_ended,
+    watch::killed::{end_of, how_it_ended},
 };
 
 fn signal(milliseconds: u64, number: u32, sender_tgid: u32) -> Signal {
@@ -20,14 +22,14 @@ fn by(number: u8) -> ExitStatus {
 
 fn ended(status: ExitStatus, signals: &[Signal]) -> Resolution {
     let exit = Exit { at: ms(10_000), ..exit_of(CHILD, status) };
-    how_it_ended(&exit, signals, PARENT)
+    how_it_ended(&end_of(&exit, signals))
 }
 
 #[test]
 fn the_signal_that_ended_it_tells_who_did() {
     const OTHER: u32 = 77;
     const KERNEL: u32 = 0;
-    use Resolution::{Exited, Killed, KilledByOther, KilledByParent};
+    use Resolution::{AskedByParent, Exited, Killed, KilledByOther, KilledByParent};
     let code = ExitStatus::Code;
     for (what, status, signals, expected) in [
         ("uWSGI's harakiri, Celery's hard limit", by(9), &[signal(9999, 9, PARENT)][..], KilledByParent),
@@ -58,7 +60,13 @@ fn the_signal_that_ended_it_tells_who_did() {
         ("nobody was seen", by(9), &[], Killed),
         ("by itself", code(0), &[], Exited),
         ("long after it was asked", code(0), &[signal(4999, 15, PARENT)], Exited),
-        ("soon after it was asked", code(0), &[signal(5000, 15, PARENT)], KilledByParent),
+        ("soon after it was asked", code(0), &[signal(5000, 15, PARENT)], AskedByParent),
+        (
+            "SIGKILL, which nothing survives, from two",
+            by(9),
+            &[signal(9000, 9, PARENT), signal(9990, 9, OTHER)],
+            KilledByParent,
+        ),
         ("after a signal that asks for something else", code(0), &[signal(9999, 10, PARENT)], Exited),
         ("after its own child's end", code(0), &[signal(9999, 17, PARENT)], Exited),
         ("after its timer", code(0), &[signal(9999, 14, KERNEL)], Exited),
@@ -81,11 +89,12 @@ fn stuck(name: &str) -> Finding {
 /// CHILD, stuck since 1 s, is killed at 31 s.
 fn killed(timeline: &mut Timeline, name: &str, sender: u32) -> Resolution {
     let child = process(CHILD);
-    timeline.watch.signals.watch(child);
+    timeline.watch.watch_signals(child, &mut Vec::new());
     timeline.at(31_000).event(&Event::Signal(signal(31_000, 9, sender)));
     let exit = Exit { at: ms(31_000), ..exit_of(CHILD, by(9)) };
     let mut out = Vec::new();
     let how = timeline.watch.stuck_ended(&stuck(name), ms(1000), &exit, &mut out);
+    timeline.watch.unwatch_signals(child, &mut Vec::new());
     timeline.take(out);
     how
 }
@@ -127,12 +136,86 @@ fn a_kill_by_somebody_else_is_not_the_servers() {
 fn signals_to_children_that_are_not_watched_are_forgotten() {
     let mut timeline = Timeline::new();
     timeline.event(&Event::Signal(signal(0, 9, PARENT)));
-    assert_eq!(timeline.watch.signals.take(process(CHILD)).len(), 0);
-    timeline.watch.signals.watch(process(CHILD));
+    let exit = Exit { at: ms(100), ..exit_of(CHILD, by(15)) };
+    assert_eq!(timeline.watch.end(&exit).sent_by, Some(SentBy::Unknown));
+    timeline.watch.watch_signals(process(CHILD), &mut Vec::new());
     for milliseconds in 0..100 {
         timeline.event(&Event::Signal(signal(milliseconds, 15, PARENT)));
     }
-    let last: Vec<BootTime> =
-        timeline.watch.signals.take(process(CHILD)).iter().map(|signal| signal.at).collect();
-    assert_eq!((last.len(), last.last()), (16, Some(&ms(99))));
+    assert_eq!(timeline.watch.signals.kept(process(CHILD)), 16);
+    let end = timeline.watch.end(&exit);
+    assert_eq!((end.sent_by, end.since_signal_ns), (Some(SentBy::Parent), Some(MILLI)));
+}
+
+/// A worker of which nothing is known but that it was forked beside threads.
+fn suspected(name: &str) -> Timeline {
+    let mut timeline = Timeline::new();
+    timeline.parents.insert(PARENT, parent_seen(name, &["flush"]));
+    timeline.fork(threaded(2)).at(20_000);
+    timeline
+}
+
+/// Ends it so at 31 s, after these signals; gives the last finding.
+fn ends(timeline: &mut Timeline, signals: &[Signal], status: ExitStatus) -> Finding {
+    timeline.at(31_000);
+    for signal in signals {
+        timeline.event(&Event::Signal(signal.clone()));
+    }
+    timeline.event(&Event::Exit(Exit { at: ms(31_000), ..exit_of(CHILD, status) }));
+    timeline.findings().last().map(|finding| (*finding).clone()).unwrap()
+}
+
+#[test]
+fn a_worker_that_was_signalled_never_ended_by_itself() {
+    // gunicorn's SIGABRT, whose handler exits, after a hang of which nothing is proven.
+    let mut timeline = suspected("gunicorn");
+    assert_eq!(timeline.orders(), [Order::WatchSignals(process(CHILD))]);
+    let over = ends(&mut timeline, &[signal(30_900, 6, PARENT)], ExitStatus::Code(1));
+    assert_eq!(over.state, State::Resolved(Resolution::KilledByParent));
+    assert_eq!(
+        over.summary,
+        "4250 of gunicorn (pid 4242) exited with code 1 after its parent x (pid 4242) had sent it SIGABRT"
+    );
+    assert_eq!(timeline.orders().last(), Some(&Order::UnwatchSignals(process(CHILD))));
+    timeline.assert_forgotten();
+
+    for (signals, status, how, part) in [
+        (
+            &[signal(30_000, 15, 77)][..],
+            ExitStatus::Code(0),
+            Resolution::AskedByOther,
+            "exited with code 0, 1 s after x (pid 77) had sent it SIGTERM",
+        ),
+        (
+            &[signal(3000, 15, PARENT)],
+            ExitStatus::Code(30),
+            Resolution::Exited,
+            "exited with code 30, 28 s after its parent x (pid 4242) had sent it SIGTERM",
+        ),
+        (&[], ExitStatus::Code(3), Resolution::Exited, "code 3 (gunicorn: a worker could not start)"),
+        (&[signal(30_999, 9, 0)], by(9), Resolution::Killed, "killed by SIGKILL, which the kernel sent"),
+        (&[], by(11), Resolution::Killed, "killed by SIGSEGV; who sent it was not seen"),
+        (
+            &[signal(30_999, 9, 77)],
+            by(9),
+            Resolution::KilledByOther,
+            "killed by SIGKILL, which x (pid 77) sent",
+        ),
+    ] {
+        let over = ends(&mut suspected("gunicorn"), signals, status);
+        assert_eq!(over.state, State::Resolved(how), "{}", over.summary);
+        assert!(over.summary.contains(part) && !over.summary.contains("itself"), "{}", over.summary);
+        assert!(over.facts.end.is_some());
+    }
+}
+
+#[test]
+fn signals_are_watched_for_as_long_as_a_finding_is_open() {
+    let mut timeline = Timeline::new();
+    timeline.fork(plain()).at(20_000);
+    assert_eq!(timeline.orders(), [], "nothing was found about it");
+    let mut timeline = suspected("gunicorn");
+    timeline.exec(exec_of(CHILD, PARENT, &[]));
+    let child = process(CHILD);
+    assert_eq!(timeline.orders(), [Order::WatchSignals(child), Order::UnwatchSignals(child)]);
 }

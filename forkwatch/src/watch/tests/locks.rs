@@ -89,7 +89,7 @@ impl Timeline {
         self.findings().into_iter().filter(|finding| finding.hazard == HazardId::OrphanedLock).collect()
     }
 
-    fn orders(&self) -> Vec<Order> {
+    pub(super) fn orders(&self) -> Vec<Order> {
         self.outputs
             .iter()
             .filter_map(|output| match output {
@@ -327,8 +327,8 @@ fn a_child_that_wakes_withdraws_the_finding() {
     let ended: Vec<State> = timeline.of_lock().iter().map(|finding| finding.state).collect();
     assert_eq!(ended, [State::Confirmed, State::Resolved(Resolution::Woke)]);
     assert_eq!(timeline.stuck(), Some(0));
-    assert_eq!(timeline.orders().last(), Some(&Order::UnwatchSignals(process(CHILD))));
-    // The fork's own finding stays open: that risk is still there.
+    // The fork's own finding stays open: that risk is still there, and who ends the child is told with it.
+    assert_eq!(timeline.orders(), [Order::WatchSignals(process(CHILD))]);
     let resolved =
         timeline.findings().iter().filter(|finding| finding.hazard == HazardId::MultithreadedFork).count();
     assert_eq!(resolved, 1);

@@ -178,7 +178,7 @@ fn apply(watch: &mut Watch, now: BootTime, step: &Step, out: &mut Vec<Output>) {
             let evidence = Evidence::Threads { child: key(process, life), seen: seen.then_some(found) };
             watch.evidence(now, evidence, out);
         }
-        Step::Watched { process, life } => watch.signals.watch(key(process, life)),
+        Step::Watched { process, life } => watch.watch_signals(key(process, life), out),
         Step::Child { process, life, seen } => {
             let evidence = Evidence::Child { child: key(process, life), seen: child_seen(seen, now) };
             watch.evidence(now, evidence, out);
