@@ -138,6 +138,20 @@ fn times_before_the_start_are_negative() {
 }
 
 #[test]
+fn a_finding_that_became_unknown_says_only_what_is_new() {
+    let summary = "4244 of gunicorn (pid 4100) can no longer be looked at, and whether it still hangs is unknown: \
+                   cannot read /proc/4244/syscall";
+    let unknown = Finding { state: State::Unknown, summary: summary.to_owned(), ..finding() };
+    let block = relative(Some(80), false).finding(&unknown);
+    assert_eq!(
+        block.trim(),
+        "+2.600s UNKNOWN multithreaded-fork #1\n           \
+         4244 of gunicorn (pid 4100) can no longer be looked at, and whether\n           \
+         it still hangs is unknown: cannot read /proc/4244/syscall"
+    );
+}
+
+#[test]
 fn counts_are_grouped() {
     let shown: Vec<String> = [0, 999, 1000, 1_234_567].into_iter().map(grouped).collect();
     assert_eq!(shown, ["0", "999", "1,000", "1,234,567"]);
