@@ -12,7 +12,7 @@ use crate::{
     ring::{self, Label, Record},
     settings::{LIFE_SIGNALS, STREAM},
     sharing,
-    task::{Signal, Task},
+    task::{self, Signal, Task},
     wanted, worker,
 };
 
@@ -39,7 +39,7 @@ fn sched_process_fork(context: BtfTracePointContext) -> i32 {
     let (parent, child) = (Task::new(context.arg(0)), Task::new(context.arg(1)));
     let Some(counters) = counters() else { return 0 };
     let signal = parent.signal();
-    if child.signal() == signal {
+    if child.tgid() == parent.tgid() {
         clone_calls::made(call::THREAD);
         thread_created(counters, parent, child, signal);
     } else {
@@ -72,11 +72,12 @@ fn thread_created(counters: &Counters, parent: Task, child: Task, signal: Signal
 #[inline(always)]
 fn process_created(counters: &Counters, parent: Task, child: Task, signal: Signal) {
     let forker = Forker::read(parent, signal);
-    if !child.has_memory() {
+    let (memory, parents_memory) = (child.memory(), parent.memory());
+    if memory.is_null() {
         clone_calls::is_no_call();
         return add(&counters.events[kind::KERNEL as usize][fate::FILTERED], 1);
     }
-    let sharing = child.same_memory(parent);
+    let sharing = memory == parents_memory;
     clone_calls::made(if sharing { call::SHARING } else { call::COPYING });
     count_for_cgroup(counters, forker.cgroup, !sharing);
     wanted::adopt(forker.tgid, child);
@@ -154,8 +155,8 @@ impl Forker {
         Self {
             tgid,
             start: leader.start(),
-            uid: parent.uid(),
-            cgroup: parent.cgroup(),
+            uid: task::current_uid(),
+            cgroup: task::current_cgroup(),
             threads: worker::user_threads(tgid, signal),
             generation: family::generation(leader),
             blocked,
