@@ -44,6 +44,7 @@ fn sched_process_fork(context: BtfTracePointContext) -> i32 {
         thread_created(counters, parent, child, signal);
     } else {
         process_created(counters, parent, child, signal);
+        ring::process_created(counters);
     }
     0
 }

@@ -16,6 +16,7 @@ mod explain;
 mod generate;
 mod losses;
 mod metric_sources;
+mod next_fork;
 mod pipeline;
 mod recorder;
 mod replay;

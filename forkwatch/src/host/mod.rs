@@ -44,3 +44,4 @@ pub use inventory::inventory;
 pub use limits::Limits;
 pub use program::program;
 pub use scan::{Process, ScanError, descendants, find, processes};
+pub use sweep::created_since;

@@ -275,7 +275,7 @@ fn a_hang_from_before_the_watch_is_found_by_the_sweep() {
     // The kernel side has not streamed its fork, so it is told to report its end.
     let follow = Order::Follow { child: process(CHILD), parent_tgid: PARENT };
     assert!(timeline.orders().contains(&follow));
-    assert!(timeline.asked().contains(&Request::Sweep { mark: Some(9) }));
+    assert!(timeline.asked().contains(&Request::NextFork { mark: 9 }));
 }
 
 #[test]
