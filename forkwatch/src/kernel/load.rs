@@ -19,7 +19,7 @@ use super::{
     memory_lock,
     options::Options,
     orders::{Living, Orders},
-    programs::{PROGRAMS, Stubs, load_programs},
+    programs::{PROGRAMS, load_programs},
     ring::{Gauge, Ring},
     statistics,
     wire::{CgroupWords, CounterWords, FamilyCell, sum_cgroup, sum_counters},
@@ -75,11 +75,10 @@ impl Kernel {
         let hooks = if options.clone_calls { Hook::candidates(&types) } else { &[] };
         let functions: &[&str] = if hooks.contains(&Hook::Fexit) { &[FUNCTION] } else { &[] };
         let on_demand = Hooks::find(&types, |globals| layout.has(globals), !functions.is_empty());
-        let (more_tracepoints, more_functions) = on_demand.names();
-        let stubs = Stubs {
-            always: types.attach_stub(&PROGRAMS, functions)?,
-            on_demand: types.attach_stub(&more_tracepoints, &more_functions)?,
-        };
+        let (mut tracepoints, mut more_functions) = on_demand.names();
+        tracepoints.extend(PROGRAMS);
+        more_functions.extend(functions);
+        let ids = types.attach_stub(&tracepoints, &more_functions)?;
         let pid_levels = pid_levels(&types)?;
         drop(blob);
 
@@ -87,14 +86,14 @@ impl Kernel {
         let (options, (ebpf, clone_calls, on_demand)) = fit(options, |options| {
             let mut ebpf = attach::load(options, &layout, release, pid_levels)?;
             let mut on_demand = on_demand.clone();
-            load_programs(&mut ebpf, &mut on_demand, &stubs)?;
+            load_programs(&mut ebpf, &mut on_demand, &ids)?;
             for name in PROGRAMS {
                 attach::tracepoint(&mut ebpf, name)?;
             }
-            let clone_calls = attach_first(&mut ebpf, hooks, &stubs)?;
+            let clone_calls = attach_first(&mut ebpf, hooks, &ids)?;
             Ok((ebpf, clone_calls, on_demand))
         })?;
-        drop(stubs);
+        drop(ids);
         trim_heap();
         Self::adopt(ebpf, &options, clone_calls, on_demand)
     }
@@ -300,14 +299,10 @@ fn ended(counters: &Counters) -> u64 {
 }
 
 /// Attaches at the first hook that the kernel lets us have.
-fn attach_first(ebpf: &mut Ebpf, hooks: &[Hook], stubs: &Stubs) -> Result<Option<Hook>, KernelError> {
-    if hooks.is_empty() {
-        return Ok(None);
-    }
-    let ids = stubs.always()?;
+fn attach_first(ebpf: &mut Ebpf, hooks: &[Hook], ids: &aya::Btf) -> Result<Option<Hook>, KernelError> {
     let mut refused = None;
     for hook in hooks {
-        match attach::clone_calls(ebpf, *hook, &ids) {
+        match attach::clone_calls(ebpf, *hook, ids) {
             Ok(()) => return Ok(Some(*hook)),
             Err(error) => {
                 tracing::debug!(%error, ?hook, "this kernel refuses one way to watch the clone family's calls");

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::{Btf as AyaBtf, Ebpf, Endianness};
+use aya::{Btf as AyaBtf, Ebpf};
 use nix::unistd::{Pid, gettid};
 
 use super::{
@@ -21,38 +21,18 @@ pub(super) const PROGRAMS: [&str; 4] = ["sched_process_exit", "sched_process_exe
 /// The one whose verification takes as long as that of the other three.
 const LARGEST: &str = "sched_process_fork";
 
-/// What tells aya by which numbers the kernel knows the places of programs (`Btf::attach_stub`), for those that are
-/// always attached and for those that are on demand. They are two because aya takes its time for each number up to the
-/// greatest: newer tracepoints stand four times as far back.
-pub(super) struct Stubs {
-    pub(super) always: Vec<u8>,
-    pub(super) on_demand: Vec<u8>,
-}
-
-impl Stubs {
-    /// Read by aya.
-    pub(super) fn always(&self) -> Result<AyaBtf, KernelError> {
-        read(&self.always)
-    }
-}
-
 /// Loads all programs but those for the clone family's calls.
 ///
 /// What takes the time is the verifier: since Linux 6.2 it looks through all of the kernel's types several times for
 /// each pointer that a program follows (`btf_nested_type_is_trusted` in kernel/bpf/btf.c). Several verifications can run
 /// at once, so the largest has a thread of its own, and so have the programs on demand, both with the capabilities of
 /// this one. They are gone when this returns: what follows counts threads, and drops the capabilities of this one alone.
-pub(super) fn load_programs(
-    ebpf: &mut Ebpf,
-    on_demand: &mut Hooks,
-    stubs: &Stubs,
-) -> Result<(), KernelError> {
-    let always = stubs.always()?;
+pub(super) fn load_programs(ebpf: &mut Ebpf, on_demand: &mut Hooks, ids: &AyaBtf) -> Result<(), KernelError> {
     let (mut largest, others) = Programs::all(ebpf).split(|name| name == LARGEST);
     let (mut others, mut demanded) = others.split(|name| PROGRAMS.contains(&name));
-    let mut load_largest = || attach::load_tracepoint(&mut largest, LARGEST, &always);
+    let mut load_largest = || attach::load_tracepoint(&mut largest, LARGEST, ids);
     let mut load_demanded = || -> Result<(), KernelError> {
-        on_demand.load(&mut demanded, &read(&stubs.on_demand)?);
+        on_demand.load(&mut demanded, ids);
         Ok(())
     };
     let (loaded, first, second) = thread::scope(|scope| {
@@ -60,17 +40,13 @@ pub(super) fn load_programs(
         let loaded = PROGRAMS
             .into_iter()
             .filter(|name| *name != LARGEST)
-            .try_for_each(|name| attach::load_tracepoint(&mut others, name, &always));
-        (loaded, first.and_then(end), second.and_then(end))
+            .try_for_each(|name| attach::load_tracepoint(&mut others, name, ids));
+        (loaded, first.map(end), second.map(end))
     });
     // Where no thread could be had, this one does it all.
     let first = first.unwrap_or_else(load_largest);
     let second = second.unwrap_or_else(load_demanded);
     loaded.and(first).and(second)
-}
-
-fn read(stub: &[u8]) -> Result<AyaBtf, KernelError> {
-    AyaBtf::parse(stub, Endianness::default()).map_err(|error| KernelError::Object(Box::new(error.into())))
 }
 
 /// A thread that loads, and what came of it.
@@ -85,7 +61,7 @@ fn beside<'scope>(
 }
 
 /// What came of it. The thread is gone then, which it is only microseconds after it was joined.
-fn end(beside: Beside<'_>) -> Option<Result<(), KernelError>> {
+fn end(beside: Beside<'_>) -> Result<(), KernelError> {
     const DEADLINE: Duration = Duration::from_secs(1);
     let (thread, loaded) = beside.join().unwrap_or_else(|panic| resume_unwind(panic));
     let end = Instant::now() + DEADLINE;
@@ -93,5 +69,5 @@ fn end(beside: Beside<'_>) -> Option<Result<(), KernelError>> {
     while fs::exists(&entry).unwrap_or(false) && Instant::now() < end {
         thread::yield_now();
     }
-    Some(loaded)
+    loaded
 }
