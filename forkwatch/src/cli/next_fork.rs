@@ -26,7 +26,7 @@ impl NextFork {
         let came = match self {
             Self::Unasked => false,
             // Whatever came before the kernel side was told shows in the mark.
-            Self::Asked(mark) => ring.await_fork().map(|()| host::created_since(*mark)).unwrap_or(true),
+            Self::Asked(mark) => ring.await_fork().is_err() || host::created_since(*mark),
             Self::Awaited => ring.has_forked().unwrap_or(true),
         };
         *self = match self {

@@ -11,7 +11,7 @@ use super::{
 use crate::model::{
     evidence::{Request, SeenThread},
     process::{ProcessKey, Program},
-    time::BootTime,
+    time::{BootTime, nanoseconds},
 };
 
 /// The longest time between two looks at a child. One that may get stuck, and is busy, is looked at more often: a server
@@ -97,6 +97,17 @@ impl Alive {
 /// How long to wait for the next look, where nothing has changed for so long.
 pub(super) fn pause(unchanged: Duration) -> Duration {
     (unchanged / PART).clamp(SHORTEST, LONGEST)
+}
+
+/// When to look next, some time before a pause is over: where that is long, at a moment that others look at too, so that
+/// one wake-up does for all of them.
+pub(super) fn together(now: BootTime, pause: Duration) -> BootTime {
+    /// From which pause on, and how far apart these moments are.
+    const MOMENTS: [(Duration, Duration); 2] =
+        [(Duration::from_secs(20), Duration::from_secs(5)), (Duration::from_secs(4), Duration::from_secs(1))];
+    let due = now + pause;
+    let apart = MOMENTS.into_iter().find(|(from, _)| pause >= *from).map(|(_, apart)| nanoseconds(apart));
+    apart.map_or(due, |apart| BootTime(due.0 - due.0 % apart))
 }
 
 impl Watch {

@@ -4,7 +4,7 @@ use super::{
     Output, Watch,
     children::MOST_UNANSWERED,
     killed::how_it_ended,
-    living::{Alive, LONGEST, SHORTEST, pause},
+    living::{Alive, LONGEST, SHORTEST, pause, together},
 };
 use crate::{
     hazard::{
@@ -108,7 +108,7 @@ impl Watch {
         // A stopped process neither moves nor proves anything: what was known stays.
         if locks.stopped {
             let age = now.since(alive.since);
-            return self.look_again_at(child, now + pause(age));
+            return self.look_again_at(child, together(now, pause(age)));
         }
         // Nor does one that was made to leave its wait in order to end.
         let has_left = alive.stuck.suspect().is_some_and(|suspect| suspect.find(&locks).is_none());
@@ -123,7 +123,7 @@ impl Watch {
                 let unchanged = now.since(suspect.since);
                 alive.stuck = Stuck::Judged { suspect, finding };
                 // Its end is told by the kernel side: a look only tells whether it woke.
-                self.look_again_at(child, now + (unchanged / 4).clamp(SHORTEST, LONGEST * 4));
+                self.look_again_at(child, together(now, (unchanged / 4).clamp(SHORTEST, LONGEST * 4)));
             }
             (Stuck::Judged { .. }, _) => self.woke(now, child, out),
             (Stuck::Suspected { suspect, .. } | Stuck::Proven { suspect, .. }, Some((proven, wait)))
@@ -146,7 +146,7 @@ impl Watch {
                 if !matches!(before, Stuck::No) {
                     self.watch_no_longer(child, out);
                 }
-                self.look_again_at(child, now + pause);
+                self.look_again_at(child, together(now, pause));
             }
         }
     }
