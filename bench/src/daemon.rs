@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tempfile::TempDir;
 
 use crate::process;
 
@@ -19,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Daemon {
     child: Child,
     address: SocketAddr,
+    /// Where its messages to a service manager go, and the directory that this is in.
+    _manager: Option<(UnixDatagram, TempDir)>,
     /// From its start until it said that it is ready.
     pub(crate) time_to_ready: Duration,
 }
@@ -26,15 +30,33 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts a daemon on a free port and waits until it is ready.
     pub(crate) fn start(program: &Path) -> Result<Self> {
+        Self::launch(program, None)
+    }
+
+    /// The same, with a service manager that wants to hear of it within this time, again and again.
+    pub(crate) fn start_watched(program: &Path, watchdog: Duration) -> Result<Self> {
+        Self::launch(program, Some(watchdog))
+    }
+
+    fn launch(program: &Path, watchdog: Option<Duration>) -> Result<Self> {
+        let mut command = Command::new(program);
+        let mut manager = None;
+        if let Some(watchdog) = watchdog {
+            let folder = tempfile::tempdir().context("cannot make a directory")?;
+            let path = folder.path().join("notify");
+            let socket = UnixDatagram::bind(&path).context("cannot listen as a service manager does")?;
+            command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", watchdog.as_micros().to_string());
+            manager = Some((socket, folder));
+        }
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let child = Command::new(program)
+        let child = command
             .args(["daemon", "--web.listen-address", &address.to_string(), "--events", "none"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
-        let mut daemon = Self { child, address, time_to_ready: Duration::ZERO };
+        let mut daemon = Self { child, address, _manager: manager, time_to_ready: Duration::ZERO };
         let ready = || Ok(daemon.get("/-/ready").ok().filter(|answer| answer.starts_with("HTTP/1.1 200")));
         let (_, time_to_ready) = process::wait_for("forkwatch daemon's being ready", PATIENCE, ready)?;
         daemon.time_to_ready = time_to_ready;

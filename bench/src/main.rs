@@ -17,12 +17,14 @@ mod daemon;
 mod empty;
 mod process;
 mod programs;
+mod report;
 mod sections;
 mod statistics;
 mod table;
 mod watcher;
 mod workload;
 
+use report::Report;
 use workload::Load;
 
 #[derive(Parser)]
@@ -52,6 +54,15 @@ pub(crate) struct Options {
     /// The forkwatch to measure
     #[arg(long, default_value = "target/release/forkwatch")]
     program: PathBuf,
+    /// Another one, such as that of an earlier commit, to start and let idle beside it
+    #[arg(long, value_name = "PROGRAM")]
+    beside: Option<PathBuf>,
+    /// The commit that is measured, which is written below each table
+    #[arg(long, default_value = "an unknown commit")]
+    commit: String,
+    /// A document whose tables to replace
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
 }
 
 impl Options {
@@ -64,8 +75,13 @@ impl Options {
     }
 }
 
-/// Measures a section and prints its tables.
-type Run = fn(&Options) -> Result<()>;
+/// Measures a section and reports its tables.
+type Run = fn(&Options, &Report) -> Result<()>;
+
+/// The names of all tables that are reported.
+#[cfg(test)]
+const TABLES: [&str; 9] =
+    ["kernel", "load-fork", "load-thread", "daemon", "start", "idle", "children", "sends", "scan"];
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Section {
@@ -95,6 +111,9 @@ enum Worker {
     /// Forks children that live on
     #[command(hide = true)]
     Crowd(crowd::Forker),
+    /// Wakes each second
+    #[command(hide = true)]
+    Wake,
     /// Sends on a connection that it shares with its child
     #[command(hide = true)]
     Send(sections::sends::Sender),
@@ -105,6 +124,7 @@ fn main() -> ExitCode {
     let result = match &arguments.worker {
         Some(Worker::Work(work)) => workload::work(work),
         Some(Worker::Crowd(forker)) => crowd::work(forker),
+        Some(Worker::Wake) => sections::idle::wake(),
         Some(Worker::Send(sender)) => sections::sends::work(sender),
         None => measure(&arguments.options),
     };
@@ -120,7 +140,9 @@ fn main() -> ExitCode {
 fn measure(options: &Options) -> Result<()> {
     anyhow::ensure!(nix::unistd::geteuid().is_root(), "the benchmark loads eBPF programs: run it as root");
     options.program.metadata().with_context(|| format!("there is no {}", options.program.display()))?;
-    println!("{}\n", process::machine()?);
+    let provenance =
+        format!("Measured at {}, {}, {}", options.commit, process::today()?, process::machine()?);
+    let report = Report::new(provenance, options.commit.clone(), options.write.clone());
     let all: [(Section, Run); 8] = [
         (Section::Kernel, sections::kernel::run),
         (Section::Load, sections::load::run),
@@ -133,8 +155,7 @@ fn measure(options: &Options) -> Result<()> {
     ];
     for (section, run) in all {
         if options.only.is_empty() || options.only.contains(&section) {
-            run(options)?;
-            println!();
+            run(options, &report)?;
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,13 @@ pub(crate) fn machine() -> Result<String> {
         .find_map(|line| line.strip_prefix("model name"))
         .map(|rest| rest.trim_start_matches([' ', '\t', ':']));
     let cpus = thread::available_parallelism().context("cannot count the CPUs")?;
-    Ok(format!("Linux {}, {cpus} CPUs ({}).", kernel.trim(), model.unwrap_or("of unknown model")))
+    Ok(format!("on Linux {}, {cpus} CPUs ({}).", kernel.trim(), model.unwrap_or("of unknown model")))
+}
+
+/// The day, as UTC has it.
+pub(crate) fn today() -> Result<String> {
+    let output = Command::new("date").args(["-u", "+%Y-%m-%d"]).output().context("cannot run date")?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Tasks created since boot, processes and threads, by the kernel's own count.
@@ -67,6 +74,28 @@ pub(crate) fn wait_for<T>(
         }
         thread::sleep(Duration::from_micros(200));
     }
+}
+
+/// A process and its descendants, as they are now.
+pub(crate) fn family(pid: u32) -> Result<Vec<u32>> {
+    let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
+        .context("cannot list the processes")?
+        .filter_map(|entry| {
+            let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            // Whoever ends meanwhile has no part in it.
+            Some((
+                pid,
+                u32::try_from(field(&PathBuf::from(format!("/proc/{pid}/status")), "PPid:").ok()?).ok()?,
+            ))
+        })
+        .collect();
+    let mut family = vec![pid];
+    let mut known = 0;
+    while let Some(parent) = family.get(known).copied() {
+        family.extend(parents.iter().filter(|(_, other)| *other == parent).map(|(pid, _)| pid));
+        known += 1;
+    }
+    Ok(family)
 }
 
 fn mebibytes(pid: u32, name: &str) -> Result<f64> {

@@ -19,17 +19,29 @@ impl Table {
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.rows.push(cells.into());
     }
+
+    /// Its lines, without the title.
+    pub(crate) fn body(&self) -> String {
+        let align: Vec<_> = self
+            .head
+            .iter()
+            .enumerate()
+            .map(|(column, _)| if column == 0 { "---" } else { "---:" })
+            .collect();
+        let mut lines = vec![line(&self.head), line(&align)];
+        lines.extend(self.rows.iter().map(|cells| line(cells)));
+        lines.join("\n") + "\n"
+    }
+}
+
+/// A line of a table.
+pub(crate) fn line(cells: &[impl AsRef<str>]) -> String {
+    let cells: Vec<&str> = cells.iter().map(AsRef::as_ref).collect();
+    format!("| {} |", cells.join(" | "))
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { title, head, rows } = self;
-        let align =
-            head.iter().enumerate().map(|(column, _)| if column == 0 { "---" } else { "---:" }.to_owned());
-        writeln!(f, "### {title}\n")?;
-        for cells in [head, &align.collect()].into_iter().chain(rows) {
-            writeln!(f, "| {} |", cells.join(" | "))?;
-        }
-        Ok(())
+        write!(f, "### {}\n\n{}", self.title, self.body())
     }
 }

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
 use crate::daemon::{Daemon, end};
+use crate::process;
 use crate::workload::{self, Load};
 
 /// The ways to watch that are compared, with their names in the tables.
@@ -120,7 +121,7 @@ impl Watcher {
 /// A watcher at work.
 pub(crate) enum Running {
     Nothing,
-    Daemon { _daemon: Daemon },
+    Daemon { daemon: Daemon },
     Tool(Tool),
 }
 
@@ -138,8 +139,25 @@ impl Running {
     pub(crate) fn start(watcher: Watcher, load: Load, program: &Path) -> Result<Self> {
         match watcher {
             Watcher::Nothing => Ok(Self::Nothing),
-            Watcher::Daemon => Ok(Self::Daemon { _daemon: Daemon::start(program)? }),
+            Watcher::Daemon => Ok(Self::Daemon { daemon: Daemon::start(program)? }),
             _ => Tool::start(watcher, load, program).map(Self::Tool),
+        }
+    }
+
+    /// Seconds that it has had on a CPU so far, if it is a program.
+    pub(crate) fn cpu_seconds(&self) -> Result<Option<f64>> {
+        let pid = match self {
+            Self::Nothing => return Ok(None),
+            Self::Daemon { daemon } => daemon.pid(),
+            Self::Tool(tool) => tool.child.id(),
+        };
+        process::cpu_seconds(pid).map(Some)
+    }
+
+    /// Lets it do what is left to do.
+    pub(crate) fn settle(&self) {
+        if let Self::Tool(tool) = self {
+            tool.settle();
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     family,
     ring::{self, Label, Record},
     settings::{GRACE, LIFE_SIGNALS},
-    task::Task,
+    task::{self, Task},
     wanted,
 };
 
@@ -23,7 +23,8 @@ unsafe impl Record for ExecRecord {}
 fn sched_process_exec(context: BtfTracePointContext) -> i32 {
     let task = Task::new(context.arg(0));
     let Some(counters) = counters() else { return 0 };
-    let (tgid, parent, uid, cgroup) = (task.tgid(), task.real_parent(), task.uid(), task.cgroup());
+    let (tgid, parent, uid, cgroup) =
+        (task.tgid(), task.real_parent(), task::current_uid(), task::current_cgroup());
     let entry = family::take(task);
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };

@@ -22,14 +22,14 @@ unsafe impl Record for ExitRecord {}
 #[btf_tracepoint(function = "sched_process_exit")]
 fn sched_process_exit(context: BtfTracePointContext) -> i32 {
     let task = Task::new(context.arg(0));
+    let (signal, leader) = (task.signal(), task.leader());
     if task.is_worker() {
         worker::ended(task);
     }
-    let signal = task.signal();
     if signal.live() != 0 {
         return 0;
     }
-    let (tgid, leader) = (task.tgid(), task.leader());
+    let tgid = task.tgid();
     let is_child = leader.is_unexeced() && !leader.is_kernel();
     // Workers are threads: where no other is left, each has been counted out by itself.
     let several = signal.unreaped() > 1;

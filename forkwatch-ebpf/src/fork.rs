@@ -12,7 +12,7 @@ use crate::{
     ring::{self, Label, Record},
     settings::{LIFE_SIGNALS, STREAM},
     sharing,
-    task::{Signal, Task},
+    task::{self, Signal, Task},
     wanted, worker,
 };
 
@@ -39,11 +39,12 @@ fn sched_process_fork(context: BtfTracePointContext) -> i32 {
     let (parent, child) = (Task::new(context.arg(0)), Task::new(context.arg(1)));
     let Some(counters) = counters() else { return 0 };
     let signal = parent.signal();
-    if child.signal() == signal {
+    if child.tgid() == parent.tgid() {
         clone_calls::made(call::THREAD);
         thread_created(counters, parent, child, signal);
     } else {
         process_created(counters, parent, child, signal);
+        ring::process_created(counters);
     }
     0
 }
@@ -72,11 +73,12 @@ fn thread_created(counters: &Counters, parent: Task, child: Task, signal: Signal
 #[inline(always)]
 fn process_created(counters: &Counters, parent: Task, child: Task, signal: Signal) {
     let forker = Forker::read(parent, signal);
-    if !child.has_memory() {
+    let (memory, parents_memory) = (child.memory(), parent.memory());
+    if memory.is_null() {
         clone_calls::is_no_call();
         return add(&counters.events[kind::KERNEL as usize][fate::FILTERED], 1);
     }
-    let sharing = child.same_memory(parent);
+    let sharing = memory == parents_memory;
     clone_calls::made(if sharing { call::SHARING } else { call::COPYING });
     count_for_cgroup(counters, forker.cgroup, !sharing);
     wanted::adopt(forker.tgid, child);
@@ -154,8 +156,8 @@ impl Forker {
         Self {
             tgid,
             start: leader.start(),
-            uid: parent.uid(),
-            cgroup: parent.cgroup(),
+            uid: task::current_uid(),
+            cgroup: task::current_cgroup(),
             threads: worker::user_threads(tgid, signal),
             generation: family::generation(leader),
             blocked,
@@ -178,10 +180,12 @@ struct Process {
 /// A process that shares memory, until it execs (vfork) or for good. It inherits no hazard.
 #[inline(always)]
 fn sharing_created(child: Task) -> Process {
+    let kind = sharing::kind_of(child);
     Process {
-        kind: sharing::kind_of(child),
+        kind,
         hazards: 0,
-        asked: STREAM.load() & stream::SHARING != 0,
+        // Who shares a child's memory may release its locks: that there is such a one must always be known.
+        asked: kind == kind::SHARED_MEMORY || STREAM.load() & stream::SHARING != 0,
         has_history: true,
     }
 }

@@ -171,6 +171,16 @@ pub mod filter {
     pub const CGROUP: u32 = 4;
 }
 
+/// What the reader can ask to be woken by: indices of [`map::WAKE`].
+pub mod wake {
+    /// The next record.
+    pub const BY_RECORD: u32 = 0;
+    /// The creation of the next process, whether or not a record tells of it.
+    pub const BY_FORK: u32 = 1;
+    /// How many there are.
+    pub const COUNT: u32 = 2;
+}
+
 /// Value of an offset setting whose field this kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
@@ -186,7 +196,7 @@ pub mod map {
     pub const CGROUPS: &str = "CGROUPS";
     /// Hash: tgid to the number of its kernel workers.
     pub const WORKERS: &str = "WORKERS";
-    /// Array with one [`Wake`](crate::Wake).
+    /// Array with a [`Wake`](crate::Wake) for each of [`wake`](crate::wake).
     pub const WAKE: &str = "WAKE";
     /// Hash: tgids whose forks are wanted ([`filter::TASKS`](crate::filter::TASKS)).
     pub const WANTED: &str = "WANTED";

@@ -11,7 +11,7 @@ fn task_newtask(context: BtfTracePointContext) -> i32 {
     let flags: u64 = context.arg(1);
     if task.is_worker() {
         worker::created(task);
-    } else if sharing::is_made_by(flags) && task.has_memory() {
+    } else if sharing::is_made_by(flags) && !task.memory().is_null() {
         sharing::enter(task, flags);
     }
     0

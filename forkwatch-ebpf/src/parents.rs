@@ -23,7 +23,7 @@ fn parent_forks(context: BtfTracePointContext) -> i32 {
         return 0;
     }
     let (parent, child) = (Task::new(context.arg(0)), Task::new(context.arg(1)));
-    if !child.same_memory(parent) {
+    if child.memory() != parent.memory() {
         family::stream(child, parent_tgid);
     }
     0

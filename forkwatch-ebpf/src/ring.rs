@@ -6,7 +6,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, RingBuf, ring_buf::RingBufEntry},
 };
-use forkwatch_ebpf::{Counters, Header, Wake, fate};
+use forkwatch_ebpf::{Counters, Header, Wake, fate, wake};
 
 use crate::{counters::add, settings::RING_SIZE};
 
@@ -14,7 +14,7 @@ use crate::{counters::add, settings::RING_SIZE};
 static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 #[map]
-static WAKE: Array<Wake> = Array::with_max_entries(1, 0);
+static WAKE: Array<Wake> = Array::with_max_entries(wake::COUNT, 0);
 
 /// While the ring is more than half full the reader is woken this often, nanoseconds.
 const FILLING_WINDOW: u64 = 1_000_000;
@@ -59,7 +59,7 @@ pub(crate) fn reserve<R: Record>(counters: &Counters, class: usize, label: Label
     if !label.hazardous && used > size / 4 * 3 {
         add(&counters.events[class][fate::SHED_PLAIN], 1);
         if is_wake_due(true) {
-            wake(counters);
+            wake(counters, wake::BY_RECORD);
         }
         return None;
     }
@@ -88,19 +88,37 @@ impl<R: Record> Room<R> {
         // After the record is visible, which the submission makes sure of with a full barrier: the reader says that it
         // sleeps, and looks once more. One of the two sees the other.
         if is_wake_due(filling) {
-            wake(counters);
+            wake(counters, wake::BY_RECORD);
         }
     }
+}
+
+/// Wakes the reader if it waits for the next process.
+#[inline(always)]
+pub(crate) fn process_created(counters: &Counters) {
+    let Some(wake) = WAKE.get_ptr_mut(wake::BY_FORK) else { return };
+    if is_asleep(wake) {
+        self::wake(counters, wake::BY_FORK);
+    }
+}
+
+/// Whether the reader waits to be woken by this; from now on it does not.
+#[inline(always)]
+fn is_asleep(wake: *mut Wake) -> bool {
+    // SAFETY: a value of the map; volatile, because user space writes it.
+    let asleep = unsafe { core::ptr::read_volatile(&raw const (*wake).asleep) } != 0;
+    if asleep {
+        // SAFETY: likewise. Two CPUs may both find it asleep: that costs a wake-up and loses nothing.
+        unsafe { (*wake).asleep = 0 };
+    }
+    asleep
 }
 
 /// Whether the reader sleeps, or the ring fills faster than it looks.
 #[inline(always)]
 fn is_wake_due(filling: bool) -> bool {
-    let Some(wake) = WAKE.get_ptr_mut(0) else { return true };
-    // SAFETY: the map's only value; volatile, because user space writes it.
-    if unsafe { core::ptr::read_volatile(&raw const (*wake).asleep) } != 0 {
-        // SAFETY: likewise. Two CPUs may both find it asleep: that costs a wake-up and loses nothing.
-        unsafe { (*wake).asleep = 0 };
+    let Some(wake) = WAKE.get_ptr_mut(wake::BY_RECORD) else { return true };
+    if is_asleep(wake) {
         return true;
     }
     if !filling {
@@ -108,7 +126,7 @@ fn is_wake_due(filling: bool) -> bool {
     }
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    // SAFETY: the map's only value.
+    // SAFETY: a value of the map.
     unsafe {
         if now.saturating_sub((*wake).filling) < FILLING_WINDOW {
             return false;
@@ -118,18 +136,19 @@ fn is_wake_due(filling: bool) -> bool {
     true
 }
 
-/// Wakes the reader by an empty record, which it never sees: the real one has been handed over already.
+/// Wakes the reader by an empty record, which it never sees: a real one has been handed over already. `by` is what it
+/// was to be woken by.
 #[inline(always)]
-fn wake(counters: &Counters) {
+fn wake(counters: &Counters, by: u32) {
     match RECORDS.reserve::<u64>(0) {
         Some(empty) => {
             add(&counters.wakeups, 1);
             empty.discard(u64::from(BPF_RB_FORCE_WAKEUP));
         }
-        // It still sleeps: the next record tries again.
+        // It still sleeps: the next of the kind tries again.
         None => {
-            if let Some(wake) = WAKE.get_ptr_mut(0) {
-                // SAFETY: the map's only value.
+            if let Some(wake) = WAKE.get_ptr_mut(by) {
+                // SAFETY: a value of the map.
                 unsafe { (*wake).asleep = 1 };
             }
         }

@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::HashMap,
     programs::BtfTracePointContext,
 };
-use forkwatch_ebpf::Sharer;
+use forkwatch_ebpf::{Sharer, kind};
 
 use crate::{family, task::Task};
 
@@ -25,12 +25,13 @@ pub(crate) fn current() -> Option<(u32, Sharer)> {
 }
 
 /// On `sched_process_fork`, behind the program that is always attached: the child holds what its parent holds, and
-/// user space must hear how it ends. One that shares memory has no life of its own before its exec.
+/// user space must hear how it ends. One that shares memory has no life of its own before its exec: that program has
+/// entered it into the family as such, where there was room, and a look there is not as dear at load time as pointers.
 #[btf_tracepoint(function = "sched_process_fork")]
 fn sharer_forks(context: BtfTracePointContext) -> i32 {
     let Some((parent_tgid, _)) = current() else { return 0 };
-    let (parent, child) = (Task::new(context.arg(0)), Task::new(context.arg(1)));
-    if child.same_memory(parent) {
+    let child = Task::new(context.arg(1));
+    if child.tgid() == parent_tgid || family::get(child).is_some_and(|entry| entry.kind != kind::COPYING) {
         return 0;
     }
     let sharer = Sharer { start: child.start(), parent_tgid, unexeced: 1 };

@@ -159,7 +159,7 @@ pub struct CgroupCounts {
     pub sharing: u64,
 }
 
-/// Whether the reader must be woken; one for all CPUs.
+/// Whether the reader must be woken by something; one for all CPUs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wake {

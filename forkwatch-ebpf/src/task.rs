@@ -1,5 +1,6 @@
 //! `task_struct` and what hangs on it.
 
+use aya_ebpf::helpers::{bpf_get_current_uid_gid, generated::bpf_get_current_cgroup_id};
 use forkwatch_ebpf::{ABSENT, COMM_LEN};
 
 use crate::{kernel::Kernel, settings::*};
@@ -55,11 +56,6 @@ impl Task {
     }
 
     #[inline(always)]
-    pub(crate) fn uid(self) -> u32 {
-        self.0.pointer(&OFFSET_TASK_CRED).field(&OFFSET_CRED_UID)
-    }
-
-    #[inline(always)]
     pub(crate) fn comm(self) -> [u8; COMM_LEN] {
         let [low, high]: [u64; 2] = [self.0.field(&OFFSET_TASK_COMM), self.0.at(OFFSET_TASK_COMM.load() + 8)];
         // SAFETY: two u64 and sixteen bytes are the same size, and every pattern is a value of both.
@@ -97,14 +93,10 @@ impl Task {
         own.wrapping_sub(self.0.field(&OFFSET_TASK_PARENT_EXEC_ID))
     }
 
+    /// Its address space: null where it has none.
     #[inline(always)]
-    pub(crate) fn same_memory(self, other: Self) -> bool {
-        self.0.pointer(&OFFSET_TASK_MM) == other.0.pointer(&OFFSET_TASK_MM)
-    }
-
-    #[inline(always)]
-    pub(crate) fn has_memory(self) -> bool {
-        !self.0.pointer(&OFFSET_TASK_MM).is_null()
+    pub(crate) fn memory(self) -> Kernel {
+        self.0.pointer(&OFFSET_TASK_MM)
     }
 
     /// What it shares with the other threads of its process.
@@ -126,23 +118,6 @@ impl Task {
     #[inline(always)]
     pub(crate) fn pending(self) -> u64 {
         self.0.field(&OFFSET_TASK_PENDING)
-    }
-
-    /// Id of its cgroup in the version 2 hierarchy; 0 where the kernel has none.
-    #[inline(always)]
-    pub(crate) fn cgroup(self) -> u64 {
-        if OFFSET_TASK_CGROUPS.load() == ABSENT
-            || OFFSET_CSS_SET_DFL_CGRP.load() == ABSENT
-            || OFFSET_CGROUP_KN.load() == ABSENT
-            || OFFSET_KERNFS_ID.load() == ABSENT
-        {
-            return 0;
-        }
-        self.0
-            .pointer(&OFFSET_TASK_CGROUPS)
-            .pointer(&OFFSET_CSS_SET_DFL_CGRP)
-            .pointer(&OFFSET_CGROUP_KN)
-            .field(&OFFSET_KERNFS_ID)
     }
 
     /// Whether its cgroup in the version 2 hierarchy is the one of this id, or below it: the tree of its directories is
@@ -185,6 +160,22 @@ impl Task {
         number!(1 2 3 4);
         0
     }
+}
+
+/// The real uid of the current task. The helper asks for no pointer, which would be dear at load time ([`Kernel`]).
+#[inline(always)]
+pub(crate) fn current_uid() -> u32 {
+    bpf_get_current_uid_gid() as u32
+}
+
+/// Id of the current task's cgroup in the version 2 hierarchy; 0 where the kernel has none. Likewise.
+#[inline(always)]
+pub(crate) fn current_cgroup() -> u64 {
+    if OFFSET_TASK_CGROUPS.load() == ABSENT {
+        return 0;
+    }
+    // SAFETY: a helper without arguments, of kernels with CONFIG_CGROUPS.
+    unsafe { bpf_get_current_cgroup_id() }
 }
 
 /// A `struct signal_struct`: one for each process.

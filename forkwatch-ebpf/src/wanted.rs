@@ -5,7 +5,7 @@ use forkwatch_ebpf::filter;
 
 use crate::{
     settings::{ANCESTORS_ARE_TOLD, FILTER, FILTER_CGROUP, FILTER_CGROUP_LEVEL, FILTER_UID, OWN_TGID},
-    task::Task,
+    task::{self, Task},
 };
 
 #[map]
@@ -26,7 +26,7 @@ pub(crate) fn passes_filters(task: Task) -> bool {
 /// Whether the current task, which `task` is, passes every filter but that of tasks.
 #[inline(always)]
 pub(crate) fn passes_others(task: Task) -> bool {
-    is_wanted_user(|| task.uid()) && is_in_wanted_cgroup(|| task.is_within(FILTER_CGROUP.load()))
+    is_wanted_user(task::current_uid) && is_in_wanted_cgroup(|| task.is_within(FILTER_CGROUP.load()))
 }
 
 /// Whether the current task, of this process and user, passes every filter, where its `task_struct` is not at hand:

@@ -97,6 +97,20 @@ pub fn descendants(root: i32) -> Vec<Identity> {
     family.into_iter().skip(1).filter_map(Identity::of).collect()
 }
 
+/// How often the threads of a process and of its descendants went to sleep of their own will so far: each time, they
+/// had been woken before. Absent where one of them ends meanwhile.
+pub fn times_slept(root: i32) -> Option<u64> {
+    let mut sum = 0;
+    for pid in descendants(root).into_iter().map(|one| one.pid).chain([root]) {
+        for tid in numbers(&format!("/proc/{pid}/task")) {
+            let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok()?;
+            let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            sum += count.trim().parse::<u64>().ok()?;
+        }
+    }
+    Some(sum)
+}
+
 /// The comms of a process's threads.
 pub fn thread_names(pid: i32) -> Vec<String> {
     let name = |tid: i32| fs::read(format!("/proc/{pid}/task/{tid}/comm")).ok();

@@ -9,6 +9,7 @@ use crate::Options;
 use crate::crowd::{Crowd, Sleep};
 use crate::daemon::Daemon;
 use crate::process;
+use crate::report::Report;
 use crate::statistics::{median, show};
 use crate::table::Table;
 
@@ -30,8 +31,8 @@ struct Sample {
     memory: f64,
 }
 
-/// Measures, and prints a table.
-pub(crate) fn run(options: &Options) -> Result<()> {
+/// Measures, and reports a table.
+pub(crate) fn run(options: &Options, report: &Report) -> Result<()> {
     let kinds = [None, Some(Sleep::Pause), Some(Sleep::Futex)];
     let mut samples: Vec<(Option<Sleep>, Vec<Sample>, Vec<Sample>)> =
         kinds.map(|kind| (kind, Vec::new(), Vec::new())).into();
@@ -66,8 +67,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             ]);
         }
     }
-    print!("{table}");
-    Ok(())
+    report.table("children", &table)?;
+    let share = |samples: &[Sample]| {
+        let shares: Vec<f64> = samples.iter().map(|sample| 100.0 * sample.share).collect();
+        show(median(&shares), 2)
+    };
+    let old: Vec<String> =
+        samples.iter().filter(|(kind, ..)| kind.is_some()).map(|(_, _, old)| share(old)).collect();
+    report.aim(
+        "some 1 % of a CPU for a thousand idle forked children",
+        &format!(
+            "{} % once they are old: in pause(2), and in futex(2), where all are found stuck",
+            old.join(" and ")
+        ),
+    )
 }
 
 fn watch(daemon: &Daemon) -> Result<Sample> {

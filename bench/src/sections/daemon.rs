@@ -8,6 +8,7 @@ use anyhow::Result;
 use crate::Options;
 use crate::daemon::Daemon;
 use crate::process;
+use crate::report::Report;
 use crate::statistics::{median, show};
 use crate::table::Table;
 use crate::workload::{self, Load};
@@ -15,8 +16,8 @@ use crate::workload::{self, Load};
 /// How long the daemon may rest before its memory counts as steady.
 const REST: Duration = Duration::from_secs(3);
 
-/// Measures, and prints a table.
-pub(crate) fn run(options: &Options) -> Result<()> {
+/// Measures, and reports a table.
+pub(crate) fn run(options: &Options, report: &Report) -> Result<()> {
     let rounds = (0..options.rounds).map(|_| round(options)).collect::<Result<Vec<_>>>()?;
     let mut table =
         Table::new("The daemon in a storm of forks on all CPUs", &["", "median", "least", "greatest"]);
@@ -41,8 +42,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             show(greatest, digits),
         ]);
     }
-    print!("{table}");
-    Ok(())
+    report.table("daemon", &table)?;
+    let of = |value: fn(&Round) -> f64, digits| {
+        show(median(&rounds.iter().map(value).collect::<Vec<_>>()), digits)
+    };
+    let lost = |round: &Round| round.uncounted + round.difference.abs() + round.shed;
+    report.aim(
+        "no fork uncounted and no record lost, at the defaults, in a storm on all CPUs",
+        &format!("{} of {} a second", of(lost, 0), of(|round| round.rate, 0)),
+    )?;
+    report.aim("at most 1 CPU second of the daemon for a million plain forks", &of(|round| round.cpu, 3))?;
+    report.aim("at most 10 MiB of memory", &format!("{} MiB", of(|round| round.steady, 1)))
 }
 
 /// Name, digits after the point, and which value.

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::Options;
 use crate::empty::{self, Empty};
 use crate::programs::{self, Costs};
+use crate::report::Report;
 use crate::statistics::{median, show};
 use crate::table::Table;
 use crate::watcher::{Running, Watcher};
@@ -16,8 +17,11 @@ use crate::workload::{self, Load};
 /// How the kernel names `sched_process_exec` and `sched_process_exit`, of which it keeps 15 bytes.
 const ENDINGS: &str = "sched_process_e";
 
-/// Measures, and prints a table.
-pub(crate) fn run(options: &Options) -> Result<()> {
+/// The row of what runs when a task is created.
+const CREATION: &str = "creation, all programs";
+
+/// Measures, and reports a table.
+pub(crate) fn run(options: &Options, report: &Report) -> Result<()> {
     let _account = programs::keep_account()?;
     let mut table = Table::new(
         "Time in the kernel",
@@ -25,12 +29,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     );
     // Events under another name would be counted too, so the empty program is there first and stays.
     let _empty = Empty::attach()?;
+    let mut ratios = Vec::new();
     for watcher in [Watcher::Daemon, Watcher::Tail] {
         for load in [Load::Fork, Load::Thread] {
             let mut samples: BTreeMap<String, Sample> = BTreeMap::new();
             for _ in 0..options.rounds {
                 round(options, watcher, load, &mut samples)?;
             }
+            let creation = samples.get(CREATION).and_then(|sample| median(&sample.ratio));
+            ratios.push(show(creation, 1));
             for (name, sample) in samples {
                 table.row([
                     name,
@@ -43,7 +50,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             }
         }
     }
-    print!("{table}");
+    report.table("kernel", &table)?;
+    if let [fork, thread, ..] = ratios.as_slice() {
+        let aim = |aim, ratio: &str| report.aim(aim, &format!("{ratio} times, under the daemon"));
+        aim("the creation of a copying fork costs at most 8 times the empty program", fork)?;
+        aim("that of a thread at most 2.5 times", thread)?;
+    }
     Ok(())
 }
 
@@ -82,7 +94,7 @@ fn round(
         ours.iter().filter(|(name, ..)| wanted(name)).map(|(_, runs, each)| runs * each).sum::<f64>() / events
     };
     let totals = [
-        ("creation, all programs".to_owned(), events, total(|name| !name.starts_with(ENDINGS))),
+        (CREATION.to_owned(), events, total(|name| !name.starts_with(ENDINGS))),
         ("creation and end, all programs".to_owned(), events, total(|_| true)),
     ];
     for (name, runs, nanoseconds) in ours.iter().cloned().chain(totals).chain([empty.clone()]) {

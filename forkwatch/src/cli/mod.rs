@@ -18,6 +18,7 @@ mod generate;
 mod losses;
 mod man;
 mod metric_sources;
+mod next_fork;
 mod pipeline;
 mod recorder;
 mod replay;

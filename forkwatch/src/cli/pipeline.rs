@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     collector::Collector,
     losses::Losses,
+    next_fork::NextFork,
     recorder::Recorder,
     scope::Scope,
     session::{self, Session},
@@ -27,7 +28,11 @@ use crate::{
     health::{Part, Pulse},
     host::clock,
     kernel::{DRAIN_AFTER, Kernel, Ring},
-    model::{event::Event, evidence::Evidence, time::BootTime},
+    model::{
+        event::Event,
+        evidence::{Evidence, Request},
+        time::BootTime,
+    },
     report::recording::Writer,
     watch::{Output, Settings, Watch},
 };
@@ -79,6 +84,7 @@ struct Stage<S> {
     collector: Collector,
     recorder: Option<Recorder>,
     losses: Losses,
+    next_fork: NextFork,
     outputs: Vec<Output>,
     /// What has been passed on to the sink so far.
     received: u64,
@@ -107,6 +113,7 @@ impl<S: Sink> Pipeline<S> {
             collector,
             recorder,
             losses,
+            next_fork: NextFork::default(),
             outputs: Vec::new(),
             received: ring.received(),
             malformed: ring.malformed(),
@@ -187,6 +194,7 @@ impl<S: Sink> Pipeline<S> {
                 }
             }
             self.stage.advance()?;
+            self.stage.look_for_forks(self.ring.get_mut())?;
             self.stage.end_batch(self.ring.get_ref())?;
             if self.stage.sink.is_done() {
                 self.stage.record(Writer::flush);
@@ -278,9 +286,18 @@ impl<S: Sink> Stage<S> {
         Ok(())
     }
 
+    /// Answers what the kernel side knows.
+    fn look_for_forks(&mut self, ring: &mut Ring) -> Result<()> {
+        if self.next_fork.has_come(ring) {
+            self.evidence(clock::now(), Evidence::NextFork)?;
+        }
+        Ok(())
+    }
+
     fn pass_on(&mut self) -> Result<()> {
         for output in self.outputs.drain(..) {
             match output {
+                Output::Ask(Request::NextFork { mark }) => self.next_fork.ask(mark),
                 Output::Ask(request) => self.collector.ask(request),
                 Output::Order(order) => lock(&self.kernel).obey(&order, session::living),
                 output => self.sink.output(&output).context(CANNOT_WRITE)?,

@@ -48,6 +48,8 @@ pub fn answer(request: &Request) -> Evidence {
             Evidence::Holders { process, object, seen: seen.map(Box::new) }
         }
         Request::Sweep { mark } => Evidence::Sweep { seen: sweep::sweep(mark).map(Box::new) },
+        // Who has the kernel side asks that; the host cannot wait, and what may be so does no harm.
+        Request::NextFork { .. } => Evidence::NextFork,
         Request::Program { tgid } => Evidence::Program { tgid, seen: program_seen(tgid).map(Box::new) },
         Request::Threads { child } => {
             Evidence::Threads { child, seen: of_process(child, threads_seen::threads_seen) }

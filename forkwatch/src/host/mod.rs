@@ -47,3 +47,4 @@ pub use inventory::inventory;
 pub use limits::Limits;
 pub use program::{program, uid};
 pub use scan::{Process, ScanError, descendants, find, processes};
+pub use sweep::created_since;

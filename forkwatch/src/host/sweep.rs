@@ -54,6 +54,11 @@ fn is_forker(parent: ProcessKey, child: &Stat) -> bool {
     parent.start.ticks() <= child.start && same().unwrap_or_default()
 }
 
+/// Whether anything was created since a sweep, as far as that can be told.
+pub fn created_since(mark: u64) -> bool {
+    last_pid().map_or(true, |last| last != mark)
+}
+
 /// The pid that was given out last: while it stays, nothing was created (`proc_loadavg(5)`).
 fn last_pid() -> io::Result<u64> {
     const PATH: &str = "/proc/loadavg";

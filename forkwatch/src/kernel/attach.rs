@@ -185,10 +185,15 @@ where
 pub(super) struct Programs<'a>(HashMap<&'a str, &'a mut Program>);
 
 impl<'a> Programs<'a> {
-    /// This one, and all others.
-    pub(super) fn split(ebpf: &'a mut Ebpf, name: &str) -> (Self, Self) {
-        let (one, others) = ebpf.programs_mut().partition(|(other, _)| *other == name);
-        (Self(one), Self(others))
+    /// All of an object.
+    pub(super) fn all(ebpf: &'a mut Ebpf) -> Self {
+        Self(ebpf.programs_mut().collect())
+    }
+
+    /// Those that are wanted, and all others.
+    pub(super) fn split(self, is_wanted: impl Fn(&str) -> bool) -> (Self, Self) {
+        let (wanted, others) = self.0.into_iter().partition(|(name, _)| is_wanted(name));
+        (Self(wanted), Self(others))
     }
 
     fn get<'b, T>(&'b mut self, name: &'static str) -> Result<T, KernelError>

@@ -3,7 +3,7 @@
 use std::{fs, os::fd::AsFd, path::Path, thread};
 
 use aya::{
-    Ebpf, Endianness,
+    Ebpf,
     maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap},
     programs::Program,
 };
@@ -82,8 +82,6 @@ impl Kernel {
         let pid_levels = pid_levels(&types)?;
         drop(blob);
 
-        let ids = aya::Btf::parse(&ids, Endianness::default())
-            .map_err(|error| KernelError::Object(Box::new(error.into())))?;
         memory_lock::raise(release);
         let (options, (ebpf, clone_calls, on_demand)) = fit(options, |options| {
             let mut ebpf = attach::load(options, &layout, release, pid_levels)?;

@@ -9,7 +9,7 @@ use forkwatch_ebpf::{filter, stream};
 pub struct Stream {
     /// Copying forks without a hazard.
     pub plain: bool,
-    /// vfork and shared-memory clones.
+    /// vfork. Clones that share memory for good are always told.
     pub sharing: bool,
     /// Threads.
     pub threads: bool,

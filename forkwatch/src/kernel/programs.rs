@@ -18,46 +18,56 @@ use super::{
 
 /// The programs that are always attached, in this order: what is seen forked must be seen ending.
 pub(super) const PROGRAMS: [&str; 4] = ["sched_process_exit", "sched_process_exec", "task_newtask", LARGEST];
-/// The one whose verification takes as long as that of all others.
+/// The one whose verification takes as long as that of the other three.
 const LARGEST: &str = "sched_process_fork";
 
 /// Loads all programs but those for the clone family's calls.
 ///
 /// What takes the time is the verifier: since Linux 6.2 it looks through all of the kernel's types several times for
 /// each pointer that a program follows (`btf_nested_type_is_trusted` in kernel/bpf/btf.c). Several verifications can run
-/// at once, so the largest has a thread of its own, with the capabilities of this one. It is gone when this returns:
-/// what follows counts threads, and drops the capabilities of this one alone.
+/// at once, so the largest has a thread of its own, and so have the programs on demand, both with the capabilities of
+/// this one. They are gone when this returns: what follows counts threads, and drops the capabilities of this one alone.
 pub(super) fn load_programs(ebpf: &mut Ebpf, on_demand: &mut Hooks, ids: &AyaBtf) -> Result<(), KernelError> {
-    let (mut largest, mut others) = Programs::split(ebpf, LARGEST);
-    let beside = thread::scope(|scope| {
-        let load = || (gettid(), attach::load_tracepoint(&mut largest, LARGEST, ids));
-        let beside = thread::Builder::new().spawn_scoped(scope, load).ok();
+    let (mut largest, others) = Programs::all(ebpf).split(|name| name == LARGEST);
+    let (mut others, mut demanded) = others.split(|name| PROGRAMS.contains(&name));
+    let mut load_largest = || attach::load_tracepoint(&mut largest, LARGEST, ids);
+    let mut load_demanded = || -> Result<(), KernelError> {
+        on_demand.load(&mut demanded, ids);
+        Ok(())
+    };
+    let (loaded, first, second) = thread::scope(|scope| {
+        let (first, second) = (beside(scope, &mut load_largest), beside(scope, &mut load_demanded));
         let loaded = PROGRAMS
             .into_iter()
             .filter(|name| *name != LARGEST)
             .try_for_each(|name| attach::load_tracepoint(&mut others, name, ids));
-        if loaded.is_ok() {
-            on_demand.load(&mut others, ids);
-        }
-        let beside = beside.map(|beside| beside.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        loaded.map(|()| beside)
-    })?;
-    match beside {
-        Some((thread, loaded)) => {
-            await_end(thread);
-            loaded
-        }
-        // No thread could be had.
-        None => attach::load_tracepoint(&mut largest, LARGEST, ids),
-    }
+        (loaded, first.map(end), second.map(end))
+    });
+    // Where no thread could be had, this one does it all.
+    let first = first.unwrap_or_else(load_largest);
+    let second = second.unwrap_or_else(load_demanded);
+    loaded.and(first).and(second)
 }
 
-/// Waits until a thread that was joined is gone, which it is microseconds later.
-fn await_end(thread: Pid) {
+/// A thread that loads, and what came of it.
+type Beside<'scope> = thread::ScopedJoinHandle<'scope, (Pid, Result<(), KernelError>)>;
+
+/// Has a thread beside this one load, where one can be had.
+fn beside<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    load: &'scope mut (impl FnMut() -> Result<(), KernelError> + Send),
+) -> Option<Beside<'scope>> {
+    thread::Builder::new().spawn_scoped(scope, || (gettid(), load())).ok()
+}
+
+/// What came of it. The thread is gone then, which it is only microseconds after it was joined.
+fn end(beside: Beside<'_>) -> Result<(), KernelError> {
     const DEADLINE: Duration = Duration::from_secs(1);
+    let (thread, loaded) = beside.join().unwrap_or_else(|panic| resume_unwind(panic));
     let end = Instant::now() + DEADLINE;
     let entry = format!("/proc/self/task/{thread}");
     while fs::exists(&entry).unwrap_or(false) && Instant::now() < end {
         thread::yield_now();
     }
+    loaded
 }

@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use aya::maps::{Array, MapData, RingBuf};
-use forkwatch_ebpf::{Wake, map};
+use aya::maps::{Array, MapData, MapError, RingBuf};
+use forkwatch_ebpf::{Wake, map, wake};
 use nix::{
     sys::mman::{MapFlags, ProtFlags, mmap, munmap},
     unistd::{SysconfVar, sysconf},
@@ -39,13 +39,26 @@ impl Ring {
     /// Asks to be woken by the next record. Until this is called, nobody is: drain once more after it, because a
     /// record may have come just before.
     pub fn sleep(&mut self) -> Result<(), KernelError> {
-        let asleep = WakeCell(Wake { asleep: 1, filling: 0 });
-        self.wake
-            .set(0, asleep, 0)
-            .map_err(|error| KernelError::Map { map: map::WAKE, error: Box::new(error) })?;
+        self.ask_to_be_woken(wake::BY_RECORD)?;
         // The request must be visible before the ring is looked at: the other half of the barrier in the kernel.
         fence(Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Asks to be woken when the next process is created, whether or not a record tells of it. One that is created just
+    /// before this is missed.
+    pub fn await_fork(&mut self) -> Result<(), KernelError> {
+        self.ask_to_be_woken(wake::BY_FORK)
+    }
+
+    /// Whether a process was created since [`await_fork`](Self::await_fork) asked for that.
+    pub fn has_forked(&self) -> Result<bool, KernelError> {
+        let WakeCell(Wake { asleep, filling: _ }) = self.wake.get(&wake::BY_FORK, 0).map_err(wake_error)?;
+        Ok(asleep == 0)
+    }
+
+    fn ask_to_be_woken(&mut self, by: u32) -> Result<(), KernelError> {
+        self.wake.set(by, WakeCell(Wake { asleep: 1, filling: 0 }), 0).map_err(wake_error)
     }
 
     /// Takes up to `limit` records out, each gone from the ring before `each` sees it. Returns how many: fewer than
@@ -73,6 +86,10 @@ impl Ring {
     pub const fn malformed(&self) -> u64 {
         self.malformed
     }
+}
+
+fn wake_error(error: MapError) -> KernelError {
+    KernelError::Map { map: map::WAKE, error: Box::new(error) }
 }
 
 impl AsRawFd for Ring {

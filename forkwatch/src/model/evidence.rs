@@ -92,6 +92,11 @@ pub enum Request {
         /// What the last answer bore as its mark: where nothing was forked since, nothing is looked at.
         mark: Option<u64>,
     },
+    /// Has any process been created since a sweep? Answered once, as soon as one is.
+    NextFork {
+        /// What the sweep bore as its mark.
+        mark: u64,
+    },
     /// Which process has this pid now, and what runs in it?
     Program {
         /// The pid.
@@ -172,6 +177,8 @@ pub enum Evidence {
         /// What was seen; absent where nothing was forked since the mark, or `/proc` cannot be read.
         seen: Option<Box<Sweep>>,
     },
+    /// A process was created since the sweep.
+    NextFork,
     /// About the process with a pid.
     Program {
         /// The pid.

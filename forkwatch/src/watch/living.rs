@@ -9,9 +9,9 @@ use super::{
     timers::{Task, Timer},
 };
 use crate::model::{
-    evidence::{Request, SeenThread, Sweep},
+    evidence::{Request, SeenThread},
     process::{ProcessKey, Program},
-    time::BootTime,
+    time::{BootTime, nanoseconds},
 };
 
 /// The longest time between two looks at a child. One that may get stuck, and is busy, is looked at more often: a server
@@ -21,8 +21,6 @@ pub(super) const LONGEST: Duration = Duration::from_secs(30);
 pub(super) const SHORTEST: Duration = Duration::from_secs(1);
 /// A child is looked at again after this part of the time since something about it changed.
 const PART: u32 = 4;
-/// Of its own time, what sweeps may take: one part in so many.
-const SWEEP_SHARE: u32 = 200;
 
 /// Most children that are looked at in a second; those that are due beyond it are looked at later. It bounds what
 /// thousands of them can cost, however often each ought to be looked at.
@@ -112,6 +110,17 @@ impl Alive {
 /// How long to wait for the next look, where nothing has changed for so long.
 pub(super) fn pause(unchanged: Duration) -> Duration {
     (unchanged / PART).clamp(SHORTEST, LONGEST)
+}
+
+/// When to look next, some time before a pause is over: where that is long, at a moment that others look at too, so that
+/// one wake-up does for all of them.
+pub(super) fn together(now: BootTime, pause: Duration) -> BootTime {
+    /// From which pause on, and how far apart these moments are.
+    const MOMENTS: [(Duration, Duration); 2] =
+        [(Duration::from_secs(20), Duration::from_secs(5)), (Duration::from_secs(4), Duration::from_secs(1))];
+    let due = now + pause;
+    let apart = MOMENTS.into_iter().find(|(from, _)| pause >= *from).map(|(_, apart)| nanoseconds(apart));
+    apart.map_or(due, |apart| BootTime(due.0 - due.0 % apart))
 }
 
 impl Watch {
@@ -220,38 +229,5 @@ impl Watch {
         self.stuck_left(&alive, out);
         self.shares_no_longer(process, out);
         Some(alive)
-    }
-
-    /// Takes in what a sweep found, and plans the next.
-    pub(super) fn swept(&mut self, now: BootTime, seen: Option<&Sweep>, out: &mut Vec<Output>) {
-        if let Some(sweep) = seen {
-            self.unreaped(now, sweep, out);
-        }
-        let Some(interval) = self.settings.sweep_interval else { return };
-        let Some(sweep) = seen else {
-            self.sweep_due = Some(now + interval.max(LONGEST));
-            return;
-        };
-        self.sweep_mark = Some(sweep.mark);
-        self.sweep_due = Some(now + interval.max(Duration::from_nanos(sweep.took) * SWEEP_SHARE));
-        for swept in &sweep.unexeced {
-            let process = swept.process;
-            if self.is_child(process) {
-                continue;
-            }
-            let birth =
-                Birth { parent: swept.parent, forking_tid: None, threads: None, first_generation: false };
-            self.lives(process, birth, false, now, out);
-        }
-    }
-
-    pub(super) fn sweep(&mut self, now: BootTime, out: &mut Vec<Output>) {
-        let (Some(due), Some(interval)) = (self.sweep_due, self.settings.sweep_interval) else { return };
-        if due <= now {
-            // Where no answer comes, the next is asked for all the same.
-            self.sweep_due = Some(now + interval * 2);
-            let mark = self.sweep_mark.filter(|_| !self.sweeps_whole());
-            out.push(Output::Ask(Request::Sweep { mark }));
-        }
     }
 }

@@ -4,7 +4,7 @@ use super::{
     Output, Watch,
     children::MOST_UNANSWERED,
     killed::{end_of, how_it_ended},
-    living::{Alive, LONGEST, SHORTEST, pause},
+    living::{Alive, LONGEST, SHORTEST, pause, together},
 };
 use crate::{
     hazard::{
@@ -114,7 +114,7 @@ impl Watch {
         // A stopped process neither moves nor proves anything: what was known stays.
         if locks.stopped {
             let age = now.since(alive.since);
-            return self.look_again_at(child, now + pause(age));
+            return self.look_again_at(child, together(now, pause(age)));
         }
         // Nor does one that was made to leave its wait in order to end.
         let has_left = alive.stuck.suspect().is_some_and(|suspect| suspect.find(&locks).is_none());
@@ -138,7 +138,7 @@ impl Watch {
                 alive.stuck = Stuck::Judged { suspect, finding };
                 self.in_sight(now, child, out);
                 // Its end is told by the kernel side: a look only tells whether it woke.
-                self.look_again_at(child, now + (unchanged / 4).clamp(SHORTEST, LONGEST * 4));
+                self.look_again_at(child, together(now, (unchanged / 4).clamp(SHORTEST, LONGEST * 4)));
             }
             (Stuck::Judged { .. }, _) => self.woke(now, child, out),
             (Stuck::Suspected { suspect, .. } | Stuck::Proven { suspect, .. }, Some((proven, wait)))
@@ -169,7 +169,7 @@ impl Watch {
                 if !matches!(before, Stuck::No) {
                     self.watch_no_longer(child, out);
                 }
-                self.look_again_at(child, now + pause);
+                self.look_again_at(child, together(now, pause));
             }
         }
     }

@@ -19,6 +19,7 @@ mod programs;
 mod recent;
 mod settings;
 mod succession;
+mod sweeps;
 mod timers;
 mod zombies;
 
@@ -38,6 +39,7 @@ use self::{
     lost_threads::LostThreads,
     programs::Programs,
     recent::Recent,
+    sweeps::Sweeps,
     timers::{Task, Timer, Timers},
     zombies::Zombies,
 };
@@ -80,8 +82,7 @@ pub struct Watch {
     lost: LostThreads,
     leaks: Leaks,
     ledger: Ledger,
-    sweep_due: Option<BootTime>,
-    sweep_mark: Option<u64>,
+    sweeps: Sweeps,
     /// Processes that have cloned another with their own memory (`CLONE_VM`) and not exec'd since.
     sharers: Recent<()>,
     /// Findings that were reported one by one, by the child whose end resolves them.
@@ -103,8 +104,7 @@ impl Watch {
             zombies: Zombies::default(),
             signals: Signals::new(),
             lost: LostThreads::default(),
-            sweep_due: None,
-            sweep_mark: None,
+            sweeps: Sweeps::default(),
             leaks: Leaks::default(),
             ledger: Ledger::default(),
             sharers: Recent::new(MOST_SHARERS),
@@ -116,8 +116,8 @@ impl Watch {
 
     /// Judges by other settings from now on. What is known stays known; what is being waited for keeps its time.
     pub fn configure(&mut self, settings: Settings) {
-        if settings.sweep_interval.is_some() && self.sweep_due.is_none() {
-            self.sweep_due = Some(BootTime(0));
+        if settings.sweep_interval.is_some() {
+            self.sweeps.begin();
         }
         self.settings = settings.bounded();
     }
@@ -172,6 +172,7 @@ impl Watch {
             Evidence::Place { child, seen } => self.place_seen(at, child, seen, out),
             Evidence::Sockets { child, seen } => self.sockets_seen(at, child, seen, out),
             Evidence::Sweep { seen } => self.swept(at, seen.as_deref(), out),
+            Evidence::NextFork => self.forked_again(at),
             Evidence::Program { tgid, seen } => {
                 self.neglect_seen(at, tgid, seen.as_deref(), out);
                 self.loop_seen(at, tgid, seen.as_deref(), out);
@@ -212,7 +213,7 @@ impl Watch {
 
     /// When [`Self::advance`] has something to do next.
     pub fn deadline(&self) -> Option<BootTime> {
-        self.timers.deadline().into_iter().chain(self.ledger.deadline()).chain(self.sweep_due).min()
+        self.timers.deadline().into_iter().chain(self.ledger.deadline()).chain(self.sweeps.deadline()).min()
     }
 
     fn set(&mut self, due: BootTime, process: ProcessKey, task: Task) {

@@ -143,12 +143,13 @@ impl<'a> Btf<'a> {
         self.string(record.name).ok_or(BtfError::Malformed { id: record.id, what: "has no readable name" })
     }
 
-    /// Whether `string` stands at that offset: without looking for its end first, which finding one name among
-    /// a hundred thousand would spend most of its time on.
+    /// Whether `string` stands at that offset: without looking for its end first, and by its first byte before the
+    /// others, which finding one name among a hundred thousand would else spend most of its time on.
     fn is_string(&self, offset: u32, string: &str) -> bool {
-        let rest =
-            self.strings.get(offset as usize..).and_then(|bytes| bytes.strip_prefix(string.as_bytes()));
-        rest.is_some_and(|rest| rest.first() == Some(&0))
+        let bytes = self.strings.get(offset as usize..).unwrap_or_default();
+        // The empty string is nothing but its end.
+        bytes.first() == string.as_bytes().first().or(Some(&0))
+            && bytes.strip_prefix(string.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
     }
 }
 

@@ -1,16 +1,19 @@
-//! A blob for aya that names only what forkwatch attaches to.
+//! Type information for aya that names only what forkwatch attaches to.
 
-use super::record::RECORD_LEN;
-use super::{Btf, BtfError, HEADER_LEN, Kind, MAGIC, VERSION};
+use std::mem::transmute;
+
+use aya_obj::btf::{Btf as AyaBtf, BtfType, Func, FuncLinkage, Typedef};
+
+use super::{Btf, BtfError, Kind};
 
 impl Btf<'_> {
     /// Type information with just these tracepoints and functions, under the ids that the kernel knows them by.
     ///
     /// To load a program for the tracepoint `sched_process_fork`, aya looks the id of the typedef
     /// `btf_trace_sched_process_fork` up, and that of the function for fentry or fexit; it needs nothing else of the
-    /// kernel's types. The ids between are taken by pointers to `void`, which are as short as a type can be. The
-    /// blob serves that look-up alone: what it names is of type `void`.
-    pub fn attach_stub(&self, tracepoints: &[&str], functions: &[&str]) -> Result<Vec<u8>, BtfError> {
+    /// kernel's types. The ids between are taken by types of no kind. Some have numbers of many thousands, so it is
+    /// made type by type: aya's parser asks the allocator for each.
+    pub fn attach_stub(&self, tracepoints: &[&str], functions: &[&str]) -> Result<AyaBtf, BtfError> {
         let typedefs = tracepoints.iter().map(|name| (Kind::Typedef, format!("btf_trace_{name}")));
         let functions = functions.iter().map(|&name| (Kind::Function, name.to_owned()));
         let names: Vec<_> = typedefs.chain(functions).collect();
@@ -26,42 +29,27 @@ impl Btf<'_> {
         wanted.sort_unstable_by_key(|&(id, ..)| id);
         wanted.dedup_by_key(|&mut (id, ..)| id);
 
-        let mut types = Vec::new();
-        let mut filler = Vec::new();
-        push_type(&mut filler, 0, Kind::Pointer);
-        let mut strings = vec![0];
+        let mut stub = AyaBtf::new();
+        let mut next = 1;
         for (id, kind, name) in wanted {
-            let missing = id - 1 - length(&types) / RECORD_LEN;
-            types.extend(filler.repeat(missing as usize));
-            push_type(&mut types, length(&strings), kind);
-            strings.extend(name.into_bytes());
-            strings.push(0);
+            for _ in next..id {
+                stub.add_type(BtfType::Unknown);
+            }
+            next = id + 1;
+            let name = stub.add_string(&name);
+            stub.add_type(match kind {
+                Kind::Function => BtfType::Func(Func::new(name, 0, FuncLinkage::Static)),
+                _ => BtfType::Typedef(typedef(name)),
+            });
         }
-        let mut blob = Vec::with_capacity(HEADER_LEN as usize + types.len() + strings.len());
-        blob.extend(MAGIC.to_ne_bytes());
-        blob.extend([VERSION, 0]);
-        push_words(&mut blob, [HEADER_LEN, 0, length(&types), length(&types), length(&strings)]);
-        blob.append(&mut types);
-        blob.append(&mut strings);
-        Ok(blob)
+        Ok(stub)
     }
 }
 
-/// Appends a type that refers to `void`.
-fn push_type(types: &mut Vec<u8>, name: u32, kind: Kind) {
-    push_words(types, [name, (kind as u32) << 24, 0]);
-}
-
-fn push_words<const N: usize>(bytes: &mut Vec<u8>, words: [u32; N]) {
-    for word in words {
-        bytes.extend(word.to_ne_bytes());
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "what a stub holds is a part of a blob that counts in 32 bits"
-)]
-const fn length(bytes: &[u8]) -> u32 {
-    bytes.len() as u32
+/// A typedef of `void`. aya has no other way to make one than to parse it.
+fn typedef(name: u32) -> Typedef {
+    let words: [u32; 3] = [name, (Kind::Typedef as u32) << 24, 0];
+    // SAFETY: three words in the order of the kernel (`struct btf_type`, include/uapi/linux/btf.h), of `repr(C)`, and all
+    // their values are allowed. Another release of aya-obj that has it otherwise would not find what the tests look for.
+    unsafe { transmute(words) }
 }

@@ -43,7 +43,7 @@ pub(super) enum Expected {
 use Expected::{Bytes, Integer, Pointer, Sized, Structs};
 
 /// Fields of one struct stand together, for it is looked up once.
-pub(super) const FIELDS: [Field; 38] = [
+pub(super) const FIELDS: [Field; 36] = [
     required("OFFSET_TASK_FLAGS", "task_struct", &["flags"], Integer(4)),
     required("OFFSET_TASK_MM", "task_struct", &["mm"], Pointer("mm_struct")),
     required("OFFSET_TASK_EXIT_CODE", "task_struct", &["exit_code"], Integer(4)),
@@ -54,7 +54,6 @@ pub(super) const FIELDS: [Field; 38] = [
     required("OFFSET_TASK_THREAD_PID", "task_struct", &["thread_pid"], Pointer("pid")),
     // Renamed in Linux 5.5.
     required("OFFSET_TASK_START", "task_struct", &["start_boottime", "real_start_time"], Integer(8)),
-    required("OFFSET_TASK_CRED", "task_struct", &["cred"], Pointer("cred")),
     required("OFFSET_TASK_COMM", "task_struct", &["comm"], Bytes(16)),
     required("OFFSET_TASK_SELF_EXEC_ID", "task_struct", &["self_exec_id"], Integer(8)),
     required("OFFSET_TASK_PARENT_EXEC_ID", "task_struct", &["parent_exec_id"], Integer(8)),
@@ -68,7 +67,6 @@ pub(super) const FIELDS: [Field; 38] = [
     required("OFFSET_SIGNAL_SHARED_PENDING", "signal_struct", &["shared_pending.signal.sig"], Bytes(8)),
     required("OFFSET_SIGNAL_FLAGS", "signal_struct", &["flags"], Integer(4)),
     required("OFFSET_SIGNAL_GROUP_EXIT_CODE", "signal_struct", &["group_exit_code"], Integer(4)),
-    required("OFFSET_CRED_UID", "cred", &["uid.val"], Integer(4)),
     optional("OFFSET_CSS_SET_DFL_CGRP", "css_set", &["dfl_cgrp"], Pointer("cgroup")),
     optional("OFFSET_CGROUP_KN", "cgroup", &["kn"], Pointer("kernfs_node")),
     optional("OFFSET_KERNFS_ID", "kernfs_node", &["id"], Integer(8)),

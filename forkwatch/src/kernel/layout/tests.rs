@@ -11,7 +11,7 @@ use super::*;
 const RECORDED: &str = include_str!("recorded.txt");
 
 /// The members of the synthetic kernels and their types, in the notation of [`type_named`].
-const MEMBERS: [(&str, &str); 34] = [
+const MEMBERS: [(&str, &str); 32] = [
     ("task_struct.flags", "u32"),
     ("task_struct.mm", "*mm_struct"),
     ("task_struct.exit_code", "u32"),
@@ -21,7 +21,6 @@ const MEMBERS: [(&str, &str); 34] = [
     ("task_struct.group_leader", "*task_struct"),
     ("task_struct.thread_pid", "*pid"),
     ("task_struct.start_boottime", "u64"),
-    ("task_struct.cred", "*cred"),
     ("task_struct.comm", "char[16]"),
     ("task_struct.self_exec_id", "u64"),
     ("task_struct.parent_exec_id", "u64"),
@@ -34,7 +33,6 @@ const MEMBERS: [(&str, &str); 34] = [
     ("signal_struct.shared_pending", "sigpending"),
     ("signal_struct.group_exit_code", "u32"),
     ("signal_struct.flags", "u32"),
-    ("cred.uid", "kuid_t"),
     ("css_set.dfl_cgrp", "*cgroup"),
     ("cgroup.kn", "*kernfs_node"),
     ("kernfs_node.id", "u64"),
@@ -61,10 +59,9 @@ const ON_DEMAND: [(&str, u32); 7] = [
 ];
 
 /// Their structs.
-const STRUCTURES: [&str; 12] = [
+const STRUCTURES: [&str; 11] = [
     "task_struct",
     "signal_struct",
-    "cred",
     "css_set",
     "cgroup",
     "kernfs_node",
@@ -77,7 +74,7 @@ const STRUCTURES: [&str; 12] = [
 ];
 
 /// The globals and the recorded offsets that add up to each.
-const GLOBALS: [(&str, &[&str]); 36] = [
+const GLOBALS: [(&str, &[&str]); 34] = [
     ("OFFSET_TASK_FLAGS", &["task_struct.flags"]),
     ("OFFSET_TASK_MM", &["task_struct.mm"]),
     ("OFFSET_TASK_EXIT_CODE", &["task_struct.exit_code"]),
@@ -87,7 +84,6 @@ const GLOBALS: [(&str, &[&str]); 36] = [
     ("OFFSET_TASK_REAL_PARENT", &["task_struct.real_parent"]),
     ("OFFSET_TASK_THREAD_PID", &["task_struct.thread_pid"]),
     ("OFFSET_TASK_START", &["task_struct.start_boottime"]),
-    ("OFFSET_TASK_CRED", &["task_struct.cred"]),
     ("OFFSET_TASK_COMM", &["task_struct.comm"]),
     ("OFFSET_TASK_SELF_EXEC_ID", &["task_struct.self_exec_id"]),
     ("OFFSET_TASK_PARENT_EXEC_ID", &["task_struct.parent_exec_id"]),
@@ -100,7 +96,6 @@ const GLOBALS: [(&str, &[&str]); 36] = [
     ("OFFSET_SIGNAL_SHARED_PENDING", &["signal_struct.shared_pending", "sigpending.signal"]),
     ("OFFSET_SIGNAL_FLAGS", &["signal_struct.flags"]),
     ("OFFSET_SIGNAL_GROUP_EXIT_CODE", &["signal_struct.group_exit_code"]),
-    ("OFFSET_CRED_UID", &["cred.uid"]),
     ("OFFSET_CSS_SET_DFL_CGRP", &["css_set.dfl_cgrp"]),
     ("OFFSET_CGROUP_KN", &["cgroup.kn"]),
     ("OFFSET_KERNFS_ID", &["kernfs_node.id"]),
@@ -122,7 +117,7 @@ const UPID_SIZE: u32 = 16;
 /// One kernel: offset and size by `struct.member`, or by `struct` for its size alone.
 type Column = HashMap<String, (u32, u32)>;
 
-/// The recorded kernels, with what the record lacks: `cred.uid` and the exec ids stand where they disturb
+/// The recorded kernels, with what the record lacks: the exec ids stand where they disturb
 /// nothing else, not where those kernels have them, and structs of unknown size are given one that is large enough.
 fn columns() -> Vec<(String, Column)> {
     let mut lines = RECORDED.lines().filter(|line| !line.starts_with('#')).map(str::split_whitespace);
@@ -136,11 +131,10 @@ fn columns() -> Vec<(String, Column)> {
         }
     }
     for (_, column) in &mut columns {
-        column.insert("cred.uid".to_owned(), (20, 4));
         let end = column["task_struct"].1;
         column.insert("task_struct.self_exec_id".to_owned(), (end - 16, 8));
         column.insert("task_struct.parent_exec_id".to_owned(), (end - 8, 8));
-        for structure in ["cred", "css_set", "cgroup", "kernfs_node", "pid"] {
+        for structure in ["css_set", "cgroup", "kernfs_node", "pid"] {
             column.insert(structure.to_owned(), (0, 512));
         }
         for (member, offset) in ON_DEMAND {
@@ -212,7 +206,7 @@ fn type_named(builder: &mut Builder, name: &str, column: &Column) -> TypeId {
             }
             builder.typedef(name, inner)
         }
-        "atomic_t" | "kuid_t" => {
+        "atomic_t" => {
             let int = builder.int("int", 4);
             let member = if name == "atomic_t" { "counter" } else { "val" };
             let anonymous = builder.structure("", 4, &[(member, int, 0)]);

@@ -452,7 +452,7 @@ fn a_hang_from_before_the_watch_is_found_by_the_sweep() {
     // The kernel side has not streamed its fork, so it is told to report its end.
     let follow = Order::Follow { child: process(CHILD), parent_tgid: PARENT };
     assert!(timeline.orders().contains(&follow));
-    assert!(timeline.asked().contains(&Request::Sweep { mark: Some(9) }));
+    assert!(timeline.asked().contains(&Request::NextFork { mark: 9 }));
 }
 
 /// A child that a sweep brings in, whose present parent has these other threads.
@@ -520,6 +520,25 @@ fn a_suspect_that_its_parent_kills_is_told_as_such() {
 }
 
 #[test]
+fn idle_children_are_looked_at_together() {
+    let mut timeline = Timeline::new();
+    for child in 0..20 {
+        // Forked at different times.
+        timeline.at(u64::from(child) * 137).fork(Fork { threads: 2, ..fork_of(PARENT, 10_000 + child) });
+    }
+    timeline.at(300_000);
+    // Whether or not it has anything to do: each is a wake-up.
+    let mut moments = Vec::new();
+    while let Some(due) = timeline.watch.deadline().filter(|due| *due < ms(360_000)) {
+        moments.push(due);
+        timeline.at(due.0.div_ceil(MILLI));
+    }
+    assert!((6..=60).contains(&moments.len()), "{moments:?}");
+    let looks = timeline.count(|output| matches!(output, Output::Ask(Request::Locks { .. })));
+    assert!(looks > 20 * 12, "{looks}");
+}
+
+#[test]
 fn thousands_of_children_are_looked_at_in_turn() {
     let mut timeline = Timeline::new();
     for child in 10_000..12_000 {
@@ -527,8 +546,9 @@ fn thousands_of_children_are_looked_at_in_turn() {
     }
     let mut looks = Vec::new();
     for second in 1..60 {
-        timeline.at(second * 1000).outputs.clear();
-        timeline.at(second * 1000 + 999);
+        // From one full second to the next, at which most looks are.
+        timeline.at(second * 1000 - 1).outputs.clear();
+        timeline.at(second * 1000 + 998);
         looks.push(timeline.count(|output| matches!(output, Output::Ask(Request::Locks { .. }))));
     }
     assert!(looks.iter().all(|looks| *looks <= 1000), "{looks:?}");

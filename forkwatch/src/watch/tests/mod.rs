@@ -11,6 +11,7 @@ mod pending;
 mod programs;
 mod properties;
 mod reports;
+mod sweeps;
 mod zombies;
 
 use std::collections::HashMap;
@@ -230,6 +231,8 @@ impl Timeline {
     fn take(&mut self, out: Vec<Output>) {
         for output in out {
             let answer = match &output {
+                // Nothing is forked until a test says so.
+                Output::Ask(Request::NextFork { .. }) => None,
                 Output::Ask(request) if !self.silent => Some(self.answer(request)),
                 _ => None,
             };
@@ -277,6 +280,7 @@ impl Timeline {
                 Evidence::Holders { process, object, seen: seen.map(Box::new) }
             }
             Request::Sweep { .. } => Evidence::Sweep { seen: None },
+            Request::NextFork { .. } => Evidence::NextFork,
             Request::Program { tgid } => {
                 Evidence::Program { tgid, seen: self.named.get(&tgid).cloned().map(Box::new) }
             }

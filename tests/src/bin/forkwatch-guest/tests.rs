@@ -1,14 +1,18 @@
 //! What must hold on every kernel.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    thread,
+    time::Duration,
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use forkwatch_tests::{
     event::{Event, Finding},
     forkwatch::Forkwatch,
     host::skip,
     kernel::{lets_functions_be_watched, tells_tracepoint_ids},
-    metrics,
+    metrics, process,
 };
 
 use crate::{
@@ -27,6 +31,7 @@ pub(crate) const ALL: &[Test] = &[
     ("counts equal the kernel's own", counts_equal_the_kernels_own),
     ("clone calls are counted exactly", clone_calls_are_counted_exactly),
     ("a refused fork names its limit", a_refused_fork_names_its_limit),
+    ("an idle host lets it sleep", an_idle_host_lets_it_sleep),
 ];
 
 /// Where a daemon listens.
@@ -46,6 +51,26 @@ pub(crate) fn finding(forkwatch: &mut Forkwatch, hazard: &str, work: &Work) -> R
             .finding()
             .is_some_and(|found| found.hazard() == hazard && found.parent_pid() == Some(work.pid().into()))
     })
+}
+
+/// Nobody but these tests runs here, so that the host can be made idle.
+fn an_idle_host_lets_it_sleep() -> Result<()> {
+    /// Longer than the time between two sweeps of `/proc`.
+    const WINDOW: Duration = Duration::from_secs(12);
+    /// What the tests before have left behind may end in the first.
+    const WINDOWS: usize = 3;
+    let forkwatch = Forkwatch::daemon(["--web.listen-address", &ADDRESS.to_string()])?;
+    let mut woken = Vec::new();
+    for _ in 0..WINDOWS {
+        let before = process::times_slept(forkwatch.pid());
+        thread::sleep(WINDOW);
+        let after = process::times_slept(forkwatch.pid());
+        woken.push((before, after));
+        if before.is_some() && before == after {
+            return forkwatch.stop().map(drop);
+        }
+    }
+    bail!("it slept this often, before and after each {WINDOW:?}: {woken:?}")
 }
 
 fn a_fork_beside_a_thread_is_found() -> Result<()> {
