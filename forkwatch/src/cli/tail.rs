@@ -140,6 +140,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let settings = Settings {
         grace: options.grace,
         stuck_after: options.stuck_after,
+        // Who watches a server wants to know of each of its workers.
+        tell_each: !options.pid.is_empty(),
         sweep_interval: Some(SWEEP_INTERVAL),
         stacks: options.stacks,
         ..Settings::default()

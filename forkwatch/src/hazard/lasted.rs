@@ -1,7 +1,7 @@
 //! How long something lasted, in words.
 
 /// A duration in nanoseconds with two or three digits: `340 ms`, `2.1 s`, `42 s`, `5 min`, `3 h`.
-pub(super) fn lasted(nanoseconds: u64) -> String {
+pub(crate) fn lasted(nanoseconds: u64) -> String {
     let milliseconds = nanoseconds / 1_000_000;
     let seconds = milliseconds / 1000;
     match seconds {

@@ -28,7 +28,7 @@ pub use program_name::{called, program_name};
 pub use service::service;
 pub use text::{explain, markdown};
 
-use self::lasted::lasted;
+pub(crate) use self::lasted::lasted;
 use crate::model::{
     event::{Exec, Fork},
     evidence::{ExecedSeen, ParentSeen},

@@ -2,9 +2,13 @@
 
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 
-use crate::model::{
-    finding::{Finding, HazardId},
-    time::BootTime,
+use crate::{
+    hazard::lasted,
+    model::{
+        finding::{Finding, HazardId},
+        process::ProcessKey,
+        time::{BootTime, nanoseconds},
+    },
 };
 
 use super::Output;
@@ -36,9 +40,20 @@ struct Entry {
     reported: BootTime,
     last: BootTime,
     repeats: u64,
+    /// The first repeat since the last report.
+    first: BootTime,
     /// The last repeat.
     latest: Option<Box<Finding>>,
+    /// What has become of its child since: when it ended, and how.
+    ended: Option<(BootTime, String)>,
+    /// Findings that were reported one by one since the last report that was none.
+    singly: u32,
 }
+
+/// Findings about one child each: whoever watches a single server wants to know of every worker that hangs.
+const OF_ONE_CHILD: [HazardId; 2] = [HazardId::OrphanedLock, HazardId::WorkerKilledWhileStuck];
+/// Most of them that are reported one by one within an interval.
+const MOST_SINGLY: u32 = 16;
 
 /// The findings of this run.
 #[derive(Default)]
@@ -52,25 +67,57 @@ impl Ledger {
     /// Reports a finding at once if it is the first of its kind, and returns it; else counts it.
     pub(super) fn enter(
         &mut self,
-        mut finding: Finding,
+        finding: Finding,
         interval: Duration,
+        tell_each: bool,
         out: &mut Vec<Output>,
     ) -> Option<Finding> {
         let at = finding.at;
         let key = self.key(&finding, interval);
+        let is_told_singly = tell_each && OF_ONE_CHILD.contains(&finding.hazard);
         if let Some(entry) = self.entries.get_mut(&key) {
+            if is_told_singly && at >= entry.reported + interval && entry.repeats == 0 {
+                (entry.reported, entry.singly) = (at, 0);
+            }
+            if is_told_singly && entry.singly < MOST_SINGLY {
+                entry.singly += 1;
+                entry.last = entry.last.max(at);
+                return Some(self.report(finding, out));
+            }
+            if entry.repeats == 0 {
+                entry.first = at;
+            }
             entry.repeats += 1;
+            entry.ended = None;
             entry.last = entry.last.max(at);
             let due = at.max(entry.reported + interval);
             self.deadline = Some(self.deadline.map_or(due, |deadline| deadline.min(due)));
             entry.latest = Some(Box::new(finding));
             return None;
         }
+        let entry =
+            Entry { reported: at, last: at, repeats: 0, first: at, latest: None, ended: None, singly: 0 };
+        self.entries.insert(key, entry);
+        Some(self.report(finding, out))
+    }
+
+    fn report(&mut self, mut finding: Finding, out: &mut Vec<Output>) -> Finding {
         self.number += 1;
         finding.number = self.number;
-        self.entries.insert(key, Entry { reported: at, last: at, repeats: 0, latest: None });
         out.push(Output::Finding(Box::new(finding.clone())));
-        Some(finding)
+        finding
+    }
+
+    /// A child has ended: a repeat about it that is still to be told is told as what was.
+    pub(super) fn ended(&mut self, child: ProcessKey, at: BootTime, words: &str) {
+        if self.deadline().is_none() {
+            return;
+        }
+        let about =
+            |entry: &&mut Entry| entry.latest.as_ref().is_some_and(|finding| finding.child.is_same(child));
+        for entry in self.entries.values_mut().filter(about) {
+            entry.ended = Some((at, words.to_owned()));
+        }
     }
 
     fn key(&mut self, finding: &Finding, interval: Duration) -> Key {
@@ -108,12 +155,9 @@ impl Ledger {
         for entry in self.entries.values_mut().filter(|entry| entry.reported + interval <= now) {
             let Some(mut finding) = entry.latest.take() else { continue };
             finding.repeats = std::mem::take(&mut entry.repeats);
+            finding.summary = repeats(&finding, entry, now);
             finding.at = now;
-            entry.reported = now;
-            let times =
-                if finding.repeats == 1 { "once".to_owned() } else { format!("{} times", finding.repeats) };
-            finding.summary =
-                format!("seen {times} since the last report, the last time: {}", finding.summary);
+            (entry.reported, entry.singly) = (now, 0);
             out.push(Output::Finding(finding));
         }
         // A map's order is random; the order of what happened is not.
@@ -146,4 +190,22 @@ impl Ledger {
     pub(super) fn within_bounds(&self) -> bool {
         self.entries.len() <= MOST_PROGRAMS + HazardId::ALL.len()
     }
+}
+
+/// How often something was seen and since when, and what the last time was: of a child that has ended since, what has
+/// become of it.
+fn repeats(finding: &Finding, entry: &Entry, now: BootTime) -> String {
+    let ago = |at: BootTime| lasted(nanoseconds(now.since(at)));
+    let times = match finding.repeats {
+        1 => format!("seen once more, {} ago", ago(finding.at)),
+        count => format!(
+            "seen {count} times more within {}, the last time {} ago",
+            ago(entry.first),
+            ago(finding.at)
+        ),
+    };
+    let since = entry.ended.as_ref().map_or_else(String::new, |(at, words)| {
+        format!(" (as it was then: process {} {words} {} ago)", finding.child.tgid, ago(*at))
+    });
+    format!("{times}{since}: {}", finding.summary)
 }

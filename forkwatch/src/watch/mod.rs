@@ -278,7 +278,8 @@ impl Watch {
         let program_name = finding.program_name.clone();
         let unit = finding.program.place().map(str::to_owned);
         out.push(Output::Unsafe { hazard, program_name, unit });
-        self.ledger.enter(finding, self.settings.summary_interval, out)
+        let Settings { summary_interval, tell_each, .. } = self.settings;
+        self.ledger.enter(finding, summary_interval, tell_each, out)
     }
 
     /// Says of the findings about a child, or of those of one hazard, how they ended.
@@ -302,6 +303,11 @@ impl Watch {
         at: BootTime,
         out: &mut Vec<Output>,
     ) {
+        // A wait that has ended is no end of the child.
+        if hazard.is_none() {
+            let words = end.map_or_else(|| how.words().to_owned(), ChildEnd::words);
+            self.ledger.ended(child, at, &words);
+        }
         if self.followed.is_empty() {
             return;
         }

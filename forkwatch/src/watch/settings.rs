@@ -18,6 +18,9 @@ pub struct Settings {
     pub recheck: Duration,
     /// How often repeats of one finding are summed up at most: every 60 s. At least 1 ms.
     pub summary_interval: Duration,
+    /// Whether each child that hangs is reported when it is found, and not summed up with those of the same program.
+    #[serde(default)]
+    pub tell_each: bool,
     /// How long a wait must have been seen without a change before it is reported, where the lock names its owner:
     /// 10 s. Other proofs take two or six times as long.
     pub stuck_after: Duration,
@@ -41,6 +44,7 @@ impl Default for Settings {
             grace: Duration::from_secs(1),
             recheck: Duration::from_millis(100),
             summary_interval: Duration::from_secs(60),
+            tell_each: false,
             stuck_after: Duration::from_secs(10),
             sweep_interval: None,
             leak_interval: Duration::from_secs(30),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    hazard::worker_killed,
     model::{
         child_end::SentBy,
         event::Signal,
@@ -83,7 +84,8 @@ fn stuck(name: &str) -> Finding {
     let mut timeline = Timeline::new();
     timeline.parents.insert(PARENT, parent_seen(name, &["flush"]));
     timeline.fork(threaded(2)).at(1000);
-    Finding { number: 7, summary: "stuck".to_owned(), ..timeline.only_finding().clone() }
+    let (number, state, summary) = (7, State::Confirmed, "stuck".to_owned());
+    Finding { number, state, summary, ..timeline.only_finding().clone() }
 }
 
 /// CHILD, stuck since 1 s, is killed at 31 s.
@@ -122,6 +124,21 @@ fn a_worker_that_its_server_kills_is_joined_to_what_it_was_stuck_on() {
         assert_eq!(finding.facts.notes, ["finding #7: stuck"]);
         assert_eq!((finding.parent, finding.child), (process(PARENT), process(CHILD)));
     }
+}
+
+#[test]
+fn of_a_suspicion_no_more_is_made_than_it_is() {
+    let suspicion = Finding { state: State::Suspected, certainty: Certainty::Strong, ..stuck("gunicorn") };
+    let verdict = worker_killed::judge(&suspicion, Some("SIGABRT"), Duration::from_secs(30));
+    assert_eq!((verdict.state, verdict.certainty), (State::Suspected, Certainty::Strong));
+    assert!(verdict.summary.contains("had waited as if stuck for 30 s"), "{}", verdict.summary);
+    let unknown = Finding { parent: process(CHILD), ..suspicion };
+    let verdict = worker_killed::judge(&unknown, Some("SIGABRT"), Duration::from_secs(30));
+    assert!(
+        verdict.summary.starts_with("The parent of gunicorn (pid 4250) killed it"),
+        "{}",
+        verdict.summary
+    );
 }
 
 #[test]

@@ -30,6 +30,15 @@ pub(super) fn orphaned(switches: u64) -> LocksSeen {
     waiting(LockWait { words: Some(words), holders: vec![holder], ..wait(0x80, 2, switches) })
 }
 
+/// The same of another child.
+pub(super) fn orphaned_in(child: u32) -> LocksSeen {
+    let LocksSeen::Alive(mut locks) = orphaned(3) else { unreachable!() };
+    for wait in &mut locks.waits {
+        wait.tid = child;
+    }
+    LocksSeen::Alive(locks)
+}
+
 /// The main thread of the child waits for a semaphore, and nobody is there to post it.
 pub(super) fn no_catcher() -> LocksSeen {
     let words = Words([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);

@@ -25,11 +25,53 @@ fn repeats_are_counted_and_summed_up_once_a_minute() {
     assert_eq!(reports, [(ms(1000), 1, 0, 5000), (ms(61_000), 2, 59, 5059), (ms(121_000), 3, 30, 5089)]);
     let summary = &timeline.findings()[1].summary;
     assert!(
-        summary.starts_with("seen 59 times since the last report, the last time: gunicorn (pid"),
+        summary.starts_with("seen 59 times more within 59 s, the last time 1.0 s ago: gunicorn (pid"),
         "{summary}"
     );
     assert_eq!(timeline.count(|output| matches!(output, Unsafe { .. })), 90);
     assert_eq!(timeline.watch.ledger.deadline(), None);
+}
+
+#[test]
+fn a_repeat_about_a_child_that_has_ended_is_told_as_what_was() {
+    let mut timeline = Timeline::new();
+    unsafe_fork(&mut timeline, 5000);
+    unsafe_fork(&mut timeline, 5001);
+    timeline.at(21_000).exit(5001);
+    timeline.at(300_000);
+    let summary = &timeline.findings().last().unwrap().summary;
+    assert!(
+        summary.starts_with(
+            "seen once more, 60 s ago (as it was then: process 5001 exited with code 0 40 s ago): "
+        ),
+        "{summary}"
+    );
+}
+
+/// A program whose workers all hang, one after the other.
+fn hanging_workers(settings: Settings, count: u32) -> Vec<(u64, u64, u64)> {
+    let mut timeline = Timeline::with(settings);
+    for child in 5000..5000 + count {
+        timeline.locks.insert(child, super::locks::orphaned_in(child));
+        timeline.places.insert(child, super::locks::place(&["emit", "handle"]));
+        unsafe_fork(&mut timeline, child);
+    }
+    timeline.at(100_000);
+    let stuck = timeline.findings().into_iter().filter(|finding| finding.hazard == HazardId::OrphanedLock);
+    stuck.map(|finding| (finding.at.0 / MILLI / 1000, finding.child.tgid.into(), finding.repeats)).collect()
+}
+
+#[test]
+fn each_worker_that_hangs_is_told_when_it_is_found_where_that_is_asked_for() {
+    let told = hanging_workers(Settings { tell_each: true, ..Settings::default() }, 3);
+    assert_eq!(told.iter().map(|(_, _, repeats)| *repeats).collect::<Vec<_>>(), [0, 0, 0]);
+    assert!(told.iter().all(|(second, ..)| *second < 15), "{told:?}");
+    // Otherwise the others are summed up a minute later.
+    let told = hanging_workers(Settings::default(), 3);
+    assert_eq!(told.iter().map(|(_, _, repeats)| *repeats).collect::<Vec<_>>(), [0, 2]);
+    // No storm of workers floods the output.
+    let told = hanging_workers(Settings { tell_each: true, ..Settings::default() }, 40);
+    assert_eq!(told.len(), 18, "the first, sixteen more, and the rest: {told:?}");
 }
 
 #[test]
