@@ -14,7 +14,7 @@ use super::{absence, call::Activity, descriptors::Table, file, socket, stat::Sta
 /// Processes that are listed for the trial.
 const MOST_LISTED: usize = 65_536;
 /// Descriptors of one process among which a socket is looked for.
-const MOST_DESCRIPTORS: usize = 64;
+const MOST_DESCRIPTORS: usize = 16;
 
 /// Something of a process that detectors want to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
