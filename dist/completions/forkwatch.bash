@@ -22,6 +22,9 @@ _forkwatch() {
             forkwatch,check-config)
                 cmd="forkwatch__subcmd__check__subcmd__config"
                 ;;
+            forkwatch,completions)
+                cmd="forkwatch__subcmd__completions"
+                ;;
             forkwatch,daemon)
                 cmd="forkwatch__subcmd__daemon"
                 ;;
@@ -36,6 +39,9 @@ _forkwatch() {
                 ;;
             forkwatch,help)
                 cmd="forkwatch__subcmd__help"
+                ;;
+            forkwatch,man)
+                cmd="forkwatch__subcmd__man"
                 ;;
             forkwatch,replay)
                 cmd="forkwatch__subcmd__replay"
@@ -52,6 +58,9 @@ _forkwatch() {
             forkwatch__subcmd__help,check-config)
                 cmd="forkwatch__subcmd__help__subcmd__check__subcmd__config"
                 ;;
+            forkwatch__subcmd__help,completions)
+                cmd="forkwatch__subcmd__help__subcmd__completions"
+                ;;
             forkwatch__subcmd__help,daemon)
                 cmd="forkwatch__subcmd__help__subcmd__daemon"
                 ;;
@@ -66,6 +75,9 @@ _forkwatch() {
                 ;;
             forkwatch__subcmd__help,help)
                 cmd="forkwatch__subcmd__help__subcmd__help"
+                ;;
+            forkwatch__subcmd__help,man)
+                cmd="forkwatch__subcmd__help__subcmd__man"
                 ;;
             forkwatch__subcmd__help,replay)
                 cmd="forkwatch__subcmd__help__subcmd__replay"
@@ -83,7 +95,7 @@ _forkwatch() {
 
     case "${cmd}" in
         forkwatch)
-            opts="-p -c -u -o -d -n -h -V --pid --comm --uid --cgroup --unsafe --threads --output --time --duration --count --color --grace --stuck-after --stacks --record --clone-calls --ring-bytes --help --version tail daemon scan demo doctor check explain replay check-config help"
+            opts="-p -c -u -o -d -n -h -V --pid --comm --uid --cgroup --unsafe --threads --output --time --duration --count --color --grace --stuck-after --stacks --record --clone-calls --ring-bytes --help --version tail daemon scan demo doctor check explain replay check-config completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -216,6 +228,20 @@ _forkwatch() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        forkwatch__subcmd__completions)
+            opts="-h --help bash elvish fish powershell zsh"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         forkwatch__subcmd__daemon)
             opts="-h --config --web.listen-address --web.telemetry-path --events --log.format --log.level --grace --clone-calls --record --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -325,7 +351,7 @@ _forkwatch() {
             return 0
             ;;
         forkwatch__subcmd__help)
-            opts="tail daemon scan demo doctor check explain replay check-config help"
+            opts="tail daemon scan demo doctor check explain replay check-config completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -353,6 +379,20 @@ _forkwatch() {
             return 0
             ;;
         forkwatch__subcmd__help__subcmd__check__subcmd__config)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        forkwatch__subcmd__help__subcmd__completions)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -436,6 +476,20 @@ _forkwatch() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        forkwatch__subcmd__help__subcmd__man)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         forkwatch__subcmd__help__subcmd__replay)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -467,6 +521,20 @@ _forkwatch() {
         forkwatch__subcmd__help__subcmd__tail)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        forkwatch__subcmd__man)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

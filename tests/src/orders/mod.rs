@@ -307,7 +307,9 @@ fn a_flood_of_signals_is_told_once() -> Result<()> {
     if let Some(reason) = no_signals(&watched) {
         return skip(reason);
     }
-    let child = Child::fork(None)?;
+    let mut child = Child::fork(None)?;
+    // Its handlers are set then.
+    child.perform(Task::Nothing)?;
     let key = child.key()?;
     watched.order(Order::WatchSignals(key));
     let start = Instant::now();

@@ -1,5 +1,7 @@
 //! Who ended a child.
 
+use std::time::Duration;
+
 use super::*;
 use crate::{
     hazard::worker_killed,

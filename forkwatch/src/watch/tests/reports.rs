@@ -52,8 +52,8 @@ fn a_repeat_about_a_child_that_has_ended_is_told_as_what_was() {
 fn hanging_workers(settings: Settings, count: u32) -> Vec<(u64, u64, u64)> {
     let mut timeline = Timeline::with(settings);
     for child in 5000..5000 + count {
-        timeline.locks.insert(child, super::locks::orphaned_in(child));
-        timeline.places.insert(child, super::locks::place(&["emit", "handle"]));
+        timeline.locks.insert(child, locks::orphaned_in(child));
+        timeline.places.insert(child, locks::place(&["emit", "handle"]));
         unsafe_fork(&mut timeline, child);
     }
     timeline.at(100_000);
