@@ -90,11 +90,11 @@ enum Command {
     CheckConfig(check_config::Options),
     /// Print what a shell needs to complete this command line
     ///
-    /// For bash: forkwatch completions bash > /etc/bash_completion.d/forkwatch
+    /// For bash, put the output into a file below `/etc/bash_completion.d`.
     Completions(completions::Options),
     /// Print the manual, of forkwatch or of one command, for man(1)
     ///
-    /// To read it: forkwatch man scan | man -l -
+    /// To read it: `forkwatch man scan | man -l -`
     Man(man::Options),
     /// Write the generated files: man pages, completions, schema, tables
     #[command(hide = true)]

@@ -238,7 +238,7 @@ fn summary(stuck: &Stuck<'_>, wait: &LockWait, certainty: Certainty) -> String {
              thread that could release it"
         ),
         (Proof::NoCatcher | Proof::Differential, _) => {
-            format!("{who} waits for {lock}, and has no other thread that could release it: {}", EITHER)
+            format!("{who} waits for {lock}, and has no other thread that could release it: {EITHER}")
         }
         (Proof::Queue, copy) => {
             let why = if copy == ParentCopy::Held && locks.threads as usize == queue(stuck, wait) {

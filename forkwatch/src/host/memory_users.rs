@@ -100,24 +100,16 @@ mod tests {
         }
         let child = Forked::into(|| {
             const STACK: usize = 64 * 1024;
-            // SAFETY: the function only waits, on a stack of its own that is never freed; it is killed with the child.
-            unsafe {
-                let stack = libc::mmap(
-                    std::ptr::null_mut(),
-                    STACK,
-                    libc::PROT_READ | libc::PROT_WRITE,
-                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                    -1,
-                    0,
-                );
-                libc::clone(
-                    wait,
-                    stack.byte_add(STACK),
-                    libc::CLONE_VM | libc::SIGCHLD,
-                    std::ptr::null_mut(),
-                );
-                libc::prctl(libc::PR_SET_NAME, c"shares-memory".as_ptr());
-            }
+            let (access, kind) =
+                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            // SAFETY: an anonymous mapping at an address of the kernel's choice.
+            let stack = unsafe { libc::mmap(std::ptr::null_mut(), STACK, access, kind, -1, 0) };
+            // SAFETY: the end of the mapping is one past its last byte.
+            let top = unsafe { stack.byte_add(STACK) };
+            // SAFETY: the function only waits, on that stack, which is never freed.
+            unsafe { libc::clone(wait, top, libc::CLONE_VM | libc::SIGCHLD, std::ptr::null_mut()) };
+            // SAFETY: the name is a string that ends in NUL.
+            unsafe { libc::prctl(libc::PR_SET_NAME, c"shares-memory".as_ptr()) };
         });
         let named = loop {
             let stat = Stat::of(child.key()).unwrap();

@@ -122,6 +122,7 @@ pub enum LocksSeen {
 }
 
 /// The threads of a forked and never exec'd process, and what they wait for.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, as it was seen")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Locks {
     /// When it was looked at.

@@ -217,12 +217,11 @@ fn alone(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
     let forker_had_threads = case.left_threads_behind == Some(true)
         || comparable && case.locks.parent_threads.is_some_and(|threads| threads > 0);
     let (proof, certainty) = match (nobody_catches(case.locks), copy) {
-        (true, ParentCopy::Held | ParentCopy::Free) => (Proof::NoCatcher, Certainty::Strong),
         // A semaphore that it has made itself since the fork: it may be parked on it until it is killed.
         (true, ParentCopy::Silent) if is_semaphore(wait) || !forker_had_threads => {
             (Proof::NoCatcher, Certainty::Heuristic)
         }
-        (true, ParentCopy::Silent) => (Proof::NoCatcher, Certainty::Strong),
+        (true, _) => (Proof::NoCatcher, Certainty::Strong),
         (false, ParentCopy::Held | ParentCopy::Free) => (Proof::Differential, Certainty::Strong),
         (false, ParentCopy::Silent) => return None,
     };

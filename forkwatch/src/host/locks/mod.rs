@@ -157,7 +157,7 @@ fn look_closer(
             locks.comparable = parent.comparable;
             locks.parent = Some(parent.key);
             locks.parent_threads = Some(parent.others());
-            locks.adopted = parent.adopted;
+            locks.adopted = parent.has_adopted(stat);
         }
         // What was seen of it may be another's.
         None => locks.waits = look(None)?,

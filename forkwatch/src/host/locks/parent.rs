@@ -31,8 +31,6 @@ pub(super) struct Parent {
     pub(super) is_first: bool,
     /// Whether parent and child live in one pid namespace, so that a tid means the same in both.
     pub(super) shares_ids: bool,
-    /// Whether it took the child over from another process, as init and subreapers do.
-    pub(super) adopted: bool,
     /// Of its threads, the one that called fork.
     forker: Option<u32>,
 }
@@ -60,7 +58,6 @@ impl Parent {
             maps: if comparable { Maps::of_process(stat.id).ok() } else { None },
             is_first: fork.parent.is_some() && !stat.is_unexeced(),
             shares_ids: pid_namespace(child.id).is_some_and(|ours| pid_namespace(stat.id) == Some(ours)),
-            adopted: stat.id == child.parent && is_adopted(child, &threads),
             threads,
             forker,
         })
@@ -69,6 +66,11 @@ impl Parent {
     /// Whether it is still there, and still what it was.
     pub(super) fn is_unchanged(&self, child: &Stat) -> bool {
         Stat::lives(self.key) && runs_the_same(child.id, self.key.tgid).unwrap_or_default() == self.comparable
+    }
+
+    /// Whether it is known to have taken the child over from another process, as init and subreapers do.
+    pub(super) fn has_adopted(&self, child: &Stat) -> bool {
+        self.key.tgid == child.parent && is_adopted(child, &self.threads)
     }
 
     /// The thread that called fork, where it lives.
