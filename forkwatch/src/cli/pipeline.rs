@@ -11,10 +11,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 
 use super::{
+    alarm::Alarm,
     collector::Collector,
     losses::Losses,
     next_fork::NextFork,
@@ -64,6 +65,7 @@ pub(super) struct Pipeline<S> {
     /// What came during the self-test, until the loop begins.
     early: Vec<Event>,
     drain_at: Option<Instant>,
+    alarm: Alarm,
     stage: Stage<S>,
 }
 
@@ -111,7 +113,8 @@ impl<S: Sink> Pipeline<S> {
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(io::Error::from).context("cannot wait for the ring")?;
         // The ring is slept on only after a look that found nothing.
-        let pipeline = Self { ring, early, drain_at: Some(Instant::now()), stage };
+        let alarm = Alarm::new().context("cannot set a timer")?;
+        let pipeline = Self { ring, early, drain_at: Some(Instant::now()), alarm, stage };
         Ok((pipeline, kernel))
     }
 
@@ -135,7 +138,7 @@ impl<S: Sink> Pipeline<S> {
             self.stage.event(&event)?;
         }
         loop {
-            let Self { ring, early: _, drain_at, stage } = self;
+            let Self { ring, early: _, drain_at, alarm, stage } = self;
             let wake = stage.deadline().into_iter().chain(*drain_at).min();
             tokio::select! {
                 stopped = &mut stop => {
@@ -151,7 +154,8 @@ impl<S: Sink> Pipeline<S> {
                     *drain_at = Some(Instant::now() + DRAIN_AFTER);
                 }
                 Some((at, evidence)) = stage.collector.answer() => stage.evidence(at, evidence)?,
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                woken = alarm.at(wake) => {
+                    woken.context("cannot wait for a timer")?;
                     if drain_at.is_some_and(|due| due <= Instant::now()) {
                         *drain_at = stage.look_again(ring.get_mut())?;
                     }
