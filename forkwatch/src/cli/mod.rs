@@ -1,5 +1,6 @@
 //! The commands: what the command line says, and what it is done with. One file a command.
 
+mod alarm;
 mod budget;
 mod causes;
 mod check;

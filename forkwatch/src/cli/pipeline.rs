@@ -12,10 +12,11 @@ use anyhow::{Context as _, Result};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::oneshot,
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 
 use super::{
+    alarm::Alarm,
     collector::Collector,
     losses::Losses,
     next_fork::NextFork,
@@ -71,6 +72,7 @@ pub(super) struct Pipeline<S> {
     /// What came during the self-test, until the loop begins.
     early: Vec<Event>,
     drain_at: Option<Instant>,
+    alarm: Alarm,
     pulse: Pulse,
     /// How the watched processes stand, once that is known.
     standing: Option<oneshot::Receiver<Vec<Standing>>>,
@@ -123,7 +125,9 @@ impl<S: Sink> Pipeline<S> {
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(io::Error::from).context("cannot wait for the ring")?;
         // The ring is slept on only after a look that found nothing.
-        let pipeline = Self { ring, early, drain_at: Some(Instant::now()), pulse, standing: None, stage };
+        let alarm = Alarm::new().context("cannot set a timer")?;
+        let drain_at = Some(Instant::now());
+        let pipeline = Self { ring, early, drain_at, alarm, pulse, standing: None, stage };
         Ok((pipeline, kernel))
     }
 
@@ -157,7 +161,7 @@ impl<S: Sink> Pipeline<S> {
             self.stage.event(&event)?;
         }
         loop {
-            let Self { ring, early: _, drain_at, pulse, standing, stage } = self;
+            let Self { ring, early: _, drain_at, alarm, pulse, standing, stage } = self;
             let wake = stage.deadline().into_iter().chain(*drain_at).min();
             tokio::select! {
                 stopped = &mut stop => {
@@ -187,7 +191,8 @@ impl<S: Sink> Pipeline<S> {
                         stage.sink.standing(&one).context(CANNOT_WRITE)?;
                     }
                 }
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                woken = alarm.at(wake) => {
+                    woken.context("cannot wait for a timer")?;
                     if drain_at.is_some_and(|due| due <= Instant::now()) {
                         *drain_at = stage.look_again(ring.get_mut())?;
                     }
