@@ -32,7 +32,6 @@ mod tail_sink;
 mod tally;
 mod targets;
 mod thread_names;
-mod ticker;
 mod vouch;
 
 use anyhow::Result;
