@@ -13,7 +13,7 @@ use crate::model::{
 /// Silences the findings that all of its criteria fit. Patterns know `*` and `?`.
 ///
 /// Comm, executable and unit of a user's process are what that user calls them, so that nobody is silenced by a name that
-/// he has borrowed: see [`AllowRule::fits`].
+/// he has borrowed: see `AllowRule::fits`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Wanted", into = "Wanted")]
 pub struct AllowRule {

@@ -48,7 +48,7 @@ const INTERPRETERS: [(&str, &[&str]); 12] = [
     ("zsh", &["-o"]),
 ];
 
-/// What metrics and events call a program: [`bare_name`], with the uid of a user whose word for it that is.
+/// What metrics and events call a program: `bare_name`, with the uid of a user whose word for it that is.
 pub fn program_name(program: &Program) -> String {
     let name = bare_name(program);
     match program.uid {
