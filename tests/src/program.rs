@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io::Write,
-    os::unix::process::CommandExt,
+    os::unix::{fs::lchown, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
 };
@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::{Pid, Uid, User, chown},
+    unistd::{Pid, Uid, User},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -234,7 +234,8 @@ impl Drop for Program {
 /// Makes a folder and all in it a user's.
 fn give_away(folder: &Path, user: &User) -> Result<()> {
     let give = |path: &Path| {
-        chown(path, Some(user.uid), Some(user.gid))
+        // A link may lead nowhere, and what it leads to is nobody's to give away here.
+        lchown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
             .with_context(|| format!("cannot chown {}", path.display()))
     };
     give(folder)?;

@@ -2,7 +2,7 @@
 
 use std::{env, fs, os::unix::fs::symlink, path::PathBuf, process::Command};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::{
     host::workspace,
@@ -15,6 +15,9 @@ use crate::{
 pub struct Python {
     /// Major and minor number.
     pub version: (u32, u32),
+    /// Whether a thread that wants a lock waits on a semaphore that it has made itself, as from 3.13.1 on
+    /// (`Python/parking_lot.c`): that does not tell from where the lock comes.
+    pub parks: bool,
     path: PathBuf,
 }
 
@@ -39,12 +42,13 @@ impl Python {
 
     fn of(path: PathBuf) -> Result<Self> {
         let output = Command::new(&path)
-            .args(["-c", "import sys; print('%d %d' % sys.version_info[:2])"])
+            .args(["-c", "import sys; print('%d %d %d' % sys.version_info[:3])"])
             .output()
             .with_context(|| format!("cannot run {}", path.display()))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let (major, minor) = text.trim().split_once(' ').with_context(|| format!("no version: {text}"))?;
-        Ok(Self { version: (major.parse()?, minor.parse()?), path })
+        let numbers: Vec<u32> = text.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+        let [major, minor, micro] = numbers[..] else { bail!("no version: {text}") };
+        Ok(Self { version: (major, minor), parks: (major, minor, micro) >= (3, 13, 1), path })
     }
 
     /// Whether forkwatch knows how this version keeps the frames of a thread.
