@@ -305,6 +305,8 @@ mod tests {
         let found = limits(vec![view(800, false, &[Aspect::Executable, Aspect::Traffic])]);
         let limited = ["multithreaded-fork", "pending-signals", "lost-threads"];
         assert_eq!(found, limited.map(|name| (name, "limited")));
+        let found = limits(vec![view(800, false, &[Aspect::Sharing])]);
+        assert_eq!(found, [("orphaned-lock", "limited"), ("worker-killed-while-stuck", "limited")]);
         let found = limits(vec![view(800, false, &[Aspect::Details])]);
         assert_eq!(found, [("blocked-signals", "limited"), ("pinned-listener", "undecided")]);
     }

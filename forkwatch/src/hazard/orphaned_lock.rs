@@ -234,8 +234,8 @@ fn summary(stuck: &Stuck<'_>, wait: &LockWait, certainty: Certainty) -> String {
              a thread that the fork left behind, or it is parked until it is killed"
         ),
         (Proof::NoCatcher | Proof::Differential, ParentCopy::Held) => format!(
-            "{who} waits for {lock}, which is held in the parent and so was held at the fork: the child has no other \
-             thread that could release it"
+            "{who} waits for {lock}, which is held in the parent too: it was held at the fork, as far as can be told, \
+             and the child has no other thread that could release it"
         ),
         (Proof::NoCatcher | Proof::Differential, _) => {
             format!("{who} waits for {lock}, and has no other thread that could release it: {EITHER}")

@@ -36,6 +36,11 @@ pub(super) fn memory_users(child: ProcessKey, tid: u32) -> MemoryUsers {
     if sharers.is_empty() { MemoryUsers::Alone } else { MemoryUsers::Shared(sharers) }
 }
 
+/// Whether the kernel tells who has the memory of a process.
+pub(super) fn may_be_compared(tgid: u32) -> io::Result<()> {
+    same_memory(tgid, std::process::id()).map(drop)
+}
+
 /// Whether a process has the memory of that thread.
 fn shares(process: u32, own: &Stat, tid: u32) -> io::Result<bool> {
     let stat = Stat::of_process(process)?;

@@ -9,7 +9,7 @@ use std::{
 
 use nix::unistd::geteuid;
 
-use super::{absence, call::Activity, descriptors::Table, file, socket, stat::Stat};
+use super::{absence, call::Activity, descriptors::Table, file, memory_users, socket, stat::Stat};
 
 /// Processes that are listed for the trial.
 const MOST_LISTED: usize = 65_536;
@@ -29,6 +29,8 @@ pub enum Aspect {
     Calls,
     /// Its memory.
     Memory,
+    /// Whether another process uses that too (`kcmp(2)`).
+    Sharing,
     /// Which file it runs.
     Executable,
     /// How much it has read and written.
@@ -37,12 +39,13 @@ pub enum Aspect {
 
 impl Aspect {
     /// Every aspect.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Descriptors,
         Self::Details,
         Self::Sockets,
         Self::Calls,
         Self::Memory,
+        Self::Sharing,
         Self::Executable,
         Self::Traffic,
     ];
@@ -55,6 +58,7 @@ impl Aspect {
             Self::Sockets => "the sockets",
             Self::Calls => "the system calls",
             Self::Memory => "the memory",
+            Self::Sharing => "the sharers of the memory (kcmp)",
             Self::Executable => "the executable",
             Self::Traffic => "the reads and writes",
         }
@@ -84,6 +88,7 @@ impl Aspect {
                 File::open(format!("/proc/{tgid}/pagemap"))?;
                 File::open(format!("/proc/{tgid}/mem")).map(|_| Some(()))
             }
+            Self::Sharing => memory_users::may_be_compared(tgid).map(Some),
             Self::Executable => fs::read_link(format!("/proc/{tgid}/exe")).map(|_| Some(())),
             Self::Traffic => file::read_small(format!("/proc/{tgid}/io")).map(|_| Some(())),
         }
@@ -162,9 +167,14 @@ mod tests {
         let child = Forked::new();
         let view = View::of(child.stat().id).unwrap();
         assert!(view.own && view.refused.is_empty(), "{view:?}");
-        for aspect in
-            [Aspect::Descriptors, Aspect::Calls, Aspect::Memory, Aspect::Executable, Aspect::Traffic]
-        {
+        for aspect in [
+            Aspect::Descriptors,
+            Aspect::Calls,
+            Aspect::Memory,
+            Aspect::Sharing,
+            Aspect::Executable,
+            Aspect::Traffic,
+        ] {
             assert!(view.seen.contains(&aspect), "{aspect:?} in {view:?}");
         }
         let tgid = view.tgid;

@@ -21,8 +21,9 @@ enum Wanted {
 /// What a hazard's detector has to see of processes.
 const fn wants(hazard: HazardId) -> &'static [(Aspect, Wanted)] {
     match hazard {
+        // Without the last, nothing is certain.
         HazardId::OrphanedLock | HazardId::WorkerKilledWhileStuck => {
-            &[(Aspect::Calls, Wanted::Each), (Aspect::Memory, Wanted::Each)]
+            &[(Aspect::Calls, Wanted::Each), (Aspect::Memory, Wanted::Each), (Aspect::Sharing, Wanted::Helps)]
         }
         // Tables in /proc show the peers of TCP too.
         HazardId::SharedConnection | HazardId::SharedConnectionClosed => {

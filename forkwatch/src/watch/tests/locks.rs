@@ -248,7 +248,7 @@ fn a_lonely_wait_takes_more_patience() {
     timeline.at(29_000);
     let finding = timeline.of_lock()[0];
     assert_eq!((finding.state, finding.certainty), (State::Confirmed, Certainty::Strong));
-    assert!(finding.summary.contains("is held in the parent"), "{}", finding.summary);
+    assert!(finding.summary.contains("is held in the parent too"), "{}", finding.summary);
 }
 
 /// The same, with the parent's copy free: it has been released there since, or was never held.
