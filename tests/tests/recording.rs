@@ -3,11 +3,12 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
 };
 
 use anyhow::{Context, Result, ensure};
 use forkwatch_tests::{
+    binary,
     daemon::Daemon,
     event::Event,
     fixture,
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
             a_daemon_replayed_gives_the_same_findings,
             a_truncated_recording_is_replayed_up_to_the_cut,
             a_file_that_is_no_recording_is_refused,
+            a_recording_is_told_and_never_written_over,
         ],
         Together::SideBySide,
     )
@@ -167,5 +169,19 @@ fn a_file_that_is_no_recording_is_refused() -> Result<()> {
     ensure!(newer.code == Some(1) && newer.stderr.contains("forkwatch.recording/99"), "{}", newer.stderr);
     let absent = replay(Path::new("/no/such/recording"))?;
     ensure!(absent.code == Some(1) && absent.stderr.contains("/no/such/recording"), "{}", absent.stderr);
+    Ok(())
+}
+
+fn a_recording_is_told_and_never_written_over() -> Result<()> {
+    let (_folder, file) = recording()?;
+    let name = file.display().to_string();
+    let said = |tail: Forkwatch| tail.stop().map(|(_, said)| said);
+    let first = said(Forkwatch::tail(["--record", &name])?)?;
+    ensure!(first.contains(&format!("in {name}: `forkwatch replay {name}`")), "it does not say so: {first}");
+    let recorded = fs::read(&file)?;
+    let again = Command::new(binary::forkwatch()?).args(["--record", &name]).output()?;
+    let said = String::from_utf8_lossy(&again.stderr);
+    ensure!(again.status.code() == Some(1) && said.contains("not overwritten"), "{}: {said}", again.status);
+    ensure!(fs::read(&file)? == recorded, "the recording has changed");
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! A recording under way: what tail and daemon write with `--record`.
 
-use std::{fs::File, io, path::Path};
+use std::{fs::File, io, os::unix::fs::FileTypeExt as _, path::Path};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, bail};
 
 use super::session;
 use crate::{
@@ -26,12 +26,10 @@ impl Recorder {
         let create = || -> Result<Writer<File>> {
             let header = Header::new(&session::context(), serde_json::to_value(settings)?);
             // What stands there is a recording of something else, or no recording at all.
-            let file = File::create_new(path).map_err(|error| match error.kind() {
-                io::ErrorKind::AlreadyExists => {
-                    anyhow!("it exists already, and is not overwritten: name another file, or remove it")
-                }
-                _ => error.into(),
-            })?;
+            let file = match File::create_new(path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => existing(path)?,
+                created => created?,
+            };
             let mut writer = Writer::new(file, &header)?;
             // What cannot be written at all shows now.
             writer.flush()?;
@@ -60,4 +58,12 @@ impl Recorder {
         let Self { path, written, .. } = self;
         format!("recorded {written} inputs in {path}: `forkwatch replay {path}` judges them again")
     }
+}
+
+/// What stands at a path already, if it is a device: nothing is lost there.
+fn existing(path: &Path) -> Result<File> {
+    if !path.symlink_metadata()?.file_type().is_char_device() {
+        bail!("it exists already, and is not overwritten: name another file, or remove it");
+    }
+    Ok(File::options().write(true).open(path)?)
 }

@@ -2,12 +2,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::{
-    model::{
-        event::{Event, LossReason},
-        process::ProcessKey,
-    },
-    paragraph,
+use crate::model::{
+    event::{Event, LossReason},
+    process::ProcessKey,
 };
 
 /// Most children whose outcome is waited for.
@@ -88,9 +85,15 @@ impl Tally {
         .filter(|(count, _)| *count > 0)
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
-        let outcomes =
-            if outcomes.is_empty() { String::new() } else { format!(" ({})", outcomes.join(", ")) };
-        let mut parts = vec![count(*forks, "fork") + &outcomes];
+        // A part is never broken, so each outcome is one.
+        let mut parts = vec![count(*forks, "fork")];
+        if let Some((first, further)) = outcomes.split_first() {
+            parts = vec![format!("{} ({first}", count(*forks, "fork"))];
+            parts.extend(further.iter().cloned());
+            if let Some(last) = parts.last_mut() {
+                last.push(')');
+            }
+        }
         let optional = [(*threads, "thread"), (*failures, "failed clone call")];
         parts.extend(
             optional.iter().filter(|(count, _)| *count > 0).map(|(number, what)| count(*number, what)),
@@ -103,10 +106,31 @@ impl Tally {
         if lost.is_empty() {
             parts.push("nothing lost".to_owned());
         }
-        let mut text = String::new();
-        paragraph::add(&mut text, "forkwatch: ", "  ", &parts.join(", "));
-        text
+        lines("forkwatch: ", &parts)
     }
+}
+
+/// The parts with commas between them, in lines of 80 columns that end after a part.
+fn lines(first: &str, parts: &[String]) -> String {
+    const WIDTH: usize = 80;
+    let mut text = first.to_owned();
+    let mut column = first.len();
+    for (index, part) in parts.iter().enumerate() {
+        let comma = if index + 1 < parts.len() { "," } else { "" };
+        let length = part.chars().count() + comma.len();
+        if index > 0 && column + 1 + length > WIDTH {
+            text.push_str("\n  ");
+            column = 2;
+        } else if index > 0 {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(part);
+        text.push_str(comma);
+        column += length;
+    }
+    text.push('\n');
+    text
 }
 
 #[cfg(test)]
@@ -150,7 +174,7 @@ mod tests {
         }
         assert_eq!(
             tally.text(),
-            "forkwatch: 4 forks (1 exited without exec, 1 lived on, 2 not known yet), 0\n  findings, nothing lost\n"
+            "forkwatch: 4 forks (1 exited without exec, 1 lived on, 2 not known yet),\n  0 findings, nothing lost\n"
         );
     }
 
