@@ -17,7 +17,7 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{process, wait::until};
+use crate::{process, provided::PROGRAMS, wait::until};
 
 /// Waits for a line on stdin and becomes the program, which inherits stdin.
 const GATE: &str = "read -r go && exec \"$@\"";
@@ -231,7 +231,7 @@ impl Drop for Program {
     }
 }
 
-/// Makes a folder and all in it a user's.
+/// Makes a folder and all in it a user's, but for the programs: their files are the cache's too.
 fn give_away(folder: &Path, user: &User) -> Result<()> {
     let give = |path: &Path| {
         // A link may lead nowhere, and what it leads to is nobody's to give away here.
@@ -241,6 +241,9 @@ fn give_away(folder: &Path, user: &User) -> Result<()> {
     give(folder)?;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
+        if entry.file_name() == PROGRAMS {
+            continue;
+        }
         if entry.file_type()?.is_dir() {
             give_away(&entry.path(), user)?;
         } else {

@@ -21,6 +21,9 @@ use crate::{
 /// Where the loader looks for libraries first (`ld.so(8)`).
 const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 
+/// What the programs of a test's folder lie in, if another user is to run them.
+pub(crate) const PROGRAMS: &str = "programs";
+
 /// `real/provided.json` in the cache, as xtask writes it.
 #[derive(Deserialize)]
 struct Note {
@@ -60,7 +63,7 @@ impl Provided {
     /// put into this one, by links where that is possible.
     pub fn for_everybody(self, folder: &Path) -> Result<Self> {
         let Some(tree) = &self.tree else { return Ok(self) };
-        let place = folder.join("programs");
+        let place = folder.join(PROGRAMS);
         if !place.exists() {
             link_tree(tree, &place).with_context(|| format!("cannot put {} there", place.display()))?;
         }

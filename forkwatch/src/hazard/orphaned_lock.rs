@@ -326,21 +326,29 @@ fn facts(stuck: &Stuck<'_>, wait: &LockWait) -> LockFacts {
     }
 }
 
-/// What it keeps from others, as phrases.
+/// What keeps it from being certain, and what it keeps from others, as phrases.
 fn notes(stuck: &Stuck<'_>) -> Vec<String> {
+    let memory = stuck.place.and_then(|place| place.memory.as_ref());
+    let doubt = match memory {
+        Some(MemoryUsers::Unknown(why)) => {
+            Some(format!("whether another process uses its memory could not be found out: {why}"))
+        }
+        Some(MemoryUsers::Alone) if stuck.has_shared_memory => {
+            Some("a process that used its memory too has ended".to_owned())
+        }
+        _ => None,
+    };
     let blocks = stuck.place.map_or(&[][..], |place| &place.blocks);
-    blocks
-        .iter()
-        .map(|blocked| match blocked {
-            Blocked::Waiter { pid, name, uid, call } => {
-                format!("{name} (pid {pid}{}) waits for it in {call}", uid_words(*uid))
-            }
-            Blocked::Listener { address } => {
-                format!("it keeps {} open and accepts nothing there", escape(address))
-            }
-            Blocked::Pipe { inode, reader } => {
-                format!("it keeps the write end of pipe {inode} open, whose end process {reader} waits for")
-            }
-        })
-        .collect()
+    let blocks = blocks.iter().map(|blocked| match blocked {
+        Blocked::Waiter { pid, name, uid, call } => {
+            format!("{name} (pid {pid}{}) waits for it in {call}", uid_words(*uid))
+        }
+        Blocked::Listener { address } => {
+            format!("it keeps {} open and accepts nothing there", escape(address))
+        }
+        Blocked::Pipe { inode, reader } => {
+            format!("it keeps the write end of pipe {inode} open, whose end process {reader} waits for")
+        }
+    });
+    doubt.into_iter().chain(blocks).collect()
 }

@@ -271,8 +271,8 @@ fn python_frames_are_named() {
         assert_eq!(stack.missing, None, "{version}");
         assert!(stack.frames.iter().all(|frame| frame.module.as_deref() == Some("<string>")), "{version}");
         let native = of_thread(key, python.child, Stacks::Light);
-        // From 3.13.1 on a lock is a mutex of CPython's own (Python/parking_lot.c).
-        let waits = ["PyThread_acquire_lock_timed", "_PyParkingLot_Park"];
+        // From 3.13.1 on a lock is a `PyMutex`, whose waiters sleep on a semaphore each.
+        let waits = ["PyThread_acquire_lock_timed", "_PySemaphore_Wait"];
         let functions = functions(&native);
         assert!(waits.iter().any(|wait| functions.contains(wait)), "{version}: {native:?}");
     }

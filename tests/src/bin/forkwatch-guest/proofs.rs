@@ -41,10 +41,15 @@ fn watched(mut work: Work, arguments: &[&str]) -> Result<(Forkwatch, Work)> {
 
 /// A mutex of the C library names its owner.
 pub(crate) fn check_owner(found: Finding<'_>) -> Result<()> {
+    check_owner_as("certain", found)
+}
+
+/// The same, as sure as that.
+pub(crate) fn check_owner_as(certainty: &str, found: Finding<'_>) -> Result<()> {
     let lock = found.lock();
     ensure!(
         (found.certainty(), text(lock, "/proof"), text(lock, "/owner/name"))
-            == ("certain", "owner", THREAD_NAME)
+            == (certainty, "owner", THREAD_NAME)
             && found.thread_names() == [THREAD_NAME]
             && found.summary().contains(THREAD_NAME),
         "{found:#?}"
