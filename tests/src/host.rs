@@ -61,3 +61,12 @@ pub fn lockdown() -> String {
 pub fn needs_root() -> Result<()> {
     if nix::unistd::geteuid().is_root() { Ok(()) } else { skip("needs root") }
 }
+
+/// Skips a test where files of the host are not those that the tests see: in a mount namespace of their own.
+pub fn needs_the_hosts_mounts() -> Result<()> {
+    let mounts = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
+    match (mounts("self"), mounts("1")) {
+        (Ok(own), Ok(first)) if own == first => Ok(()),
+        _ => skip("the tests run in a mount namespace of their own"),
+    }
+}

@@ -15,7 +15,7 @@ use forkwatch_tests::{
     event::Event,
     fixture,
     forkwatch::Forkwatch,
-    host::{needs_root, skip},
+    host::{needs_root, needs_the_hosts_mounts, skip},
     metrics::{Scrape, free_address},
     process,
     program::{Launch, Program},
@@ -301,6 +301,7 @@ fn cases(tree: &Tree) -> Result<Vec<Case>> {
 
 fn names_that_are_borrowed_are_marked_and_honest_ones_are_not() -> Result<()> {
     needs_root()?;
+    needs_the_hosts_mounts()?;
     leave_login()?;
     users_make_namespaces()?;
     let tree = Tree::mount()?;
