@@ -15,6 +15,7 @@ use forkwatch_tests::{
     event::{Event, Finding},
     fixture,
     forkwatch::Forkwatch,
+    host::skip,
     process,
     program::Program,
     python::Python,
@@ -167,6 +168,11 @@ fn ask(program: &mut Program) -> Result<UnixStream> {
 }
 
 fn a_worker_that_gunicorn_kills_was_stuck() -> Result<()> {
+    if Python::system()?.parks {
+        return skip(
+            "what the locks of CPython 3.13.1 and later prove beside signal handlers is not known yet",
+        );
+    }
     let programs = vec![("gunicorn".to_owned(), gunicorn_with_a_stuck_worker(6)?)];
     let mut crowd = Crowd::start_with(programs, |_, program| {
         let request = ask(program)?;
@@ -179,8 +185,7 @@ fn a_worker_that_gunicorn_kills_was_stuck() -> Result<()> {
         event.parent_pid() == Some(master) && is_finding(event, "orphaned-lock", |_| true)
     })?;
     let finding = stuck.finding().context("it is a finding")?;
-    let certainty = if Python::system()?.parks { "heuristic" } else { "strong" };
-    ensure!(finding.program() == "gunicorn" && finding.certainty() == certainty, "{stuck:#?}");
+    ensure!(finding.program() == "gunicorn" && finding.certainty() == "strong", "{stuck:#?}");
     ensure!(finding.remedy().contains("post_fork"), "{stuck:#?}");
     let script = finding.lock().pointer("/script/frames/0").context("no script frames")?;
     ensure!(

@@ -12,12 +12,13 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use forkwatch_tests::{
     binary, fixture,
-    host::{needs_root, skip, workspace},
+    host::{needs_root, needs_the_hosts_mounts, skip, workspace},
     process,
     program::{Launch, Program},
     provided::provided,
     python::Python,
     runner::{self, Together},
+    scenario::uwsgi,
     tests,
     wait::until,
 };
@@ -159,8 +160,7 @@ fn check_says_what_safefork_says() -> Result<()> {
 
 /// The master of an idle uWSGI waits in an epoll instance for its own workers' signals, and forks from there.
 fn check_of_an_idle_uwsgi_master_says_what_safefork_says() -> Result<()> {
-    provided("uwsgi-python3")?;
-    let (uwsgi, environment) = (provided("uwsgi")?, provided("python")?);
+    let environment = provided("python")?.display().to_string();
     let cases = [
         (Case::new("without threads", true, "safe", &["event-loop", "listener"]), "wsgi_fork_check.py"),
         (
@@ -169,24 +169,8 @@ fn check_of_an_idle_uwsgi_master_says_what_safefork_says() -> Result<()> {
         ),
     ];
     for (case, application) in cases {
-        let mut program = Program::hold(|folder| {
-            let fixtures = workspace().join("tests/fixtures/python");
-            Ok(Launch::new(&uwsgi)
-                .args([
-                    "--plugins",
-                    "python3",
-                    "--master",
-                    "--processes",
-                    "2",
-                    "--enable-threads",
-                    "--need-app",
-                ])
-                .args(["--die-on-term", "--http-socket", &folder.join("socket").display().to_string()])
-                .args(["--virtualenv", &environment.display().to_string()])
-                .args(["--pythonpath", &fixtures.display().to_string()])
-                .args(["--wsgi-file", &fixtures.join(application).display().to_string()])
-                .env("PYTHONDONTWRITEBYTECODE", "1"))
-        })?;
+        let mut program =
+            Program::hold(|folder| uwsgi(folder, application, &["--virtualenv", &environment]))?;
         program.release()?;
         program.wait_for("two workers", |program| Ok(process::descendants(program.pid()).len() == 2))?;
         // The application without a thread has asked safefork; of the other one its answer is known.
@@ -306,6 +290,7 @@ fn check_names_the_holder_of_a_mutex() -> Result<()> {
 }
 
 fn check_of_a_plain_process_is_one_line() -> Result<()> {
+    needs_the_hosts_mounts()?;
     let (mut program, _) = holder("nothing")?;
     let output = Command::new(binary::forkwatch()?).args(["check", &program.pid().to_string()]).output()?;
     let uid = nix::unistd::getuid();

@@ -206,9 +206,10 @@ fn summary(stuck: &Stuck<'_>, wait: &LockWait, certainty: Certainty) -> String {
                 (None, None) => "a thread of the parent".to_owned(),
             };
             if certainty == Certainty::Heuristic {
+                let named = of_parent.trim_end_matches(',');
                 format!(
-                    "{who} waits{thread} for {lock}, which {of_parent} holds: it was the parent's at the fork, or \
-                     it was the child's and has ended without releasing it"
+                    "{who} waits{thread} for {lock}, whose words name {named}: it was held at the fork, or a thread of \
+                     the child itself took it and keeps it"
                 )
             } else {
                 format!(

@@ -134,7 +134,11 @@ impl Watch {
         out: &mut Vec<Output>,
     ) {
         let known = self.living.get(&process.tgid).map(|alive| alive.process);
-        if known.is_some_and(|known| known.is_same(process)) {
+        if let Some(alive) = self.living(process) {
+            // A sweep may have found it before the record of its fork was read.
+            if birth.was_seen() && !alive.birth.was_seen() {
+                alive.birth = birth;
+            }
             return;
         }
         if known.is_none() && self.living.len() >= self.settings.max_children {

@@ -20,7 +20,7 @@ use crate::{
     watched::Watched,
 };
 
-pub use web::gunicorn_with_a_stuck_worker;
+pub use web::{gunicorn_with_a_stuck_worker, uwsgi};
 
 /// A real program that forks.
 #[derive(Clone, Copy)]

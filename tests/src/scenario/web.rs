@@ -69,14 +69,14 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "uwsgi_loads_an_application_with_a_thread_in_its_master",
         expected: UWSGI_THREAD,
-        prepare: |folder| uwsgi(folder, &[]),
+        prepare: |folder| uwsgi(folder, "wsgi_with_thread.py", &[]),
         work: serve_two,
         stop: Some(Signal::SIGTERM),
     },
     Scenario {
         name: "uwsgi_with_lazy_apps_loads_it_in_each_worker",
         expected: SILENCE,
-        prepare: |folder| uwsgi(folder, &["--lazy-apps"]),
+        prepare: |folder| uwsgi(folder, "wsgi_with_thread.py", &["--lazy-apps"]),
         // A worker that is asked to end while it loads its application does not end.
         work: |program| {
             serve_two(program)?;
@@ -102,10 +102,11 @@ pub fn gunicorn_with_a_stuck_worker(timeout: u32) -> Result<Program> {
     Program::hold(|folder| gunicorn("python", folder, &["--timeout", &timeout, "--preload", "wsgi_stuck"]))
 }
 
-fn uwsgi(folder: &Path, arguments: &[&str]) -> Result<Launch> {
+/// uWSGI with two workers for this application of the fixtures.
+pub fn uwsgi(folder: &Path, application: &str, arguments: &[&str]) -> Result<Launch> {
     let plugin = Provided::find("uwsgi-python3")?;
     let plugins = plugin.path.parent().context("a plugin lies in a folder")?.display().to_string();
-    let application = python_fixtures().join("wsgi_with_thread.py");
+    let application = python_fixtures().join(application);
     Ok(Provided::find("uwsgi")?
         .launch()?
         .args([

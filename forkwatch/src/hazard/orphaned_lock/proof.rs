@@ -146,8 +146,11 @@ fn by_owner(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
         // The forking thread goes on as the child's main thread: what it holds, that may release.
         (Some(true), _) if is_alone || is_main => (Proof::SelfOwned, sure),
         (Some(false), Some(_)) => (Proof::Owner, sure),
-        // It may have been the forking thread, and in a child of several threads go on as another than the waiter.
-        (None, Some(_)) if is_alone || is_main => (Proof::Owner, sure),
+        // It may have been the forking thread, and in a child of several threads go on as another than the waiter. And
+        // the child's main thread may bear its name, where it was cloned without the C library.
+        (None, Some(_)) if is_alone || is_main => {
+            (Proof::Owner, if holder.is_from_before { sure } else { Certainty::Heuristic })
+        }
         // Nobody of this name is left anywhere. In a child of one thread that is proof enough that nobody holds it; but
         // one whose tid is higher than the child's was most likely a thread of the child, and no fork is to blame.
         (None | Some(false), None) if is_alone && case.left_threads_behind != Some(false) => {

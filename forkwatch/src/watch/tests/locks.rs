@@ -11,6 +11,7 @@ use crate::model::{
     order::Order,
     stack::{Frame, Stack},
 };
+use crate::watch::living::Birth;
 
 const OWNER: u32 = 5000;
 
@@ -477,6 +478,19 @@ fn swept_beside(seen: LocksSeen, parent_threads: u32, adopted: bool) -> Finding 
         Sweep { at: ms(0), took: MILLI, mark: 9, processes: 1, unexeced: vec![swept], zombies: Vec::new() };
     timeline.at(0).evidence(Evidence::Sweep { seen: Some(Box::new(sweep)) }).at(90_000);
     timeline.of_lock()[0].clone()
+}
+
+#[test]
+fn a_sweep_that_comes_before_the_record_of_the_fork_takes_nothing_from_it() {
+    let mut timeline = stuck(no_catcher());
+    let swept = Swept { process: process(CHILD), comm: "python".into(), parent: None };
+    let birth = Birth { parent: None, forking_tid: None, threads: None, first_generation: false };
+    let mut out = Vec::new();
+    timeline.watch.lives(swept.process, birth, false, ms(0), &mut out);
+    timeline.take(out);
+    timeline.at(90_000);
+    let finding = timeline.of_lock()[0];
+    assert!(finding.summary.starts_with("The child "), "{}", finding.summary);
 }
 
 #[test]

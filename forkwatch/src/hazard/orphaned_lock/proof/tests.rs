@@ -158,6 +158,9 @@ fn a_name_that_another_can_have_written_is_never_certain() {
     let doubtful = Holder { is_from_before: false, ..left_behind(OWNER) };
     assert_eq!(proven(&locks(1, vec![mutex(CHILD, doubtful)])), strong(Proof::Owner));
     assert_eq!(proven(&locks(4, vec![mutex(503, doubtful)])), strong(Proof::Owner));
+    let unknown = Holder { is_forker: None, ..doubtful };
+    let heuristic = Some((Proof::Owner, Certainty::Heuristic));
+    assert_eq!(proven(&locks(1, vec![mutex(CHILD, unknown)])), heuristic);
     // The main thread of a child that was cloned without the C library marks its own locks with its forker's tid.
     let forker = Holder { is_forker: Some(true), ..doubtful };
     assert_eq!(proven(&locks(1, vec![mutex(CHILD, forker)])), strong(Proof::SelfOwned));
