@@ -228,14 +228,16 @@ fn explanation(fork: &Fork, program: &str) -> String {
         ("daemon", "metrics for Prometheus, events as JSON"),
         ("doctor", "what this host supports"),
     ] {
-        let command = format!("{program} {command}");
-        let width = 40.max(command.trim_end().len() + 4);
-        paragraph::add(
-            &mut text,
-            &format!("  {:<1$}", command.trim_end(), width - 2),
-            &" ".repeat(width),
-            what,
-        );
+        let command = format!("  {program} {command}");
+        let command = command.trim_end();
+        // A long path leaves no room beside it.
+        if command.len() > 38 {
+            text.push_str(command);
+            text.push('\n');
+            paragraph::add(&mut text, "      ", "      ", what);
+        } else {
+            paragraph::add(&mut text, &format!("{command:<40}"), &" ".repeat(40), what);
+        }
     }
     text.push_str(concat!("  ", env!("CARGO_PKG_REPOSITORY"), "\n"));
     text
@@ -286,7 +288,12 @@ mod tests {
 
     #[test]
     fn everything_told_fits_eighty_columns() {
-        let called = ["forkwatch", "target/release/forkwatch"].map(|program| explanation(&FORK, program));
+        let called = [
+            "forkwatch",
+            "target/release/forkwatch",
+            "/home/somebody/src/forkwatch/target/release/forkwatch",
+        ]
+        .map(|program| explanation(&FORK, program));
         for text in called.into_iter().chain([introduction(4_194_301)]) {
             for line in text.lines() {
                 assert!(line.len() <= 80, "{line}");
