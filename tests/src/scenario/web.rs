@@ -1,6 +1,9 @@
 //! Python web servers that fork their workers: gunicorn and uWSGI.
 
-use std::{os::unix::net::UnixStream, path::Path};
+use std::{
+    os::unix::{fs::symlink, net::UnixStream},
+    path::Path,
+};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
@@ -105,7 +108,10 @@ pub fn gunicorn_with_a_stuck_worker(timeout: u32) -> Result<Program> {
 /// uWSGI with two workers for this application of the fixtures.
 pub fn uwsgi(folder: &Path, application: &str, arguments: &[&str]) -> Result<Launch> {
     let plugin = Provided::find("uwsgi-python3")?;
-    let plugins = plugin.path.parent().context("a plugin lies in a folder")?.display().to_string();
+    // Installed, its name has a link without the version, which is what the plugin itself goes by.
+    let link = folder.join("python3_plugin.so");
+    symlink(&plugin.path, &link).with_context(|| format!("cannot make {}", link.display()))?;
+    let plugins = folder.display().to_string();
     let application = python_fixtures().join(application);
     Ok(Provided::find("uwsgi")?
         .launch()?
