@@ -12,6 +12,7 @@ pub mod log;
 pub mod model;
 mod paragraph;
 pub mod privilege;
+pub mod reader;
 pub mod release;
 pub mod report;
 pub mod serve;

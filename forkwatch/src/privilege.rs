@@ -73,9 +73,12 @@ pub fn missing_for_others() -> Result<Vec<Capability>, PrivilegeError> {
     Ok(LOOKING.into_iter().filter(|capability| !effective.contains(capability)).collect())
 }
 
+/// What of it shows the executables of other users' programs, and what `hidepid` hides.
+pub const PTRACE: Capability = Capability::CAP_SYS_PTRACE;
+
 /// Whether this thread may learn the executables of other users' programs, and what `hidepid` hides.
 pub fn have_ptrace() -> Result<bool, PrivilegeError> {
-    Ok(read(CapSet::Effective)?.contains(&Capability::CAP_SYS_PTRACE))
+    Ok(read(CapSet::Effective)?.contains(&PTRACE))
 }
 
 /// Whether this thread may raise the limits of its resources.
@@ -83,18 +86,26 @@ pub fn may_raise_limits() -> Result<bool, PrivilegeError> {
     Ok(read(CapSet::Effective)?.contains(&Capability::CAP_SYS_RESOURCE))
 }
 
-/// Gives up, for this thread and all that it starts from now on, every capability but `CAP_SYS_PTRACE` and
-/// `CAP_DAC_READ_SEARCH`, and on kernels before 5.19 `CAP_BPF`, and the gaining of new ones by exec. Says what is left.
+/// Gives up, for this thread and all that it starts from now on, every capability (but `CAP_BPF` on kernels before
+/// 5.19), and the gaining of new ones by exec. Says what is left.
 pub fn reduce() -> Result<Vec<Capability>, PrivilegeError> {
-    let wanted = kept_on(Release::running());
+    reduce_to(&kept_on(Release::running()))
+}
+
+/// The same for a process that looks into others, which keeps `CAP_SYS_PTRACE` and `CAP_DAC_READ_SEARCH` and no other.
+pub fn reduce_to_looking() -> Result<Vec<Capability>, PrivilegeError> {
+    reduce_to(&CapsHashSet::from(LOOKING))
+}
+
+fn reduce_to(wanted: &CapsHashSet) -> Result<Vec<Capability>, PrivilegeError> {
     let permitted = read(CapSet::Permitted)?;
-    let kept: CapsHashSet = permitted.intersection(&wanted).copied().collect();
+    let kept: CapsHashSet = permitted.intersection(wanted).copied().collect();
 
     nix::sys::prctl::set_no_new_privs().map_err(PrivilegeError::NoNewPrivileges)?;
     // Taking from the bounding set wants CAP_SETPCAP; without it nothing could come back through exec anyway, which
     // no_new_privs forbids.
     if permitted.contains(&Capability::CAP_SETPCAP) {
-        for capability in read(CapSet::Bounding)?.difference(&wanted) {
+        for capability in read(CapSet::Bounding)?.difference(wanted) {
             caps::drop(None, CapSet::Bounding, *capability)
                 .map_err(failed("take capabilities from the bounding set"))?;
         }
@@ -125,9 +136,9 @@ fn missing_from(effective: &CapsHashSet) -> Vec<Capability> {
     LOADING.into_iter().filter(|capability| !effective.contains(capability)).collect()
 }
 
-/// What is worth keeping on a kernel of this release.
+/// What the watch goes on to need on a kernel of this release.
 fn kept_on(release: Release) -> CapsHashSet {
-    let mut kept = CapsHashSet::from(LOOKING);
+    let mut kept = CapsHashSet::new();
     if release < LOOKUPS_FREE {
         kept.insert(Capability::CAP_BPF);
     }
@@ -161,13 +172,24 @@ mod tests {
         assert!(!bpf(5, 19) && !bpf(6, 1) && !bpf(10, 0), "a newer kernel");
     }
 
-    /// In a thread of its own, which is all that it changes.
     #[test]
-    fn a_reduced_thread_and_its_children_have_nothing_else_left() {
-        thread::spawn(|| {
+    fn a_watch_and_its_children_have_nothing_else_left() {
+        is_all_that_is_left(reduce, kept_on(Release::running()));
+    }
+
+    #[test]
+    fn who_looks_into_others_has_nothing_else_left() {
+        is_all_that_is_left(reduce_to_looking, CapsHashSet::from(LOOKING));
+    }
+
+    /// In a thread of its own, which is all that it changes.
+    fn is_all_that_is_left(
+        reduce: impl Fn() -> Result<Vec<Capability>, PrivilegeError> + Send + 'static,
+        wanted: CapsHashSet,
+    ) {
+        thread::spawn(move || {
             let permitted = read(CapSet::Permitted).unwrap();
             let kept = reduce().unwrap();
-            let wanted = kept_on(Release::running());
             let expected: CapsHashSet = permitted.intersection(&wanted).copied().collect();
             let bits = |set: &CapsHashSet| set.iter().fold(0, |mask, capability| mask | capability.bitmask());
             assert_eq!(kept.iter().copied().collect::<CapsHashSet>(), expected);

@@ -210,7 +210,7 @@ fn check_metrics(address: SocketAddr, well: bool) -> Result<()> {
         Ok(())
     };
     is("forkwatch_part_answers", "part=\"evidence\"", well)?;
-    is("forkwatch_part_answers", "part=\"reader\"", true)?;
+    is("forkwatch_part_answers", "part=\"ring\"", true)?;
     is("forkwatch_detector_enabled", "detector=\"orphaned-lock\"", well)?;
     is("forkwatch_detector_state", "detector=\"orphaned-lock\",state=\"stalled\"", !well)?;
     is("forkwatch_evidence_unanswered_questions", "", !well)

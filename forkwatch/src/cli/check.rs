@@ -2,7 +2,10 @@
 
 mod text;
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
@@ -25,6 +28,7 @@ use crate::{
         },
         process::{Program, escape},
     },
+    reader::{Answer, Answered, Client, Question, Starter, Unanswered},
 };
 
 /// The name of the document that `-o json` prints. It changes when a field changes its meaning or goes away, not when
@@ -178,12 +182,16 @@ struct ContendedLock {
     waiter: Thread,
 }
 
+/// How long somebody who waits is kept waiting.
+const PATIENCE: Duration = Duration::from_secs(8);
+
 pub(super) fn run(options: &Options) -> Result<Exit> {
     if options.pid == std::process::id() {
         bail!("process {} is this forkwatch itself: give the pid of the process that forks", options.pid);
     }
     let process = host::find(options.pid)?;
-    let inventory = host::inventory(&process)?;
+    let mut reader = Client::new(Starter::start()?).with_patience(PATIENCE);
+    let inventory = inventory(&mut reader, &process)?;
     let assessment = assess(&inventory);
     let text = match options.output {
         Output::Text => text::text(options.pid, &inventory, &assessment),
@@ -191,6 +199,22 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     };
     io::stdout().write_all(text.as_bytes()).context("cannot write the output")?;
     Ok(exit(assessment.verdict, &inventory.unknown))
+}
+
+fn inventory(reader: &mut Client, process: &host::Process) -> Result<Inventory> {
+    let pid = process.key.tgid;
+    match reader.ask(&Question::Inventory(*process)) {
+        Ok(Answered { answer: Answer::Inventory(inventory), .. }) => Ok(*inventory?),
+        Ok(Answered { answer: Answer::Failed(defect), .. }) => {
+            bail!("the look at process {pid} failed, which is a defect of forkwatch: {defect}")
+        }
+        Ok(_) => bail!("the look at process {pid} was answered by something else"),
+        Err(Unanswered::Aside(why)) => bail!(
+            "process {pid} cannot be looked at: {why}. A file system that does not answer (FUSE, or one on the \
+             network) keeps whoever looks waiting; /proc/{pid}/mountinfo lists the process's mounts"
+        ),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Where it is undecided, the exit code says whether more privilege would decide it.

@@ -1,60 +1,85 @@
-//! The thread that answers the core's questions, so that judging never keeps the reader of the ring waiting.
+//! The thread that has the reader answer questions, so that judging never keeps whoever takes records out of the ring
+//! waiting.
+
+mod accounts;
+mod work;
 
 use std::{
     io,
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::mpsc::{SyncSender, sync_channel},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Result, bail};
 use tokio::sync::mpsc;
 
-use super::scope::Scope;
+use self::work::Work;
 use crate::{
     health::{Part, Pulse},
-    host,
+    host::Scope,
     model::{
         evidence::{Evidence, Request},
         time::BootTime,
     },
+    reader::{Answer, Client, Question},
 };
 
-/// Questions that may wait.
+/// Questions that may be on the way to the thread.
 const MOST_WAITING: usize = 4096;
-/// What is said of a thread that answers, and sees nothing.
-const BLIND: &str = "it cannot read what /proc shows of forkwatch itself";
 
 /// Asks the thread.
 pub(super) struct Collector {
-    questions: SyncSender<Question>,
-    answers: mpsc::UnboundedReceiver<Answer>,
+    asker: Asker,
+    answers: mpsc::UnboundedReceiver<Told>,
+}
+
+/// Asks the thread, and waits for the answer. Clones ask the same.
+#[derive(Clone)]
+pub(super) struct Asker {
+    questions: SyncSender<Asked>,
     pulse: Pulse,
 }
 
-/// What the thread is asked.
-enum Question {
+/// What the thread is asked, and the number that the pulse knows it by.
+struct Asked {
+    number: u64,
+    what: What,
+}
+
+enum What {
     /// By the core.
     Core(Request),
+    /// By somebody who waits for it.
+    Now(Question, SyncSender<Answer>),
     /// Whether it works: a question about forkwatch itself, which can always be answered.
     Heartbeat,
 }
 
 /// What it answers.
-enum Answer {
+struct Told {
+    number: u64,
+    what: Answered,
+}
+
+enum Answered {
     Core(BootTime, Box<Evidence>),
-    /// Whether it saw what there is to be seen.
-    Heartbeat(bool),
+    /// Whether it saw what there is to be seen, or why not.
+    Heartbeat(Result<(), &'static str>),
+    /// To somebody else, who has it already; or to nobody, since others came first.
+    Nothing,
 }
 
 impl Collector {
-    /// Starts the thread, which finds no processes outside the scope. It has the capabilities that the caller has now.
-    pub(super) fn start(scope: Scope, pulse: Pulse) -> io::Result<Self> {
-        Self::start_with(pulse, move |question| answer(&question, &scope))
+    /// Starts the thread, which finds no processes outside the scope.
+    pub(super) fn start(client: Client, scope: Scope, pulse: Pulse) -> io::Result<Self> {
+        let told = pulse.clone();
+        Self::start_with(pulse, move |open, send| Work::new(client, scope, told, send).run(open))
     }
 
     fn start_with(
         pulse: Pulse,
-        mut answer: impl FnMut(Question) -> Answer + Send + 'static,
+        work: impl FnOnce(&std::sync::mpsc::Receiver<Asked>, mpsc::UnboundedSender<Told>) + Send + 'static,
     ) -> io::Result<Self> {
         let (questions, open) = sync_channel(MOST_WAITING);
         // Unbounded, and yet no longer than the questions were: one answer each.
@@ -62,35 +87,37 @@ impl Collector {
         thread::Builder::new()
             .name("evidence".to_owned())
             .stack_size(256 << 10)
-            .spawn(move || answer_all(&open, &send, &mut answer))?;
-        Ok(Self { questions, answers, pulse })
+            .spawn(move || work(&open, send))?;
+        Ok(Self { asker: Asker { questions, pulse }, answers })
+    }
+
+    /// Asks by itself.
+    pub(super) fn asker(&self) -> Asker {
+        self.asker.clone()
+    }
+
+    /// The heartbeats of the watch whose questions it answers.
+    pub(super) fn pulse(&self) -> Pulse {
+        self.asker.pulse.clone()
     }
 
     /// Asks; the answer comes through [`Self::answer`], or never: where there is no room, the core asks again later,
     /// and counts what stays unanswered.
     pub(super) fn ask(&self, request: Request) {
-        self.put(Question::Core(request));
+        self.asker.put(What::Core(request));
     }
 
     /// Asks whether the thread works, by the same way as the core does. To be called whenever the pulse asks for it.
     pub(super) fn ask_for_heartbeat(&self) {
         // Where there is no room, the answers to all the others will show it.
-        self.put(Question::Heartbeat);
-    }
-
-    fn put(&self, question: Question) {
-        if self.questions.try_send(question).is_ok() {
-            self.pulse.question();
-        } else {
-            tracing::debug!("a question finds no room: too many suspects at once");
-        }
+        self.asker.put(What::Heartbeat);
     }
 
     /// The next answer to the core, if it is there already.
     pub(super) fn answered(&mut self) -> Option<(BootTime, Evidence)> {
         loop {
-            let answer = self.answers.try_recv().ok()?;
-            if let Some(answer) = self.take(answer) {
+            let told = self.answers.try_recv().ok()?;
+            if let Some(answer) = self.take(told) {
                 return Some(answer);
             }
         }
@@ -99,145 +126,45 @@ impl Collector {
     /// The next answer to the core. Fails where none can come any more.
     pub(super) async fn answer(&mut self) -> Result<(BootTime, Evidence)> {
         loop {
-            let Some(answer) = self.answers.recv().await else {
-                bail!("the thread that looks at processes has ended: nothing can be judged any more");
+            let Some(told) = self.answers.recv().await else {
+                bail!("whoever looks at processes has ended: nothing can be judged any more");
             };
-            if let Some(answer) = self.take(answer) {
+            if let Some(answer) = self.take(told) {
                 return Ok(answer);
             }
         }
     }
 
     /// Notes that an answer has come, and gives it where it is for the core.
-    fn take(&self, answer: Answer) -> Option<(BootTime, Evidence)> {
-        self.pulse.answer();
-        match answer {
-            Answer::Core(at, evidence) => return Some((at, *evidence)),
-            Answer::Heartbeat(true) => self.pulse.works(Part::Evidence),
-            Answer::Heartbeat(false) => self.pulse.is_unable(Part::Evidence, BLIND),
+    fn take(&self, told: Told) -> Option<(BootTime, Evidence)> {
+        let pulse = &self.asker.pulse;
+        pulse.answer(told.number);
+        match told.what {
+            Answered::Core(at, evidence) => return Some((at, *evidence)),
+            Answered::Heartbeat(Ok(())) => pulse.works(Part::Evidence),
+            Answered::Heartbeat(Err(why)) => pulse.is_unable(Part::Evidence, why),
+            Answered::Nothing => {}
         }
         None
     }
 }
 
-fn answer_all(
-    open: &Receiver<Question>,
-    send: &mpsc::UnboundedSender<Answer>,
-    answer: &mut impl FnMut(Question) -> Answer,
-) {
-    while let Ok(question) = open.recv() {
-        if send.send(answer(question)).is_err() {
-            return;
-        }
+impl Asker {
+    /// Asks before all that waits, and waits for the answer at most so long. Absent where none came.
+    pub(super) fn ask_now(&self, question: Question, patience: Duration) -> Option<Answer> {
+        let (send, receive) = sync_channel(1);
+        self.put(What::Now(question, send));
+        receive.recv_timeout(patience).ok()
     }
-}
 
-fn answer(question: &Question, scope: &Scope) -> Answer {
-    match question {
-        Question::Core(request) => {
-            let mut evidence = host::answer(request);
-            if let Evidence::Sweep { seen: Some(sweep) } = &mut evidence {
-                scope.narrow(sweep);
-            }
-            Answer::Core(host::clock::now(), Box::new(evidence))
-        }
-        Question::Heartbeat => {
-            let about_itself = host::answer(&Request::Program { tgid: std::process::id() });
-            Answer::Heartbeat(matches!(about_itself, Evidence::Program { seen: Some(_), .. }))
+    fn put(&self, what: What) {
+        let number = self.pulse.question();
+        if self.questions.try_send(Asked { number, what }).is_err() {
+            self.pulse.let_go(number);
+            tracing::debug!("a question finds no room: too many suspects at once");
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{sync::mpsc::channel, time::Duration};
-
-    use super::*;
-    use crate::health::{Failing, How};
-
-    const SOON: Duration = Duration::from_millis(50);
-    const EVER: Duration = Duration::from_secs(600);
-
-    /// Does for the evidence what the pipeline does. The other parts always work.
-    async fn round(collector: &mut Collector, pulse: &Pulse, patience: Duration) -> Vec<Failing> {
-        let others = async {
-            for part in [Part::Reader, Part::Http] {
-                pulse.asked(part).await;
-                pulse.works(part);
-            }
-            std::future::pending::<()>().await;
-        };
-        let evidence = async {
-            pulse.asked(Part::Evidence).await;
-            collector.ask_for_heartbeat();
-            collector.answer().await.map(drop)
-        };
-        tokio::select! {
-            failing = pulse.round(patience) => failing,
-            () = others => unreachable!(),
-            ended = evidence => { ended.unwrap(); unreachable!() }
-        }
-    }
-
-    fn request() -> Request {
-        Request::Program { tgid: 1 }
-    }
-
-    #[tokio::test]
-    async fn the_thread_answers_for_itself_by_looking_at_proc() {
-        let pulse = Pulse::default();
-        let mut collector = Collector::start(Scope::default(), pulse.clone()).unwrap();
-        assert_eq!(round(&mut collector, &pulse, EVER).await, []);
-        assert_eq!(round(&mut collector, &pulse, EVER).await, []);
-        assert_eq!(pulse.backlog(), (0, Duration::ZERO));
-    }
-
-    #[tokio::test]
-    async fn a_question_that_hangs_is_seen_with_its_age_and_those_behind_it() {
-        let pulse = Pulse::default();
-        let (release, hang) = channel::<()>();
-        let mut hangs = Some(hang);
-        let mut collector = Collector::start_with(pulse.clone(), move |question| {
-            if let Some(hang) = hangs.take_if(|_| matches!(question, Question::Core(_))) {
-                hang.recv().unwrap();
-            }
-            answer(&question, &Scope::default())
-        })
-        .unwrap();
-        assert_eq!(round(&mut collector, &pulse, EVER).await, [], "it works before");
-        collector.ask(request());
-        collector.ask(request());
-        let failing = round(&mut collector, &pulse, SOON).await;
-        assert!(
-            matches!(failing.as_slice(), [Failing { part: Part::Evidence, how: How::Silent(_) }]),
-            "{failing:?}"
-        );
-        // The heartbeat is a question too.
-        let (unanswered, lag) = pulse.backlog();
-        assert_eq!(unanswered, 3);
-        assert!(lag >= SOON, "{lag:?}");
-        release.send(()).unwrap();
-        for _ in 0..2 {
-            collector.answer().await.unwrap();
-        }
-        assert_eq!(round(&mut collector, &pulse, EVER).await, [], "it works again");
-        // What is open now is younger.
-        assert!(pulse.backlog().0 <= 1);
-    }
-
-    #[tokio::test]
-    async fn a_thread_that_sees_nothing_is_not_at_work_though_it_answers() {
-        let pulse = Pulse::default();
-        let mut collector = Collector::start_with(pulse.clone(), |_| Answer::Heartbeat(false)).unwrap();
-        let failing = round(&mut collector, &pulse, EVER).await;
-        assert_eq!(failing, [Failing { part: Part::Evidence, how: How::Unable(BLIND) }]);
-    }
-
-    #[tokio::test]
-    async fn the_end_of_the_thread_is_an_error() {
-        let mut collector = Collector::start_with(Pulse::default(), |_| panic!("a defect")).unwrap();
-        collector.ask(request());
-        let error = collector.answer().await.unwrap_err();
-        assert!(error.to_string().contains("has ended"), "{error}");
-    }
-}
+mod tests;

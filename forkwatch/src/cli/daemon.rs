@@ -23,13 +23,12 @@ use super::{
     metric_sources::KernelSources,
     pipeline::Pipeline,
     recorder::Recorder,
-    scope::Scope,
     session::{self, Session},
     vouch::vouch,
 };
 use crate::{
     config::{self, Config, ConfigError, EventOutput, LogFormat, LogLevel},
-    host::sight::sight,
+    host::Scope,
     kernel::{self, Stream},
     log::Log,
     model::detector::DetectorState,
@@ -114,18 +113,21 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     service::status("loading the kernel side");
     let _statistics = keep_statistics(&config);
     let recorder = Recorder::create(options.record.as_deref(), &settings(&config))?;
-    let session = Session::start(&kernel_options(&config), &[])?;
+    let mut session = Session::start(&kernel_options(&config), &[])?;
     if let Some(how) = session::describe_clone_calls(&session.kernel) {
         tracing::info!("{how}");
     }
-    session::warn_of_what_is_unseen()?;
+    session::warn_of_what_is_unseen(&session.missing);
     let listeners = serve::bind(&config.web.listen_addresses)?;
     let events = EventWriter::open(&config)?;
     session::runtime()?.block_on(async {
-        let sink = DaemonSink::new(&session.context, events);
+        let sight = session.sight(MOST_TRIED)?;
+        let (context, missing) = (session.context.clone(), session.missing.clone());
+        let collector = session.collector(Scope::default())?;
+        let sink = DaemonSink::new(&context, events, collector.asker());
         let clone_calls = session.kernel.clone_calls();
         let hooks = session.kernel.hooks().clone();
-        let (pipeline, kernel) = Pipeline::new(session, settings(&config), Scope::default(), recorder, sink)?;
+        let (pipeline, kernel) = Pipeline::new(session, settings(&config), collector, recorder, sink)?;
         let metrics = Metrics::new(
             Box::new(KernelSources { kernel, pulse: pipeline.pulse() }),
             metrics::Options {
@@ -139,7 +141,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
             None,
             clone_calls.ok_or_else(|| "not asked for".to_owned()),
             Some(hooks),
-            sight(MOST_TRIED),
+            &missing,
+            sight,
         );
         for detector in detectors(&conditions) {
             if detector.state == DetectorState::Undecided {

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{causes::Causes, pipeline::Sink, thread_names::ThreadNames};
+use super::{causes::Causes, collector::Asker, pipeline::Sink, thread_names::ThreadNames};
 use crate::{
     config::{Config, EventOutput},
     model::{
@@ -60,13 +60,13 @@ pub(super) struct DaemonSink {
 }
 
 impl DaemonSink {
-    pub(super) fn new(context: &Context, writer: EventWriter) -> Self {
+    pub(super) fn new(context: &Context, writer: EventWriter, asker: Asker) -> Self {
         Self {
             context: context.clone(),
             writer,
             metrics: None,
             names: ThreadNames::default(),
-            causes: Causes::default(),
+            causes: Causes::new(Some(asker)),
             sequence: 0,
         }
     }

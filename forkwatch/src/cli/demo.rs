@@ -17,14 +17,13 @@ use super::{
     demo_program::{self, Fork, OWNER, READY, SIGNAL},
     exit::Exit,
     pipeline::{Pipeline, Sink},
-    scope::Scope,
     session::{self, Session},
     tail::asked_to_end,
     tail_sink::{ColorChoice, Output, Selection, TailSink, TimeStyle},
 };
 use crate::{
     config::{LogFormat, LogLevel},
-    host,
+    host::{self, Scope},
     kernel::{self, Filter, Stream},
     log::Log,
     model::{event::Event, finding::HazardId, process::escape},
@@ -72,19 +71,21 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         filter: Filter { tasks: true, ..Filter::default() },
         ..kernel::Options::default()
     };
-    let session = Session::start(&kernel_options, &[process])?;
+    let mut session = Session::start(&kernel_options, &[process])?;
     let settings = Settings { stuck_after: STUCK_AFTER, ..Settings::default() };
     options.tell(&introduction(process.key.tgid))?;
-    let tail = TailSink::new(
-        options.output,
-        TimeStyle::default(),
-        options.color,
-        Selection::default(),
-        &session.context,
-    );
     let explanation = session::runtime()?.block_on(async {
+        let collector = session.collector(Scope::default())?;
+        let tail = TailSink::new(
+            options.output,
+            TimeStyle::default(),
+            options.color,
+            Selection::default(),
+            &session.context,
+            Some(collector.asker()),
+        );
         let sink = DemoSink { tail, missing: EXPECTED.to_vec() };
-        let (mut pipeline, _kernel) = Pipeline::new(session, settings, Scope::default(), None, sink)?;
+        let (mut pipeline, _kernel) = Pipeline::new(session, settings, collector, None, sink)?;
         let asked = asked_to_end()?;
         pipeline.sink().tail.ready().context("cannot write the output")?;
         let fork = program.fork()?;

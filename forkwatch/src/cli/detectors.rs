@@ -2,6 +2,7 @@
 
 mod hidden;
 
+use caps::Capability;
 use serde::Serialize;
 
 use self::hidden::hides;
@@ -41,17 +42,18 @@ enum Reach {
 
 impl Conditions {
     /// Those of this host and this thread. `stopped` says why the kernel side does not run, where it does not;
-    /// `clone_calls` how the clone family's calls are watched, or why they are not; `hooks` what can be on demand; `sight` what
-    /// could be seen of some processes.
+    /// `clone_calls` how the clone family's calls are watched, or why they are not; `hooks` what can be on demand; `missing`
+    /// the capabilities that a look into others' processes lacks; `sight` what could be seen of some processes.
     pub(super) fn here(
         stopped: Option<String>,
         clone_calls: Result<Hook, String>,
         hooks: Option<Hooks>,
+        missing: &[Capability],
         sight: Sight,
     ) -> Self {
-        let reach = if privilege::missing_for_others().is_ok_and(|missing| missing.is_empty()) {
+        let reach = if missing.is_empty() {
             Reach::Full
-        } else if privilege::have_ptrace().unwrap_or(false) {
+        } else if !missing.contains(&privilege::PTRACE) {
             Reach::Programs
         } else if mounts::mounts().is_ok_and(|mounts| mounts.hidepid.is_some()) {
             Reach::Hidden

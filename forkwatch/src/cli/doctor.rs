@@ -14,8 +14,12 @@ use self::check::{Check, Status};
 use super::{
     detectors::{Conditions, Detector, detectors},
     exit::Exit,
+    session,
 };
-use crate::{host::sight::sight, paragraph};
+use crate::{
+    paragraph, privilege,
+    reader::{Client, Starter},
+};
 
 /// The name of the document that `-o json` prints. It changes when a field changes its meaning or goes away, not when
 /// one is added.
@@ -70,8 +74,11 @@ struct Kernel {
 
 /// Looks at everything, and tries what can only be tried.
 pub(super) fn run(options: &Options) -> Result<Exit> {
+    let missing = privilege::missing_for_others()?;
+    let mut reader = Client::new(Starter::start()?);
     let kernel::Findings { mut checks, obstacle, clone_calls, hooks } = kernel::examine();
     checks.extend(host::examine());
+    let sight = session::sight(&mut reader, MOST_TRIED)?;
     let (exit, obstacle) = obstacle.map_or((Exit::Fine, None), |(exit, why)| (exit, Some(why)));
     let stopped = obstacle.as_ref().map(|_| "nothing can be watched here".to_owned());
     let name = nix::sys::utsname::uname()?;
@@ -85,7 +92,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         can_watch: exit == Exit::Fine,
         obstacle,
         checks,
-        detectors: detectors(&Conditions::here(stopped, clone_calls, hooks, sight(MOST_TRIED))),
+        detectors: detectors(&Conditions::here(stopped, clone_calls, hooks, &missing, sight)),
     };
     let text = match options.output {
         Output::Text => report.to_text(),

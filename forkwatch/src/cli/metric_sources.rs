@@ -5,7 +5,7 @@ use std::{error::Error, fs};
 use super::pipeline::{SharedKernel, lock};
 use crate::{
     health::{PATIENCE, Pulse},
-    host::{cgroup::Membership, cgroup_tree},
+    host::{self, cgroup::Membership, cgroup_tree},
     model::counters::KernelReading,
     report::metrics::{Answering, Sources},
 };
@@ -23,10 +23,16 @@ impl Sources for KernelSources {
 
     fn answering(&self) -> Answering {
         let (unanswered, lag) = self.pulse.backlog();
+        let looks = self.pulse.looks_so_far();
+        // One that has ended is none that cannot be seen.
+        let living = looks.unreadable.iter().filter(|process| host::look_again(**process).is_some());
         Answering {
             failing: self.pulse.failing(PATIENCE).iter().map(|failing| failing.part).collect(),
-            unanswered: u64::try_from(unanswered).unwrap_or(u64::MAX),
+            unanswered: count(unanswered),
             lag,
+            unreadable: count(living.count()),
+            lost_readers: count(looks.lost),
+            replaced_readers: looks.replaced,
         }
     }
 
@@ -40,4 +46,8 @@ impl Sources for KernelSources {
         let Membership { unit, container, path: _ } = Membership::of_path(&path);
         unit.or(container).or(Some(path))
     }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }

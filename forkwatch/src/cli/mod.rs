@@ -24,7 +24,6 @@ mod pipeline;
 mod recorder;
 mod replay;
 mod scan;
-mod scope;
 mod session;
 mod standing;
 mod tail;

@@ -17,11 +17,10 @@ use tokio::{
 
 use super::{
     alarm::Alarm,
-    collector::Collector,
+    collector::{Asker, Collector},
     losses::Losses,
     next_fork::NextFork,
     recorder::Recorder,
-    scope::Scope,
     session::{self, Session},
     standing::Standing,
 };
@@ -84,6 +83,7 @@ struct Stage<S> {
     kernel: SharedKernel,
     watch: Watch,
     collector: Collector,
+    asker: Asker,
     recorder: Option<Recorder>,
     losses: Losses,
     next_fork: NextFork,
@@ -99,18 +99,17 @@ impl<S: Sink> Pipeline<S> {
     pub(super) fn new(
         session: Session,
         settings: Settings,
-        scope: Scope,
+        collector: Collector,
         recorder: Option<Recorder>,
         sink: S,
     ) -> Result<(Self, SharedKernel)> {
-        let Session { kernel, ring, early, context: _ } = session;
+        let Session { kernel, ring, early, .. } = session;
         let losses = Losses::begin(&kernel)?;
         let kernel = Arc::new(Mutex::new(kernel));
-        let pulse = Pulse::default();
-        let collector = Collector::start(scope, pulse.clone())
-            .context("cannot start the thread that collects evidence")?;
+        let pulse = collector.pulse();
         let stage = Stage {
             kernel: Arc::clone(&kernel),
+            asker: collector.asker(),
             watch: Watch::new(settings),
             collector,
             recorder,
@@ -180,9 +179,9 @@ impl<S: Sink> Pipeline<S> {
                     let (at, evidence) = answer?;
                     stage.evidence(at, evidence)?;
                 }
-                () = pulse.asked(Part::Reader) => {
+                () = pulse.asked(Part::Ring) => {
                     stage.drain(ring.get_mut())?;
-                    pulse.works(Part::Reader);
+                    pulse.works(Part::Ring);
                 }
                 () = pulse.asked(Part::Evidence) => stage.collector.ask_for_heartbeat(),
                 found = found(standing) => {
@@ -304,7 +303,9 @@ impl<S: Sink> Stage<S> {
             match output {
                 Output::Ask(Request::NextFork { mark }) => self.next_fork.ask(mark),
                 Output::Ask(request) => self.collector.ask(request),
-                Output::Order(order) => lock(&self.kernel).obey(&order, session::living),
+                Output::Order(order) => {
+                    lock(&self.kernel).obey(&order, |process| session::living(&self.asker, process));
+                }
                 output => self.sink.output(&output).context(CANNOT_WRITE)?,
             }
         }

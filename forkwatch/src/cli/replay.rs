@@ -50,7 +50,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     })?;
     let mut core = Watch::new(settings);
     let selection = Selection { findings_only: options.findings_only, ..Selection::default() };
-    let mut sink = TailSink::new(options.output, options.time, options.color, selection, &header.context());
+    let mut sink =
+        TailSink::new(options.output, options.time, options.color, selection, &header.context(), None);
     sink.ready()?;
     let ended = feed(&mut core, reader, &mut sink);
     sink.summary()?;

@@ -2,6 +2,7 @@
 
 mod leaks;
 mod locks;
+mod reader;
 mod shared;
 
 use std::{
@@ -17,7 +18,7 @@ use nix::sys::time::TimeValLike as _;
 use serde::Serialize;
 
 pub(super) use self::locks::waits_as_if_stuck;
-use self::shared::Shared;
+use self::{reader::Reader, shared::Shared};
 use super::{
     exit::Exit,
     session,
@@ -34,6 +35,7 @@ use crate::{
         time::nanoseconds,
     },
     paragraph,
+    reader::Unreadable,
     report::{
         Context,
         columns::{Columns, Times, humanly},
@@ -101,6 +103,15 @@ impl Found {
         self.unread.push(Unread { pid, name: comm.to_text(), uid: host::uid(pid), why });
     }
 
+    /// The same where a look hung, unless that was told already.
+    fn unreadable(&mut self, pid: u32, why: String) {
+        if !self.unread.iter().any(|unread| unread.pid == pid)
+            && let Some((_, owner)) = host::owner(pid)
+        {
+            self.unread(pid, &owner.comm, why);
+        }
+    }
+
     fn number(&mut self) {
         for (finding, number) in self.findings.iter_mut().zip(1..) {
             finding.number = number;
@@ -115,16 +126,27 @@ impl Found {
 /// Looks at every process and says what is proven.
 pub(super) fn run(options: &Options) -> Result<Exit> {
     let begin = Instant::now();
-    let Evidence::Sweep { seen: Some(sweep) } = host::answer(&Request::Sweep { mark: None }) else {
+    let mut reader = Reader::start()?;
+    let Evidence::Sweep { seen: Some(sweep) } = reader.answer(&Request::Sweep { mark: None }) else {
+        if let Some(error) = reader.broken {
+            return Err(error);
+        }
         bail!("cannot read /proc, which a scan needs: mount it (mount -t proc proc /proc)");
     };
     let mut found = Found::default();
-    locks::look(&sweep, options.stuck_after, options.stacks, &mut found);
+    locks::look(&sweep, options.stuck_after, options.stacks, &mut reader, &mut found);
     let stuck: Vec<ProcessKey> = found.findings.iter().map(|finding| finding.child).collect();
-    leaks::look(&sweep, &stuck, &mut found);
-    found.shared = shared::look(&sweep);
+    leaks::look(&sweep, &stuck, &mut reader, &mut found);
+    found.shared = shared::look(&sweep, &mut reader);
+    for Unreadable { process, why } in reader.unreadable() {
+        found.unreadable(process.tgid, why);
+    }
+    let reader_cpu = reader.cpu;
+    if let Some(error) = reader.broken {
+        return Err(error);
+    }
     found.number();
-    let cost = Cost { took: begin.elapsed(), cpu: cpu_time() };
+    let cost = Cost { took: begin.elapsed(), cpu: cpu_time() + reader_cpu };
     let text = match options.output {
         Output::Text => text(&sweep, &found, cost, options.color),
         Output::Json => {
@@ -142,7 +164,7 @@ struct Cost {
     cpu: Duration,
 }
 
-/// CPU time of this process so far, of the user and of the kernel for it.
+/// CPU time of this process so far, without its reader's, of the user and of the kernel for it.
 fn cpu_time() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_SELF);
     let microseconds = usage

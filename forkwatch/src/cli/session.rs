@@ -1,20 +1,27 @@
 //! What every command that watches does first: load, attach, prove the kernel side right, take in what lives already,
 //! and give up the capabilities that are not needed any more.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
+use caps::Capability;
 
+use super::collector::{Asker, Collector};
 use crate::{
-    host,
+    health::Pulse,
+    host::{self, ScanError, Scope, sight::Sight},
     kernel::{self, Kernel, Living, Ring, Seed, self_test},
     model::{event::Event, process::ProcessKey},
     privilege,
+    reader::{Answer, Answered, Client, Question, Starter, Unanswered},
     report::Context,
 };
 
 /// Most events that are kept of those that come during the self-test. It takes milliseconds, unless in a storm.
 const MOST_EARLY: usize = 65_536;
+
+/// A defect: there is one reader's client.
+const GIVEN: &str = "the reader is used elsewhere already";
 
 /// A watch that has begun.
 pub(super) struct Session {
@@ -26,6 +33,10 @@ pub(super) struct Session {
     pub(super) early: Vec<Event>,
     /// What outputs must know of the host.
     pub(super) context: Context,
+    /// Who looks into other processes.
+    reader: Option<Client>,
+    /// Capabilities that it lacks for that.
+    pub(super) missing: Vec<Capability>,
 }
 
 impl Session {
@@ -33,6 +44,9 @@ impl Session {
     /// process has one thread.
     pub(super) fn start(options: &kernel::Options, targets: &[host::Process]) -> Result<Self> {
         privilege::require_for_load()?;
+        let missing = privilege::missing_for_others()?;
+        // Before anything is opened that it would hold, too.
+        let starter = Starter::start()?;
         let (mut kernel, mut ring) = Kernel::start(options)?;
         for target in targets {
             want(&mut kernel, target.key)?;
@@ -49,7 +63,28 @@ impl Session {
         }
         seed(&mut kernel)?;
         privilege::reduce()?;
-        Ok(Self { kernel, ring, early, context: context() })
+        Ok(Self { kernel, ring, early, context: context(), reader: Some(Client::new(starter)), missing })
+    }
+
+    /// What this host lets be seen, tried on at most so many processes.
+    pub(super) fn sight(&mut self, most: usize) -> Result<Sight> {
+        sight(self.reader.as_mut().context(GIVEN)?, most)
+    }
+
+    /// The thread that has questions answered, about processes in scope. Can be had once.
+    pub(super) fn collector(&mut self, scope: Scope) -> Result<Collector> {
+        let reader = self.reader.take().context(GIVEN)?;
+        Collector::start(reader, scope, Pulse::default())
+            .context("cannot start the thread that collects evidence")
+    }
+}
+
+/// What this host lets be seen, tried on at most so many processes. Where no answer comes in time, nothing is known.
+pub(super) fn sight(reader: &mut Client, most: usize) -> Result<Sight> {
+    match reader.ask(&Question::Sight(most)) {
+        Ok(Answered { answer: Answer::Sight(sight), .. }) => Ok(sight),
+        Ok(_) | Err(Unanswered::Aside(_)) => Ok(Sight::default()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -72,7 +107,7 @@ pub(super) fn own_cgroup() -> Option<u64> {
 /// Lets a process pass the filter, unless its pid is another's by now.
 fn want(kernel: &mut Kernel, key: ProcessKey) -> Result<()> {
     kernel.want(key.tgid)?;
-    if look_again(key).is_none() {
+    if host::look_again(key).is_none() {
         kernel.unwant(key.tgid);
     }
     Ok(())
@@ -106,14 +141,14 @@ fn seed(kernel: &mut Kernel) -> Result<()> {
     let generations = Generations::new(&processes);
     for process in &processes {
         if process.workers > 0 {
-            let look = || look_again(process.key).map_or(0, |now| u64::from(now.workers));
+            let look = || host::look_again(process.key).map_or(0, |now| u64::from(now.workers));
             kernel.seed_workers(process.key.tgid, u64::from(process.workers), look);
         }
         // The kernel side takes an un-exec'd process that it does not know for one of the first generation.
         let Some(generation @ 2..) = generations.of(process) else { continue };
         let seed = Seed { child: process.key, parent_tgid: process.parent, generation };
         // It may have exec'd or ended before it was entered, and then nobody would take it out.
-        if kernel.seed(&seed) && !look_again(process.key).is_some_and(|now| now.unexeced) {
+        if kernel.seed(&seed) && !host::look_again(process.key).is_some_and(|now| now.unexeced) {
             kernel.unseed(process.key);
         }
     }
@@ -139,14 +174,19 @@ fn settled_processes(kernel: &Kernel) -> Result<(Vec<host::Process>, (u64, u64))
     }
 }
 
-/// The process as it is now, unless it has ended.
-fn look_again(key: ProcessKey) -> Option<host::Process> {
-    host::find(key.tgid).ok().filter(|now| now.key == key)
-}
-
-/// What the kernel side must know of a process that an order is about.
-pub(super) fn living(key: ProcessKey) -> Option<Living> {
-    let now = host::find(key.tgid).ok().filter(|now| now.key.start.ticks() == key.start.ticks())?;
+/// What the kernel side must know of a process that an order is about. What `/proc` hides from the watch itself, whoever
+/// looks into other processes may see.
+pub(super) fn living(asker: &Asker, key: ProcessKey) -> Option<Living> {
+    /// Little: the stream waits.
+    const PATIENCE: Duration = Duration::from_millis(100);
+    let now = match host::find(key.tgid) {
+        Ok(now) => Some(now).filter(|now| now.key.is_same(key)),
+        Err(ScanError::Hidden(_)) => match asker.ask_now(Question::Living(key), PATIENCE) {
+            Some(Answer::Living(now)) => now,
+            _ => None,
+        },
+        Err(_) => None,
+    }?;
     Some(Living { parent_tgid: now.parent, unexeced: now.unexeced })
 }
 
@@ -171,11 +211,10 @@ impl<'a> Generations<'a> {
 }
 
 /// Says what stays unseen of other users' processes, where that is so.
-pub(super) fn warn_of_what_is_unseen() -> Result<()> {
-    let missing = privilege::missing_for_others()?;
+pub(super) fn warn_of_what_is_unseen(missing: &[Capability]) {
     if !missing.is_empty() {
         let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
-        let programs = if privilege::have_ptrace()? {
+        let programs = if !missing.contains(&privilege::PTRACE) {
             ""
         } else {
             "findings name their programs by comm and command line alone, and "
@@ -187,7 +226,6 @@ pub(super) fn warn_of_what_is_unseen() -> Result<()> {
             names.join(" and ")
         );
     }
-    Ok(())
 }
 
 /// What a user who asked for clone calls is told.

@@ -1,6 +1,8 @@
 //! What `check` and `scan` see of a process when a watch of it begins.
 
-use super::scan;
+use std::time::Duration;
+
+use super::{collector::Asker, scan};
 use crate::{
     hazard::{
         fork_check::{Assessment, Verdict, Weight, assess},
@@ -8,16 +10,21 @@ use crate::{
     },
     host::{self, clock},
     model::{
+        evidence::Request,
         process::{ProcessKey, Program, escape},
         time::BootTime,
     },
     paragraph,
+    reader::{Answer, Question, unanswered},
 };
 
 /// Most reasons that are told of one process: `forkwatch check` tells them all.
 const MOST: usize = 4;
 /// Most stuck children that are named.
 const MOST_NAMED: usize = 8;
+
+/// How long one answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a process stands.
 #[derive(Debug)]
@@ -33,13 +40,20 @@ pub(super) struct Standing {
 }
 
 /// Looks at the processes. One that has ended meanwhile is left out.
-pub(super) fn look(processes: &[host::Process]) -> Vec<Standing> {
+pub(super) fn look(processes: &[host::Process], asker: &Asker) -> Vec<Standing> {
     let all = host::processes().unwrap_or_default();
     let standing = |process: &host::Process| {
-        let inventory = host::inventory(process).ok()?;
+        let Some(Answer::Inventory(Ok(inventory))) = asker.ask_now(Question::Inventory(*process), PATIENCE)
+        else {
+            return None;
+        };
         let descendants = host::descendants(process.key.tgid, &all);
         let unexeced: Vec<_> = descendants.into_iter().filter(|child| child.unexeced).collect();
-        let stuck = unexeced.iter().filter(|child| scan::waits_as_if_stuck(child));
+        let look = |request: &Request| match asker.ask_now(Question::Core(*request), PATIENCE) {
+            Some(Answer::Core(evidence)) => *evidence,
+            _ => unanswered(request, "no answer came"),
+        };
+        let stuck = unexeced.iter().filter(|child| scan::waits_as_if_stuck(child, look));
         Some(Standing {
             at: clock::now(),
             process: process.key,

@@ -11,10 +11,10 @@ use tokio::{
 };
 
 use super::{
+    collector::Asker,
     exit::Exit,
     pipeline::{Pipeline, SharedKernel, lock},
     recorder::Recorder,
-    scope::Scope,
     session::{self, Session},
     standing::{self, Standing},
     tail_sink::{ColorChoice, Output, Selection, TailSink, TimeStyle},
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::{self, LogFormat, LogLevel},
-    host::{self, cgroup_tree},
+    host::{self, Scope, cgroup_tree},
     kernel::{self, Cgroup, Filter, Release, Stream},
     log::Log,
     model::stack::Stacks,
@@ -147,26 +147,34 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         ..Settings::default()
     };
     let recorder = Recorder::create(options.record.as_deref(), &settings)?;
-    let session = Session::start(&options.kernel_options()?, &processes)?;
+    let mut session = Session::start(&options.kernel_options()?, &processes)?;
     if let Some(how) = session::describe_clone_calls(&session.kernel) {
         eprintln!("forkwatch: {how}");
     }
-    session::warn_of_what_is_unseen()?;
+    session::warn_of_what_is_unseen(&session.missing);
     let scope = Scope {
         roots: processes.iter().map(|process| process.key).collect(),
         uid: options.uid,
         cgroup: options.cgroup.clone(),
     };
-    let sink =
-        TailSink::new(options.output, options.time, options.color, options.selection(), &session.context);
     let runtime = session::runtime()?;
     runtime.block_on(async {
-        let (mut pipeline, kernel) = Pipeline::new(session, settings, scope, recorder, sink)?;
+        let collector = session.collector(scope)?;
+        let asker = collector.asker();
+        let sink = TailSink::new(
+            options.output,
+            options.time,
+            options.color,
+            options.selection(),
+            &session.context,
+            Some(collector.asker()),
+        );
+        let (mut pipeline, kernel) = Pipeline::new(session, settings, collector, recorder, sink)?;
         let asked = asked_to_end()?;
         eprintln!("forkwatch: ready, watching {}", options.scope());
         pipeline.sink().ready().context("cannot write the output")?;
         if !processes.is_empty() {
-            pipeline.tell_standing(look_beside(processes));
+            pipeline.tell_standing(look_beside(processes, asker));
         }
         let stopped = pipeline.run(stop(asked, options.duration, targets, kernel)).await;
         let stopped = stopped.and_then(|stopped| {
@@ -183,9 +191,9 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
 }
 
 /// Finds out how the processes stand, on a thread of its own: the watch has begun, and does not wait for it.
-fn look_beside(processes: Vec<host::Process>) -> oneshot::Receiver<Vec<Standing>> {
+fn look_beside(processes: Vec<host::Process>, asker: Asker) -> oneshot::Receiver<Vec<Standing>> {
     let (send, receive) = oneshot::channel();
-    let look = move || drop(send.send(standing::look(&processes)));
+    let look = move || drop(send.send(standing::look(&processes, &asker)));
     // Where no thread can be had, the watch goes on without.
     let _ = thread::Builder::new().name("standing".to_owned()).spawn(look);
     receive

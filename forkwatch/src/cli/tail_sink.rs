@@ -9,7 +9,7 @@ use std::{
 use clap::ValueEnum;
 use wildmatch::WildMatch;
 
-use super::{causes::Causes, standing::Standing, tally::Tally, thread_names::ThreadNames};
+use super::{causes::Causes, collector::Asker, standing::Standing, tally::Tally, thread_names::ThreadNames};
 use crate::{
     host::clock,
     model::{
@@ -133,6 +133,7 @@ impl TailSink {
         color: ColorChoice,
         selection: Selection,
         context: &Context,
+        asker: Option<Asker>,
     ) -> Self {
         let layout = match output {
             Output::Json => Layout::Json,
@@ -146,7 +147,7 @@ impl TailSink {
             selection,
             shown: HashSet::new(),
             names: ThreadNames::default(),
-            causes: Causes::default(),
+            causes: Causes::new(asker),
             written: 0,
             standing: 0,
             gap: false,

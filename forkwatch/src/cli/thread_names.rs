@@ -3,11 +3,7 @@
 use super::budget::Budget;
 use crate::{
     host,
-    model::{
-        event::Event,
-        evidence::{Evidence, Request},
-        process::Comm,
-    },
+    model::{event::Event, process::Comm},
 };
 
 /// Looks threads up, within a budget: names are a convenience, and must not hold up the stream.
@@ -26,18 +22,7 @@ impl ThreadNames {
         if fork.threads < 2 {
             return Vec::new();
         }
-        let request = Request::Parent {
-            child: fork.child,
-            parent: fork.parent,
-            forking_tid: fork.parent_tid,
-            forked_at: fork.at,
-        };
         self.0.is_renewed();
-        match self.0.spend(|| host::answer(&request)) {
-            Some(Evidence::Parent { seen: Some(seen), .. }) => {
-                seen.threads.iter().map(|thread| thread.comm).collect()
-            }
-            _ => Vec::new(),
-        }
+        self.0.spend(|| host::left_behind(fork)).unwrap_or_default()
     }
 }

@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::{pulse::Pulse, questions::Questions};
+pub use self::{
+    pulse::{Looks, Pulse},
+    questions::Questions,
+};
 
 /// How long a part may take to answer before it counts as silent to those who ask over HTTP.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -21,7 +24,7 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// Takes records out of the ring and judges them.
-    Reader,
+    Ring,
     /// Answers the core's questions by looking at processes.
     Evidence,
     /// Serves metrics and health.
@@ -30,12 +33,12 @@ pub enum Part {
 
 impl Part {
     /// Every part.
-    pub const ALL: [Self; 3] = [Self::Reader, Self::Evidence, Self::Http];
+    pub const ALL: [Self; 3] = [Self::Ring, Self::Evidence, Self::Http];
 
     /// The name in metrics and messages.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Reader => "reader",
+            Self::Ring => "ring",
             Self::Evidence => "evidence",
             Self::Http => "http",
         }
@@ -78,7 +81,7 @@ pub fn describe(failing: &[Failing]) -> String {
 /// What is known of every part.
 #[derive(Debug, Default)]
 pub struct Health {
-    reader: Progress,
+    ring: Progress,
     evidence: Progress,
     http: Progress,
 }
@@ -135,7 +138,7 @@ impl Health {
 
     const fn of(&self, part: Part) -> &Progress {
         match part {
-            Part::Reader => &self.reader,
+            Part::Ring => &self.ring,
             Part::Evidence => &self.evidence,
             Part::Http => &self.http,
         }
@@ -143,7 +146,7 @@ impl Health {
 
     const fn of_mut(&mut self, part: Part) -> &mut Progress {
         match part {
-            Part::Reader => &mut self.reader,
+            Part::Ring => &mut self.ring,
             Part::Evidence => &mut self.evidence,
             Part::Http => &mut self.http,
         }

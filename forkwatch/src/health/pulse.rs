@@ -8,6 +8,7 @@ use std::{
 use tokio::{sync::Notify, time::timeout_at};
 
 use super::{Failing, Health, Part, Questions};
+use crate::model::process::ProcessKey;
 
 /// The heartbeats of one watch. Clones share everything.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +18,7 @@ pub struct Pulse(Arc<Shared>);
 struct Shared {
     known: Mutex<Known>,
     /// Rung when a part is asked.
-    reader: Notify,
+    ring: Notify,
     evidence: Notify,
     http: Notify,
     /// Rung when any part has answered.
@@ -28,6 +29,18 @@ struct Shared {
 struct Known {
     health: Health,
     questions: Questions,
+    looks: Looks,
+}
+
+/// What has become of looks into processes that hung or broke.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looks {
+    /// Processes that are not looked into now, or were not when they last should have been.
+    pub unreadable: Vec<ProcessKey>,
+    /// Readers that cannot be ended now.
+    pub lost: usize,
+    /// Readers that were started in place of another.
+    pub replaced: u64,
 }
 
 impl Pulse {
@@ -73,18 +86,33 @@ impl Pulse {
         self.0.answered.notify_waiters();
     }
 
-    /// A question was put to the evidence.
-    pub fn question(&self) {
-        self.known().questions.asked(Instant::now());
+    /// A question was put to the evidence: this is its number.
+    pub fn question(&self) -> u64 {
+        self.known().questions.asked(Instant::now())
     }
 
-    /// The evidence has answered the oldest question.
-    pub fn answer(&self) {
+    /// The question of that number has no room, and is not answered.
+    pub fn let_go(&self, question: u64) {
+        self.known().questions.answered(question);
+    }
+
+    /// The evidence has answered the question of that number.
+    pub fn answer(&self, question: u64) {
         let mut known = self.known();
-        known.questions.answered();
+        known.questions.answered(question);
         known.health.moves(Part::Evidence);
         drop(known);
         self.0.answered.notify_waiters();
+    }
+
+    /// Notes what has become of looks.
+    pub fn looks(&self, looks: Looks) {
+        self.known().looks = looks;
+    }
+
+    /// What has become of looks.
+    pub fn looks_so_far(&self) -> Looks {
+        self.known().looks.clone()
     }
 
     /// The parts that do not work, as far as is known: nobody is asked.
@@ -104,7 +132,7 @@ impl Pulse {
 
     fn bell(&self, part: Part) -> &Notify {
         match part {
-            Part::Reader => &self.0.reader,
+            Part::Ring => &self.0.ring,
             Part::Evidence => &self.0.evidence,
             Part::Http => &self.0.http,
         }
@@ -169,13 +197,13 @@ mod tests {
     #[tokio::test]
     async fn the_evidence_goes_on_as_long_as_it_answers_anything() {
         let pulse = Pulse::default();
-        let _others = [Part::Reader, Part::Http].map(|part| answer(&pulse, part));
-        pulse.question();
+        let _others = [Part::Ring, Part::Http].map(|part| answer(&pulse, part));
+        let first = pulse.question();
         pulse.question();
         assert_eq!(pulse.backlog().0, 2);
         let (failing, ()) = tokio::join!(pulse.round(Duration::from_secs(60)), async {
             pulse.asked(Part::Evidence).await;
-            pulse.answer();
+            pulse.answer(first);
         });
         assert_eq!((failing.len(), pulse.backlog().0), (0, 1));
     }

@@ -1,25 +1,28 @@
 //! Questions that have been asked and not been answered yet.
 
 use std::{
-    collections::VecDeque,
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-/// When each open question was asked, from the oldest on. They are answered in the order in which they are asked.
+/// When each open question was asked, by its number: they are answered in any order.
 #[derive(Debug, Default)]
 pub struct Questions {
-    open: VecDeque<Instant>,
+    open: BTreeMap<u64, Instant>,
+    next: u64,
 }
 
 impl Questions {
-    /// A question was asked.
-    pub fn asked(&mut self, now: Instant) {
-        self.open.push_back(now);
+    /// A question was asked: this is its number.
+    pub fn asked(&mut self, now: Instant) -> u64 {
+        self.next += 1;
+        self.open.insert(self.next, now);
+        self.next
     }
 
-    /// The oldest was answered.
-    pub fn answered(&mut self) {
-        self.open.pop_front();
+    /// The question of that number was answered, or is not waited for any more.
+    pub fn answered(&mut self, number: u64) {
+        self.open.remove(&number);
     }
 
     /// How many are open.
@@ -29,7 +32,7 @@ impl Questions {
 
     /// How old the oldest is; nothing where none is open.
     pub fn lag(&self, now: Instant) -> Duration {
-        self.open.front().map_or(Duration::ZERO, |asked| now.saturating_duration_since(*asked))
+        self.open.values().next().map_or(Duration::ZERO, |asked| now.saturating_duration_since(*asked))
     }
 }
 
@@ -43,14 +46,17 @@ mod tests {
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut questions = Questions::default();
         assert_eq!((questions.unanswered(), questions.lag(after(9))), (0, Duration::ZERO));
-        questions.asked(after(0));
-        questions.asked(after(5));
+        let first = questions.asked(after(0));
+        let second = questions.asked(after(5));
+        let third = questions.asked(after(6));
+        assert_eq!((questions.unanswered(), questions.lag(after(9))), (3, Duration::from_secs(9)));
+        questions.answered(second);
         assert_eq!((questions.unanswered(), questions.lag(after(9))), (2, Duration::from_secs(9)));
-        questions.answered();
-        assert_eq!((questions.unanswered(), questions.lag(after(9))), (1, Duration::from_secs(4)));
-        questions.answered();
+        questions.answered(first);
+        assert_eq!((questions.unanswered(), questions.lag(after(9))), (1, Duration::from_secs(3)));
+        questions.answered(third);
         // One answer too many is no question.
-        questions.answered();
+        questions.answered(third);
         assert_eq!((questions.unanswered(), questions.lag(after(9))), (0, Duration::ZERO));
     }
 }

@@ -4,17 +4,19 @@ use std::io;
 
 use super::{
     absence, clock, fdinfo, file, leaks,
-    locks::{self, Fork},
+    locks::{self, Fork as Forked},
     place,
     program::{self, program},
+    scope::Scope,
     sockets,
     stat::Stat,
     status::Status,
-    sweep, task, threads_seen,
+    sweep as whole_host, task, threads_seen,
 };
 use crate::model::{
+    event::Fork,
     evidence::{ChildSeen, Evidence, ExecedSeen, MAX_THREADS, ParentSeen, ProgramSeen, Request, SeenThread},
-    process::ProcessKey,
+    process::{Comm, ProcessKey},
     signals::SignalSet,
     time::BootTime,
 };
@@ -29,7 +31,7 @@ pub fn answer(request: &Request) -> Evidence {
         },
         Request::Child { child } => Evidence::Child { child, seen: child_seen(child) },
         Request::Locks { child, parent, forked_at, forking_tid } => {
-            let fork = Fork { child, parent, forked_at, forking_tid };
+            let fork = Forked { child, parent, forked_at, forking_tid };
             Evidence::Locks { child, seen: locks::locks(&fork) }
         }
         Request::Place { child, parent, tid, address, holder, stacks } => {
@@ -47,7 +49,7 @@ pub fn answer(request: &Request) -> Evidence {
             let seen = leaks::holders(process, forker, object);
             Evidence::Holders { process, object, seen: seen.map(Box::new) }
         }
-        Request::Sweep { mark } => Evidence::Sweep { seen: sweep::sweep(mark).map(Box::new) },
+        Request::Sweep { mark } => sweep(mark, &Scope::default()),
         // Who has the kernel side asks that; the host cannot wait, and what may be so does no harm.
         Request::NextFork { .. } => Evidence::NextFork,
         Request::Program { tgid } => Evidence::Program { tgid, seen: program_seen(tgid).map(Box::new) },
@@ -56,6 +58,15 @@ pub fn answer(request: &Request) -> Evidence {
         }
         Request::Execed { process } => Evidence::Execed { process, seen: of_process(process, execed_seen) },
     }
+}
+
+/// All processes, narrowed to those in scope.
+pub fn sweep(mark: Option<u64>, scope: &Scope) -> Evidence {
+    let mut seen = whole_host::sweep(mark).map(Box::new);
+    if let Some(sweep) = &mut seen {
+        scope.narrow(sweep);
+    }
+    Evidence::Sweep { seen }
 }
 
 /// What `look` sees of a process; absent where that ended before or meanwhile, and its pid may be another's.
@@ -81,6 +92,20 @@ fn parent_seen(stat: &Stat, forking_tid: u32, forked_at: BootTime, child: u32) -
             .collect(),
         pending: forking_thread.held_back(),
     })
+}
+
+/// The comms of the threads that a fork left behind, as far as they are still there: the first [`MAX_THREADS`] by tid.
+/// Reads what never waits.
+pub fn left_behind(fork: &Fork) -> Vec<Comm> {
+    let seen = of_process(fork.parent, |stat| {
+        let mut threads = task::user_threads(stat.id)?;
+        threads.retain(|thread| {
+            thread.id != fork.parent_tid && task::is_older(thread, fork.at, fork.child.tgid)
+        });
+        threads.sort_unstable_by_key(|thread| thread.id);
+        Ok(threads.iter().take(MAX_THREADS).map(|thread| thread.comm).collect())
+    });
+    seen.unwrap_or_default()
 }
 
 fn program_seen(tgid: u32) -> Option<ProgramSeen> {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::file;
+use super::{attention::attend_to, file};
 
 /// The kernel's own default bound of mappings is 65530 (`vm.max_map_count`), of about 100 bytes each. Those above this
 /// are unknown.
@@ -37,6 +37,7 @@ pub(super) struct Mapping {
 impl Maps {
     /// Reads those of a process.
     pub(super) fn of_process(tgid: u32) -> io::Result<Self> {
+        attend_to(tgid);
         Ok(Self::parse(&file::read(format!("/proc/{tgid}/maps"), MAX_TEXT)?))
     }
 

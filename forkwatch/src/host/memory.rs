@@ -3,7 +3,7 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
-use super::{bytes::Bytes, maps::Mapping};
+use super::{attention::attend_to, bytes::Bytes, maps::Mapping};
 use crate::model::lock::Words;
 
 const BYTES: usize = 4 * Words::COUNT;
@@ -19,6 +19,7 @@ pub(super) fn words(process: u32, thread: u32, address: u64, mapping: &Mapping) 
     if !within || !is_there(process, thread, start).ok()? || !is_there(process, thread, last).ok()? {
         return None;
     }
+    attend_to(process);
     let bytes: [u8; BYTES] = Bytes::of_memory_by(process, thread).ok()?.array(start)?;
     let mut words = [0_u32; Words::COUNT];
     let (parts, _) = bytes.as_chunks::<4>();
@@ -34,6 +35,7 @@ pub(super) fn there<const N: usize>(process: u32, address: u64) -> Option<[u8; N
     if !is_there(process, process, address).ok()? || !is_there(process, process, last).ok()? {
         return None;
     }
+    attend_to(process);
     Bytes::of_memory(process).ok()?.array(address)
 }
 

@@ -1,9 +1,14 @@
 //! All that reads `/proc` and the cgroup tree. It answers questions of fact and judges nothing.
 //!
+//! What a look into a process waits for, that process may decide: its memory may lie in a file system that never answers.
+//! So [`answer`], [`inventory()`], [`sight`], [`program()`] and [`Limits`] belong into a reader (`reader/`), where
+//! [`attend_at`] has it said whom it looks into. The rest reads what never waits, and is for everybody.
+//!
 //! What a process shows of itself is bounded in bytes and count before it is kept, and every answer about a process
 //! rests on its start time, compared before and after reading: a pid alone names nobody for long.
 
 mod absence;
+mod attention;
 mod bytes;
 mod call;
 pub mod cgroup;
@@ -28,10 +33,12 @@ mod memory_users;
 mod mountinfo;
 pub mod mounts;
 mod net;
+mod owner;
 mod place;
 mod program;
 mod provenance;
 mod scan;
+mod scope;
 pub mod sight;
 mod socket;
 mod sockets;
@@ -42,9 +49,12 @@ mod sweep;
 mod task;
 mod threads_seen;
 
-pub use evidence::answer;
+pub use attention::attend_at;
+pub use evidence::{answer, left_behind, sweep};
 pub use inventory::inventory;
 pub use limits::Limits;
+pub use owner::{Owner, owner};
 pub use program::{program, uid};
-pub use scan::{Process, ScanError, descendants, find, processes};
+pub use scan::{Process, ScanError, descendants, find, look_again, processes};
+pub use scope::Scope;
 pub use sweep::created_since;

@@ -5,11 +5,14 @@ use std::{
     io,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{absence, file, stat::Stat, status::Status, task};
 use crate::model::process::{Comm, ProcessKey};
 
 /// Why the running processes could not be listed, or one of them not found.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ScanError {
     /// There is no such process.
     #[error(
@@ -51,12 +54,13 @@ pub enum ScanError {
         /// What could not be read.
         path: String,
         /// Why.
+        #[serde(with = "as_number")]
         source: io::Error,
     },
 }
 
 /// A process that lives already. Its start is rounded down to a clock tick, as `/proc` shows it: compare ticks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Which.
     pub key: ProcessKey,
@@ -109,6 +113,26 @@ pub fn find(pid: u32) -> Result<Process, ScanError> {
         }
         Err(_) if absence::exists(pid) => Err(ScanError::Hidden(pid)),
         Err(_) => Err(ScanError::NoSuchProcess(pid)),
+    }
+}
+
+/// The process as it is now, unless it has ended.
+pub fn look_again(key: ProcessKey) -> Option<Process> {
+    find(key.tgid).ok().filter(|now| now.key.is_same(key))
+}
+
+/// An error of the system is its number.
+mod as_number {
+    use std::io;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(error: &io::Error, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i32(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<io::Error, D::Error> {
+        i32::deserialize(deserializer).map(io::Error::from_raw_os_error)
     }
 }
 

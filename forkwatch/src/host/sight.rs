@@ -8,6 +8,7 @@ use std::{
 };
 
 use nix::unistd::geteuid;
+use serde::{Deserialize, Serialize};
 
 use super::{absence, call::Activity, descriptors::Table, file, memory_users, socket, stat::Stat};
 
@@ -17,7 +18,8 @@ const MOST_LISTED: usize = 65_536;
 const MOST_DESCRIPTORS: usize = 16;
 
 /// Something of a process that detectors want to see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Aspect {
     /// What its descriptors are open on.
     Descriptors,
@@ -96,7 +98,7 @@ impl Aspect {
 }
 
 /// What was tried on one process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
     /// Which.
     pub tgid: u32,
@@ -132,7 +134,7 @@ impl View {
 }
 
 /// What could be seen of some processes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sight {
     /// Whether even pid 1 is missing from the list of processes, as with `hidepid`.
     pub hides_processes: bool,

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{file, kernel_flags};
+use super::{attention::attend_to, file, kernel_flags};
 use crate::model::{
     process::{Comm, ProcessKey},
     time::BootTime,
@@ -33,6 +33,8 @@ pub(super) struct Stat {
 impl Stat {
     /// Reads the `stat` of a process: of its main thread.
     pub(super) fn of_process(tgid: u32) -> io::Result<Self> {
+        // Whoever is looked into is identified first.
+        attend_to(tgid);
         Self::read(&format!("/proc/{tgid}/stat"))
     }
 

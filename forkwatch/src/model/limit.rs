@@ -1,10 +1,10 @@
 //! Why the kernel refused to create a task.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The limit that made a system call of the clone family fail.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
     /// Which.
     pub cause: Cause,
@@ -13,7 +13,7 @@ pub struct Limit {
 }
 
 /// The limits that there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Cause {
     /// `pids.max` of the caller's cgroup, or of one above it.
     #[serde(rename = "pids.max")]

@@ -80,6 +80,12 @@ pub struct Answering {
     pub unanswered: u64,
     /// For how long the oldest of them has waited.
     pub lag: Duration,
+    /// Living processes that are not looked into, because a look at them hung or broke.
+    pub unreadable: u64,
+    /// Readers that hang in such a look, and that no signal ends.
+    pub lost_readers: u64,
+    /// Readers that were replaced because they hung or broke.
+    pub replaced_readers: u64,
 }
 
 impl Answering {

@@ -30,7 +30,7 @@ struct Server {
 
 impl Server {
     fn start(address: &str) -> Self {
-        Self::start_with(address, &[Part::Reader, Part::Evidence])
+        Self::start_with(address, &[Part::Ring, Part::Evidence])
     }
 
     /// Beside it only these parts work.
@@ -100,9 +100,9 @@ fn ready_is_503_until_the_watch_is_on() {
 
 #[test]
 fn a_part_that_hangs_is_named_and_no_page_waits_for_it_twice() {
-    for hung in [Part::Reader, Part::Evidence] {
+    for hung in [Part::Ring, Part::Evidence] {
         let works: Vec<Part> =
-            [Part::Reader, Part::Evidence].into_iter().filter(|part| *part != hung).collect();
+            [Part::Ring, Part::Evidence].into_iter().filter(|part| *part != hung).collect();
         let server = Server::start_with("127.0.0.1:0", &works);
         server.ready.set(true);
         let began = Instant::now();
@@ -141,7 +141,7 @@ fn with_parts(test: impl AsyncFnOnce(Pulse, Parts)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let pulse = Pulse::default();
-        for part in [Part::Reader, Part::Evidence] {
+        for part in [Part::Ring, Part::Evidence] {
             tokio::spawn(works(pulse.clone(), part));
         }
         let (scrapes, renderer) = scrape::channel(Box::new(|| Ok(String::new())));
@@ -178,7 +178,7 @@ fn a_server_of_which_a_task_ends_says_so() {
         let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
         let address = listeners[0].local_addr().unwrap();
         let pulse = Pulse::default();
-        for part in [Part::Reader, Part::Evidence] {
+        for part in [Part::Ring, Part::Evidence] {
             tokio::spawn(works(pulse.clone(), part));
         }
         let client = thread::spawn(move || {

@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use super::{Found, locks::SETTLE};
+use super::{Found, locks::SETTLE, reader::Reader};
 use crate::{
     hazard::{
         Judgement, called,
@@ -28,24 +28,25 @@ struct Candidate {
 }
 
 /// Looks at every process that was forked and never exec'd, and at those whose parent has ended.
-pub(super) fn look(sweep: &Sweep, stuck: &[ProcessKey], found: &mut Found) {
+pub(super) fn look(sweep: &Sweep, stuck: &[ProcessKey], reader: &mut Reader, found: &mut Found) {
     let unexeced = sweep.unexeced.iter().map(|swept| (swept.process, swept.parent));
     let processes = host::processes().unwrap_or_default();
     let orphans = processes.iter().filter(|process| process.parent == 1 && !process.unexeced);
     let all = unexeced.chain(orphans.map(|process| (process.key, None)));
-    let candidates: Vec<Candidate> = all.filter_map(|(process, forker)| candidate(process, forker)).collect();
+    let candidates: Vec<Candidate> =
+        all.filter_map(|(process, forker)| candidate(process, forker, reader)).collect();
     if candidates.is_empty() {
         return;
     }
     thread::sleep(SETTLE);
     for candidate in &candidates {
-        judge(candidate, stuck, found);
+        judge(candidate, stuck, reader, found);
     }
 }
 
-fn candidate(process: ProcessKey, forker: Option<ProcessKey>) -> Option<Candidate> {
+fn candidate(process: ProcessKey, forker: Option<ProcessKey>, reader: &mut Reader) -> Option<Candidate> {
     let Evidence::Descriptors { seen: Some(seen), .. } =
-        host::answer(&Request::Descriptors { process, forker })
+        reader.answer(&Request::Descriptors { process, forker })
     else {
         return None;
     };
@@ -55,19 +56,24 @@ fn candidate(process: ProcessKey, forker: Option<ProcessKey>) -> Option<Candidat
     }
     let object = leaked_pipe::concern(rest.pipe, holds_other_end)
         .or_else(|| listeners.first().copied().map(Object::Socket))?;
-    Some(Candidate { process, forker, object, first: holders(process, forker, object)? })
+    Some(Candidate { process, forker, object, first: holders(process, forker, object, reader)? })
 }
 
-fn holders(process: ProcessKey, forker: Option<ProcessKey>, object: Object) -> Option<Box<Holders>> {
-    match host::answer(&Request::Holders { process, forker, object }) {
+fn holders(
+    process: ProcessKey,
+    forker: Option<ProcessKey>,
+    object: Object,
+    reader: &mut Reader,
+) -> Option<Box<Holders>> {
+    match reader.answer(&Request::Holders { process, forker, object }) {
         Evidence::Holders { seen, .. } => seen,
         _ => None,
     }
 }
 
-fn judge(candidate: &Candidate, stuck: &[ProcessKey], found: &mut Found) {
+fn judge(candidate: &Candidate, stuck: &[ProcessKey], reader: &mut Reader, found: &mut Found) {
     let Candidate { process, forker, object, first } = candidate;
-    let Some(second) = holders(*process, *forker, *object) else { return };
+    let Some(second) = holders(*process, *forker, *object, reader) else { return };
     let name = called(&second.program);
     let waited = second.at.since(first.at).max(Duration::from_secs(1));
     let (hazard, judgement) = match *object {

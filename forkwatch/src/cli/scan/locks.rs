@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, thread, time::Duration};
 
-use super::Found;
+use super::{Found, reader::Reader};
 use crate::{
     hazard::{
         called,
@@ -54,10 +54,16 @@ impl Candidate {
 }
 
 /// Looks at every forked and never exec'd process.
-pub(super) fn look(sweep: &Sweep, stuck_after: Duration, stacks: Stacks, found: &mut Found) {
+pub(super) fn look(
+    sweep: &Sweep,
+    stuck_after: Duration,
+    stacks: Stacks,
+    reader: &mut Reader,
+    found: &mut Found,
+) {
     let mut candidates = Vec::new();
     for swept in &sweep.unexeced {
-        match seen(swept) {
+        match seen(swept, |request| reader.answer(request)) {
             LocksSeen::Alive(locks) => candidates.extend(Candidate::new(*swept, locks)),
             LocksSeen::Unreadable(why) => found.unread(swept.process.tgid, &swept.comm, why),
             LocksSeen::Gone | LocksSeen::Execed => {}
@@ -68,7 +74,7 @@ pub(super) fn look(sweep: &Sweep, stuck_after: Duration, stacks: Stacks, found: 
     }
     let mut described: HashMap<Option<ProcessKey>, u32> = HashMap::new();
     for first in candidates {
-        let Some(candidate) = settled(&first) else { continue };
+        let Some(candidate) = settled(&first, reader) else { continue };
         let waited = candidate.locks.at.since(first.locks.at).max(candidate.slept().unwrap_or_default());
         // What is certain needs no patience beyond that nothing has moved.
         if candidate.proven.certainty < Certainty::Certain && waited < candidate.proven.patience(stuck_after)
@@ -79,7 +85,7 @@ pub(super) fn look(sweep: &Sweep, stuck_after: Duration, stacks: Stacks, found: 
         let of_parent = described.entry(candidate.swept.parent).or_default();
         *of_parent += 1;
         let stacks = (*of_parent <= DESCRIBED).then_some(stacks);
-        let place = stacks.and_then(|stacks| place(&candidate, stacks));
+        let place = stacks.and_then(|stacks| place(&candidate, stacks, reader));
         if let Some(sharers) = place.as_ref().and_then(orphaned_lock::sharers) {
             let sharers: Vec<String> = sharers.iter().map(ToString::to_string).collect();
             let why =
@@ -87,31 +93,34 @@ pub(super) fn look(sweep: &Sweep, stuck_after: Duration, stacks: Stacks, found: 
             found.unread(first.swept.process.tgid, &first.swept.comm, why);
             continue;
         }
-        found.findings.extend(finding(&candidate, waited, place.as_ref()));
+        found.findings.extend(finding(&candidate, waited, place.as_ref(), reader));
     }
 }
 
 /// The candidate as it is some time later; none where it has moved.
-fn settled(first: &Candidate) -> Option<Candidate> {
-    let LocksSeen::Alive(locks) = seen(&first.swept) else { return None };
+fn settled(first: &Candidate, reader: &mut Reader) -> Option<Candidate> {
+    let LocksSeen::Alive(locks) = seen(&first.swept, |request| reader.answer(request)) else { return None };
     Candidate::new(first.swept, locks).filter(|second| second.is_unmoved(first))
 }
 
 /// Whether a forked child waits in a way that proves something. Only a second look tells whether it does so for good.
-pub(in crate::cli) fn waits_as_if_stuck(child: &host::Process) -> bool {
+pub(in crate::cli) fn waits_as_if_stuck(
+    child: &host::Process,
+    answer: impl FnOnce(&Request) -> Evidence,
+) -> bool {
     let swept = Swept { process: child.key, comm: child.comm, parent: None };
     let with_parent = Swept { parent: host::find(child.parent).ok().map(|parent| parent.key), ..swept };
-    match seen(&with_parent) {
+    match seen(&with_parent, answer) {
         LocksSeen::Alive(locks) => Candidate::new(with_parent, locks).is_some(),
         LocksSeen::Unreadable(_) | LocksSeen::Gone | LocksSeen::Execed => false,
     }
 }
 
-fn seen(swept: &Swept) -> LocksSeen {
+fn seen(swept: &Swept, answer: impl FnOnce(&Request) -> Evidence) -> LocksSeen {
     let child = swept.process;
     let request =
         Request::Locks { child, parent: swept.parent, forked_at: Some(child.start), forking_tid: None };
-    match host::answer(&request) {
+    match answer(&request) {
         Evidence::Locks { seen, .. } => seen,
         _ => LocksSeen::Gone,
     }
@@ -122,12 +131,17 @@ fn case(child: ProcessKey, locks: &Locks) -> Case<'_> {
 }
 
 /// The finding; `place` is absent where the child was not described.
-fn finding(candidate: &Candidate, waited: Duration, place: Option<&Place>) -> Option<Finding> {
+fn finding(
+    candidate: &Candidate,
+    waited: Duration,
+    place: Option<&Place>,
+    reader: &mut Reader,
+) -> Option<Finding> {
     let Candidate { swept, locks, proven } = candidate;
     let child = swept.process;
     let parent = orphaned_lock::forker_of_unseen(locks, proven);
     let unseen = || {
-        parent.and_then(host::program).unwrap_or(Program {
+        parent.and_then(|parent| reader.program(parent)).unwrap_or(Program {
             comm: swept.comm,
             uid: locks.uid,
             ..Program::default()
@@ -152,12 +166,12 @@ fn finding(candidate: &Candidate, waited: Duration, place: Option<&Place>) -> Op
     orphaned_lock::judge(&stuck, now)
 }
 
-fn place(candidate: &Candidate, stacks: Stacks) -> Option<Place> {
+fn place(candidate: &Candidate, stacks: Stacks, reader: &mut Reader) -> Option<Place> {
     let Candidate { swept, locks, proven } = candidate;
     let LockWait { tid, address, .. } = *candidate.wait()?;
     let (child, holder) = (swept.process, proven.owner_in_parent());
     let parent = orphaned_lock::forker_of_unseen(locks, proven);
-    match host::answer(&Request::Place { child, parent, tid, address, holder, stacks }) {
+    match reader.answer(&Request::Place { child, parent, tid, address, holder, stacks }) {
         Evidence::Place { seen, .. } => seen.map(|place| *place),
         _ => None,
     }

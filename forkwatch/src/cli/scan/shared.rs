@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
+use super::reader::Reader;
 use crate::{
     hazard::{called, service},
-    host,
     model::evidence::{Evidence, Request, Sweep},
 };
 
@@ -28,12 +28,12 @@ pub(super) struct Shared {
 }
 
 /// Looks at every forked and never exec'd process whose forker lives.
-pub(super) fn look(sweep: &Sweep) -> Vec<Shared> {
+pub(super) fn look(sweep: &Sweep, reader: &mut Reader) -> Vec<Shared> {
     let mut found = Vec::new();
     for swept in &sweep.unexeced {
         let Some(parent) = swept.parent else { continue };
         let child = swept.process;
-        let Evidence::Sockets { seen: Some(seen), .. } = host::answer(&Request::Sockets { child, parent })
+        let Evidence::Sockets { seen: Some(seen), .. } = reader.answer(&Request::Sockets { child, parent })
         else {
             continue;
         };

@@ -122,6 +122,21 @@ const LAG: Family<0> = Family::new(
     "For how long the oldest question about a process has waited for its answer; 0 where none waits.",
     [],
 );
+const UNREADABLE: Family<0> = Family::new(
+    "forkwatch_unreadable_processes",
+    "Living processes that are not looked into now, because a look at them hung or broke: the log names them, and nothing is judged of them that wants a look.",
+    [],
+);
+const LOST_READERS: Family<0> = Family::new(
+    "forkwatch_lost_readers",
+    "Readers of forkwatch that hang in a look at a process and that no signal ends: at most one for each user, and eight.",
+    [],
+);
+const REPLACED_READERS: Family<0> = Family::new(
+    "forkwatch_readers_replaced_total",
+    "Readers that were replaced because a look at a process hung or broke.",
+    [],
+);
 const RELOAD_SUCCESSFUL: Family<0> = Family::new(
     "forkwatch_config_last_reload_successful",
     "Whether the last attempt to load the configuration succeeded.",
@@ -170,7 +185,7 @@ struct Detector {
 impl Detector {
     /// Whether a part that it rests on hangs.
     fn is_stalled(&self, answering: &Answering) -> bool {
-        let hangs = answering.fails(Part::Reader) || (self.asks && answering.fails(Part::Evidence));
+        let hangs = answering.fails(Part::Ring) || (self.asks && answering.fails(Part::Evidence));
         self.state.works() && hangs
     }
 }
@@ -327,6 +342,9 @@ impl Observed {
             PARTS.gauges(Part::ALL.map(|part| ([part.name()], truth(!answering.fails(part))))),
             UNANSWERED.gauge(float(answering.unanswered)),
             LAG.gauge(answering.lag.as_secs_f64()),
+            UNREADABLE.gauge(float(answering.unreadable)),
+            LOST_READERS.gauge(float(answering.lost_readers)),
+            REPLACED_READERS.counter(answering.replaced_readers),
         ];
         if clone_calls {
             families.push(
@@ -343,7 +361,7 @@ impl Observed {
 impl Observed {
     /// Where nobody looks at processes any more, what was seen of them last says nothing of now.
     fn stuck_children(&self, answering: &Answering) -> MetricFamily {
-        let blind = answering.fails(Part::Reader) || answering.fails(Part::Evidence);
+        let blind = answering.fails(Part::Ring) || answering.fails(Part::Evidence);
         STUCK.gauges(self.stuck.iter().flat_map(|(hazard, stuck)| {
             let Stuck { confirmed, unknown, since: _ } = *stuck;
             let (confirmed, unknown) = if blind { (0, confirmed + unknown) } else { (confirmed, unknown) };

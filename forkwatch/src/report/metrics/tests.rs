@@ -283,17 +283,26 @@ fn a_detector_works_only_while_the_parts_that_it_rests_on_answer() {
 
     let hang = |failing: &[Part]| {
         let failing = failing.to_vec();
-        *fake.answering.lock().unwrap() =
-            Answering { failing, unanswered: 7, lag: Duration::from_millis(2500) };
+        *fake.answering.lock().unwrap() = Answering {
+            failing,
+            unanswered: 7,
+            lag: Duration::from_millis(2500),
+            unreadable: 3,
+            lost_readers: 2,
+            replaced_readers: 5,
+        };
         metrics.render().unwrap()
     };
     let page = hang(&[Part::Evidence]);
     assert_eq!(all(&page), [is(false, "stalled"), is(false, "undecided"), is(true, "limited")]);
     assert_has(&page, "forkwatch_part_answers{part=\"evidence\"}", 0.0);
-    assert_has(&page, "forkwatch_part_answers{part=\"reader\"}", 1.0);
+    assert_has(&page, "forkwatch_part_answers{part=\"ring\"}", 1.0);
     assert_has(&page, "forkwatch_evidence_unanswered_questions", 7.0);
+    assert_has(&page, "forkwatch_unreadable_processes", 3.0);
+    assert_has(&page, "forkwatch_lost_readers", 2.0);
+    assert_has(&page, "forkwatch_readers_replaced_total", 5.0);
     assert_has(&page, "forkwatch_evidence_lag_seconds", 2.5);
-    let page = hang(&[Part::Reader]);
+    let page = hang(&[Part::Ring]);
     assert_eq!(all(&page), [is(false, "stalled"), is(false, "undecided"), is(false, "stalled")]);
     // Who reads this page is answered, whatever else is not.
     assert_eq!(all(&hang(&[Part::Http])), [is(true, "on"), is(false, "undecided"), is(true, "limited")]);

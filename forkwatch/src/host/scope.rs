@@ -2,23 +2,26 @@
 
 use std::collections::HashSet;
 
-use crate::{
-    host,
-    model::{
-        evidence::{Sweep, Swept},
-        process::ProcessKey,
-    },
+use serde::{Deserialize, Serialize};
+
+use super::{
+    program::program,
+    scan::{descendants, processes},
+};
+use crate::model::{
+    evidence::{Sweep, Swept},
+    process::ProcessKey,
 };
 
 /// The filters of a watch, for what the kernel side did not tell of. Without any, everything is in scope.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Scope {
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Scope {
     /// These processes and their descendants.
-    pub(super) roots: Vec<ProcessKey>,
+    pub roots: Vec<ProcessKey>,
     /// Those of this real uid.
-    pub(super) uid: Option<u32>,
+    pub uid: Option<u32>,
     /// Those in this cgroup (version 2) and below it.
-    pub(super) cgroup: Option<String>,
+    pub cgroup: Option<String>,
 }
 
 impl Scope {
@@ -41,16 +44,16 @@ impl Scope {
 
     /// The roots that live, and their descendants.
     fn family(&self) -> HashSet<u32> {
-        let processes = host::processes().unwrap_or_default();
+        let processes = processes().unwrap_or_default();
         let living =
             processes.iter().filter(|process| self.roots.iter().any(|root| root.is_same(process.key)));
         let roots: Vec<u32> = living.map(|process| process.key.tgid).collect();
-        let kin = roots.iter().flat_map(|root| host::descendants(*root, &processes));
+        let kin = roots.iter().flat_map(|root| descendants(*root, &processes));
         kin.map(|process| process.key.tgid).chain(roots.iter().copied()).collect()
     }
 
     fn admits(&self, process: ProcessKey) -> bool {
-        let Some(program) = host::program(process) else { return false };
+        let Some(program) = program(process) else { return false };
         let is_below = |path: &str| {
             let of_process = program.cgroup.as_deref().unwrap_or_default();
             let below = of_process.strip_prefix(path.trim_end_matches('/'));
@@ -63,7 +66,7 @@ impl Scope {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::time::BootTime;
+    use crate::{host, model::time::BootTime};
 
     fn sweep() -> Sweep {
         let own = host::find(std::process::id()).unwrap();
@@ -96,7 +99,7 @@ mod tests {
         let uid = Some(nix::unistd::getuid().as_raw());
         assert!(left(&Scope { uid, ..Scope::default() }).contains(&own));
         assert!(!left(&Scope { uid: Some(4_000_000_000), ..Scope::default() }).contains(&own));
-        let cgroup = host::program(key).and_then(|program| program.cgroup);
+        let cgroup = program(key).and_then(|program| program.cgroup);
         assert!(left(&Scope { cgroup, ..Scope::default() }).contains(&own));
         let elsewhere = Some("/no/such/cgroup".to_owned());
         assert!(left(&Scope { cgroup: elsewhere, ..Scope::default() }).is_empty());

@@ -1,0 +1,204 @@
+//! What the thread does: takes questions in, has the next one answered, and tells the answer.
+
+use std::{
+    collections::VecDeque,
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{Answered, Asked, Told, What, accounts::Accounts};
+use crate::{
+    health::{Looks, Pulse},
+    host::{Scope, clock},
+    model::evidence::{Evidence, Request},
+    reader::{self, Account, Answer, Client, Next, Question, Shares, Unanswered},
+};
+
+/// What is said of a reader that answers, and sees nothing.
+const BLIND: &str = "the reader cannot read what /proc shows of forkwatch itself";
+/// What is said where none answers.
+const SILENT: &str = "no reader of other processes can be had, or none answers";
+
+/// The thread's work.
+pub(super) struct Work {
+    client: Client,
+    scope: Scope,
+    pulse: Pulse,
+    send: UnboundedSender<Told>,
+    accounts: Accounts,
+    shares: Shares<(u64, Request)>,
+    urgent: VecDeque<Urgent>,
+    /// What was last told of looks that failed.
+    looks: Looks,
+}
+
+/// What does not wait for others.
+enum Urgent {
+    Now(u64, Question, SyncSender<Answer>),
+    Heartbeat(u64),
+}
+
+impl Work {
+    pub(super) fn new(client: Client, scope: Scope, pulse: Pulse, send: UnboundedSender<Told>) -> Self {
+        Self {
+            client,
+            scope,
+            pulse,
+            send,
+            accounts: Accounts::default(),
+            shares: Shares::new(Instant::now()),
+            urgent: VecDeque::new(),
+            looks: Looks::default(),
+        }
+    }
+
+    /// Works until nobody asks any more, or no answer can be had any more.
+    pub(super) fn run(mut self, open: &Receiver<Asked>) {
+        // Nothing waits yet.
+        let mut wait = None;
+        loop {
+            let asked = match wait {
+                None => open.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(wait) => open.recv_timeout(wait),
+            };
+            match asked {
+                Ok(asked) => self.take_in(asked),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            while let Ok(asked) = open.try_recv() {
+                self.take_in(asked);
+            }
+            wait = match self.step() {
+                Ok(wait) => wait,
+                Err(Ended) => return,
+            };
+        }
+    }
+
+    fn take_in(&mut self, Asked { number, what }: Asked) {
+        match what {
+            What::Now(question, answer) => self.urgent.push_back(Urgent::Now(number, question, answer)),
+            What::Heartbeat => self.urgent.push_back(Urgent::Heartbeat(number)),
+            What::Core(request) => {
+                let question = Question::Core(request);
+                let account = self.account(&question);
+                if let Some((number, _)) = self.shares.put(account, (number, request)) {
+                    tracing::debug!("a question gives way: too many suspects at once");
+                    self.tell(number, Answered::Nothing);
+                }
+            }
+        }
+    }
+
+    /// Has one question answered. Says how long to wait before the next, where one waits.
+    fn step(&mut self) -> Result<Option<Duration>, Ended> {
+        if let Some(urgent) = self.urgent.pop_front() {
+            match urgent {
+                Urgent::Now(number, question, waits) => {
+                    if let Ok(answer) = self.ask(&question)? {
+                        // Who asked may have lost patience.
+                        let _ = waits.try_send(answer.answer);
+                    }
+                    self.tell(number, Answered::Nothing);
+                }
+                Urgent::Heartbeat(number) => {
+                    let works = self.heartbeat()?;
+                    self.tell(number, Answered::Heartbeat(works));
+                }
+            }
+            return Ok(self.pause());
+        }
+        match self.shares.next(Instant::now()) {
+            Next::Nothing => Ok(None),
+            Next::Wait(wait) => Ok(Some(wait)),
+            Next::Ask(account, (number, request)) => {
+                let question = match request {
+                    Request::Sweep { mark } => Question::Sweep { mark, scope: self.scope.clone() },
+                    request => Question::Core(request),
+                };
+                let (at, evidence) = match self.ask(&question)? {
+                    Ok(reader::Answered { at, cpu, answer }) => {
+                        self.shares.charge(account, Duration::from_nanos(cpu), Instant::now());
+                        (at, evidence(&request, answer))
+                    }
+                    Err(why) => (clock::now(), Box::new(reader::unanswered(&request, &why))),
+                };
+                self.tell(number, Answered::Core(at, evidence));
+                Ok(self.pause())
+            }
+        }
+    }
+
+    fn pause(&self) -> Option<Duration> {
+        (!self.urgent.is_empty() || self.shares.waiting() > 0).then_some(Duration::ZERO)
+    }
+
+    /// Asks a reader; an error within says why it was not answered.
+    fn ask(&mut self, question: &Question) -> Result<Result<reader::Answered, String>, Ended> {
+        let answered = match self.client.ask(question) {
+            Ok(reader::Answered { answer: Answer::Failed(defect), .. }) => {
+                tracing::error!(
+                    ?question,
+                    defect,
+                    "a look at a process failed, which is a defect of forkwatch"
+                );
+                Ok(Err(format!("forkwatch failed: {defect}")))
+            }
+            Ok(answered) => Ok(Ok(answered)),
+            Err(Unanswered::NoReader(reader::StartError::Ended)) => Err(Ended),
+            Err(why @ Unanswered::NoReader(_)) => {
+                tracing::warn!("{why}");
+                Ok(Err(why.to_string()))
+            }
+            Err(Unanswered::Aside(why)) => Ok(Err(why)),
+        };
+        let looks = Looks {
+            unreadable: self.client.unreadable().into_iter().map(|unreadable| unreadable.process).collect(),
+            lost: self.client.lost(),
+            replaced: self.client.replaced(),
+        };
+        if looks != self.looks {
+            self.looks = looks.clone();
+            self.pulse.looks(looks);
+        }
+        answered
+    }
+
+    fn heartbeat(&mut self) -> Result<Result<(), &'static str>, Ended> {
+        let about_itself = Question::Core(Request::Program { tgid: std::process::id() });
+        Ok(match self.ask(&about_itself)? {
+            Ok(reader::Answered { answer: Answer::Core(evidence), .. }) => match *evidence {
+                Evidence::Program { seen: Some(_), .. } => Ok(()),
+                _ => Err(BLIND),
+            },
+            _ => Err(SILENT),
+        })
+    }
+
+    fn account(&mut self, question: &Question) -> Account {
+        match (question.about(), question.family()) {
+            (Some(about), Some(family)) => self.accounts.of(about, family, Instant::now()),
+            // About all processes: on the host's own.
+            _ => Account::default(),
+        }
+    }
+
+    fn tell(&self, number: u64, what: Answered) {
+        // Where nobody listens any more, nobody asks either.
+        let _ = self.send.send(Told { number, what });
+    }
+}
+
+/// Nobody can answer any more.
+struct Ended;
+
+/// The answer to a question of the core.
+fn evidence(request: &Request, answer: Answer) -> Box<Evidence> {
+    match answer {
+        Answer::Core(evidence) => evidence,
+        _ => Box::new(reader::unanswered(request, "the reader answered another question")),
+    }
+}

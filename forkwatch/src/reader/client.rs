@@ -1,0 +1,239 @@
+//! Asks readers, one question at a time, and does without one that does not answer.
+
+use std::{
+    io,
+    os::unix::net::UnixStream,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use super::{
+    aside::{Aside, Unreadable},
+    frame,
+    question::{Answered, Question},
+    starter::{Ended, StartError, Started, Starter},
+};
+use crate::{
+    host::{self, Owner},
+    model::process::{ProcessKey, escape},
+};
+
+/// How long a reader may take to begin with its work, and to end after it was killed.
+const BEGIN: Duration = Duration::from_secs(5);
+const END: Duration = Duration::from_millis(200);
+
+/// Why a question was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum Unanswered {
+    /// The process is not looked into now, or was for too long. What is to be told of it.
+    #[error("{0}")]
+    Aside(String),
+    /// No reader can be had.
+    #[error(transparent)]
+    NoReader(#[from] StartError),
+}
+
+/// Asks readers.
+#[derive(Debug)]
+pub struct Client {
+    starter: Starter,
+    reader: Option<Reader>,
+    aside: Aside,
+    /// Ends that were told while something else was waited for.
+    ended: Vec<Ended>,
+    /// Readers that were started in place of another.
+    replaced: u64,
+    /// What no question may take longer than, whatever its kind.
+    patience: Option<Duration>,
+}
+
+/// A reader that answers.
+#[derive(Debug)]
+struct Reader {
+    pid: u32,
+    socket: UnixStream,
+    may_stop: bool,
+}
+
+/// What became of a question.
+enum Outcome {
+    Answered(Answered),
+    /// It took too long.
+    Late,
+    /// The reader has ended.
+    Broken(io::Error),
+}
+
+impl Client {
+    /// Starts the first reader when it is first asked.
+    pub fn new(starter: Starter) -> Self {
+        Self {
+            starter,
+            reader: None,
+            aside: Aside::default(),
+            ended: Vec::new(),
+            replaced: 0,
+            patience: None,
+        }
+    }
+
+    /// The same, with no question waited for longer than this: for somebody who waits for the answers.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience: Some(patience), ..self }
+    }
+
+    /// Asks.
+    pub fn ask(&mut self, question: &Question) -> Result<Answered, Unanswered> {
+        self.hear_of_ends(Instant::now())?;
+        let about = question.about();
+        if let Some(tgid) = about
+            && let Some((process, owner)) = host::owner(tgid)
+        {
+            self.aside.may_look(process, owner.uid, Instant::now()).map_err(Unanswered::Aside)?;
+        }
+        let patience = question.patience();
+        let patience = self.patience.map_or(patience, |most| patience.min(most));
+        match self.put(question, patience)? {
+            Outcome::Answered(answered) => {
+                if let Some(tgid) = about {
+                    self.aside.succeeded(tgid);
+                }
+                Ok(answered)
+            }
+            Outcome::Late => {
+                Err(self.give_up(about, &format!("a look at it was not over after {patience:?}")))
+            }
+            Outcome::Broken(error) => {
+                Err(self.give_up(about, &format!("a look at it ended the reader: {error}")))
+            }
+        }
+    }
+
+    /// The processes that are not looked into, or were not when they should have been.
+    pub fn unreadable(&self) -> Vec<Unreadable> {
+        self.aside.unreadable().collect()
+    }
+
+    /// Readers that cannot be ended now.
+    pub fn lost(&self) -> usize {
+        self.aside.lost()
+    }
+
+    /// Readers that were started in place of another.
+    pub const fn replaced(&self) -> u64 {
+        self.replaced
+    }
+
+    fn put(&mut self, question: &Question, patience: Duration) -> Result<Outcome, Unanswered> {
+        let may_stop = question.may_stop();
+        if self.reader.as_ref().is_some_and(|reader| may_stop && !reader.may_stop) {
+            self.end_reader()?;
+        }
+        let reader = match &self.reader {
+            Some(reader) => reader,
+            None => self.reader.insert(start(&self.starter, may_stop, &mut self.ended)?),
+        };
+        self.starter.attention.store(0, Ordering::Relaxed);
+        let deadline = Instant::now() + patience;
+        let answered = frame::send(&reader.socket, question)
+            .and_then(|()| frame::receive(&reader.socket, Some(deadline)));
+        Ok(match answered {
+            Ok(Some(answered)) => Outcome::Answered(answered),
+            Ok(None) => Outcome::Broken(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Outcome::Late,
+            Err(error) => Outcome::Broken(error),
+        })
+    }
+
+    /// Ends the reader that does not answer, and sets whom it looked into aside.
+    fn give_up(&mut self, about: Option<u32>, what: &str) -> Unanswered {
+        let looked_into = Some(self.starter.attention.load(Ordering::Relaxed)).filter(|tgid| *tgid != 0);
+        let Some((process, owner)) = looked_into.or(about).and_then(host::owner) else {
+            let why = match self.end_reader() {
+                Ok(_) => format!("{what}, and the process has ended"),
+                Err(error) => error.to_string(),
+            };
+            return Unanswered::Aside(why);
+        };
+        let ended = match self.end_reader() {
+            Ok(ended) => ended,
+            Err(error) => return Unanswered::NoReader(error),
+        };
+        let (lost, word) = match ended {
+            Some((reader, false)) => {
+                self.aside.lose(reader, owner.uid);
+                (true, "not even a signal ends it")
+            }
+            _ => (false, "the reader was replaced"),
+        };
+        let why = "its memory or its files do not answer".to_owned();
+        let pause = self.aside.failed(process, owner.uid, &why, Instant::now());
+        tracing::warn!(
+            lost,
+            "cannot look into {}: {why} ({what}; {word}). It is left alone for {pause:?}",
+            describe(process, &owner)
+        );
+        Unanswered::Aside(why)
+    }
+
+    /// Has the reader killed, and waits a moment for its end. Gives which it was, and whether it has ended.
+    fn end_reader(&mut self) -> Result<Option<(u32, bool)>, StartError> {
+        let Some(Reader { pid, socket, may_stop: _ }) = self.reader.take() else { return Ok(None) };
+        drop(socket);
+        self.replaced += 1;
+        self.starter.kill(pid)?;
+        let deadline = Instant::now() + END;
+        while Instant::now() < deadline {
+            let Some(ended) = self.starter.ended(deadline)? else { continue };
+            self.aside.found(ended.pid);
+            if ended.pid == pid {
+                return Ok(Some((pid, true)));
+            }
+        }
+        Ok(Some((pid, false)))
+    }
+
+    /// Takes in which readers have ended meanwhile.
+    fn hear_of_ends(&mut self, deadline: Instant) -> Result<(), StartError> {
+        while let Some(ended) = self.starter.ended(deadline)? {
+            self.ended.push(ended);
+        }
+        for Ended { pid, signal } in self.ended.drain(..) {
+            self.aside.found(pid);
+            if self.reader.as_ref().is_some_and(|reader| reader.pid == pid) {
+                tracing::warn!(?signal, "the reader has ended, which nobody asked of it: it is replaced");
+                self.reader = None;
+                self.replaced += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Starts a reader, and waits until it is confined.
+fn start(starter: &Starter, may_stop: bool, ended: &mut Vec<Ended>) -> Result<Reader, StartError> {
+    let Started { pid, socket } = starter.reader(may_stop, ended)?;
+    let hello: io::Result<Option<Option<String>>> = frame::receive(&socket, Some(Instant::now() + BEGIN));
+    match hello {
+        Ok(Some(None)) => {}
+        Ok(Some(Some(unconfined))) => {
+            tracing::warn!("the reader of other processes works without its sandbox: {unconfined}");
+        }
+        Ok(None) => return Err(failed(io::ErrorKind::UnexpectedEof.into())),
+        Err(error) => return Err(failed(error)),
+    }
+    Ok(Reader { pid, socket, may_stop })
+}
+
+fn failed(source: io::Error) -> StartError {
+    StartError::System { what: "start a reader", source }
+}
+
+/// `PID (comm, uid, unit)`.
+fn describe(process: ProcessKey, owner: &Owner) -> String {
+    let uid = owner.uid.map_or_else(String::new, |uid| format!(", uid {uid}"));
+    let unit =
+        owner.unit.as_deref().map_or_else(String::new, |unit| format!(", {}", escape(unit.as_bytes())));
+    format!("process {} ({}{uid}{unit})", process.tgid, owner.comm)
+}

@@ -1,0 +1,105 @@
+//! A reader: answers questions about processes, one after the other, and can do nothing else.
+
+use std::{
+    os::unix::{net::UnixStream, process::parent_id},
+    panic::{self, AssertUnwindSafe},
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike as _,
+};
+
+use super::{
+    frame,
+    question::{Answer, Answered, Question},
+    seccomp,
+};
+use crate::{
+    host::{self, Limits, clock},
+    model::{
+        evidence::{Evidence, Swept},
+        time::nanoseconds,
+    },
+};
+
+/// More free memory than this is given back.
+const LARGE: u64 = 256 << 10;
+
+/// Answers until nobody asks any more, and then ends. `attention` is where it says whom it looks into.
+pub(super) fn serve(socket: &UnixStream, attention: &'static AtomicU32, may_stop: bool) {
+    // Said to whoever asks, who can do something about it: this process has nobody else to tell.
+    panic::set_hook(Box::new(|_| {}));
+    let confined = seccomp::confine(may_stop).err().map(|error| error.to_string());
+    host::attend_at(attention);
+    if frame::send(socket, &confined).is_err() {
+        return;
+    }
+    let mut limits = Limits::default();
+    let mut before = cpu_time();
+    while let Ok(Some(question)) = frame::receive(socket, None) {
+        let answer = panic::catch_unwind(AssertUnwindSafe(|| answer(&question, &mut limits)));
+        attention.store(0, Ordering::Relaxed);
+        let answer = answer.unwrap_or_else(|defect| Answer::Failed(words(defect.as_ref())));
+        let now = cpu_time();
+        let cpu = nanoseconds(now.saturating_sub(before));
+        before = now;
+        if frame::send(socket, &Answered { at: clock::now(), cpu, answer }).is_err() {
+            return;
+        }
+        give_back_memory();
+    }
+}
+
+fn answer(question: &Question, limits: &mut Limits) -> Answer {
+    match question {
+        Question::Core(request) => Answer::Core(Box::new(without_us(host::answer(request)))),
+        Question::Sweep { mark, scope } => Answer::Core(Box::new(without_us(host::sweep(*mark, scope)))),
+        Question::Inventory(process) => Answer::Inventory(host::inventory(process).map(Box::new)),
+        Question::Sight(most) => Answer::Sight(host::sight::sight(*most)),
+        Question::Limit(failure) => Answer::Limit(limits.find(failure)),
+        Question::Living(process) => Answer::Living(host::look_again(*process)),
+    }
+}
+
+/// A sweep finds the starter and its readers, which were forked and have not exec'd. They are forkwatch itself.
+fn without_us(mut evidence: Evidence) -> Evidence {
+    if let Evidence::Sweep { seen: Some(sweep) } = &mut evidence {
+        let starter = parent_id();
+        let is_other = |swept: &Swept| {
+            let parent = swept.parent.map(|parent| parent.tgid);
+            swept.process.tgid != starter && swept.process.tgid != process::id() && parent != Some(starter)
+        };
+        sweep.unexeced.retain(is_other);
+        sweep.zombies.retain(is_other);
+    }
+    evidence
+}
+
+/// What a panic says.
+fn words(defect: &(dyn std::any::Any + Send)) -> String {
+    let words = defect.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    words.or_else(|| defect.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
+}
+
+fn cpu_time() -> Duration {
+    let microseconds = getrusage(UsageWho::RUSAGE_SELF)
+        .map_or(0, |usage| usage.user_time().num_microseconds() + usage.system_time().num_microseconds());
+    Duration::from_micros(u64::try_from(microseconds).unwrap_or_default())
+}
+
+/// Whoever sees much keeps room for it: the C library gives only what lies at the end back by itself.
+fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: both touch nothing but the allocator's own memory.
+        let free = unsafe { libc::mallinfo2() }.fordblks;
+        if free as u64 > LARGE {
+            // SAFETY: as above.
+            unsafe { libc::malloc_trim(0) };
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What a reader is asked and what it answers.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    host::{Process, ScanError, Scope, sight::Sight},
+    model::{
+        event::CloneFailure,
+        evidence::{ChildSeen, Evidence, Request},
+        inventory::Inventory,
+        limit::Limit,
+        lock::LocksSeen,
+        process::ProcessKey,
+        stack::Stacks,
+        time::BootTime,
+    },
+};
+
+/// A question.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Question {
+    /// One of the core's, as recordings hold them.
+    Core(Request),
+    /// The core's question for all processes, narrowed to those in scope.
+    Sweep {
+        /// What the last answer bore as its mark.
+        mark: Option<u64>,
+        /// Whose processes count.
+        scope: Scope,
+    },
+    /// What a process holds that a fork would copy, share or lose.
+    Inventory(Process),
+    /// What this host lets be seen, tried on at most so many processes.
+    Sight(usize),
+    /// Which limit a failed call ran into.
+    Limit(CloneFailure),
+    /// What the kernel side must know of a process.
+    Living(ProcessKey),
+}
+
+/// An answer to a [`Question`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// To the core.
+    Core(Box<Evidence>),
+    /// What it holds, or why that cannot be told.
+    Inventory(Result<Box<Inventory>, ScanError>),
+    /// What could be seen.
+    Sight(Sight),
+    /// The limit, where one can be told.
+    Limit(Option<Limit>),
+    /// The process as it is now; absent where it has ended.
+    Living(Option<Process>),
+    /// None, by a defect of forkwatch: what it says.
+    Failed(String),
+}
+
+/// An answer, and what it took.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answered {
+    /// When it was given.
+    pub at: BootTime,
+    /// Nanoseconds of CPU time that it took.
+    pub cpu: u64,
+    /// The answer.
+    pub answer: Answer,
+}
+
+impl Question {
+    /// How long an answer may take. The slowest honest ones take a fraction of that on a busy host: stacks are named in
+    /// programs of a million symbols, and some questions are about all processes.
+    pub(super) fn patience(&self) -> Duration {
+        let seconds = match self {
+            Self::Core(Request::Holders { .. }) | Self::Sweep { .. } | Self::Sight(_) => 10,
+            Self::Core(Request::Place { .. }) | Self::Inventory(_) => 4,
+            Self::Core(_) | Self::Limit(_) | Self::Living(_) => 2,
+        };
+        Duration::from_secs(seconds)
+    }
+
+    /// The process that it is about; absent where it is about many.
+    pub fn about(&self) -> Option<u32> {
+        match self {
+            Self::Core(request) => about(request),
+            Self::Inventory(process) => Some(process.key.tgid),
+            Self::Living(process) => Some(process.tgid),
+            Self::Limit(failure) => Some(failure.tgid),
+            Self::Sweep { .. } | Self::Sight(_) => None,
+        }
+    }
+
+    /// The process whose family it concerns: its forker, where that is known.
+    pub fn family(&self) -> Option<u32> {
+        let forker = match self {
+            Self::Core(
+                Request::Locks { parent, .. }
+                | Request::Place { parent, .. }
+                | Request::Descriptors { forker: parent, .. }
+                | Request::Holders { forker: parent, .. },
+            ) => *parent,
+            Self::Core(Request::Sockets { parent, .. } | Request::Parent { parent, .. }) => Some(*parent),
+            _ => None,
+        };
+        forker.map(|forker| forker.tgid).or_else(|| self.about())
+    }
+
+    /// Whether a thread may be stopped for it.
+    pub(super) fn may_stop(&self) -> bool {
+        matches!(self, Self::Core(Request::Place { stacks: Stacks::Full, .. }))
+    }
+}
+
+fn about(request: &Request) -> Option<u32> {
+    match request {
+        Request::Parent { parent, .. } => Some(parent.tgid),
+        Request::Child { child }
+        | Request::Locks { child, .. }
+        | Request::Place { child, .. }
+        | Request::Sockets { child, .. }
+        | Request::Threads { child } => Some(child.tgid),
+        Request::Descriptors { process, .. }
+        | Request::Execed { process }
+        | Request::Holders { process, .. } => Some(process.tgid),
+        Request::Program { tgid } => Some(*tgid),
+        Request::Sweep { .. } | Request::NextFork { .. } => None,
+    }
+}
+
+/// What the core is told where a question of its was not answered, and why.
+pub fn unanswered(request: &Request, why: &str) -> Evidence {
+    match *request {
+        Request::Parent { child, .. } => Evidence::Parent { child, seen: None },
+        Request::Child { child } => Evidence::Child { child, seen: ChildSeen::Unreadable(why.to_owned()) },
+        Request::Locks { child, .. } => {
+            Evidence::Locks { child, seen: LocksSeen::Unreadable(why.to_owned()) }
+        }
+        Request::Place { child, .. } => Evidence::Place { child, seen: None },
+        Request::Sockets { child, .. } => Evidence::Sockets { child, seen: None },
+        Request::Descriptors { process, .. } => Evidence::Descriptors { process, seen: None, lives: true },
+        Request::Holders { process, object, .. } => Evidence::Holders { process, object, seen: None },
+        Request::Sweep { .. } => Evidence::Sweep { seen: None },
+        Request::NextFork { .. } => Evidence::NextFork,
+        Request::Program { tgid } => Evidence::Program { tgid, seen: None },
+        Request::Threads { child } => Evidence::Threads { child, seen: None },
+        Request::Execed { process } => Evidence::Execed { process, seen: None },
+    }
+}

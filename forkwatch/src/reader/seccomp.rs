@@ -1,0 +1,123 @@
+//! What a reader may ask of the kernel: to look, and to speak with whoever asks it. Nothing that changes another process,
+//! reaches the network, or runs another program.
+//!
+//! What is not named here fails with EPERM.
+
+use std::{collections::BTreeMap, process};
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch,
+};
+
+/// To look.
+const LOOKING: &[libc::c_long] = &[
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_close,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_pread64,
+    libc::SYS_preadv,
+    libc::SYS_lseek,
+    libc::SYS_readlinkat,
+    libc::SYS_getdents64,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_statfs,
+    libc::SYS_fstatfs,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_process_vm_readv,
+    libc::SYS_kcmp,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_getsockopt,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_get_robust_list,
+];
+/// To live, and to answer on the one socket.
+const LIVING: &[libc::c_long] = &[
+    libc::SYS_write,
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_ppoll,
+    libc::SYS_fcntl,
+    libc::SYS_mmap,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_futex,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_gettimeofday,
+    libc::SYS_getrandom,
+    libc::SYS_getrusage,
+    libc::SYS_getpid,
+    libc::SYS_getppid,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_capget,
+    libc::SYS_uname,
+    libc::SYS_sysinfo,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_sigaltstack,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_restart_syscall,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+/// The older forms of some of these, which other architectures never had.
+#[cfg(target_arch = "x86_64")]
+const OLDER: &[libc::c_long] =
+    &[libc::SYS_open, libc::SYS_readlink, libc::SYS_stat, libc::SYS_lstat, libc::SYS_access, libc::SYS_poll];
+#[cfg(not(target_arch = "x86_64"))]
+const OLDER: &[libc::c_long] = &[];
+/// To stop a thread for its registers, where that was asked for.
+const STOPPING: &[libc::c_long] = &[libc::SYS_ptrace, libc::SYS_wait4, libc::SYS_waitid];
+/// To end by a panic, which is told as a signal to oneself.
+const SIGNALLING: &[libc::c_long] = &[libc::SYS_kill, libc::SYS_tgkill];
+
+/// Confines this thread for good, and all that it starts.
+pub(super) fn confine(may_stop: bool) -> Result<(), Error> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    let stopping = if may_stop { STOPPING } else { &[] };
+    for call in [LOOKING, LIVING, OLDER, stopping].into_iter().flatten() {
+        rules.insert(*call, Vec::new());
+    }
+    for call in SIGNALLING {
+        let own =
+            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, u64::from(process::id()))?;
+        rules.insert(*call, vec![SeccompRule::new(vec![own])?]);
+    }
+    let refused = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+    let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
+    let filter = SeccompFilter::new(rules, refused, SeccompAction::Allow, architecture)?;
+    let program: BpfProgram = filter.try_into()?;
+    Ok(seccompiler::apply_filter(&program)?)
+}
+
+/// Why a reader is not confined.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// The filter cannot be made here.
+    #[error("no seccomp filter can be made: {0}")]
+    Made(#[from] seccompiler::BackendError),
+    /// The kernel does not take it.
+    #[error("the kernel does not take the seccomp filter: {0}")]
+    Applied(#[from] seccompiler::Error),
+}

@@ -1,0 +1,367 @@
+//! Whose question is answered next, so that a thousand children of one user do not keep another's one waiting.
+//!
+//! Users share the reader's time alike, of each user the units, and of each unit the families: next is whoever has had
+//! least. Of a whole CPU the reader takes no more than a small part on average, and one user's processes a smaller one:
+//! so there is always something left for another's.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+/// Questions that may wait.
+const MOST_WAITING: usize = 4096;
+/// After this time, half of what was had is forgotten.
+const HALF_LIFE: Duration = Duration::from_secs(10);
+/// Users whose allowance is remembered.
+const MOST_USERS: usize = 4096;
+
+/// What may be taken of a CPU: so many parts in a thousand on average, and so much at once.
+#[derive(Clone, Copy)]
+struct Rate {
+    per_mille: u32,
+    at_once: Duration,
+}
+
+/// By the whole reader.
+const ALL: Rate = Rate { per_mille: 40, at_once: Duration::from_millis(1000) };
+/// For one user's processes.
+const ONE_USER: Rate = Rate { per_mille: 25, at_once: Duration::from_millis(600) };
+
+/// On whose account a question goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Account {
+    /// The user.
+    pub user: u64,
+    /// The unit among the user's.
+    pub unit: u64,
+    /// The family within it.
+    pub family: u64,
+}
+
+impl Account {
+    const fn path(self) -> [u64; 3] {
+        [self.user, self.unit, self.family]
+    }
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<T> {
+    /// This is asked.
+    Ask(Account, T),
+    /// Something waits, and has to wait for so long.
+    Wait(Duration),
+    /// Nothing waits.
+    Nothing,
+}
+
+/// Questions that wait.
+pub struct Shares<T> {
+    root: Share<(Account, T)>,
+    all: Allowance,
+    users: HashMap<u64, Allowance>,
+    halved: Instant,
+}
+
+impl<T> Shares<T> {
+    /// Without any.
+    pub fn new(now: Instant) -> Self {
+        Self { root: Share::new(3), all: Allowance::new(ALL, now), users: HashMap::new(), halved: now }
+    }
+
+    /// How many wait.
+    pub const fn waiting(&self) -> usize {
+        self.root.waiting
+    }
+
+    /// Lets one wait. Where there is no room, one of those that have most waiting is let go, be it this one: it is
+    /// given back.
+    pub fn put(&mut self, account: Account, item: T) -> Option<T> {
+        self.root.put(&account.path(), (account, item));
+        if self.root.waiting > MOST_WAITING { self.root.let_go().map(|(_, item)| item) } else { None }
+    }
+
+    /// The next one that may be asked.
+    pub fn next(&mut self, now: Instant) -> Next<T> {
+        if self.root.waiting == 0 {
+            return Next::Nothing;
+        }
+        if now.saturating_duration_since(self.halved) >= HALF_LIFE {
+            self.halved = now;
+            self.root.halve();
+        }
+        if let Some(wait) = self.all.wait(now) {
+            return Next::Wait(wait);
+        }
+        let users = &mut self.users;
+        let mut wait = |user: u64| users.get_mut(&user).and_then(|allowance| allowance.wait(now));
+        match self.root.take(&mut wait) {
+            Ok((account, item)) => Next::Ask(account, item),
+            Err(wait) => Next::Wait(wait),
+        }
+    }
+
+    /// Notes what a question has taken of a CPU.
+    pub fn charge(&mut self, account: Account, taken: Duration, now: Instant) {
+        self.root.charge(&account.path(), taken);
+        self.all.charge(taken, now);
+        if self.users.len() >= MOST_USERS {
+            self.users.retain(|_, allowance| !allowance.is_whole(now));
+        }
+        self.users.entry(account.user).or_insert_with(|| Allowance::new(ONE_USER, now)).charge(taken, now);
+    }
+}
+
+/// What may still be taken.
+struct Allowance {
+    rate: Rate,
+    /// In nanoseconds; less than nothing where the last took more than there was.
+    left: i64,
+    at: Instant,
+}
+
+impl Allowance {
+    fn new(rate: Rate, now: Instant) -> Self {
+        Self { rate, left: signed(rate.at_once), at: now }
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let passed = signed(now.saturating_duration_since(self.at));
+        let gained = passed.saturating_mul(i64::from(self.rate.per_mille)) / 1000;
+        self.left = self.left.saturating_add(gained).min(signed(self.rate.at_once));
+        self.at = now;
+    }
+
+    fn charge(&mut self, taken: Duration, now: Instant) {
+        self.refill(now);
+        self.left = self.left.saturating_sub(signed(taken));
+    }
+
+    /// How long to wait until something may be taken; absent where it may now.
+    fn wait(&mut self, now: Instant) -> Option<Duration> {
+        self.refill(now);
+        let lacking =
+            u64::try_from(self.left.saturating_neg().saturating_add(1)).ok().filter(|_| self.left < 0)?;
+        Some(Duration::from_nanos(lacking.saturating_mul(1000) / u64::from(self.rate.per_mille.max(1)) + 1))
+    }
+
+    fn is_whole(&mut self, now: Instant) -> bool {
+        self.refill(now);
+        self.left >= signed(self.rate.at_once)
+    }
+}
+
+fn signed(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// One of those who share, and those whom it shares with in turn.
+struct Share<T> {
+    had: Duration,
+    waiting: usize,
+    of: Of<T>,
+}
+
+enum Of<T> {
+    Shares(usize, BTreeMap<u64, Share<T>>),
+    Items(VecDeque<T>),
+}
+
+impl<T> Share<T> {
+    const fn new(levels: usize) -> Self {
+        let of = if levels == 0 { Of::Items(VecDeque::new()) } else { Of::Shares(levels, BTreeMap::new()) };
+        Self { had: Duration::ZERO, waiting: 0, of }
+    }
+
+    fn put(&mut self, path: &[u64], item: T) {
+        self.waiting += 1;
+        match (&mut self.of, path.split_first()) {
+            (Of::Shares(levels, shares), Some((first, rest))) => {
+                let below = levels.saturating_sub(1);
+                shares.entry(*first).or_insert_with(|| Self::new(below)).put(rest, item);
+            }
+            (Of::Items(items), _) => items.push_back(item),
+            // Every path is as long as there are levels.
+            (Of::Shares(..), None) => self.waiting -= 1,
+        }
+    }
+
+    /// Takes from whoever has had least and need not wait; an error says how long all have to.
+    fn take(&mut self, wait: &mut dyn FnMut(u64) -> Option<Duration>) -> Result<T, Duration> {
+        let taken = match &mut self.of {
+            Of::Items(items) => items.pop_front().ok_or(Duration::MAX),
+            Of::Shares(_, shares) => {
+                let mut shortest = Duration::MAX;
+                let next = shares
+                    .iter_mut()
+                    .filter(|(_, share)| share.waiting > 0)
+                    .filter(|(name, _)| match wait(**name) {
+                        Some(time) => {
+                            shortest = shortest.min(time);
+                            false
+                        }
+                        None => true,
+                    })
+                    .min_by_key(|(_, share)| share.had);
+                // Only users are made to wait.
+                next.map_or(Err(shortest), |(_, share)| share.take(&mut |_| None))
+            }
+        }?;
+        self.waiting -= 1;
+        Ok(taken)
+    }
+
+    /// Lets the youngest go of whoever has most waiting.
+    fn let_go(&mut self) -> Option<T> {
+        let gone = match &mut self.of {
+            Of::Items(items) => items.pop_back(),
+            Of::Shares(_, shares) => shares.values_mut().max_by_key(|share| share.waiting)?.let_go(),
+        }?;
+        self.waiting -= 1;
+        Some(gone)
+    }
+
+    fn charge(&mut self, path: &[u64], taken: Duration) {
+        self.had += taken;
+        if let (Of::Shares(_, shares), Some((first, rest))) = (&mut self.of, path.split_first())
+            && let Some(share) = shares.get_mut(first)
+        {
+            share.charge(rest, taken);
+        }
+    }
+
+    /// Forgets half of what was had, and those of whom nothing is left to remember.
+    fn halve(&mut self) {
+        self.had /= 2;
+        if let Of::Shares(_, shares) = &mut self.of {
+            shares.values_mut().for_each(Self::halve);
+            shares.retain(|_, share| share.waiting > 0 || share.had > Duration::from_micros(10));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    fn account(user: u64, unit: u64, family: u64) -> Account {
+        Account { user, unit, family }
+    }
+
+    /// Asks whatever may be asked for so long, at so much each, and gives how often each user was.
+    fn run(
+        shares: &mut Shares<u32>,
+        mut now: Instant,
+        time: Duration,
+        cost: impl Fn(u64) -> Duration,
+    ) -> (HashMap<u64, u32>, Duration) {
+        let (end, mut asked, mut taken) = (now + time, HashMap::new(), Duration::ZERO);
+        while now < end {
+            match shares.next(now) {
+                Next::Ask(account, item) => {
+                    *asked.entry(account.user).or_default() += 1;
+                    let cost = cost(account.user);
+                    now += cost;
+                    taken += cost;
+                    shares.charge(account, cost, now);
+                    shares.put(account, item);
+                }
+                Next::Wait(wait) => now += wait,
+                Next::Nothing => break,
+            }
+        }
+        (asked, taken)
+    }
+
+    #[test]
+    fn one_question_of_another_comes_before_a_thousand_of_one() {
+        let now = Instant::now();
+        let mut shares = Shares::new(now);
+        for item in 0_u32..1000 {
+            shares.put(account(1000, 1, u64::from(item)), item);
+        }
+        let Next::Ask(first, _) = shares.next(now) else { panic!() };
+        shares.charge(first, MILLISECOND, now);
+        shares.put(account(33, 1, 1), 7777);
+        assert_eq!(shares.next(now), Next::Ask(account(33, 1, 1), 7777));
+    }
+
+    #[test]
+    fn families_and_units_share_alike_within_a_user() {
+        let now = Instant::now();
+        let mut shares = Shares::new(now);
+        for item in 0..100 {
+            shares.put(account(0, 1, 1), item);
+        }
+        shares.put(account(0, 1, 2), 200);
+        shares.put(account(0, 2, 1), 300);
+        let mut order = Vec::new();
+        for _ in 0..4 {
+            let Next::Ask(account, item) = shares.next(now) else { panic!() };
+            shares.charge(account, MILLISECOND, now);
+            order.push(item);
+        }
+        assert_eq!(order, [0, 300, 200, 1]);
+    }
+
+    #[test]
+    fn the_whole_takes_a_small_part_of_a_cpu_and_one_user_leaves_something() {
+        let now = Instant::now();
+        let minute = Duration::from_secs(60);
+        let mut shares = Shares::new(now);
+        for item in 0..500 {
+            shares.put(account(1000, 1, u64::from(item)), item);
+        }
+        let (_, taken) = run(&mut shares, now, minute, |_| 20 * MILLISECOND);
+        assert!(taken < minute * 5 / 100, "{taken:?}");
+        // Another user's question is asked at once, for all the first has had.
+        let later = now + minute;
+        shares.put(account(33, 1, 1), 1);
+        assert_eq!(shares.next(later), Next::Ask(account(33, 1, 1), 1));
+        // And many users together take no more than all may.
+        for user in 2000..2100 {
+            shares.put(account(user, 1, 1), 1);
+        }
+        let (asked, taken) = run(&mut shares, later, minute, |_| 5 * MILLISECOND);
+        assert!(taken < minute * 6 / 100, "{taken:?}");
+        assert!(asked.len() > 95, "{asked:?}");
+    }
+
+    #[test]
+    fn where_there_is_no_room_whoever_has_most_waiting_gives_way() {
+        let mut shares = Shares::new(Instant::now());
+        for item in 0..4096 {
+            assert_eq!(shares.put(account(1000, 1, 1), item), None);
+        }
+        assert_eq!(shares.put(account(33, 1, 1), 5000), Some(4095));
+        assert_eq!(shares.put(account(1000, 1, 1), 6000), Some(6000));
+        assert_eq!(shares.waiting(), 4096);
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_put_is_taken_once(
+            puts in proptest::collection::vec((0_u64..4, 0_u64..3, 0_u64..3), 0..200)
+        ) {
+            let now = Instant::now();
+            let mut shares = Shares::new(now);
+            for (item, (user, unit, family)) in (0..).zip(&puts) {
+                shares.put(account(*user, *unit, *family), item);
+            }
+            let mut taken = Vec::new();
+            while let Next::Ask(account, item) = shares.next(now) {
+                shares.charge(account, Duration::from_micros(3), now);
+                taken.push(item);
+            }
+            taken.sort_unstable();
+            let all: Vec<u64> = (0..puts.len() as u64).collect();
+            prop_assert_eq!(taken, all);
+            prop_assert_eq!(shares.waiting(), 0);
+        }
+    }
+}
