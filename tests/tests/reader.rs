@@ -1,0 +1,243 @@
+//! The process that looks into others: it can do nothing else, and no process that it looks into can keep the watch
+//! from its work, from ending, or from judging another's.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Command, ExitCode},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use forkwatch_tests::{
+    binary, bpf,
+    event::Event,
+    fixture,
+    forkwatch::Forkwatch,
+    host::{needs_root, skip},
+    metrics::{Scrape, free_address},
+    process::{self, Identity},
+    program::{Launch, Program},
+    runner::{self, Together},
+    tests,
+    wait::until,
+};
+use nix::sys::{
+    signal::Signal,
+    stat::{Mode, SFlag, makedev, mknod},
+};
+
+fn main() -> ExitCode {
+    runner::run(
+        tests![
+            each_of_the_three_processes_has_what_it_needs_and_no_more,
+            memory_that_never_answers_keeps_nobody_else_waiting,
+            programs_on_a_silent_file_system_keep_nobody_else_waiting,
+            a_reader_that_is_killed_is_replaced,
+            the_watch_does_not_outlive_the_starter,
+        ],
+        Together::OneByOne,
+    )
+}
+
+/// `CAP_DAC_READ_SEARCH` and `CAP_SYS_PTRACE` (linux/capability.h).
+const LOOKING: u64 = 1 << 2 | 1 << 19;
+/// `CAP_BPF`, which reading a map wants before Linux 5.19.
+const BPF: u64 = 1 << 39;
+/// The names of the other two, as `ps` shows them.
+const STARTER: &str = "fw-starter";
+const READER: &str = "fw-reader";
+
+/// What `/proc/PID/status` says under a name, as a number.
+fn status(pid: i32, name: &str, radix: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let value = value.with_context(|| format!("no {name} of {pid}"))?;
+    Ok(u64::from_str_radix(value.trim(), radix)?)
+}
+
+/// What the descriptors of a process are open on.
+fn descriptors(pid: i32) -> Result<Vec<String>> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"))?;
+    Ok(entries
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .map(|target| target.display().to_string())
+        .collect())
+}
+
+/// The descendants of a watch that go by this name.
+fn called(forkwatch: i32, name: &str) -> Vec<Identity> {
+    let is_called = |one: &Identity| process::thread_names(one.pid).first().is_some_and(|comm| comm == name);
+    process::descendants(forkwatch).into_iter().filter(is_called).collect()
+}
+
+fn only(forkwatch: i32, name: &str) -> Result<Identity> {
+    let found = called(forkwatch, name);
+    ensure!(found.len() == 1, "{} processes are called {name}", found.len());
+    found.first().copied().context("there is one")
+}
+
+fn each_of_the_three_processes_has_what_it_needs_and_no_more() -> Result<()> {
+    needs_root()?;
+    let daemon = Forkwatch::daemon([format!("--web.listen-address={}", free_address()?)])?;
+    let (starter, reader) = (only(daemon.pid(), STARTER)?.pid, only(daemon.pid(), READER)?.pid);
+    for (pid, capabilities, seccomp) in [(starter, LOOKING, 0), (reader, LOOKING, 2)] {
+        for set in ["CapEff", "CapPrm", "CapBnd"] {
+            ensure!(status(pid, set, 16)? == capabilities, "{set} of {pid}");
+        }
+        ensure!(status(pid, "Seccomp", 10)? == seccomp, "seccomp of {pid}");
+        ensure!(status(pid, "Threads", 10)? == 1, "threads of {pid}");
+        let open = descriptors(pid)?;
+        let is_fine = |target: &String| {
+            target == "/dev/null"
+                || target.starts_with("socket:")
+                || target == "anon_inode:[signalfd]" && pid == starter
+                // Held, so that the mounts of the host have the ids that were read there.
+                || target.ends_with("/mountinfo") && pid == reader
+        };
+        ensure!(open.iter().all(is_fine), "{pid} has {open:?}");
+        ensure!(open.iter().filter(|target| target.starts_with("socket:")).count() == 1, "{pid} has {open:?}");
+    }
+    ensure!(status(daemon.pid(), "CapEff", 16)? & !BPF == 0, "the watch keeps capabilities");
+    for pid in [daemon.pid(), starter, reader] {
+        ensure!(status(pid, "NoNewPrivs", 10)? == 1, "{pid} may gain privileges");
+        for set in ["CapInh", "CapAmb"] {
+            ensure!(status(pid, set, 16)? == 0, "{set} of {pid}");
+        }
+    }
+    daemon.stop().map(drop)
+}
+
+/// A program of a user's whose file system never answers, and its children.
+struct Silent(Program);
+
+impl Silent {
+    fn start(kind: &str, children: &str) -> Result<Self> {
+        needs_root()?;
+        let binary = fixture::fixture("silent_files")?;
+        let mut program = Program::hold(|folder| {
+            let device = folder.join("fuse");
+            let open_to_all = Mode::from_bits_truncate(0o666);
+            mknod(&device, SFlag::S_IFCHR, open_to_all, makedev(10, 229)).context("cannot make a device")?;
+            let copy = folder.join("silent_files");
+            fs::copy(binary, &copy).context("cannot copy the fixture")?;
+            Ok(Launch::new(copy).args([kind, children]).env("FUSE_DEVICE", device).user("nobody"))
+        })?;
+        program.release()?;
+        match program.next_json() {
+            Ok(_) => Ok(Self(program)),
+            Err(error) => match program.end(None)?.code() {
+                Some(77) => skip(program.output().trim().to_owned()),
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+/// A child of another user that waits for a lock which a thread of its parent holds.
+fn honest() -> Result<(Program, i64)> {
+    let mut program = fixture::hold_for("daemon", "orphan_mutex")?;
+    program.release()?;
+    let told = program.next_json()?;
+    let child = told.get("child").and_then(serde_json::Value::as_i64).context("no child")?;
+    Ok((program, child))
+}
+
+/// A daemon that reports what hangs soon.
+fn daemon(folder: &Path, address: std::net::SocketAddr) -> Result<Forkwatch> {
+    let file = folder.join("forkwatch.toml");
+    fs::write(&file, "[judge]\nstuck_after = \"2s\"\nsweep_interval = \"1s\"\n")?;
+    Forkwatch::daemon([format!("--web.listen-address={address}"), format!("--config={}", file.display())])
+}
+
+fn is_stuck(event: &Event, child: i64) -> bool {
+    event.pid() == Some(child)
+        && event.finding().is_some_and(|finding| {
+            finding.hazard() == "orphaned-lock" && finding.certainty() == "certain"
+        })
+}
+
+/// With such a program on the host, another's stuck child is found; the watch ends when it is told to, and when it is
+/// killed nothing stays; and a scan ends and says what it could not see.
+fn nobody_else_is_kept_waiting(kind: &str, children: &str, is_named: bool) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let silent = Silent::start(kind, children)?;
+    let (_honest, child) = honest()?;
+    let folder = tempfile::tempdir()?;
+    let address = free_address()?;
+    let mut watch = daemon(folder.path(), address)?;
+    watch.wait_longer_for(PATIENCE, "another's stuck child", |event| is_stuck(event, child))?;
+    if is_named {
+        let pids: Vec<i32> = process::descendants(silent.0.pid()).iter().map(|one| one.pid).collect();
+        until("the log to name a process that cannot be looked into", || {
+            let log = watch.stderr();
+            let mut lines = log.lines().filter(|line| line.contains("cannot look into process"));
+            let named = |line: &str| pids.iter().any(|pid| line.contains(&format!("process {pid} (")));
+            Ok(lines.any(named).then_some(()))
+        })?;
+        let scrape = Scrape::of(address)?;
+        ensure!(scrape.sum("forkwatch_unreadable_processes", "") >= 1.0, "{}", scrape.0);
+        ensure!(scrape.sum("forkwatch_lost_readers", "") <= 1.0, "{}", scrape.0);
+    }
+    let scanned = Command::new(binary::forkwatch()?).args(["scan", "--stuck-after", "500ms"]).output()?;
+    let text = String::from_utf8_lossy(&scanned.stdout).into_owned();
+    ensure!(scanned.status.code() == Some(10) && text.contains(&child.to_string()), "{scanned:?}");
+    ensure!(!is_named || text.contains("Not looked at"), "{text}");
+
+    watch.signal(Signal::SIGTERM)?;
+    let ended = watch.ended()?;
+    ensure!(ended.code() == Some(0), "{ended}: {}", watch.stderr());
+    let before: Vec<_> = bpf::ids(bpf::Kind::Link)?;
+    let mut watch = daemon(folder.path(), address)?;
+    ensure!(bpf::ids(bpf::Kind::Link)? != before, "nothing is attached");
+    watch.wait_longer_for(PATIENCE, "another's stuck child again", |event| is_stuck(event, child))?;
+    let rest = called(watch.pid(), STARTER);
+    watch.signal(Signal::SIGKILL)?;
+    watch.ended()?;
+    until("what was attached to be detached", || {
+        let left = bpf::ids(bpf::Kind::Link)?.into_iter().any(|id| !before.contains(&id));
+        Ok((!left).then_some(()))
+    })?;
+    TcpListener::bind(address).context("its port stays bound")?;
+    until("its starter to end", || Ok(rest.iter().all(|one| !one.lives()).then_some(())))?;
+    drop(silent);
+    Ok(())
+}
+
+fn memory_that_never_answers_keeps_nobody_else_waiting() -> Result<()> {
+    nobody_else_is_kept_waiting("memory", "3", true)
+}
+
+fn programs_on_a_silent_file_system_keep_nobody_else_waiting() -> Result<()> {
+    nobody_else_is_kept_waiting("program", "50", false)
+}
+
+fn a_reader_that_is_killed_is_replaced() -> Result<()> {
+    needs_root()?;
+    let folder = tempfile::tempdir()?;
+    let address = free_address()?;
+    let mut watch = daemon(folder.path(), address)?;
+    let first = only(watch.pid(), READER)?;
+    first.kill();
+    let (_honest, child) = honest()?;
+    watch.wait_for("what only a reader can see", |event| is_stuck(event, child))?;
+    let second = only(watch.pid(), READER)?;
+    ensure!(second.pid != first.pid, "it lives on");
+    ensure!(Scrape::of(address)?.sum("forkwatch_readers_replaced_total", "") >= 1.0);
+    watch.stop().map(drop)
+}
+
+/// Without it no reader could be had: the service manager has to start the whole anew.
+fn the_watch_does_not_outlive_the_starter() -> Result<()> {
+    needs_root()?;
+    let folder = tempfile::tempdir()?;
+    let mut watch = daemon(folder.path(), free_address()?)?;
+    let reader = only(watch.pid(), READER)?;
+    only(watch.pid(), STARTER)?.kill();
+    let _honest = honest()?;
+    let ended = watch.ended()?;
+    ensure!(ended.code() == Some(1), "{ended}");
+    ensure!(watch.stderr().contains("looks at processes has ended"), "{}", watch.stderr());
+    until("its reader to end", || Ok((!reader.lives()).then_some(())))
+}
