@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use forkwatch::{
     host::{self, Scope},
     model::{
-        evidence::{Evidence, Request},
         event::{CloneFailure, Origin},
+        evidence::{Evidence, Request},
         leak::Object,
         process::ProcessKey,
         stack::Stacks,
@@ -29,11 +29,7 @@ use serde_json::Value;
 
 fn main() -> ExitCode {
     runner::run(
-        tests![
-            of_a_process_of_ones_own,
-            of_another_users_process,
-            of_a_process_in_namespaces_of_its_own,
-        ],
+        tests![of_a_process_of_ones_own, of_another_users_process, of_a_process_in_namespaces_of_its_own,],
         Together::OneByOne,
     )
 }
@@ -81,7 +77,9 @@ impl Family {
         all.sort_unstable_by_key(|process| process.key.start);
         let child = all.iter().find(|process| process.unexeced).context("no child")?;
         let parent = all.iter().find(|process| process.key.tgid == child.parent).context("no parent")?;
-        until("the child to wait", || Ok(process::waits_for(child.key.tgid.cast_signed(), lock).then_some(())))?;
+        until("the child to wait", || {
+            Ok(process::waits_for(child.key.tgid.cast_signed(), lock).then_some(()))
+        })?;
         // From then on neither writes anything, and so nothing but a look changes what they share.
         until("the parent to wait", || {
             let call = fs::read_to_string(format!("/proc/{}/syscall", parent.key.tgid))?;
@@ -161,7 +159,9 @@ fn sees_the_same(program: &mut Program) -> Result<()> {
     ensure!(before.1 > 8 * 1024, "the child shares {} kB alone", before.1);
     let mut client = Client::new(Starter::start()?);
     for request in family.questions() {
-        let Answer::Core(confined) = ask(&mut client, &Question::Core(request))? else { bail!("another answer") };
+        let Answer::Core(confined) = ask(&mut client, &Question::Core(request))? else {
+            bail!("another answer")
+        };
         let after = (shared(family.parent)?, shared(family.child)?);
         ensure!(before == after, "{request:?} copied memory: {before:?}, {after:?}");
         let free = host::answer(&request);

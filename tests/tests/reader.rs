@@ -97,7 +97,10 @@ fn each_of_the_three_processes_has_what_it_needs_and_no_more() -> Result<()> {
                 || target.ends_with("/mountinfo") && pid == reader
         };
         ensure!(open.iter().all(is_fine), "{pid} has {open:?}");
-        ensure!(open.iter().filter(|target| target.starts_with("socket:")).count() == 1, "{pid} has {open:?}");
+        ensure!(
+            open.iter().filter(|target| target.starts_with("socket:")).count() == 1,
+            "{pid} has {open:?}"
+        );
     }
     ensure!(status(daemon.pid(), "CapEff", 16)? & !BPF == 0, "the watch keeps capabilities");
     for pid in [daemon.pid(), starter, reader] {
@@ -153,9 +156,9 @@ fn daemon(folder: &Path, address: std::net::SocketAddr) -> Result<Forkwatch> {
 
 fn is_stuck(event: &Event, child: i64) -> bool {
     event.pid() == Some(child)
-        && event.finding().is_some_and(|finding| {
-            finding.hazard() == "orphaned-lock" && finding.certainty() == "certain"
-        })
+        && event
+            .finding()
+            .is_some_and(|finding| finding.hazard() == "orphaned-lock" && finding.certainty() == "certain")
 }
 
 /// With such a program on the host, another's stuck child is found; the watch ends when it is told to, and when it is

@@ -71,9 +71,9 @@ mod tests {
     fn sweep() -> Sweep {
         let own = host::find(std::process::id()).unwrap();
         let parent = host::find(own.parent).ok().map(|parent| parent.key);
-        let itself = Swept { process: own.key, comm: own.comm, parent };
+        let itself = Swept { process: own.key, comm: own.comm, uid: None, parent };
         let first = host::find(1).unwrap();
-        let other = Swept { process: first.key, comm: first.comm, parent: None };
+        let other = Swept { process: first.key, comm: first.comm, uid: None, parent: None };
         Sweep {
             at: BootTime(0),
             took: 0,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, io, time::Instant};
 
-use super::{clock, file, program::executable, stat::Stat};
+use super::{clock, file, program::executable, stat::Stat, status::Status};
 use crate::model::{
     evidence::{Sweep, Swept},
     process::ProcessKey,
@@ -30,11 +30,12 @@ pub(super) fn sweep(mark: Option<u64>) -> Option<Sweep> {
     let mut unexeced = Vec::new();
     let mut zombies = Vec::new();
     for stat in stats.values() {
-        let swept = |parent| Swept { process: stat.key(), comm: stat.comm, parent };
+        let swept = |uid, parent| Swept { process: stat.key(), comm: stat.comm, uid, parent };
         if stat.process_has_ended() {
-            zombies.push(swept(parent(stat)));
+            zombies.push(swept(None, parent(stat)));
         } else if stat.is_unexeced() {
-            unexeced.push(swept(parent(stat).filter(|parent| is_forker(*parent, stat))));
+            let uid = Status::of_process(stat.id).ok().map(|status| status.uid);
+            unexeced.push(swept(uid, parent(stat).filter(|parent| is_forker(*parent, stat))));
         }
     }
     // A map's order is random, and a recording must not be.

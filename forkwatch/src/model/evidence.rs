@@ -226,6 +226,9 @@ pub struct Swept {
     pub process: ProcessKey,
     /// Its comm.
     pub comm: Comm,
+    /// Its real uid, where it lives and that may be read.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub uid: Option<u32>,
     /// Its present parent; of one that lives, only where that may be the process that forked it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub parent: Option<ProcessKey>,

@@ -1,8 +1,8 @@
 //! Whose question is answered next, so that a thousand children of one user do not keep another's one waiting.
 //!
 //! Users share the reader's time alike, of each user the units, and of each unit the families: next is whoever has had
-//! least. Of a whole CPU the reader takes no more than a small part on average, and one user's processes a smaller one:
-//! so there is always something left for another's.
+//! least. Of a whole CPU the reader takes no more than a small part on average, and one user's processes a smaller one;
+//! and who has taken little lately need not wait for those who have taken much.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -91,11 +91,14 @@ impl<T> Shares<T> {
             self.halved = now;
             self.root.halve();
         }
-        if let Some(wait) = self.all.wait(now) {
-            return Next::Wait(wait);
-        }
+        let of_all = self.all.wait(now);
         let users = &mut self.users;
-        let mut wait = |user: u64| users.get_mut(&user).and_then(|allowance| allowance.wait(now));
+        let mut wait = |user: u64| {
+            let allowance = users.get_mut(&user)?;
+            let own = allowance.wait(now);
+            let of_all = of_all.filter(|_| !allowance.is_ample(now));
+            own.into_iter().chain(of_all).max()
+        };
         match self.root.take(&mut wait) {
             Ok((account, item)) => Next::Ask(account, item),
             Err(wait) => Next::Wait(wait),
@@ -144,6 +147,12 @@ impl Allowance {
         let lacking =
             u64::try_from(self.left.saturating_neg().saturating_add(1)).ok().filter(|_| self.left < 0)?;
         Some(Duration::from_nanos(lacking.saturating_mul(1000) / u64::from(self.rate.per_mille.max(1)) + 1))
+    }
+
+    /// Whether more than half of what may be taken at once is left.
+    fn is_ample(&mut self, now: Instant) -> bool {
+        self.refill(now);
+        self.left > signed(self.rate.at_once) / 2
     }
 
     fn is_whole(&mut self, now: Instant) -> bool {
@@ -323,13 +332,19 @@ mod tests {
         let later = now + minute;
         shares.put(account(33, 1, 1), 1);
         assert_eq!(shares.next(later), Next::Ask(account(33, 1, 1), 1));
-        // And many users together take no more than all may.
-        for user in 2000..2100 {
+        // Many users that each want much take no more together than all may, once each has had its first.
+        let mut shares = Shares::new(later);
+        for user in 2000..2004 {
             shares.put(account(user, 1, 1), 1);
         }
         let (asked, taken) = run(&mut shares, later, minute, |_| 5 * MILLISECOND);
-        assert!(taken < minute * 6 / 100, "{taken:?}");
-        assert!(asked.len() > 95, "{asked:?}");
+        assert!(taken < minute * 7 / 100, "{taken:?}");
+        assert_eq!(asked.len(), 4);
+        // And for all that, one who has taken nothing does not wait.
+        let end = later + minute;
+        assert!(shares.all.wait(end).is_some());
+        shares.put(account(33, 1, 1), 1);
+        assert_eq!(shares.next(end), Next::Ask(account(33, 1, 1), 1));
     }
 
     #[test]

@@ -251,6 +251,7 @@ impl Watch {
             parent: Some(parent),
             forking_tid: Some(child.forking_tid),
             threads: Some(child.threads),
+            uid: Some(child.uid),
             first_generation: child.first_generation,
         };
         let tracked = child.tracked;

@@ -25,22 +25,28 @@ const PART: u32 = 4;
 /// Most children that are looked at in a second; those that are due beyond it are looked at later. It bounds what
 /// thousands of them can cost, however often each ought to be looked at.
 const MOST_LOOKS: u32 = 500;
+/// Looks that each user's children have in any case, so that thousands of another's keep nobody's waiting.
+const LOOKS_OF_USER: u32 = 100;
 
 /// How many children were looked at in the present second.
 #[derive(Default)]
 pub(super) struct Pace {
     second: BootTime,
     looks: u32,
+    of_users: HashMap<Option<u32>, u32>,
 }
 
 impl Pace {
-    /// Takes one look, if there is one left in this second.
-    fn take(&mut self, now: BootTime) -> bool {
+    /// Takes one look at a child of this user's, if there is one left in this second.
+    fn take(&mut self, user: Option<u32>, now: BootTime) -> bool {
         if now.since(self.second) >= Duration::from_secs(1) {
-            *self = Self { second: now, looks: 0 };
+            (self.second, self.looks) = (now, 0);
+            self.of_users.clear();
         }
+        let of_user = self.of_users.entry(user).or_default();
+        *of_user += 1;
         self.looks += 1;
-        self.looks <= MOST_LOOKS
+        self.looks <= MOST_LOOKS || *of_user <= LOOKS_OF_USER
     }
 }
 
@@ -74,6 +80,8 @@ pub(super) struct Birth {
     pub(super) forking_tid: Option<u32>,
     /// Threads of the parent at the fork, where a record told.
     pub(super) threads: Option<u32>,
+    /// The real uid that it was forked with, where that is known.
+    pub(super) uid: Option<u32>,
     /// Whether the forker itself was exec'd, so that only its own threads can have left locks behind.
     pub(super) first_generation: bool,
 }
@@ -198,7 +206,8 @@ impl Watch {
         if !Self::living_awaits(&self.living, timer) {
             return;
         }
-        if !self.pace.take(now) {
+        let user = self.living(timer.process).and_then(|alive| alive.birth.uid);
+        if !self.pace.take(user, now) {
             return self.look_again_at(timer.process, now + SHORTEST);
         }
         let Some(alive) = self.living(timer.process) else { return };

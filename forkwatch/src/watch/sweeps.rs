@@ -12,8 +12,9 @@ use crate::model::{
     time::BootTime,
 };
 
-/// Of its own time, what sweeps may take: one part in so many.
-const SHARE: u32 = 200;
+/// Of its own time, what sweeps may take: one part in so many. With thousands of children that somebody else forks, a
+/// child that a sweep alone finds is still found in time.
+const SHARE: u32 = 40;
 
 /// The look at all processes that is to come.
 #[derive(Default)]
@@ -88,8 +89,13 @@ impl Watch {
             if self.is_child(process) {
                 continue;
             }
-            let birth =
-                Birth { parent: swept.parent, forking_tid: None, threads: None, first_generation: false };
+            let birth = Birth {
+                parent: swept.parent,
+                forking_tid: None,
+                threads: None,
+                uid: swept.uid,
+                first_generation: false,
+            };
             self.lives(process, birth, false, now, out);
         }
     }

@@ -181,8 +181,8 @@ impl Work {
     fn account(&mut self, question: &Question) -> Account {
         match (question.about(), question.family()) {
             (Some(about), Some(family)) => self.accounts.of(about, family, Instant::now()),
-            // About all processes: on the host's own.
-            _ => Account::default(),
+            // About all processes, of which anybody may make many: on nobody's.
+            _ => Account { user: u64::MAX - 1, unit: 0, family: 0 },
         }
     }
 

@@ -108,7 +108,7 @@ pub(in crate::cli) fn waits_as_if_stuck(
     child: &host::Process,
     answer: impl FnOnce(&Request) -> Evidence,
 ) -> bool {
-    let swept = Swept { process: child.key, comm: child.comm, parent: None };
+    let swept = Swept { process: child.key, comm: child.comm, uid: None, parent: None };
     let with_parent = Swept { parent: host::find(child.parent).ok().map(|parent| parent.key), ..swept };
     match seen(&with_parent, answer) {
         LocksSeen::Alive(locks) => Candidate::new(with_parent, locks).is_some(),

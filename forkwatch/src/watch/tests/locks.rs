@@ -454,7 +454,8 @@ fn a_hang_from_before_the_watch_is_found_by_the_sweep() {
     timeline.locks.insert(CHILD, orphaned(3));
     timeline.at(0);
     assert_eq!(timeline.asked(), [Request::Sweep { mark: None }]);
-    let swept = Swept { process: process(CHILD), comm: "python".into(), parent: Some(process(PARENT)) };
+    let swept =
+        Swept { process: process(CHILD), comm: "python".into(), uid: None, parent: Some(process(PARENT)) };
     let sweep =
         Sweep { at: ms(0), took: MILLI, mark: 9, processes: 1, unexeced: vec![swept], zombies: Vec::new() };
     timeline.evidence(Evidence::Sweep { seen: Some(Box::new(sweep)) }).at(30_000);
@@ -473,7 +474,8 @@ fn swept_beside(seen: LocksSeen, parent_threads: u32, adopted: bool) -> Finding 
     let mut timeline = Timeline::with(Settings { sweep_interval: interval, ..Settings::default() });
     timeline.locks.insert(CHILD, LocksSeen::Alive(Box::new(locks)));
     timeline.places.insert(CHILD, place(&["emit", "handle"]));
-    let swept = Swept { process: process(CHILD), comm: "python".into(), parent: Some(process(PARENT)) };
+    let swept =
+        Swept { process: process(CHILD), comm: "python".into(), uid: None, parent: Some(process(PARENT)) };
     let sweep =
         Sweep { at: ms(0), took: MILLI, mark: 9, processes: 1, unexeced: vec![swept], zombies: Vec::new() };
     timeline.at(0).evidence(Evidence::Sweep { seen: Some(Box::new(sweep)) }).at(90_000);
@@ -483,8 +485,8 @@ fn swept_beside(seen: LocksSeen, parent_threads: u32, adopted: bool) -> Finding 
 #[test]
 fn a_sweep_that_comes_before_the_record_of_the_fork_takes_nothing_from_it() {
     let mut timeline = stuck(no_catcher());
-    let swept = Swept { process: process(CHILD), comm: "python".into(), parent: None };
-    let birth = Birth { parent: None, forking_tid: None, threads: None, first_generation: false };
+    let swept = Swept { process: process(CHILD), comm: "python".into(), uid: None, parent: None };
+    let birth = Birth { parent: None, forking_tid: None, threads: None, uid: None, first_generation: false };
     let mut out = Vec::new();
     timeline.watch.lives(swept.process, birth, false, ms(0), &mut out);
     timeline.take(out);

@@ -161,6 +161,7 @@ fn apply(watch: &mut Watch, now: BootTime, step: &Step, out: &mut Vec<Output>) {
             let swept = |(tgid, parent): &(u32, u32)| Swept {
                 process: key(*tgid, 0),
                 comm: "z".into(),
+                uid: None,
                 parent: Some(key(*parent, 0)),
             };
             let zombies = zombies.iter().map(swept).collect();

@@ -24,7 +24,7 @@ fn answer(timeline: &mut Timeline, mark: u64, zombies: Vec<Swept>) {
 }
 
 fn zombie() -> Swept {
-    Swept { process: process(CHILD), comm: "job".into(), parent: Some(process(PARENT)) }
+    Swept { process: process(CHILD), comm: "job".into(), uid: None, parent: Some(process(PARENT)) }
 }
 
 #[test]

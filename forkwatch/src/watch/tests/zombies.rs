@@ -12,8 +12,12 @@ fn host() -> Timeline {
 
 /// A sweep that finds these children of PARENT dead.
 fn sweep(timeline: &mut Timeline, seconds: u64, zombies: &[u32]) {
-    let swept =
-        |tgid: &u32| Swept { process: process(*tgid), comm: "job".into(), parent: Some(process(PARENT)) };
+    let swept = |tgid: &u32| Swept {
+        process: process(*tgid),
+        comm: "job".into(),
+        uid: None,
+        parent: Some(process(PARENT)),
+    };
     timeline.at(seconds * 1000);
     let sweep = Sweep {
         at: timeline.now,
@@ -99,7 +103,7 @@ fn another_process_with_the_pid_of_a_zombie_begins_anew() {
     sweep(&mut timeline, 0, &[5000]);
     timeline.at(60_000);
     let again = ProcessKey { tgid: 5000, start: ms(59_000) };
-    let swept = Swept { process: again, comm: "job".into(), parent: Some(process(PARENT)) };
+    let swept = Swept { process: again, comm: "job".into(), uid: None, parent: Some(process(PARENT)) };
     let seen =
         Sweep { at: ms(60_000), took: 1, mark: 7, processes: 1, unexeced: Vec::new(), zombies: vec![swept] };
     timeline.evidence(Evidence::Sweep { seen: Some(Box::new(seen)) });
@@ -151,7 +155,7 @@ fn init_in_a_container_is_told_what_helps() {
     let init = process(1);
     timeline.named.insert(1, ProgramSeen { process: init, program: program("sleep"), stopped: false });
     for seconds in [0, 60] {
-        let swept = Swept { process: process(5000), comm: "job".into(), parent: Some(init) };
+        let swept = Swept { process: process(5000), comm: "job".into(), uid: None, parent: Some(init) };
         timeline.at(seconds * 1000);
         let seen = Sweep {
             at: timeline.now,
