@@ -4,6 +4,7 @@
 //! rests on its start time, compared before and after reading: a pid alone names nobody for long.
 
 mod absence;
+mod budget;
 mod bytes;
 mod call;
 pub mod cgroup;
@@ -14,9 +15,11 @@ mod descriptors;
 mod evidence;
 mod fdinfo;
 mod file;
+mod file_systems;
 #[cfg(test)]
 mod forked;
 mod futex;
+mod host_mounts;
 mod inventory;
 mod kernel_flags;
 mod leaks;
@@ -39,6 +42,7 @@ mod stack;
 mod stat;
 mod status;
 mod sweep;
+mod target_file;
 mod task;
 mod threads_seen;
 
