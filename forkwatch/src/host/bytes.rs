@@ -1,50 +1,43 @@
-//! Bytes at positions: of another process's memory, or of a file. Never mapped: whoever owns a file may cut it short,
-//! and that would end forkwatch with SIGBUS.
+//! Bytes at positions: of another process's memory, of a file, or of a test. Never mapped: whoever owns a file may cut it
+//! short, and that would end forkwatch with SIGBUS.
+//!
+//! All that takes structures apart reads through [`Bytes`], and so needs no process to be tried on anything. Each read
+//! spends from the question's budget.
 
-use std::{
-    fs::{File, OpenOptions},
-    io,
-    os::{
-        fd::AsRawFd,
-        unix::fs::{FileExt, OpenOptionsExt},
-    },
-    path::Path,
-};
+use std::{fs::File, io, os::unix::fs::FileExt};
 
 use object::pod::{self, Pod};
+
+use super::budget;
 
 /// The most that one call takes.
 const MAX_TAKEN: usize = 1024 * 1024;
 
+/// Where bytes come from.
+pub(super) trait Source {
+    /// Fills the beginning of `bytes` with what is at that position, and says how much; 0 where nothing is.
+    fn read_at(&self, bytes: &mut [u8], position: u64) -> io::Result<usize>;
+}
+
+impl Source for File {
+    fn read_at(&self, bytes: &mut [u8], position: u64) -> io::Result<usize> {
+        FileExt::read_at(self, bytes, position)
+    }
+}
+
 /// Memory by its addresses, or a file by its offsets.
-pub(super) struct Bytes(File);
+pub(super) struct Bytes(Box<dyn Source>);
 
 impl Bytes {
-    /// The memory of a process, of the program that it runs now: after an exec there is none to be read.
-    pub(super) fn of_memory(tgid: u32) -> io::Result<Self> {
-        File::open(format!("/proc/{tgid}/mem")).map(Self)
+    /// Those of a source.
+    pub(super) fn of(source: impl Source + 'static) -> Self {
+        Self(Box::new(source))
     }
 
-    /// The same by one of its threads: that of a process whose main thread has ended can be read by the others alone.
-    pub(super) fn of_memory_by(process: u32, thread: u32) -> io::Result<Self> {
-        File::open(format!("/proc/{process}/task/{thread}/mem")).map(Self)
-    }
-
-    /// A regular file. Another process chose the path: a device that it leads to must not even be opened, some do
-    /// things then.
-    pub(super) fn of_file(path: &Path) -> io::Result<Self> {
-        let place = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
-        if !place.metadata()?.is_file() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).map(Self)
-    }
-
-    /// Exactly that many bytes, read at once.
+    /// Exactly that many bytes.
     pub(super) fn array<const N: usize>(&self, position: u64) -> Option<[u8; N]> {
         let mut bytes = [0; N];
-        self.0.read_exact_at(&mut bytes, position).ok()?;
-        Some(bytes)
+        (self.fill(&mut bytes, position) == N).then_some(bytes)
     }
 
     /// Exactly so many bytes.
@@ -53,22 +46,31 @@ impl Bytes {
             return None;
         }
         let mut bytes = vec![0; length];
-        self.0.read_exact_at(&mut bytes, position).ok()?;
-        Some(bytes)
+        (self.fill(&mut bytes, position) == length).then_some(bytes)
     }
 
     /// Up to so many bytes: fewer where no more can be read.
     pub(super) fn take_up_to(&self, position: u64, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length.min(MAX_TAKEN)];
+        let filled = self.fill(&mut bytes, position);
+        bytes.truncate(filled);
+        bytes
+    }
+
+    /// How many of these bytes could be read.
+    fn fill(&self, bytes: &mut [u8], position: u64) -> usize {
         let mut filled = 0;
         while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.0.read_at(rest, position.wrapping_add(filled as u64)) {
+            let Some(next) = position.checked_add(filled as u64) else { break };
+            if budget::read(rest.len()).is_err() {
+                break;
+            }
+            match self.0.read_at(rest, next) {
                 Ok(count @ 1..) => filled += count,
                 _ => break,
             }
         }
-        bytes.truncate(filled);
-        bytes
+        filled
     }
 
     /// A number or structure in the machine's own byte order.
@@ -94,5 +96,60 @@ impl Bytes {
             text.truncate(end);
         }
         text
+    }
+}
+
+/// Bytes that are at hand, from a position on.
+#[cfg(any(test, fuzzing))]
+pub(super) struct Slice {
+    /// The position of the first of them.
+    pub(super) start: u64,
+    /// They.
+    pub(super) bytes: Vec<u8>,
+}
+
+#[cfg(any(test, fuzzing))]
+impl Source for Slice {
+    fn read_at(&self, bytes: &mut [u8], position: u64) -> io::Result<usize> {
+        let from = position.checked_sub(self.start).and_then(|from| usize::try_from(from).ok());
+        let rest = from.and_then(|from| self.bytes.get(from..)).unwrap_or_default();
+        let count = rest.len().min(bytes.len());
+        for (place, byte) in bytes.iter_mut().zip(rest) {
+            *place = *byte;
+        }
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn slice() -> Bytes {
+        Bytes::of(Slice { start: 100, bytes: b"abcdefgh\0ij".to_vec() })
+    }
+
+    #[test]
+    fn what_is_not_all_there_is_not_taken() {
+        let bytes = slice();
+        assert_eq!(bytes.take(100, 3).as_deref(), Some(&b"abc"[..]));
+        assert_eq!(bytes.take(109, 3), None);
+        assert_eq!(bytes.take_up_to(109, 3), b"ij");
+        assert_eq!(bytes.word(100), Some(u64::from_ne_bytes(*b"abcdefgh")));
+        assert_eq!((bytes.word(99), bytes.half(u64::MAX)), (None, None));
+        assert_eq!(bytes.text(102, 100), b"cdefgh");
+        assert_eq!(bytes.text(102, 2), b"cd");
+    }
+
+    #[test]
+    fn reads_end_with_the_budget() {
+        let limits = budget::Limits { bytes: 8, steps: 10, time: Duration::from_secs(3600) };
+        budget::question(limits, || {
+            assert!(slice().word(100).is_some());
+            assert_eq!(slice().half(100), None);
+            assert_eq!(slice().take_up_to(100, 2), b"");
+        });
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{
-    absence, clock, fdinfo, file, leaks,
+    absence, budget, clock, fdinfo, file, leaks,
     locks::{self, Fork as Forked},
     place,
     program::{self, program},
@@ -21,9 +21,13 @@ use crate::model::{
     time::BootTime,
 };
 
-/// Answers a question by looking at `/proc` now. Takes well under a millisecond for most processes, and some
-/// milliseconds for one with hundreds of threads.
+/// Answers a question by looking at `/proc` now. Takes well under a millisecond for most processes, some milliseconds
+/// for one with hundreds of threads, and never much more of a processor's time than [`budget::EVIDENCE`] grants.
 pub fn answer(request: &Request) -> Evidence {
+    budget::question(budget::EVIDENCE, || look(request))
+}
+
+fn look(request: &Request) -> Evidence {
     match *request {
         Request::Parent { child, parent, forking_tid, forked_at } => Evidence::Parent {
             child,

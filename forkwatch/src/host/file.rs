@@ -6,21 +6,33 @@ use std::{
     path::Path,
 };
 
+use super::budget;
+
 /// A task's `stat` and `status` are far smaller; what a process can make longer (its command line) has a bound of
 /// its own.
 const SMALL: u64 = 16 * 1024;
 
-/// Reads at most `limit` bytes of a file.
+/// Reads at most `limit` bytes of a file, of the question's budget.
 pub(super) fn read(path: impl AsRef<Path>, limit: u64) -> io::Result<Vec<u8>> {
+    budget::steps(1)?;
+    let bytes = read_all(path, limit)?;
+    budget::read(bytes.len())?;
+    Ok(bytes)
+}
+
+fn read_all(path: impl AsRef<Path>, limit: u64) -> io::Result<Vec<u8>> {
     // Room for most of these files at once: without it the first read asks for 32 bytes, and each costs a call.
     let mut bytes = Vec::with_capacity(2048);
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Reads one of the small files of `/proc`.
+/// Reads one of the small files of `/proc`, whatever the budget: it costs next to nothing, and who a process is must
+/// be told to the end. What reads many of them asks the budget itself.
 pub(super) fn read_small(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
-    read(path, SMALL)
+    let bytes = read_all(path, SMALL)?;
+    let _ = budget::read(bytes.len());
+    Ok(bytes)
 }
 
 /// The entries of a directory that are numbers (pids, tids, file descriptors), at most `limit`, in the kernel's

@@ -9,7 +9,7 @@ mod whereabouts;
 use std::io;
 
 use super::{
-    absence,
+    absence, budget,
     client_libraries::{client_libraries, has_gevent, has_sqlite},
     clock,
     descriptors::{Descriptor, STANDARD, Table},
@@ -43,7 +43,7 @@ pub fn inventory(process: &Process) -> Result<Inventory, ScanError> {
     let key = process.key;
     let gone = || ScanError::NoSuchProcess(key.tgid);
     let before = Stat::of(key).ok_or_else(gone)?;
-    let inventory = gather(key, &before)?;
+    let inventory = budget::question(budget::INVENTORY, || gather(key, &before))?;
     if Stat::lives(key) { Ok(inventory) } else { Err(gone()) }
 }
 

@@ -2,11 +2,13 @@
 
 use std::io;
 
-use super::{attention::attend_to, file};
+use super::{attention::attend_to, budget, file};
 
 /// The kernel's own default bound of mappings is 65530 (`vm.max_map_count`), of about 100 bytes each. Those above this
 /// are unknown.
 const MAX_TEXT: u64 = 8 * 1024 * 1024;
+/// As long as a read takes, so many lines take to be understood.
+const MAPPINGS_A_STEP: u64 = 4;
 /// An object's segments follow each other; what is further away belongs to another copy of it.
 const MAX_SEGMENTS: usize = 16;
 
@@ -38,7 +40,9 @@ impl Maps {
     /// Reads those of a process.
     pub(super) fn of_process(tgid: u32) -> io::Result<Self> {
         attend_to(tgid);
-        Ok(Self::parse(&file::read(format!("/proc/{tgid}/maps"), MAX_TEXT)?))
+        let maps = Self::parse(&file::read(format!("/proc/{tgid}/maps"), MAX_TEXT)?);
+        budget::steps(maps.0.len() as u64 / MAPPINGS_A_STEP)?;
+        Ok(maps)
     }
 
     /// The last line may be cut, and is left out then.

@@ -9,6 +9,7 @@
 
 mod absence;
 mod attention;
+mod budget;
 mod bytes;
 mod call;
 pub mod cgroup;
@@ -19,9 +20,11 @@ mod descriptors;
 mod evidence;
 mod fdinfo;
 mod file;
+mod file_systems;
 #[cfg(test)]
 mod forked;
 mod futex;
+mod host_mounts;
 mod inventory;
 mod kernel_flags;
 mod leaks;
@@ -46,6 +49,7 @@ mod stack;
 mod stat;
 mod status;
 mod sweep;
+mod target_file;
 mod task;
 mod threads_seen;
 

@@ -1,6 +1,6 @@
 //! What is mounted where: `/proc/self/mountinfo` (`show_mountinfo`, `fs/proc_namespace.c`).
 
-use std::io;
+use std::{collections::HashMap, io};
 
 use super::file;
 
@@ -61,6 +61,35 @@ fn parse(line: &str) -> Option<Entry<'_>> {
     let mut file_system = file_system.split(' ');
     let (kind, options) = (file_system.next()?, file_system.nth(1).unwrap_or_default());
     Some(Entry { id, parent, device, root, point, kind, options })
+}
+
+/// The id of the mount that a path leads to, from the mount of the root on: to each that lies on the way.
+pub(super) fn leads_to(path: &str, root: u32, mounts: &[Entry<'_>]) -> u32 {
+    let mut on: HashMap<u32, Vec<&Entry<'_>>> = HashMap::new();
+    for mount in mounts.iter().filter(|mount| mount.id != mount.parent) {
+        on.entry(mount.parent).or_default().push(mount);
+    }
+    let mut at = root;
+    // Each step leads to another mount, so there are no more steps than mounts.
+    for _ in mounts {
+        let next = on
+            .get(&at)
+            .into_iter()
+            .flatten()
+            .filter(|mount| below(path, &unescape(mount.point)).is_some())
+            .min_by_key(|mount| mount.point.len());
+        match next {
+            Some(next) => at = next.id,
+            None => break,
+        }
+    }
+    at
+}
+
+/// What follows a folder in a path, from the slash on; nothing for the folder itself.
+pub(super) fn below<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(folder.trim_end_matches('/'))?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
 /// The kernel writes blanks, newlines and backslashes as `\` and three octal digits (`mangle_path`).

@@ -3,19 +3,17 @@
 //! Nothing here asks a file system for anything, for one may be a user's own (FUSE) and never answer: what a process
 //! runs is told by the mount that its file lies on and by the path within that, both of which the kernel knows by heart.
 
-mod host_mounts;
-
 use std::{
     fs::{self, File},
     io,
-    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
+    os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
 
 use super::{
-    file,
-    mountinfo::{self, Entry, unescape},
+    file, file_systems, host_mounts,
+    mountinfo::{self, Entry, below, leads_to, unescape},
 };
 use crate::model::provenance::{Executable, Namespace, Provenance};
 
@@ -74,13 +72,9 @@ impl Running {
     /// `O_PATH` asks the file system nothing: the link is one of the kernel's own, and nothing is opened there
     /// (`do_o_path`, fs/namei.c).
     fn of_process(tgid: u32) -> io::Result<Self> {
-        let file = File::options().read(true).custom_flags(libc::O_PATH).open(format!("/proc/{tgid}/exe"))?;
-        let descriptor = file.as_raw_fd();
-        let path = fs::read_link(format!("/proc/self/fd/{descriptor}"))?;
-        let about = format!("/proc/self/fdinfo/{descriptor}");
-        let mount = file::field(&file::read_small(&about)?, "mnt_id:")
-            .and_then(|id| id.parse().ok())
-            .ok_or_else(|| file::unknown_layout(&about))?;
+        let file = file_systems::place(&format!("/proc/{tgid}/exe"))?;
+        let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        let mount = file_systems::mount_of(&file)?;
         Ok(Self { _file: file, path, mount })
     }
 }
@@ -91,7 +85,7 @@ impl Running {
 /// another (`fexecve(3)`). So the mount decides, and not the namespace.
 fn compare(tgid: u32, running: &Running) -> io::Result<Executable> {
     let Some(path) = running.path.to_str() else { return Ok(Executable::Unknown) };
-    if host_mounts::with(|ids, _| ids.contains(&running.mount))? {
+    if host_mounts::with(|ids, _, _| ids.contains(&running.mount))? {
         return Ok(Executable::Host);
     }
     // What a process that has changed its root shows of its mounts is in other paths than its executable's.
@@ -101,7 +95,7 @@ fn compare(tgid: u32, running: &Running) -> io::Result<Executable> {
     let own = mountinfo::read_of(tgid)?;
     let own = mountinfo::entries(&own).find(|mount| mount.id == running.mount);
     let Some(own) = own else { return Ok(Executable::Other) };
-    host_mounts::with(|_, hosts| {
+    host_mounts::with(|_, hosts, _| {
         let hosts: Vec<Entry<'_>> = mountinfo::entries(hosts).collect();
         if is_same_file(path, &own, &hosts) { Executable::Host } else { Executable::Other }
     })
@@ -118,35 +112,18 @@ fn is_same_file(path: &str, own: &Entry<'_>, hosts: &[Entry<'_>]) -> bool {
     })
 }
 
-/// The mount that a path leads to: from the root, on to each that lies on the way.
+/// The mount that a path leads to.
 fn mount_of<'a, 'b>(path: &str, mounts: &'a [Entry<'b>]) -> Option<&'a Entry<'b>> {
     let is_listed = |id: u32| mounts.iter().any(|mount| mount.id == id);
-    let mut at = mounts.iter().find(|mount| mount.point == "/" && !is_listed(mount.parent))?;
-    // Each step leads to another mount, so there are no more steps than mounts.
-    for _ in mounts {
-        let next = mounts
-            .iter()
-            .filter(|mount| mount.parent == at.id && mount.id != at.id)
-            .filter(|mount| below(path, &unescape(mount.point)).is_some())
-            .min_by_key(|mount| mount.point.len());
-        match next {
-            Some(next) => at = next,
-            None => return Some(at),
-        }
-    }
-    None
+    let root = mounts.iter().find(|mount| mount.point == "/" && !is_listed(mount.parent))?;
+    let id = leads_to(path, root.id, mounts);
+    mounts.iter().find(|mount| mount.id == id)
 }
 
 /// Where a path on a mount lies in the mount's file system.
 fn place_within(path: &str, mount: &Entry<'_>) -> Option<String> {
     let root = unescape(mount.root);
     below(path, &unescape(mount.point)).map(|rest| format!("{}{rest}", root.trim_end_matches('/')))
-}
-
-/// What follows a folder in a path, from the slash on; nothing for the folder itself.
-fn below<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
-    let rest = path.strip_prefix(folder.trim_end_matches('/'))?;
-    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What the threads of a process wait for at this moment: events, or a mutex.
 
-use std::{io, thread::sleep, time::Duration};
+use std::{io, rc::Rc, thread::sleep, time::Duration};
 
 use crate::{
     host::{
@@ -8,6 +8,8 @@ use crate::{
         bytes::Bytes,
         call::{Activity, SystemCall},
         futex::EndlessWait,
+        maps::Maps,
+        memory,
         stat::Stat,
         status::Status,
     },
@@ -63,7 +65,7 @@ pub(super) fn contended(tgid: u32, threads: &[Stat]) -> io::Result<Vec<Contended
     if waits.is_empty() {
         return Ok(Vec::new());
     }
-    let memory = Bytes::of_memory(tgid)?;
+    let memory = memory::of_process(tgid, Rc::new(Maps::of_process(tgid)?))?;
     // A mutex names a thread as its own pid namespace does.
     let named: Vec<(u32, &Stat)> = threads
         .iter()

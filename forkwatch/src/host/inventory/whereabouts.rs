@@ -7,7 +7,7 @@ use std::{
 
 use super::calls::{LOOKS, PAUSE, seen};
 use crate::{
-    host::{bytes::Bytes, call::Activity, stack, stat::Stat},
+    host::{call::Activity, memory, stack, stat::Stat},
     model::{
         inventory::Whereabouts,
         process::ProcessKey,
@@ -35,7 +35,7 @@ pub(super) fn whereabouts(
         return (found, Some(format!("it has more than {MAX_THREADS} threads")));
     }
     // Nothing can be told without it, and why is known from what else was refused.
-    if Bytes::of_memory(key.tgid).is_err() {
+    if !memory::may_be_read(key.tgid) {
         return (found, None);
     }
     for thread in threads {

@@ -1,9 +1,6 @@
 //! What all threads of a process do, and whether any of them has moved.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-};
+use std::io;
 
 use super::calls::Calls;
 use crate::{
@@ -59,17 +56,35 @@ pub(super) fn of_process(stat: &Stat) -> io::Result<(Calls, Rest)> {
     Ok((Calls(calls), rest))
 }
 
+/// The auxiliary vector has some twenty pairs of words.
+const MAX_VECTOR: u64 = 4096;
+/// Kinds of its entries have small numbers (`include/uapi/linux/auxvec.h`).
+const MAX_KIND: u64 = 0xffff;
+
 /// The numbers of system calls are those of the calling program's architecture, and a 32-bit program's mean something
-/// else: it cannot be judged. `e_ident[EI_CLASS]` tells (elf(5)).
+/// else: it cannot be judged.
 fn is_native(tgid: u32) -> io::Result<()> {
-    let mut identity = [0; 5];
-    File::open(format!("/proc/{tgid}/exe"))?.read_exact(&mut identity)?;
-    let native: u8 = if cfg!(target_pointer_width = "64") { 2 } else { 1 };
-    if identity == [0x7f, b'E', b'L', b'F', native] {
+    let vector = file::read(format!("/proc/{tgid}/auxv"), MAX_VECTOR)?;
+    if vector.is_empty() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    if is_vector_of_native(&vector) {
         Ok(())
     } else {
         Err(io::Error::other("a program of another architecture"))
     }
+}
+
+/// What the kernel told the program at its start tells its architecture, without a look at the program's file: pairs of
+/// words of the architecture's own size (`create_elf_tables`, `fs/binfmt_elf.c`), one of which is the size of a page.
+fn is_vector_of_native(vector: &[u8]) -> bool {
+    let (words, _) = vector.as_chunks::<{ size_of::<usize>() }>();
+    let words: Vec<u64> = words.iter().map(|word| usize::from_ne_bytes(*word) as u64).collect();
+    let pairs = words.as_chunks::<2>().0.iter().take_while(|[kind, _]| *kind != 0);
+    let sizes = || pairs.clone().filter(|[kind, _]| *kind == libc::AT_PAGESZ);
+    pairs.clone().all(|[kind, _]| *kind <= MAX_KIND)
+        && sizes().count() == 1
+        && sizes().all(|[_, size]| size.is_power_of_two())
 }
 
 /// The pipe that a call sleeps on.
@@ -83,5 +98,29 @@ fn pipe_wait(stat: &Stat, call: &SystemCall) -> Option<PipeWait> {
     match Table::of_living(stat).ok()??.get(fd).ok()??.object()? {
         Object::Pipe(inode) => Some(PipeWait { inode, end }),
         Object::Socket(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the kernel wrote it for `sleep` of Debian's i386: kind and value in 4 bytes each.
+    fn of_32_bits(pairs: &[(u32, u32)]) -> Vec<u8> {
+        pairs.iter().flat_map(|(kind, value)| [kind.to_ne_bytes(), value.to_ne_bytes()].concat()).collect()
+    }
+
+    #[test]
+    fn a_program_of_another_size_is_known_by_its_vector() {
+        is_native(std::process::id()).unwrap();
+        let pairs =
+            [(32, 0xf7f2_3540), (33, 0xf7f2_3000), (16, 0x0f8b_fbff), (6, 4096), (17, 100), (3, 0x5660_5034)];
+        assert!(!is_vector_of_native(&of_32_bits(&[&pairs[..], &[(0, 0)]].concat())));
+        assert!(!is_vector_of_native(&of_32_bits(&[(6, 4096), (0, 0)])));
+        let native: Vec<u8> =
+            [33, 0x7fff_0000_1000, 6, 4096, 0, 0_usize].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        assert!(is_vector_of_native(&native));
+        assert!(!is_vector_of_native(&native[..16]));
+        assert!(!is_vector_of_native(b""));
     }
 }

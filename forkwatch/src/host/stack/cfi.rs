@@ -2,12 +2,12 @@
 //! that it names (Linux Standard Base, "Exception Frames"). Some hundred bytes are read, however large the object.
 
 use gimli::{
-    BaseAddresses, EhFrame, EhFrameOffset, EndianSlice, FrameDescriptionEntry, NativeEndian, UnwindContext,
-    UnwindSection, UnwindTableRow,
+    BaseAddresses, CieOrFde, EhFrame, EhFrameOffset, EndianSlice, FrameDescriptionEntry, NativeEndian,
+    UnwindContext, UnwindSection, UnwindTableRow,
 };
 
 use super::{elf::Object, files};
-use crate::host::bytes::Bytes;
+use crate::host::{budget, bytes::Bytes, target_file::Files};
 
 /// A function of 100,000 instructions has less than that.
 const MAX_ENTRY: usize = 256 * 1024;
@@ -33,10 +33,10 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Finds the one that covers an address; absent where none does.
-    pub(super) fn covering(tgid: u32, memory: &Bytes, object: &Object, address: u64) -> Option<Self> {
+    pub(super) fn covering(files: &Files, memory: &Bytes, object: &Object, address: u64) -> Option<Self> {
         match object.unwind_table {
             Some(table) => Self::by_table(memory, table, address),
-            None => Self::by_section(tgid, memory, object, address),
+            None => Self::by_section(files, memory, object, address),
         }
     }
 
@@ -58,9 +58,9 @@ impl Entry {
     }
 
     /// Static programs have no table of their rules; where those are, only their file says.
-    fn by_section(tgid: u32, memory: &Bytes, object: &Object, address: u64) -> Option<Self> {
+    fn by_section(files: &Files, memory: &Bytes, object: &Object, address: u64) -> Option<Self> {
         let (at, size) =
-            files::of(tgid, memory, object).find_map(|file| files::section(&file, b".eh_frame"))?;
+            files::of(files, memory, object).find_map(|file| files::section(&file, b".eh_frame"))?;
         let at = at.wrapping_add(object.bias);
         let size = usize::try_from(size).ok().filter(|size| *size <= MAX_SECTION)?;
         let mut bytes = Vec::with_capacity(size);
@@ -73,8 +73,16 @@ impl Entry {
         }
         let section = section(&bytes);
         let bases = BaseAddresses::default().set_eh_frame(at);
-        let found = section.fde_for_address(&bases, address, EhFrame::cie_from_offset).ok()?;
-        let second = found.offset();
+        let mut entries = section.entries(&bases);
+        let second = loop {
+            budget::steps(1).ok()?;
+            if let CieOrFde::Fde(function) = entries.next().ok()?? {
+                let function = function.parse(EhFrame::cie_from_offset).ok()?;
+                if function.contains(address) {
+                    break function.offset();
+                }
+            }
+        };
         Some(Self { bytes, second, address: at })
     }
 

@@ -21,7 +21,7 @@ const MAX_HEADERS: usize = 64;
 const MAX_DYNAMIC: usize = 128;
 
 /// Bytes of notes that are looked at.
-const MAX_NOTES: usize = 4096;
+pub(super) const MAX_NOTES: usize = 4096;
 
 const ENDIAN: NativeEndian = NativeEndian;
 
@@ -104,7 +104,7 @@ impl Object {
 }
 
 /// Notes follow each other: a head, a name and a description, each filled up to four bytes (elf(5)).
-fn find_build_id(mut notes: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn find_build_id(mut notes: &[u8]) -> Option<Vec<u8>> {
     loop {
         let (head, rest) = pod::from_bytes::<NoteHeader64<NativeEndian>>(notes).ok()?;
         let length = |size: u32| usize::try_from(size).ok();

@@ -1,19 +1,15 @@
 //! An object's files, for what is not in memory.
 
-use std::{
-    ffi::OsStr,
-    os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use object::{
     NativeEndian,
-    elf::{FileHeader64, SectionHeader64},
+    elf::{FileHeader64, SHT_NOTE, SectionHeader64},
     pod,
 };
 
-use super::elf::Object;
-use crate::host::bytes::Bytes;
+use super::elf::{MAX_NOTES, Object, find_build_id};
+use crate::host::{bytes::Bytes, target_file::Files};
 
 /// Sections of one file that are looked at.
 const MAX_SECTIONS: usize = 4096;
@@ -27,31 +23,34 @@ const ENDIAN: NativeEndian = NativeEndian;
 type Section = SectionHeader64<NativeEndian>;
 
 /// The object's own file, then its debug file, as far as they can be opened and are what they should be.
-pub(super) fn of(tgid: u32, memory: &Bytes, object: &Object) -> impl Iterator<Item = Bytes> {
-    let head = &object.head;
-    let root = PathBuf::from(format!("/proc/{tgid}/root"));
-    let relative = |path: &[u8]| {
-        let path = Path::new(OsStr::from_bytes(path));
-        path.strip_prefix("/").ok().map(Path::to_owned)
+pub(super) fn of(files: &Files, memory: &Bytes, object: &Object) -> impl Iterator<Item = Bytes> {
+    let own = || {
+        let head = &object.head;
+        let size = usize::try_from(head.end.saturating_sub(head.start)).unwrap_or(PAGE).min(PAGE);
+        let beginning = memory.take_up_to(head.start, size);
+        let id = object.build_id(memory);
+        let is_same = |file: &Bytes| {
+            let same_build = || id.is_none() || build_id(file).is_none_or(|other| Some(other) == id);
+            !beginning.is_empty() && file.take_up_to(0, size) == beginning && same_build()
+        };
+        files.mapped(head, is_same)
     };
-    // Through the process's own root; as this process sees it, which helps where that one has changed its root; by
-    // the mapping itself, which wants CAP_CHECKPOINT_RESTORE; and the program's own, even if it was deleted.
-    let own = relative(&head.path).map(|path| root.join(path));
-    let here = relative(&head.path).map(|path| Path::new("/").join(path));
-    let mapped = PathBuf::from(format!("/proc/{tgid}/map_files/{:x}-{:x}", head.start, head.end));
-    let program = PathBuf::from(format!("/proc/{tgid}/exe"));
-    let beginning =
-        memory.take_up_to(head.start, PAGE.min(usize::try_from(head.end - head.start).unwrap_or(PAGE)));
-    let is_same = move |file: &Bytes| !beginning.is_empty() && file.take_up_to(0, PAGE) == beginning;
-    let objects = [own, here, Some(mapped), Some(program)].into_iter().flatten();
-    let objects = objects.filter_map(|path| Bytes::of_file(&path).ok()).filter(is_same);
-
-    let debug = object.build_id(memory).and_then(|id| debug_file(&id));
-    let debug = debug.into_iter().flat_map(move |path| [root.join(&path), Path::new("/").join(&path)]);
-    objects.chain(debug.filter_map(|path| Bytes::of_file(&path).ok()))
+    let debug = || {
+        let id = object.build_id(memory)?;
+        files.known(&debug_file(&id)?, |file| build_id(file).as_ref() == Some(&id))
+    };
+    std::iter::once_with(own).chain(std::iter::once_with(debug)).flatten()
 }
 
-/// `usr/lib/debug/.build-id/ab/cdef….debug`, where distributions put what they have stripped (gdb, "Separate Debug
+/// The id of the build that a file, or what was stripped from it, is of.
+fn build_id(file: &Bytes) -> Option<Vec<u8>> {
+    sections(file)?.iter().filter(|section| section.sh_type.get(ENDIAN) == SHT_NOTE).find_map(|section| {
+        let size = usize::try_from(section.sh_size.get(ENDIAN)).ok()?.min(MAX_NOTES);
+        find_build_id(&file.take_up_to(section.sh_offset.get(ENDIAN), size))
+    })
+}
+
+/// `/usr/lib/debug/.build-id/ab/cdef….debug`, where distributions put what they have stripped (gdb, "Separate Debug
 /// Files").
 fn debug_file(id: &[u8]) -> Option<PathBuf> {
     let hex: String = id
@@ -60,7 +59,7 @@ fn debug_file(id: &[u8]) -> Option<PathBuf> {
         .filter_map(|digit| char::from_digit(digit.into(), 16))
         .collect();
     let (directory, file) = hex.split_at_checked(2)?;
-    Some(format!("usr/lib/debug/.build-id/{directory}/{file}.debug").into())
+    Some(format!("/usr/lib/debug/.build-id/{directory}/{file}.debug").into())
 }
 
 /// The headers of a file's sections.

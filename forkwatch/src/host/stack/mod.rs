@@ -4,7 +4,6 @@
 //! be read beside it. What is read is checked to be one moment's: the thread must not have woken meanwhile.
 
 mod asleep;
-mod bounded;
 mod cfi;
 mod demangle;
 mod elf;
@@ -16,7 +15,9 @@ mod symbols;
 mod unwind;
 
 use std::{
-    io, thread,
+    io,
+    rc::Rc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -26,7 +27,7 @@ use registers::Registers;
 use symbols::Kind;
 use unwind::Walk;
 
-use super::{bytes::Bytes, maps::Maps, stat::Stat};
+use super::{budget, bytes::Bytes, maps::Maps, memory, stat::Stat, target_file::Files};
 use crate::model::{
     process::ProcessKey,
     stack::{Frame, MAX_FRAMES, Stack, Stacks},
@@ -40,12 +41,12 @@ pub(super) fn of_thread(process: ProcessKey, tid: u32, stacks: Stacks) -> Stack 
     if stacks == Stacks::None {
         return Stack::absent("stacks are not looked at (--stacks=none)");
     }
-    bounded::run(move || native(process, tid, stacks)).unwrap_or_else(Err).unwrap_or_else(Stack::absent)
+    budget::part(|| native(process, tid, stacks)).unwrap_or_else(Err).unwrap_or_else(Stack::absent)
 }
 
 /// The calls of a script that a sleeping thread is in; absent where no interpreter that is known runs in the process.
 pub(super) fn of_script(process: ProcessKey, tid: u32) -> Option<Stack> {
-    let stack = bounded::run(move || script(process, tid)).unwrap_or_else(|why| Some(Err(why)))?;
+    let stack = budget::part(|| script(process, tid)).unwrap_or_else(|why| Some(Err(why)))?;
     let command = |why| format!("{why}; py-spy dump --pid {} may show them", process.tgid);
     Some(stack.unwrap_or_else(|why| Stack::absent(command(why))))
 }
@@ -53,13 +54,13 @@ pub(super) fn of_script(process: ProcessKey, tid: u32) -> Option<Stack> {
 /// The outer calls of a script that a thread is in, which may run meanwhile: those that two looks agree on. Absent
 /// where no interpreter that is known runs in the process; an error says why they cannot be told.
 pub(super) fn of_running_script(process: ProcessKey, tid: u32) -> Option<Result<Vec<Frame>, String>> {
-    bounded::run(move || outer_calls(process, tid)).unwrap_or_else(|why| Some(Err(why)))
+    budget::part(|| outer_calls(process, tid)).unwrap_or_else(|why| Some(Err(why)))
 }
 
 /// The object whose code a sleeping thread was started to run: of its first call that is not the C library's own.
 /// Absent where its stack cannot be followed so far.
 pub(super) fn first_object(process: ProcessKey, tid: u32) -> Option<String> {
-    let first = bounded::run(move || {
+    let first = budget::part(|| {
         let (walk, _) = walked(process, tid).ok()?;
         let objects = walk.calls.iter().rev().filter_map(|(_, object)| walk.objects.get(*object));
         let name = objects.map(|object| elf::name(&object.head)).find(|name| !is_of_c_library(name));
@@ -78,11 +79,12 @@ fn is_of_c_library(path: &str) -> bool {
 
 /// The name of the variable that covers an address.
 pub(super) fn symbol(process: ProcessKey, address: u64) -> Option<String> {
-    bounded::run(move || {
+    budget::part(|| {
         let (memory, maps) = open(process).ok()?;
         maps.find(address)?;
         let object = covering(&memory, &maps, address)?;
-        let name = symbols::names(process.tgid, &memory, &object, Kind::Data, &[address]).pop()?;
+        let files = Files::of(process.tgid);
+        let name = symbols::names(&files, &memory, &object, Kind::Data, &[address]).pop()?;
         same(process).ok()?;
         name
     })
@@ -108,39 +110,41 @@ fn walked(process: ProcessKey, tid: u32) -> Result<(Walk, Opened), String> {
     let (memory, maps) = open(process)?;
     let asleep = Sleep::of(process.tgid, tid)?;
     let shown = Registers::new(asleep.position.instruction, asleep.position.stack);
-    let walk = unwind::walk(process.tgid, &memory, &maps, shown);
+    let files = Files::of(process.tgid);
+    let walk = unwind::walk(&files, &memory, &maps, shown);
     still_asleep(process, tid, asleep)?;
-    Ok((walk, Opened { memory, maps, asleep }))
+    Ok((walk, Opened { memory, maps, files, asleep }))
 }
 
 /// What a walk was made with.
 struct Opened {
     memory: Bytes,
-    maps: Maps,
+    maps: Rc<Maps>,
+    files: Files,
     asleep: Sleep,
 }
 
 fn native(process: ProcessKey, tid: u32, stacks: Stacks) -> Result<Stack, String> {
-    let (mut walk, Opened { memory, maps, asleep }) = walked(process, tid)?;
-    if stacks == Stacks::Full && asleep.is_in_futex() && walk.missing.is_some() {
-        match stopped(process, tid, &memory, &maps) {
+    let (mut walk, opened) = walked(process, tid)?;
+    if stacks == Stacks::Full && opened.asleep.is_in_futex() && walk.missing.is_some() {
+        match stopped(process, tid, &opened) {
             Ok(further) => walk = further,
             Err(why) => walk.missing = walk.missing.map(|missing| format!("{missing}; {why}")),
         }
     }
-    let stack = name(process.tgid, &memory, walk);
+    let stack = name(&opened.files, &opened.memory, walk);
     same(process)?;
     Ok(stack)
 }
 
 /// The same with all registers, for which the thread is stopped. It sleeps on while its memory is read.
-fn stopped(process: ProcessKey, tid: u32, memory: &Bytes, maps: &Maps) -> Result<Walk, String> {
+fn stopped(process: ProcessKey, tid: u32, opened: &Opened) -> Result<Walk, String> {
     let registers = stop::registers(tid)?;
     let asleep = back_to_sleep(process, tid)?;
     if (registers.stack(), registers.instruction) != (asleep.position.stack, asleep.position.instruction) {
         return Err(format!("thread {tid} went on meanwhile"));
     }
-    let walk = unwind::walk(process.tgid, memory, maps, registers);
+    let walk = unwind::walk(&opened.files, &opened.memory, &opened.maps, registers);
     still_asleep(process, tid, asleep)?;
     Ok(walk)
 }
@@ -193,12 +197,12 @@ fn common_end(one: &[Frame], other: &[Frame]) -> Vec<Frame> {
 }
 
 /// The memory of a process and what lies where in it.
-fn open(process: ProcessKey) -> Result<(Bytes, Maps), String> {
+fn open(process: ProcessKey) -> Result<(Bytes, Rc<Maps>), String> {
     let tgid = process.tgid;
     same(process)?;
     let refused = |what: &str, error: &io::Error| format!("/proc/{tgid}/{what} cannot be read: {error}");
-    let memory = Bytes::of_memory(tgid).map_err(|error| refused("mem", &error))?;
-    let maps = Maps::of_process(tgid).map_err(|error| refused("maps", &error))?;
+    let maps = Rc::new(Maps::of_process(tgid).map_err(|error| refused("maps", &error))?);
+    let memory = memory::of_process(tgid, Rc::clone(&maps)).map_err(|error| refused("mem", &error))?;
     same(process)?;
     Ok((memory, maps))
 }
@@ -217,7 +221,7 @@ fn back_to_sleep(process: ProcessKey, tid: u32) -> Result<Sleep, String> {
     }
 }
 
-fn name(tgid: u32, memory: &Bytes, walk: Walk) -> Stack {
+fn name(files: &Files, memory: &Bytes, walk: Walk) -> Stack {
     let mut frames: Vec<Frame> = walk
         .calls
         .iter()
@@ -230,7 +234,7 @@ fn name(tgid: u32, memory: &Bytes, walk: Walk) -> Stack {
     for (index, object) in walk.objects.iter().enumerate() {
         let addresses: Vec<u64> =
             walk.calls.iter().filter(|(_, of)| *of == index).map(|(address, _)| *address).collect();
-        let names = symbols::names(tgid, memory, object, Kind::Code, &addresses);
+        let names = symbols::names(files, memory, object, Kind::Code, &addresses);
         let of_object = walk.calls.iter().zip(&mut frames).filter(|((_, of), _)| *of == index);
         for ((_, frame), name) in of_object.zip(names) {
             frame.function = name;
@@ -240,4 +244,4 @@ fn name(tgid: u32, memory: &Bytes, walk: Walk) -> Stack {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,7 +1,7 @@
 //! All registers of a thread, which is stopped for them for some microseconds.
 
 use std::{
-    io,
+    io, thread,
     time::{Duration, Instant},
 };
 
@@ -16,14 +16,26 @@ use super::registers::Registers;
 /// held up.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// The tracer's own stack: it calls the kernel and nothing else.
+const STACK: usize = 128 * 1024;
+
 /// Stops a thread of another process, reads its registers, and lets it go on.
 ///
 /// The kernel restarts `futex(2)` afterwards, with what was left of its time (signal(7), "Interruption of system calls
 /// and library functions by stop signals"); other calls may end with EINTR, which the caller must see to.
 ///
-/// Whatever fails, the thread goes on: the kernel detaches what a tracer leaves behind, and the tracer is the calling
-/// thread, which must therefore end after this.
+/// Whatever fails, the thread goes on: the kernel detaches what a tracer leaves behind, and the tracer is a thread that
+/// ends after this.
 pub(super) fn registers(tid: u32) -> Result<Registers, String> {
+    let tracer = thread::Builder::new()
+        .name("tracer".to_owned())
+        .stack_size(STACK)
+        .spawn(move || trace(tid))
+        .map_err(|error| format!("no thread can be started to stop thread {tid}: {error}"))?;
+    tracer.join().unwrap_or_else(|_| Err("stopping failed: that is a defect of forkwatch".to_owned()))
+}
+
+fn trace(tid: u32) -> Result<Registers, String> {
     let pid = i32::try_from(tid).map(Pid::from_raw).map_err(|_| format!("{tid} is no thread's id"))?;
     // SEIZE neither stops it nor sends it a signal.
     ptrace::seize(pid, Options::empty()).map_err(|error| match error {
@@ -52,7 +64,7 @@ fn wait(pid: Pid) -> io::Result<libc::c_int> {
         // SAFETY: `status` is a place for an int.
         let found = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, libc::__WALL | libc::WNOHANG) };
         match found {
-            0 if Instant::now() < deadline => std::thread::sleep(Duration::from_micros(50)),
+            0 if Instant::now() < deadline => thread::sleep(Duration::from_micros(50)),
             0 => return Err(io::ErrorKind::TimedOut.into()),
             -1 => return Err(io::Error::last_os_error()),
             _ if libc::WIFSTOPPED(status) => {

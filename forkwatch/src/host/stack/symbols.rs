@@ -1,6 +1,8 @@
 //! Names for addresses: from the symbol table in the object's file or in its separate debug file, else from the one in
 //! memory that the loader uses. Tables are read in portions and never kept.
 
+use std::cmp::Reverse;
+
 use object::{
     NativeEndian,
     elf::{
@@ -11,7 +13,7 @@ use object::{
 };
 
 use super::{demangle::demangle, elf::Object, files};
-use crate::host::bytes::Bytes;
+use crate::host::{budget, bytes::Bytes, target_file::Files};
 
 /// Symbols of one object that are looked at: Chromium has a million.
 const MAX_SYMBOLS: u64 = 2 * 1024 * 1024;
@@ -19,6 +21,8 @@ const MAX_SYMBOLS: u64 = 2 * 1024 * 1024;
 const PORTION: u64 = 2048;
 /// The longest name that is looked at; C++ makes some that are longer than they are useful.
 const MAX_NAME: usize = 4096;
+/// Names of one symbol that are compared; the C library has up to six.
+const MAX_NAMES: usize = 16;
 /// Chains of a hash table that are looked at.
 const MAX_BUCKETS: u32 = 1024 * 1024;
 
@@ -52,25 +56,26 @@ struct Table<'a> {
     strings: u64,
 }
 
-/// The best symbol so far for an address.
-#[derive(Clone)]
+/// The innermost symbols so far that cover an address: several names for one thing, as it is read from the table. Their
+/// texts are read last, once for each: a table can name a million symbols that cover every address.
+#[derive(Clone, Default)]
 struct Best {
     start: u64,
-    rank: u8,
-    name: Vec<u8>,
+    /// How public each is, and where its name is.
+    names: Vec<(u8, u64)>,
 }
 
 /// The names of the symbols of an object that cover these addresses in memory, in their order.
 pub(super) fn names(
-    tgid: u32,
+    target: &Files,
     memory: &Bytes,
     object: &Object,
     kind: Kind,
     addresses: &[u64],
 ) -> Vec<Option<String>> {
     let wanted: Vec<u64> = addresses.iter().map(|address| address.wrapping_sub(object.bias)).collect();
-    let mut found: Vec<Option<Best>> = vec![None; wanted.len()];
-    for file in files::of(tgid, memory, object) {
+    let mut found: Vec<Option<String>> = vec![None; wanted.len()];
+    for file in files::of(target, memory, object) {
         if let Some(table) = Table::of_file(&file) {
             table.search(kind, &wanted, &mut found);
             break;
@@ -81,7 +86,7 @@ pub(super) fn names(
     {
         table.search(kind, &wanted, &mut found);
     }
-    found.into_iter().map(|best| best.map(|best| demangle(&best.name))).collect()
+    found
 }
 
 /// Where a variable is in memory, by its exact name, as the loader finds it (`do_lookup_x`, elf/dl-lookup.c).
@@ -133,55 +138,92 @@ impl<'a> Table<'a> {
         })
     }
 
-    fn each(&self, mut use_symbol: impl FnMut(&Symbol)) {
-        let (mut next, count) = (0, self.count.min(MAX_SYMBOLS));
+    /// Absent where it could not be read to its end.
+    fn each(&self, mut use_symbol: impl FnMut(&Symbol)) -> Option<()> {
+        let (mut next, count) = (0, self.count);
+        if count > MAX_SYMBOLS {
+            return None;
+        }
         while next < count {
             let portion = PORTION.min(count - next);
-            let length = usize::try_from(portion * SYMBOL_SIZE).unwrap_or(0);
-            let Some(bytes) = self.bytes.take(self.symbols.wrapping_add(next * SYMBOL_SIZE), length) else {
-                return;
-            };
-            for symbol in pod::slice_from_all_bytes::<Symbol>(&bytes).unwrap_or_default() {
+            let length = usize::try_from(portion * SYMBOL_SIZE).ok()?;
+            let bytes = self.bytes.take(self.symbols.wrapping_add(next * SYMBOL_SIZE), length)?;
+            for symbol in pod::slice_from_all_bytes::<Symbol>(&bytes).ok()? {
                 use_symbol(symbol);
             }
             next += portion;
         }
+        Some(())
     }
 
     fn name(&self, symbol: &Symbol, limit: usize) -> Vec<u8> {
-        self.bytes.text(self.strings.wrapping_add(u64::from(symbol.st_name.get(ENDIAN))), limit)
+        self.bytes.text(self.name_at(symbol), limit)
     }
 
-    /// Of those that cover an address, the innermost; of several names for one thing the most public.
-    fn search(&self, kind: Kind, wanted: &[u64], found: &mut [Option<Best>]) {
-        self.each(|symbol| {
-            let (start, size) = (symbol.st_value.get(ENDIAN), symbol.st_size.get(ENDIAN));
-            if symbol.st_shndx.get(ENDIAN) == SHN_UNDEF || !kind.admits(symbol) {
+    fn name_at(&self, symbol: &Symbol) -> u64 {
+        self.strings.wrapping_add(u64::from(symbol.st_name.get(ENDIAN)))
+    }
+
+    /// Names the addresses that have no name yet. Of the symbols that cover one, the innermost; of several names for one
+    /// thing the most public. Nothing from half a table: the innermost might stand in the other half.
+    fn search(&self, kind: Kind, wanted: &[u64], found: &mut [Option<String>]) {
+        let mut open: Vec<(u64, Best, &mut Option<String>)> = wanted
+            .iter()
+            .zip(found.iter_mut())
+            .filter(|(_, name)| name.is_none())
+            .map(|(address, name)| (*address, Best::default(), name))
+            .collect();
+        let whole = self.each(|symbol| {
+            if symbol.st_shndx.get(ENDIAN) == SHN_UNDEF
+                || symbol.st_name.get(ENDIAN) == 0
+                || !kind.admits(symbol)
+            {
                 return;
             }
-            for (address, best) in wanted.iter().zip(found.iter_mut()) {
-                let covers = address.checked_sub(start).is_some_and(|inside| inside < size);
-                if !covers || best.as_ref().is_some_and(|best| best.start > start) {
-                    continue;
-                }
-                let name = self.name(symbol, MAX_NAME);
-                let candidate = Best { start, rank: rank(symbol), name };
-                let is_better = best.as_ref().is_none_or(|best| candidate.key() > best.key());
-                if is_better && !candidate.name.is_empty() {
-                    *best = Some(candidate);
+            let (start, size) = (symbol.st_value.get(ENDIAN), symbol.st_size.get(ENDIAN));
+            for (address, best, _) in &mut open {
+                if address.checked_sub(start).is_some_and(|inside| inside < size) {
+                    best.add(start, rank(symbol), self.name_at(symbol));
                 }
             }
         });
+        if whole.is_none() {
+            return;
+        }
+        for (_, best, name) in open {
+            *name = best.name(self.bytes).map(|name| demangle(&name));
+        }
+        // What was cut short is no name.
+        if budget::steps(0).is_err() {
+            found.fill(None);
+        }
     }
 }
 
 impl Best {
+    fn add(&mut self, start: u64, rank: u8, name: u64) {
+        if self.names.is_empty() || start > self.start {
+            self.start = start;
+            self.names.clear();
+        }
+        if start == self.start && self.names.len() < MAX_NAMES {
+            self.names.push((rank, name));
+        }
+    }
+
+    fn name(&self, strings: &Bytes) -> Option<Vec<u8>> {
+        let names = self.names.iter().map(|(rank, at)| (*rank, strings.text(*at, MAX_NAME)));
+        names
+            .filter(|(_, name)| !name.is_empty())
+            .max_by_key(|(rank, name)| Self::key(*rank, name))
+            .map(|(_, name)| name)
+    }
+
     /// Greater is better: `pthread_mutex_lock` is a better name than `__pthread_mutex_lock`.
-    fn key(&self) -> (u64, std::cmp::Reverse<usize>, u8, std::cmp::Reverse<usize>) {
-        let underscores = self.name.iter().take_while(|byte| **byte == b'_').count();
-        let underscores =
-            if self.name.starts_with(b"_Z") || self.name.starts_with(b"_R") { 0 } else { underscores };
-        (self.start, std::cmp::Reverse(underscores), self.rank, std::cmp::Reverse(self.name.len()))
+    fn key(rank: u8, name: &[u8]) -> (Reverse<usize>, u8, Reverse<usize>) {
+        let underscores = name.iter().take_while(|byte| **byte == b'_').count();
+        let underscores = if name.starts_with(b"_Z") || name.starts_with(b"_R") { 0 } else { underscores };
+        (Reverse(underscores), rank, Reverse(name.len()))
     }
 }
 

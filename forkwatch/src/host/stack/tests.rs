@@ -5,7 +5,6 @@ use std::{
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    ptr,
 };
 
 use nix::{
@@ -18,7 +17,7 @@ use nix::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::host::maps::Mapping;
+use crate::host::{bytes::Slice, maps::Mapping};
 
 /// A variable of this program, for its name.
 #[unsafe(no_mangle)]
@@ -203,13 +202,13 @@ sys.stdout.flush()
 time.sleep(1000)
 ";
 
-struct Python {
-    parent: Child,
-    child: u32,
+pub(in crate::host) struct Python {
+    pub(in crate::host) parent: Child,
+    pub(in crate::host) child: u32,
 }
 
 impl Python {
-    fn new(program: &PathBuf) -> Self {
+    pub(in crate::host) fn new(program: &PathBuf) -> Self {
         let mut parent = Command::new(program)
             .args(["-c", SCRIPT])
             .stdout(Stdio::piped())
@@ -232,8 +231,8 @@ impl Drop for Python {
     }
 }
 
-/// The system's, and those that pyenv has.
-fn pythons() -> Vec<PathBuf> {
+/// Those that pyenv has, and the system's.
+pub(in crate::host) fn pythons() -> Vec<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let pyenv = std::fs::read_dir(home.join(".pyenv/versions")).into_iter().flatten().flatten();
     let all = pyenv.map(|version| version.path().join("bin/python")).chain(["/usr/bin/python3".into()]);
@@ -284,17 +283,18 @@ fn what_is_no_python_has_no_script() {
     assert_eq!(of_script(waiting.key(), waiting.tgid()), None);
 }
 
-/// What a hostile process may keep in its memory: a page of it, which this process reads as if it were another's.
+/// What a hostile process may keep in its memory.
 fn look_at(page: &[u8]) {
-    let memory = Bytes::of_memory(std::process::id()).unwrap();
-    let start = ptr::from_ref(page).addr() as u64;
+    let start = 0x7000_0000;
     let end = start + page.len() as u64;
+    let memory = Bytes::of(Slice { start, bytes: page.to_vec() });
+    let files = Files::none();
     let head = Mapping { start, end, executable: true, path: b"/hostile".to_vec(), ..Mapping::default() };
     if let Ok(object) = Object::read(&memory, &head) {
         let address = start + 64;
-        let _ = cfi::Entry::covering(std::process::id(), &memory, &object, address)
+        let _ = cfi::Entry::covering(&files, &memory, &object, address)
             .map(|entry| entry.with_row(address, |_, _, _| ()));
-        let _ = symbols::names(std::process::id(), &memory, &object, Kind::Code, &[address]);
+        let _ = symbols::names(&files, &memory, &object, Kind::Code, &[address]);
         let _ = symbols::address_of(&memory, &object, b"_PyRuntime");
     }
 }
@@ -315,13 +315,15 @@ proptest! {
 
     #[test]
     fn no_stack_makes_it_panic(words in proptest::collection::vec(any::<u64>(), 16), instruction in any::<u64>()) {
-        let memory = Bytes::of_memory(std::process::id()).unwrap();
-        let maps = Maps::of_process(std::process::id()).unwrap();
+        let own = std::process::id();
+        let maps = Rc::new(Maps::of_process(own).unwrap());
+        let memory = memory::of_process(own, Rc::clone(&maps)).unwrap();
+        let files = Files::of(own);
         let stack = words.as_ptr().addr() as u64;
         // Anywhere, and anywhere in this program's code.
         for instruction in [instruction, no_stack_makes_it_panic as *const () as u64 + instruction % 100_000] {
-            unwind::walk(std::process::id(), &memory, &maps, Registers::new(instruction, stack));
-            unwind::walk(std::process::id(), &memory, &maps, Registers::complete(instruction, &words));
+            unwind::walk(&files, &memory, &maps, Registers::new(instruction, stack));
+            unwind::walk(&files, &memory, &maps, Registers::complete(instruction, &words));
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
     elf::{self, Object},
     registers::{self, RETURN_ADDRESS, Registers, STACK_POINTER},
 };
-use crate::host::{bytes::Bytes, maps::Maps};
+use crate::host::{bytes::Bytes, maps::Maps, target_file::Files};
 use crate::model::stack::MAX_FRAMES;
 
 /// Operations of one DWARF expression; real ones have less than twenty.
@@ -31,7 +31,7 @@ pub(super) struct Walk {
 }
 
 /// Follows the calls from these registers on.
-pub(super) fn walk(tgid: u32, memory: &Bytes, maps: &Maps, mut registers: Registers) -> Walk {
+pub(super) fn walk(files: &Files, memory: &Bytes, maps: &Maps, mut registers: Registers) -> Walk {
     let mut walk = Walk { objects: Vec::new(), calls: Vec::new(), missing: None };
     // The next instruction of a call that has not returned may be another function's; of one that a signal
     // interrupted it is its own.
@@ -48,7 +48,7 @@ pub(super) fn walk(tgid: u32, memory: &Bytes, maps: &Maps, mut registers: Regist
         };
         walk.calls.push((address, object));
         let next = match walk.objects.get(object) {
-            Some(object) => step(tgid, memory, object, &registers, address),
+            Some(object) => step(files, memory, object, &registers, address),
             None => return walk,
         };
         match next {
@@ -85,7 +85,7 @@ impl Walk {
 }
 
 fn step(
-    tgid: u32,
+    files: &Files,
     memory: &Bytes,
     object: &Object,
     registers: &Registers,
@@ -93,7 +93,7 @@ fn step(
 ) -> Result<Option<(Registers, bool)>, String> {
     let here = || format!("{}+{:#x}", elf::name(&object.head), object.file_offset(address).unwrap_or(0));
     let no_rule = || format!("there is no unwind information for {}", here());
-    let entry = Entry::covering(tgid, memory, object, address).ok_or_else(no_rule)?;
+    let entry = Entry::covering(files, memory, object, address).ok_or_else(no_rule)?;
     entry
         .with_row(address, |section, function, row| {
             let frame = Frame { memory, section, registers };

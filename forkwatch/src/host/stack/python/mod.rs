@@ -62,6 +62,20 @@ pub(super) fn stack(
 ) -> Option<Result<Stack, String>> {
     let program = fs::read_link(format!("/proc/{tgid}/exe")).ok();
     let program = program.as_deref().map(|path| path.as_os_str().as_bytes());
+    let own_id = || Status::of_thread(tgid, thread).ok().map(|status| status.own_id);
+    let not_there = || format!("thread {thread} is not among those of CPython");
+    Some(stack_of(memory, maps, program, own_id, most)?.and_then(|stack| stack.ok_or_else(not_there)))
+}
+
+/// The same from bytes alone: `program` is the path of what runs, and `own_id` tells the tid that the process has for
+/// the thread. Nothing where CPython does not know that one.
+pub(super) fn stack_of(
+    memory: &Bytes,
+    maps: &Maps,
+    program: Option<&[u8]>,
+    own_id: impl FnOnce() -> Option<u32>,
+    most: usize,
+) -> Option<Result<Option<Stack>, String>> {
     let mut objects: Vec<&Mapping> = maps
         .objects()
         .filter(|head| Some(head.path.as_slice()) == program || named_version(&head.path).is_some())
@@ -89,15 +103,8 @@ pub(super) fn stack(
     if minor >= 13 && memory.word(runtime.wrapping_add(FREE_THREADED)) != Some(0) {
         return Some(Err(format!("the frames of CPython 3.{minor} without GIL cannot be read")));
     }
-    Some(
-        match Status::of_thread(tgid, thread)
-            .ok()
-            .and_then(|status| interpreter.thread(runtime, status.own_id))
-        {
-            Some(thread) => Ok(interpreter.walk(thread, most)),
-            None => Err(format!("thread {thread} is not among those of CPython")),
-        },
-    )
+    let thread = own_id().and_then(|own_id| interpreter.thread(runtime, own_id));
+    Some(Ok(thread.map(|thread| interpreter.walk(thread, most))))
 }
 
 /// `3.11` of `/usr/bin/python3.11` and of `libpython3.11.so.1.0`.

@@ -10,7 +10,10 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::host::mountinfo;
+use super::{
+    file_systems::{self, Answering},
+    mountinfo,
+};
 
 /// The first process is the host.
 const HOST: &str = "/proc/1/mountinfo";
@@ -23,16 +26,17 @@ struct List {
     file: File,
     ids: HashSet<u32>,
     text: String,
+    answering: Answering,
 }
 
-/// What `look` finds in the mounts as they are now: their ids, and the list itself.
-pub(super) fn with<T>(look: impl FnOnce(&HashSet<u32>, &str) -> T) -> io::Result<T> {
+/// What `look` finds in the mounts as they are now: their ids, the list itself, and which of them answer for sure.
+pub(super) fn with<T>(look: impl FnOnce(&HashSet<u32>, &str, &Answering) -> T) -> io::Result<T> {
     let mut list = LIST.lock().unwrap_or_else(PoisonError::into_inner);
     let current = match list.take().filter(List::is_unchanged) {
         Some(current) => current,
         None => List::read()?,
     };
-    let found = look(&current.ids, &current.text);
+    let found = look(&current.ids, &current.text, &current.answering);
     *list = Some(current);
     Ok(found)
 }
@@ -46,7 +50,8 @@ impl List {
             Err(_) => (File::open(mountinfo::PATH)?, mountinfo::read()?),
         };
         let ids = mountinfo::entries(&text).map(|mount| mount.id).collect();
-        Ok(Self { file, ids, text })
+        let answering = Answering::of(&text, true, file_systems::own());
+        Ok(Self { file, ids, text, answering })
     }
 
     fn is_unchanged(&self) -> bool {
@@ -70,6 +75,6 @@ mod tests {
         // Others may mount meanwhile, but not all the time.
         let is_kept = (0..100).any(|_| List::read().unwrap().is_unchanged());
         assert!(is_kept && !list.ids.is_empty() && list.text.contains(" / "));
-        assert_eq!(with(|ids, text| (ids.is_empty(), text.is_empty())).unwrap(), (false, false));
+        assert_eq!(with(|ids, text, _| (ids.is_empty(), text.is_empty())).unwrap(), (false, false));
     }
 }

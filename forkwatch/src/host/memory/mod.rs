@@ -1,26 +1,50 @@
-//! Words of another process's memory: `/proc/PID/task/TID/mem`. Takes `CAP_SYS_PTRACE`, and for other
-//! users' `CAP_DAC_READ_SEARCH`.
+//! The memory of other processes. Takes `CAP_SYS_PTRACE`, and for other users' `CAP_DAC_READ_SEARCH`.
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+mod pagemap;
+mod process;
 
-use super::{attention::attend_to, bytes::Bytes, maps::Mapping};
+use std::{io, rc::Rc};
+
+use self::process::{Mapped, Memory};
+use super::{
+    budget,
+    bytes::Bytes,
+    maps::{Mapping, Maps},
+};
 use crate::model::lock::Words;
 
 const BYTES: usize = 4 * Words::COUNT;
 
+/// The memory of a process by its addresses, as far as these mappings go. What is not in memory is fetched from local
+/// files alone.
+pub(super) fn of_process(process: u32, maps: Rc<Maps>) -> io::Result<Bytes> {
+    of_thread(process, process, maps)
+}
+
+/// The same by one of its threads: that of a process whose main thread has ended can be read by the others alone.
+pub(super) fn of_thread(process: u32, thread: u32, maps: Rc<Maps>) -> io::Result<Bytes> {
+    Ok(Bytes::of(Mapped { memory: Memory::open(process, thread)?, maps }))
+}
+
+/// Whether the memory of a process may be read at all.
+pub(super) fn may_be_read(process: u32) -> bool {
+    Memory::open(process, process).is_ok()
+}
+
 /// The words around a futex word; absent where they may not be read, or do not all lie in its mapping.
 ///
-/// A page that is not in memory is not brought in: the file system behind it may be its process's own, and keep the
-/// reader waiting for ever (fuse(4)).
+/// A page that is not in memory is not brought in: a lock that somebody waits for is there.
 pub(super) fn words(process: u32, thread: u32, address: u64, mapping: &Mapping) -> Option<Words> {
     let start = address.checked_sub(Words::BEFORE)?;
     let last = start.checked_add(BYTES as u64)?.checked_sub(1)?;
-    let within = mapping.readable && mapping.contains(start) && mapping.contains(last);
-    if !within || !is_there(process, thread, start).ok()? || !is_there(process, thread, last).ok()? {
+    if !mapping.contains(start) || !mapping.contains(last) {
         return None;
     }
-    attend_to(process);
-    let bytes: [u8; BYTES] = Bytes::of_memory_by(process, thread).ok()?.array(start)?;
+    let memory = Memory::open(process, thread).ok()?;
+    if !memory.is_there(start) || !memory.is_there(last) {
+        return None;
+    }
+    let bytes: [u8; BYTES] = whole(&memory, Some(mapping), start)?;
     let mut words = [0_u32; Words::COUNT];
     let (parts, _) = bytes.as_chunks::<4>();
     for (word, part) in words.iter_mut().zip(parts) {
@@ -29,34 +53,31 @@ pub(super) fn words(process: u32, thread: u32, address: u64, mapping: &Mapping) 
     Some(Words(words))
 }
 
-/// So many bytes of a process, if their pages are in memory: none is brought in, as above.
+/// So many bytes of the memory that is a process's own, such as its stack, if their pages are there.
 pub(super) fn there<const N: usize>(process: u32, address: u64) -> Option<[u8; N]> {
-    let last = address.checked_add(N as u64)?.checked_sub(1)?;
-    if !is_there(process, process, address).ok()? || !is_there(process, process, last).ok()? {
-        return None;
+    whole(&Memory::open(process, process).ok()?, None, address)
+}
+
+/// All of so many bytes. Those of one page are of one moment.
+fn whole<const N: usize>(memory: &Memory, mapping: Option<&Mapping>, address: u64) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        budget::read(rest.len()).ok()?;
+        match memory.read(mapping, rest, address.checked_add(filled as u64)?) {
+            Ok(count @ 1..) => filled += count,
+            _ => return None,
+        }
     }
-    attend_to(process);
-    Bytes::of_memory(process).ok()?.array(address)
-}
-
-/// Whether the page of an address is in memory or in swap (Documentation/admin-guide/mm/pagemap.rst).
-fn is_there(process: u32, thread: u32, address: u64) -> io::Result<bool> {
-    let page_size = page_size();
-    let mut entry = [0_u8; 8];
-    File::open(format!("/proc/{process}/task/{thread}/pagemap"))?
-        .read_exact_at(&mut entry, (address / page_size).saturating_mul(8))?;
-    Ok(u64::from_ne_bytes(entry) >> 62 != 0)
-}
-
-fn page_size() -> u64 {
-    // SAFETY: sysconf(3) touches no memory of ours.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    u64::try_from(size).unwrap_or(4096)
+    Some(bytes)
 }
 
 #[cfg(test)]
+mod sharing;
+
+#[cfg(test)]
 mod tests {
-    use super::{super::maps::Maps, *};
+    use super::*;
 
     fn own_words(address: u64) -> Option<Words> {
         let own = std::process::id();
