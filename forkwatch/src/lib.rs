@@ -7,6 +7,7 @@ pub mod config;
 pub mod hazard;
 pub mod health;
 pub mod host;
+pub mod input_file;
 pub mod kernel;
 pub mod log;
 pub mod model;
