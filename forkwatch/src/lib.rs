@@ -11,6 +11,7 @@ pub mod input_file;
 pub mod kernel;
 pub mod log;
 pub mod model;
+pub mod output_file;
 mod paragraph;
 pub mod privilege;
 pub mod release;
