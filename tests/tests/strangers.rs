@@ -4,21 +4,31 @@
 use std::{
     fs,
     io::Read as _,
+    net::TcpStream,
     os::unix::fs::{MetadataExt as _, chown, lchown, symlink},
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use forkwatch_tests::{
-    binary,
+    binary, fixture,
     forkwatch::Forkwatch,
     host::{needs_bpf, needs_root},
+    http,
+    metrics::{Scrape, free_address},
     runner::{self, Together},
     tests,
-    wait::until,
+    wait::{until, until_within},
 };
-use nix::{sys::stat::Mode, unistd::mkfifo};
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        stat::Mode,
+    },
+    unistd::{Pid, mkfifo},
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -33,6 +43,7 @@ fn main() -> ExitCode {
             root_writes_where_the_permission_bits_let_it,
             nothing_that_never_ends_is_read,
             a_recording_with_settings_that_nobody_has_is_refused,
+            an_output_that_nobody_reads_stops_nothing,
         ],
         Together::SideBySide,
     )
@@ -216,5 +227,44 @@ fn a_recording_with_settings_that_nobody_has_is_refused() -> Result<()> {
     recording(&file, &with(&usual, "max_children", json!(0)), &[])?;
     let Ended { code, said } = run(&["replay", name])?;
     ensure!(code == Some(1) && said.contains("its max_children is 0"), "{code:?}: {said}");
+    Ok(())
+}
+
+/// Two outputs in one pipe that is full: events, and the log that says so.
+fn an_output_that_nobody_reads_stops_nothing() -> Result<()> {
+    needs_bpf()?;
+    let address = free_address()?;
+    let (reader, writer) = nix::unistd::pipe()?;
+    let mut daemon = Command::new(binary::forkwatch()?)
+        .args(["daemon", "--events", "stdout", &format!("--web.listen-address={address}")])
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .spawn()?;
+    let ready = || match TcpStream::connect(address) {
+        Ok(stream) => Ok(http::get(stream, "/-/ready").ok()),
+        Err(_) => Ok(None),
+    };
+    let tried = until("it to be ready", ready).and_then(|_| {
+        let lost = || Scrape::of(address).map(|scrape| scrape.sum("forkwatch_event_file_lost_total", ""));
+        until("lost events", || {
+            let mut storm = fixture::hold("fork_storm", &["2", "2000"])?;
+            storm.release()?;
+            storm.next_json()?;
+            storm.end(None)?;
+            Ok((lost()? > 0.5).then_some(()))
+        })?;
+        http::get(TcpStream::connect(address)?, "/-/healthy")?;
+        kill(Pid::from_raw(daemon.id().cast_signed()), Signal::SIGTERM)?;
+        until_within(Duration::from_secs(2), "the end", || Ok(daemon.try_wait()?))
+    });
+    if tried.is_err() {
+        daemon.kill()?;
+        daemon.wait()?;
+    }
+    let mut said = String::new();
+    fs::File::from(reader).read_to_string(&mut said)?;
+    let status = tried?;
+    ensure!(status.code() == Some(0), "it ended with {status}");
     Ok(())
 }
