@@ -16,19 +16,24 @@ pub use self::value::{
     EventOutput, LogFormat, LogLevel, grace, listen_address, ring_bytes, run_time, stuck_after,
     telemetry_path,
 };
-use crate::{hazard::allow::AllowRule, model::stack::Stacks};
+use crate::{
+    hazard::allow::AllowRule,
+    input_file::{self, InputFileError},
+    model::stack::Stacks,
+};
+
+/// Longest file that is read. The one that comes with the program, with every comment, has some 8000 bytes.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// The file cannot be read, or is none that would be.
+    #[error("cannot read the configuration: {0}")]
+    Read(#[from] InputFileError),
+    /// It is no text.
+    #[error("cannot read the configuration: {} is not UTF-8", .0.display())]
+    NotText(PathBuf),
     /// It is not TOML, or a key or a value in it is none of ours. The message shows the line.
     #[error("{name} cannot be used: {source}")]
     Parse {
@@ -196,8 +201,8 @@ impl Default for Metrics {
 impl Config {
     /// Reads a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let bytes = input_file::read(path, MOST_BYTES)?;
+        let text = String::from_utf8(bytes).map_err(|_| ConfigError::NotText(path.to_owned()))?;
         Self::parse(&path.display().to_string(), &text)
     }
 

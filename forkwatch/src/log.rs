@@ -1,13 +1,18 @@
 //! The daemon's own log, to standard error.
 //!
+//! Nobody need read it: a line that would have to wait for its reader is lost, and how many were is said afterwards.
+//!
 //! Values in it may come from processes under watch, so control characters are escaped in every format: nobody can
 //! forge a line, or drive the terminal of whoever reads it.
 
 use std::{
     fmt::{self, Write},
-    io::{IsTerminal, stderr},
+    io::{self, IsTerminal, stderr},
     os::fd::AsFd,
+    sync::atomic::{AtomicU64, Ordering},
 };
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use tracing::{
     Event, Level, Subscriber,
@@ -51,7 +56,9 @@ enum Style {
 impl Log {
     /// Starts the log of this process.
     pub fn start(format: LogFormat, level: LogLevel) -> Result<Self, LogError> {
-        let (subscriber, log) = subscriber(style(format), level, stderr);
+        let style = style(format);
+        let (subscriber, log) =
+            subscriber(style, level, Unwaiting { out: stderr, style, lost: AtomicU64::new(0) });
         subscriber.try_init()?;
         Ok(log)
     }
@@ -103,6 +110,87 @@ where
         style => Box::new(layer.event_format(Line(style))),
     };
     (tracing_subscriber::registry().with(filter).with(layer), Log(handle))
+}
+
+/// As much as a pipe has room for when it says that it can be written to (pipe(7)).
+const STEP: usize = 4096;
+
+/// Writes to what need not be read, and never waits for it.
+struct Unwaiting<F> {
+    out: F,
+    style: Style,
+    /// Lines that found no room.
+    lost: AtomicU64,
+}
+
+impl<'a, F, W> MakeWriter<'a> for Unwaiting<F>
+where
+    F: Fn() -> W + 'a,
+    W: io::Write + AsFd,
+{
+    type Writer = Attempt<'a, W>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Attempt { out: (self.out)(), style: self.style, lost: &self.lost }
+    }
+}
+
+/// Writes a line if it need not wait.
+struct Attempt<'a, W> {
+    out: W,
+    style: Style,
+    lost: &'a AtomicU64,
+}
+
+impl<W: io::Write + AsFd> Attempt<'_, W> {
+    /// Whether a step can be written now. Where that cannot be told it is tried.
+    fn has_room(&self) -> bool {
+        let mut asked = [PollFd::new(self.out.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut asked, PollTimeout::ZERO) != Ok(0)
+    }
+
+    fn write_line(&mut self, line: &[u8]) -> io::Result<bool> {
+        for (number, step) in line.chunks(STEP).enumerate() {
+            if !self.has_room() {
+                // What is missing of a line that was begun shows by itself.
+                return Ok(number > 0);
+            }
+            self.out.write_all(step)?;
+        }
+        Ok(true)
+    }
+}
+
+impl<W: io::Write + AsFd> io::Write for Attempt<'_, W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let lost = self.lost.load(Ordering::Relaxed);
+        if lost > 0 && self.write_line(self.style.of_lost(lost).as_bytes())? {
+            self.lost.fetch_sub(lost, Ordering::Relaxed);
+        }
+        if !self.write_line(line)? {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl Style {
+    /// The line that says how many lines are missing before it.
+    fn of_lost(self, lost: u64) -> String {
+        let words = format!("lines of this log that nobody read: {lost} are missing here");
+        let time = jiff::Timestamp::now();
+        match self {
+            Self::Journal => format!("<{}>{words}\n", priority(Level::WARN)),
+            Self::Text { .. } => format!("{time:.3}  WARN {words}\n"),
+            Self::Json => {
+                format!("{{\"timestamp\":\"{time:.6}\",\"level\":\"WARN\",\"message\":\"{words}\"}}\n")
+            }
+        }
+    }
 }
 
 /// One line an event: `2026-09-10T12:00:00.123Z  INFO ready listeners=1`.
@@ -212,12 +300,12 @@ mod tests {
 
     struct Guard<'a>(std::sync::MutexGuard<'a, Vec<u8>>);
 
-    impl std::io::Write for Guard<'_> {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    impl io::Write for Guard<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.write(bytes)
         }
 
-        fn flush(&mut self) -> std::io::Result<()> {
+        fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
@@ -263,6 +351,36 @@ mod tests {
             tracing::warn!("after");
         });
         assert_eq!(text, "<7>between\n");
+    }
+
+    #[test]
+    fn a_line_that_nobody_reads_is_lost_and_counted() {
+        use std::{fs::File, io::Read as _};
+        for style in [Style::Journal, Style::Text { colour: false }, Style::Json] {
+            let (reader, writer) = nix::unistd::pipe().unwrap();
+            let out = move || writer.try_clone().map(File::from).unwrap();
+            let (subscriber, _log) =
+                subscriber(style, LogLevel::Info, Unwaiting { out, style, lost: AtomicU64::new(0) });
+            let mut reader = File::from(reader);
+            tracing::subscriber::with_default(subscriber, || {
+                // A pipe holds 64 KiB unless told otherwise.
+                for number in 0..100 {
+                    tracing::info!("line {number} {}", "x".repeat(2000));
+                }
+                let mut read = vec![0; 32 << 10];
+                reader.read_exact(&mut read).unwrap();
+                tracing::info!("the last");
+            });
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            let mut last = text.lines().rev();
+            let (last, before) = (last.next().unwrap(), last.next().unwrap());
+            assert!(last.contains("the last"), "{last}");
+            assert!(before.contains("nobody read") && before.contains("are missing here"), "{before}");
+            if style == Style::Json {
+                serde_json::from_str::<serde_json::Value>(before).unwrap();
+            }
+        }
     }
 
     #[test]

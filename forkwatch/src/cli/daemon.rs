@@ -112,8 +112,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let log = Log::start(config.log.format, config.log.level).context("cannot start the log")?;
     service::status("loading the kernel side");
     let _statistics = keep_statistics(&config);
-    let recorder = Recorder::create(options.record.as_deref(), &settings(&config))?;
     let mut session = Session::start(&kernel_options(&config), &[])?;
+    let recorder = Recorder::create(options.record.as_deref(), &settings(&config))?;
     if let Some(how) = session::describe_clone_calls(&session.kernel) {
         tracing::info!("{how}");
     }

@@ -1,11 +1,8 @@
 //! What the daemon does with events and findings: it counts them, logs findings, and writes both as JSON lines.
 
-use std::{
-    io::{self, BufWriter, Stdout, Write},
-    time::SystemTime,
-};
+use std::{io, time::SystemTime};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{causes::Causes, collector::Asker, pipeline::Sink, thread_names::ThreadNames};
 use crate::{
@@ -21,6 +18,7 @@ use crate::{
         identity::identity,
         json::{self, document::Document},
         metrics::Metrics,
+        standard_output::StandardOutput,
     },
     watch::{Output, Shared},
 };
@@ -30,7 +28,7 @@ pub(super) enum EventWriter {
     /// Nowhere.
     None,
     /// Standard output.
-    Stdout(BufWriter<Stdout>),
+    Stdout(StandardOutput),
     /// A file that is rotated.
     File(EventFile),
 }
@@ -39,7 +37,10 @@ impl EventWriter {
     pub(super) fn open(config: &Config) -> Result<Self> {
         Ok(match &config.events.output {
             EventOutput::None => Self::None,
-            EventOutput::Stdout => Self::Stdout(BufWriter::with_capacity(64 << 10, io::stdout())),
+            EventOutput::Stdout => {
+                let output = StandardOutput::start();
+                Self::Stdout(output.context("cannot start the thread that writes to standard output")?)
+            }
             EventOutput::File(path) => Self::File(EventFile::open(path, rotation(config))?),
         })
     }
@@ -90,17 +91,15 @@ impl DaemonSink {
 
     fn write(&mut self, document: &Document) -> io::Result<()> {
         self.sequence += 1;
-        match &mut self.writer {
-            EventWriter::None => Ok(()),
-            EventWriter::Stdout(out) => json::write_line(out, document),
-            EventWriter::File(file) => {
-                let written = file.append(&serde_json::to_string(document)?);
-                if let (false, Some(metrics)) = (written, &self.metrics) {
-                    metrics.event_file_lost(1);
-                }
-                Ok(())
-            }
+        let is_written = match &mut self.writer {
+            EventWriter::None => true,
+            EventWriter::Stdout(output) => output.append(&serde_json::to_string(document)?)?,
+            EventWriter::File(file) => file.append(&serde_json::to_string(document)?),
+        };
+        if let (false, Some(metrics)) = (is_written, &self.metrics) {
+            metrics.event_file_lost(1);
         }
+        Ok(())
     }
 }
 
@@ -176,7 +175,7 @@ impl Sink for DaemonSink {
             metrics.events_malformed(malformed);
         }
         match &mut self.writer {
-            EventWriter::Stdout(out) => out.flush(),
+            EventWriter::Stdout(output) => output.flush(),
             EventWriter::None | EventWriter::File(_) => Ok(()),
         }
     }

@@ -4,7 +4,10 @@ use std::{io, process::ExitCode};
 
 use anyhow::Error;
 
-use crate::{config::ConfigError, host::ScanError, kernel::KernelError, privilege::PrivilegeError};
+use crate::{
+    config::ConfigError, host::ScanError, kernel::KernelError, output_file::OutputFileError,
+    privilege::PrivilegeError,
+};
 
 /// The exit codes, as the help and the man page document them.
 pub(super) const HELP: &str = "\
@@ -87,6 +90,12 @@ fn of_error(error: &Error) -> Exit {
     if error.is::<ConfigError>() || error.is::<UsageError>() {
         return Exit::Usage;
     }
+    // Behind what the file was for.
+    match error.chain().find_map(|cause| cause.downcast_ref::<OutputFileError>()) {
+        Some(error) if error.is_privilege() => return Exit::Privilege,
+        Some(error) if error.is_refusal() => return Exit::Usage,
+        _ => {}
+    }
     Exit::Failed
 }
 
@@ -124,6 +133,14 @@ mod tests {
         assert_eq!(exit(io::ErrorKind::PermissionDenied), Exit::Privilege);
         assert_eq!(exit(io::ErrorKind::InvalidData), Exit::Failed);
         assert_eq!(of_error(&ScanError::NoSuchProcess(7).into()), Exit::Failed);
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_written_lacks_privilege_and_one_that_is_refused_is_wrong_usage() {
+        let of = |error: OutputFileError| of_error(&Error::from(error).context("cannot write to x"));
+        assert_eq!(of(io::Error::from(io::ErrorKind::PermissionDenied).into()), Exit::Privilege);
+        assert_eq!(of(OutputFileError::Foreign(7)), Exit::Usage);
+        assert_eq!(of(OutputFileError::Exists), Exit::Failed);
     }
 
     #[test]

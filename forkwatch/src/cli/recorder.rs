@@ -1,11 +1,12 @@
 //! A recording under way: what tail and daemon write with `--record`.
 
-use std::{fs::File, io, os::unix::fs::FileTypeExt as _, path::Path};
+use std::{fs::File, io, path::Path};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::session;
 use crate::{
+    output_file::Place,
     report::recording::{Header, Writer},
     watch::Settings,
 };
@@ -18,18 +19,15 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// Begins a recording where one is asked for. To be called before capabilities are given up: without them root
-    /// cannot write into another user's directory.
+    /// Begins a recording where one is asked for. To be called once capabilities have been given up, so that it is
+    /// written where its user may write, and nowhere else.
     pub(super) fn create(path: Option<&Path>, settings: &Settings) -> Result<Option<Self>> {
         let Some(path) = path else { return Ok(None) };
         let name = path.display().to_string();
         let create = || -> Result<Writer<File>> {
             let header = Header::new(&session::context(), serde_json::to_value(settings)?);
-            // What stands there is a recording of something else, or no recording at all.
-            let file = match File::create_new(path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => existing(path)?,
-                created => created?,
-            };
+            // What stands there is a recording of something else, or no recording at all, and is left alone.
+            let file = Place::find(path)?.create()?;
             let mut writer = Writer::new(file, &header)?;
             // What cannot be written at all shows now.
             writer.flush()?;
@@ -58,12 +56,4 @@ impl Recorder {
         let Self { path, written, .. } = self;
         format!("recorded {written} inputs in {path}: `forkwatch replay {path}` judges them again")
     }
-}
-
-/// What stands at a path already, if it is a device: nothing is lost there.
-fn existing(path: &Path) -> Result<File> {
-    if !path.symlink_metadata()?.file_type().is_char_device() {
-        bail!("it exists already, and is not overwritten: name another file, or remove it");
-    }
-    Ok(File::options().write(true).open(path)?)
 }

@@ -1,6 +1,6 @@
 //! `forkwatch replay`: a recording through the same core.
 
-use std::{fs::File, io::BufReader, path::PathBuf};
+use std::{io::BufReader, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -11,9 +11,10 @@ use super::{
     tail_sink::{ColorChoice, Output, Selection, TailSink, TimeStyle},
 };
 use crate::{
+    input_file,
     model::time::BootTime,
     report::recording::{Input, Reader, RecordingError},
-    watch::{self, Watch},
+    watch::{self, Settings, Watch},
 };
 
 /// What to replay, and how to show it.
@@ -39,14 +40,11 @@ pub(super) struct Options {
 /// Shows what the core says of the recording. One that is cut off is replayed as far as it goes, and then fails.
 pub(super) fn run(options: &Options) -> Result<Exit> {
     let name = options.recording.display();
-    let file = File::open(&options.recording).with_context(|| format!("cannot open {name}"))?;
+    let file = input_file::open(&options.recording).with_context(|| format!("cannot replay {name}"))?;
     let reader = Reader::new(BufReader::new(file)).with_context(|| format!("cannot replay {name}"))?;
     let header = reader.header().clone();
-    let settings = serde_json::from_value(header.settings.clone()).with_context(|| {
-        format!(
-            "cannot replay {name}: its settings are not this version's; replay it with forkwatch {}",
-            header.version
-        )
+    let settings = settings(header.settings.clone()).with_context(|| {
+        format!("cannot replay {name}: it was recorded by forkwatch {}: try that version", header.version)
     })?;
     let mut core = Watch::new(settings);
     let selection = Selection { findings_only: options.findings_only, ..Selection::default() };
@@ -57,6 +55,13 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     sink.summary()?;
     ended.with_context(|| format!("cannot replay all of {name}"))?;
     Ok(Exit::Fine)
+}
+
+/// The settings that a recording tells, as long as a watch can have had them.
+fn settings(told: serde_json::Value) -> Result<Settings> {
+    let settings: Settings = serde_json::from_value(told).context("its settings are not this version's")?;
+    settings.check().context("its settings were damaged or edited")?;
+    Ok(settings)
 }
 
 fn feed(
@@ -83,11 +88,7 @@ fn feed(
             }
             Input::Evidence { at, evidence } => core.evidence(at, evidence, &mut outputs),
             Input::Advance(to) => core.advance(to, &mut outputs),
-            Input::Settings(settings) => {
-                core.configure(
-                    serde_json::from_value(settings).context("its settings are not this version's")?,
-                );
-            }
+            Input::Settings(changed) => core.configure(settings(changed)?),
         }
         pass_on(&mut outputs, sink)?;
     }

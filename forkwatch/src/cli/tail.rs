@@ -146,8 +146,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         stacks: options.stacks,
         ..Settings::default()
     };
-    let recorder = Recorder::create(options.record.as_deref(), &settings)?;
     let mut session = Session::start(&options.kernel_options()?, &processes)?;
+    let recorder = Recorder::create(options.record.as_deref(), &settings)?;
     if let Some(how) = session::describe_clone_calls(&session.kernel) {
         eprintln!("forkwatch: {how}");
     }

@@ -99,6 +99,21 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
+fn a_file_that_never_ends_is_refused() {
+    for (path, kind) in [("/dev/zero", "a device"), ("/proc/self", "a directory")] {
+        let message = Config::load(Path::new(path)).unwrap_err().to_string();
+        assert!(message.contains(path) && message.contains(kind), "{message}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("forkwatch.toml");
+    std::fs::write(&path, "# a comment\n".repeat(100_000)).unwrap();
+    let message = Config::load(&path).unwrap_err().to_string();
+    assert!(message.contains("longer than 1048576 bytes"), "{message}");
+    std::fs::write(&path, b"# \xff\n").unwrap();
+    assert!(Config::load(&path).unwrap_err().to_string().contains("not UTF-8"));
+}
+
+#[test]
 fn a_port_alone_listens_on_every_address() {
     assert_eq!(listen_address(":9999").unwrap(), "[::]:9999".parse().unwrap());
     assert_eq!(listen_address("[::1]:1").unwrap(), "[::1]:1".parse().unwrap());

@@ -60,7 +60,7 @@ impl From<String> for EventOutput {
     fn from(text: String) -> Self {
         match text.as_str() {
             "none" => Self::None,
-            "stdout" => Self::Stdout,
+            "stdout" | "/dev/stdout" => Self::Stdout,
             _ => Self::File(text.into()),
         }
     }

@@ -5,21 +5,18 @@
 //! been.
 
 use std::{
-    ffi::OsString,
-    fs::{self, File, OpenOptions},
+    ffi::{OsStr, OsString},
+    fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use nix::{
-    fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg},
-    unistd::{AccessFlags, faccessat},
-};
+use nix::fcntl::{Flock, FlockArg};
 
-/// Command lines may hold secrets, so only owner and group may read.
-const MODE: u32 = 0o640;
+use crate::output_file::{OutputFileError, Place};
+
 /// How far back a line's beginning is looked for.
 const LONGEST_LINE: u64 = 1 << 20;
 /// An outage is over when nothing has failed for this long: a disk that is full but for a few bytes takes short lines
@@ -35,11 +32,8 @@ pub enum EventFileError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        source: OutputFileError,
     },
-    /// A device, a pipe, a directory.
-    #[error("cannot use {} as event file: it is not a regular file", .0.display())]
-    NotRegular(PathBuf),
     /// It ends in the middle of a line that is no event.
     #[error("cannot use {} as event file: it holds something else; name another file", .0.display())]
     NotEvents(PathBuf),
@@ -93,11 +87,14 @@ impl EventFile {
     /// Opens the file, or makes it. To be called with the capabilities that the program will keep, so that what
     /// cannot be written or rotated later is told now.
     pub fn open(path: &Path, rotation: Rotation) -> Result<Self, EventFileError> {
+        let place = find(path)?;
+        let rotation = possible(rotation, &place);
         if rotation.max_bytes > 0 {
-            writable_directory(path)
+            place
+                .check_directory()
                 .map_err(|source| EventFileError::Directory { path: path.to_owned(), source })?;
         }
-        let (file, length) = open(path)?;
+        let (file, length) = open(path, &place)?;
         Ok(Self {
             path: path.to_owned(),
             rotation,
@@ -141,18 +138,15 @@ impl EventFile {
     /// Opens the path anew, in case others have renamed the file (SIGHUP), and applies a new rotation. If that fails
     /// the old file stays in use.
     pub fn reopen(&mut self, rotation: Rotation) -> Result<(), EventFileError> {
+        let place = find(&self.path)?;
+        let ours = self.file.metadata().ok().map(|ours| (ours.dev(), ours.ino()));
         // Unchanged, it is still locked by us.
-        let same = || -> io::Result<bool> {
-            use std::os::unix::fs::MetadataExt;
-            let (now, ours) = (fs::metadata(&self.path)?, self.file.metadata()?);
-            Ok((now.dev(), now.ino()) == (ours.dev(), ours.ino()))
-        };
-        if !same().unwrap_or(false) {
-            (self.file, self.length) = open(&self.path)?;
+        if ours.is_none() || place.identity() != ours {
+            (self.file, self.length) = open(&self.path, &place)?;
             self.torn = 0;
         }
-        self.rotation = rotation;
-        self.rotate_at = rotation.max_bytes;
+        self.rotation = possible(rotation, &place);
+        self.rotate_at = self.rotation.max_bytes;
         Ok(())
     }
 
@@ -200,17 +194,21 @@ impl EventFile {
     }
 
     /// Renames the oldest first, so that whatever fails, no file is lost but the one that is due.
+    /// All in one directory, whatever its path leads to meanwhile; a rename replaces a link and does not follow it.
     fn try_rotate(&mut self) -> Result<(), EventFileError> {
-        let failed = |source| EventFileError::Open { path: self.path.clone(), source };
+        let failed =
+            |source: io::Error| EventFileError::Open { path: self.path.clone(), source: source.into() };
+        let place = find(&self.path)?;
+        let name = place.name();
         for number in (1..self.rotation.keep).rev() {
-            rename(&numbered(&self.path, number), &numbered(&self.path, number + 1)).map_err(failed)?;
+            place.rename(&numbered(name, number), &numbered(name, number + 1)).map_err(failed)?;
         }
         if self.rotation.keep > 0 {
-            rename(&self.path, &numbered(&self.path, 1)).map_err(failed)?;
+            place.rename(name, &numbered(name, 1)).map_err(failed)?;
         } else {
-            fs::remove_file(&self.path).map_err(failed)?;
+            place.remove().map_err(failed)?;
         }
-        (self.file, self.length) = open(&self.path)?;
+        (self.file, self.length) = open(&self.path, &place)?;
         self.rotate_at = self.rotation.max_bytes;
         self.torn = 0;
         Ok(())
@@ -239,44 +237,25 @@ impl EventFile {
 }
 
 /// `FILE.N`
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = OsString::from(path);
+fn numbered(name: &OsStr, number: u32) -> OsString {
+    let mut name = name.to_owned();
     name.push(format!(".{number}"));
-    name.into()
+    name
 }
 
-/// A file that is not there needs no renaming.
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::rename(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
+/// What forkwatch was started with, such as `/dev/stdout`, has no name that could be another's.
+const fn possible(rotation: Rotation, place: &Place) -> Rotation {
+    if place.is_own_descriptor() { Rotation { max_bytes: 0, ..rotation } } else { rotation }
 }
 
-fn writable_directory(path: &Path) -> io::Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    faccessat(AT_FDCWD, directory, AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS)
-        .map_err(io::Error::from)
+fn find(path: &Path) -> Result<Place, EventFileError> {
+    Place::find(path).map_err(|source| EventFileError::Open { path: path.to_owned(), source })
 }
 
 /// Opens, locks and mends a file, and says how long it is.
-fn open(path: &Path) -> Result<(Flock<File>, u64), EventFileError> {
-    let failed = |source| EventFileError::Open { path: path.to_owned(), source };
-    let file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(MODE)
-        // A pipe that nobody reads would block.
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-        .map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(EventFileError::NotRegular(path.to_owned()));
-    }
+fn open(path: &Path, place: &Place) -> Result<(Flock<File>, u64), EventFileError> {
+    let file = place.append().map_err(|source| EventFileError::Open { path: path.to_owned(), source })?;
+    let failed = |source: io::Error| EventFileError::Open { path: path.to_owned(), source: source.into() };
     let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         nix::Error::EWOULDBLOCK => EventFileError::Locked(path.to_owned()),
         errno => failed(errno.into()),

@@ -193,7 +193,7 @@ impl Metrics {
         self.observed().malformed += count;
     }
 
-    /// Counts events that the event file lost.
+    /// Counts events that the event file, or standard output, lost.
     pub fn event_file_lost(&self, count: u64) {
         self.observed().file_lost += count;
     }

@@ -9,5 +9,6 @@ pub mod metrics;
 pub mod recording;
 #[cfg(test)]
 mod samples;
+pub mod standard_output;
 
 pub use context::Context;

@@ -57,7 +57,7 @@ use crate::{
 
 pub use self::{
     output::{Dropped, LivesOn, Output, Shared},
-    settings::Settings,
+    settings::{Settings, SettingsError},
 };
 
 /// Most reported children whose end is waited for.

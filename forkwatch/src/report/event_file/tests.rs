@@ -1,4 +1,4 @@
-use std::process::Command;
+use std::{fs, process::Command};
 
 use nix::sys::resource::{Resource, setrlimit};
 
@@ -10,6 +10,14 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.json");
     (folder, path)
+}
+
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    super::numbered(path.as_os_str(), number).into()
+}
+
+fn is_not_regular(result: &Result<EventFile, EventFileError>) -> bool {
+    matches!(result, Err(EventFileError::Open { source: OutputFileError::NotRegular(_), .. }))
 }
 
 fn text(path: &Path) -> String {
@@ -99,14 +107,11 @@ fn a_file_of_something_else_is_left_alone() {
     fs::write(&path, "{}\nmy precious notes").unwrap();
     assert!(matches!(EventFile::open(&path, NEVER), Err(EventFileError::NotEvents(_))));
     assert_eq!(text(&path), "{}\nmy precious notes");
-    assert!(matches!(
-        EventFile::open(Path::new("/dev/full"), NEVER),
-        Err(EventFileError::NotRegular(_) | EventFileError::Open { .. })
-    ));
+    assert!(is_not_regular(&EventFile::open(Path::new("/dev/full"), NEVER)));
     assert!(EventFile::open(folder.path(), NEVER).is_err());
     let pipe = folder.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    assert!(matches!(EventFile::open(&pipe, NEVER), Err(EventFileError::NotRegular(_))));
+    assert!(is_not_regular(&EventFile::open(&pipe, NEVER)));
 }
 
 #[test]
@@ -160,4 +165,40 @@ fn a_full_disk_loses_events_whole_and_is_survived() {
     assert!(!file.append("{\"five\":5}"));
     setrlimit(Resource::RLIMIT_FSIZE, libc::RLIM_INFINITY, libc::RLIM_INFINITY).unwrap();
     assert!(file.append("{\"five\":5}"));
+}
+
+/// Root's file, another user's directory, and a link from there to it.
+#[test]
+fn no_link_of_another_user_leads_to_a_file_of_ours() {
+    if !nix::unistd::geteuid().is_root() {
+        return crate::skip::skip("needs root, to give a directory to another user");
+    }
+    let (folder, path) = folder();
+    let precious = folder.path().join("precious");
+    fs::write(&precious, "{}\n").unwrap();
+    let theirs = folder.path().join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    std::os::unix::fs::chown(&theirs, Some(12_345), Some(12_345)).unwrap();
+    let link = theirs.join("events.json");
+    std::os::unix::fs::symlink(&precious, &link).unwrap();
+    std::os::unix::fs::lchown(&link, Some(12_345), Some(12_345)).unwrap();
+    let rotation = Rotation { max_bytes: 4, keep: 1 };
+    let message = EventFile::open(&link, NEVER).err().unwrap().to_string();
+    assert!(message.contains("another user could have put there"), "{message}");
+
+    // One that turns up while the file is in use: at the next rotation, and on reopen.
+    let mut file = EventFile::open(&path, rotation).unwrap();
+    assert!(file.append("{}"));
+    fs::remove_file(&path).unwrap();
+    fs::rename(&link, &path).unwrap();
+    assert!(file.append("{\"lost\":1}"));
+    assert!(file.reopen(rotation).is_err());
+    assert_eq!(text(&precious), "{}\n");
+
+    // In the place of a rotated file it is replaced.
+    fs::rename(&path, numbered(&path, 1)).unwrap();
+    let mut file = EventFile::open(&path, rotation).unwrap();
+    assert!(file.append("one") && file.append("two"));
+    assert_eq!((text(&numbered(&path, 1)), text(&precious)), ("one\n".to_owned(), "{}\n".to_owned()));
+    assert!(!numbered(&path, 1).is_symlink());
 }

@@ -74,7 +74,7 @@ const MALFORMED: Family<0> = Family::new(
 );
 const FILE_LOST: Family<0> = Family::new(
     "forkwatch_event_file_lost_total",
-    "Events that could not be written to the event file, for example because the disk was full.",
+    "Events that could not be written: to the event file, for example because the disk was full, or to standard output, because nobody read it.",
     [],
 );
 const LAST_EVENT: Family<0> = Family::new(

@@ -407,6 +407,66 @@ proptest! {
         watch.advance(BootTime(u64::MAX), &mut out);
         prop_assert_eq!(watch.deadline(), None);
     }
+
+    #[test]
+    fn delays_of_any_length_harm_nothing(
+        delays in prop::collection::vec(delay(), 7),
+        steps in prop::collection::vec(step(), 0..60),
+    ) {
+        let settings = Settings {
+            grace: delays[0],
+            recheck: delays[1],
+            summary_interval: delays[2],
+            stuck_after: delays[3],
+            sweep_interval: Some(delays[4]),
+            leak_interval: delays[5],
+            pipe_patience: delays[6],
+            ..Settings::default()
+        };
+        let mut watch = Watch::new(settings);
+        let mut out = Vec::new();
+        let mut now = BootTime(0);
+        for (wait, step) in &steps {
+            now = BootTime(now.0 + wait * MILLI);
+            apply(&mut watch, now, step, &mut out);
+        }
+        watch.advance(now, &mut out);
+        watch.close(now, &mut out);
+    }
+}
+
+/// A delay of no length, of a usual one, or of one that cannot be doubled.
+fn delay() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        Just(Duration::ZERO),
+        Just(Duration::from_secs(1)),
+        Just(Duration::MAX),
+        Just(Duration::MAX / 3)
+    ]
+}
+
+/// Each of them ended the program when it came from a recording.
+#[test]
+fn endless_delays_are_doubled_without_harm() {
+    let endless = Duration::MAX;
+    let settings = Settings {
+        summary_interval: endless,
+        stuck_after: endless,
+        sweep_interval: Some(endless),
+        leak_interval: endless,
+        ..Settings::default()
+    };
+    let mut timeline = Timeline::with(settings);
+    timeline.fork(threaded(2)).at(2000);
+    timeline.fork(Fork { child: process(5001), ..threaded(2) }).at(4000);
+    let mut out = Vec::new();
+    let process = process(5001);
+    timeline.watch.leak_unseen(ms(4000), process, &mut out);
+    timeline.watch.close(ms(4000), &mut out);
+    for seen in 0..=5 {
+        let step = Step::Locks { process: 5001, life: 0, seen, switches: 1 };
+        apply(&mut timeline.watch, ms(5000), &step, &mut out);
+    }
 }
 
 #[test]

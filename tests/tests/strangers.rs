@@ -1,0 +1,270 @@
+//! What a stranger on the host can put into forkwatch's way: links, pipes, files without end, clients that say nothing,
+//! outputs that nobody reads.
+
+use std::{
+    fs,
+    io::Read as _,
+    net::TcpStream,
+    os::unix::fs::{MetadataExt as _, chown, lchown, symlink},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use forkwatch_tests::{
+    binary, fixture,
+    forkwatch::Forkwatch,
+    host::{needs_bpf, needs_root},
+    http,
+    metrics::{Scrape, free_address},
+    runner::{self, Together},
+    tests,
+    wait::{until, until_within},
+};
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        stat::Mode,
+    },
+    unistd::{Pid, mkfifo},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The stranger.
+const UID: u32 = 12_345;
+
+fn main() -> ExitCode {
+    runner::run(
+        tests![
+            no_link_of_a_stranger_is_written_through,
+            a_recording_is_for_its_owner_and_group_alone,
+            root_writes_where_the_permission_bits_let_it,
+            nothing_that_never_ends_is_read,
+            a_recording_with_settings_that_nobody_has_is_refused,
+            an_output_that_nobody_reads_stops_nothing,
+        ],
+        Together::SideBySide,
+    )
+}
+
+/// How a command ended, and what it said on stderr.
+struct Ended {
+    code: Option<i32>,
+    said: String,
+}
+
+/// Runs forkwatch to its end, which must come by itself.
+fn run(arguments: &[&str]) -> Result<Ended> {
+    let mut child = Command::new(binary::forkwatch()?)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let status = until("forkwatch to end", || Ok(child.try_wait()?));
+    if status.is_err() {
+        child.kill()?;
+    }
+    let mut said = String::new();
+    child.stderr.take().context("no stderr")?.read_to_string(&mut said)?;
+    Ok(Ended { code: status.with_context(|| format!("{arguments:?} said {said}"))?.code(), said })
+}
+
+/// A file that is not the stranger's to change, and a directory of his with a link to it.
+struct Trap {
+    folder: TempDir,
+    link: PathBuf,
+}
+
+impl Trap {
+    fn set() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let theirs = folder.path().join("theirs");
+        fs::write(folder.path().join("precious"), "")?;
+        fs::create_dir(&theirs)?;
+        chown(&theirs, Some(UID), Some(UID))?;
+        let link = theirs.join("link");
+        symlink(folder.path().join("precious"), &link)?;
+        lchown(&link, Some(UID), Some(UID))?;
+        Ok(Self { folder, link })
+    }
+
+    fn precious(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.folder.path().join("precious"))?)
+    }
+}
+
+fn no_link_of_a_stranger_is_written_through() -> Result<()> {
+    needs_root()?;
+    needs_bpf()?;
+    let trap = Trap::set()?;
+    let link = trap.link.to_str().context("not UTF-8")?;
+    for arguments in [
+        &["daemon", "--web.listen-address=127.0.0.1:0", "--events", link][..],
+        &["daemon", "--web.listen-address=127.0.0.1:0", "--record", link],
+        &["tail", "--duration", "1s", "--record", link],
+    ] {
+        let Ended { code, said } = run(arguments)?;
+        ensure!(code == Some(2), "{arguments:?} ended with {code:?}: {said}");
+        ensure!(said.contains("is a symbolic link that another user could have put there"), "{said}");
+        ensure!(trap.precious()?.is_empty(), "{arguments:?} has written to it");
+    }
+    // To what does not exist yet, it would be made.
+    let dangling = trap.link.with_file_name("dangling");
+    symlink(trap.folder.path().join("new"), &dangling)?;
+    lchown(&dangling, Some(UID), Some(UID))?;
+    let dangling = dangling.to_str().context("not UTF-8")?;
+    let Ended { code, said } = run(&["daemon", "--web.listen-address=127.0.0.1:0", "--events", dangling])?;
+    ensure!(code == Some(2), "it ended with {code:?}: {said}");
+    ensure!(!trap.folder.path().join("new").exists(), "a file was made");
+    Ok(())
+}
+
+fn a_recording_is_for_its_owner_and_group_alone() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("recording");
+    Forkwatch::tail(["--record", file.to_str().context("not UTF-8")?])?.stop()?;
+    let mode = fs::metadata(&file)?.mode();
+    ensure!(mode & 0o7137 == 0 && mode & 0o600 == 0o600, "its mode is {mode:o}");
+    // What is no file is usable still.
+    Forkwatch::tail(["--record", "/dev/null"])?.stop().map(drop)
+}
+
+/// Capabilities are given up by then, so that nothing is written where its user may not.
+fn root_writes_where_the_permission_bits_let_it() -> Result<()> {
+    needs_root()?;
+    needs_bpf()?;
+    let trap = Trap::set()?;
+    let file = trap.link.with_file_name("recording");
+    let name = file.to_str().context("not UTF-8")?;
+    let Ended { code, said } = run(&["tail", "--duration", "1s", "--record", name])?;
+    ensure!(code == Some(3), "it ended with {code:?}: {said}");
+    ensure!(said.contains(name) && said.contains("without CAP_DAC_OVERRIDE"), "{said}");
+    ensure!(!file.exists(), "the file was made");
+    Ok(())
+}
+
+fn nothing_that_never_ends_is_read() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let pipe = folder.path().join("pipe");
+    mkfifo(&pipe, Mode::S_IRWXU)?;
+    let pipe = pipe.to_str().context("not UTF-8")?;
+    for (path, kind) in [(pipe, "is a pipe"), ("/dev/zero", "is a device"), ("/", "is a directory")] {
+        for (arguments, expected) in [
+            (&["replay", path][..], 1),
+            (&["check-config", path], 2),
+            (&["daemon", "--config", path, "--web.listen-address=127.0.0.1:0"], 2),
+        ] {
+            let Ended { code, said } = run(arguments)?;
+            ensure!(code == Some(expected), "{arguments:?} ended with {code:?}: {said}");
+            ensure!(said.contains(path) && said.contains(kind), "{arguments:?}: {said}");
+        }
+    }
+    let long = folder.path().join("long.toml");
+    fs::File::create(&long)?.set_len(1 << 32)?;
+    let Ended { code, said } = run(&["check-config", long.to_str().context("not UTF-8")?])?;
+    ensure!(code == Some(2) && said.contains("is longer than"), "{code:?}: {said}");
+    Ok(())
+}
+
+/// Writes a recording of these lines.
+fn recording(file: &Path, settings: &Value, lines: &[Value]) -> Result<()> {
+    let header = json!({
+        "format": "forkwatch.recording/1",
+        "version": "0",
+        "abi": 0,
+        "wall_offset": 0,
+        "settings": settings,
+    });
+    let lines = [&header].into_iter().chain(lines).map(|line| format!("{line}\n"));
+    Ok(fs::write(file, lines.collect::<String>())?)
+}
+
+/// The settings with another value.
+fn with(settings: &Value, name: &str, value: Value) -> Value {
+    let mut settings = settings.clone();
+    if let Some(settings) = settings.as_object_mut() {
+        settings.insert(name.to_owned(), value);
+    }
+    settings
+}
+
+fn a_recording_with_settings_that_nobody_has_is_refused() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("recording");
+    let name = file.to_str().context("not UTF-8")?;
+    let seconds = |seconds: u64| json!({ "secs": seconds, "nanos": 0 });
+    let usual = json!({
+        "grace": seconds(1), "recheck": seconds(0), "summary_interval": seconds(60), "stuck_after": seconds(10),
+        "sweep_interval": seconds(10), "leak_interval": seconds(30), "pipe_patience": seconds(60),
+        "stacks": "light", "allow": [], "max_children": 65536,
+    });
+    let time = json!({ "advance": 1 });
+    recording(&file, &usual, std::slice::from_ref(&time))?;
+    let Ended { code, said } = run(&["replay", name])?;
+    ensure!(code == Some(0), "usual settings: {code:?} and {said}");
+    let delays = [
+        "grace",
+        "recheck",
+        "summary_interval",
+        "stuck_after",
+        "sweep_interval",
+        "leak_interval",
+        "pipe_patience",
+    ];
+    for delay in delays {
+        let odd = with(&usual, delay, seconds(u64::MAX));
+        recording(&file, &odd, std::slice::from_ref(&time))?;
+        let first = run(&["replay", name])?;
+        recording(&file, &usual, &[json!({ "settings": odd }), time.clone()])?;
+        for Ended { code, said } in [first, run(&["replay", name])?] {
+            ensure!(code == Some(1), "{delay}: ended with {code:?}: {said}");
+            ensure!(said.contains(&format!("its {delay} is")), "{delay}: {said}");
+        }
+    }
+    recording(&file, &with(&usual, "max_children", json!(0)), &[])?;
+    let Ended { code, said } = run(&["replay", name])?;
+    ensure!(code == Some(1) && said.contains("its max_children is 0"), "{code:?}: {said}");
+    Ok(())
+}
+
+/// Two outputs in one pipe that is full: events, and the log that says so.
+fn an_output_that_nobody_reads_stops_nothing() -> Result<()> {
+    needs_bpf()?;
+    let address = free_address()?;
+    let (reader, writer) = nix::unistd::pipe()?;
+    let mut daemon = Command::new(binary::forkwatch()?)
+        .args(["daemon", "--events", "stdout", &format!("--web.listen-address={address}")])
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .spawn()?;
+    let ready = || match TcpStream::connect(address) {
+        Ok(stream) => Ok(http::get(stream, "/-/ready").ok()),
+        Err(_) => Ok(None),
+    };
+    let tried = until("it to be ready", ready).and_then(|_| {
+        let lost = || Scrape::of(address).map(|scrape| scrape.sum("forkwatch_event_file_lost_total", ""));
+        until("lost events", || {
+            let mut storm = fixture::hold("fork_storm", &["2", "2000"])?;
+            storm.release()?;
+            storm.next_json()?;
+            storm.end(None)?;
+            Ok((lost()? > 0.5).then_some(()))
+        })?;
+        http::get(TcpStream::connect(address)?, "/-/healthy")?;
+        kill(Pid::from_raw(daemon.id().cast_signed()), Signal::SIGTERM)?;
+        until_within(Duration::from_secs(2), "the end", || Ok(daemon.try_wait()?))
+    });
+    if tried.is_err() {
+        daemon.kill()?;
+        daemon.wait()?;
+    }
+    let mut said = String::new();
+    fs::File::from(reader).read_to_string(&mut said)?;
+    let status = tried?;
+    ensure!(status.code() == Some(0), "it ended with {status}");
+    Ok(())
+}
