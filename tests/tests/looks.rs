@@ -176,8 +176,12 @@ fn sees_the_same(program: &mut Program) -> Result<()> {
     let Answer::Inventory(inventory) = ask(&mut client, &Question::Inventory(process))? else {
         bail!("another answer")
     };
-    let inventory = inventory?;
+    let (inventory, free) = (inventory?, host::inventory(&process)?);
     ensure!(inventory.unknown.is_empty() && inventory.thread_count == 1, "{inventory:#?}");
+    ensure!(inventory.events.epoll == 1, "{inventory:#?}");
+    let both = [serde_json::to_value(&*inventory)?, serde_json::to_value(free)?].map(lasting);
+    let [confined, free] = &both;
+    ensure!(confined == free, "{confined:#}\n{free:#}");
     let answer = ask(&mut client, &Question::Living(family.child))?;
     ensure!(matches!(answer, Answer::Living(Some(living)) if living.unexeced), "{answer:?}");
     let answer = ask(&mut client, &Question::Sight(8))?;

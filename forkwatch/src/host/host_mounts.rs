@@ -41,6 +41,11 @@ pub(super) fn with<T>(look: impl FnOnce(&HashSet<u32>, &str, &Answering) -> T) -
     Ok(found)
 }
 
+/// Forgets the list of a process that this one was forked from: its file was closed.
+pub(super) fn begin_anew() {
+    std::mem::forget(LIST.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
 impl List {
     fn read() -> io::Result<Self> {
         // Those of the first process, or where that may not be looked at those of forkwatch itself. Opened before they

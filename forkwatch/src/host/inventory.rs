@@ -13,7 +13,7 @@ use super::{
     client_libraries::{client_libraries, has_gevent, has_sqlite},
     clock,
     descriptors::{Descriptor, STANDARD, Table},
-    file, program,
+    file, host_mounts, program,
     scan::{Process, ScanError},
     socket::{Socket, Sockets},
     stat::Stat,
@@ -36,6 +36,13 @@ const MAX_DESCRIPTORS: usize = 65_536;
 const BEYOND_PRIVILEGE: &str = "the kernel refuses it although forkwatch has CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH. A \
                                 security module, or the sandbox that this machine runs in, closes the process to root, \
                                 too; or the process is of a user namespace above forkwatch's own";
+
+/// Makes ready for all that follows, in a process that was forked with nothing but memory, while everything may be made
+/// still.
+pub fn begin_anew() {
+    host_mounts::begin_anew();
+    pairs::begin_anew();
+}
 
 /// Looks at a process now. What it does not allow to be looked at is noted; only where not even its threads can be
 /// listed it is an error.

@@ -55,7 +55,7 @@ mod threads_seen;
 
 pub use attention::attend_at;
 pub use evidence::{answer, left_behind, sweep};
-pub use inventory::inventory;
+pub use inventory::{begin_anew, inventory};
 pub use limits::Limits;
 pub use owner::{Owner, owner};
 pub use program::{program, uid};

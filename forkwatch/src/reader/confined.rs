@@ -33,6 +33,7 @@ const LARGE: u64 = 256 << 10;
 pub(super) fn serve(socket: &UnixStream, attention: &'static AtomicU32, may_stop: bool) {
     // Said to whoever asks, who can do something about it: this process has nobody else to tell.
     panic::set_hook(Box::new(|_| {}));
+    host::begin_anew();
     let confined = seccomp::confine(may_stop).err().map(|error| error.to_string());
     host::attend_at(attention);
     if frame::send(socket, &confined).is_err() {
