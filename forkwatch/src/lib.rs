@@ -4,6 +4,8 @@
 
 pub mod cli;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod hazard;
 pub mod health;
 pub mod host;

@@ -10,6 +10,7 @@ mod debian;
 mod dist;
 mod ebpf;
 mod fresh;
+mod fuzz;
 mod generate;
 mod precision;
 mod project;
@@ -37,6 +38,7 @@ enum Command {
     Dist(dist::Options),
     SystemTest(system::Options),
     FreshTest(fresh::Options),
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Dist(options) => dist::run(&options),
         Command::SystemTest(options) => system::run(&options),
         Command::FreshTest(options) => fresh::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -24,8 +24,8 @@ pub(super) struct Limits {
 pub(super) const EVIDENCE: Limits =
     Limits { bytes: 256 * 1024 * 1024, steps: 400_000, time: Duration::from_secs(1) };
 
-/// For all that is told of one process to somebody who waits for it.
-pub(super) const INVENTORY: Limits =
+/// For all that is told of one process to somebody who waits for it, and for what is asked about the whole host.
+pub(super) const LARGE: Limits =
     Limits { bytes: 1024 * 1024 * 1024, steps: 2_000_000, time: Duration::from_secs(4) };
 
 /// The clock is asked once in so many steps, and once in so many bytes.
@@ -111,6 +111,11 @@ pub(super) fn part<T>(work: impl FnOnce() -> T) -> Result<T, String> {
         });
         exceeded.map_or(Ok(done), |why| Err(why.to_string()))
     })
+}
+
+/// What the question under way has used up: then what was found is not all there is.
+pub(super) fn exceeded() -> Option<Exceeded> {
+    OPEN.with_borrow(|open| open.as_ref()?.exceeded)
 }
 
 /// Spends a read of so many bytes.

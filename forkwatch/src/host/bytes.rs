@@ -114,8 +114,8 @@ impl Source for Slice {
         let from = position.checked_sub(self.start).and_then(|from| usize::try_from(from).ok());
         let rest = from.and_then(|from| self.bytes.get(from..)).unwrap_or_default();
         let count = rest.len().min(bytes.len());
-        for (place, byte) in bytes.iter_mut().zip(rest) {
-            *place = *byte;
+        if let (Some(place), Some(rest)) = (bytes.get_mut(..count), rest.get(..count)) {
+            place.copy_from_slice(rest);
         }
         Ok(count)
     }

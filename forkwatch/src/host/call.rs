@@ -69,7 +69,7 @@ impl Activity {
         }
     }
 
-    fn parse(text: &[u8]) -> Option<Self> {
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?.trim_end();
         if text == "running" {
             return Some(Self::Running);

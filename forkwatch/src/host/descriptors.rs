@@ -6,7 +6,7 @@ use std::{
     os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
 };
 
-use super::{file, stat::Stat};
+use super::{budget, file, stat::Stat};
 use crate::model::leak::{Access, Object};
 
 /// The highest of the three standard descriptors, which children share on purpose.
@@ -49,6 +49,7 @@ impl Table {
     pub(super) fn list(&self, limit: usize) -> io::Result<Vec<Descriptor>> {
         let mut found = Vec::new();
         for number in file::numbers(&self.folder, limit)? {
+            budget::steps(1)?;
             found.extend(self.get(number)?);
         }
         found.sort_unstable_by_key(|descriptor| descriptor.number);

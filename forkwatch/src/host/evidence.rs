@@ -22,9 +22,14 @@ use crate::model::{
 };
 
 /// Answers a question by looking at `/proc` now. Takes well under a millisecond for most processes, some milliseconds
-/// for one with hundreds of threads, and never much more of a processor's time than [`budget::EVIDENCE`] grants.
+/// for one with hundreds of threads, and never much more of a processor's time than its budget grants.
 pub fn answer(request: &Request) -> Evidence {
-    budget::question(budget::EVIDENCE, || look(request))
+    let limits = match request {
+        // These concern every process of the host.
+        Request::Holders { .. } | Request::Sweep { .. } => budget::LARGE,
+        _ => budget::EVIDENCE,
+    };
+    budget::question(limits, || look(request))
 }
 
 fn look(request: &Request) -> Evidence {

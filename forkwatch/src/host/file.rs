@@ -12,11 +12,16 @@ use super::budget;
 /// its own.
 const SMALL: u64 = 16 * 1024;
 
-/// Reads at most `limit` bytes of a file, of the question's budget.
+/// No larger file is read whatever the budget is.
+const CHEAP: u64 = 64 * 1024;
+
+/// Reads at most `limit` bytes of a file. What may be large is refused once the question's budget is used up; the rest
+/// costs next to nothing, and who a process is must be told to the end. Who reads many asks the budget itself.
 pub(super) fn read(path: impl AsRef<Path>, limit: u64) -> io::Result<Vec<u8>> {
-    budget::steps(1)?;
+    let grant = |bytes| if limit > CHEAP { budget::read(bytes) } else { Ok(()) };
+    grant(0)?;
     let bytes = read_all(path, limit)?;
-    budget::read(bytes.len())?;
+    grant(bytes.len())?;
     Ok(bytes)
 }
 
@@ -27,12 +32,9 @@ fn read_all(path: impl AsRef<Path>, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads one of the small files of `/proc`, whatever the budget: it costs next to nothing, and who a process is must
-/// be told to the end. What reads many of them asks the budget itself.
+/// Reads one of the small files of `/proc`.
 pub(super) fn read_small(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
-    let bytes = read_all(path, SMALL)?;
-    let _ = budget::read(bytes.len());
-    Ok(bytes)
+    read(path, SMALL)
 }
 
 /// The entries of a directory that are numbers (pids, tids, file descriptors), at most `limit`, in the kernel's

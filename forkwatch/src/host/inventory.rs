@@ -50,7 +50,7 @@ pub fn inventory(process: &Process) -> Result<Inventory, ScanError> {
     let key = process.key;
     let gone = || ScanError::NoSuchProcess(key.tgid);
     let before = Stat::of(key).ok_or_else(gone)?;
-    let inventory = budget::question(budget::INVENTORY, || gather(key, &before))?;
+    let inventory = budget::question(budget::LARGE, || gather(key, &before))?;
     if Stat::lives(key) { Ok(inventory) } else { Err(gone()) }
 }
 
@@ -91,6 +91,11 @@ fn gather(key: ProcessKey, stat: &Stat) -> Result<Inventory, ScanError> {
         open_descriptors(key, &threads, &descriptors, &mut inventory, &mut unknown);
     }
     look_into_threads(key, main, &threads, &mut inventory, &mut unknown);
+    if let Some(why) = budget::exceeded() {
+        for subject in [Subject::Stacks, Subject::Descriptors] {
+            unknown.note(subject, why.to_string(), false);
+        }
+    }
     inventory.unknown = unknown.0;
     inventory.at = clock::now();
     Ok(inventory)

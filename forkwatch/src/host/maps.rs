@@ -45,8 +45,14 @@ impl Maps {
         Ok(maps)
     }
 
+    /// These, by ascending address.
+    #[cfg(any(test, fuzzing))]
+    pub(super) const fn made_up(mappings: Vec<Mapping>) -> Self {
+        Self(mappings)
+    }
+
     /// The last line may be cut, and is left out then.
-    fn parse(text: &[u8]) -> Self {
+    pub(super) fn parse(text: &[u8]) -> Self {
         let lines = text.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
         let mut mappings: Vec<_> = lines.filter_map(Mapping::parse).collect();
         mappings.sort_unstable_by_key(|mapping| mapping.start);

@@ -24,6 +24,8 @@ mod file_systems;
 #[cfg(test)]
 mod forked;
 mod futex;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod host_mounts;
 mod inventory;
 mod kernel_flags;

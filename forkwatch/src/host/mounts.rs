@@ -32,7 +32,7 @@ pub fn mounts() -> io::Result<Mounts> {
     mountinfo::read().map(|text| parse(&text))
 }
 
-fn parse(text: &str) -> Mounts {
+pub(super) fn parse(text: &str) -> Mounts {
     let (mut unified, mut legacy, mut hidepid) = (false, false, None);
     for entry in mountinfo::entries(text) {
         match entry.kind {

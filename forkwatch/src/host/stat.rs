@@ -60,7 +60,7 @@ impl Stat {
 
     /// The comm may hold blanks, parentheses and newlines; but no field after it holds a parenthesis, so that the
     /// last one in the text ends it.
-    fn parse(text: &[u8]) -> Option<Self> {
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let open = text.iter().position(|byte| *byte == b'(')?;
         let close = text.iter().rposition(|byte| *byte == b')')?;
         let id = std::str::from_utf8(text.get(..open)?).ok()?.trim().parse().ok()?;

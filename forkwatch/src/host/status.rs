@@ -67,7 +67,7 @@ impl Status {
     }
 
     /// No comm can forge a line: the kernel escapes newlines in `Name:` (`proc_task_name`, fs/proc/array.c).
-    fn parse(text: &[u8]) -> Option<Self> {
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let number = |key| file::field(text, key)?.parse::<u64>().ok();
         let signals = |key| file::mask(text, key).map(SignalSet);
         let mut ids = file::field(text, "NSpid:")?.split_ascii_whitespace();

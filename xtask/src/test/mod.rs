@@ -12,7 +12,7 @@ use tempfile::TempDir;
 mod tally;
 
 use crate::{
-    fresh, project, provide, system,
+    fresh, fuzz, project, provide, system,
     vm::{self, Sum},
 };
 use tally::Tally;
@@ -30,8 +30,8 @@ pub(crate) struct Options {
     /// Install nothing; fail and name what the tests miss
     #[arg(long)]
     no_install: bool,
-    /// Run the long tests as well, every kernel that `vm-test` boots, not only those of tests/kernels.toml,
-    /// `system-test` and `fresh-test`
+    /// Run the long tests as well, every kernel that `vm-test` boots, not only those of tests/kernels.toml, a minute
+    /// of `fuzz` for each parser, `system-test` and `fresh-test`
     #[arg(long)]
     full: bool,
     /// Test the debug build of the program, not the release build
@@ -77,7 +77,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.filter.is_none() {
         test_other_kernels(options.full, &mut tally)?;
         if options.full {
-            for part in [system::run_as_part, fresh::run_as_part] {
+            for part in [fuzz::run_as_part, system::run_as_part, fresh::run_as_part] {
                 let Sum { passed, failed, skipped } = part()?;
                 tally.add(passed, failed, skipped);
             }

@@ -12,7 +12,7 @@ use std::{fs, io};
 
 use self::{parent::Parent, threads::Threads};
 use super::{
-    absence,
+    absence, budget,
     call::{Activity, SystemCall},
     clock,
     futex::EndlessWait,
@@ -53,7 +53,14 @@ impl Fork {
 
 /// See [`crate::model::evidence::Request::Locks`].
 pub(super) fn locks(fork: &Fork) -> LocksSeen {
-    look(fork).unwrap_or_else(|error| unreadable(fork.child.tgid, "stat", &error))
+    let seen = look(fork).unwrap_or_else(|error| unreadable(fork.child.tgid, "stat", &error));
+    match (seen, budget::exceeded()) {
+        // What is missing from what was seen would be taken for not there.
+        (LocksSeen::Alive(_) | LocksSeen::Unreadable(_), Some(why)) => {
+            LocksSeen::Unreadable(format!("cannot look into process {}: {why}", fork.child.tgid))
+        }
+        (seen, _) => seen,
+    }
 }
 
 fn unreadable(tgid: u32, file: &str, error: &io::Error) -> LocksSeen {

@@ -13,7 +13,7 @@ use nix::{
 use super::pagemap::page_size;
 use crate::{
     host::{
-        self,
+        self, budget,
         call::Activity,
         forked::Forked,
         stack::tests::{Python, pythons},
@@ -202,6 +202,28 @@ fn no_look_copies_what_a_fork_shares() {
     if !exclusive(child.tgid, lock) {
         crate::skip::skip("this kernel copies nothing for process_vm_readv");
     }
+}
+
+#[test]
+fn a_look_that_takes_too_much_says_so() {
+    let pair = Pair::new();
+    let (child, parent) = (pair.key(), pair.parent.key());
+    let too_much = |why: &str| assert!(why.contains("looking took too much: "), "{why}");
+    let limits = budget::Limits { bytes: 1 << 30, steps: 3, time: Duration::from_secs(60) };
+    budget::question(limits, || {
+        let request = Request::Locks { child, parent: Some(parent), forked_at: None, forking_tid: None };
+        match host::answer(&request) {
+            Evidence::Locks { seen: LocksSeen::Unreadable(why), .. } => too_much(&why),
+            other => panic!("{other:?}"),
+        }
+    });
+    budget::question(limits, || {
+        let stack = host::stack::of_thread(child, child.tgid, Stacks::Light);
+        assert!(stack.frames.is_empty());
+        too_much(&stack.missing.unwrap());
+        let inventory = host::inventory(&host::find(child.tgid).unwrap()).unwrap();
+        too_much(&inventory.unknown.first().unwrap().why);
+    });
 }
 
 #[test]

@@ -7,7 +7,7 @@ use cpp_demangle::{DemangleOptions, ParseOptions, Symbol};
 use crate::model::process;
 
 /// The longest name that is told.
-const MAX_LENGTH: usize = 512;
+pub(super) const MAX_LENGTH: usize = 512;
 
 /// How deep a C++ name may be nested: a level takes up to 30 KiB of stack in a debug build, and a third of that in a
 /// release. The main thread of a program has room for it.

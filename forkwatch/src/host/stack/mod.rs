@@ -8,6 +8,8 @@ mod cfi;
 mod demangle;
 mod elf;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod python;
 mod registers;
 mod stop;

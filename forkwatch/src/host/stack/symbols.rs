@@ -12,6 +12,9 @@ use object::{
     pod,
 };
 
+#[cfg(any(test, fuzzing))]
+use crate::host::fuzz::Image;
+
 use super::{demangle::demangle, elf::Object, files};
 use crate::host::{budget, bytes::Bytes, target_file::Files};
 
@@ -20,7 +23,7 @@ const MAX_SYMBOLS: u64 = 2 * 1024 * 1024;
 /// Symbols that are read at once.
 const PORTION: u64 = 2048;
 /// The longest name that is looked at; C++ makes some that are longer than they are useful.
-const MAX_NAME: usize = 4096;
+pub(super) const MAX_NAME: usize = 4096;
 /// Names of one symbol that are compared; the C library has up to six.
 const MAX_NAMES: usize = 16;
 /// Chains of a hash table that are looked at.
@@ -46,6 +49,16 @@ impl Kind {
             Self::Data => matches!(symbol.st_type(), STT_OBJECT),
         }
     }
+}
+
+/// Looks for the symbols of addresses as if the image were the object's file.
+#[cfg(any(test, fuzzing))]
+pub(super) fn names_in_file(image: &Image, addresses: &[u64]) {
+    if let Some(table) = Table::of_file(&image.memory_as_file) {
+        let mut found = vec![None; addresses.len()];
+        table.search(Kind::Code, addresses, &mut found);
+    }
+    let _ = files::section(&image.memory_as_file, b".eh_frame");
 }
 
 /// A symbol table and the strings that belong to it.

@@ -299,6 +299,79 @@ fn look_at(page: &[u8]) {
     }
 }
 
+/// Where that is.
+const OBJECT: u64 = 0x7000_0000_0000;
+
+/// An object in memory with these symbols: start, size, and where in the strings the name is.
+fn object_with(symbols: &[(u64, u64, u32)], strings: &[u8]) -> (Bytes, Object) {
+    const START: u64 = OBJECT;
+    const TABLE: u64 = 0x1000;
+    let hash = TABLE + symbols.len() as u64 * 24;
+    let names = hash + 8;
+    let mut bytes = vec![0; 0x200];
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    put(0, b"\x7fELF\x02\x01\x01");
+    put(32, &64_u64.to_ne_bytes());
+    put(56, &2_u16.to_ne_bytes());
+    let segment = |kind: u32, at: u64, size: u64| {
+        [u64::from(kind), at, at, at, size, size, 8].map(u64::to_ne_bytes).concat()
+    };
+    put(64, &segment(1, 0, u64::MAX / 4));
+    put(120, &segment(2, 0x100, 80));
+    let dynamic = [(6, TABLE), (4, hash), (5, names), (0, 0)];
+    put(
+        0x100,
+        &dynamic
+            .iter()
+            .flat_map(|(tag, value)| [*tag, *value])
+            .flat_map(u64::to_ne_bytes)
+            .collect::<Vec<u8>>(),
+    );
+    bytes.resize(usize::try_from(TABLE).unwrap(), 0);
+    for (start, size, name) in symbols {
+        // A function, global, in some section.
+        bytes.extend(
+            [&name.to_ne_bytes()[..], &[0x12, 0, 1, 0], &start.to_ne_bytes(), &size.to_ne_bytes()].concat(),
+        );
+    }
+    bytes.extend(1_u32.to_ne_bytes());
+    bytes.extend(u32::try_from(symbols.len()).unwrap().to_ne_bytes());
+    bytes.extend(strings);
+    let head = Mapping { start: START, end: START + 0x1000, executable: true, ..Mapping::default() };
+    let memory = Bytes::of(Slice { start: START, bytes });
+    let object = Object::read(&memory, &head).unwrap();
+    (memory, object)
+}
+
+#[test]
+fn a_million_symbols_that_cover_an_address_cost_one_pass() {
+    let strings = b"\0outer\0inner\0__inner\0";
+    let mut symbols = vec![(0, u64::MAX / 8, 1); 1_000_000];
+    symbols.insert(500_000, (0x5000, 0x100, 13));
+    symbols.insert(500_001, (0x5000, 0x100, 7));
+    symbols.insert(700_000, (0x5000, 0x100, 0));
+    let (memory, object) = object_with(&symbols, strings);
+    let names = |limits| {
+        budget::question(limits, || {
+            symbols::names(
+                &Files::none(),
+                &memory,
+                &object,
+                Kind::Code,
+                &[OBJECT + 0x5010, OBJECT + 0x4000, OBJECT + 0x5010],
+            )
+        })
+    };
+    let name = |name: &str| Some(name.to_owned());
+    let steps = budget::measured(budget::LARGE, || {
+        assert_eq!(names(budget::LARGE), [name("inner"), name("outer"), name("inner")]);
+    });
+    assert!(steps.steps < 600, "{steps:?}");
+    // Half a table names nothing, not even what stood in that half.
+    let half = budget::Limits { bytes: 16 * 1024 * 1024, ..budget::LARGE };
+    assert_eq!(names(half), [None, None, None]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
