@@ -3,17 +3,19 @@
 
 use std::{
     fs,
-    io::Read as _,
+    io::{Read as _, Write as _},
     net::TcpStream,
     os::unix::fs::{MetadataExt as _, chown, lchown, symlink},
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use forkwatch_tests::{
-    binary, fixture,
+    binary,
+    daemon::Daemon,
+    fixture,
     forkwatch::Forkwatch,
     host::{needs_bpf, needs_root},
     http,
@@ -44,6 +46,8 @@ fn main() -> ExitCode {
             nothing_that_never_ends_is_read,
             a_recording_with_settings_that_nobody_has_is_refused,
             an_output_that_nobody_reads_stops_nothing,
+            clients_that_say_nothing_keep_no_scrape_out,
+            a_page_in_a_browser_cannot_read_the_metrics_by_a_name_of_its_own,
         ],
         Together::SideBySide,
     )
@@ -267,4 +271,42 @@ fn an_output_that_nobody_reads_stops_nothing() -> Result<()> {
     let status = tried?;
     ensure!(status.code() == Some(0), "it ended with {status}");
     Ok(())
+}
+
+fn clients_that_say_nothing_keep_no_scrape_out() -> Result<()> {
+    let daemon = Daemon::start("", &[])?;
+    let mut silent = Vec::new();
+    for number in 0..600 {
+        let mut client = TcpStream::connect(daemon.address)?;
+        if number % 2 == 0 {
+            client.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n")?;
+        }
+        silent.push(client);
+    }
+    let began = Instant::now();
+    for path in ["/metrics", "/-/healthy", "/metrics"] {
+        http::get(TcpStream::connect(daemon.address)?, path)?;
+    }
+    ensure!(began.elapsed() < Duration::from_secs(2), "three answers took {:?}", began.elapsed());
+    daemon.stop()
+}
+
+fn a_page_in_a_browser_cannot_read_the_metrics_by_a_name_of_its_own() -> Result<()> {
+    let daemon = Daemon::start("[web]\nallowed_hosts = [\"*.example.org\"]\n", &[])?;
+    let ask = |host: &str| -> Result<String> {
+        let mut stream = TcpStream::connect(daemon.address)?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let port = daemon.address.port();
+    let refused = ask(&format!("evil.example:{port}"))?;
+    ensure!(refused.starts_with("HTTP/1.1 421 ") && refused.contains("web.allowed_hosts"), "{refused}");
+    ensure!(!refused.contains("forkwatch_forks_total"), "{refused}");
+    for host in [format!("localhost:{port}"), daemon.address.to_string(), "a.example.org".to_owned()] {
+        ensure!(ask(&host)?.starts_with("HTTP/1.1 200 "), "{host} was refused");
+    }
+    until("the log to say so", || Ok(daemon.forkwatch.stderr().contains("evil.example").then_some(())))?;
+    daemon.stop()
 }

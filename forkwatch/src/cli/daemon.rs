@@ -157,11 +157,11 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         let pulse = pipeline.pulse();
         let mut server = {
             let (path, metrics, ready) = (config.web.telemetry_path.clone(), metrics.clone(), ready.clone());
-            let pulse = pulse.clone();
+            let (pulse, hosts) = (pulse.clone(), serve::Hosts::here(&config.web.allowed_hosts));
             let render: serve::Render = Box::new(move || metrics.render().map_err(Into::into));
             tokio::spawn(async move {
                 // A dropped sender asks for the end as well.
-                serve::serve(listeners, &path, render, ready, pulse, async { drop(ended.await) }).await
+                serve::serve(listeners, &path, hosts, render, ready, pulse, async { drop(ended.await) }).await
             })
         };
         // Before anybody is told that it is ready: until then a signal kills.
