@@ -16,6 +16,7 @@ mod paragraph;
 pub mod privilege;
 pub mod release;
 pub mod report;
+pub mod resources;
 pub mod serve;
 pub mod service;
 pub mod watch;

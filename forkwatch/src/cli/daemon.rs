@@ -20,6 +20,7 @@ use super::{
     daemon_sink::{DaemonSink, EventWriter},
     detectors::{Conditions, detectors},
     exit::{Exit, message},
+    memory_bound,
     metric_sources::KernelSources,
     pipeline::Pipeline,
     recorder::Recorder,
@@ -34,6 +35,7 @@ use crate::{
     log::Log,
     model::detector::DetectorState,
     report::metrics::{self, Metrics},
+    resources,
     serve::{self, Ready, ServeError},
     service::{self, Watchdog},
     watch::{Dropped, Settings},
@@ -112,6 +114,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let config = options.config()?;
     let log = Log::start(config.log.format, config.log.level).context("cannot start the log")?;
     service::status("loading the kernel side");
+    memory_bound::warn(config.kernel.max_children);
+    resources::raise_open_files();
     let _statistics = keep_statistics(&config);
     let session = Session::start(&kernel_options(&config), &[])?;
     let recorder = Recorder::create(options.record.as_deref(), &settings(&config))?;
@@ -121,6 +125,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     session::warn_of_what_is_unseen()?;
     let listeners = serve::bind(&config.web.listen_addresses)?;
     let events = EventWriter::open(&config)?;
+    resources::check_open_files()?;
     session::runtime()?.block_on(async {
         let sink = DaemonSink::new(&session.context, events);
         let clone_calls = session.kernel.clone_calls();
@@ -327,6 +332,7 @@ fn no_longer_vouching(ended: Result<io::Result<Infallible>>) -> anyhow::Error {
     error.context("cannot feed the watchdog")
 }
 
+/// The settings that this configuration means, with as many children as the memory allows.
 fn settings(config: &Config) -> Settings {
     let config::Judge { grace, recheck, summary_interval, stuck_after, sweep_interval, stacks } =
         config.judge;
@@ -338,7 +344,7 @@ fn settings(config: &Config) -> Settings {
         sweep_interval: Some(sweep_interval),
         stacks,
         allow: config.allow.clone(),
-        max_children: usize::try_from(config.kernel.max_children).unwrap_or(usize::MAX),
+        max_children: memory_bound::children(config.kernel.max_children),
         ..Settings::default()
     }
 }

@@ -44,7 +44,7 @@ mod threads_seen;
 
 pub use evidence::answer;
 pub use inventory::inventory;
-pub use limits::Limits;
+pub use limits::{Limits, own_memory};
 pub use program::{program, uid};
 pub use scan::{Process, ScanError, descendants, find, processes};
 pub use sweep::created_since;

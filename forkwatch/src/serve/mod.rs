@@ -39,9 +39,9 @@ use self::{
     places::{Place, Places},
     probe::Probe,
 };
-use crate::health::Pulse;
+use crate::{health::Pulse, resources::left_files};
 
-/// Most connections at a time.
+/// Most connections at a time; fewer where few files can be open.
 pub const MAX_CONNECTIONS: usize = 64;
 /// Longest that a connection may take, from its acceptance to the last byte of the answer.
 pub const CONNECTION_TIME: Duration = Duration::from_secs(10);
@@ -94,7 +94,9 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let (scrapes, renderer) = scrape::channel(render);
     let site = Arc::new(Site::new(telemetry_path, hosts, scrapes, ready, pulse.clone()));
-    let places = Places::new(MAX_CONNECTIONS);
+    // The other half is for what else wants a descriptor: to look at processes goes before.
+    let count = (left_files() / 2).clamp(1, MAX_CONNECTIONS);
+    let places = Places::new(count);
     // None of them ends by itself.
     let mut parts = JoinSet::new();
     let mut acceptors = Vec::new();
@@ -114,7 +116,7 @@ pub async fn serve(
     }
     parts.shutdown().await;
     // Each connection holds a place until it ends.
-    if tokio::time::timeout(SHUTDOWN_TIME, places.all_free(MAX_CONNECTIONS)).await.is_err() {
+    if tokio::time::timeout(SHUTDOWN_TIME, places.all_free(count)).await.is_err() {
         tracing::debug!("HTTP connections are cut off");
     }
     renderer.abort();
