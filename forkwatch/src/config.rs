@@ -82,6 +82,9 @@ pub struct Web {
     /// Path of the metrics.
     #[serde(deserialize_with = "value::telemetry_path_value")]
     pub telemetry_path: String,
+    /// By which names the server may be asked, besides those that it has.
+    #[serde(deserialize_with = "value::allowed_hosts")]
+    pub allowed_hosts: Vec<String>,
 }
 
 impl Default for Web {
@@ -89,6 +92,7 @@ impl Default for Web {
         Self {
             listen_addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 10047))],
             telemetry_path: "/metrics".to_owned(),
+            allowed_hosts: Vec::new(),
         }
     }
 }
@@ -234,6 +238,7 @@ impl Config {
         [
             ("web.listen_addresses", old_web.listen_addresses != new_web.listen_addresses),
             ("web.telemetry_path", old_web.telemetry_path != new_web.telemetry_path),
+            ("web.allowed_hosts", old_web.allowed_hosts != new_web.allowed_hosts),
             ("log.format", self.log.format != new.log.format),
             ("kernel.ring_bytes", old.ring_bytes != now.ring_bytes),
             ("kernel.max_children", old.max_children != now.max_children),

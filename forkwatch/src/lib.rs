@@ -19,6 +19,7 @@ pub mod privilege;
 pub mod reader;
 pub mod release;
 pub mod report;
+pub mod resources;
 pub mod serve;
 pub mod service;
 pub mod watch;

@@ -24,6 +24,8 @@ use nix::{
     unistd::{AccessFlags, UnlinkatFlags, faccessat, geteuid, unlinkat},
 };
 
+use crate::resources;
+
 /// Command lines may hold secrets, so only owner and group may read.
 const MODE: Mode = Mode::from_bits_truncate(0o640);
 /// As many as the kernel follows (`MAXSYMLINKS`, include/linux/namei.h).
@@ -93,7 +95,7 @@ impl From<Errno> for OutputFileError {
 /// What whoever runs forkwatch as root does not expect.
 fn hint(error: &io::Error) -> String {
     if error.kind() != io::ErrorKind::PermissionDenied {
-        return String::new();
+        return resources::advice(error).to_owned();
     }
     format!(
         ". forkwatch writes files without CAP_DAC_OVERRIDE, so root too needs to be allowed by the permission bits: \

@@ -3,17 +3,19 @@
 
 use std::{
     fs,
-    io::Read as _,
+    io::{Read as _, Write as _},
     net::TcpStream,
     os::unix::fs::{MetadataExt as _, chown, lchown, symlink},
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use forkwatch_tests::{
-    binary, fixture,
+    binary,
+    daemon::Daemon,
+    fixture,
     forkwatch::Forkwatch,
     host::{needs_bpf, needs_root},
     http,
@@ -44,6 +46,10 @@ fn main() -> ExitCode {
             nothing_that_never_ends_is_read,
             a_recording_with_settings_that_nobody_has_is_refused,
             an_output_that_nobody_reads_stops_nothing,
+            clients_that_say_nothing_keep_no_scrape_out,
+            a_page_in_a_browser_cannot_read_the_metrics_by_a_name_of_its_own,
+            few_descriptors_are_told_and_nobody_takes_the_last,
+            a_limit_of_file_sizes_ends_nothing,
         ],
         Together::SideBySide,
     )
@@ -57,19 +63,26 @@ struct Ended {
 
 /// Runs forkwatch to its end, which must come by itself.
 fn run(arguments: &[&str]) -> Result<Ended> {
-    let mut child = Command::new(binary::forkwatch()?)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    run_command(Command::new(binary::forkwatch()?).args(arguments))
+}
+
+/// A forkwatch under a limit that not even root may raise: a word of prlimit(1).
+fn limited(limit: &str) -> Result<Command> {
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-sys_resource", "--inh-caps", "-sys_resource", "prlimit", limit]);
+    command.arg(binary::forkwatch()?);
+    Ok(command)
+}
+
+fn run_command(command: &mut Command) -> Result<Ended> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     let status = until("forkwatch to end", || Ok(child.try_wait()?));
     if status.is_err() {
         child.kill()?;
     }
     let mut said = String::new();
     child.stderr.take().context("no stderr")?.read_to_string(&mut said)?;
-    Ok(Ended { code: status.with_context(|| format!("{arguments:?} said {said}"))?.code(), said })
+    Ok(Ended { code: status.with_context(|| format!("{command:?} said {said}"))?.code(), said })
 }
 
 /// A file that is not the stranger's to change, and a directory of his with a link to it.
@@ -267,4 +280,104 @@ fn an_output_that_nobody_reads_stops_nothing() -> Result<()> {
     let status = tried?;
     ensure!(status.code() == Some(0), "it ended with {status}");
     Ok(())
+}
+
+fn clients_that_say_nothing_keep_no_scrape_out() -> Result<()> {
+    let daemon = Daemon::start("", &[])?;
+    let mut silent = Vec::new();
+    for number in 0..600 {
+        let mut client = TcpStream::connect(daemon.address)?;
+        if number % 2 == 0 {
+            client.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n")?;
+        }
+        silent.push(client);
+    }
+    let began = Instant::now();
+    for path in ["/metrics", "/-/healthy", "/metrics"] {
+        http::get(TcpStream::connect(daemon.address)?, path)?;
+    }
+    ensure!(began.elapsed() < Duration::from_secs(2), "three answers took {:?}", began.elapsed());
+    daemon.stop()
+}
+
+fn a_page_in_a_browser_cannot_read_the_metrics_by_a_name_of_its_own() -> Result<()> {
+    let daemon = Daemon::start("[web]\nallowed_hosts = [\"*.example.org\"]\n", &[])?;
+    let ask = |host: &str| -> Result<String> {
+        let mut stream = TcpStream::connect(daemon.address)?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let port = daemon.address.port();
+    let refused = ask(&format!("evil.example:{port}"))?;
+    ensure!(refused.starts_with("HTTP/1.1 421 ") && refused.contains("web.allowed_hosts"), "{refused}");
+    ensure!(!refused.contains("forkwatch_forks_total"), "{refused}");
+    for host in [format!("localhost:{port}"), daemon.address.to_string(), "a.example.org".to_owned()] {
+        ensure!(ask(&host)?.starts_with("HTTP/1.1 200 "), "{host} was refused");
+    }
+    until("the log to say so", || Ok(daemon.forkwatch.stderr().contains("evil.example").then_some(())))?;
+    daemon.stop()
+}
+
+/// Makes an unsafe fork under a name, and waits until it is told.
+fn finding(forkwatch: &mut Forkwatch, alias: &str) -> Result<()> {
+    let mut program = fixture::hold_as("mt_fork", alias, &[])?;
+    program.release()?;
+    let child = program.next_json()?.get("child").and_then(Value::as_i64).context("no child")?;
+    forkwatch.wait_for("the finding", |event| event.finding().is_some() && event.pid() == Some(child))?;
+    program.end(None).map(drop)
+}
+
+fn few_descriptors_are_told_and_nobody_takes_the_last() -> Result<()> {
+    needs_root()?;
+    needs_bpf()?;
+    let nowhere = ["daemon", "--web.listen-address=127.0.0.1:0"];
+    for files in [8, 20, 32, 48] {
+        let Ended { code, said } = run_command(limited(&format!("--nofile={files}:{files}"))?.args(nowhere))?;
+        ensure!(code == Some(1), "with {files} it ended with {code:?}: {said}");
+        ensure!(said.contains("ulimit -n") && !said.contains("Please report"), "with {files}: {said}");
+    }
+
+    let address = free_address()?;
+    let listen = format!("--web.listen-address={address}");
+    let watching = ["daemon", "--events", "stdout", &listen];
+    let mut tight = Forkwatch::start(limited("--nofile=64:64")?.args(watching))?;
+    ensure!(tight.stderr().contains("more files can be opened"), "it says nothing: {}", tight.stderr());
+    let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(address)).collect::<Result<_, _>>()?;
+    finding(&mut tight, "fw-few-files")?;
+    http::get(TcpStream::connect(address)?, "/-/healthy")?;
+    drop(silent);
+    tight.stop()?;
+
+    let raised = Forkwatch::start(limited("--nofile=20:4096")?.args(watching))?;
+    ensure!(raised.stderr().contains("was raised from 20 to 256"), "it says nothing: {}", raised.stderr());
+    raised.stop().map(drop)
+}
+
+fn a_limit_of_file_sizes_ends_nothing() -> Result<()> {
+    needs_root()?;
+    needs_bpf()?;
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let Ended { code, said } = run_command(limited("--fsize=0")?.args([
+        "tail",
+        "--duration",
+        "1s",
+        "--record",
+        &path("recording"),
+    ]))?;
+    ensure!(code == Some(1) && said.contains("ulimit -f"), "it ended with {code:?}: {said}");
+
+    let address = free_address()?;
+    let listen = format!("--web.listen-address={address}");
+    let daemon =
+        Forkwatch::start(limited("--fsize=0")?.args(["daemon", "--events", &path("events"), &listen]))?;
+    let lost = || Ok(Scrape::of(address)?.sum("forkwatch_event_file_lost_total", ""));
+    until("lost events", || {
+        Command::new("true").status()?;
+        lost().map(|lost: f64| (lost > 0.5).then_some(()))
+    })?;
+    ensure!(daemon.stderr().contains("ulimit -f"), "the log does not say why: {}", daemon.stderr());
+    daemon.stop().map(drop)
 }

@@ -20,6 +20,7 @@ use super::{
     daemon_sink::{DaemonSink, EventWriter},
     detectors::{Conditions, detectors},
     exit::{Exit, message},
+    memory_bound,
     metric_sources::KernelSources,
     pipeline::Pipeline,
     recorder::Recorder,
@@ -33,6 +34,7 @@ use crate::{
     log::Log,
     model::detector::DetectorState,
     report::metrics::{self, Metrics},
+    resources,
     serve::{self, Ready, ServeError},
     service::{self, Watchdog},
     watch::{Dropped, Settings},
@@ -111,6 +113,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let config = options.config()?;
     let log = Log::start(config.log.format, config.log.level).context("cannot start the log")?;
     service::status("loading the kernel side");
+    memory_bound::warn(config.kernel.max_children);
+    resources::raise_open_files();
     let _statistics = keep_statistics(&config);
     let mut session = Session::start(&kernel_options(&config), &[])?;
     let recorder = Recorder::create(options.record.as_deref(), &settings(&config))?;
@@ -120,6 +124,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     session::warn_of_what_is_unseen(&session.missing);
     let listeners = serve::bind(&config.web.listen_addresses)?;
     let events = EventWriter::open(&config)?;
+    resources::check_open_files()?;
     session::runtime()?.block_on(async {
         let sight = session.sight(MOST_TRIED)?;
         let (context, missing) = (session.context.clone(), session.missing.clone());
@@ -160,11 +165,11 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         let pulse = pipeline.pulse();
         let mut server = {
             let (path, metrics, ready) = (config.web.telemetry_path.clone(), metrics.clone(), ready.clone());
-            let pulse = pulse.clone();
+            let (pulse, hosts) = (pulse.clone(), serve::Hosts::here(&config.web.allowed_hosts));
             let render: serve::Render = Box::new(move || metrics.render().map_err(Into::into));
             tokio::spawn(async move {
                 // A dropped sender asks for the end as well.
-                serve::serve(listeners, &path, render, ready, pulse, async { drop(ended.await) }).await
+                serve::serve(listeners, &path, hosts, render, ready, pulse, async { drop(ended.await) }).await
             })
         };
         // Before anybody is told that it is ready: until then a signal kills.
@@ -330,6 +335,7 @@ fn no_longer_vouching(ended: Result<io::Result<Infallible>>) -> anyhow::Error {
     error.context("cannot feed the watchdog")
 }
 
+/// The settings that this configuration means, with as many children as the memory allows.
 fn settings(config: &Config) -> Settings {
     let config::Judge { grace, recheck, summary_interval, stuck_after, sweep_interval, stacks } =
         config.judge;
@@ -341,7 +347,7 @@ fn settings(config: &Config) -> Settings {
         sweep_interval: Some(sweep_interval),
         stacks,
         allow: config.allow.clone(),
-        max_children: usize::try_from(config.kernel.max_children).unwrap_or(usize::MAX),
+        max_children: memory_bound::children(config.kernel.max_children),
         ..Settings::default()
     }
 }

@@ -133,8 +133,8 @@ impl Sink for DaemonSink {
     fn output(&mut self, output: &Output) -> io::Result<()> {
         let Some(metrics) = &self.metrics else { return Ok(()) };
         match output {
-            Output::Unsafe { hazard, program_name, unit } => {
-                metrics.unsafe_fork(*hazard, program_name, unit.as_deref());
+            Output::Unsafe { hazard, program_name, unit, uid } => {
+                metrics.unsafe_fork(*hazard, program_name, unit.as_deref(), *uid);
             }
             Output::Allowed { hazard, program_name, reason, .. } => {
                 metrics.finding_allowed(*hazard);

@@ -18,6 +18,7 @@ mod explain;
 mod generate;
 mod losses;
 mod man;
+mod memory_bound;
 mod metric_sources;
 mod next_fork;
 mod pipeline;

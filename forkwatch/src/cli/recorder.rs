@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::session;
 use crate::{
-    output_file::Place,
+    output_file::{OutputFileError, Place},
     report::recording::{Header, Writer},
     watch::Settings,
 };
@@ -28,9 +28,9 @@ impl Recorder {
             let header = Header::new(&session::context(), serde_json::to_value(settings)?);
             // What stands there is a recording of something else, or no recording at all, and is left alone.
             let file = Place::find(path)?.create()?;
-            let mut writer = Writer::new(file, &header)?;
+            let mut writer = Writer::new(file, &header).map_err(OutputFileError::from)?;
             // What cannot be written at all shows now.
-            writer.flush()?;
+            writer.flush().map_err(OutputFileError::from)?;
             Ok(writer)
         };
         let writer = create().with_context(|| format!("cannot write a recording to {name}"))?;

@@ -26,6 +26,7 @@ use crate::{
     kernel::{self, Cgroup, Filter, Release, Stream},
     log::Log,
     model::stack::Stacks,
+    resources,
     watch::Settings,
 };
 
@@ -146,12 +147,14 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         stacks: options.stacks,
         ..Settings::default()
     };
+    resources::raise_open_files();
     let mut session = Session::start(&options.kernel_options()?, &processes)?;
     let recorder = Recorder::create(options.record.as_deref(), &settings)?;
     if let Some(how) = session::describe_clone_calls(&session.kernel) {
         eprintln!("forkwatch: {how}");
     }
     session::warn_of_what_is_unseen(&session.missing);
+    resources::check_open_files()?;
     let scope = Scope {
         roots: processes.iter().map(|process| process.key).collect(),
         uid: options.uid,

@@ -45,7 +45,7 @@ fn every_key_stands_in_the_shipped_file_below_a_comment() {
             keys += 1;
         }
     }
-    assert_eq!(keys, 26);
+    assert_eq!(keys, 27);
 }
 
 #[test]
@@ -79,6 +79,9 @@ fn a_value_out_of_range_is_refused_with_its_line_and_what_fits() {
         ("[web]\ntelemetry_path = \"/-/ready\"", "another page's"),
         ("[web]\ntelemetry_path = \"metrics\"", "must look like /metrics"),
         ("[web]\nlisten_addresses = [\"localhost\"]", "give an IP address and a port"),
+        ("[web]\nallowed_hosts = [\"a.example:80\"]", "without a port"),
+        ("[web]\nallowed_hosts = [\"*a\"]", "is not a name of a host"),
+        ("[web]\nallowed_hosts = [\"\"]", "is not a name of a host"),
         ("[log]\nlevel = \"loud\"", "unknown variant `loud`"),
     ] {
         let message = refused(text);
@@ -118,6 +121,14 @@ fn a_port_alone_listens_on_every_address() {
     assert_eq!(listen_address(":9999").unwrap(), "[::]:9999".parse().unwrap());
     assert_eq!(listen_address("[::1]:1").unwrap(), "[::1]:1".parse().unwrap());
     assert!(listen_address(":99999").is_err());
+}
+
+#[test]
+fn hosts_are_names_and_patterns() {
+    let text = "[web]\nallowed_hosts = [\"metrics.example.org\", \"*.example.org\", \"*\", \"db_7\"]\n";
+    let config = Config::parse("test.toml", text).unwrap();
+    assert_eq!(config.web.allowed_hosts.len(), 4);
+    assert_eq!(Config::default().restart_needed(&config), ["web.allowed_hosts"]);
 }
 
 #[test]

@@ -187,6 +187,25 @@ pub(super) fn telemetry_path_value<'de, D: Deserializer<'de>>(deserializer: D) -
     text(deserializer, telemetry_path)
 }
 
+/// Names by which the server may be asked.
+pub(super) fn allowed_hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    match names.iter().find(|name| !is_host_pattern(name)) {
+        None => Ok(names),
+        Some(name) => Err(D::Error::custom(format!(
+            "{name:?} is not a name of a host: write \"metrics.example.org\" without a port, \"*.example.org\" for all \
+             below it, or \"*\" for every name"
+        ))),
+    }
+}
+
+fn is_host_pattern(name: &str) -> bool {
+    let rest = name.strip_prefix("*.").unwrap_or(name);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    name == "*"
+        || (!rest.is_empty() && !rest.starts_with('.') && rest.len() <= 253 && rest.bytes().all(is_plain))
+}
+
 /// Below one mebibyte a busy host would rotate many times a second. 0 means never.
 pub(super) fn file_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let bytes = u64::deserialize(deserializer)?;

@@ -6,7 +6,7 @@
 
 mod gather;
 
-pub use gather::Limits;
+pub use gather::{Limits, own_memory};
 
 use crate::model::limit::{Cause, Limit};
 

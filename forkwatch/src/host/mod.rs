@@ -58,7 +58,7 @@ mod threads_seen;
 pub use attention::attend_at;
 pub use evidence::{answer, left_behind, sweep};
 pub use inventory::{begin_anew, inventory};
-pub use limits::Limits;
+pub use limits::{Limits, own_memory};
 pub use owner::{Owner, owner};
 pub use program::{program, uid};
 pub use scan::{Process, ScanError, descendants, find, look_again, processes};

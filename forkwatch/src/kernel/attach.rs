@@ -223,6 +223,13 @@ fn program_error(program: &'static str) -> impl Fn(ProgramError) -> KernelError 
             if is_permission(&io_error) {
                 return refused(format!("load the program {program}"), io_error);
             }
+            // Nor is it the verifier's word where a limit of ours was met on the way.
+            if matches!(
+                io_error.raw_os_error(),
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN)
+            ) {
+                return KernelError::Program { program, error: Box::new(ProgramError::IOError(io_error)) };
+            }
             let log = verifier_log.to_string();
             let lines: Vec<&str> = log.lines().collect();
             let reason = lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n");

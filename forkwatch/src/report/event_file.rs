@@ -15,7 +15,10 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::output_file::{OutputFileError, Place};
+use crate::{
+    output_file::{OutputFileError, Place},
+    resources,
+};
 
 /// How far back a line's beginning is looked for.
 const LONGEST_LINE: u64 = 1 << 20;
@@ -218,7 +221,8 @@ impl EventFile {
         let outage = self.outage.get_or_insert_with(|| {
             tracing::warn!(
                 path = %self.path.display(), %error,
-                "cannot write to the event file: events are lost to it until it can be written again"
+                "cannot write to the event file: events are lost to it until it can be written again{}",
+                resources::advice(error)
             );
             Outage { lost: 0, last: Instant::now() }
         });

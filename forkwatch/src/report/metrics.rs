@@ -9,6 +9,7 @@ mod family;
 mod kernel;
 mod markdown;
 mod observed;
+mod shares;
 mod units;
 
 use std::{
@@ -146,9 +147,10 @@ impl Metrics {
         self.observed().finding(finding);
     }
 
-    /// Counts a fork that was judged unsafe, at once, also where it is a repeat that the core does not report yet.
-    pub fn unsafe_fork(&self, hazard: HazardId, program: &str, unit: Option<&str>) {
-        self.observed().unsafe_fork(hazard, program, unit);
+    /// Counts a fork that was judged unsafe, at once, also where it is a repeat that the core does not report yet. `uid` is
+    /// the forker's: users share the series fairly.
+    pub fn unsafe_fork(&self, hazard: HazardId, program: &str, unit: Option<&str>, uid: Option<u32>) {
+        self.observed().unsafe_fork(hazard, program, unit, uid);
     }
 
     /// Counts a finding that an allow rule silenced.

@@ -1,11 +1,13 @@
 //! The HTTP server: metrics, health and a landing page.
 //!
 //! Every connection answers one request and must be done within [`CONNECTION_TIME`], and there are at most
-//! [`MAX_CONNECTIONS`] at a time; more wait in the kernel's queue. So no client can hold anything for long, and
-//! Prometheus, which scrapes every few seconds, loses nothing by a new connection each time.
+//! [`MAX_CONNECTIONS`] at a time; a newcomer gets the place of one that says nothing. So no client can hold anything for
+//! long, or keep others out, and Prometheus, which scrapes every few seconds, loses nothing by a new connection each time.
 
+mod hosts;
 mod listen;
 mod page;
+mod places;
 mod probe;
 mod scrape;
 
@@ -24,15 +26,22 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
     task::JoinSet,
 };
 
-pub use self::listen::{BindError, bind};
-use self::{page::Site, probe::Probe};
-use crate::health::Pulse;
+pub use self::{
+    hosts::Hosts,
+    listen::{BindError, bind},
+};
+use self::{
+    page::Site,
+    places::{Place, Places},
+    probe::Probe,
+};
+use crate::{health::Pulse, resources::left_files};
 
-/// Most connections at a time.
+/// Most connections at a time; fewer where few files can be open.
 pub const MAX_CONNECTIONS: usize = 64;
 /// Longest that a connection may take, from its acceptance to the last byte of the answer.
 pub const CONNECTION_TIME: Duration = Duration::from_secs(10);
@@ -40,7 +49,7 @@ pub const CONNECTION_TIME: Duration = Duration::from_secs(10);
 const HEADER_TIME: Duration = Duration::from_secs(5);
 /// Longest that the end of the program waits for connections.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(2);
-/// Pause after a failed accept: the usual cause, no free file descriptor, does not pass by asking again at once.
+/// Pause after a failed accept: what the cause is does not pass by asking again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether the watch is on: shared by whoever starts it and `/-/ready`. Not ready at first.
@@ -77,14 +86,17 @@ pub enum ServeError {
 pub async fn serve(
     listeners: Vec<TcpListener>,
     telemetry_path: &str,
+    hosts: Hosts,
     render: Render,
     ready: Ready,
     pulse: Pulse,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (scrapes, renderer) = scrape::channel(render);
-    let site = Arc::new(Site::new(telemetry_path, scrapes, ready, pulse.clone()));
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let site = Arc::new(Site::new(telemetry_path, hosts, scrapes, ready, pulse.clone()));
+    // The other half is for what else wants a descriptor: to look at processes goes before.
+    let count = (left_files() / 2).clamp(1, MAX_CONNECTIONS);
+    let places = Places::new(count);
     // None of them ends by itself.
     let mut parts = JoinSet::new();
     let mut acceptors = Vec::new();
@@ -92,7 +104,7 @@ pub async fn serve(
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let (sender, receiver) = mpsc::channel(1);
         acceptors.push(sender);
-        parts.spawn(accept(listener, receiver, Arc::clone(&site), Arc::clone(&permits)));
+        parts.spawn(accept(listener, receiver, Arc::clone(&site), places.clone()));
     }
     parts.spawn(probe::probe(pulse, acceptors));
     // Needed by the connections that are still there at the end.
@@ -103,9 +115,8 @@ pub async fn serve(
         _ = &mut renderer => return Err(ServeError::Ended),
     }
     parts.shutdown().await;
-    // Each connection holds a permit until it ends.
-    let all = permits.acquire_many(u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX));
-    if tokio::time::timeout(SHUTDOWN_TIME, all).await.is_err() {
+    // Each connection holds a place until it ends.
+    if tokio::time::timeout(SHUTDOWN_TIME, places.all_free(count)).await.is_err() {
         tracing::debug!("HTTP connections are cut off");
     }
     renderer.abort();
@@ -117,47 +128,57 @@ async fn accept(
     listener: tokio::net::TcpListener,
     mut probes: mpsc::Receiver<Probe>,
     site: Arc<Site>,
-    permits: Arc<Semaphore>,
+    places: Places,
 ) {
+    let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
     let mut accepted: Option<TcpStream> = None;
     loop {
-        let room = async { Arc::clone(&permits).acquire_owned().await };
         tokio::select! {
             // Connections first: a probe that gets its turn shows that none waits that could not be accepted.
             biased;
-            permit = room, if accepted.is_some() => {
-                // An error would mean that the semaphore was closed, which nothing does.
-                let (Some(stream), Ok(permit)) = (accepted.take(), permit) else { return };
-                tokio::spawn(connection(stream, Arc::clone(&site), Some(permit)));
+            place = places.take(), if accepted.is_some() => {
+                let (Some(stream), Some(place)) = (accepted.take(), place) else { return };
+                tokio::spawn(connection(stream, Arc::clone(&site), Some(place), is_loopback));
             }
             result = listener.accept(), if accepted.is_none() => match result {
                 Ok((stream, _)) => accepted = Some(stream),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept an HTTP connection");
+                    // The usual cause is that there is no free file descriptor: those who say nothing have some.
+                    places.end_silent();
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
             probe = probes.recv() => {
                 let Some(probe) = probe else { return };
-                tokio::spawn(connection(probe, Arc::clone(&site), None));
+                tokio::spawn(connection(probe, Arc::clone(&site), None, is_loopback));
             }
         }
     }
 }
 
-/// Serves one request. A probe has no permit: it is our own.
+/// Serves one request. A probe has no place: it is our own.
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     site: Arc<Site>,
-    permit: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
+    is_loopback: bool,
 ) {
-    let is_probe = permit.is_none();
-    let answer = service_fn(move |request: Request<Incoming>| {
-        let site = Arc::clone(&site);
+    let answer = service_fn(|request: Request<Incoming>| {
+        let (site, place) = (&site, place.as_ref());
+        if let Some(place) = place {
+            place.has_asked();
+        }
         async move {
             let (method, path) = (request.method(), request.uri().path());
-            let is_heartbeat = is_probe && path == probe::PATH;
-            let answer = if is_heartbeat { site.heartbeat().await } else { site.answer(method, path).await };
+            let is_heartbeat = place.is_none() && path == probe::PATH;
+            let answer = if is_heartbeat {
+                site.heartbeat().await
+            } else if let Some(refused) = site.misdirected(&request, is_loopback) {
+                refused
+            } else {
+                site.answer(method, path).await
+            };
             Ok::<_, Infallible>(answer)
         }
     });
@@ -166,12 +187,19 @@ async fn connection(
         .header_read_timeout(HEADER_TIME)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), answer);
-    let result = tokio::time::timeout(CONNECTION_TIME, served).await;
-    drop(permit);
-    match result {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection broke"),
-        Err(_) => tracing::debug!("an HTTP connection took too long"),
+    let lost = async {
+        match &place {
+            Some(place) => place.lost().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        result = tokio::time::timeout(CONNECTION_TIME, served) => match result {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection broke"),
+            Err(_) => tracing::debug!("an HTTP connection took too long"),
+        },
+        () = lost => tracing::debug!("an HTTP connection that was silent gave its place to another"),
     }
 }
 

@@ -1,15 +1,17 @@
 //! What each path answers.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use http_body_util::Full;
 use hyper::{
-    Method, Response, StatusCode,
+    Method, Request, Response, StatusCode,
     body::Bytes,
     header::{
         ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS,
     },
 };
 
-use super::{Ready, scrape::Scrapes};
+use super::{Hosts, Ready, scrape::Scrapes};
 use crate::health::{self, PATIENCE, Pulse};
 
 /// Prometheus 3 fails a scrape whose content type it cannot read; this is the text format's, to the letter.
@@ -24,15 +26,47 @@ const READY: &str = "/-/ready";
 pub(super) struct Site {
     telemetry_path: String,
     landing: String,
+    hosts: Hosts,
+    /// Whether the log has told of a name that was refused.
+    told: AtomicBool,
     scrapes: Scrapes,
     ready: Ready,
     pulse: Pulse,
 }
 
 impl Site {
-    pub(super) fn new(telemetry_path: &str, scrapes: Scrapes, ready: Ready, pulse: Pulse) -> Self {
+    pub(super) fn new(
+        telemetry_path: &str,
+        hosts: Hosts,
+        scrapes: Scrapes,
+        ready: Ready,
+        pulse: Pulse,
+    ) -> Self {
         let landing = landing(telemetry_path);
-        Self { telemetry_path: telemetry_path.to_owned(), landing, scrapes, ready, pulse }
+        let told = AtomicBool::new(false);
+        Self { telemetry_path: telemetry_path.to_owned(), landing, hosts, told, scrapes, ready, pulse }
+    }
+
+    /// Refuses a request by a name that is not this server's.
+    pub(super) fn misdirected<B>(
+        &self,
+        request: &Request<B>,
+        is_loopback: bool,
+    ) -> Option<Response<Full<Bytes>>> {
+        let host = self.hosts.check(request, is_loopback).err()?;
+        // Once, or whoever asks could fill the log.
+        if !self.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                host,
+                "a request by a name that is not this server's was refused, as all further ones are: add the name to \
+                 web.allowed_hosts if it is, or ask by IP address"
+            );
+        }
+        let body = format!(
+            "This server has not the name \"{host}\". Ask by IP address, or add the name to web.allowed_hosts in the \
+             configuration of forkwatch.\n"
+        );
+        Some(response(StatusCode::MISDIRECTED_REQUEST, TEXT, body))
     }
 
     /// Shows that requests are answered, and that scrapes would be.

@@ -1,7 +1,6 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream as Client},
-    sync::mpsc,
     thread,
     time::Instant,
 };
@@ -50,7 +49,9 @@ impl Server {
                 for part in parts {
                     tokio::spawn(works(heart.clone(), part));
                 }
-                serve(listeners, "/metrics", render, shared, heart, shutdown).await.unwrap();
+                serve(listeners, "/metrics", Hosts::default(), render, shared, heart, shutdown)
+                    .await
+                    .unwrap();
             });
         });
         Self { address, ready, pulse, stop: Some(stop), thread: Some(thread) }
@@ -66,7 +67,7 @@ impl Server {
     }
 
     fn get(&self, path: &str) -> (String, String) {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
     }
 }
 
@@ -145,11 +146,11 @@ fn with_parts(test: impl AsyncFnOnce(Pulse, Parts)) {
             tokio::spawn(works(pulse.clone(), part));
         }
         let (scrapes, renderer) = scrape::channel(Box::new(|| Ok(String::new())));
-        let site = Arc::new(Site::new("/metrics", scrapes, Ready::default(), pulse.clone()));
-        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let site =
+            Arc::new(Site::new("/metrics", Hosts::default(), scrapes, Ready::default(), pulse.clone()));
+        let (sender, receiver) = mpsc::channel(1);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let acceptor = tokio::spawn(accept(listener, receiver, site, permits));
+        let acceptor = tokio::spawn(accept(listener, receiver, site, Places::new(MAX_CONNECTIONS)));
         let renderer = tokio::spawn(renderer);
         let prober = tokio::spawn(probe::probe(pulse.clone(), vec![sender]));
         test(pulse, Parts { acceptor, renderer, prober }).await;
@@ -183,11 +184,12 @@ fn a_server_of_which_a_task_ends_says_so() {
         }
         let client = thread::spawn(move || {
             let mut client = Client::connect(address).unwrap();
-            client.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            client.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
             client
         });
         let never = std::future::pending();
-        let result = serve(listeners, "/metrics", render, Ready::default(), pulse, never).await;
+        let result =
+            serve(listeners, "/metrics", Hosts::default(), render, Ready::default(), pulse, never).await;
         assert!(matches!(result, Err(ServeError::Ended)), "{result:?}");
         client.join().unwrap();
     });
@@ -196,7 +198,7 @@ fn a_server_of_which_a_task_ends_says_so() {
 #[test]
 fn head_has_the_headers_of_get_and_no_body() {
     let server = Server::start("127.0.0.1:0");
-    let (head, body) = server.ask("HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    let (head, body) = server.ask("HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(head.starts_with("http/1.1 200 ") && head.contains("content-length: 500000"), "{head}");
     assert_eq!(body, "");
 }
@@ -204,7 +206,7 @@ fn head_has_the_headers_of_get_and_no_body() {
 #[test]
 fn other_methods_are_told_what_is_allowed_and_other_paths_are_not_found() {
     let server = Server::start("127.0.0.1:0");
-    let (head, _) = server.ask("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    let (head, _) = server.ask("POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
     assert!(head.starts_with("http/1.1 405 ") && head.contains("\r\nallow: get, head\r\n"), "{head}");
     assert!(server.get("/metrics/").0.starts_with("http/1.1 404 "));
     assert!(server.get("/favicon.ico").0.starts_with("http/1.1 404 "));
@@ -228,42 +230,80 @@ fn slow_clients_do_not_keep_others_out() {
     // Half of the slow ones never end their request, the others never read the answer.
     for (index, client) in slow.iter_mut().enumerate() {
         let end = if index % 2 == 0 { "" } else { "\r\n" };
-        write!(client, "GET /metrics HTTP/1.1\r\nHost: x\r\n{end}").unwrap();
+        write!(client, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n{end}").unwrap();
     }
     assert_eq!(server.get("/metrics").1.len(), 500_000);
 }
 
 #[test]
-fn connections_beyond_the_limit_wait_for_their_turn() {
+fn clients_that_say_nothing_keep_nobody_out_however_many_they_are() {
     let server = Server::start("127.0.0.1:0");
-    let mut holders: Vec<_> =
-        (0..MAX_CONNECTIONS).map(|_| Client::connect(server.address).unwrap()).collect();
-    let mut late = Client::connect(server.address).unwrap();
-    late.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    let (sender, receiver) = mpsc::channel();
-    let reader = thread::spawn(move || {
-        let mut answer = String::new();
-        late.read_to_string(&mut answer).unwrap();
-        sender.send(answer).unwrap();
-    });
-    let early = receiver.recv_timeout(Duration::from_millis(200));
-    assert!(early.is_err(), "answered beyond the limit");
-    // The holders were accepted before the late one.
-    for holder in &mut holders {
-        holder.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        holder.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 "));
+    let silent: Vec<_> = (0..600)
+        .map(|number| {
+            let mut client = Client::connect(server.address).unwrap();
+            // Half of them begin a request.
+            if number % 2 == 0 {
+                client.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
+            }
+            client
+        })
+        .collect();
+    let began = Instant::now();
+    for _ in 0..3 {
+        assert!(server.get("/metrics").0.starts_with("http/1.1 200 "));
     }
-    assert!(receiver.recv().unwrap().starts_with("HTTP/1.1 200 "));
-    reader.join().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // The first of them were closed, the last have their places still.
+    let mut silent = silent.into_iter();
+    let mut byte = [0];
+    assert_eq!(silent.next().unwrap().read(&mut byte).unwrap_or(0), 0);
+    let mut last = silent.next_back().unwrap();
+    last.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    last.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[test]
+fn clients_that_do_not_read_keep_nobody_out_for_long() {
+    let server = Server::start("127.0.0.1:0");
+    let _deaf: Vec<_> = (0..2 * MAX_CONNECTIONS)
+        .map(|_| {
+            let mut client = Client::connect(server.address).unwrap();
+            client.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            client
+        })
+        .collect();
+    let began = Instant::now();
+    assert!(server.get("/").0.starts_with("http/1.1 200 "));
+    assert!(began.elapsed() < CONNECTION_TIME, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_page_with_a_name_of_its_own_is_not_answered() {
+    let server = Server::start("127.0.0.1:0");
+    for host in ["evil.example", "evil.example:10047", "127.0.0.1.evil.example"] {
+        for path in ["/metrics", "/", "/-/healthy", "/-/heartbeat", "/none"] {
+            let (head, body) = server.ask(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+            assert!(head.starts_with("http/1.1 421 "), "{head}");
+            assert!(
+                body.contains(&format!("the name \"{host}\"")) && body.contains("web.allowed_hosts"),
+                "{body}"
+            );
+        }
+    }
+    for host in ["localhost", "127.0.0.1:10047", "[::1]"] {
+        let (head, _) = server.ask(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert!(head.starts_with("http/1.1 200 "), "{host}: {head}");
+    }
+    assert!(server.ask("GET / HTTP/1.0\r\n\r\n").0.starts_with("http/1.0 200 "));
 }
 
 #[test]
 fn a_request_under_way_is_answered_before_the_server_ends() {
     let mut server = Server::start("127.0.0.1:0");
     let mut client = Client::connect(server.address).unwrap();
-    client.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    client.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     // The first bytes of the answer: the connection has been accepted.
     let mut answer = vec![0; 8];
     client.read_exact(&mut answer).unwrap();

@@ -16,15 +16,31 @@ use super::Output;
 /// Most programs that are told apart; all further ones share an entry for each hazard, so that names that change
 /// all the time cannot flood the output.
 const MOST_PROGRAMS: usize = 1024;
+/// Most of one user, wherever they run, and of one user in one unit or container. His further ones share an entry too:
+/// who thinks of new names all the time fills neither the output nor the table, which others need.
+const MOST_OF_USER: usize = 256;
+const MOST_IN_PLACE: usize = 64;
 
 /// After so many intervals without a finding a program is forgotten.
 const FORGOTTEN_AFTER: u32 = 10;
 
-/// What makes two findings the same. The default program stands for all that had no room.
+/// What makes two findings the same.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
     hazard: HazardId,
-    program: Option<Identity>,
+    whose: Whose,
+}
+
+/// Of which programs findings are taken for the same.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Whose {
+    Program(Identity),
+    /// The programs of a user that are more than are told apart.
+    Further {
+        uid: Option<u32>,
+    },
+    /// All that had no room.
+    Rest,
 }
 
 /// Two users' programs are two, also where all else is the same: what is said of one must not be said of the other.
@@ -34,6 +50,13 @@ struct Identity {
     exe: Option<PathBuf>,
     place: Option<String>,
     uid: Option<u32>,
+}
+
+impl Identity {
+    /// The unit or container as the system's manager, or the host, knows it: below it a user makes as many as he likes.
+    fn outer_place(&self) -> Option<&str> {
+        self.place.as_deref().and_then(|place| place.split('/').next())
+    }
 }
 
 struct Entry {
@@ -121,20 +144,40 @@ impl Ledger {
     }
 
     fn key(&mut self, finding: &Finding, interval: Duration) -> Key {
-        let program = Some(Identity {
+        let identity = Identity {
             name: finding.program_name.clone(),
             exe: finding.program.exe.clone(),
             place: finding.program.place().map(str::to_owned),
             uid: finding.program.uid,
-        });
-        let key = Key { hazard: finding.hazard, program };
-        if self.entries.len() >= MOST_PROGRAMS && !self.entries.contains_key(&key) {
-            self.forget_quiet(finding.at, interval);
-            if self.entries.len() >= MOST_PROGRAMS {
-                return Key { program: None, ..key };
-            }
+        };
+        let (uid, of) = (identity.uid, |whose| Key { hazard: finding.hazard, whose });
+        let key = of(Whose::Program(identity.clone()));
+        if self.entries.contains_key(&key) || self.room_for(&identity) == Room::Enough {
+            return key;
         }
-        key
+        self.forget_quiet(finding.at, interval);
+        match self.room_for(&identity) {
+            Room::Enough => key,
+            Room::ForOthers => of(Whose::Further { uid }),
+            Room::None => of(Whose::Rest),
+        }
+    }
+
+    /// Whether one more program can be told from the others.
+    fn room_for(&self, new: &Identity) -> Room {
+        if self.entries.len() >= MOST_PROGRAMS {
+            return Room::None;
+        }
+        let theirs = self.entries.keys().filter_map(|key| match &key.whose {
+            Whose::Program(identity) if identity.uid == new.uid => Some(identity),
+            _ => None,
+        });
+        let (mut of_user, mut in_place) = (0, 0);
+        for identity in theirs {
+            of_user += 1;
+            in_place += usize::from(identity.outer_place() == new.outer_place());
+        }
+        if of_user < MOST_OF_USER && in_place < MOST_IN_PLACE { Room::Enough } else { Room::ForOthers }
     }
 
     /// When the next summary is due.
@@ -152,10 +195,10 @@ impl Ledger {
     /// Reports the repeats of programs that were last reported an interval ago or earlier.
     pub(super) fn sum_up(&mut self, now: BootTime, interval: Duration, out: &mut Vec<Output>) {
         let first = out.len();
-        for entry in self.entries.values_mut().filter(|entry| entry.reported + interval <= now) {
+        for (key, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.reported + interval <= now) {
             let Some(mut finding) = entry.latest.take() else { continue };
             finding.repeats = std::mem::take(&mut entry.repeats);
-            finding.summary = repeats(&finding, entry, now);
+            finding.summary = repeats(&finding, &key.whose, entry, now);
             finding.at = now;
             (entry.reported, entry.singly) = (now, 0);
             out.push(Output::Finding(finding));
@@ -189,17 +232,39 @@ impl Ledger {
     #[cfg(test)]
     pub(super) fn within_bounds(&self) -> bool {
         self.entries.len() <= MOST_PROGRAMS + HazardId::ALL.len()
+            && self.entries.keys().all(|key| match &key.whose {
+                Whose::Program(identity) => {
+                    let same =
+                        |key: &&Key| matches!(&key.whose, Whose::Program(other) if other.uid == identity.uid);
+                    self.entries.keys().filter(same).count() <= MOST_OF_USER
+                }
+                Whose::Further { .. } | Whose::Rest => true,
+            })
     }
+}
+
+/// Whether a program can have an entry of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Enough,
+    /// Its user has what is his.
+    ForOthers,
+    None,
 }
 
 /// How often something was seen and since when, and what the last time was: of a child that has ended since, what has
 /// become of it.
-fn repeats(finding: &Finding, entry: &Entry, now: BootTime) -> String {
+fn repeats(finding: &Finding, whose: &Whose, entry: &Entry, now: BootTime) -> String {
     let ago = |at: BootTime| lasted(nanoseconds(now.since(at)));
+    let among = match whose {
+        Whose::Program(_) => String::new(),
+        Whose::Further { uid: Some(uid) } => format!(" in further programs of uid {uid}"),
+        Whose::Further { uid: None } | Whose::Rest => " in further programs".to_owned(),
+    };
     let times = match finding.repeats {
-        1 => format!("seen once more, {} ago", ago(finding.at)),
+        1 => format!("seen once more{among}, {} ago", ago(finding.at)),
         count => format!(
-            "seen {count} times more within {}, the last time {} ago",
+            "seen {count} times more{among} within {}, the last time {} ago",
             ago(entry.first),
             ago(finding.at)
         ),

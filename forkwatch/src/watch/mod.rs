@@ -277,7 +277,7 @@ impl Watch {
         }
         let program_name = finding.program_name.clone();
         let unit = finding.program.place().map(str::to_owned);
-        out.push(Output::Unsafe { hazard, program_name, unit });
+        out.push(Output::Unsafe { hazard, program_name, unit, uid: finding.program.uid });
         let Settings { summary_interval, tell_each, .. } = self.settings;
         self.ledger.enter(finding, summary_interval, tell_each, out)
     }

@@ -45,6 +45,8 @@ pub enum Output {
         program_name: String,
         /// Its systemd unit, else its container.
         unit: Option<String>,
+        /// Whose it is.
+        uid: Option<u32>,
     },
     /// A finding that the operator accepts.
     Allowed {

@@ -117,6 +117,15 @@ impl Limits {
     }
 }
 
+/// The most memory that forkwatch's own cgroup may take, or one above it; none where there is no limit.
+pub fn own_memory() -> Option<u64> {
+    let memberships = file::read("/proc/self/cgroup", MAX_CGROUP).ok()?;
+    let mounts = mountinfo::read().ok()?;
+    let memberships = String::from_utf8_lossy(&memberships);
+    let levels = Limits::default().levels(&mounts, &memberships, "memory", &MEMORY_1, &MEMORY);
+    levels.iter().map(|level| level.usage.max).min()
+}
+
 /// What concerns all of the host.
 fn of_the_host() -> Facts {
     // The fourth field of /proc/loadavg is running tasks, a slash and all tasks (proc(5)).

@@ -2,17 +2,18 @@
 
 use std::{
     collections::BTreeMap,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use prometheus::proto::MetricFamily;
 
 use super::{
     Answering,
-    bounded::{Bounded, OTHER, UNKNOWN, label},
+    bounded::{OTHER, UNKNOWN, label},
     ends,
     family::{Family, float},
     kernel::errno_name,
+    shares::{Admission, Shares},
 };
 use crate::{
     health::Part,
@@ -24,7 +25,7 @@ use crate::{
 
 const UNSAFE_FORKS: Family<3> = Family::new(
     "forkwatch_unsafe_forks_total",
-    "Forks found unsafe, by hazard and by who forked; at most metrics.max_series pairs of program and unit.",
+    "Forks found unsafe, by hazard and by who forked; at most metrics.max_series pairs of program and unit, shared among users: what was idle for longest gives way, and would begin again at 0.",
     ["hazard", "program", "unit"],
 );
 const FINDINGS: Family<2> =
@@ -153,7 +154,7 @@ type Forker = (HazardId, String, String);
 
 /// The counts.
 pub(super) struct Observed {
-    forkers: Bounded<(String, String)>,
+    forkers: Shares<(String, String)>,
     unsafe_forks: BTreeMap<Forker, u64>,
     findings: BTreeMap<(HazardId, Certainty), u64>,
     last_number: u64,
@@ -207,7 +208,7 @@ impl Observed {
     pub(super) fn new(max_series: usize, given_up: &[&'static str]) -> Self {
         let each = |hazard: HazardId| CERTAINTIES.map(|certainty| ((hazard, certainty), 0));
         Self {
-            forkers: Bounded::new(max_series),
+            forkers: Shares::new(max_series),
             unsafe_forks: HazardId::ALL
                 .map(|hazard| ((hazard, OTHER.to_owned(), OTHER.to_owned()), 0))
                 .into(),
@@ -250,10 +251,22 @@ impl Observed {
         *self.findings.entry((finding.hazard, finding.certainty)).or_default() += count;
     }
 
-    pub(super) fn unsafe_fork(&mut self, hazard: HazardId, program: &str, unit: Option<&str>) {
+    pub(super) fn unsafe_fork(
+        &mut self,
+        hazard: HazardId,
+        program: &str,
+        unit: Option<&str>,
+        uid: Option<u32>,
+    ) {
         let forker = (label(program), unit.map_or_else(|| UNKNOWN.to_owned(), label));
-        let (program, unit) =
-            if self.forkers.admit(forker.clone()) { forker } else { (OTHER.to_owned(), OTHER.to_owned()) };
+        let (program, unit) = match self.forkers.admit(forker.clone(), uid, Instant::now()) {
+            Admission::Own => forker,
+            Admission::InPlaceOf((idle, its_unit)) => {
+                self.unsafe_forks.retain(|(_, program, unit), _| *program != idle || *unit != its_unit);
+                forker
+            }
+            Admission::Refused => (OTHER.to_owned(), OTHER.to_owned()),
+        };
         *self.unsafe_forks.entry((hazard, program, unit)).or_default() += 1;
     }
 

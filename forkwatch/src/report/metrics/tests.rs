@@ -172,7 +172,7 @@ fn findings_are_counted_once_and_repeats_by_their_number() {
 fn programs_beyond_the_limit_are_other() {
     let (_, metrics) = metrics();
     for program in ["a", "b", "c", "d", "a"] {
-        metrics.unsafe_fork(HazardId::MultithreadedFork, program, Some("web.service"));
+        metrics.unsafe_fork(HazardId::MultithreadedFork, program, Some("web.service"), Some(33));
     }
     let page = metrics.render().unwrap();
     let series = |program: &str, unit: &str| {
@@ -185,6 +185,29 @@ fn programs_beyond_the_limit_are_other() {
     assert_has(&page, &series("other", "other"), 2.0);
     assert_eq!(value(&page, &series("c", "web.service")), None);
     assert_has(&page, "forkwatch_metrics_series_limited_total", 2.0);
+}
+
+#[test]
+fn one_users_names_push_nobody_else_into_other() {
+    let (_, metrics) = metrics();
+    for number in 0..50 {
+        let program = format!("uid 1000's p{number}");
+        metrics.unsafe_fork(HazardId::MultithreadedFork, &program, Some("user@1000.service"), Some(1000));
+    }
+    let unsafe_fork =
+        || metrics.unsafe_fork(HazardId::PendingSignals, "gunicorn", Some("web.service"), Some(33));
+    unsafe_fork();
+    metrics.unsafe_fork(HazardId::MultithreadedFork, "uid 1000's new", Some("user@1000.service"), Some(1000));
+    unsafe_fork();
+    let page = metrics.render().unwrap();
+    let series = |hazard: &str, program: &str, unit: &str| {
+        format!("forkwatch_unsafe_forks_total{{hazard=\"{hazard}\",program=\"{program}\",unit=\"{unit}\"}}")
+    };
+    assert_has(&page, &series("pending-signals", "gunicorn", "web.service"), 2.0);
+    assert_has(&page, &series("pending-signals", "other", "other"), 0.0);
+    assert_has(&page, &series("multithreaded-fork", "uid 1000's p1", "user@1000.service"), 1.0);
+    assert_eq!(value(&page, &series("multithreaded-fork", "uid 1000's p0", "user@1000.service")), None);
+    assert_has(&page, &series("multithreaded-fork", "other", "other"), 49.0);
 }
 
 #[test]
@@ -327,7 +350,7 @@ fn promtool_finds_nothing_to_complain_about() {
     let (_, metrics) = metrics();
     metrics.events_received(1, SystemTime::now());
     metrics.config_reloaded(true, SystemTime::now());
-    metrics.unsafe_fork(HazardId::MultithreadedFork, "a\"b\\c\nd\u{1b}", None);
+    metrics.unsafe_fork(HazardId::MultithreadedFork, "a\"b\\c\nd\u{1b}", None, None);
     metrics.detector("multithreaded-fork", DetectorState::On, true);
     // `cargo xtask test` says where it is.
     let program = std::env::var_os("FORKWATCH_PROMTOOL").unwrap_or_else(|| "promtool".into());

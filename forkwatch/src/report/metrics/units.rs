@@ -1,6 +1,6 @@
 //! Process creations by systemd unit, from the kernel's counts by cgroup.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use forkwatch_ebpf::CgroupCounts;
 
@@ -9,9 +9,15 @@ use super::bounded::{Bounded, OTHER, UNKNOWN, label};
 /// Vanished cgroups that are remembered beside those of the last reading, in case they were only missed by it.
 const REMEMBERED: usize = 4096;
 
+/// Of the names, one part in so many may be of units within one other, such as those that a user's manager makes.
+const PART_WITHIN: usize = 8;
+
 /// Adds up readings so that no unit's count ever falls, whatever becomes of its cgroups.
 pub(super) struct Units {
     names: Bounded<String>,
+    max_within: usize,
+    /// How many names there are within a unit.
+    within: HashMap<String, HashSet<String>>,
     cgroups: HashMap<u64, Cgroup>,
     totals: BTreeMap<String, CgroupCounts>,
     reading: u64,
@@ -25,16 +31,25 @@ struct Cgroup {
 
 impl Units {
     pub(super) fn new(max: usize) -> Self {
-        Self { names: Bounded::new(max), cgroups: HashMap::new(), totals: BTreeMap::new(), reading: 0 }
+        Self {
+            names: Bounded::new(max),
+            max_within: (max / PART_WITHIN).max(1),
+            within: HashMap::new(),
+            cgroups: HashMap::new(),
+            totals: BTreeMap::new(),
+            reading: 0,
+        }
     }
 
     /// Takes in a reading; `resolve` names the unit of a cgroup that is new.
     pub(super) fn update(&mut self, counts: &[(u64, CgroupCounts)], resolve: impl Fn(u64) -> Option<String>) {
         self.reading += 1;
         for (id, now) in counts {
-            let cgroup = self.cgroups.entry(*id).or_insert_with(|| {
+            let Self { names, max_within, within, cgroups, .. } = self;
+            let cgroup = cgroups.entry(*id).or_insert_with(|| {
                 let name = resolve(*id).map_or_else(|| UNKNOWN.to_owned(), |name| label(&name));
-                let unit = if self.names.admit(name.clone()) { name } else { OTHER.to_owned() };
+                let name = bounded_within(name, within, *max_within);
+                let unit = if names.admit(name.clone()) { name } else { OTHER.to_owned() };
                 Cgroup { unit, last: CgroupCounts { copying: 0, sharing: 0 }, seen: 0 }
             });
             let total =
@@ -57,6 +72,20 @@ impl Units {
     /// How many cgroups found no room for their unit.
     pub(super) fn refused(&self) -> u64 {
         self.names.refused()
+    }
+}
+
+/// The name of a unit; of one within another, which may make as many as it likes, the other's name where there are enough.
+fn bounded_within(name: String, within: &mut HashMap<String, HashSet<String>>, most: usize) -> String {
+    let Some((outer, _)) = name.split_once('/').filter(|(outer, _)| !outer.is_empty()) else { return name };
+    if within.len() >= most * PART_WITHIN && !within.contains_key(outer) {
+        return outer.to_owned();
+    }
+    let names = within.entry(outer.to_owned()).or_default();
+    if names.contains(&name) || (names.len() < most && names.insert(name.clone())) {
+        name
+    } else {
+        outer.to_owned()
     }
 }
 
@@ -100,6 +129,18 @@ mod tests {
         assert_eq!(total(&units, "2.service"), Some(2));
         assert_eq!(total(&units, OTHER), Some(12));
         assert_eq!(units.refused(), 2);
+    }
+
+    #[test]
+    fn units_that_a_user_makes_take_no_room_from_others() {
+        let mut units = Units::new(16);
+        let readings: Vec<_> = (0..100).map(|id| (id, counts(1))).collect();
+        units.update(&readings, |id| Some(format!("user@1000.service/run-{id}.scope")));
+        units.update(&[(100, counts(5))], |_| Some("web.service".to_owned()));
+        assert_eq!(total(&units, "user@1000.service/run-0.scope"), Some(1));
+        assert_eq!(total(&units, "user@1000.service"), Some(98));
+        assert_eq!(total(&units, "web.service"), Some(5));
+        assert_eq!((total(&units, OTHER), units.refused()), (None, 0));
     }
 
     #[test]

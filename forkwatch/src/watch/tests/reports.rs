@@ -102,6 +102,7 @@ fn programs_units_and_hazards_are_told_apart() {
         hazard: HazardId::MultithreadedFork,
         program_name: "celery".to_owned(),
         unit: Some("a".to_owned()),
+        uid: None,
     };
     assert_eq!(timeline.count(|output| *output == in_a), 1);
 }
@@ -138,19 +139,61 @@ fn a_quiet_program_is_forgotten_and_then_reported_at_once_again() {
     assert_eq!((last.child.tgid, last.repeats, last.at), (5002, 0, ms(871_000)));
 }
 
+/// Forks unsafely once as each of these programs: name, unit and user.
+fn programs(
+    timeline: &mut Timeline,
+    first: u32,
+    programs: impl Iterator<Item = (String, Option<String>, u32)>,
+) {
+    for (tgid, (name, unit, uid)) in (first..).zip(programs) {
+        let mut seen = parent_seen(&name, &["flush"]);
+        (seen.program.unit, seen.program.uid) = (unit, Some(uid));
+        timeline.parents.insert(tgid, seen);
+        timeline.fork(Fork { threads: 2, ..fork_of(tgid, 10_000 + tgid) });
+    }
+}
+
 #[test]
 fn names_without_end_cannot_flood_the_output() {
     let mut timeline = Timeline::new();
-    for tgid in 10_000..12_000 {
-        timeline.parents.insert(tgid, parent_seen(&format!("p{tgid}"), &["flush"]));
-        timeline.fork(Fork { threads: 2, ..fork_of(tgid, 10_000 + tgid) });
-    }
+    programs(&mut timeline, 10_000, (0..2000).map(|number| (format!("p{number}"), None, number / 50)));
     timeline.at(2000);
     assert_eq!(timeline.findings().len(), 1025);
     assert_eq!(timeline.count(|output| matches!(output, Unsafe { .. })), 2000);
     assert!(timeline.watch.ledger.within_bounds());
     timeline.at(62_000);
-    assert_eq!(timeline.findings().last().unwrap().repeats, 975);
+    let findings = timeline.findings();
+    let rest = findings.last().unwrap();
+    assert_eq!(rest.repeats, 975);
+    assert!(rest.summary.starts_with("seen 975 times more in further programs within "), "{}", rest.summary);
+}
+
+#[test]
+fn one_user_with_many_names_fills_neither_the_output_nor_what_is_left_for_others() {
+    let mut timeline = Timeline::new();
+    // As many units as he likes, below his own manager's.
+    let unit = |number| Some(format!("user@1000.service/run-{number}.scope"));
+    programs(&mut timeline, 10_000, (0..2000).map(|number| (format!("p{number}"), unit(number), 1000)));
+    timeline.at(2000);
+    assert_eq!(timeline.findings().len(), 65, "64 of them, and one for all others");
+    programs(&mut timeline, 15_000, (0..10).map(|number| (format!("honest{number}"), None, 33)));
+    timeline.at(4000);
+    assert_eq!(timeline.findings().len(), 75, "each of the others at once");
+    timeline.at(70_000);
+    let summary = &timeline.findings().last().unwrap().summary;
+    assert!(
+        timeline.findings().iter().any(|finding| {
+            finding.summary.starts_with("seen 1935 times more in further programs of uid 1000 within ")
+        }),
+        "{summary}"
+    );
+    // In containers of his own he gets further, and not far.
+    let unit = |number: u32| Some(format!("{:012x}", number / 50));
+    programs(&mut timeline, 16_000, (0..2000).map(|number| (format!("q{number}"), unit(number), 1000)));
+    let before = timeline.findings().len();
+    timeline.at(72_000);
+    assert!(timeline.findings().len() <= before + 256);
+    assert!(timeline.watch.ledger.within_bounds());
 }
 
 #[test]

@@ -1,0 +1,175 @@
+//! Who has a place among the connections, and who loses it to a newcomer.
+//!
+//! There are so many at a time. When all are taken, a new client gets that of the one that has been silent for longest:
+//! first of those that have not asked yet, then of those that have been answered and do not read it. So clients that say
+//! nothing, however many, keep nobody out.
+
+use std::{
+    collections::BTreeMap,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+/// How long after its request a client keeps its place in any case. An answer takes up to two seconds where a part of
+/// forkwatch hangs.
+const ANSWER_TIME: Duration = Duration::from_secs(3);
+
+/// All places.
+#[derive(Clone)]
+pub(super) struct Places {
+    answer_time: Duration,
+    permits: Arc<Semaphore>,
+    taken: Arc<Mutex<Taken>>,
+}
+
+#[derive(Default)]
+struct Taken {
+    next: u64,
+    /// Those that have not asked yet, the first come first.
+    silent: BTreeMap<u64, Arc<Notify>>,
+    /// Those that have, with the time of their request.
+    asked: BTreeMap<u64, (Instant, Arc<Notify>)>,
+}
+
+/// A client's place. It is free again when this is dropped.
+pub(super) struct Place {
+    number: u64,
+    lost: Arc<Notify>,
+    taken: Arc<Mutex<Taken>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Places {
+    /// So many.
+    pub(super) fn new(count: usize) -> Self {
+        Self { answer_time: ANSWER_TIME, permits: Arc::new(Semaphore::new(count)), taken: Arc::default() }
+    }
+
+    /// A place for a client that has come. Waits for one only where all others have just asked.
+    pub(super) async fn take(&self) -> Option<Place> {
+        if self.permits.available_permits() == 0 {
+            self.end_silent();
+        }
+        let mut permit = pin!(Arc::clone(&self.permits).acquire_owned());
+        let slow = lock(&self.taken).asked.values().map(|(since, _)| *since + self.answer_time).min();
+        let permit = tokio::select! {
+            biased;
+            permit = &mut permit => permit,
+            () = tokio::time::sleep_until(slow.unwrap_or_else(Instant::now)), if slow.is_some() => {
+                // One is enough: it frees its place as soon as it gets a turn.
+                self.end_slowest();
+                permit.await
+            }
+        };
+        // An error would mean that the semaphore was closed, which nothing does.
+        let permit = permit.ok()?;
+        let lost = Arc::new(Notify::new());
+        let mut taken = lock(&self.taken);
+        taken.next += 1;
+        let number = taken.next;
+        taken.silent.insert(number, Arc::clone(&lost));
+        drop(taken);
+        Some(Place { number, lost, taken: Arc::clone(&self.taken), _permit: permit })
+    }
+
+    /// Ends the connection that has been silent for longest, if there is one.
+    pub(super) fn end_silent(&self) {
+        if let Some((_, lost)) = lock(&self.taken).silent.pop_first() {
+            lost.notify_one();
+        }
+    }
+
+    /// Ends the connection that asked first.
+    fn end_slowest(&self) {
+        let mut taken = lock(&self.taken);
+        let first = taken.asked.iter().min_by_key(|(_, (since, _))| *since).map(|(number, _)| *number);
+        if let Some((_, lost)) = first.and_then(|number| taken.asked.remove(&number)) {
+            lost.notify_one();
+        }
+    }
+
+    /// Waits until all are free.
+    pub(super) async fn all_free(&self, count: usize) {
+        // An error would mean that the semaphore was closed, which nothing does.
+        drop(self.permits.acquire_many(u32::try_from(count).unwrap_or(u32::MAX)).await);
+    }
+}
+
+impl Place {
+    /// Notes that the client has asked: it is not silent any more.
+    pub(super) fn has_asked(&self) {
+        let mut taken = lock(&self.taken);
+        if let Some(lost) = taken.silent.remove(&self.number) {
+            taken.asked.insert(self.number, (Instant::now(), lost));
+        }
+    }
+
+    /// Ready when the place is another's.
+    pub(super) async fn lost(&self) {
+        self.lost.notified().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.taken);
+        taken.silent.remove(&self.number);
+        taken.asked.remove(&self.number);
+    }
+}
+
+fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a place has become another's.
+    fn is_lost(place: &Place) -> bool {
+        let mut lost = pin!(place.lost());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        lost.as_mut().poll(&mut context).is_ready()
+    }
+
+    #[tokio::test]
+    async fn the_longest_silent_loses_its_place_to_a_newcomer() {
+        let places = Places::new(2);
+        let (first, second) = (places.take().await.unwrap(), places.take().await.unwrap());
+        first.has_asked();
+        assert!(!is_lost(&first) && !is_lost(&second));
+        let third = tokio::spawn({
+            let places = places.clone();
+            async move { places.take().await.unwrap() }
+        });
+        second.lost().await;
+        drop(second);
+        let third = third.await.unwrap();
+        assert!(!is_lost(&first) && !is_lost(&third));
+    }
+
+    #[tokio::test]
+    async fn who_has_asked_keeps_his_place_for_a_time() {
+        let places = Places { answer_time: Duration::from_millis(50), ..Places::new(2) };
+        let (first, second) = (places.take().await.unwrap(), places.take().await.unwrap());
+        let began = Instant::now();
+        second.has_asked();
+        first.has_asked();
+        let newcomer = tokio::spawn({
+            let places = places.clone();
+            async move { places.take().await.is_some() }
+        });
+        second.lost().await;
+        assert!(began.elapsed() >= Duration::from_millis(50));
+        assert!(!is_lost(&first) && !newcomer.is_finished());
+        drop(second);
+        assert!(newcomer.await.unwrap());
+    }
+}
