@@ -9,7 +9,7 @@ use std::{
     sync::OnceLock,
 };
 
-use super::{file, host_mounts, mountinfo};
+use super::{file, host_mounts, maps::Maps, mountinfo};
 
 /// Types of file systems that need nobody else. What is not named here may.
 const LOCAL: [&str; 24] = [
@@ -69,7 +69,7 @@ impl Answering {
 
 /// Whether the file system with that device number answers for sure, for a process that has mapped a file of it.
 pub(super) fn is_local_device(tgid: u32, device: (u64, u64)) -> bool {
-    of(tgid, |mounts| mounts.by_device.get(&device).copied())
+    kernels_own().contains(&device) || of(tgid, |mounts| mounts.by_device.get(&device).copied())
 }
 
 /// Whether the file system of that mount does, for a process that has a file from there.
@@ -91,6 +91,41 @@ fn is_in_hosts_user_namespace(tgid: u32) -> bool {
     let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/user")).ok();
     let hosts = namespace("1").or_else(|| namespace("self"));
     hosts.is_some() && namespace(&tgid.to_string()) == hosts
+}
+
+/// The devices of what the kernel mounts for itself alone, and no table of mounts shows: for shared memory, such as that
+/// of `memfd_create(2)`, and for huge pages (`shmem_init`, mm/shmem.c; `init_hugetlbfs_fs`, fs/hugetlbfs/inode.c). Memory of its
+/// own, which is never touched, shows them.
+fn kernels_own() -> &'static [(u64, u64)] {
+    static OWN: OnceLock<Vec<(u64, u64)>> = OnceLock::new();
+    OWN.get_or_init(|| {
+        let kinds = [
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB | libc::MAP_NORESERVE,
+        ];
+        kinds.into_iter().filter_map(device_of).collect()
+    })
+}
+
+/// The device behind a new mapping of this kind; absent where the kernel makes none.
+fn device_of(kind: libc::c_int) -> Option<(u64, u64)> {
+    // As large as a huge page may have to be.
+    const LENGTH: usize = 1 << 30;
+    let protection = libc::PROT_READ;
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let memory =
+        unsafe { libc::mmap(std::ptr::null_mut(), LENGTH, protection, kind | libc::MAP_NORESERVE, -1, 0) };
+    if memory == libc::MAP_FAILED {
+        return None;
+    }
+    let maps = Maps::of_process(std::process::id()).ok();
+    let found = maps.and_then(|maps| {
+        let mapping = maps.find(memory.addr() as u64)?;
+        mapping.is_file().then_some((mapping.file.0, mapping.file.1))
+    });
+    // SAFETY: the mapping is that long, and nothing points into it.
+    unsafe { libc::munmap(memory, LENGTH) };
+    found
 }
 
 /// The device of the file system that forkwatch runs from.
@@ -152,6 +187,15 @@ mod tests {
         assert_eq!(answers(false, None, 4, (0, 42)), Some(false));
         assert_eq!(answers(false, None, 1, (8, 1)), Some(true));
         assert_eq!(answers(true, Some((0, 44)), 6, (0, 44)), Some(true), "where forkwatch itself lies");
+    }
+
+    #[test]
+    fn shared_memory_of_no_file_is_the_kernels_own() {
+        let shared = device_of(libc::MAP_SHARED | libc::MAP_ANONYMOUS).unwrap();
+        assert!(is_local_device(std::process::id(), shared));
+        let text = mountinfo::read().unwrap();
+        assert!(mountinfo::entries(&text).all(|entry| number(entry.device) != Some(shared)));
+        assert_eq!(device_of(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS), None);
     }
 
     #[test]
