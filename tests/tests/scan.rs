@@ -3,12 +3,14 @@
 
 use std::{
     fs,
+    io::{Read as _, Seek as _, SeekFrom},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::PathBuf,
     process::{Command, ExitCode, Output},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use forkwatch_tests::{
     binary,
     event::Event,
@@ -19,7 +21,7 @@ use forkwatch_tests::{
     provided::provided,
     runner::{self, Together},
     schema, tests,
-    wait::until,
+    wait::{until, until_within},
 };
 use serde_json::Value;
 
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         tests![
             scan_finds_what_hung_before,
             scan_fits_a_terminal,
+            scan_is_not_kept_waiting_by_a_file_that_never_answers,
             scan_blames_nobody_who_only_took_a_child_over,
             scan_leaves_look_alikes_alone,
             scan_says_what_it_may_not_look_at,
@@ -65,13 +68,17 @@ impl Namespace {
     }
 
     fn scan(&self, arguments: &[&str]) -> Result<Output> {
-        Command::new("/usr/bin/nsenter")
+        self.scanning(arguments)?.output().context("cannot run nsenter")
+    }
+
+    fn scanning(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new("/usr/bin/nsenter");
+        command
             .args(["--target", &self.first.to_string(), "--pid", "--mount"])
             .arg(binary::forkwatch()?.canonicalize()?)
             .args(["scan", "--stuck-after", "500ms"])
-            .args(arguments)
-            .output()
-            .context("cannot run nsenter")
+            .args(arguments);
+        Ok(command)
     }
 
     fn child(&self) -> Result<i64> {
@@ -141,6 +148,35 @@ fn scan_fits_a_terminal() -> Result<()> {
     ensure!(text.contains("metrics-push") && text.contains("1 proven"), "{text}");
     let long = text.lines().find(|line| line.chars().count() > 80);
     ensure!(long.is_none(), "longer than 80 columns: {long:?}");
+    namespace.end()
+}
+
+/// A page of that file lies below the lock, so that whoever looks for the object which the lock belongs to comes upon it.
+fn scan_is_not_kept_waiting_by_a_file_that_never_answers() -> Result<()> {
+    let namespace = Namespace::stuck("silent_file")?;
+    let said = tempfile::tempfile().context("cannot make a temporary file")?;
+    let mut scan = namespace
+        .scanning(&["-o", "json"])?
+        .stdout(said.try_clone()?)
+        .spawn()
+        .context("cannot run nsenter")?;
+    let ended = until_within(Duration::from_secs(10), "the scan to end", || Ok(scan.try_wait()?));
+    if ended.is_err() {
+        // With the file system goes what it keeps waiting.
+        namespace.end()?;
+        scan.kill()?;
+        scan.wait()?;
+        ended?;
+        bail!("the scan was kept waiting");
+    }
+    let mut text = String::new();
+    (&said).seek(SeekFrom::Start(0))?;
+    (&said).read_to_string(&mut text)?;
+    let events = findings(&serde_json::from_str(&text).with_context(|| format!("no document: {text}"))?)?;
+    let found = events.iter().find(|event| event.pid() == namespace.child().ok());
+    let event = found.with_context(|| format!("the child was not found: {text}"))?;
+    let certainty = event.finding().context("it is a finding")?.certainty();
+    ensure!(certainty == "certain", "{event:#?}");
     namespace.end()
 }
 

@@ -27,13 +27,17 @@ const PATIENCE: u32 = 10;
 /// Memory of one target, in MiB: a question may read a quarter of it.
 const MEMORY: u32 = 1024;
 
+/// What of it is kept for the corpus: so many inputs of so many bytes for each target.
+const KEPT: usize = 24;
+const SMALL: u64 = 1024;
+
 /// Feed the parsers with what libFuzzer makes up, beginning with fuzz/corpus (wants g++ or clang++)
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Seconds for each target
     #[arg(long, default_value_t = 60)]
     seconds: u32,
-    /// Put what leads further into fuzz/corpus, and leave out what does not
+    /// Put some of the small inputs that lead further into fuzz/corpus
     #[arg(long)]
     keep: bool,
     /// Only targets whose name contains this
@@ -102,15 +106,27 @@ fn feed_one(program: &Path, name: &str, corpus: &Path, artifacts: &Path, options
     }
     if options.keep {
         let merged = tempfile::tempdir().context("cannot make a temporary directory")?;
-        run_command(command([merged.path(), corpus]).arg(found.path()).arg("-merge=1"))?;
-        fs::remove_dir_all(corpus).with_context(|| format!("cannot remove {}", corpus.display()))?;
-        fs::create_dir(corpus)?;
-        for entry in fs::read_dir(merged.path())? {
-            let entry = entry?;
-            fs::copy(entry.path(), corpus.join(entry.file_name()))?;
-        }
+        run_command(command([merged.path(), corpus]).arg(found.path()).arg("-set_cover_merge=1"))?;
+        keep(merged.path(), corpus)?;
     }
     Ok(passed.is_ok())
+}
+
+/// Copies some small inputs. They are named by what is in them, so the first by name are any.
+fn keep(found: &Path, corpus: &Path) -> Result<()> {
+    let mut small = Vec::new();
+    for entry in fs::read_dir(found)? {
+        let entry = entry?;
+        if entry.metadata()?.len() <= SMALL {
+            small.push(entry.file_name());
+        }
+    }
+    small.sort();
+    for name in small.iter().take(KEPT) {
+        fs::copy(found.join(name), corpus.join(name))
+            .with_context(|| format!("cannot keep {}", name.display()))?;
+    }
+    Ok(())
 }
 
 /// Builds the program that feeds them. With a target named, the flags do not concern build scripts.

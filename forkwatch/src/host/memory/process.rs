@@ -18,7 +18,7 @@ use super::pagemap::{Page, Pagemap, page_size};
 use crate::host::{
     attention::attend_to,
     bytes::Source,
-    file_systems,
+    file_systems::{self, Answers},
     maps::{Mapping, Maps},
 };
 
@@ -40,8 +40,8 @@ pub(super) struct Memory {
     thread: u32,
     plain: File,
     pages: Option<Pagemap>,
-    /// The device that was asked about last, and whether its file system answers for sure.
-    local: RefCell<Option<((u64, u64), bool)>>,
+    /// The device that was asked about last, and who answers for its file system.
+    answers: RefCell<Option<((u64, u64), Answers)>>,
 }
 
 impl Memory {
@@ -49,7 +49,7 @@ impl Memory {
     pub(super) fn open(process: u32, thread: u32) -> io::Result<Self> {
         let plain = File::open(format!("/proc/{process}/task/{thread}/mem"))?;
         let pages = Pagemap::of_thread(process, thread);
-        Ok(Self { process, thread, plain, pages, local: RefCell::new(None) })
+        Ok(Self { process, thread, plain, pages, answers: RefCell::new(None) })
     }
 
     /// Whether the page of an address is in memory or in swap. Where the kernel does not tell, it is taken for that.
@@ -97,19 +97,19 @@ impl Memory {
 
     /// How a page is read; absent where that might wait for somebody, or bring in what is not there.
     fn way(&self, mapping: Option<&Mapping>, page: Option<Page>) -> Option<Way> {
-        way(mapping, page, |mapping| self.is_local(mapping))
+        way(mapping, page, |mapping| self.answers(mapping))
     }
 
-    fn is_local(&self, mapping: &Mapping) -> bool {
+    fn answers(&self, mapping: &Mapping) -> Answers {
         let (major, minor, _) = mapping.file;
-        let known = self.local.borrow().filter(|(device, _)| *device == (major, minor));
+        let known = self.answers.borrow().filter(|(device, _)| *device == (major, minor));
         known.map_or_else(
             || {
-                let is_local = file_systems::is_local_device(self.process, (major, minor));
-                *self.local.borrow_mut() = Some(((major, minor), is_local));
-                is_local
+                let answers = file_systems::of_device(self.process, (major, minor));
+                *self.answers.borrow_mut() = Some(((major, minor), answers));
+                answers
             },
-            |(_, is_local)| is_local,
+            |(_, answers)| answers,
         )
     }
 
@@ -126,7 +126,7 @@ impl Memory {
     }
 }
 
-fn way(mapping: Option<&Mapping>, page: Option<Page>, is_local: impl Fn(&Mapping) -> bool) -> Option<Way> {
+fn way(mapping: Option<&Mapping>, page: Option<Page>, answers: impl Fn(&Mapping) -> Answers) -> Option<Way> {
     let is_memory = page.is_some_and(|page| page.is_there() && !page.is_of_file());
     let Some(mapping) = mapping else { return is_memory.then_some(Way::Plain) };
     if !mapping.readable {
@@ -137,8 +137,10 @@ fn way(mapping: Option<&Mapping>, page: Option<Page>, is_local: impl Fn(&Mapping
         _ if !mapping.is_file() => page.is_none_or(Page::is_there).then_some(Way::Plain),
         Some(page) if page.is_present() && page.is_of_file() => Some(Way::Killable),
         // A copy of the process's own, which it can give back at any moment: then the file is read after all.
-        Some(page) if page.is_there() => Some(if is_local(mapping) { Way::Plain } else { Way::Killable }),
-        _ => is_local(mapping).then_some(Way::Killable),
+        Some(page) if page.is_there() => {
+            Some(if answers(mapping) == Answers::Itself { Way::Plain } else { Way::Killable })
+        }
+        _ => (answers(mapping) != Answers::Anybody).then_some(Way::Killable),
     }
 }
 
@@ -167,33 +169,36 @@ mod tests {
     fn nothing_is_read_that_somebody_else_must_fetch() {
         let (present, absent) = (Page::with(true, false, false), Page::with(false, false, false));
         let (file, swapped) = (Page::with(true, false, true), Page::with(false, true, false));
-        for (mapping, page, local, expected) in [
-            (of(""), Some(present), false, Some(Way::Plain)),
-            (of("[heap]"), Some(swapped), false, Some(Way::Plain)),
-            (of("[anon:/tmp/x]"), Some(present), false, Some(Way::Plain)),
-            (of(""), Some(absent), true, None),
-            (of("[vdso]"), Some(absent), false, Some(Way::Plain)),
+        let (itself, others, anybody) = (Answers::Itself, Answers::Others, Answers::Anybody);
+        for (mapping, page, answers, expected) in [
+            (of(""), Some(present), anybody, Some(Way::Plain)),
+            (of("[heap]"), Some(swapped), anybody, Some(Way::Plain)),
+            (of("[anon:/tmp/x]"), Some(present), anybody, Some(Way::Plain)),
+            (of(""), Some(absent), itself, None),
+            (of("[vdso]"), Some(absent), anybody, Some(Way::Plain)),
             // The file's own pages.
-            (of("/usr/bin/x"), Some(file), true, Some(Way::Killable)),
-            (of("/fuse/x"), Some(file), false, Some(Way::Killable)),
-            (of("/usr/bin/x"), Some(absent), true, Some(Way::Killable)),
-            (of("/fuse/x"), Some(absent), false, None),
-            (of("/fuse/[vdso]"), Some(absent), false, None),
+            (of("/usr/bin/x"), Some(file), itself, Some(Way::Killable)),
+            (of("/fuse/x"), Some(file), anybody, Some(Way::Killable)),
+            (of("/usr/bin/x"), Some(absent), itself, Some(Way::Killable)),
+            (of("/net/x"), Some(absent), others, Some(Way::Killable)),
+            (of("/net/x"), Some(present), others, Some(Way::Killable)),
+            (of("/fuse/x"), Some(absent), anybody, None),
+            (of("/fuse/[vdso]"), Some(absent), anybody, None),
             // What was written in them.
-            (of("/usr/bin/x"), Some(present), true, Some(Way::Plain)),
-            (of("/fuse/x"), Some(present), false, Some(Way::Killable)),
-            (of("/fuse/x"), Some(swapped), false, Some(Way::Killable)),
+            (of("/usr/bin/x"), Some(present), itself, Some(Way::Plain)),
+            (of("/fuse/x"), Some(present), anybody, Some(Way::Killable)),
+            (of("/fuse/x"), Some(swapped), anybody, Some(Way::Killable)),
             // Without pagemap.
-            (of(""), None, false, Some(Way::Plain)),
-            (of("/usr/bin/x"), None, true, Some(Way::Killable)),
-            (of("/fuse/x"), None, false, None),
+            (of(""), None, anybody, Some(Way::Plain)),
+            (of("/usr/bin/x"), None, itself, Some(Way::Killable)),
+            (of("/fuse/x"), None, anybody, None),
         ] {
-            assert_eq!(way(Some(&mapping), page, |_| local), expected, "{mapping:?} {page:?}");
-            assert_eq!(way(Some(&Mapping { readable: false, ..mapping }), page, |_| local), None);
+            assert_eq!(way(Some(&mapping), page, |_| answers), expected, "{mapping:?} {page:?}");
+            assert_eq!(way(Some(&Mapping { readable: false, ..mapping }), page, |_| answers), None);
         }
-        assert_eq!(way(None, Some(present), |_| true), Some(Way::Plain));
+        assert_eq!(way(None, Some(present), |_| itself), Some(Way::Plain));
         for page in [Some(absent), Some(file), None] {
-            assert_eq!(way(None, page, |_| true), None);
+            assert_eq!(way(None, page, |_| itself), None);
         }
     }
 }
