@@ -1,6 +1,6 @@
 //! Where the metrics come from at a scrape.
 
-use std::{error::Error, fs};
+use std::{error::Error, fs, time::Instant};
 
 use super::pipeline::{SharedKernel, lock};
 use crate::{
@@ -25,7 +25,11 @@ impl Sources for KernelSources {
         let (unanswered, lag) = self.pulse.backlog();
         let looks = self.pulse.looks_so_far();
         // One that has ended is none that cannot be seen.
-        let living = looks.unreadable.iter().filter(|process| host::look_again(**process).is_some());
+        let now = Instant::now();
+        let living = looks
+            .unreadable
+            .iter()
+            .filter(|(process, until)| now < *until && host::look_again(*process).is_some());
         Answering {
             failing: self.pulse.failing(PATIENCE).iter().map(|failing| failing.part).collect(),
             unanswered: count(unanswered),

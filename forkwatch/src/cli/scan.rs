@@ -138,7 +138,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let stuck: Vec<ProcessKey> = found.findings.iter().map(|finding| finding.child).collect();
     leaks::look(&sweep, &stuck, &mut reader, &mut found);
     found.shared = shared::look(&sweep, &mut reader);
-    for Unreadable { process, why } in reader.unreadable() {
+    for Unreadable { process, why, .. } in reader.unreadable() {
         found.unreadable(process.tgid, why);
     }
     let reader_cpu = reader.cpu;

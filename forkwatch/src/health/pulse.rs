@@ -35,8 +35,8 @@ struct Known {
 /// What has become of looks into processes that hung or broke.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Looks {
-    /// Processes that are not looked into now, or were not when they last should have been.
-    pub unreadable: Vec<ProcessKey>,
+    /// Processes that are not looked into, and until when that counts.
+    pub unreadable: Vec<(ProcessKey, Instant)>,
     /// Readers that cannot be ended now.
     pub lost: usize,
     /// Readers that were started in place of another.

@@ -31,6 +31,8 @@ pub struct Unreadable {
     pub process: ProcessKey,
     /// Why.
     pub why: String,
+    /// Until when that counts, where nobody looks again: some time after it might be looked into.
+    pub until: Instant,
 }
 
 /// What is set aside.
@@ -114,11 +116,11 @@ impl Aside {
         self.lost.len()
     }
 
-    /// The processes that are set aside, or that were and have not been looked into since.
+    /// The processes that are set aside, or were until lately and have not been looked into since.
     pub(super) fn unreadable(&self) -> impl Iterator<Item = Unreadable> {
-        self.processes
-            .values()
-            .filter_map(|rest| Some(Unreadable { process: rest.process?, why: rest.why.clone() }))
+        self.processes.values().filter_map(|rest| {
+            Some(Unreadable { process: rest.process?, why: rest.why.clone(), until: rest.until + rest.pause })
+        })
     }
 
     /// Forgets those that could be looked into again: should they fail again, they begin anew.

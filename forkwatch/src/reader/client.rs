@@ -2,9 +2,14 @@
 
 use std::{
     io,
-    os::unix::net::UnixStream,
-    sync::atomic::Ordering,
+    os::{fd::AsFd as _, unix::net::UnixStream},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
 use super::{
@@ -21,6 +26,9 @@ use crate::{
 /// How long a reader may take to begin with its work, and to end after it was killed.
 const BEGIN: Duration = Duration::from_secs(5);
 const END: Duration = Duration::from_millis(200);
+/// How long it may stay with one of all processes, and how often it is seen to that it does not.
+const MOVES: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Why a question was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -136,8 +144,14 @@ impl Client {
         };
         self.starter.attention.store(0, Ordering::Relaxed);
         let deadline = Instant::now() + patience;
-        let answered = frame::send(&reader.socket, question)
-            .and_then(|()| frame::receive(&reader.socket, Some(deadline)));
+        let answered = frame::send(&reader.socket, question).and_then(|()| {
+            let deadline = if question.is_about_all() {
+                wait_while_it_moves(reader, self.starter.attention, deadline)?
+            } else {
+                deadline
+            };
+            frame::receive(&reader.socket, Some(deadline))
+        });
         Ok(match answered {
             Ok(Some(answered)) => Outcome::Answered(answered),
             Ok(None) => Outcome::Broken(io::ErrorKind::UnexpectedEof.into()),
@@ -150,11 +164,11 @@ impl Client {
     fn give_up(&mut self, about: Option<u32>, what: &str) -> Unanswered {
         let looked_into = Some(self.starter.attention.load(Ordering::Relaxed)).filter(|tgid| *tgid != 0);
         let Some((process, owner)) = looked_into.or(about).and_then(host::owner) else {
-            let why = match self.end_reader() {
-                Ok(_) => format!("{what}, and the process has ended"),
-                Err(error) => error.to_string(),
-            };
-            return Unanswered::Aside(why);
+            if let Err(error) = self.end_reader() {
+                return Unanswered::NoReader(error);
+            }
+            tracing::warn!("a reader was replaced, though no process is known to have kept it: {what}");
+            return Unanswered::Aside(what.to_owned());
         };
         let ended = match self.end_reader() {
             Ok(ended) => ended,
@@ -208,6 +222,29 @@ impl Client {
             }
         }
         Ok(())
+    }
+}
+
+/// Waits for the beginning of an answer about all processes for as long as the reader turns from one to the next, at most
+/// until the deadline. Gives until when the rest is to be waited for.
+fn wait_while_it_moves(reader: &Reader, attention: &AtomicU32, deadline: Instant) -> io::Result<Instant> {
+    let mut looked_into = attention.load(Ordering::Relaxed);
+    let mut moved = Instant::now();
+    loop {
+        let until = deadline.min(moved + MOVES);
+        let left = until.saturating_duration_since(Instant::now()).min(LOOK).as_millis() + 1;
+        let mut waiting = [PollFd::new(reader.socket.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut waiting, PollTimeout::from(u16::try_from(left).unwrap_or(u16::MAX))) {
+            Ok(1..) => return Ok(deadline),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let now = attention.load(Ordering::Relaxed);
+        if now != looked_into {
+            (looked_into, moved) = (now, Instant::now());
+        } else if Instant::now() >= until {
+            return Ok(until);
+        }
     }
 }
 

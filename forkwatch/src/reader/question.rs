@@ -71,11 +71,21 @@ pub struct Answered {
 }
 
 impl Question {
+    /// Whether it is about all processes, so that it goes on for as long as it turns from one to the next.
+    pub(super) const fn is_about_all(&self) -> bool {
+        matches!(
+            self,
+            Self::Core(Request::Holders { .. } | Request::Sweep { .. }) | Self::Sweep { .. } | Self::Sight(_)
+        )
+    }
+
     /// How long an answer may take. The slowest honest ones take a fraction of that on a busy host: stacks are named in
     /// programs of a million symbols, and some questions are about all processes.
     pub(super) fn patience(&self) -> Duration {
         let seconds = match self {
-            Self::Core(Request::Holders { .. }) | Self::Sweep { .. } | Self::Sight(_) => 10,
+            Self::Core(Request::Holders { .. } | Request::Sweep { .. })
+            | Self::Sweep { .. }
+            | Self::Sight(_) => 10,
             Self::Core(Request::Place { .. }) | Self::Inventory(_) => 4,
             Self::Core(_) | Self::Limit(_) | Self::Living(_) => 2,
         };

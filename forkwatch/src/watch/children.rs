@@ -20,8 +20,8 @@ use crate::{
 
 /// How often a child is looked at that never seems to have had the time to exec, before it is judged all the same.
 const MOST_LOOKS: u8 = 60;
-/// How often a question is put that nobody answers.
-pub(super) const MOST_UNANSWERED: u8 = 3;
+/// How often a question is put that nobody answers: another process may keep whoever answers for some seconds.
+pub(super) const MOST_UNANSWERED: u8 = 4;
 /// The soonest that a child is looked at again.
 const SOONEST: Duration = Duration::from_millis(10);
 
@@ -30,6 +30,11 @@ pub(super) type Children = HashMap<u32, Child>;
 
 /// How long an answer may take at least: a short grace is no reason to ask a busy host more often.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long to wait for an answer that did not come so many times.
+fn longer(patience: Duration, unanswered: u8) -> Duration {
+    patience * (1 << unanswered.min(MOST_UNANSWERED))
+}
 
 /// A child that has neither exec'd nor ended, as far as is known.
 pub(super) struct Child {
@@ -179,8 +184,9 @@ impl Watch {
         if !Self::child_awaits(&self.children, timer) {
             return;
         }
-        let again = now + self.settings.grace.max(ANSWERED_WITHIN);
+        let patience = self.settings.grace.max(ANSWERED_WITHIN);
         let Some(child) = self.child(timer.process) else { return };
+        let again = now + longer(patience, child.unanswered);
         if child.unanswered >= MOST_UNANSWERED {
             self.children.remove(&timer.process.tgid);
             out.push(Output::Dropped(Dropped::Unanswered));
@@ -197,13 +203,14 @@ impl Watch {
         if !Self::child_awaits(&self.children, timer) {
             return;
         }
-        let again = now + self.settings.grace.max(ANSWERED_WITHIN);
+        let patience = self.settings.grace.max(ANSWERED_WITHIN);
         let Some(case) = self.child(timer.process).and_then(|child| child.case.as_mut()) else { return };
         if case.asked >= MOST_UNANSWERED {
             case.parent = Answer::Unknown;
             self.settle(timer.process, now, out);
             return;
         }
+        let again = now + longer(patience, case.asked);
         case.asked += 1;
         case.due = again;
         out.push(Output::Ask(Request::Parent {

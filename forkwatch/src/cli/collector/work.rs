@@ -156,7 +156,7 @@ impl Work {
             Err(Unanswered::Aside(why)) => Ok(Err(why)),
         };
         let looks = Looks {
-            unreadable: self.client.unreadable().into_iter().map(|unreadable| unreadable.process).collect(),
+            unreadable: self.client.unreadable().into_iter().map(|one| (one.process, one.until)).collect(),
             lost: self.client.lost(),
             replaced: self.client.replaced(),
         };
