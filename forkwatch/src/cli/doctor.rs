@@ -15,7 +15,7 @@ use super::{
     detectors::{Conditions, Detector, detectors},
     exit::Exit,
 };
-use crate::{host::sight::sight, paragraph};
+use crate::{host::sight::sight, paragraph, resources};
 
 /// The name of the document that `-o json` prints. It changes when a field changes its meaning or goes away, not when
 /// one is added.
@@ -70,6 +70,8 @@ struct Kernel {
 
 /// Looks at everything, and tries what can only be tried.
 pub(super) fn run(options: &Options) -> Result<Exit> {
+    // As whatever watches does.
+    resources::raise_open_files();
     let kernel::Findings { mut checks, obstacle, clone_calls, hooks } = kernel::examine();
     checks.extend(host::examine());
     let (exit, obstacle) = obstacle.map_or((Exit::Fine, None), |(exit, why)| (exit, Some(why)));
