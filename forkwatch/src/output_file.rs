@@ -2,8 +2,9 @@
 //!
 //! A user who can write to a directory on the way can put a link there, and have forkwatch append to a file that is
 //! not his to change, or make one. So the way is walked name by name. A link is followed where it belongs to root or to
-//! forkwatch's own user and lies where nobody else can write: else its owner did not choose where it lies (hard links
-//! to links, and renames).
+//! forkwatch's own user, and lies in a directory of theirs that is not for everybody: else its owner may not have chosen
+//! where it lies (hard links to links, and renames). A group may write there, as to `/var/log` on Ubuntu, where systemd
+//! puts root's link to the logs of a service with a dynamic user.
 
 use std::{
     collections::VecDeque,
@@ -146,7 +147,7 @@ impl Place {
             }
             let holder = fstat(&directory)?;
             let owner = found.as_ref().map_or(u32::MAX, |found| found.st_uid);
-            if !is_trusted(owner) || is_shared(&holder) {
+            if !is_trusted(owner) || is_for_everybody(&holder) {
                 return Err(OutputFileError::Link {
                     link: walked.join(&name),
                     owner,
@@ -282,11 +283,15 @@ fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
+/// Whether a directory is a stranger's, or everybody's to write to.
+fn is_for_everybody(directory: &FileStat) -> bool {
+    !is_trusted(directory.st_uid) || directory.st_mode & 0o002 != 0
+}
+
 /// Whether somebody else than root and forkwatch's own user can write to a directory. Where it has an access list,
 /// the bits of the group are the most that this allows anybody (acl(5)).
 fn is_shared(directory: &FileStat) -> bool {
-    let group = directory.st_mode & 0o020 != 0 && directory.st_gid != 0;
-    !is_trusted(directory.st_uid) || group || directory.st_mode & 0o002 != 0
+    is_for_everybody(directory) || (directory.st_mode & 0o020 != 0 && directory.st_gid != 0)
 }
 
 fn kind(found: &FileStat) -> SFlag {

@@ -17,7 +17,7 @@ use forkwatch_tests::{
     daemon::Daemon,
     fixture,
     forkwatch::Forkwatch,
-    host::{needs_bpf, needs_root},
+    host::{needs_bpf, needs_root, skip},
     http,
     metrics::{Scrape, free_address},
     runner::{self, Together},
@@ -50,6 +50,7 @@ fn main() -> ExitCode {
             a_page_in_a_browser_cannot_read_the_metrics_by_a_name_of_its_own,
             few_descriptors_are_told_and_nobody_takes_the_last,
             a_limit_of_file_sizes_ends_nothing,
+            a_small_cgroup_is_told_and_watched_from,
         ],
         Together::SideBySide,
     )
@@ -379,5 +380,53 @@ fn a_limit_of_file_sizes_ends_nothing() -> Result<()> {
         lost().map(|lost: f64| (lost > 0.5).then_some(()))
     })?;
     ensure!(daemon.stderr().contains("ulimit -f"), "the log does not say why: {}", daemon.stderr());
+    daemon.stop().map(drop)
+}
+
+/// A cgroup that may take so much memory.
+struct SmallCgroup(PathBuf);
+
+impl SmallCgroup {
+    /// In the tree of version 1 or 2; skips the test where that cannot be.
+    fn make(bytes: u64) -> Result<Self> {
+        needs_root()?;
+        for (tree, limit) in
+            [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")]
+        {
+            let folder = Path::new(tree).join(format!("forkwatch-test-{}-small", std::process::id()));
+            if fs::create_dir(&folder).is_ok() {
+                let cgroup = Self(folder);
+                let file = cgroup.0.join(limit);
+                if file.exists() && fs::write(&file, bytes.to_string()).is_ok() {
+                    return Ok(cgroup);
+                }
+            }
+        }
+        skip("needs to make a cgroup with a limit of memory")
+    }
+}
+
+impl Drop for SmallCgroup {
+    fn drop(&mut self) {
+        // Fails only if somebody is left in it; then it stays, empty of meaning.
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn a_small_cgroup_is_told_and_watched_from() -> Result<()> {
+    needs_bpf()?;
+    let cgroup = SmallCgroup::make(60 << 20)?;
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo $$ > \"$1/cgroup.procs\" && shift && exec \"$@\"", "sh"]).arg(&cgroup.0);
+    command.arg(binary::forkwatch()?).args([
+        "daemon",
+        "--events",
+        "stdout",
+        "--web.listen-address=127.0.0.1:0",
+    ]);
+    let mut daemon = Forkwatch::start(&mut command)?;
+    let said = daemon.stderr();
+    ensure!(said.contains("may take 60 MiB of memory: 10035 children"), "it says nothing: {said}");
+    finding(&mut daemon, "fw-small")?;
     daemon.stop().map(drop)
 }

@@ -20,7 +20,7 @@ use super::{
     daemon_sink::{DaemonSink, EventWriter},
     detectors::{Conditions, detectors},
     exit::{Exit, message},
-    memory_bound,
+    memory_bound::{self, Bound},
     metric_sources::KernelSources,
     pipeline::Pipeline,
     recorder::Recorder,
@@ -113,7 +113,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let config = options.config()?;
     let log = Log::start(config.log.format, config.log.level).context("cannot start the log")?;
     service::status("loading the kernel side");
-    memory_bound::warn(config.kernel.max_children);
+    memory_bound::warn(sizes(&config));
     resources::raise_open_files();
     let _statistics = keep_statistics(&config);
     let mut session = Session::start(&kernel_options(&config), &[])?;
@@ -347,19 +347,25 @@ fn settings(config: &Config) -> Settings {
         sweep_interval: Some(sweep_interval),
         stacks,
         allow: config.allow.clone(),
-        max_children: memory_bound::children(config.kernel.max_children),
+        max_children: usize::try_from(memory_bound::fit(sizes(config)).children).unwrap_or(usize::MAX),
         ..Settings::default()
     }
 }
 
+/// What the configuration asks for of what takes memory.
+const fn sizes(config: &Config) -> Bound {
+    Bound { children: config.kernel.max_children, ring: config.kernel.ring_bytes }
+}
+
 fn kernel_options(config: &Config) -> kernel::Options {
+    let Bound { children, ring } = memory_bound::fit(sizes(config));
     // Plain forks are counted in the kernel; only an event stream has a use for them one by one.
     let all = config.events.output != EventOutput::None;
     kernel::Options {
         stream: Stream { plain: all, sharing: all, threads: false },
         grace: config.judge.grace,
-        ring_bytes: config.kernel.ring_bytes,
-        max_children: config.kernel.max_children,
+        ring_bytes: ring,
+        max_children: children,
         clone_calls: config.kernel.clone_calls,
         ..kernel::Options::default()
     }

@@ -27,7 +27,7 @@ use crate::{
     kernel::{self, Filter, Stream},
     log::Log,
     model::{event::Event, finding::HazardId, process::escape},
-    paragraph, privilege, watch,
+    paragraph, privilege, resources, watch,
     watch::Settings,
 };
 
@@ -71,6 +71,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         filter: Filter { tasks: true, ..Filter::default() },
         ..kernel::Options::default()
     };
+    resources::raise_open_files();
     let mut session = Session::start(&kernel_options, &[process])?;
     let settings = Settings { stuck_after: STUCK_AFTER, ..Settings::default() };
     options.tell(&introduction(process.key.tgid))?;

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     paragraph, privilege,
     reader::{Client, Starter},
+    resources,
 };
 
 /// The name of the document that `-o json` prints. It changes when a field changes its meaning or goes away, not when
@@ -74,6 +75,8 @@ struct Kernel {
 
 /// Looks at everything, and tries what can only be tried.
 pub(super) fn run(options: &Options) -> Result<Exit> {
+    // As whatever watches does.
+    resources::raise_open_files();
     let missing = privilege::missing_for_others()?;
     let mut reader = Client::new(Starter::start()?);
     let kernel::Findings { mut checks, obstacle, clone_calls, hooks } = kernel::examine();

@@ -1,4 +1,4 @@
-//! How many children are followed where memory is short: fewer, and told, is better than to be killed for all.
+//! How much is followed where memory is short: less, and told, is better than to be killed for all.
 
 use crate::host;
 
@@ -7,29 +7,52 @@ const BASE: u64 = 11 << 20;
 /// What a child that lives on takes at most, with what the kernel remembers of its files below `/proc`.
 const EACH: u64 = 5 << 10;
 /// Children that are followed in any case.
-const LEAST: u64 = 256;
+const LEAST_CHILDREN: u64 = 1024;
+/// The part of all memory that the ring of records may have, and how small it is in any case.
+const PART_FOR_RING: u64 = 128;
+const LEAST_RING: u32 = 64 << 10;
 
-/// How many children are followed: as many as were asked for, or as the memory of forkwatch's cgroup allows.
-pub(super) fn children(asked: u32) -> usize {
-    let bound = host::own_memory().map_or(u64::MAX, bound);
-    usize::try_from(bound.min(asked.into())).unwrap_or(usize::MAX)
+/// What the memory of forkwatch's cgroup does for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bound {
+    /// How many children are followed.
+    pub(super) children: u32,
+    /// Bytes of the ring.
+    pub(super) ring: u32,
 }
 
-/// Says so where these are fewer.
-pub(super) fn warn(asked: u32) {
-    let Some(memory) = host::own_memory().filter(|memory| bound(*memory) < asked.into()) else { return };
-    tracing::warn!(
-        "forkwatch's cgroup may take {} MiB of memory: {} children that live on are followed at a time, and not {asked} \
-         (kernel.max_children); those beyond are counted in forkwatch_given_up_total. Raise its limit (MemoryMax= in the \
-         systemd unit) for more",
-        memory >> 20,
-        bound(memory)
-    );
+/// What is asked for, or what the memory does for where that is less.
+pub(super) fn fit(asked: Bound) -> Bound {
+    host::own_memory().map_or(asked, |memory| asked.within(memory))
 }
 
-/// How many this much memory does for.
-fn bound(memory: u64) -> u64 {
-    (memory.saturating_sub(BASE) / EACH).max(LEAST)
+/// Says so where it is less.
+pub(super) fn warn(asked: Bound) {
+    let Some(memory) = host::own_memory() else { return };
+    let Bound { children, ring } = asked.within(memory);
+    if (Bound { children, ring }) != asked {
+        tracing::warn!(
+            "forkwatch's cgroup may take {} MiB of memory: {children} children that live on are followed at a time \
+             (kernel.max_children = {}), and the ring has {ring} bytes (kernel.ring_bytes = {}); what is beyond is counted \
+             in forkwatch_given_up_total and forkwatch_events_shed_total. Raise its limit (MemoryMax= in the systemd \
+             unit) for more",
+            memory >> 20,
+            asked.children,
+            asked.ring
+        );
+    }
+}
+
+impl Bound {
+    fn within(self, memory: u64) -> Self {
+        let children = (memory.saturating_sub(BASE) / EACH).max(LEAST_CHILDREN);
+        // A power of two, as the kernel wants it.
+        let ring = (memory / PART_FOR_RING).checked_ilog2().map_or(0, |exponent| 1_u64 << exponent);
+        Self {
+            children: u32::try_from(children).unwrap_or(u32::MAX).min(self.children),
+            ring: u32::try_from(ring).unwrap_or(u32::MAX).max(LEAST_RING).min(self.ring),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -38,9 +61,15 @@ mod tests {
 
     #[test]
     fn little_memory_does_for_few_children_and_never_for_none() {
-        assert_eq!(bound(16 << 20), 1024);
-        assert_eq!(bound(0), LEAST);
-        assert!(bound(128 << 20) > 16_384, "the default, in what a unit usually has");
-        assert!(children(1024) <= 1024);
+        let usual = Bound { children: 16_384, ring: 1 << 20 };
+        assert_eq!(usual.within(16 << 20), Bound { children: 1024, ring: 128 << 10 });
+        assert_eq!(usual.within(0), Bound { children: 1024, ring: 64 << 10 });
+        assert_eq!(usual.within(63 << 20), Bound { children: 10_649, ring: 256 << 10 });
+        for memory in [128 << 20, u64::MAX] {
+            assert_eq!(usual.within(memory), usual);
+        }
+        let less = Bound { children: 7, ring: 4096 };
+        assert_eq!(less.within(0), less, "nobody gets more than he asked for");
+        assert!(fit(less).children <= 7);
     }
 }

@@ -131,8 +131,14 @@ fn another_users_link_is_refused_wherever_it_lies() {
     }
     let group = house.directory("group", 0o775, None);
     chown(&group, None, Some(STRANGER)).unwrap();
-    house.link(&group.join("link"), None);
-    assert!(is_refused_link(&append(&group.join("link"))));
+    house.link(&group.join("theirs"), Some(STRANGER));
+    assert!(is_refused_link(&append(&group.join("theirs"))));
+    // As systemd makes one to the logs of a service, where a group of the host's may write too.
+    house.link(&group.join("ours"), None);
+    append(&group.join("ours")).unwrap();
+    fs::write(group.join("file"), "").unwrap();
+    chown(group.join("file"), Some(STRANGER), None).unwrap();
+    assert!(matches!(append(&group.join("file")), Err(OutputFileError::Foreign(STRANGER))));
     assert_eq!(fs::read_to_string(house.path("precious")).unwrap(), "");
 }
 
