@@ -26,7 +26,7 @@ struct Rate {
 /// By the whole reader.
 const ALL: Rate = Rate { per_mille: 40, at_once: Duration::from_millis(1000) };
 /// For one user's processes.
-const ONE_USER: Rate = Rate { per_mille: 25, at_once: Duration::from_millis(600) };
+const ONE_USER: Rate = Rate { per_mille: 18, at_once: Duration::from_millis(300) };
 
 /// On whose account a question goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

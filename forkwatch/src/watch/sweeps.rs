@@ -14,7 +14,7 @@ use crate::model::{
 
 /// Of its own time, what sweeps may take: one part in so many. With thousands of children that somebody else forks, a
 /// child that a sweep alone finds is still found in time.
-const SHARE: u32 = 40;
+const SHARE: u32 = 60;
 
 /// The look at all processes that is to come.
 #[derive(Default)]
