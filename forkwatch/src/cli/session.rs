@@ -214,10 +214,10 @@ impl<'a> Generations<'a> {
 pub(super) fn warn_of_what_is_unseen(missing: &[Capability]) {
     if !missing.is_empty() {
         let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
-        let programs = if !missing.contains(&privilege::PTRACE) {
-            ""
-        } else {
+        let programs = if missing.contains(&privilege::PTRACE) {
             "findings name their programs by comm and command line alone, and "
+        } else {
+            ""
         };
         tracing::warn!(
             "without {} other users' processes are seen in part: {programs}nothing is judged that wants a look into \

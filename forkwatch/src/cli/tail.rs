@@ -163,7 +163,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let runtime = session::runtime()?;
     runtime.block_on(async {
         let collector = session.collector(scope)?;
-        let asker = collector.asker();
+        let questions = collector.asker();
         let sink = TailSink::new(
             options.output,
             options.time,
@@ -177,7 +177,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         eprintln!("forkwatch: ready, watching {}", options.scope());
         pipeline.sink().ready().context("cannot write the output")?;
         if !processes.is_empty() {
-            pipeline.tell_standing(look_beside(processes, asker));
+            pipeline.tell_standing(look_beside(processes, questions));
         }
         let stopped = pipeline.run(stop(asked, options.duration, targets, kernel)).await;
         let stopped = stopped.and_then(|stopped| {

@@ -24,7 +24,7 @@ struct Rate {
 }
 
 /// By the whole reader.
-const ALL: Rate = Rate { per_mille: 40, at_once: Duration::from_millis(1000) };
+const ALL: Rate = Rate { per_mille: 40, at_once: Duration::from_secs(1) };
 /// For one user's processes.
 const ONE_USER: Rate = Rate { per_mille: 18, at_once: Duration::from_millis(300) };
 

@@ -101,7 +101,7 @@ impl Starter {
         match unsafe { fork() }.map_err(system("fork the process that starts readers"))? {
             ForkResult::Parent { .. } => Ok(Self { socket: ours, attention }),
             ForkResult::Child => {
-                let ended = keep_starting(theirs, attention);
+                let ended = keep_starting(&theirs, attention);
                 exit(ended.is_err())
             }
         }
@@ -207,14 +207,17 @@ impl Packet {
 }
 
 fn encode(letter: u8, first: u32, second: u32) -> [u8; PACKET] {
-    let [a, b, c, d] = first.to_ne_bytes();
-    let [e, f, g, h] = second.to_ne_bytes();
-    [letter, a, b, c, d, e, f, g, h]
+    let mut packet = [letter; PACKET];
+    for (place, byte) in packet.iter_mut().skip(1).zip([first, second].map(u32::to_ne_bytes).as_flattened()) {
+        *place = *byte;
+    }
+    packet
 }
 
 fn decode(packet: &[u8; PACKET]) -> (u8, u32, u32) {
-    let [letter, a, b, c, d, e, f, g, h] = *packet;
-    (letter, u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]))
+    let [letter, numbers @ ..] = packet;
+    let mut numbers = numbers.as_chunks().0.iter().map(|bytes| u32::from_ne_bytes(*bytes));
+    (*letter, numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
 }
 
 fn pair(kind: SockType) -> Result<(OwnedFd, OwnedFd), Errno> {
@@ -228,8 +231,8 @@ fn exit(failed: bool) -> ! {
 }
 
 /// The starter itself: works until its socket is closed.
-fn keep_starting(socket: OwnedFd, attention: &'static AtomicU32) -> io::Result<()> {
-    become_small(&socket, "fw-starter")?;
+fn keep_starting(socket: &OwnedFd, attention: &'static AtomicU32) -> io::Result<()> {
+    become_small(socket, "fw-starter")?;
     privilege::reduce_to_looking().map_err(io::Error::other)?;
     // The end of a child is read rather than handled: nothing interrupts this.
     let mut ends = SigSet::empty();
@@ -247,14 +250,16 @@ fn keep_starting(socket: OwnedFd, attention: &'static AtomicU32) -> io::Result<(
         let [asked, ended] = waiting.map(|one| one.any().unwrap_or(true));
         if ended {
             while ends.read_signal()?.is_some() {}
-            reap(&socket, &mut readers)?;
+            reap(socket, &mut readers)?;
         }
-        if asked && !obey(&socket, &ends, attention, &mut readers)? {
+        if asked && !obey(socket, &ends, attention, &mut readers)? {
             break;
         }
     }
     // Those that cannot be ended are left to init: whoever answers for what they wait for ends them.
-    readers.iter().for_each(|reader| end(*reader));
+    for reader in readers {
+        end(reader);
+    }
     Ok(())
 }
 

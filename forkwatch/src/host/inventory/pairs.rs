@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 static SOCKET: Mutex<Option<Socket>> = Mutex::new(None);
 
 /// The Unix sockets of forkwatch's own network namespace.
-pub(super) struct Pairs(());
+pub(super) struct Pairs(&'static Mutex<Option<Socket>>);
 
 /// Makes what it takes to ask, while sockets may be made. What a process has from before its fork was closed then: its
 /// number stands for something else by now.
@@ -60,13 +60,14 @@ impl Pairs {
         if socket.is_none() {
             *socket = Some(make()?);
         }
-        Ok(Self(()))
+        drop(socket);
+        Ok(Self(&SOCKET))
     }
 
     /// The inode number of the socket at the other end; absent where there is none, or no such socket.
     pub(super) fn peer(&self, inode: u64) -> Option<u64> {
         let inode = u32::try_from(inode).ok()?;
-        let socket = SOCKET.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut socket = socket.as_ref()?;
         socket.write_all(&question(inode)).ok()?;
         loop {
