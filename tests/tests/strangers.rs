@@ -426,7 +426,7 @@ fn a_small_cgroup_is_told_and_watched_from() -> Result<()> {
     ]);
     let mut daemon = Forkwatch::start(&mut command)?;
     let said = daemon.stderr();
-    ensure!(said.contains("may take 60 MiB of memory: 10035 children"), "it says nothing: {said}");
+    ensure!(said.contains("may take 60 MiB of memory: 8192 children"), "it says nothing: {said}");
     finding(&mut daemon, "fw-small")?;
     daemon.stop().map(drop)
 }
