@@ -19,7 +19,7 @@ pub enum InputFileError {
         source: io::Error,
     },
     /// It is something that may never end, or never answer.
-    #[error("{path} is {kind}, and only a regular file is read: copy what comes out of it into one")]
+    #[error("{path} is {kind}: name a regular file")]
     NotRegular {
         /// The file.
         path: String,

@@ -3,13 +3,13 @@
 use crate::host;
 
 /// What the daemon takes with no child to follow: its tables in the kernel, and the parts of the program that are in use.
-const BASE: u64 = 11 << 20;
+const BASE: u64 = 12 << 20;
 /// What a child that lives on takes at most, with what the kernel remembers of its files below `/proc`.
-const EACH: u64 = 5 << 10;
+const EACH: u64 = 6 << 10;
 /// Children that are followed in any case.
-const LEAST_CHILDREN: u64 = 1024;
+const LEAST_CHILDREN: u64 = 512;
 /// The part of all memory that the ring of records may have, and how small it is in any case.
-const PART_FOR_RING: u64 = 128;
+const PART_FOR_RING: u64 = 256;
 const LEAST_RING: u32 = 64 << 10;
 
 /// What the memory of forkwatch's cgroup does for.
@@ -62,10 +62,10 @@ mod tests {
     #[test]
     fn little_memory_does_for_few_children_and_never_for_none() {
         let usual = Bound { children: 16_384, ring: 1 << 20 };
-        assert_eq!(usual.within(16 << 20), Bound { children: 1024, ring: 128 << 10 });
-        assert_eq!(usual.within(0), Bound { children: 1024, ring: 64 << 10 });
-        assert_eq!(usual.within(63 << 20), Bound { children: 10_649, ring: 256 << 10 });
-        for memory in [128 << 20, u64::MAX] {
+        assert_eq!(usual.within(16 << 20), Bound { children: 682, ring: 64 << 10 });
+        assert_eq!(usual.within(0), Bound { children: 512, ring: 64 << 10 });
+        assert_eq!(usual.within(63 << 20), Bound { children: 8704, ring: 128 << 10 });
+        for memory in [256 << 20, u64::MAX] {
             assert_eq!(usual.within(memory), usual);
         }
         let less = Bound { children: 7, ring: 4096 };

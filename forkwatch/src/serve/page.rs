@@ -63,7 +63,7 @@ impl Site {
             );
         }
         let body = format!(
-            "This server has not the name \"{host}\". Ask by IP address, or add the name to web.allowed_hosts in the \
+            "\"{host}\" is none of this server's names. Ask by IP address, or add the name to web.allowed_hosts in the \
              configuration of forkwatch.\n"
         );
         Some(response(StatusCode::MISDIRECTED_REQUEST, TEXT, body))

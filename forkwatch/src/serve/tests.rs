@@ -287,7 +287,7 @@ fn a_page_with_a_name_of_its_own_is_not_answered() {
             let (head, body) = server.ask(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
             assert!(head.starts_with("http/1.1 421 "), "{head}");
             assert!(
-                body.contains(&format!("the name \"{host}\"")) && body.contains("web.allowed_hosts"),
+                body.contains(&format!("\"{host}\" is none")) && body.contains("web.allowed_hosts"),
                 "{body}"
             );
         }
