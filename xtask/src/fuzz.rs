@@ -95,7 +95,7 @@ fn feed_one(program: &Path, name: &str, corpus: &Path, artifacts: &Path, options
             .arg(format!("-timeout={PATIENCE}"))
             .arg(format!("-rss_limit_mb={MEMORY}"))
             .arg(format!("-artifact_prefix={}/{name}-", artifacts.display()))
-            .args(["-print_final_stats=1", "-verbosity=0"])
+            .args(["-print_final_stats=1", "-print_funcs=0", "-verbosity=0"])
             .args(folders);
         command
     };
