@@ -140,7 +140,8 @@ fn build() -> Result<PathBuf> {
     let mut build = cargo()?;
     build
         .current_dir(project::root()?.join("fuzz"))
-        .args(["build", "--locked", "--release", "--target", host])
+        // Not locked: what forkwatch comes to depend on is added to this lock file too.
+        .args(["build", "--release", "--target", host])
         .env("CARGO_TARGET_DIR", &target)
         .env("RUSTFLAGS", FLAGS);
     run_command(&mut build)?;
