@@ -95,7 +95,7 @@ fn feed_one(program: &Path, name: &str, corpus: &Path, artifacts: &Path, options
             .arg(format!("-timeout={PATIENCE}"))
             .arg(format!("-rss_limit_mb={MEMORY}"))
             .arg(format!("-artifact_prefix={}/{name}-", artifacts.display()))
-            .args(["-print_final_stats=1", "-verbosity=0"])
+            .args(["-print_final_stats=1", "-print_funcs=0", "-verbosity=0"])
             .args(folders);
         command
     };
@@ -140,7 +140,8 @@ fn build() -> Result<PathBuf> {
     let mut build = cargo()?;
     build
         .current_dir(project::root()?.join("fuzz"))
-        .args(["build", "--locked", "--release", "--target", host])
+        // Not locked: what forkwatch comes to depend on is added to this lock file too.
+        .args(["build", "--release", "--target", host])
         .env("CARGO_TARGET_DIR", &target)
         .env("RUSTFLAGS", FLAGS);
     run_command(&mut build)?;

@@ -310,6 +310,35 @@ mod tests {
     }
 
     #[test]
+    fn what_was_deleted_is_found_and_what_took_its_place_is_not() {
+        if !nix::unistd::geteuid().is_root() {
+            return crate::skip::skip("to open a file by its mapping takes root");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("program");
+        fs::write(&path, "old").unwrap();
+        let file = File::open(&path).unwrap();
+        // SAFETY: a new mapping of one page, which is never touched.
+        let memory = unsafe {
+            let kind = libc::MAP_PRIVATE;
+            libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, kind, file.as_raw_fd(), 0)
+        };
+        let process = Forked::new();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "new").unwrap();
+        let maps = crate::host::maps::Maps::of_process(process.tgid()).unwrap();
+        let head = maps.find(memory.addr() as u64).unwrap();
+        assert!(head.path.ends_with(DELETED), "{head:?}");
+        let files = Files::of(process.tgid());
+        let text = |wanted: &'static [u8]| move |file: &Bytes| file.text(0, 10) == wanted;
+        assert!(files.mapped(head, text(b"old")).is_some());
+        // The other one is looked at, since root runs this process, and refused: it does not begin as the mapped one does.
+        assert!(files.mapped(head, |_| false).is_none());
+        // SAFETY: the mapping is that long, and nothing points into it.
+        unsafe { libc::munmap(memory, 4096) };
+    }
+
+    #[test]
     fn a_path_goes_up_and_stays() {
         let debug = plain(Path::new("/usr/lib/debug/.build-id/ab/../../../../../usr/./lib/x.debug"));
         assert_eq!(debug, Path::new("/usr/lib/x.debug"));

@@ -16,26 +16,14 @@ use super::registers::Registers;
 /// held up.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// The tracer's own stack: it calls the kernel and nothing else.
-const STACK: usize = 128 * 1024;
-
 /// Stops a thread of another process, reads its registers, and lets it go on.
 ///
 /// The kernel restarts `futex(2)` afterwards, with what was left of its time (signal(7), "Interruption of system calls
 /// and library functions by stop signals"); other calls may end with EINTR, which the caller must see to.
 ///
-/// Whatever fails, the thread goes on: the kernel detaches what a tracer leaves behind, and the tracer is a thread that
-/// ends after this.
+/// Whatever fails, the thread goes on. One that does not stop in time cannot be let go before it does: it is waited for
+/// without end, and whoever asked may lose patience and end this process. Then the kernel lets go of the thread.
 pub(super) fn registers(tid: u32) -> Result<Registers, String> {
-    let tracer = thread::Builder::new()
-        .name("tracer".to_owned())
-        .stack_size(STACK)
-        .spawn(move || trace(tid))
-        .map_err(|error| format!("no thread can be started to stop thread {tid}: {error}"))?;
-    tracer.join().unwrap_or_else(|_| Err("stopping failed: that is a defect of forkwatch".to_owned()))
-}
-
-fn trace(tid: u32) -> Result<Registers, String> {
     let pid = i32::try_from(tid).map(Pid::from_raw).map_err(|_| format!("{tid} is no thread's id"))?;
     // SEIZE neither stops it nor sends it a signal.
     ptrace::seize(pid, Options::empty()).map_err(|error| match error {
@@ -47,7 +35,12 @@ fn trace(tid: u32) -> Result<Registers, String> {
     let stopped = ptrace::interrupt(pid).map_err(io::Error::from).and_then(|()| wait(pid));
     let registers = stopped.as_ref().ok().map(|_| ptrace::getregset::<NT_PRSTATUS>(pid));
     // A signal that was on its way in is handed on.
-    detach(pid, *stopped.as_ref().unwrap_or(&0));
+    let signal = match &stopped {
+        Ok(signal) => *signal,
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => wait_on(pid),
+        Err(_) => 0,
+    };
+    detach(pid, signal);
     match (stopped, registers) {
         (Ok(_), Some(Ok(registers))) => Ok(of_kernel(&registers)),
         (Err(error), _) => Err(format!("thread {tid} does not stop: {error}")),
@@ -67,16 +60,32 @@ fn wait(pid: Pid) -> io::Result<libc::c_int> {
             0 if Instant::now() < deadline => thread::sleep(Duration::from_micros(50)),
             0 => return Err(io::ErrorKind::TimedOut.into()),
             -1 => return Err(io::Error::last_os_error()),
-            _ if libc::WIFSTOPPED(status) => {
-                let event = status >> 16;
-                return Ok(if event == 0 { libc::WSTOPSIG(status) } else { 0 });
-            }
+            _ if libc::WIFSTOPPED(status) => return Ok(signal_of(status)),
             _ => return Err(io::ErrorKind::NotFound.into()),
         }
     }
 }
 
-/// One that has not stopped cannot be detached from; it is when the calling thread ends.
+/// Waits until it stops or ends, however long that takes; returns the signal to hand on, or 0.
+fn wait_on(pid: Pid) -> libc::c_int {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is a place for an int.
+        let found = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, libc::__WALL) };
+        let interrupted = found == -1 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted;
+        if !interrupted {
+            return if found > 0 { signal_of(status) } else { 0 };
+        }
+    }
+}
+
+/// The signal that a thread has stopped for; 0 where it was asked to stop.
+fn signal_of(status: libc::c_int) -> libc::c_int {
+    let event = status >> 16;
+    if libc::WIFSTOPPED(status) && event == 0 { libc::WSTOPSIG(status) } else { 0 }
+}
+
+/// Lets go of one that has stopped.
 fn detach(pid: Pid, signal: libc::c_int) {
     let none = std::ptr::null_mut::<libc::c_void>();
     // SAFETY: PTRACE_DETACH takes numbers only; a thread that is not traced is refused.
