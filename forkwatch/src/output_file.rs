@@ -66,7 +66,7 @@ pub enum OutputFileError {
         "it has {0} names (hard links), and another user could have given it this one: remove it, or name a file in \
          a directory that nobody else can write to"
     )]
-    Linked(u64),
+    Linked(libc::nlink_t),
     /// There is something already that would be lost.
     #[error("it exists already, and is not overwritten: name another file, or remove it")]
     Exists,

@@ -20,7 +20,7 @@ mod systemd;
 mod web;
 
 /// All of them.
-const TESTS: [Test; 12] = [
+const TESTS: [Test; 13] = [
     ("the package installs and its service starts", package::it_installs_and_starts),
     ("hardening takes no detector away", service::hardening_takes_no_detector_away),
     ("a reload takes effect", service::a_reload_takes_effect),
@@ -29,6 +29,7 @@ const TESTS: [Test; 12] = [
     ("an unsafe fork of gunicorn names its unit", web::an_unsafe_fork_names_its_unit),
     ("an orphaned lock is proven", proofs::an_orphaned_lock_is_proven),
     ("a shared connection is proven", proofs::a_shared_connection_is_proven),
+    ("a stop ends the watch and its readers, stuck or not", service::a_stop_ends_all_its_processes),
     ("a restart keeps the files and counts anew", service::a_restart_keeps_files_and_counts_anew),
     ("exposure is at most 2.1", service::exposure_is_at_most_2_1),
     ("a broken configuration at the start ends it for good", faults::a_broken_start_is_not_repeated),

@@ -8,12 +8,16 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use forkwatch_tests::{bpf::tracing_programs, metrics::Scrape};
+use forkwatch_tests::{bpf::tracing_programs, metrics::Scrape, process};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 
 use crate::{
     configuration::Configuration,
-    systemd::{UNIT, journal, main_pid, run, systemctl, until, until_journal_has},
+    systemd::{UNIT, journal, main_pid, property, run, systemctl, until, until_journal_has},
 };
 
 /// Where it listens unless told otherwise.
@@ -135,4 +139,23 @@ pub(crate) fn a_restart_keeps_files_and_counts_anew() -> Result<()> {
 
 pub(crate) fn exposure_is_at_most_2_1() -> Result<()> {
     run("systemd-analyze", &["security", "--no-pager", "--threshold=21", UNIT]).map(drop)
+}
+
+/// A reader that hangs is as one that is stopped: it does not end by itself.
+pub(crate) fn a_stop_ends_all_its_processes() -> Result<()> {
+    let watch = main_pid()?.cast_signed();
+    let others = process::descendants(watch);
+    let reader = others.iter().find(|one| process::thread_names(one.pid) == ["fw-reader"]);
+    let reader = reader.with_context(|| format!("no reader among {} processes", others.len()))?;
+    let status = fs::read_to_string(format!("/proc/{}/status", reader.pid))?;
+    for line in ["CapEff:\t0000000000080004", "Seccomp:\t2", "NoNewPrivs:\t1"] {
+        ensure!(status.contains(line), "not confined: {status}");
+    }
+    ensure!(property("KillMode")? == "mixed", "every process is told to end");
+    kill(Pid::from_raw(reader.pid), Signal::SIGSTOP)?;
+    systemctl(&["stop", UNIT])?;
+    ensure!(property("ActiveState")? == "inactive" && property("Result")? == "success", "it failed");
+    ensure!(!others.iter().any(|one| one.lives()), "something of it lives on");
+    systemctl(&["start", UNIT])?;
+    scrape().map(drop)
 }
