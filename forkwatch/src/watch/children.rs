@@ -21,7 +21,7 @@ use crate::{
 /// How often a child is looked at that never seems to have had the time to exec, before it is judged all the same.
 const MOST_LOOKS: u8 = 60;
 /// How often a question is put that nobody answers: another process may keep whoever answers for some seconds.
-pub(super) const MOST_UNANSWERED: u8 = 4;
+pub(super) const MOST_UNANSWERED: u8 = 3;
 /// The soonest that a child is looked at again.
 const SOONEST: Duration = Duration::from_millis(10);
 
