@@ -216,6 +216,13 @@ fn a_look_that_hangs_is_given_up_and_named() -> Result<()> {
     let address = free_address()?;
     let mut watch = daemon_with(folder.path(), address, "sweep_interval = \"1h\"")?;
     let first = only(watch.pid(), READER)?;
+    // What is asked at the start has been answered: the next question is about somebody.
+    until("it to have nothing to do", || {
+        let waiting = Scrape::of(address)?.sum("forkwatch_evidence_unanswered_questions", "");
+        let call = fs::read_to_string(format!("/proc/{}/syscall", first.pid))?;
+        let number = call.split_ascii_whitespace().next().and_then(|number| number.parse().ok());
+        Ok((waiting < 0.5 && number == Some(libc::SYS_recvfrom)).then_some(()))
+    })?;
     kill(Pid::from_raw(first.pid), Signal::SIGSTOP)?;
     let (_honest, child) = honest()?;
     until("the log to name a process that cannot be looked into", || {
