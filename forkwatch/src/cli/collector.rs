@@ -19,6 +19,7 @@ use crate::{
     health::{Part, Pulse},
     host::Scope,
     model::{
+        event::Event,
         evidence::{Evidence, Request},
         time::BootTime,
     },
@@ -32,6 +33,7 @@ const MOST_WAITING: usize = 4096;
 pub(super) struct Collector {
     asker: Asker,
     answers: mpsc::UnboundedReceiver<Told>,
+    starter: u32,
 }
 
 /// Asks the thread, and waits for the answer. Clones ask the same.
@@ -73,8 +75,9 @@ enum Answered {
 impl Collector {
     /// Starts the thread, which finds no processes outside the scope.
     pub(super) fn start(client: Client, scope: Scope, pulse: Pulse) -> io::Result<Self> {
-        let told = pulse.clone();
-        Self::start_with(pulse, move |open, send| Work::new(client, scope, told, send).run(open))
+        let (told, starter) = (pulse.clone(), client.starter());
+        let work = move |open: &_, send| Work::new(client, scope, told, send).run(open);
+        Ok(Self { starter, ..Self::start_with(pulse, work)? })
     }
 
     fn start_with(
@@ -88,7 +91,12 @@ impl Collector {
             .name("evidence".to_owned())
             .stack_size(256 << 10)
             .spawn(move || work(&open, send))?;
-        Ok(Self { asker: Asker { questions, pulse }, answers })
+        Ok(Self { asker: Asker { questions, pulse }, answers, starter: 0 })
+    }
+
+    /// Whether a fork is that of a reader: it belongs to the watch, and says nothing of the host.
+    pub(super) fn is_of_reader(&self, event: &Event) -> bool {
+        matches!(event, Event::Fork(fork) if fork.parent.tgid == self.starter)
     }
 
     /// Asks by itself.

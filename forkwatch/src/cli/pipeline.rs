@@ -263,6 +263,9 @@ impl<S: Sink> Stage<S> {
     }
 
     fn event(&mut self, event: &Event) -> Result<()> {
+        if self.collector.is_of_reader(event) {
+            return Ok(());
+        }
         self.record(|writer| writer.event(event));
         self.sink.event(event).context(CANNOT_WRITE)?;
         self.watch.event(event, &mut self.outputs);

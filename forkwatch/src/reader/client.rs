@@ -123,6 +123,11 @@ impl Client {
         self.aside.unreadable().collect()
     }
 
+    /// The pid of the process that readers are forked by.
+    pub const fn starter(&self) -> u32 {
+        self.starter.pid
+    }
+
     /// Readers that cannot be ended now.
     pub fn lost(&self) -> usize {
         self.aside.lost()

@@ -73,6 +73,7 @@ pub struct Starter {
     socket: OwnedFd,
     /// Which process the present reader looks into.
     pub(super) attention: &'static AtomicU32,
+    pub(super) pid: u32,
 }
 
 /// A reader that has just been started.
@@ -99,7 +100,9 @@ impl Starter {
         // Whoever is forked flushes nothing, and comes to no code but this.
         // SAFETY: the caller has one thread, so that the child is as whole as its parent.
         match unsafe { fork() }.map_err(system("fork the process that starts readers"))? {
-            ForkResult::Parent { .. } => Ok(Self { socket: ours, attention }),
+            ForkResult::Parent { child } => {
+                Ok(Self { socket: ours, attention, pid: child.as_raw().cast_unsigned() })
+            }
             ForkResult::Child => {
                 let ended = keep_starting(&theirs, attention);
                 exit(ended.is_err())
