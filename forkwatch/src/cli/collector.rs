@@ -23,7 +23,7 @@ use crate::{
         evidence::{Evidence, Request},
         time::BootTime,
     },
-    reader::{Answer, Client, Question},
+    reader::{Answer, Client, Ender, Question},
 };
 
 /// Questions that may be on the way to the thread.
@@ -34,6 +34,8 @@ pub(super) struct Collector {
     asker: Asker,
     answers: mpsc::UnboundedReceiver<Told>,
     starter: u32,
+    /// The thread may be in a question that takes its time: who ends does not wait for it.
+    _ender: Option<Ender>,
 }
 
 /// Asks the thread, and waits for the answer. Clones ask the same.
@@ -75,9 +77,9 @@ enum Answered {
 impl Collector {
     /// Starts the thread, which finds no processes outside the scope.
     pub(super) fn start(client: Client, scope: Scope, pulse: Pulse) -> io::Result<Self> {
-        let (told, starter) = (pulse.clone(), client.starter());
+        let (told, starter, ender) = (pulse.clone(), client.starter(), client.ender()?);
         let work = move |open: &_, send| Work::new(client, scope, told, send).run(open);
-        Ok(Self { starter, ..Self::start_with(pulse, work)? })
+        Ok(Self { starter, _ender: Some(ender), ..Self::start_with(pulse, work)? })
     }
 
     fn start_with(
@@ -91,7 +93,7 @@ impl Collector {
             .name("evidence".to_owned())
             .stack_size(256 << 10)
             .spawn(move || work(&open, send))?;
-        Ok(Self { asker: Asker { questions, pulse }, answers, starter: 0 })
+        Ok(Self { asker: Asker { questions, pulse }, answers, starter: 0, _ender: None })
     }
 
     /// Whether a fork is that of a reader: it belongs to the watch, and says nothing of the host.

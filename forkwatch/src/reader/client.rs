@@ -16,7 +16,7 @@ use super::{
     aside::{Aside, Unreadable},
     frame,
     question::{Answered, Question},
-    starter::{Ended, StartError, Started, Starter},
+    starter::{Ended, Ender, StartError, Started, Starter},
 };
 use crate::{
     host::{self, Owner},
@@ -126,6 +126,11 @@ impl Client {
     /// The pid of the process that readers are forked by.
     pub const fn starter(&self) -> u32 {
         self.starter.pid
+    }
+
+    /// The means to end all readers from elsewhere.
+    pub fn ender(&self) -> io::Result<Ender> {
+        self.starter.ender()
     }
 
     /// Readers that cannot be ended now.

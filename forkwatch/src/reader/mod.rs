@@ -26,5 +26,5 @@ pub use self::{
     client::{Client, Unanswered},
     question::{Answer, Answered, Question, unanswered},
     shares::{Account, Next, Shares},
-    starter::{StartError, Starter},
+    starter::{Ender, StartError, Starter},
 };

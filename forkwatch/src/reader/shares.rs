@@ -1,8 +1,8 @@
 //! Whose question is answered next, so that a thousand children of one user do not keep another's one waiting.
 //!
 //! Users share the reader's time alike, of each user the units, and of each unit the families: next is whoever has had
-//! least. Of a whole CPU the reader takes no more than a small part on average, and one user's processes a smaller one;
-//! and who has taken little lately need not wait for those who have taken much.
+//! least. Of a whole CPU the reader takes no more than a small part on average; and who has taken little lately need not
+//! wait for those who have taken much.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -24,9 +24,9 @@ struct Rate {
 }
 
 /// By the whole reader.
-const ALL: Rate = Rate { per_mille: 40, at_once: Duration::from_secs(1) };
-/// For one user's processes.
-const ONE_USER: Rate = Rate { per_mille: 18, at_once: Duration::from_millis(300) };
+const ALL: Rate = Rate { per_mille: 35, at_once: Duration::from_millis(800) };
+/// For one user's processes, whatever others have had.
+const ONE_USER: Rate = Rate { per_mille: 10, at_once: Duration::from_millis(300) };
 
 /// On whose account a question goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -94,10 +94,8 @@ impl<T> Shares<T> {
         let of_all = self.all.wait(now);
         let users = &mut self.users;
         let mut wait = |user: u64| {
-            let allowance = users.get_mut(&user)?;
-            let own = allowance.wait(now);
-            let of_all = of_all.filter(|_| !allowance.is_ample(now));
-            own.into_iter().chain(of_all).max()
+            let has_had_little = users.get_mut(&user).is_none_or(|allowance| allowance.is_ample(now));
+            of_all.filter(|_| !has_had_little)
         };
         match self.root.take(&mut wait) {
             Ok((account, item)) => Next::Ask(account, item),

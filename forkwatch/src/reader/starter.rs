@@ -26,10 +26,10 @@ use nix::{
         signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, signal, sigprocmask},
         signalfd::{SfdFlags, SignalFd},
         socket::{
-            AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg,
-            send, sendmsg, socketpair,
+            AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType, recv,
+            recvmsg, send, sendmsg, shutdown, socketpair,
         },
-        wait::{Id, WaitPidFlag, WaitStatus, waitid},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
     },
     unistd::{ForkResult, Pid, fork, getppid},
 };
@@ -44,6 +44,8 @@ const FAILED: u8 = b'F';
 const ENDED: u8 = b'E';
 /// Every packet has as many bytes: a letter, and two numbers.
 const PACKET: usize = 9;
+/// How long its end may take.
+const LAST: Duration = Duration::from_millis(400);
 /// How long the starter may take for an answer: it does nothing that could keep it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -74,6 +76,39 @@ pub struct Starter {
     /// Which process the present reader looks into.
     pub(super) attention: &'static AtomicU32,
     pub(super) pid: u32,
+}
+
+/// Ends the starter, and so its readers, when it is dropped.
+#[derive(Debug)]
+pub struct Ender {
+    socket: OwnedFd,
+    pid: u32,
+}
+
+impl Drop for Ender {
+    fn drop(&mut self) {
+        end_starter(&self.socket, self.pid);
+    }
+}
+
+impl Drop for Starter {
+    fn drop(&mut self) {
+        end_starter(&self.socket, self.pid);
+    }
+}
+
+/// Has the starter end, and waits a moment for it: where nobody waits for orphans it would stay a zombie.
+fn end_starter(socket: &OwnedFd, pid: u32) {
+    // It may have ended already.
+    let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
+    let deadline = Instant::now() + LAST;
+    let starter = Pid::from_raw(pid.cast_signed());
+    while let Ok(WaitStatus::StillAlive) = waitpid(starter, Some(WaitPidFlag::WNOHANG)) {
+        if Instant::now() >= deadline {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// A reader that has just been started.
@@ -108,6 +143,11 @@ impl Starter {
                 exit(ended.is_err())
             }
         }
+    }
+
+    /// The means to end it for whoever does not ask readers.
+    pub(super) fn ender(&self) -> io::Result<Ender> {
+        Ok(Ender { socket: self.socket.try_clone()?, pid: self.pid })
     }
 
     /// Asks for a reader, and waits for it.
@@ -259,9 +299,16 @@ fn keep_starting(socket: &OwnedFd, attention: &'static AtomicU32) -> io::Result<
             break;
         }
     }
+    for reader in &readers {
+        end(*reader);
+    }
     // Those that cannot be ended are left to init: whoever answers for what they wait for ends them.
-    for reader in readers {
-        end(reader);
+    let deadline = Instant::now() + LAST / 2;
+    while !readers.is_empty() && Instant::now() < deadline {
+        let mut waiting = [PollFd::new(ends.as_fd(), PollFlags::POLLIN)];
+        poll(&mut waiting, PollTimeout::from(50_u8))?;
+        while ends.read_signal()?.is_some() {}
+        fetch(&mut readers, |_, _| Ok(()))?;
     }
     Ok(())
 }
@@ -308,6 +355,10 @@ fn end(reader: u32) {
 
 /// Fetches those that have ended, and tells of them.
 fn reap(socket: &OwnedFd, readers: &mut Vec<u32>) -> io::Result<()> {
+    fetch(readers, |pid, signal| say(socket, &encode(ENDED, pid, signal)))
+}
+
+fn fetch(readers: &mut Vec<u32>, mut tell: impl FnMut(u32, u32) -> io::Result<()>) -> io::Result<()> {
     loop {
         let (pid, signal) = match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
             Ok(WaitStatus::Exited(pid, _)) => (pid, 0),
@@ -317,7 +368,7 @@ fn reap(socket: &OwnedFd, readers: &mut Vec<u32>) -> io::Result<()> {
         };
         let pid = pid.as_raw().cast_unsigned();
         readers.retain(|reader| *reader != pid);
-        say(socket, &encode(ENDED, pid, signal.cast_unsigned()))?;
+        tell(pid, signal.cast_unsigned())?;
     }
 }
 
