@@ -46,7 +46,9 @@ impl Session {
         privilege::require_for_load()?;
         let missing = privilege::missing_for_others()?;
         // Before anything is opened that it would hold, too.
-        let starter = Starter::start()?;
+        let mut reader = Client::new(Starter::start()?);
+        // It comes while the kernel side is loaded, and is there before any fork is told.
+        reader.begin()?;
         let (mut kernel, mut ring) = Kernel::start(options)?;
         for target in targets {
             want(&mut kernel, target.key)?;
@@ -63,7 +65,7 @@ impl Session {
         }
         seed(&mut kernel)?;
         privilege::reduce()?;
-        Ok(Self { kernel, ring, early, context: context(), reader: Some(Client::new(starter)), missing })
+        Ok(Self { kernel, ring, early, context: context(), reader: Some(reader), missing })
     }
 
     /// What this host lets be seen, tried on at most so many processes.

@@ -53,6 +53,8 @@ pub struct Client {
     replaced: u64,
     /// What no question may take longer than, whatever its kind.
     patience: Option<Duration>,
+    /// Whether the next reader was asked for.
+    is_begun: bool,
 }
 
 /// A reader that answers.
@@ -73,7 +75,7 @@ enum Outcome {
 }
 
 impl Client {
-    /// Starts the first reader when it is first asked.
+    /// Starts the first reader when it is first asked, or by [`Self::begin`].
     pub fn new(starter: Starter) -> Self {
         Self {
             starter,
@@ -82,7 +84,15 @@ impl Client {
             ended: Vec::new(),
             replaced: 0,
             patience: None,
+            is_begun: false,
         }
+    }
+
+    /// Has the first reader started, and does not wait for it.
+    pub fn begin(&mut self) -> Result<(), StartError> {
+        self.starter.ask_for_reader(false)?;
+        self.is_begun = true;
+        Ok(())
     }
 
     /// The same, with no question waited for longer than this: for somebody who waits for the answers.
@@ -148,9 +158,9 @@ impl Client {
         if self.reader.as_ref().is_some_and(|reader| may_stop && !reader.may_stop) {
             self.end_reader()?;
         }
-        let reader = match &self.reader {
-            Some(reader) => reader,
-            None => self.reader.insert(start(&self.starter, may_stop, &mut self.ended)?),
+        self.ready(may_stop)?;
+        let Some(reader) = &self.reader else {
+            return Ok(Outcome::Broken(io::ErrorKind::NotConnected.into()));
         };
         self.starter.attention.store(0, Ordering::Relaxed);
         let deadline = Instant::now() + patience;
@@ -168,6 +178,23 @@ impl Client {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Outcome::Late,
             Err(error) => Outcome::Broken(error),
         })
+    }
+
+    /// Sees to it that there is a reader, which may stop threads if that is asked for.
+    fn ready(&mut self, may_stop: bool) -> Result<(), StartError> {
+        if self.reader.is_some() {
+            return Ok(());
+        }
+        // The one that was asked for already may not: it is given up.
+        if may_stop && std::mem::take(&mut self.is_begun) {
+            let unused = self.starter.reader(&mut self.ended)?;
+            self.starter.kill(unused.pid)?;
+        }
+        if !std::mem::take(&mut self.is_begun) {
+            self.starter.ask_for_reader(may_stop)?;
+        }
+        self.reader = Some(start(&self.starter, may_stop, &mut self.ended)?);
+        Ok(())
     }
 
     /// Ends the reader that does not answer, and sets whom it looked into aside.
@@ -258,9 +285,9 @@ fn wait_while_it_moves(reader: &Reader, attention: &AtomicU32, deadline: Instant
     }
 }
 
-/// Starts a reader, and waits until it is confined.
+/// Waits for the reader that was asked for, until it is confined.
 fn start(starter: &Starter, may_stop: bool, ended: &mut Vec<Ended>) -> Result<Reader, StartError> {
-    let Started { pid, socket } = starter.reader(may_stop, ended)?;
+    let Started { pid, socket } = starter.reader(ended)?;
     let hello: io::Result<Option<Option<String>>> = frame::receive(&socket, Some(Instant::now() + BEGIN));
     match hello {
         Ok(Some(None)) => {}

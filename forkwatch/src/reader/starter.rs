@@ -150,9 +150,13 @@ impl Starter {
         Ok(Ender { socket: self.socket.try_clone()?, pid: self.pid })
     }
 
-    /// Asks for a reader, and waits for it.
-    pub(super) fn reader(&self, may_stop: bool, ended: &mut Vec<Ended>) -> Result<Started, StartError> {
-        self.tell(START, u32::from(may_stop))?;
+    /// Asks for a reader. It is there when [`Self::reader`] gives it.
+    pub(super) fn ask_for_reader(&self, may_stop: bool) -> Result<(), StartError> {
+        self.tell(START, u32::from(may_stop))
+    }
+
+    /// Waits for a reader that was asked for.
+    pub(super) fn reader(&self, ended: &mut Vec<Ended>) -> Result<Started, StartError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let mut packet = self.next(deadline)?.ok_or(StartError::Ended)?;

@@ -45,7 +45,7 @@ const ENVIRONMENT: [&str; 4] = [
     "CARGO_TERM_COLOR=never",
 ];
 
-/// Run both commands of the README in a bare Debian, made for it (needs root; each some 20 minutes and 8 GB)
+/// Run both commands of the README in a bare Debian, made for it (needs root; each some 17 minutes and 12 GB)
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// The Debian release (repeatable) [default: all]
