@@ -247,6 +247,10 @@ impl Client {
 
     /// Takes in which readers have ended meanwhile.
     fn hear_of_ends(&mut self, deadline: Instant) -> Result<(), StartError> {
+        // The first to come is the reader that was asked for.
+        if self.is_begun {
+            return Ok(());
+        }
         while let Some(ended) = self.starter.ended(deadline)? {
             self.ended.push(ended);
         }

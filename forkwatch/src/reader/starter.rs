@@ -159,7 +159,12 @@ impl Starter {
     pub(super) fn reader(&self, ended: &mut Vec<Ended>) -> Result<Started, StartError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let mut packet = self.next(deadline)?.ok_or(StartError::Ended)?;
+            let Some(mut packet) = self.next(deadline)? else {
+                if Instant::now() >= deadline {
+                    return Err(StartError::Ended);
+                }
+                continue;
+            };
             match (packet.letter, packet.socket.take()) {
                 (START, Some(socket)) => {
                     return Ok(Started { pid: packet.first, socket: UnixStream::from(socket) });
