@@ -15,7 +15,7 @@ use crate::systemd::{UNIT, journal, main_pid, property, run, systemctl, until, u
 /// Where the host has put it.
 const PACKAGE: &str = "/root/forkwatch.deb";
 /// What others write at any time: dpkg's and apt's own notes, the journal and systemd's state.
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 8] = [
     "/var/lib/dpkg/",
     "/var/lib/apt/",
     "/var/cache/",
@@ -23,6 +23,8 @@ const OTHERS: [&str; 7] = [
     "/var/log/dpkg.log",
     "/var/log/journal",
     "/etc/apt/",
+    // Made by dpkg at midnight.
+    "/var/backups/",
 ];
 
 /// All files of the system before the installation.
