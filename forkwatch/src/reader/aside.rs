@@ -85,6 +85,11 @@ impl Aside {
             all.why = format!("looks at other processes of {} have failed: {why}", of(user));
             all.rest(now);
         }
+        self.set_aside(process, why, now)
+    }
+
+    /// Leaves a process alone for a while: a look at it hung, be it at another one that belongs to it. Gives for how long.
+    pub(super) fn set_aside(&mut self, process: ProcessKey, why: &str, now: Instant) -> Duration {
         if self.processes.len() >= MOST && !self.processes.contains_key(&process.tgid) {
             self.forget_rested(now);
         }

@@ -220,6 +220,14 @@ impl Client {
         };
         let why = "its memory or its files do not answer".to_owned();
         let pause = self.aside.failed(process, owner.uid, &why, Instant::now());
+        // Whoever was asked about leads there: to ask again at once would lose the next reader, too.
+        if let Some((led, _)) = about.filter(|about| *about != process.tgid).and_then(host::owner) {
+            self.aside.set_aside(
+                led,
+                &format!("a look at it leads to process {}: {why}", process.tgid),
+                Instant::now(),
+            );
+        }
         tracing::warn!(
             lost,
             "cannot look into {}: {why} ({what}; {word}). It is left alone for {pause:?}",

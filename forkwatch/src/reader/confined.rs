@@ -1,7 +1,10 @@
 //! A reader: answers questions about processes, one after the other, and can do nothing else.
 
 use std::{
-    os::unix::{net::UnixStream, process::parent_id},
+    os::{
+        fd::AsFd as _,
+        unix::{net::UnixStream, process::parent_id},
+    },
     panic::{self, AssertUnwindSafe},
     process,
     sync::atomic::{AtomicU32, Ordering},
@@ -34,7 +37,7 @@ pub(super) fn serve(socket: &UnixStream, attention: &'static AtomicU32, may_stop
     // Said to whoever asks, who can do something about it: this process has nobody else to tell.
     panic::set_hook(Box::new(|_| {}));
     host::begin_anew();
-    let confined = seccomp::confine(may_stop).err().map(|error| error.to_string());
+    let confined = seccomp::confine(may_stop, socket.as_fd()).err().map(|error| error.to_string());
     host::attend_at(attention);
     if frame::send(socket, &confined).is_err() {
         return;

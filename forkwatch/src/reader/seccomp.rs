@@ -3,7 +3,11 @@
 //!
 //! What is not named here fails with EPERM.
 
-use std::{collections::BTreeMap, process};
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsRawFd as _, BorrowedFd},
+    process,
+};
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -12,7 +16,6 @@ use seccompiler::{
 
 /// To look.
 const LOOKING: &[libc::c_long] = &[
-    libc::SYS_openat,
     libc::SYS_openat2,
     libc::SYS_close,
     libc::SYS_read,
@@ -40,7 +43,6 @@ const LOOKING: &[libc::c_long] = &[
 ];
 /// To live, and to answer on the one socket.
 const LIVING: &[libc::c_long] = &[
-    libc::SYS_write,
     libc::SYS_sendto,
     libc::SYS_recvfrom,
     libc::SYS_ppoll,
@@ -84,7 +86,7 @@ const LIVING: &[libc::c_long] = &[
 /// The older forms of some of these, which other architectures never had.
 #[cfg(target_arch = "x86_64")]
 const OLDER: &[libc::c_long] =
-    &[libc::SYS_open, libc::SYS_readlink, libc::SYS_stat, libc::SYS_lstat, libc::SYS_access, libc::SYS_poll];
+    &[libc::SYS_readlink, libc::SYS_stat, libc::SYS_lstat, libc::SYS_access, libc::SYS_poll];
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[libc::c_long] = &[];
 /// To stop a thread for its registers, where that was asked for.
@@ -92,18 +94,28 @@ const STOPPING: &[libc::c_long] = &[libc::SYS_ptrace, libc::SYS_wait4, libc::SYS
 /// To end by a panic, which is told as a signal to oneself.
 const SIGNALLING: &[libc::c_long] = &[libc::SYS_kill, libc::SYS_tgkill];
 
-/// Confines this thread for good, and all that it starts.
-pub(super) fn confine(may_stop: bool) -> Result<(), Error> {
+/// What opening a file may not ask for: to write to it, or to make it. Of `openat2(2)`, whose flags lie in memory, a
+/// filter cannot tell.
+const WRITING: libc::c_int = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC;
+
+/// Confines this thread for good, and all that it starts. Nothing is written but to this socket.
+pub(super) fn confine(may_stop: bool, socket: BorrowedFd<'_>) -> Result<(), Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     let stopping = if may_stop { STOPPING } else { &[] };
     for call in [LOOKING, LIVING, OLDER, stopping].into_iter().flatten() {
         rules.insert(*call, Vec::new());
     }
+    let only = |argument: u8, operation: SeccompCmpOp, value: u64| {
+        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operation, value)?;
+        Ok::<_, Error>(vec![SeccompRule::new(vec![condition])?])
+    };
     for call in SIGNALLING {
-        let own =
-            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, u64::from(process::id()))?;
-        rules.insert(*call, vec![SeccompRule::new(vec![own])?]);
+        rules.insert(*call, only(0, SeccompCmpOp::Eq, u64::from(process::id()))?);
     }
+    let socket = u64::try_from(socket.as_raw_fd()).unwrap_or(u64::MAX);
+    rules.insert(libc::SYS_write, only(0, SeccompCmpOp::Eq, socket)?);
+    let writing = u64::from(WRITING.cast_unsigned());
+    rules.insert(libc::SYS_openat, only(2, SeccompCmpOp::MaskedEq(writing), 0)?);
     let refused = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
     let filter = SeccompFilter::new(rules, refused, SeccompAction::Allow, architecture)?;
