@@ -13,17 +13,42 @@ pub(crate) struct Tally {
     /// Suites that ended badly without saying that a test failed: they did not compile, or a test killed them.
     broken: usize,
     failed_before: usize,
+    /// What failed tests said, which lies far above the sum otherwise, where a shortened log has nothing of it.
+    said: Vec<String>,
+    /// Lines of this failure that may still be kept; none outside of a harness's list of failures.
+    wanted: Option<usize>,
 }
+
+/// How much of what a failed test said is repeated beside the sum.
+const LINES_OF_A_FAILURE: usize = 30;
 
 impl Tally {
     /// Takes note of one line of a harness's output.
     pub(crate) fn read(&mut self, line: &str) {
+        self.repeat(line);
         let line = line.trim();
         if let Some(counts) = line.strip_prefix("test result: ") {
             self.passed += count(counts, "passed");
             self.failed += count(counts, "failed");
         } else if let Some((name, reason)) = ignored(line) {
             self.skipped.insert(format!("{name}: {reason}"));
+        }
+    }
+
+    /// Keeps the beginning of what each failed test said. A harness says `failures:` before that, and again before
+    /// their names alone.
+    fn repeat(&mut self, line: &str) {
+        if line.trim() == "failures:" {
+            self.wanted = if self.wanted.is_some() { None } else { Some(0) };
+            return;
+        }
+        let Some(wanted) = &mut self.wanted else { return };
+        if line.starts_with("---- ") {
+            *wanted = LINES_OF_A_FAILURE;
+        }
+        if *wanted > 0 && !line.trim().is_empty() {
+            *wanted -= 1;
+            self.said.push(line.trim_end().to_owned());
         }
     }
 
@@ -40,6 +65,7 @@ impl Tally {
         if !succeeded && self.failed == self.failed_before {
             self.broken += 1;
         }
+        self.wanted = None;
         self.failed_before = self.failed;
     }
 
@@ -60,10 +86,14 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { passed, failed, skipped, broken, failed_before: _ } = self;
+        let Self { passed, failed, skipped, broken, failed_before: _, said, wanted: _ } = self;
         if !skipped.is_empty() {
             writeln!(f, "\nskipped:")?;
             skipped.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
+        }
+        if !said.is_empty() {
+            writeln!(f, "\nfailed:")?;
+            said.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
         }
         if *broken > 0 {
             writeln!(f, "\n{broken} of the suites did not run to their end; see above")?;
@@ -115,6 +145,27 @@ mod tests {
             tally.to_string(),
             "\nskipped:\n  long: takes minutes\n\n15 passed, 2 failed, 1 skipped\n"
         );
+    }
+
+    #[test]
+    fn what_failed_tests_said_is_repeated_before_the_sum() {
+        let tally = tally(
+            "test a ... FAILED\n\nfailures:\n\n---- a ----\nno metric\n\nfailures:\n    a\n\n\
+             test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out\n",
+        );
+        assert_eq!(
+            tally.to_string(),
+            "\nfailed:\n  ---- a ----\n  no metric\n\n0 passed, 1 failed, 0 skipped\n"
+        );
+    }
+
+    #[test]
+    fn a_long_failure_is_cut() {
+        let lines = "line\n".repeat(100);
+        let tally = tally(&format!("failures:\n\n---- a ----\n{lines}\n---- b ----\nshort\n\nfailures:\n"));
+        let text = tally.to_string();
+        assert_eq!(text.matches("  line\n").count(), LINES_OF_A_FAILURE - 1);
+        assert!(text.contains("---- b ----\n  short\n"), "{text}");
     }
 
     #[test]
