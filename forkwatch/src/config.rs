@@ -17,7 +17,7 @@ pub use self::value::{
     telemetry_path,
 };
 use crate::{
-    hazard::allow::AllowRule,
+    core::allow::AllowRule,
     input_file::{self, InputFileError},
     model::stack::Stacks,
 };

@@ -7,7 +7,11 @@ use std::io::BufReader;
 
 use crate::{
     config::Config,
-    hazard::orphaned_lock::{self, Case},
+    core::{Core, Settings},
+    detect::{
+        self,
+        orphaned_lock::hazard::{self as orphaned_lock, Case},
+    },
     host::fuzz as host,
     kernel::btf::{Btf, Kind},
     model::{
@@ -19,7 +23,6 @@ use crate::{
         time::BootTime,
     },
     report::recording::{Input, Reader},
-    watch::{Settings, Watch},
 };
 
 /// What is fed.
@@ -81,14 +84,14 @@ fn config(data: &[u8]) {
 /// A recording, fed to the core.
 fn recording(data: &[u8]) {
     let Ok(inputs) = Reader::new(BufReader::new(data)) else { return };
-    let mut core = Watch::new(Settings::default());
+    let mut core = Core::new(Settings::default(), detect::all());
     let (mut outputs, mut last) = (Vec::new(), BootTime::default());
     for input in inputs {
         let Ok(input) = input else { break };
         last = input.at().map_or(last, |at| last.max(at));
         match input {
             Input::Event(event) => core.event(&event, &mut outputs),
-            Input::Evidence { at, evidence } => core.evidence(at, evidence, &mut outputs),
+            Input::Evidence { at, evidence } => core.evidence(at, &evidence, &mut outputs),
             Input::Advance(to) => core.advance(to, &mut outputs),
             Input::Settings(settings) => drop(serde_json::from_value::<Settings>(settings)),
         }

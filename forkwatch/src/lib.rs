@@ -4,9 +4,10 @@
 
 pub mod cli;
 pub mod config;
+pub mod core;
+pub mod detect;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
-pub mod hazard;
 pub mod health;
 pub mod host;
 pub mod input_file;
@@ -18,11 +19,11 @@ mod paragraph;
 pub mod privilege;
 pub mod reader;
 pub mod release;
+pub mod remedy;
 pub mod report;
 pub mod resources;
 pub mod serve;
 pub mod service;
-pub mod watch;
 
 #[cfg(test)]
 #[path = "../tests/skip/mod.rs"]

@@ -211,7 +211,7 @@ fn sees_all_processes(client: &mut Client, family: &Family) -> Result<()> {
     {
         let Answer::Core(evidence) = ask(client, &question)? else { bail!("another answer") };
         let Evidence::Sweep { seen: Some(sweep) } = *evidence else { bail!("{question:?}: nothing seen") };
-        let swept = sweep.unexeced.iter().find(|swept| swept.process.is_same(family.child));
+        let swept = sweep.unexeced.iter().find(|swept| swept.process == family.child);
         ensure!(swept.is_some_and(|swept| swept.parent.is_some()), "{question:?}: {sweep:#?}");
         let names: Vec<String> = sweep.unexeced.iter().map(|swept| swept.comm.to_text()).collect();
         ensure!(!names.iter().any(|name| name.starts_with("fw-")), "it sees itself: {names:?}");

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::{generate, project, provide};
 
 /// The part of `docs/hazards.md` that tells the result.
-const TABLE: &str = "forkwatch/src/hazard/precision.md";
+const TABLE: &str = "forkwatch/src/detect/precision.md";
 
 /// Measure what is found, missed and wrongly found, and write that into docs/hazards.md (needs root, some 10 minutes)
 #[derive(clap::Args)]

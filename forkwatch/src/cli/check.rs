@@ -13,11 +13,7 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use crate::{
-    hazard::{
-        called,
-        fork_check::{Assessment, Reason, RunningLoop, Verdict, assess, running_loops},
-        service,
-    },
+    detect::fork_check::{Assessment, Reason, RunningLoop, Verdict, assess, running_loops},
     host,
     model::{
         connection::Peer,
@@ -27,8 +23,10 @@ use crate::{
             Whereabouts,
         },
         process::{Program, escape},
+        program_name::called,
     },
     reader::{Answer, Answered, Client, Question, Starter, Unanswered},
+    remedy::service,
 };
 
 /// The name of the document that `-o json` prints. It changes when a field changes its meaning or goes away, not when

@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     config::{self, Config, ConfigError, EventOutput, LogFormat, LogLevel},
+    core::{Dropped, Settings},
     host::Scope,
     kernel::{self, Stream},
     log::Log,
@@ -37,7 +38,6 @@ use crate::{
     resources,
     serve::{self, Ready, ServeError},
     service::{self, Watchdog},
-    watch::{Dropped, Settings},
 };
 
 /// Read where no other file is named, if it is there.

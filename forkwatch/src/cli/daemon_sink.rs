@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use super::{causes::Causes, collector::Asker, pipeline::Sink, thread_names::ThreadNames};
 use crate::{
     config::{Config, EventOutput},
+    core::{Output, Shared},
     model::{
         event::Event,
         finding::{Finding, Severity, State},
@@ -20,7 +21,6 @@ use crate::{
         metrics::Metrics,
         standard_output::StandardOutput,
     },
-    watch::{Output, Shared},
 };
 
 /// Where JSON lines go.

@@ -23,12 +23,12 @@ use super::{
 };
 use crate::{
     config::{LogFormat, LogLevel},
+    core::{self, Settings},
     host::{self, Scope},
     kernel::{self, Filter, Stream},
     log::Log,
     model::{event::Event, finding::HazardId, process::escape},
-    paragraph, privilege, resources, watch,
-    watch::Settings,
+    paragraph, privilege, resources,
 };
 
 /// The findings that must come.
@@ -129,8 +129,8 @@ impl Sink for DemoSink {
         self.tail.event(event)
     }
 
-    fn output(&mut self, output: &watch::Output) -> io::Result<()> {
-        if let watch::Output::Finding(finding) = output {
+    fn output(&mut self, output: &core::Output) -> io::Result<()> {
+        if let core::Output::Finding(finding) = output {
             self.missing.retain(|hazard| *hazard != finding.hazard);
         }
         self.tail.output(output)

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, builder::PossibleValuesParser};
 
 use super::exit::Exit;
-use crate::{hazard, model::finding::HazardId};
+use crate::{detect, model::finding::HazardId};
 
 /// What to explain.
 #[derive(Debug, Args)]
@@ -18,7 +18,7 @@ pub(super) struct Options {
 
 pub(super) fn run(options: &Options) -> Result<Exit> {
     let named = |name: &String| HazardId::ALL.into_iter().find(|hazard| hazard.name() == name);
-    let text = hazard::explain(options.hazard.as_ref().and_then(named));
+    let text = detect::explain(options.hazard.as_ref().and_then(named));
     io::stdout().write_all(text.as_bytes()).context("cannot write the output")?;
     Ok(Exit::Fine)
 }

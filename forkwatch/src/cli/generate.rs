@@ -11,7 +11,7 @@ use clap_complete::Shell;
 
 use super::{Arguments, exit::Exit};
 use crate::{
-    hazard,
+    detect,
     report::{json, metrics},
 };
 
@@ -37,7 +37,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     }
     let schema = serde_json::to_string_pretty(&json::schema())? + "\n";
     write(&directory.join("events.schema.json"), &schema)?;
-    write(&directory.join("hazards.md"), &hazard::markdown())?;
+    write(&directory.join("hazards.md"), &detect::markdown())?;
     write(&directory.join("metrics.md"), &metrics::markdown()?)?;
     Ok(Exit::Fine)
 }

@@ -25,6 +25,8 @@ use super::{
     standing::Standing,
 };
 use crate::{
+    core::{Core, Output, Settings},
+    detect,
     health::{Part, Pulse},
     host::clock,
     kernel::{DRAIN_AFTER, Kernel, Ring},
@@ -34,7 +36,6 @@ use crate::{
         time::BootTime,
     },
     report::recording::Writer,
-    watch::{Output, Settings, Watch},
 };
 
 /// Records taken out of the ring before anything else gets a turn.
@@ -81,7 +82,7 @@ pub(super) struct Pipeline<S> {
 /// Everything behind the ring.
 struct Stage<S> {
     kernel: SharedKernel,
-    watch: Watch,
+    core: Core,
     collector: Collector,
     asker: Asker,
     recorder: Option<Recorder>,
@@ -110,7 +111,7 @@ impl<S: Sink> Pipeline<S> {
         let stage = Stage {
             kernel: Arc::clone(&kernel),
             asker: collector.asker(),
-            watch: Watch::new(settings),
+            core: Core::new(settings, detect::all()),
             collector,
             recorder,
             losses,
@@ -149,7 +150,7 @@ impl<S: Sink> Pipeline<S> {
     pub(super) fn configure(&mut self, settings: Settings) -> Result<()> {
         let recorded = serde_json::to_value(&settings)?;
         self.stage.record(|writer| writer.settings(recorded));
-        self.stage.watch.configure(settings);
+        self.stage.core.configure(settings);
         Ok(())
     }
 
@@ -209,7 +210,7 @@ impl<S: Sink> Pipeline<S> {
 
     /// Says what would have waited for a summary. To be called when the watch ends.
     pub(super) fn close(&mut self) -> Result<()> {
-        self.stage.watch.close(clock::now(), &mut self.stage.outputs);
+        self.stage.core.close(clock::now(), &mut self.stage.outputs);
         self.stage.pass_on()?;
         self.stage.end_batch(self.ring.get_ref())
     }
@@ -268,13 +269,13 @@ impl<S: Sink> Stage<S> {
         }
         self.record(|writer| writer.event(event));
         self.sink.event(event).context(CANNOT_WRITE)?;
-        self.watch.event(event, &mut self.outputs);
+        self.core.event(event, &mut self.outputs);
         self.pass_on()
     }
 
     fn evidence(&mut self, at: BootTime, evidence: Evidence) -> Result<()> {
         self.record(|writer| writer.evidence(at, &evidence));
-        self.watch.evidence(at, evidence, &mut self.outputs);
+        self.core.evidence(at, &evidence, &mut self.outputs);
         self.pass_on()
     }
 
@@ -285,9 +286,9 @@ impl<S: Sink> Stage<S> {
             self.evidence(at, evidence)?;
         }
         let now = clock::now();
-        if self.watch.deadline().is_some_and(|deadline| deadline <= now) {
+        if self.core.deadline().is_some_and(|deadline| deadline <= now) {
             self.record(|writer| writer.advance(now));
-            self.watch.advance(now, &mut self.outputs);
+            self.core.advance(now, &mut self.outputs);
             self.pass_on()?;
         }
         Ok(())
@@ -329,7 +330,7 @@ impl<S: Sink> Stage<S> {
 
     /// When the core has something to do, as tokio counts time.
     fn deadline(&self) -> Option<Instant> {
-        let wait = self.watch.deadline()?.since(clock::now());
+        let wait = self.core.deadline()?.since(clock::now());
         Some(Instant::now() + wait.max(LEAST_WAIT))
     }
 

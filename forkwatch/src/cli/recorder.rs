@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result};
 
 use super::session;
 use crate::{
+    core::Settings,
     output_file::{OutputFileError, Place},
     report::recording::{Header, Writer},
-    watch::Settings,
 };
 
 /// Writes what the core is fed.

@@ -11,10 +11,10 @@ use super::{
     tail_sink::{ColorChoice, Output, Selection, TailSink, TimeStyle},
 };
 use crate::{
-    input_file,
+    core::{self, Core, Settings},
+    detect, input_file,
     model::time::BootTime,
     report::recording::{Input, Reader, RecordingError},
-    watch::{self, Settings, Watch},
 };
 
 /// What to replay, and how to show it.
@@ -46,7 +46,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let settings = settings(header.settings.clone()).with_context(|| {
         format!("cannot replay {name}: it was recorded by forkwatch {}: try that version", header.version)
     })?;
-    let mut core = Watch::new(settings);
+    let mut core = Core::new(settings, detect::all());
     let selection = Selection { findings_only: options.findings_only, ..Selection::default() };
     let mut sink =
         TailSink::new(options.output, options.time, options.color, selection, &header.context(), None);
@@ -65,7 +65,7 @@ fn settings(told: serde_json::Value) -> Result<Settings> {
 }
 
 fn feed(
-    core: &mut Watch,
+    core: &mut Core,
     inputs: impl Iterator<Item = Result<Input, RecordingError>>,
     sink: &mut TailSink,
 ) -> Result<()> {
@@ -86,7 +86,7 @@ fn feed(
                 sink.event(&event)?;
                 core.event(&event, &mut outputs);
             }
-            Input::Evidence { at, evidence } => core.evidence(at, evidence, &mut outputs),
+            Input::Evidence { at, evidence } => core.evidence(at, &evidence, &mut outputs),
             Input::Advance(to) => core.advance(to, &mut outputs),
             Input::Settings(changed) => core.configure(settings(changed)?),
         }
@@ -98,9 +98,9 @@ fn feed(
 }
 
 /// What the core asks was answered when it was recorded.
-fn pass_on(outputs: &mut Vec<watch::Output>, sink: &mut TailSink) -> Result<()> {
+fn pass_on(outputs: &mut Vec<core::Output>, sink: &mut TailSink) -> Result<()> {
     for output in
-        outputs.drain(..).filter(|output| !matches!(output, watch::Output::Ask(_) | watch::Output::Order(_)))
+        outputs.drain(..).filter(|output| !matches!(output, core::Output::Ask(_) | core::Output::Order(_)))
     {
         sink.output(&output)?;
     }

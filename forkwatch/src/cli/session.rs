@@ -182,7 +182,7 @@ pub(super) fn living(asker: &Asker, key: ProcessKey) -> Option<Living> {
     /// Little: the stream waits.
     const PATIENCE: Duration = Duration::from_millis(100);
     let now = match host::find(key.tgid) {
-        Ok(now) => Some(now).filter(|now| now.key.is_same(key)),
+        Ok(now) => Some(now).filter(|now| now.key == key),
         Err(ScanError::Hidden(_)) => match asker.ask_now(Question::Living(key), PATIENCE) {
             Some(Answer::Living(now)) => now,
             _ => None,

@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use super::{collector::Asker, scan};
 use crate::{
-    hazard::{
-        fork_check::{Assessment, Verdict, Weight, assess},
-        program_name,
-    },
+    detect::fork_check::{Assessment, Verdict, Weight, assess},
     host::{self, clock},
     model::{
         evidence::Request,
         process::{ProcessKey, Program, escape},
+        program_name::program_name,
         time::BootTime,
     },
     paragraph,
@@ -129,7 +127,7 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{hazard::fork_check::Reason, model::finding::Remedy};
+    use crate::{detect::fork_check::Reason, model::finding::Remedy};
 
     fn reason(weight: Weight, what: &str) -> Reason {
         let remedy = Remedy { text: String::new(), link: String::new() };

@@ -22,12 +22,12 @@ use super::{
 };
 use crate::{
     config::{self, LogFormat, LogLevel},
+    core::Settings,
     host::{self, Scope, cgroup_tree},
     kernel::{self, Cgroup, Filter, Release, Stream},
     log::Log,
     model::stack::Stacks,
     resources,
-    watch::Settings,
 };
 
 /// How often all processes in view are looked at for children that no event told of, such as those that were forked

@@ -11,6 +11,7 @@ use wildmatch::WildMatch;
 
 use super::{causes::Causes, collector::Asker, standing::Standing, tally::Tally, thread_names::ThreadNames};
 use crate::{
+    core::{self, LivesOn, Shared},
     host::clock,
     model::{
         event::Event,
@@ -25,7 +26,6 @@ use crate::{
             document::{Assessment, AssessmentReason},
         },
     },
-    watch::{self, LivesOn, Shared},
 };
 
 /// `--output`
@@ -253,11 +253,11 @@ impl super::pipeline::Sink for TailSink {
         }
     }
 
-    fn output(&mut self, output: &watch::Output) -> io::Result<()> {
+    fn output(&mut self, output: &core::Output) -> io::Result<()> {
         match output {
-            watch::Output::LivesOn(child) => self.lives_on(child),
-            watch::Output::Shares(shared) => self.shares(shared),
-            watch::Output::Finding(finding) => {
+            core::Output::LivesOn(child) => self.lives_on(child),
+            core::Output::Shares(shared) => self.shares(shared),
+            core::Output::Finding(finding) => {
                 if self.is_done()
                     || !(self.matches(&finding.program.comm) || self.matches(&finding.child_comm))
                 {
@@ -283,7 +283,7 @@ impl super::pipeline::Sink for TailSink {
                     }
                 }
             }
-            watch::Output::Undecided { .. } => {
+            core::Output::Undecided { .. } => {
                 self.tally.undecided();
                 Ok(())
             }

@@ -118,7 +118,7 @@ pub fn find(pid: u32) -> Result<Process, ScanError> {
 
 /// The process as it is now, unless it has ended.
 pub fn look_again(key: ProcessKey) -> Option<Process> {
-    find(key.tgid).ok().filter(|now| now.key.is_same(key))
+    find(key.tgid).ok().filter(|now| now.key == key)
 }
 
 /// An error of the system is its number.

@@ -150,7 +150,7 @@ impl Holders {
 
     /// What is known of a process.
     pub fn of(&self, process: ProcessKey) -> Option<&Holder> {
-        self.holders.iter().find(|holder| holder.process.is_same(process))
+        self.holders.iter().find(|holder| holder.process == process)
     }
 }
 

@@ -1,13 +1,21 @@
 //! Which process, and what runs in it.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    cmp::Ordering,
+    fmt,
+    hash::{Hash, Hasher},
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{provenance::Provenance, time::BootTime};
 
 /// A process for as long as the host is up: the kernel reuses tgids, but not a tgid with its start time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// Two are equal if their starts fall into one clock tick: the kernel side tells nanoseconds, `/proc` only ticks, and no
+/// pid is given out twice within 10 ms.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ProcessKey {
     /// Thread group id: what `ps` calls the pid.
     pub tgid: u32,
@@ -16,10 +24,35 @@ pub struct ProcessKey {
 }
 
 impl ProcessKey {
-    /// Whether both name one process, though the start of either may be rounded down to a clock tick, as `/proc` shows
-    /// it: no pid is given out twice within 10 ms.
-    pub fn is_same(self, other: Self) -> bool {
-        self.tgid == other.tgid && self.start.ticks() == other.start.ticks()
+    /// What makes it this process and no other.
+    const fn identity(self) -> (u32, u64) {
+        (self.tgid, self.start.ticks())
+    }
+}
+
+impl PartialEq for ProcessKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for ProcessKey {}
+
+impl PartialOrd for ProcessKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ProcessKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.identity().cmp(&other.identity())
+    }
+}
+
+impl Hash for ProcessKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
     }
 }
 

@@ -70,7 +70,7 @@ impl Aside {
         if let Some(rest) = self.users.get(&user).filter(rests) {
             return Err(rest.why.clone());
         }
-        let is_it = |rest: &&Rest| rest.process.is_none_or(|known| known.is_same(process));
+        let is_it = |rest: &&Rest| rest.process.is_none_or(|known| known == process);
         match self.processes.get(&process.tgid).filter(is_it).filter(rests) {
             Some(rest) => Err(rest.why.clone()),
             None => Ok(()),
@@ -94,7 +94,7 @@ impl Aside {
             self.forget_rested(now);
         }
         let rest = self.processes.entry(process.tgid).or_insert_with(|| Rest::new(Some(process), now));
-        if !rest.process.is_some_and(|known| known.is_same(process)) {
+        if rest.process != Some(process) {
             *rest = Rest::new(Some(process), now);
         }
         why.clone_into(&mut rest.why);

@@ -18,10 +18,8 @@ use std::{
 
 use fixture::Fixture;
 use forkwatch::{
-    hazard::{
-        Judgement,
-        pinned_listener::{self, ListenerCase},
-    },
+    core::Judgement,
+    detect::leaks::pinned_listener::{self, ListenerCase},
     host::find,
     model::{
         finding::{Certainty, HazardId, Resolution, State},

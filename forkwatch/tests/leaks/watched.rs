@@ -7,6 +7,8 @@ use std::{
 };
 
 use forkwatch::{
+    core::{Core, Output, Settings},
+    detect,
     host::{answer, clock, find},
     model::{
         event::{CloneKind, Event, Fork, Origin},
@@ -16,7 +18,6 @@ use forkwatch::{
         process::ProcessKey,
         signals::SignalSet,
     },
-    watch::{Output, Settings, Watch},
 };
 
 /// Far longer than anything here takes on a loaded machine; only a failing test waits so long.
@@ -67,7 +68,7 @@ fn answered(request: &Request) -> Evidence {
 
 /// The core, and what it has said.
 pub(crate) struct Watched {
-    watch: Watch,
+    core: Core,
     findings: VecDeque<Finding>,
     looks: usize,
     searches: usize,
@@ -84,7 +85,7 @@ impl Watched {
             ..Settings::default()
         };
         let mut watched = Self {
-            watch: Watch::new(settings),
+            core: Core::new(settings, detect::all()),
             findings: VecDeque::new(),
             looks: 0,
             searches: 0,
@@ -109,17 +110,17 @@ impl Watched {
             tracked: true,
         };
         let mut out = Vec::new();
-        watched.watch.event(&Event::Fork(fork), &mut out);
+        watched.core.event(&Event::Fork(fork), &mut out);
         watched.take(out);
         watched
     }
 
     /// Waits for what is due next, and does it.
     fn turn(&mut self) {
-        let due = self.watch.deadline().expect("nothing is followed any more");
+        let due = self.core.deadline().expect("nothing is followed any more");
         thread::sleep(due.since(clock::now()));
         let mut out = Vec::new();
-        self.watch.advance(clock::now(), &mut out);
+        self.core.advance(clock::now(), &mut out);
         self.take(out);
     }
 
@@ -135,7 +136,7 @@ impl Watched {
                     let evidence = answered(&request);
                     self.log.push(format!("{evidence:?}"));
                     let mut out = Vec::new();
-                    self.watch.evidence(clock::now(), evidence, &mut out);
+                    self.core.evidence(clock::now(), &evidence, &mut out);
                     self.take(out);
                 }
                 Output::Finding(finding) => self.findings.push_back(*finding),

@@ -1,7 +1,7 @@
 //! The answer for a reader, in 80 columns.
 
 use crate::{
-    hazard::fork_check::{Assessment, Verdict},
+    detect::fork_check::{Assessment, Verdict},
     model::inventory::{Inventory, Unknown},
     paragraph,
     report::identity::identity,
@@ -73,7 +73,7 @@ const fn headline(verdict: Verdict) -> &'static str {
 mod tests {
     use super::*;
     use crate::{
-        hazard::fork_check::assess,
+        detect::fork_check::assess,
         model::{
             connection::Peer,
             evidence::SeenThread,

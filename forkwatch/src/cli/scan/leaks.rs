@@ -4,8 +4,8 @@ use std::{thread, time::Duration};
 
 use super::{Found, locks::SETTLE, reader::Reader};
 use crate::{
-    hazard::{
-        Judgement, called,
+    core::Judgement,
+    detect::leaks::{
         leaked_pipe::{self, PipeCase},
         pinned_listener::{self, ListenerCase},
     },
@@ -15,6 +15,7 @@ use crate::{
         finding::HazardId,
         leak::{Descriptors, Holders, Object},
         process::ProcessKey,
+        program_name::called,
         time::nanoseconds,
     },
 };

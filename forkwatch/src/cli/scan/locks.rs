@@ -4,16 +4,14 @@ use std::{collections::HashMap, thread, time::Duration};
 
 use super::{Found, reader::Reader};
 use crate::{
-    hazard::{
-        called,
-        orphaned_lock::{self, Case, Proven, Stuck},
-    },
+    detect::orphaned_lock::hazard::{self as orphaned_lock, Case, Proven, Stuck},
     host::{self, clock},
     model::{
         evidence::{Evidence, Request, Sweep, Swept},
         finding::{Certainty, Finding},
         lock::{LockWait, Locks, LocksSeen, Place},
         process::{ProcessKey, Program},
+        program_name::called,
         stack::Stacks,
     },
 };

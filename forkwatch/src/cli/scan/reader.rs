@@ -55,7 +55,7 @@ impl Reader {
     /// What runs in a process; absent where it has ended.
     pub(super) fn program(&mut self, process: ProcessKey) -> Option<Program> {
         match self.answer(&Request::Program { tgid: process.tgid }) {
-            Evidence::Program { seen: Some(seen), .. } if seen.process.is_same(process) => Some(seen.program),
+            Evidence::Program { seen: Some(seen), .. } if seen.process == process => Some(seen.program),
             _ => None,
         }
     }

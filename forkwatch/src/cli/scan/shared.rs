@@ -4,8 +4,11 @@ use serde::Serialize;
 
 use super::reader::Reader;
 use crate::{
-    hazard::{called, service},
-    model::evidence::{Evidence, Request, Sweep},
+    model::{
+        evidence::{Evidence, Request, Sweep},
+        program_name::called,
+    },
+    remedy::service,
 };
 
 /// A connection that two processes hold.

@@ -1,0 +1,139 @@
+//! A fork that gives reason for suspicion, with the evidence as it comes in, and what is said of it.
+
+use super::detector::Unanswered;
+use crate::model::{
+    event::Fork,
+    evidence::ParentSeen,
+    finding::{Certainty, Facts, Finding, HazardId, Remedy, Severity, State},
+    process::{Comm, ProcessKey, Program},
+    program_name::program_name,
+    time::{BootTime, nanoseconds},
+};
+
+/// A fork whose child lives on, with what became known of it.
+pub struct ForkCase<'a> {
+    /// When it is judged.
+    pub at: BootTime,
+    /// The fork.
+    pub fork: &'a Fork,
+    /// The child's comm, when it was seen to live on.
+    pub child_comm: Comm,
+    /// What the parent looked like some time later; absent where it was gone or unreadable by then.
+    pub parent: Option<&'a ParentSeen>,
+    /// What runs in the parent, as far as is known.
+    pub program: &'a Program,
+    /// Its name.
+    pub program_name: &'a str,
+}
+
+impl ForkCase<'_> {
+    /// Nanoseconds since the fork.
+    pub fn age(&self) -> u64 {
+        nanoseconds(self.at.since(self.fork.at))
+    }
+
+    /// The finding about this fork.
+    pub fn finding(&self, hazard: HazardId, verdict: Verdict) -> Finding {
+        let parent = (self.fork.parent, self.program);
+        verdict.finding(self.at, hazard, parent, (self.fork.child, self.child_comm))
+    }
+}
+
+/// What came of judging.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Not a case of this hazard.
+    Clean,
+    /// What would decide it could not be seen.
+    Undecided,
+    /// A case of it.
+    Unsafe(Box<Verdict>),
+}
+
+/// What a hazard has to say of one case.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// How it stands.
+    pub state: State,
+    /// How sure it is.
+    pub certainty: Certainty,
+    /// How much it matters.
+    pub severity: Severity,
+    /// One plain sentence.
+    pub summary: String,
+    /// What it rests on.
+    pub facts: Facts,
+    /// What to change.
+    pub remedy: Remedy,
+}
+
+impl Verdict {
+    /// The finding about a process and one of its children.
+    pub fn finding(
+        self,
+        at: BootTime,
+        hazard: HazardId,
+        (parent, program): (ProcessKey, &Program),
+        (child, child_comm): (ProcessKey, Comm),
+    ) -> Finding {
+        let Self { state, certainty, severity, summary, facts, remedy } = self;
+        Finding {
+            at,
+            number: 0,
+            hazard,
+            state,
+            certainty,
+            severity,
+            summary,
+            parent,
+            program: program.clone(),
+            program_name: program_name(program),
+            child,
+            child_comm,
+            child_uid: None,
+            facts,
+            remedy,
+            repeats: 0,
+        }
+    }
+}
+
+/// A fork that will be judged if the child lives on.
+pub(super) struct Case {
+    pub(super) fork: Fork,
+    /// The hazards that the fork gave reason for.
+    pub(super) concerns: Vec<HazardId>,
+    /// The child's comm, once it is known to live on.
+    pub(super) lives_on: Option<Comm>,
+    pub(super) parent: Answer,
+    pub(super) due: BootTime,
+    pub(super) unanswered: Unanswered,
+}
+
+/// What is known of the forker.
+pub(super) enum Answer {
+    Awaited,
+    Unknown,
+    Seen(Box<ParentSeen>),
+}
+
+impl Case {
+    pub(super) fn new(fork: &Fork, concerns: Vec<HazardId>, due: BootTime) -> Self {
+        let unanswered = Unanswered::default();
+        Self { fork: fork.clone(), concerns, lives_on: None, parent: Answer::Awaited, due, unanswered }
+    }
+
+    /// Whether all the evidence is in.
+    pub(super) const fn is_complete(&self) -> bool {
+        self.lives_on.is_some() && !matches!(self.parent, Answer::Awaited)
+    }
+
+    pub(super) fn awaits(&self, due: BootTime) -> bool {
+        self.due == due && matches!(self.parent, Answer::Awaited)
+    }
+
+    /// What is known of the forker where nobody could look at it.
+    pub(super) fn forker(&self) -> Program {
+        Program { comm: self.fork.comm, uid: Some(self.fork.uid), ..Program::default() }
+    }
+}

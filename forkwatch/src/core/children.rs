@@ -1,0 +1,249 @@
+//! Copying forks, followed until it is known what becomes of the child: it execs, ends, or lives on.
+
+use std::time::Duration;
+
+use super::{
+    Core, Dropped, LivesOn, Output,
+    case::{Answer, Case, ForkCase},
+    detector::{MOST_UNANSWERED, Unanswered},
+    processes::{Birth, Grace, Life, Processes},
+    scheduler::{Setter, Timer},
+};
+use crate::model::{
+    event::{CloneKind, Fork},
+    evidence::{ChildSeen, ParentSeen, Request},
+    process::ProcessKey,
+    program_name::called,
+    time::BootTime,
+};
+
+/// How often a child is looked at that never seems to have had the time to exec, before it is judged all the same.
+const MOST_LOOKS: u8 = 60;
+/// The soonest that a child is looked at again.
+const SOONEST: Duration = Duration::from_millis(10);
+
+/// How long an answer may take at least: a short grace is no reason to ask a busy host more often.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long to wait for an answer that did not come so many times.
+fn longer(patience: Duration, unanswered: u8) -> Duration {
+    patience * (1 << unanswered.min(MOST_UNANSWERED))
+}
+
+impl Grace {
+    const fn new(fork: &Fork, due: BootTime) -> Self {
+        Self {
+            forked_at: fork.at,
+            counted_from: fork.at,
+            waited_before: 0,
+            due,
+            looks: 0,
+            stops: 0,
+            unanswered: Unanswered::NONE,
+            tracked: fork.tracked,
+        }
+    }
+
+    /// How long to wait before the next look, where the child has not had its grace yet.
+    fn not_yet(&mut self, look: &Look, grace: Duration) -> Option<Duration> {
+        if look.stopped {
+            self.counted_from = look.at;
+            self.waited_before = look.waited.unwrap_or(self.waited_before);
+            self.looks = 0;
+            self.stops = self.stops.saturating_add(1);
+            return Some(grace * u32::from(self.stops.min(MOST_LOOKS)));
+        }
+        if self.looks >= MOST_LOOKS {
+            return None;
+        }
+        if look.ran == Some(0) {
+            if look.waited.is_none() {
+                self.counted_from = look.at;
+            }
+            return Some(grace);
+        }
+        let waited = look.waited.map_or(0, |waited| waited.saturating_sub(self.waited_before));
+        let had = look.at.since(self.counted_from).saturating_sub(Duration::from_nanos(waited));
+        grace.checked_sub(had).filter(|left| !left.is_zero()).map(|left| left.max(SOONEST))
+    }
+}
+
+/// A child that was seen without exec.
+struct Look {
+    at: BootTime,
+    ran: Option<u64>,
+    waited: Option<u64>,
+    stopped: bool,
+}
+
+/// Whether a timer of the core's own still counts.
+pub(super) fn counts(processes: &Processes, timer: &Timer) -> bool {
+    processes.get(timer.process).is_some_and(|process| match timer.setter {
+        Setter::Child => process.grace.as_ref().is_some_and(|grace| grace.due == timer.due),
+        Setter::Forker => process.case.as_ref().is_some_and(|case| case.awaits(timer.due)),
+        Setter::Detector(_) => false,
+    })
+}
+
+impl Core {
+    pub(super) fn forked(&mut self, fork: &Fork) {
+        if fork.kind != CloneKind::Copying {
+            return;
+        }
+        let known = self.context.processes.get(fork.child);
+        if known.is_some_and(|known| known.birth.was_seen()) {
+            return;
+        }
+        if known.is_none() && !self.make_room(fork.child) {
+            self.context.tell(Output::Dropped(Dropped::Child));
+            return;
+        }
+        let (grace, recheck) = (self.context.settings.grace, self.context.settings.recheck);
+        let due = fork.at + grace;
+        let concerns: Vec<_> = self.detectors.iter().filter_map(|detector| detector.concern(fork)).collect();
+        let process = self.context.processes.enter(fork.child, Birth::seen(fork));
+        // A sweep may have found it before the record of its fork was read.
+        process.birth = Birth::seen(fork);
+        process.grace = Some(Grace::new(fork, due));
+        if !concerns.is_empty() {
+            process.case = Some(Box::new(Case::new(fork, concerns, fork.at + recheck)));
+            self.context.set(fork.at + recheck, fork.child, Setter::Forker);
+        }
+        self.context.set(due, fork.child, Setter::Child);
+    }
+
+    /// Makes room for a process, by forgetting whoever had its tgid. Tells whether there is room.
+    pub(super) fn make_room(&mut self, process: ProcessKey) -> bool {
+        match self.context.processes.with_tgid(process.tgid) {
+            Some(before) => {
+                self.forget(before);
+                true
+            }
+            None => self.context.processes.len() < self.context.settings.max_children,
+        }
+    }
+
+    pub(super) fn look_at_child(&mut self, child: ProcessKey) {
+        let context = &mut self.context;
+        let patience = context.settings.grace.max(ANSWERED_WITHIN);
+        let now = context.now;
+        let Some(process) = context.processes.get_mut(child) else { return };
+        let Some(grace) = process.grace.as_mut() else { return };
+        if grace.unanswered.is_hopeless() {
+            process.grace = None;
+            process.case = None;
+            context.processes.tidy(child);
+            context.tell(Output::Dropped(Dropped::Unanswered));
+            return;
+        }
+        let due = now + longer(patience, grace.unanswered.put());
+        grace.looks = grace.looks.saturating_add(1);
+        grace.due = due;
+        context.set(due, child, Setter::Child);
+        context.ask(Request::Child { child });
+    }
+
+    pub(super) fn look_at_forker(&mut self, child: ProcessKey) {
+        let context = &mut self.context;
+        let patience = context.settings.grace.max(ANSWERED_WITHIN);
+        let now = context.now;
+        let Some(case) = context.processes.get_mut(child).and_then(|process| process.case.as_mut()) else {
+            return;
+        };
+        if case.unanswered.is_hopeless() {
+            case.parent = Answer::Unknown;
+            self.settle(child);
+            return;
+        }
+        case.due = now + longer(patience, case.unanswered.put());
+        let (due, fork) = (case.due, &case.fork);
+        let (parent, forking_tid, forked_at) = (fork.parent, fork.parent_tid, fork.at);
+        context.ask(Request::Parent { child, parent, forking_tid, forked_at });
+        context.set(due, child, Setter::Forker);
+    }
+
+    pub(super) fn child_seen(&mut self, child: ProcessKey, seen: &ChildSeen) {
+        let context = &mut self.context;
+        let (now, patience) = (context.now, context.settings.grace);
+        let Some(process) = context.processes.get_mut(child) else { return };
+        let Some(grace) = process.grace.as_mut() else { return };
+        grace.unanswered.answered();
+        let (at, comm, ran, waited, stopped) = match seen {
+            ChildSeen::Gone | ChildSeen::Execed => {
+                process.grace = None;
+                process.case = None;
+                return context.processes.tidy(child);
+            }
+            ChildSeen::Unreadable(_) => {
+                process.grace = None;
+                let concerns = process.case.take().map(|case| case.concerns).unwrap_or_default();
+                context.processes.tidy(child);
+                concerns.into_iter().for_each(|hazard| context.tell(Output::Undecided { hazard, child }));
+                return;
+            }
+            ChildSeen::Alive { at, comm, ran, waited, stopped } => (*at, *comm, *ran, *waited, *stopped),
+        };
+        if let Some(wait) = grace.not_yet(&Look { at, ran, waited, stopped }, patience) {
+            let due = now.max(at) + wait;
+            grace.due = due;
+            context.set(due, child, Setter::Child);
+            return;
+        }
+        let (since_fork, tracked) = (at.since(grace.forked_at), grace.tracked);
+        process.grace = None;
+        if let Some(case) = &mut process.case {
+            case.lives_on = Some(comm);
+        }
+        let parent = process.birth.parent.unwrap_or(child);
+        context.tell(Output::LivesOn(LivesOn { child, parent, comm, at, since_fork }));
+        self.lives(child, tracked);
+        self.settle(child);
+    }
+
+    /// A followed process is known to live on; `tracked` says whether the kernel side reports its end.
+    pub(super) fn lives(&mut self, child: ProcessKey, tracked: bool) {
+        let now = self.context.now;
+        let Some(process) = self.context.processes.get_mut(child) else { return };
+        if process.life.is_some() {
+            return;
+        }
+        process.life = Some(Box::new(Life {
+            since: now,
+            forker_threads: Vec::new(),
+            program: None,
+            hangs: false,
+            hung: None,
+            tracked,
+        }));
+        let key = process.key;
+        self.each(|detector, context| detector.on_life(key, context));
+    }
+
+    pub(super) fn forker_seen(&mut self, child: ProcessKey, seen: Option<&ParentSeen>) {
+        let Some(case) = self.context.processes.get_mut(child).and_then(|process| process.case.as_mut())
+        else {
+            return;
+        };
+        case.parent = seen.map_or(Answer::Unknown, |seen| Answer::Seen(Box::new(seen.clone())));
+        self.settle(child);
+    }
+
+    /// Has a fork judged for which all the evidence is in.
+    fn settle(&mut self, child: ProcessKey) {
+        let Some(process) = self.context.processes.get_mut(child) else { return };
+        let Some(case) = process.case.take_if(|case| case.is_complete()) else { return };
+        if let (Answer::Seen(seen), Some(life)) = (&case.parent, &mut process.life) {
+            life.forker_threads.clone_from(&seen.threads);
+            life.program = Some(seen.program.clone());
+        }
+        let (program, parent) = match &case.parent {
+            Answer::Seen(seen) => (seen.program.clone(), Some(&**seen)),
+            Answer::Awaited | Answer::Unknown => (case.forker(), None),
+        };
+        let (at, fork, child_comm) = (self.context.now, &case.fork, case.lives_on.unwrap_or(case.fork.comm));
+        let program_name = called(&program);
+        let seen = ForkCase { at, fork, child_comm, parent, program: &program, program_name: &program_name };
+        self.each(|detector, context| detector.on_forker(&seen, context));
+        self.context.processes.tidy(child);
+    }
+}

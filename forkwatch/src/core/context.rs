@@ -1,0 +1,186 @@
+//! What a detector has to do with: the time, the process table, timers, and the way out.
+
+use super::{
+    Output, Settings,
+    findings::{Findings, Report, later},
+    processes::Processes,
+    scheduler::{Scheduler, Setter, Timer},
+    signals::{Signals, Why},
+    sweeps::Sweeps,
+};
+use crate::model::{
+    child_end::ChildEnd,
+    event::Exit,
+    evidence::Request,
+    finding::{Finding, HazardId, Resolution, State},
+    order::Order,
+    process::ProcessKey,
+    time::BootTime,
+};
+
+/// The core, as a detector sees it.
+pub struct Context {
+    /// The time of what is being dealt with.
+    pub now: BootTime,
+    /// How to judge.
+    pub settings: Settings,
+    /// The followed processes.
+    pub processes: Processes,
+    pub(super) findings: Findings,
+    pub(super) scheduler: Scheduler,
+    pub(super) signals: Signals,
+    pub(super) sweeps: Sweeps,
+    pub(super) out: Vec<Output>,
+    /// Processes of which a detector has seen that they are gone, or that they cannot be looked at.
+    pub(super) left: Vec<(ProcessKey, Option<Resolution>)>,
+    /// The place in the list of the detector that is at work.
+    pub(super) at_work: usize,
+}
+
+impl Context {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            now: BootTime(0),
+            settings,
+            processes: Processes::default(),
+            findings: Findings::default(),
+            scheduler: Scheduler::default(),
+            signals: Signals::new(),
+            sweeps: Sweeps::default(),
+            out: Vec::new(),
+            left: Vec::new(),
+            at_work: 0,
+        }
+    }
+
+    /// Puts something out.
+    pub fn tell(&mut self, output: Output) {
+        self.out.push(output);
+    }
+
+    /// Puts a question to the host. The answer comes as evidence, if one comes.
+    pub fn ask(&mut self, request: Request) {
+        self.tell(Output::Ask(request));
+    }
+
+    /// Has the kernel side do something.
+    pub fn order(&mut self, order: Order) {
+        self.tell(Output::Order(order));
+    }
+
+    /// Has this detector called again about a process, in place of the time that it set before for the same.
+    pub fn wake_at(&mut self, due: BootTime, process: ProcessKey) {
+        self.wake_about(0, due, process);
+    }
+
+    /// The same, about one of several topics.
+    pub fn wake_about(&mut self, topic: u64, due: BootTime, process: ProcessKey) {
+        self.scheduler.set(Timer { due, process, setter: Setter::Detector(self.at_work), topic });
+    }
+
+    /// Sets a timer of the core's own.
+    pub(super) fn set(&mut self, due: BootTime, process: ProcessKey, setter: Setter) {
+        self.scheduler.set(Timer { due, process, setter, topic: 0 });
+    }
+
+    /// A look has shown that a followed process has ended or exec'd, of which no record told. It is forgotten, and its
+    /// findings end in this way.
+    pub fn gone(&mut self, process: ProcessKey, how: Resolution) {
+        self.left.push((process, Some(how)));
+    }
+
+    /// A process can no longer be followed: nothing can be learnt of it.
+    pub fn lose(&mut self, process: ProcessKey) {
+        self.left.push((process, None));
+    }
+
+    /// Reports a finding, unless the operator accepts it or it is a repeat. Gives it back where it is reported now.
+    pub fn report(&mut self, report: Report<'_>) -> Option<Finding> {
+        let follow = report.until_its_end;
+        let reported = self.findings.report(report, &self.settings, &mut self.out)?;
+        if follow {
+            self.follow_up(reported.clone());
+        }
+        Some(reported)
+    }
+
+    /// Has the end of the child resolve a reported finding.
+    pub fn follow_up(&mut self, reported: Finding) {
+        let child = reported.child;
+        self.findings.keep_open(reported);
+        // Its end tells by which signal, and who sent that can be seen only when it is sent.
+        self.watch_signals(child, Why::Finding);
+    }
+
+    /// Tells a later state of the open findings of one hazard about a child.
+    pub fn tell_later(&mut self, child: ProcessKey, hazard: HazardId, state: State, words: &str) {
+        let now = self.now;
+        let of_it = self.findings.open(child).iter().filter(|finding| finding.hazard == hazard);
+        self.out.extend(of_it.filter_map(|finding| later(finding, state, now, words)));
+    }
+
+    /// Says of the findings of one hazard about a child how they ended.
+    pub fn resolve(&mut self, child: ProcessKey, hazard: HazardId, how: Resolution) {
+        self.over(child, Some(hazard), how, None);
+    }
+
+    /// Says of the findings about a child, or of those of one hazard, how they ended, and how exactly the child did.
+    pub(super) fn over(
+        &mut self,
+        child: ProcessKey,
+        hazard: Option<HazardId>,
+        how: Resolution,
+        end: Option<&ChildEnd>,
+    ) {
+        if self.findings.over(child, hazard, (how, end), self.now, &mut self.out) {
+            self.unwatch_signals(child, Why::Finding);
+        }
+    }
+
+    /// Has the signals to a child told from now on: it may hang.
+    pub fn suspect(&mut self, child: ProcessKey) {
+        self.watch_signals(child, Why::Suspicion);
+    }
+
+    /// Has them told no longer, unless a finding about it is open.
+    pub fn no_longer_suspect(&mut self, child: ProcessKey) {
+        self.unwatch_signals(child, Why::Suspicion);
+    }
+
+    fn watch_signals(&mut self, child: ProcessKey, why: Why) {
+        if self.signals.watch(child, why) {
+            self.order(Order::WatchSignals(child));
+        }
+    }
+
+    fn unwatch_signals(&mut self, child: ProcessKey, why: Why) {
+        if self.signals.unwatch(child, why) {
+            self.order(Order::UnwatchSignals(child));
+        }
+    }
+
+    /// How a child ended, by the signals that were sent to it while they were watched.
+    pub fn end(&self, exit: &Exit) -> ChildEnd {
+        self.signals.end(exit)
+    }
+
+    /// Whether another process asked this child to end, a short time ago: it may clean up before it does, or try to.
+    pub fn was_asked_to_end(&self, child: ProcessKey) -> bool {
+        self.signals.ask_to_end(child, self.now)
+    }
+
+    /// Has the kernel side report the end of a child that lives on, if it would not by itself.
+    pub fn follow(&mut self, child: ProcessKey) {
+        let Some(process) = self.processes.get_mut(child) else { return };
+        let (child, parent_tgid) = (process.key, process.birth.parent.map_or(0, |parent| parent.tgid));
+        let Some(life) = &mut process.life else { return };
+        if !std::mem::replace(&mut life.tracked, true) {
+            self.order(Order::Follow { child, parent_tgid });
+        }
+    }
+
+    /// Has the next sweep look at everything, also where nothing was forked since the last.
+    pub const fn sweep_all(&mut self, all: bool) {
+        self.sweeps.look_at_all(all);
+    }
+}

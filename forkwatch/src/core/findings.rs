@@ -1,0 +1,152 @@
+//! The life of a finding: it is reported once, or counted as a repeat, or accepted by the operator, and says how it ended.
+
+use super::{Output, Settings, allow::allowed, recent::Recent, repeats::Repeats};
+use crate::model::{
+    child_end::ChildEnd,
+    finding::{Finding, HazardId, Resolution, State},
+    process::{ProcessKey, Program},
+    program_name::called,
+    time::{BootTime, nanoseconds},
+};
+
+/// Most reported children whose end is waited for.
+const MOST_OPEN: usize = 1024;
+
+/// What a detector has found, and how it is to be told.
+pub struct Report<'a> {
+    /// What it has found.
+    pub finding: Finding,
+    /// Whether the end of the child ends it; else whoever reports it says how it ends.
+    pub until_its_end: bool,
+    /// Whether it is about one child, so that who watches a single server wants to know of each.
+    pub of_one_child: bool,
+    /// A program besides the one to blame that rules of the operator may name.
+    pub heir: Option<&'a Program>,
+}
+
+impl Report<'_> {
+    /// A finding that nothing ends by itself.
+    pub const fn of(finding: Finding) -> Self {
+        Self { finding, until_its_end: false, of_one_child: false, heir: None }
+    }
+
+    /// A finding that the end of its child ends.
+    pub const fn until_the_end(finding: Finding) -> Self {
+        Self { finding, until_its_end: true, of_one_child: false, heir: None }
+    }
+}
+
+/// What was reported.
+pub(super) struct Findings {
+    pub(super) repeats: Repeats,
+    /// Findings that were reported one by one, by the child whose end resolves them.
+    open: Recent<Vec<Finding>>,
+}
+
+impl Default for Findings {
+    fn default() -> Self {
+        Self { repeats: Repeats::default(), open: Recent::new(MOST_OPEN) }
+    }
+}
+
+impl Findings {
+    /// Reports a finding, unless the operator accepts it or it is a repeat. Gives it back where it is reported now.
+    pub(super) fn report(
+        &mut self,
+        report: Report<'_>,
+        settings: &Settings,
+        out: &mut Vec<Output>,
+    ) -> Option<Finding> {
+        let Report { finding, of_one_child, heir, until_its_end: _ } = report;
+        let (hazard, facts) = (finding.hazard, &finding.facts);
+        let count = facts.thread_count.unwrap_or(0);
+        let accepted = |program| allowed(&settings.allow, hazard, program, &facts.threads, count);
+        if let Some((rule, accepting)) = accepted(&finding.program).or_else(|| heir.and_then(accepted)) {
+            let reason = accepting.reason().to_owned();
+            out.push(Output::Allowed { hazard, program_name: finding.program_name, rule, reason });
+            return None;
+        }
+        let program_name = finding.program_name.clone();
+        let unit = finding.program.place().map(str::to_owned);
+        out.push(Output::Unsafe { hazard, program_name, unit, uid: finding.program.uid });
+        let singly = settings.tell_each && of_one_child;
+        self.repeats.enter(finding, settings.summary_interval, singly, out)
+    }
+
+    /// Has the end of its child resolve a finding.
+    pub(super) fn keep_open(&mut self, reported: Finding) {
+        let child = reported.child;
+        let mut findings = self.open.remove(child).unwrap_or_default();
+        findings.push(reported);
+        self.open.insert(child, findings);
+    }
+
+    /// The open findings about a child.
+    pub(super) fn open(&self, child: ProcessKey) -> &[Finding] {
+        self.open.get(child).map_or(&[], Vec::as_slice)
+    }
+
+    /// Says of the findings about a child, or of those of one hazard, how they ended. Tells whether none is open any
+    /// more, where one was.
+    pub(super) fn over(
+        &mut self,
+        child: ProcessKey,
+        hazard: Option<HazardId>,
+        (how, end): (Resolution, Option<&ChildEnd>),
+        at: BootTime,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        // A wait that has ended is no end of the child.
+        if hazard.is_none() {
+            let words = end.map_or_else(|| how.words().to_owned(), ChildEnd::words);
+            self.repeats.ended(child, at, &words);
+        }
+        if self.open.is_empty() {
+            return false;
+        }
+        let findings = self.open.remove(child).unwrap_or_default();
+        let (over, open): (Vec<_>, Vec<_>) =
+            findings.into_iter().partition(|finding| hazard.is_none_or(|hazard| finding.hazard == hazard));
+        let is_last = open.is_empty() && !over.is_empty();
+        if !open.is_empty() {
+            self.open.insert(child, open);
+        }
+        for mut finding in over {
+            finding.facts.end = end.map(|end| Box::new(end.of_program(&finding.program_name)));
+            let (name, parent) = (called(&finding.program), finding.parent.tgid);
+            let words = finding.facts.end.as_ref().map_or_else(|| how.words().to_owned(), |end| end.words());
+            let summary = format!("{} of {name} (pid {parent}) {words}", child.tgid);
+            out.push(resolved(finding, how, at, summary));
+        }
+        is_last
+    }
+
+    /// Whether no finding waits for the end of its child.
+    #[cfg(test)]
+    pub(super) fn are_over(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn within_bounds(&self) -> bool {
+        self.repeats.within_bounds() && self.open.within_bounds()
+    }
+}
+
+/// A finding that is over.
+pub fn resolved(mut finding: Finding, how: Resolution, at: BootTime, summary: String) -> Output {
+    let later = nanoseconds(at.since(finding.at));
+    finding.facts.age = finding.facts.age.map(|age| age.saturating_add(later));
+    finding.at = at;
+    finding.state = State::Resolved(how);
+    finding.summary = summary;
+    Output::Finding(Box::new(finding))
+}
+
+/// A later state of a finding that was reported by itself.
+pub fn later(finding: &Finding, state: State, now: BootTime, words: &str) -> Option<Output> {
+    let Finding { program_name, parent, child, .. } = finding;
+    let summary = format!("{} of {program_name} (pid {}) {words}", child.tgid, parent.tgid);
+    let later = Finding { at: now, state, summary, ..finding.clone() };
+    (finding.number > 0).then(|| Output::Finding(Box::new(later)))
+}

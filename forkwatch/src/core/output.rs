@@ -1,0 +1,136 @@
+//! What the core has to say.
+
+use std::time::Duration;
+
+use crate::model::{
+    connection::Peer,
+    evidence::Request,
+    finding::{Finding, HazardId},
+    order::Order,
+    process::{Comm, ProcessKey},
+    time::BootTime,
+};
+
+/// What the core has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// An instruction for the kernel side.
+    Order(Order),
+    /// A question for the host; the answer is to come back as [`Core::evidence`](super::Core::evidence).
+    Ask(Request),
+    /// A first report, a summary of repeats, or a resolution.
+    Finding(Box<Finding>),
+    /// A child lives on past the grace without exec: not a fault in itself.
+    LivesOn(LivesOn),
+    /// A child and its parent both hold a connection: not a fault in itself.
+    Shares(Shared),
+    /// How many such connections there are now.
+    SharedConnections(usize),
+    /// How many children are stuck, and since when the longest.
+    Stuck {
+        /// In what way.
+        hazard: HazardId,
+        /// How many of them could be looked at last time.
+        confirmed: u64,
+        /// How many cannot be looked at any more.
+        unknown: u64,
+        /// Since when the longest of all, if there is one.
+        oldest: Option<BootTime>,
+    },
+    /// Something unsafe happened, the first time or again: for the counters.
+    Unsafe {
+        /// What.
+        hazard: HazardId,
+        /// The program to blame.
+        program_name: String,
+        /// Its systemd unit, else its container.
+        unit: Option<String>,
+        /// Whose it is.
+        uid: Option<u32>,
+    },
+    /// A finding that the operator accepts.
+    Allowed {
+        /// What it was about.
+        hazard: HazardId,
+        /// The program to blame.
+        program_name: String,
+        /// Which rule of [`Settings::allow`](super::Settings::allow) silenced it, from 0.
+        rule: usize,
+        /// The rule's reason.
+        reason: String,
+    },
+    /// A hazard that could not be judged, because the process was gone or unreadable.
+    Undecided {
+        /// Which.
+        hazard: HazardId,
+        /// The child.
+        child: ProcessKey,
+    },
+    /// Something was given up.
+    Dropped(Dropped),
+}
+
+/// A child that lives on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LivesOn {
+    /// The child.
+    pub child: ProcessKey,
+    /// The process that forked it.
+    pub parent: ProcessKey,
+    /// The child's comm.
+    pub comm: Comm,
+    /// When it was seen.
+    pub at: BootTime,
+    /// How old it was.
+    pub since_fork: Duration,
+}
+
+/// A connection that a fork left to two processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// The child.
+    pub child: ProcessKey,
+    /// The process that forked it.
+    pub parent: ProcessKey,
+    /// When it was seen.
+    pub at: BootTime,
+    /// The other end.
+    pub peer: Peer,
+}
+
+/// What the core gave up, to stay within its bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dropped {
+    /// A fork: [`Settings::max_children`](super::Settings::max_children) are being followed.
+    Child,
+    /// A program that started with signals blocked: too many wait to be looked at.
+    Program,
+    /// A process about which a question stayed unanswered.
+    Unanswered,
+    /// A child that lives on: [`Settings::max_children`](super::Settings::max_children) are being looked at.
+    Living,
+    /// A shared connection: too many are being watched.
+    Connection,
+}
+
+impl Dropped {
+    /// The names of everything that can be given up.
+    pub const NAMES: [&str; 5] = [
+        Self::Child.name(),
+        Self::Program.name(),
+        Self::Unanswered.name(),
+        Self::Living.name(),
+        Self::Connection.name(),
+    ];
+
+    /// The name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Child => "child",
+            Self::Program => "program",
+            Self::Unanswered => "unanswered",
+            Self::Living => "living",
+            Self::Connection => "connection",
+        }
+    }
+}

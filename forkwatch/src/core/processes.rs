@@ -1,0 +1,198 @@
+//! The processes that are followed: children of copying forks, until they exec or end.
+
+use std::{collections::HashMap, collections::hash_map::Entry, time::Duration};
+
+use super::{case::Case, detector::Unanswered};
+use crate::model::{
+    event::Fork,
+    evidence::SeenThread,
+    finding::Finding,
+    process::{Comm, ProcessKey, Program},
+    time::BootTime,
+};
+
+/// The followed processes. A tgid belongs to one at a time.
+#[derive(Default)]
+pub struct Processes {
+    by_tgid: HashMap<u32, Process>,
+}
+
+/// A followed process.
+pub struct Process {
+    /// Which it is, as precisely as is known.
+    pub key: ProcessKey,
+    /// What is known of the fork that it came from.
+    pub birth: Birth,
+    /// As long as it may still exec or end soon.
+    pub(super) grace: Option<Grace>,
+    /// As long as it is to be judged by what its fork was like.
+    pub(super) case: Option<Box<Case>>,
+    /// Once it is known to live on without exec.
+    pub(super) life: Option<Box<Life>>,
+}
+
+/// What is known of the fork that a process came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Birth {
+    /// The process that forked it, where that was seen or still lives.
+    pub parent: Option<ProcessKey>,
+    /// Comm of the thread that forked, where a record told.
+    pub comm: Option<Comm>,
+    /// The thread that called fork.
+    pub forking_tid: Option<u32>,
+    /// Threads of the parent at the fork, where a record told.
+    pub threads: Option<u32>,
+    /// The real uid that it was forked with, where that is known.
+    pub uid: Option<u32>,
+    /// Whether the forker itself was exec'd, so that only its own threads can have left locks behind.
+    pub first_generation: bool,
+}
+
+impl Birth {
+    /// As a record of the kernel side tells it.
+    pub(super) const fn seen(fork: &Fork) -> Self {
+        Self {
+            parent: Some(fork.parent),
+            comm: Some(fork.comm),
+            forking_tid: Some(fork.parent_tid),
+            threads: Some(fork.threads),
+            uid: Some(fork.uid),
+            first_generation: fork.generation <= 1,
+        }
+    }
+
+    /// Whether the kernel told of the fork. If not, nobody knows who forked the child: a parent may have taken it over.
+    pub const fn was_seen(&self) -> bool {
+        self.threads.is_some()
+    }
+}
+
+/// A child that may still exec or end soon.
+pub(super) struct Grace {
+    pub(super) forked_at: BootTime,
+    /// The grace counts from here: the fork, or the last time the child was seen stopped.
+    pub(super) counted_from: BootTime,
+    /// Nanoseconds it had waited for a CPU by then.
+    pub(super) waited_before: u64,
+    /// When it is looked at next.
+    pub(super) due: BootTime,
+    pub(super) looks: u8,
+    pub(super) stops: u8,
+    pub(super) unanswered: Unanswered,
+    /// Whether the kernel side will report its end.
+    pub(super) tracked: bool,
+}
+
+/// A process that lives on.
+pub struct Life {
+    /// When that was first known.
+    pub since: BootTime,
+    /// Threads of its forker that lived at the fork and some time later, as far as they were looked at.
+    pub forker_threads: Vec<SeenThread>,
+    /// What runs in the process that forked it, where that was looked at.
+    pub program: Option<Program>,
+    /// Whether a detector has proven that it hangs for good, and saw it so when it looked last.
+    pub hangs: bool,
+    /// What is known of its hang, once it has ended in it: what was found, and since when it hung.
+    pub hung: Option<Box<(Finding, BootTime)>>,
+    /// Whether the kernel side will report its end.
+    pub(super) tracked: bool,
+}
+
+impl Process {
+    /// Whether a fork on the way to it left threads behind; absent where that is not known.
+    pub fn left_threads_behind(&self) -> Option<bool> {
+        match self.birth.threads {
+            Some(threads) if threads > 1 => Some(true),
+            Some(_) if self.birth.first_generation => Some(false),
+            _ => None,
+        }
+    }
+
+    /// How long it has been known to live on.
+    pub fn age(&self, now: BootTime) -> Duration {
+        self.life.as_ref().map_or(Duration::ZERO, |life| now.since(life.since))
+    }
+
+    /// What is known of its life, once it is known to live on.
+    pub fn life(&self) -> Option<&Life> {
+        self.life.as_deref()
+    }
+
+    const fn is_followed(&self) -> bool {
+        self.grace.is_some() || self.case.is_some() || self.life.is_some()
+    }
+}
+
+impl Processes {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_tgid.len()
+    }
+
+    /// The process with this key, if it is followed.
+    pub fn get(&self, key: ProcessKey) -> Option<&Process> {
+        self.by_tgid.get(&key.tgid).filter(|process| process.key == key)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, key: ProcessKey) -> Option<&mut Process> {
+        self.by_tgid.get_mut(&key.tgid).filter(|process| process.key == key)
+    }
+
+    /// The life of this process, if it is known to live on.
+    pub fn life(&self, key: ProcessKey) -> Option<&Life> {
+        self.get(key).and_then(Process::life)
+    }
+
+    /// The same, to be changed.
+    pub fn life_mut(&mut self, key: ProcessKey) -> Option<&mut Life> {
+        self.get_mut(key).and_then(|process| process.life.as_deref_mut())
+    }
+
+    /// Those that hang for good.
+    pub fn hanging(&self) -> Vec<ProcessKey> {
+        let hanging = self.by_tgid.values().filter(|process| process.life().is_some_and(|life| life.hangs));
+        hanging.map(|process| process.key).collect()
+    }
+
+    /// Whose the tgid is now.
+    pub(super) fn with_tgid(&self, tgid: u32) -> Option<ProcessKey> {
+        self.by_tgid.get(&tgid).map(|process| process.key)
+    }
+
+    /// The entry of this process, new if it is not followed yet. Whoever had the tgid before must have been forgotten.
+    pub(super) fn enter(&mut self, key: ProcessKey, birth: Birth) -> &mut Process {
+        let new = || Process { key, birth, grace: None, case: None, life: None };
+        match self.by_tgid.entry(key.tgid) {
+            Entry::Occupied(occupied) => {
+                let process = occupied.into_mut();
+                if process.key != key {
+                    *process = new();
+                }
+                process
+            }
+            Entry::Vacant(vacant) => vacant.insert(new()),
+        }
+    }
+
+    /// Of how many it is not known yet what becomes of them, or what their fork was like.
+    #[cfg(test)]
+    pub(super) fn in_grace(&self) -> usize {
+        let early = |process: &&Process| process.grace.is_some() || process.case.is_some();
+        self.by_tgid.values().filter(early).count()
+    }
+
+    /// Forgets a process.
+    pub(super) fn remove(&mut self, key: ProcessKey) -> Option<Process> {
+        self.get(key)?;
+        self.by_tgid.remove(&key.tgid)
+    }
+
+    /// Forgets a process if nothing more is to be learnt of it.
+    pub(super) fn tidy(&mut self, key: ProcessKey) {
+        if self.get(key).is_some_and(|process| !process.is_followed()) {
+            self.by_tgid.remove(&key.tgid);
+        }
+    }
+}

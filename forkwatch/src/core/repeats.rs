@@ -1,0 +1,270 @@
+//! Repeats: what was reported, so that nothing is reported twice.
+
+use std::{collections::HashMap, path::PathBuf, time::Duration};
+
+use crate::model::{
+    finding::{Finding, HazardId},
+    lasted::lasted,
+    process::ProcessKey,
+    time::{BootTime, nanoseconds},
+};
+
+use super::Output;
+
+/// Most programs that are told apart; all further ones share an entry for each hazard, so that names that change
+/// all the time cannot flood the output.
+const MOST_PROGRAMS: usize = 1024;
+/// Most of one user, wherever they run, and of one user in one unit or container. His further ones share an entry too:
+/// who thinks of new names all the time fills neither the output nor the table, which others need.
+const MOST_OF_USER: usize = 256;
+const MOST_IN_PLACE: usize = 64;
+
+/// After so many intervals without a finding a program is forgotten.
+const FORGOTTEN_AFTER: u32 = 10;
+
+/// What makes two findings the same.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    hazard: HazardId,
+    whose: Whose,
+}
+
+/// Of which programs findings are taken for the same.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Whose {
+    Program(Identity),
+    /// The programs of a user that are more than are told apart.
+    Further {
+        uid: Option<u32>,
+    },
+    /// All that had no room.
+    Rest,
+}
+
+/// Two users' programs are two, also where all else is the same: what is said of one must not be said of the other.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Identity {
+    name: String,
+    exe: Option<PathBuf>,
+    place: Option<String>,
+    uid: Option<u32>,
+}
+
+impl Identity {
+    /// The unit or container as the system's manager, or the host, knows it: below it a user makes as many as he likes.
+    fn outer_place(&self) -> Option<&str> {
+        self.place.as_deref().and_then(|place| place.split('/').next())
+    }
+}
+
+struct Entry {
+    reported: BootTime,
+    last: BootTime,
+    repeats: u64,
+    /// The first repeat since the last report.
+    first: BootTime,
+    /// The last repeat.
+    latest: Option<Box<Finding>>,
+    /// What has become of its child since: when it ended, and how.
+    ended: Option<(BootTime, String)>,
+    /// Findings that were reported one by one since the last report that was none.
+    singly: u32,
+}
+
+/// Most findings about one child each that are reported one by one within an interval.
+const MOST_SINGLY: u32 = 16;
+
+/// The findings of this run.
+#[derive(Default)]
+pub(super) struct Repeats {
+    entries: HashMap<Key, Entry>,
+    number: u64,
+    deadline: Option<BootTime>,
+}
+
+impl Repeats {
+    /// Reports a finding at once if it is the first of its kind, or to be told singly, and returns it; else counts it.
+    pub(super) fn enter(
+        &mut self,
+        finding: Finding,
+        interval: Duration,
+        singly: bool,
+        out: &mut Vec<Output>,
+    ) -> Option<Finding> {
+        let at = finding.at;
+        let key = self.key(&finding, interval);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            if singly && at >= entry.reported + interval && entry.repeats == 0 {
+                (entry.reported, entry.singly) = (at, 0);
+            }
+            if singly && entry.singly < MOST_SINGLY {
+                entry.singly += 1;
+                entry.last = entry.last.max(at);
+                return Some(self.report(finding, out));
+            }
+            if entry.repeats == 0 {
+                entry.first = at;
+            }
+            entry.repeats += 1;
+            entry.ended = None;
+            entry.last = entry.last.max(at);
+            let due = at.max(entry.reported + interval);
+            self.deadline = Some(self.deadline.map_or(due, |deadline| deadline.min(due)));
+            entry.latest = Some(Box::new(finding));
+            return None;
+        }
+        let entry =
+            Entry { reported: at, last: at, repeats: 0, first: at, latest: None, ended: None, singly: 0 };
+        self.entries.insert(key, entry);
+        Some(self.report(finding, out))
+    }
+
+    fn report(&mut self, mut finding: Finding, out: &mut Vec<Output>) -> Finding {
+        self.number += 1;
+        finding.number = self.number;
+        out.push(Output::Finding(Box::new(finding.clone())));
+        finding
+    }
+
+    /// A child has ended: a repeat about it that is still to be told is told as what was.
+    pub(super) fn ended(&mut self, child: ProcessKey, at: BootTime, words: &str) {
+        if self.deadline().is_none() {
+            return;
+        }
+        let about = |entry: &&mut Entry| entry.latest.as_ref().is_some_and(|finding| finding.child == child);
+        for entry in self.entries.values_mut().filter(about) {
+            entry.ended = Some((at, words.to_owned()));
+        }
+    }
+
+    fn key(&mut self, finding: &Finding, interval: Duration) -> Key {
+        let identity = Identity {
+            name: finding.program_name.clone(),
+            exe: finding.program.exe.clone(),
+            place: finding.program.place().map(str::to_owned),
+            uid: finding.program.uid,
+        };
+        let (uid, of) = (identity.uid, |whose| Key { hazard: finding.hazard, whose });
+        let key = of(Whose::Program(identity.clone()));
+        if self.entries.contains_key(&key) || self.room_for(&identity) == Room::Enough {
+            return key;
+        }
+        self.forget_quiet(finding.at, interval);
+        match self.room_for(&identity) {
+            Room::Enough => key,
+            Room::ForOthers => of(Whose::Further { uid }),
+            Room::None => of(Whose::Rest),
+        }
+    }
+
+    /// Whether one more program can be told from the others.
+    fn room_for(&self, new: &Identity) -> Room {
+        if self.entries.len() >= MOST_PROGRAMS {
+            return Room::None;
+        }
+        let theirs = self.entries.keys().filter_map(|key| match &key.whose {
+            Whose::Program(identity) if identity.uid == new.uid => Some(identity),
+            _ => None,
+        });
+        let (mut of_user, mut in_place) = (0, 0);
+        for identity in theirs {
+            of_user += 1;
+            in_place += usize::from(identity.outer_place() == new.outer_place());
+        }
+        if of_user < MOST_OF_USER && in_place < MOST_IN_PLACE { Room::Enough } else { Room::ForOthers }
+    }
+
+    /// When the next summary is due.
+    pub(super) fn deadline(&self) -> Option<BootTime> {
+        self.deadline.filter(|due| due.0 != u64::MAX)
+    }
+
+    /// Reports the repeats whose interval is over.
+    pub(super) fn advance(&mut self, now: BootTime, interval: Duration, out: &mut Vec<Output>) {
+        if self.deadline().is_some_and(|deadline| deadline <= now) {
+            self.sum_up(now, interval, out);
+        }
+    }
+
+    /// Reports the repeats of programs that were last reported an interval ago or earlier.
+    pub(super) fn sum_up(&mut self, now: BootTime, interval: Duration, out: &mut Vec<Output>) {
+        let first = out.len();
+        for (key, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.reported + interval <= now) {
+            let Some(mut finding) = entry.latest.take() else { continue };
+            finding.repeats = std::mem::take(&mut entry.repeats);
+            finding.summary = repeats(&finding, &key.whose, entry, now);
+            finding.at = now;
+            (entry.reported, entry.singly) = (now, 0);
+            out.push(Output::Finding(finding));
+        }
+        // A map's order is random; the order of what happened is not.
+        if let Some(summaries) = out.get_mut(first..) {
+            summaries.sort_by_key(|output| match output {
+                Output::Finding(finding) => Some((finding.child.start, finding.child.tgid, finding.hazard)),
+                _ => None,
+            });
+            for output in summaries {
+                if let Output::Finding(finding) = output {
+                    self.number += 1;
+                    finding.number = self.number;
+                }
+            }
+        }
+        self.forget_quiet(now, interval);
+        self.deadline = self
+            .entries
+            .values()
+            .filter(|entry| entry.repeats > 0)
+            .map(|entry| entry.reported + interval)
+            .min();
+    }
+
+    fn forget_quiet(&mut self, now: BootTime, interval: Duration) {
+        self.entries.retain(|_, entry| entry.repeats > 0 || entry.last + interval * FORGOTTEN_AFTER > now);
+    }
+
+    #[cfg(test)]
+    pub(super) fn within_bounds(&self) -> bool {
+        self.entries.len() <= MOST_PROGRAMS + HazardId::ALL.len()
+            && self.entries.keys().all(|key| match &key.whose {
+                Whose::Program(identity) => {
+                    let same =
+                        |key: &&Key| matches!(&key.whose, Whose::Program(other) if other.uid == identity.uid);
+                    self.entries.keys().filter(same).count() <= MOST_OF_USER
+                }
+                Whose::Further { .. } | Whose::Rest => true,
+            })
+    }
+}
+
+/// Whether a program can have an entry of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Enough,
+    /// Its user has what is his.
+    ForOthers,
+    None,
+}
+
+/// How often something was seen and since when, and what the last time was: of a child that has ended since, what has
+/// become of it.
+fn repeats(finding: &Finding, whose: &Whose, entry: &Entry, now: BootTime) -> String {
+    let ago = |at: BootTime| lasted(nanoseconds(now.since(at)));
+    let among = match whose {
+        Whose::Program(_) => String::new(),
+        Whose::Further { uid: Some(uid) } => format!(" in further programs of uid {uid}"),
+        Whose::Further { uid: None } | Whose::Rest => " in further programs".to_owned(),
+    };
+    let times = match finding.repeats {
+        1 => format!("seen once more{among}, {} ago", ago(finding.at)),
+        count => format!(
+            "seen {count} times more{among} within {}, the last time {} ago",
+            ago(entry.first),
+            ago(finding.at)
+        ),
+    };
+    let since = entry.ended.as_ref().map_or_else(String::new, |(at, words)| {
+        format!(" (as it was then: process {} {words} {} ago)", finding.child.tgid, ago(*at))
+    });
+    format!("{times}{since}: {}", finding.summary)
+}

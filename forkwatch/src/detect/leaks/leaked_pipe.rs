@@ -1,0 +1,242 @@
+//! `leaked-pipe`: a process waits for ever on a pipe, because nobody but such waiters holds the other end.
+//!
+//! The rule rests on two looks at every process of the host. A process that sleeps in read(2) wakes when somebody
+//! writes, when the last holder of the write end closes it, or by a signal. If every holder of the write end sleeps in
+//! a read of that pipe, from the first look to the second, then there was a moment at which all of them slept, and
+//! none of them can be the first to wake: only a holder writes or closes, and only who runs can pass an end on. For
+//! write(2) and the read end it is the same.
+
+use std::time::Duration;
+
+use crate::{
+    core::{Judgement, Verdict},
+    detect::Hazard,
+    model::{
+        facts::{DescriptorHolder, LeakFacts},
+        finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
+        leak::{Access, End, Holder, Holders, Object, PipeWait},
+        process::ProcessKey,
+        signals::SignalSet,
+    },
+    remedy::remedy,
+};
+
+pub(crate) static HAZARD: Hazard = Hazard {
+    id: HazardId::LeakedPipe,
+    title: "A process waits for ever on a pipe whose other end it holds itself",
+    what: "A pipe ends when nobody holds its write end any more. fork copies every descriptor, so a child that \
+           reads from a pipe and has not closed its own copy of the write end keeps the pipe open for itself: when \
+           the writer is gone, the end of the data never comes, and the child waits for ever. Likewise a child \
+           that writes to a pipe and holds the read end too is never told that nobody reads.",
+    detection: "Children that live on without exec are looked at every 30 s. One that has slept in the same read \
+                or write of a pipe for 60 s, and holds the other end itself, has every process of the host looked \
+                at twice, 30 s apart, for who else holds that end. It is reported if each of them slept, from the \
+                first look to the second, in the same call on the same pipe.",
+    certainty: Certainty::Certain,
+    certainty_reason: "Nobody is left who could write to the pipe, or read from it, or close it. It is strong only \
+                       where signal handlers could still interrupt a writer, or where a holder is a child that was \
+                       proven stuck elsewhere. A descriptor that is on its way between two processes through a \
+                       Unix socket, or that only an io_uring holds, is not seen.",
+    state: State::Confirmed,
+    severity: Severity::Critical,
+    look_alikes: &[
+        "An idle worker that reads its tasks from a living parent: the parent holds the write end and could write.",
+        "Pipelines of shells, and loggers that read from a living writer.",
+        "A pipe to itself that a signal handler writes to, to wake the reader: a process with signal handlers of its \
+         own stays silent when it reads, and so does one that waits in poll or epoll.",
+        "A pipe that was opened for both reading and writing with one descriptor: done on purpose.",
+        "A process with a thread that does anything else, that is stopped, or that a debugger traces.",
+        "A host on which not every process could be looked at: undecided.",
+    ],
+    remedies,
+    links: &[
+        "https://man7.org/linux/man-pages/man7/pipe.7.html",
+        "https://man7.org/linux/man-pages/man2/close_range.2.html",
+    ],
+};
+
+/// A process that sleeps on a pipe, with two looks at everybody who holds it.
+pub struct PipeCase<'a> {
+    /// The process that sleeps.
+    pub process: ProcessKey,
+    /// The process that forked it, where that is known.
+    pub forker: Option<ProcessKey>,
+    /// The pipe's inode number.
+    pub inode: u64,
+    /// How long it is known to have slept so.
+    pub waited: Duration,
+    /// The earlier look.
+    pub first: &'a Holders,
+    /// The later one.
+    pub second: &'a Holders,
+    /// Processes that are proven stuck for another reason.
+    pub stuck: &'a [ProcessKey],
+    /// The name of [`Holders::program`].
+    pub program_name: &'a str,
+}
+
+/// Why a holder will not use its end.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Inert {
+    /// Only a signal handler could change that.
+    ButForSignals,
+    /// It is proven stuck elsewhere.
+    Stuck,
+    /// It sleeps on the same pipe.
+    Asleep,
+}
+
+/// The verdict.
+pub fn judge(case: &PipeCase<'_>) -> Judgement {
+    if !case.first.are_all_but_init() || !case.second.are_all_but_init() {
+        return Judgement::Undecided;
+    }
+    let Some(wait) = case.wait() else { return Judgement::Clean };
+    let everybody = || case.first.holders.iter().chain(&case.second.holders);
+    if everybody().any(|holder| holder.held.iter().any(|held| held.access == Access::Both)) {
+        return Judgement::Clean;
+    }
+    let holds_other = |holder: &&Holder| holder.held.iter().any(|held| held.access.holds(wait.end.other()));
+    let others: Vec<&Holder> = case.second.holders.iter().filter(holds_other).collect();
+    let inert: Option<Vec<Inert>> = others.iter().map(|holder| case.inert(holder, wait)).collect();
+    // Nobody at all: the end of the data is on its way.
+    let Some(least) = inert.and_then(|inert| inert.into_iter().min()) else { return Judgement::Clean };
+    let certainty = if least == Inert::Asleep { Certainty::Certain } else { Certainty::Strong };
+    Judgement::Unsafe(Box::new(Verdict {
+        state: HAZARD.state,
+        certainty,
+        severity: HAZARD.severity,
+        summary: case.summary(wait, &others),
+        facts: Facts {
+            leak: Some(Box::new(LeakFacts {
+                inode: wait.inode,
+                address: None,
+                holders: holder_facts(&others, Some(wait.end.other())),
+            })),
+            notes: vec![format!("has not moved for {} s", case.waited.as_secs())],
+            ..Facts::default()
+        },
+        remedy: advice(),
+    }))
+}
+
+impl PipeCase<'_> {
+    /// What the process sleeps on, the same at both looks.
+    fn wait(&self) -> Option<PipeWait> {
+        let (before, now) = (self.first.of(self.process)?, self.second.of(self.process)?);
+        let wait = now.rest.pipe.filter(|wait| wait.inode == self.inode)?;
+        (unmoved(before, now) && before.rest.pipe == Some(wait) && is_deaf(now, wait).is_some())
+            .then_some(wait)
+    }
+
+    /// Why a holder of the other end will never use it; absent where it might.
+    fn inert(&self, now: &Holder, wait: PipeWait) -> Option<Inert> {
+        let before = self.first.of(now.process)?;
+        if !unmoved(before, now) {
+            return None;
+        }
+        if before.rest.pipe == Some(wait) && now.rest.pipe == Some(wait) {
+            return is_deaf(now, wait);
+        }
+        self.stuck.contains(&now.process).then_some(Inert::Stuck)
+    }
+
+    fn summary(&self, wait: PipeWait, others: &[&Holder]) -> String {
+        let who = match self.forker {
+            Some(forker) => {
+                format!("{} (pid {}) forked {}, which", self.program_name, forker.tgid, self.process.tgid)
+            }
+            None => format!("{} (pid {})", self.program_name, self.process.tgid),
+        };
+        let besides = others.iter().filter(|holder| holder.process != self.process).count();
+        let itself = besides < others.len();
+        let holders = match (itself, besides) {
+            (true, 0) => "itself".to_owned(),
+            (true, 1) => "itself and another that waits likewise".to_owned(),
+            (true, more) => format!("itself and {more} others that wait likewise"),
+            (false, 1) => "another that waits likewise".to_owned(),
+            (false, more) => format!("{more} others that wait likewise"),
+        };
+        match wait.end {
+            End::Read => format!(
+                "{who} waits for ever: it reads from a pipe whose write end nobody holds but {holders}, so that \
+                 neither data nor their end can come"
+            ),
+            End::Write => format!(
+                "{who} waits for ever: it writes to a full pipe whose read end nobody holds but {holders}, so that \
+                 nobody makes room and no error comes"
+            ),
+        }
+    }
+}
+
+/// Whether no thread of a process has run from one look to the other, and it is free to.
+fn unmoved(before: &Holder, now: &Holder) -> bool {
+    let same = before.rest.switches == now.rest.switches && before.rest.threads == now.rest.threads;
+    same && before.held == now.held && !before.rest.stopped && !now.rest.stopped
+}
+
+/// Whether a signal cannot have a sleeper use the pipe: a handler could write for a reader to wake. That a handler
+/// reads, to let a writer go on, is not known of any program, but it can be.
+fn is_deaf(holder: &Holder, wait: PipeWait) -> Option<Inert> {
+    match (own_handlers(holder).is_empty(), wait.end) {
+        (true, _) => Some(Inert::Asleep),
+        (false, End::Write) => Some(Inert::ButForSignals),
+        (false, End::Read) => None,
+    }
+}
+
+/// Signals for which a program itself has set a handler: not those of glibc (32 for cancellation, 33 for setuid), nor
+/// that for SIGINT which CPython sets in every program, and which touches no descriptor.
+fn own_handlers(holder: &Holder) -> SignalSet {
+    let caught = holder.rest.caught.without(SignalSet::of(&[32, 33]));
+    let python = holder.executable.as_deref().is_some_and(|name| name.starts_with("python"));
+    if python { caught.without(SignalSet::of(&[2])) } else { caught }
+}
+
+/// For the event: each process with its first descriptor of that end.
+pub(super) fn holder_facts(holders: &[&Holder], end: Option<End>) -> Vec<DescriptorHolder> {
+    let held = |holder: &Holder| {
+        holder.held.iter().find(|held| end.is_none_or(|end| held.access.holds(end))).map(|held| held.fd)
+    };
+    let fact = |holder: &&Holder| {
+        Some(DescriptorHolder {
+            pid: holder.process.tgid,
+            name: holder.comm.to_string(),
+            uid: holder.uid,
+            fd: held(holder)?,
+            doing: holder.rest.doing.clone(),
+        })
+    };
+    holders.iter().filter_map(fact).collect()
+}
+
+/// The pipe that a process would have to be looked at for: one that it sleeps on, and whose other end it holds.
+pub fn concern(wait: Option<PipeWait>, holds_other_end: bool) -> Option<Object> {
+    wait.filter(|_| holds_other_end).map(|wait| Object::Pipe(wait.inode))
+}
+
+fn advice() -> Remedy {
+    remedy(
+        "Close the end of a pipe that a process does not use right after the fork, in the parent and in the child. \
+         Open pipes with O_CLOEXEC (pipe2), and have a child that keeps nothing call close_range(3, ~0U, 0).",
+        "https://man7.org/linux/man-pages/man7/pipe.7.html",
+    )
+}
+
+fn remedies() -> Vec<(&'static str, Remedy)> {
+    vec![
+        ("any program", advice()),
+        (
+            "Python (multiprocessing)",
+            remedy(
+                "Close the connection that the child does not use (the parent's end of a Pipe) first thing in the \
+                 child, or start children with the forkserver or spawn method: they get only what is passed to them.",
+                "https://docs.python.org/3/library/multiprocessing.html#contexts-and-start-methods",
+            ),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! What forkwatch judges: a folder for each hazard, or for two that the same facts decide.
+//!
+//! In each folder `mod.rs` is the detector, what it remembers and when it looks, and `hazard.rs` (of two, a file for
+//! each) is the hazard: its words, and the rule by which it is judged. A new hazard is a folder, its line in
+//! [`CATALOGUE`] and in [`all`], and its [`HazardId`].
+
+mod blocked_signals;
+mod crash_loop;
+pub mod fork_check;
+pub mod leaks;
+mod lost_threads;
+mod multithreaded_fork;
+pub mod orphaned_lock;
+mod pending_signals;
+pub mod shared_connection;
+#[cfg(test)]
+mod tests;
+mod text;
+mod unreaped_children;
+mod worker_killed;
+
+pub use blocked_signals::WATCHED as WATCHED_SIGNALS;
+pub use text::{explain, markdown};
+
+use crate::{
+    core::Detector,
+    model::{
+        finding::{Certainty, HazardId, Remedy, Severity, State},
+        process::Comm,
+    },
+};
+
+/// Every hazard, in the order of the documentation.
+pub static CATALOGUE: [&Hazard; 12] = [
+    &multithreaded_fork::HAZARD,
+    &pending_signals::HAZARD,
+    &blocked_signals::HAZARD,
+    &orphaned_lock::HAZARD,
+    &shared_connection::hazard::HAZARD,
+    &shared_connection::closed::HAZARD,
+    &worker_killed::HAZARD,
+    &crash_loop::HAZARD,
+    &unreaped_children::HAZARD,
+    &lost_threads::HAZARD,
+    &leaks::leaked_pipe::HAZARD,
+    &leaks::pinned_listener::HAZARD,
+];
+
+/// Every detector. They are called in this order: who tells of a hang comes before those that ask for it.
+pub fn all() -> Vec<Box<dyn Detector>> {
+    vec![
+        Box::new(multithreaded_fork::MultithreadedFork),
+        Box::new(pending_signals::PendingSignals),
+        Box::<blocked_signals::BlockedSignals>::default(),
+        Box::<orphaned_lock::OrphanedLock>::default(),
+        Box::<shared_connection::SharedConnection>::default(),
+        Box::new(worker_killed::WorkerKilled),
+        Box::<crash_loop::CrashLoop>::default(),
+        Box::<unreaped_children::UnreapedChildren>::default(),
+        Box::<lost_threads::LostThreads>::default(),
+        Box::<leaks::Leaks>::default(),
+    ]
+}
+
+/// What is to be said of a hazard.
+pub struct Hazard {
+    /// Its id.
+    pub id: HazardId,
+    /// A few words.
+    pub title: &'static str,
+    /// What goes wrong.
+    pub what: &'static str,
+    /// How it is detected.
+    pub detection: &'static str,
+    /// How sure a finding is.
+    pub certainty: Certainty,
+    /// Why it is that sure and no surer.
+    pub certainty_reason: &'static str,
+    /// How a first report stands.
+    pub state: State,
+    /// How much it matters, where nothing speaks against it.
+    pub severity: Severity,
+    /// What looks alike and stays silent, or is toned down.
+    pub look_alikes: &'static [&'static str],
+    /// What to change: for whom, and what.
+    pub remedies: fn() -> Vec<(&'static str, Remedy)>,
+    /// Further reading.
+    pub links: &'static [&'static str],
+}
+
+/// The catalogue's entry of a hazard.
+///
+/// # Panics
+///
+/// Never: every id is in the catalogue.
+pub fn entry(id: HazardId) -> &'static Hazard {
+    CATALOGUE.into_iter().find(|hazard| hazard.id == id).unwrap_or(&multithreaded_fork::HAZARD)
+}
+
+/// Names of threads for a sentence: the first few different ones, with how often each was seen.
+fn name_threads(comms: impl Iterator<Item = Comm>) -> String {
+    const SHOWN: usize = 4;
+    let mut names: Vec<(Comm, usize)> = Vec::new();
+    for comm in comms {
+        match names.iter_mut().find(|(name, _)| *name == comm) {
+            Some((_, count)) => *count += 1,
+            None => names.push((comm, 1)),
+        }
+    }
+    let mut shown: Vec<String> = names
+        .iter()
+        .take(SHOWN)
+        .map(|(name, count)| if *count > 1 { format!("{name} x{count}") } else { name.to_string() })
+        .collect();
+    if names.len() > SHOWN {
+        shown.push("...".to_owned());
+    }
+    shown.join(", ")
+}
+
+/// A uid after a pid in brackets; nothing where it is not known.
+fn uid_words(uid: Option<u32>) -> String {
+    uid.map_or_else(String::new, |uid| format!(", uid {uid}"))
+}
+
+#[cfg(test)]
+mod catalogue_tests {
+    use super::*;
+
+    #[test]
+    fn every_hazard_is_in_the_catalogue_once() {
+        assert_eq!(CATALOGUE.map(|hazard| hazard.id), HazardId::ALL);
+    }
+
+    #[test]
+    fn threads_are_named_without_repeating_a_name() {
+        let comms = ["python", "flush", "python", "\x1b[2J", "grpc", "rdk:main"].map(Comm::from);
+        assert_eq!(name_threads(comms.into_iter()), "python x2, flush, \\x1b[2J, grpc, ...");
+    }
+}

@@ -1,0 +1,100 @@
+//! `multithreaded-fork`: the child of a multi-threaded process lives on without exec.
+
+use crate::{
+    core::{ForkCase, Judgement, Verdict},
+    detect::{Hazard, name_threads},
+    model::{
+        event::Fork,
+        finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
+        program_name::bare_name,
+    },
+    remedy::ecosystem,
+};
+
+pub(crate) static HAZARD: Hazard = Hazard {
+    id: HazardId::MultithreadedFork,
+    title: "A multi-threaded process forked, and the child lives on",
+    what: "fork copies the whole memory of a process, but only the thread that called it. A lock that another \
+           thread held at that moment is copied as held, and nobody in the child is left to release it: the \
+           child hangs as soon as it wants that lock, be it the allocator's, a logger's or a connection \
+           pool's. Whatever those threads did (sending metrics, renewing leases) also silently stops in the \
+           child. POSIX therefore allows such a child nothing but async-signal-safe calls until it execs.",
+    detection: "The kernel side counts the live threads of the parent at each copying fork. 100 ms later the \
+                parent's threads are listed; those that lived at the fork and live still are named. If the \
+                child has neither exec'd nor ended by the end of the grace (1 s that it could have run in), \
+                the fork is reported.",
+    certainty: Certainty::Heuristic,
+    certainty_reason: "That the fork happened so is certain. Whether it does harm depends on what the threads \
+                       held at that moment and on what the child does, so it is a risk, and suspected until a \
+                       child is seen to hang.",
+    state: State::Suspected,
+    severity: Severity::Warning,
+    look_alikes: &[
+        "A child that execs or exits within the grace: subprocess calls, shells, node, build tools.",
+        "vfork, posix_spawn and clone with shared memory: nothing is copied.",
+        "Threads that were just ending at the fork, or that a fork handler stops: gone 100 ms later.",
+        "io_uring workers: the kernel lists them as threads, but they run no code of the program.",
+        "Redis, Valkey and KeyDB saving in the background fork by design: reported as information.",
+        "A child that is stopped or that never got a CPU: looked at again later.",
+    ],
+    remedies: ecosystem::remedies,
+    links: &[
+        "https://man7.org/linux/man-pages/man2/fork.2.html",
+        "https://man7.org/linux/man-pages/man3/pthread_atfork.3.html",
+    ],
+};
+
+/// Servers that save in a forked child on purpose, with threads that take no part in it.
+pub(crate) const BY_DESIGN: [&str; 3] = ["redis-server", "valkey-server", "keydb-server"];
+
+pub(super) fn concerns(fork: &Fork) -> bool {
+    fork.threads > 1
+}
+
+pub(super) fn judge(case: &ForkCase<'_>) -> Judgement {
+    let Some(parent) = case.parent else { return Judgement::Undecided };
+    if parent.thread_count == 0 {
+        return Judgement::Clean;
+    }
+    let by_design = BY_DESIGN.contains(&bare_name(case.program).as_str());
+    let count = parent.thread_count;
+    let others = if count == 1 { "another thread".to_owned() } else { format!("{count} other threads") };
+    let mut summary = format!(
+        "{} (pid {}) forked {} while {others} ran ({}); the child lives on without exec, and any lock they held \
+         stays locked in it",
+        case.program_name,
+        case.fork.parent.tgid,
+        case.fork.child.tgid,
+        name_threads(parent.threads.iter().map(|thread| thread.comm)),
+    );
+    if by_design {
+        summary.push_str("; this server does so by design, to save its data in the background");
+    }
+    Judgement::Unsafe(Box::new(Verdict {
+        state: HAZARD.state,
+        certainty: HAZARD.certainty,
+        severity: if by_design { Severity::Info } else { HAZARD.severity },
+        summary,
+        facts: Facts {
+            threads: parent.threads.clone(),
+            thread_count: Some(count),
+            age: Some(case.age()),
+            notes: notes(case.fork),
+            ..Facts::default()
+        },
+        remedy: remedy(case),
+    }))
+}
+
+fn remedy(case: &ForkCase<'_>) -> Remedy {
+    let threads = case.parent.map_or(&[][..], |parent| &parent.threads);
+    ecosystem::recognise(case.program, threads).remedy()
+}
+
+fn notes(fork: &Fork) -> Vec<String> {
+    let mut notes = vec![format!("thread {} ({}) called fork", fork.parent_tid, fork.comm)];
+    if fork.generation > 1 {
+        notes.push(format!("the parent is itself a forked child: generation {}", fork.generation));
+    }
+    notes
+}

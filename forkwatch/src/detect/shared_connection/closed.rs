@@ -1,0 +1,69 @@
+//! `shared-connection-closed`: a child says goodbye on its parent's connection.
+
+use super::hazard::Case;
+use crate::{
+    detect::Hazard,
+    model::{
+        finding::{Certainty, Finding, HazardId, Remedy, Severity, State},
+        program_name::called,
+    },
+    remedy::{connection as connection_remedy, remedy},
+};
+
+pub(crate) static HAZARD: Hazard = Hazard {
+    id: HazardId::SharedConnectionClosed,
+    title: "A child closes its parent's connection when it ends",
+    what: "A child that ends in the usual way runs the destructors and exit handlers of libraries that it inherited. \
+           For a connection that is open in both they send the protocol's farewell, or shut the socket down, and \
+           the server ends a session that the parent still uses: it finds its connection lost, or hangs in the \
+           next request.",
+    detection: "The sockets are watched as for shared-connection. A finding is made when a child that has not used \
+                the connection otherwise sends one message of at most 64 bytes on it and ends within a second, \
+                or when a child shuts the socket down.",
+    certainty: Certainty::Strong,
+    certainty_reason: "shutdown(2) acts on the socket itself, for everyone who holds it: certain. Of a short message \
+                       just before the end it is only not known whether it was the farewell: strong.",
+    state: State::Confirmed,
+    severity: Severity::Warning,
+    look_alikes: &[
+        "A child that closes its copy and sends nothing: that is right, and touches nobody.",
+        "A child that leaves by _exit: no destructor runs.",
+        "A child that was killed.",
+    ],
+    remedies,
+    links: &[
+        "https://man7.org/linux/man-pages/man2/_exit.2.html",
+        "https://man7.org/linux/man-pages/man2/shutdown.2.html",
+    ],
+};
+
+/// The finding about a child that has shut the connection down, or has said a last short thing on it.
+pub fn judge(case: &Case<'_>, shut_down: bool) -> Finding {
+    let name = called(case.program);
+    let (child, forker, peer) = (case.child.tgid, case.forker.tgid, case.peer());
+    let how = if shut_down {
+        format!("The child {child} of {name} (pid {forker}) shut down the connection to {peer}")
+    } else {
+        format!(
+            "The child {child} of {name} (pid {forker}) said goodbye on the connection to {peer} as it ended"
+        )
+    };
+    let certainty = if shut_down { Certainty::Certain } else { HAZARD.certainty };
+    let summary = format!("{how}, which its parent had opened before the fork and still holds");
+    case.finding(&HAZARD, certainty, summary, advice())
+}
+
+fn advice() -> Remedy {
+    remedy(
+        "Leave the child by os._exit(), _exit() or exit!, which run no destructors and exit handlers; or have the \
+         parent close its connections before it forks. In SQLAlchemy, engine.dispose(close=False) in the child \
+         forgets the connections without a word. In Perl, set AutoInactiveDestroy.",
+        "https://docs.python.org/3/library/os.html#os._exit",
+    )
+}
+
+fn remedies() -> Vec<(&'static str, Remedy)> {
+    let mut remedies = vec![("any program", advice())];
+    remedies.extend(connection_remedy::remedies());
+    remedies
+}

@@ -1,0 +1,132 @@
+//! `shared-connection`: two processes talk on one inherited connection.
+
+use crate::{
+    core::Verdict,
+    detect::Hazard,
+    model::{
+        connection::{Act, SharedSocket, Turn},
+        facts::ConnectionFacts,
+        finding::{Certainty, Facts, Finding, HazardId, Remedy, Severity, State},
+        process::{Comm, ProcessKey, Program},
+        program_name::called,
+        time::{BootTime, nanoseconds},
+    },
+    remedy::{connection as connection_remedy, service},
+};
+
+pub(crate) static HAZARD: Hazard = Hazard {
+    id: HazardId::SharedConnection,
+    title: "Two processes talk on one connection that a fork has left to both",
+    what: "A connection that is open at the fork belongs to parent and child alike, and neither knows of the other. \
+           What both send arrives mixed up at the server, and an answer goes to whichever process reads first: one \
+           user's rows are shown to another, protocols lose their step, TLS breaks off. It fails now and then, \
+           under load, and nowhere near its cause.",
+    detection: "When a child lives on without exec, the connected stream sockets (TCP, and Unix sockets with a name) \
+                that it and its parent both hold are looked up. While there are such, the kernel side is told to \
+                watch exactly those sockets; the programs for that are attached only then. A finding is made when \
+                two processes of the family, neither exec'd since the fork, have both sent or both received.",
+    certainty: Certainty::Certain,
+    certainty_reason: "The kernel saw both processes use the same socket; the order of their calls is in the \
+                       evidence. A child that says one short thing and ends within a second is \
+                       shared-connection-closed instead.",
+    state: State::Confirmed,
+    severity: Severity::Critical,
+    look_alikes: &[
+        "A connection that both hold and only one uses: a handover, or a library that reconnects in the child.",
+        "A server that accepts and then forks: the parent closes its copy.",
+        "Listening sockets, datagrams (syslog, statsd), socketpairs, pipes.",
+        "Descriptors 0 to 2, as inetd and its heirs pass connections.",
+        "A child that has exec'd.",
+    ],
+    remedies: connection_remedy::remedies,
+    links: &[
+        "https://docs.sqlalchemy.org/en/20/core/pooling.html#using-connection-pools-with-multiprocessing-or-os-fork",
+        "https://www.psycopg.org/docs/usage.html#thread-and-process-safety",
+    ],
+};
+
+/// A connection that several processes hold, and what they did with it.
+pub struct Case<'a> {
+    /// The child.
+    pub child: ProcessKey,
+    /// Its comm.
+    pub child_comm: Comm,
+    /// The process that had the connection first.
+    pub forker: ProcessKey,
+    /// What runs there.
+    pub program: &'a Program,
+    /// The connection.
+    pub socket: &'a SharedSocket,
+    /// Client libraries there.
+    pub libraries: &'a [String],
+    /// Who did what, the first turns first.
+    pub turns: &'a [Turn],
+    /// When it is judged.
+    pub now: BootTime,
+}
+
+impl Case<'_> {
+    /// The other end, as a sentence calls it.
+    pub(super) fn peer(&self) -> String {
+        let peer = &self.socket.peer;
+        match service(peer) {
+            Some(service) => format!("{service} at {peer}"),
+            None => peer.to_string(),
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            age: Some(nanoseconds(self.now.since(self.child.start))),
+            connection: Some(Box::new(ConnectionFacts {
+                peer: self.socket.peer.clone(),
+                service: service(&self.socket.peer).map(str::to_owned),
+                inode: self.socket.inode,
+                age_ns: nanoseconds(self.now.since(self.child.start)),
+                turns: self.turns.to_vec(),
+                libraries: self.libraries.to_vec(),
+            })),
+            ..Facts::default()
+        }
+    }
+
+    /// The finding about this connection.
+    pub(super) fn finding(
+        &self,
+        hazard: &Hazard,
+        certainty: Certainty,
+        summary: String,
+        remedy: Remedy,
+    ) -> Finding {
+        let facts = self.facts();
+        let verdict =
+            Verdict { state: hazard.state, certainty, severity: hazard.severity, summary, facts, remedy };
+        verdict.finding(self.now, hazard.id, (self.forker, self.program), (self.child, self.child_comm))
+    }
+}
+
+/// The finding about a connection on which two processes have both done this.
+pub fn judge(case: &Case<'_>, act: Act) -> Finding {
+    let name = called(case.program);
+    let (did, danger) = match act {
+        Act::Sent => ("send", "what they send arrives mixed up"),
+        Act::Received | Act::ShutDown => ("receive", "each may read an answer that is meant for the other"),
+    };
+    // Two children of one parent may be the ones; the turns name them.
+    let other = case
+        .turns
+        .iter()
+        .rev()
+        .find(|turn| turn.act == act && turn.pid != case.child.tgid)
+        .map_or(case.forker.tgid, |turn| turn.pid);
+    let summary = format!(
+        "{name} (pid {}) opened a connection to {} before it forked, and {other} and its child {} both {did} on it: \
+         {danger}",
+        case.forker.tgid,
+        case.peer(),
+        case.child.tgid,
+    );
+    let summary = if other == case.forker.tgid { summary } else { summary.replace("and its child", "and") };
+    let remedy = connection_remedy::remedy(service(&case.socket.peer), case.libraries, case.program);
+    case.finding(&HAZARD, HAZARD.certainty, summary, remedy)
+}

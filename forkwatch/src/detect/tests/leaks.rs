@@ -1,0 +1,262 @@
+//! Descriptors that a fork left behind.
+
+use std::collections::HashSet;
+
+use super::*;
+use crate::model::{
+    finding::{Certainty, Resolution},
+    leak::{Access, End, Held, Holder, Listener, PipeWait, Rest},
+};
+
+const PIPE: u64 = 77;
+const LISTENER: u64 = 88;
+
+fn rest(switches: u64, doing: &str, pipe: Option<PipeWait>) -> Rest {
+    Rest { threads: 1, switches, stopped: false, caught: SignalSet::EMPTY, doing: doing.to_owned(), pipe }
+}
+
+fn reading() -> Rest {
+    rest(5, "read", Some(PipeWait { inode: PIPE, end: End::Read }))
+}
+
+fn descriptors(at: BootTime, rest: Rest) -> Descriptors {
+    let parent = Some(process(PARENT));
+    Descriptors { at, parent, reparented: false, rest, holds_other_end: true, listeners: Vec::new() }
+}
+
+/// Sleeps in a read of a pipe whose write end it holds.
+fn blocked(at: BootTime) -> Descriptors {
+    descriptors(at, reading())
+}
+
+/// The same, having run now and then.
+fn moving(at: BootTime) -> Descriptors {
+    descriptors(at, Rest { switches: at.0, ..reading() })
+}
+
+/// Lives beside its parent for 40 seconds, and then sleeps without it.
+fn orphaned(at: BootTime) -> Descriptors {
+    let reparented = at > ms(40_000);
+    let listeners = if reparented { vec![LISTENER] } else { Vec::new() };
+    Descriptors { reparented, listeners, ..descriptors(at, rest(9, "pause", None)) }
+}
+
+/// Is an orphan from the start.
+fn daemon(at: BootTime) -> Descriptors {
+    Descriptors { reparented: true, listeners: vec![LISTENER], ..descriptors(at, rest(9, "pause", None)) }
+}
+
+fn holder(tgid: u32, fds: &[(u32, Access)], rest: Rest) -> Holder {
+    Holder {
+        process: process(tgid),
+        comm: "worker".into(),
+        uid: None,
+        executable: Some("server".to_owned()),
+        parent: Some(process(1)),
+        reparented: true,
+        unexeced: true,
+        held: fds.iter().map(|(fd, access)| Held { fd: *fd, access: *access }).collect(),
+        rest,
+        service: None,
+    }
+}
+
+fn holders(holders: Vec<Holder>) -> Holders {
+    Holders {
+        at: BootTime(0),
+        complete: true,
+        hidden: Vec::new(),
+        holders,
+        listener: None,
+        program: program("gunicorn"),
+    }
+}
+
+fn both_ends() -> Holder {
+    holder(CHILD, &[(3, Access::Read), (4, Access::Write)], reading())
+}
+
+/// A child that sleeps so, and everybody who holds the pipe.
+fn pipe_timeline(seen: fn(BootTime) -> Descriptors, who: Vec<Holder>) -> Timeline {
+    let mut timeline = Timeline::new();
+    timeline.descriptors.insert(CHILD, seen);
+    timeline.holders.insert(Object::Pipe(PIPE), holders(who));
+    timeline.fork(plain());
+    timeline
+}
+
+fn listener_timeline(seen: fn(BootTime) -> Descriptors) -> Timeline {
+    let mut timeline = Timeline::new();
+    timeline.descriptors.insert(CHILD, seen);
+    let child = holder(CHILD, &[(3, Access::Both)], rest(9, "pause", None));
+    let listener = Some(Listener { address: "127.0.0.1:8000".to_owned(), queue: Some(0) });
+    timeline.holders.insert(Object::Socket(LISTENER), Holders { listener, ..holders(vec![child]) });
+    timeline.fork(plain());
+    timeline
+}
+
+fn searches(timeline: &Timeline) -> usize {
+    timeline.asked().iter().filter(|request| matches!(request, Request::Holders { .. })).count()
+}
+
+#[test]
+fn a_waiting_child_that_cannot_be_looked_at_is_unknown_and_has_not_ended() {
+    let mut timeline = pipe_timeline(blocked, vec![both_ends()]);
+    timeline.at(121_000);
+    let unseen = |lives| Evidence::Descriptors { process: process(CHILD), seen: None, lives };
+    timeline.evidence(unseen(true)).evidence(unseen(true));
+    timeline.at(400_000);
+    let states =
+        |timeline: &Timeline| timeline.findings().iter().map(|found| found.state).collect::<Vec<_>>();
+    assert_eq!(states(&timeline), [State::Confirmed, State::Unknown, State::Confirmed]);
+    timeline.evidence(unseen(true)).evidence(unseen(false));
+    assert_eq!(states(&timeline)[3..], [State::Unknown, State::Resolved(Resolution::Ended)]);
+}
+
+#[test]
+fn a_reader_that_alone_holds_the_write_end_is_reported_after_two_searches() {
+    let mut timeline = pipe_timeline(blocked, vec![both_ends()]);
+    timeline.at(120_000);
+    assert_eq!((searches(&timeline), timeline.findings().len()), (1, 0));
+    timeline.at(121_000);
+    assert_eq!(searches(&timeline), 2);
+    let finding = timeline.only_finding();
+    assert_eq!(
+        finding.summary,
+        "gunicorn (pid 4242) forked 4250, which waits for ever: it reads from a pipe whose write end nobody holds but \
+         itself, so that neither data nor their end can come"
+    );
+    assert_eq!((finding.hazard, finding.certainty), (HazardId::LeakedPipe, Certainty::Certain));
+    assert_eq!((finding.parent, finding.child), (process(PARENT), process(CHILD)));
+    let leak = finding.facts.leak.as_ref().unwrap();
+    assert_eq!((leak.inode, leak.holders.len(), leak.holders[0].fd), (PIPE, 1, 4));
+    timeline.at(3_600_000);
+    assert_eq!((searches(&timeline), timeline.findings().len()), (2, 1));
+}
+
+#[test]
+fn a_reader_that_runs_now_and_then_is_never_searched_for() {
+    let mut timeline = pipe_timeline(moving, vec![both_ends()]);
+    timeline.at(3_600_000);
+    assert_eq!((searches(&timeline), timeline.findings().len()), (0, 0));
+}
+
+#[test]
+fn where_another_could_write_the_host_is_searched_ever_less_often() {
+    let idle = rest(3, "poll", None);
+    let mut timeline = pipe_timeline(blocked, vec![both_ends(), holder(PARENT, &[(5, Access::Write)], idle)]);
+    timeline.at(3_600_000);
+    assert_eq!(timeline.findings().len(), 0);
+    assert!((5..=9).contains(&searches(&timeline)), "{}", searches(&timeline));
+    // The writer closes its end at last.
+    timeline.holders.insert(Object::Pipe(PIPE), holders(vec![both_ends()]));
+    timeline.at(7_200_000);
+    assert_eq!(timeline.only_finding().hazard, HazardId::LeakedPipe);
+}
+
+#[test]
+fn a_holder_that_moves_between_the_searches_clears_the_suspicion() {
+    let other = |switches| holder(4300, &[(4, Access::Write)], Rest { switches, ..reading() });
+    let mut timeline = pipe_timeline(blocked, vec![both_ends(), other(7)]);
+    timeline.at(92_000);
+    assert_eq!(searches(&timeline), 1);
+    timeline.holders.insert(Object::Pipe(PIPE), holders(vec![both_ends(), other(8)]));
+    timeline.at(122_000);
+    assert_eq!((searches(&timeline), timeline.findings().len()), (2, 0));
+    // It stays where it is from now on: two more searches.
+    timeline.at(300_000);
+    assert_eq!(searches(&timeline), 4);
+    assert!(timeline.only_finding().summary.contains("itself and another that waits likewise"));
+}
+
+#[test]
+fn what_cannot_all_be_seen_is_undecided_and_told_once() {
+    let mut timeline = pipe_timeline(blocked, Vec::new());
+    timeline.holders.insert(Object::Pipe(PIPE), Holders { hidden: vec![17], ..holders(vec![both_ends()]) });
+    timeline.at(3_600_000);
+    assert_eq!(timeline.findings().len(), 0);
+    assert_eq!(timeline.count(|output| matches!(output, Output::Undecided { .. })), 1);
+}
+
+#[test]
+fn a_finding_ends_when_its_child_runs_and_when_it_ends() {
+    let mut timeline = pipe_timeline(blocked, vec![both_ends()]);
+    timeline.at(130_000);
+    timeline.descriptors.insert(CHILD, moving);
+    timeline.at(190_000);
+    let cleared = State::Resolved(Resolution::Cleared);
+    assert_eq!(
+        timeline.states(),
+        [(HazardId::LeakedPipe, State::Confirmed, 1), (HazardId::LeakedPipe, cleared, 1)]
+    );
+
+    let mut timeline = pipe_timeline(blocked, vec![both_ends()]);
+    timeline.at(130_000).kill(CHILD).at(200_000);
+    let killed = State::Resolved(Resolution::Killed);
+    assert_eq!(timeline.states().last(), Some(&(HazardId::LeakedPipe, killed, 1)));
+    assert_eq!(timeline.core.remembered(LEAKS), 0);
+
+    let mut timeline = pipe_timeline(blocked, vec![both_ends()]);
+    timeline.at(130_000);
+    timeline.descriptors.clear();
+    timeline.at(200_000);
+    let ended = State::Resolved(Resolution::Ended);
+    assert_eq!(timeline.states().last(), Some(&(HazardId::LeakedPipe, ended, 1)));
+    assert_eq!(timeline.core.remembered(LEAKS), 0);
+}
+
+#[test]
+fn a_listener_is_reported_once_its_server_has_ended() {
+    let mut timeline = listener_timeline(orphaned);
+    timeline.at(150_000);
+    assert_eq!((searches(&timeline), timeline.findings().len()), (1, 0));
+    timeline.at(152_000);
+    let finding = timeline.only_finding();
+    assert_eq!((finding.hazard, finding.certainty), (HazardId::PinnedListener, Certainty::Strong));
+    assert_eq!(
+        finding.summary,
+        "4250, a child of gunicorn (pid 4242) that has ended, keeps 127.0.0.1:8000 listening, and nobody accepts: it \
+         stays taken"
+    );
+}
+
+#[test]
+fn a_daemon_whose_parent_was_gone_at_once_is_silent() {
+    let mut timeline = listener_timeline(daemon);
+    timeline.at(3_600_000);
+    assert!(searches(&timeline) > 1);
+    assert_eq!(timeline.findings().len(), 0);
+}
+
+#[test]
+fn many_suspects_share_the_searches() {
+    let mut timeline = Timeline::new();
+    for child in 5000..5010 {
+        timeline.descriptors.insert(child, blocked);
+        timeline.fork(fork_of(PARENT, child));
+    }
+    timeline.at(91_000);
+    assert_eq!(searches(&timeline), 1);
+    timeline.at(92_500);
+    assert!(searches(&timeline) <= 2, "{}", searches(&timeline));
+    timeline.at(200_000);
+    let asked: HashSet<u32> = timeline
+        .asked()
+        .iter()
+        .filter_map(|request| match request {
+            Request::Holders { process, .. } => Some(process.tgid),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked.len(), 10);
+}
+
+#[test]
+fn questions_without_an_answer_are_given_up_here_too() {
+    let mut timeline = pipe_timeline(blocked, vec![both_ends()]);
+    timeline.at(2000);
+    timeline.silent = true;
+    timeline.at(1_000_000);
+    assert_eq!(timeline.core.remembered(LEAKS), 0);
+    assert_eq!(timeline.count(|output| *output == Output::Dropped(crate::core::Dropped::Unanswered)), 1);
+}

@@ -1,0 +1,389 @@
+//! Written timelines: forks, execs and exits at given milliseconds, and a host that answers at once.
+
+mod children;
+mod connections;
+mod deaths;
+mod killed;
+mod leaks;
+mod locks;
+mod lost_threads;
+mod pending;
+mod programs;
+mod properties;
+mod reports;
+mod sweeps;
+mod zombies;
+
+use std::collections::HashMap;
+
+use crate::core::{Core, LivesOn, Output, Settings};
+use crate::model::{
+    connection::Sockets,
+    event::{CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Origin},
+    evidence::{
+        ChildSeen, Evidence, ExecedSeen, ParentSeen, ProgramSeen, Request, SeenThread, Sweep, Swept,
+        ThreadsSeen,
+    },
+    finding::{Finding, HazardId, State},
+    leak::{Descriptors, Holders, Object},
+    lock::{Locks, LocksSeen, Place},
+    process::{ProcessKey, Program},
+    signals::SignalSet,
+    time::BootTime,
+};
+
+const MILLI: u64 = 1_000_000;
+const PARENT: u32 = 4242;
+const CHILD: u32 = 4250;
+/// What glibc blocks around `posix_spawn`.
+const ALL_BLOCKED: SignalSet = SignalSet(0xffff_fffe_7ffb_feff);
+
+fn ms(milliseconds: u64) -> BootTime {
+    BootTime(milliseconds * MILLI)
+}
+
+/// A process that lives at one time only.
+fn process(tgid: u32) -> ProcessKey {
+    ProcessKey { tgid, start: BootTime(u64::from(tgid)) }
+}
+
+fn fork_of(parent: u32, child: u32) -> Fork {
+    Fork {
+        origin: Origin::default(),
+        at: BootTime(0),
+        kind: CloneKind::Copying,
+        parent: process(parent),
+        parent_tid: parent,
+        comm: "python".into(),
+        uid: 1000,
+        cgroup: 1,
+        threads: 1,
+        pending_thread: SignalSet::EMPTY,
+        pending_shared: SignalSet::EMPTY,
+        blocked: SignalSet::EMPTY,
+        child: process(child),
+        child_namespace_pid: child,
+        generation: 1,
+        tracked: true,
+    }
+}
+
+/// A plain fork of CHILD by PARENT.
+fn plain() -> Fork {
+    fork_of(PARENT, CHILD)
+}
+
+/// The same, by a process with these many threads.
+fn threaded(threads: u32) -> Fork {
+    Fork { threads, ..plain() }
+}
+
+/// The same, with signals pending and blocked.
+fn pending(signals: &[u32]) -> Fork {
+    let set = SignalSet::of(signals);
+    Fork { pending_shared: set, blocked: set, ..plain() }
+}
+
+fn exec_of(tgid: u32, parent: u32, blocked: &[u32]) -> Exec {
+    Exec {
+        origin: Origin::default(),
+        at: BootTime(0),
+        process: process(tgid),
+        from_tid: tgid,
+        comm: "worker".into(),
+        uid: 1000,
+        cgroup: 1,
+        parent_tgid: parent,
+        blocked: SignalSet::of(blocked),
+        fork: Some(ForkOfExec { kind: CloneKind::Copying, since: MILLI, blocked: SignalSet::EMPTY }),
+    }
+}
+
+fn exit_of(tgid: u32, status: ExitStatus) -> Exit {
+    Exit {
+        origin: Origin::default(),
+        at: BootTime(0),
+        process: process(tgid),
+        parent_tgid: PARENT,
+        kind: CloneKind::Copying,
+        comm: "python".into(),
+        status,
+        lifetime: MILLI,
+    }
+}
+
+fn alive(at: BootTime) -> ChildSeen {
+    ChildSeen::Alive { at, comm: "python".into(), ran: Some(MILLI), waited: Some(0), stopped: false }
+}
+
+/// A child of these many threads that waits for nothing.
+fn busy(threads: u32) -> LocksSeen {
+    LocksSeen::Alive(Box::new(Locks {
+        at: BootTime(0),
+        comm: "python".into(),
+        uid: Some(33),
+        threads,
+        stopped: false,
+        waits: Vec::new(),
+        caught: SignalSet::EMPTY,
+        python: true,
+        comparable: true,
+        parent: Some(process(PARENT)),
+        parent_threads: Some(1),
+        adopted: false,
+    }))
+}
+
+fn program(name: &str) -> Program {
+    Program { comm: name.into(), exe: Some(format!("/usr/bin/{name}").into()), ..Program::default() }
+}
+
+fn parent_seen(name: &str, threads: &[&str]) -> ParentSeen {
+    let threads: Vec<SeenThread> =
+        threads.iter().zip(5000..).map(|(comm, tid)| SeenThread { tid, comm: (*comm).into() }).collect();
+    ParentSeen {
+        at: BootTime(0),
+        program: program(name),
+        thread_count: u32::try_from(threads.len()).unwrap(),
+        threads,
+        pending: SignalSet::EMPTY,
+    }
+}
+
+fn execed_seen(name: &str, blocked: &[u32]) -> ExecedSeen {
+    ExecedSeen {
+        at: BootTime(0),
+        program: program(name),
+        parent: None,
+        blocked: SignalSet::of(blocked),
+        awaited: Some(SignalSet::EMPTY),
+    }
+}
+
+/// The places of some detectors in the list.
+const ORPHANED_LOCK: usize = 3;
+const SHARED_CONNECTION: usize = 4;
+const LOST_THREADS: usize = 8;
+const LEAKS: usize = 9;
+
+fn core_with(settings: Settings) -> Core {
+    Core::new(settings, super::all())
+}
+
+/// Drives a [`Core`] through time, with a host that answers each question at once.
+struct Timeline {
+    core: Core,
+    now: BootTime,
+    outputs: Vec<Output>,
+    /// What becomes of children that are asked about; all others live on.
+    children: HashMap<u32, fn(BootTime) -> ChildSeen>,
+    /// The parents, by tgid; all others are gone.
+    parents: HashMap<u32, ParentSeen>,
+    /// Programs after an exec, by tgid; all others are gone.
+    programs: HashMap<u32, ExecedSeen>,
+    /// What children wait for, by tgid; all others for nothing.
+    locks: HashMap<u32, LocksSeen>,
+    places: HashMap<u32, Place>,
+    /// What children share with their parents, by tgid; all others nothing.
+    sockets: HashMap<u32, Sockets>,
+    /// What runs under a pid; nothing under all others.
+    named: HashMap<u32, ProgramSeen>,
+    /// The threads of children, by tgid; all others are gone.
+    threads: HashMap<u32, fn(BootTime) -> ThreadsSeen>,
+    /// What children sleep on and hold; all others are gone.
+    descriptors: HashMap<u32, fn(BootTime) -> Descriptors>,
+    /// Who holds a pipe or socket; of all others nothing can be seen.
+    holders: HashMap<Object, Holders>,
+    silent: bool,
+}
+
+impl Timeline {
+    fn new() -> Self {
+        Self::with(Settings::default())
+    }
+
+    fn with(settings: Settings) -> Self {
+        let mut timeline = Self {
+            core: core_with(settings),
+            now: BootTime(0),
+            outputs: Vec::new(),
+            children: HashMap::new(),
+            parents: HashMap::new(),
+            programs: HashMap::new(),
+            locks: HashMap::new(),
+            places: HashMap::new(),
+            sockets: HashMap::new(),
+            named: HashMap::new(),
+            threads: HashMap::new(),
+            descriptors: HashMap::new(),
+            holders: HashMap::new(),
+            silent: false,
+        };
+        timeline.parents.insert(PARENT, parent_seen("gunicorn", &["metrics-flush"]));
+        timeline
+    }
+
+    /// Goes to a time, doing what is due on the way when it is due.
+    fn at(&mut self, milliseconds: u64) -> &mut Self {
+        let until = ms(milliseconds);
+        while let Some(due) = self.core.deadline().filter(|due| *due <= until) {
+            assert!(due >= self.now, "the deadline {due:?} had passed at {:?}", self.now);
+            self.now = due;
+            let mut out = Vec::new();
+            self.core.advance(due, &mut out);
+            assert!(self.core.deadline().is_none_or(|next| next > due), "still due: {due:?}");
+            self.take(out);
+        }
+        self.now = until;
+        self
+    }
+
+    fn take(&mut self, out: Vec<Output>) {
+        for output in out {
+            let answer = match &output {
+                // Nothing is forked until a test says so.
+                Output::Ask(Request::NextFork { .. }) => None,
+                Output::Ask(request) if !self.silent => Some(self.answer(request)),
+                _ => None,
+            };
+            self.outputs.push(output);
+            if let Some(answer) = answer {
+                self.evidence(answer);
+            }
+        }
+    }
+
+    /// The same, looked at now.
+    fn now_is(&self, seen: LocksSeen) -> LocksSeen {
+        match seen {
+            LocksSeen::Alive(locks) => LocksSeen::Alive(Box::new(Locks { at: self.now, ..*locks })),
+            other => other,
+        }
+    }
+
+    fn answer(&self, request: &Request) -> Evidence {
+        match *request {
+            Request::Child { child } => {
+                let seen =
+                    self.children.get(&child.tgid).map_or_else(|| alive(self.now), |seen| seen(self.now));
+                Evidence::Child { child, seen }
+            }
+            Request::Parent { child, parent, .. } => {
+                Evidence::Parent { child, seen: self.parents.get(&parent.tgid).cloned() }
+            }
+            Request::Locks { child, .. } => {
+                let seen = self.locks.get(&child.tgid).cloned().unwrap_or_else(|| busy(1));
+                Evidence::Locks { child, seen: self.now_is(seen) }
+            }
+            Request::Place { child, .. } => {
+                Evidence::Place { child, seen: self.places.get(&child.tgid).cloned().map(Box::new) }
+            }
+            Request::Sockets { child, .. } => {
+                Evidence::Sockets { child, seen: self.sockets.get(&child.tgid).cloned().map(Box::new) }
+            }
+            Request::Descriptors { process, .. } => {
+                let seen = self.descriptors.get(&process.tgid).map(|seen| seen(self.now));
+                Evidence::Descriptors { process, lives: seen.is_some(), seen: seen.map(Box::new) }
+            }
+            Request::Holders { process, object, .. } => {
+                let seen = self.holders.get(&object).map(|seen| Holders { at: self.now, ..seen.clone() });
+                Evidence::Holders { process, object, seen: seen.map(Box::new) }
+            }
+            Request::Sweep { .. } => Evidence::Sweep { seen: None },
+            Request::NextFork { .. } => Evidence::NextFork,
+            Request::Program { tgid } => {
+                Evidence::Program { tgid, seen: self.named.get(&tgid).cloned().map(Box::new) }
+            }
+            Request::Threads { child } => {
+                Evidence::Threads { child, seen: self.threads.get(&child.tgid).map(|look| look(self.now)) }
+            }
+            Request::Execed { process } => {
+                Evidence::Execed { process, seen: self.programs.get(&process.tgid).cloned() }
+            }
+        }
+    }
+
+    fn evidence(&mut self, evidence: Evidence) -> &mut Self {
+        let mut out = Vec::new();
+        self.core.evidence(self.now, &evidence, &mut out);
+        self.take(out);
+        self
+    }
+
+    fn event(&mut self, event: &Event) -> &mut Self {
+        let mut out = Vec::new();
+        self.core.event(event, &mut out);
+        self.take(out);
+        self
+    }
+
+    fn fork(&mut self, mut fork: Fork) -> &mut Self {
+        fork.at = self.now;
+        self.event(&Event::Fork(fork))
+    }
+
+    fn exec(&mut self, mut exec: Exec) -> &mut Self {
+        exec.at = self.now;
+        self.event(&Event::Exec(exec))
+    }
+
+    fn exit(&mut self, tgid: u32) -> &mut Self {
+        let at = self.now;
+        self.event(&Event::Exit(Exit { at, ..exit_of(tgid, ExitStatus::Code(0)) }))
+    }
+
+    fn kill(&mut self, tgid: u32) -> &mut Self {
+        let status = ExitStatus::Signal { number: 9, core_dumped: false };
+        let at = self.now;
+        self.event(&Event::Exit(Exit { at, ..exit_of(tgid, status) }))
+    }
+
+    fn findings(&self) -> Vec<&Finding> {
+        self.outputs
+            .iter()
+            .filter_map(|output| match output {
+                Output::Finding(finding) => Some(&**finding),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn only_finding(&self) -> &Finding {
+        let findings = self.findings();
+        assert_eq!(findings.len(), 1, "{findings:#?}");
+        findings[0]
+    }
+
+    fn states(&self) -> Vec<(HazardId, State, u64)> {
+        self.findings().iter().map(|finding| (finding.hazard, finding.state, finding.number)).collect()
+    }
+
+    fn lives_on(&self) -> Vec<&LivesOn> {
+        self.outputs
+            .iter()
+            .filter_map(|output| match output {
+                Output::LivesOn(lives_on) => Some(lives_on),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// What was asked about forks and execs: not the looks at children that live on.
+    fn asked(&self) -> Vec<Request> {
+        let ask = |output: &Output| match output {
+            Output::Ask(Request::Locks { .. } | Request::Sockets { .. }) => None,
+            Output::Ask(request) => Some(*request),
+            _ => None,
+        };
+        self.outputs.iter().filter_map(ask).collect()
+    }
+
+    fn count(&self, wanted: impl Fn(&Output) -> bool) -> usize {
+        self.outputs.iter().filter(|output| wanted(output)).count()
+    }
+
+    /// Nothing left to do, nobody left to remember.
+    fn assert_forgotten(&self) {
+        assert!(self.core.in_grace() == 0 && self.core.findings_are_over());
+    }
+}
