@@ -69,6 +69,7 @@ pub struct Config {
     /// How many series the metrics may have.
     pub metrics: Metrics,
     /// What the operator accepts.
+    #[serde(deserialize_with = "value::allow_rules")]
     pub allow: Vec<AllowRule>,
 }
 

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     config::{self, Config, ConfigError, EventOutput, LogFormat, LogLevel},
     core::{Dropped, Settings},
+    detect,
     host::Scope,
     kernel::{self, Stream},
     log::Log,
@@ -139,6 +140,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
                 max_series: config.metrics.max_series,
                 by_unit: config.metrics.by_unit,
                 clone_calls: clone_calls.is_some(),
+                hazards: detect::ids().collect(),
+                hangs: detect::hangs().collect(),
                 given_up: &Dropped::NAMES,
             },
         )?;

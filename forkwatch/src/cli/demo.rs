@@ -33,7 +33,7 @@ use crate::{
 
 /// The findings that must come.
 const EXPECTED: [HazardId; 3] =
-    [HazardId::MultithreadedFork, HazardId::PendingSignals, HazardId::OrphanedLock];
+    [HazardId::new("multithreaded-fork"), HazardId::new("pending-signals"), HazardId::new("orphaned-lock")];
 /// Nobody wants to wait ten seconds for a demonstration.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// They come within some seconds of the fork; on a busy host somewhat later.

@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use self::hidden::hides;
 use crate::{
+    detect::{CATALOGUE, Hazard},
     host::{mounts, sight::Sight},
     kernel::{Hooks, clone_calls::Hook},
-    model::{detector::DetectorState, finding::HazardId},
+    model::detector::{DetectorState, Observation, Reach},
     privilege,
 };
 
@@ -25,19 +26,6 @@ pub(super) struct Conditions {
     reach: Reach,
     /// What could be seen of some processes.
     sight: Sight,
-}
-
-/// What the capabilities let be seen of other users' processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
-    /// Everything.
-    Full,
-    /// Their executables, but not their memory and file descriptors: `CAP_DAC_READ_SEARCH` is missing.
-    Programs,
-    /// Not even those: `CAP_SYS_PTRACE` is missing.
-    Partial,
-    /// Nothing: `/proc` hides them besides.
-    Hidden,
 }
 
 impl Conditions {
@@ -81,19 +69,19 @@ pub(super) struct Detector {
 /// Every detector.
 pub(super) fn detectors(conditions: &Conditions) -> Vec<Detector> {
     let Conditions { stopped, clone_calls, hooks, reach, sight } = conditions;
-    let hazards = HazardId::ALL.into_iter().map(|hazard| {
+    let hazards = CATALOGUE.into_iter().map(|hazard| {
         let lacks = hooks.as_ref().and_then(|hooks| lacks(hazard, hooks));
-        let (state, reason) = of_hazard(hazard, *reach);
+        let (state, reason) = by_reach(hazard, *reach);
         let (state, reason) = match stopped {
             Some(why) => (DetectorState::Off, why.clone()),
             // What restricts it most is told; of equals, what the capabilities say.
-            None => [Some((state, reason.to_owned())), hides(hazard, sight), lacks]
+            None => [Some((state, reason.to_owned())), hides(hazard.sees, sight), lacks]
                 .into_iter()
                 .flatten()
                 .reduce(|most, next| if next.0 > most.0 { next } else { most })
                 .unwrap_or((state, String::new())),
         };
-        Detector { name: hazard.name(), state, reason, asks: true }
+        Detector { name: hazard.id.name(), state, reason, asks: true }
     });
     let (state, reason) = match (stopped, clone_calls) {
         (Some(why), _) | (None, Err(why)) => (DetectorState::Off, why.clone()),
@@ -102,123 +90,53 @@ pub(super) fn detectors(conditions: &Conditions) -> Vec<Detector> {
     hazards.chain([Detector { name: "clone-calls", state, reason, asks: false }]).collect()
 }
 
-/// What this kernel lacks for a hazard that is watched on demand.
-fn lacks(hazard: HazardId, hooks: &Hooks) -> Option<(DetectorState, String)> {
+/// What this kernel cannot observe for a hazard; of several the first.
+fn lacks(hazard: &Hazard, hooks: &Hooks) -> Option<(DetectorState, String)> {
+    hazard.needs.iter().find_map(|(observation, state, meaning)| {
+        let why = missing(*observation, hooks)?;
+        Some((*state, format!("{meaning}: {why}")))
+    })
+}
+
+/// Why something cannot be observed on this kernel, where it cannot.
+fn missing(observation: Observation, hooks: &Hooks) -> Option<String> {
     let Hooks { families, signals, sockets, tcp_shutdown, unix_shutdown } = hooks;
-    match hazard {
-        HazardId::SharedConnection | HazardId::SharedConnectionClosed if sockets.is_err() => {
-            let why = sockets.as_ref().err().map(ToString::to_string).unwrap_or_default();
-            Some((DetectorState::Off, format!("the use of a connection cannot be watched: {why}")))
-        }
-        HazardId::SharedConnectionClosed => {
-            let missing = [("TCP", tcp_shutdown), ("Unix", unix_shutdown)]
-                .into_iter()
-                .filter_map(|(kind, hook)| Some(format!("{kind}: {}", hook.as_ref().err()?)));
+    match observation {
+        Observation::SocketUse => sockets.as_ref().err().map(ToString::to_string),
+        Observation::Senders => signals.as_ref().err().map(ToString::to_string),
+        Observation::GoodEnds => families.as_ref().err().map(ToString::to_string),
+        Observation::Shutdowns => {
+            let kinds = [("TCP", tcp_shutdown), ("Unix", unix_shutdown)].into_iter();
+            let missing = kinds.filter_map(|(kind, hook)| Some(format!("{kind}: {}", hook.as_ref().err()?)));
             let missing: Vec<String> = missing.collect();
-            let why = format!("farewells are seen, but not every shutdown(2). {}", missing.join("; "));
-            (!missing.is_empty()).then_some((DetectorState::Limited, why))
+            (!missing.is_empty()).then(|| missing.join("; "))
         }
-        HazardId::CrashLoop => {
-            let why = families.as_ref().err()?;
-            let what = "jobs that fail may be taken for workers that die";
-            Some((DetectorState::Limited, format!("good ends of children cannot be watched ({why}): {what}")))
-        }
-        HazardId::WorkerKilledWhileStuck => {
-            let why = signals.as_ref().err()?;
-            Some((DetectorState::Off, format!("who sends a signal cannot be watched: {why}")))
-        }
-        _ => None,
     }
 }
 
-fn of_hazard(hazard: HazardId, reach: Reach) -> (DetectorState, &'static str) {
-    match (reach, hazard) {
-        (Reach::Full | Reach::Programs, HazardId::MultithreadedFork) => {
-            (DetectorState::On, "forks of processes with threads whose child lives on without exec")
+/// How far a hazard's detector works with what the capabilities let be seen.
+fn by_reach(hazard: &Hazard, reach: Reach) -> (DetectorState, &'static str) {
+    match hazard.without_sight {
+        Some((from, state, meaning)) if reach >= from && (reach < Reach::Hidden || !state.works()) => {
+            (state, meaning)
         }
-        (Reach::Full | Reach::Programs, HazardId::PendingSignals) => {
-            (DetectorState::On, "forks with signals pending and blocked whose child lives on without exec")
-        }
-        (Reach::Full, HazardId::BlockedSignals) => {
-            (DetectorState::On, "programs that start with signals blocked")
-        }
-        (Reach::Full, HazardId::OrphanedLock) => {
-            (DetectorState::On, "forked children that wait for a lock which nobody in them can release")
-        }
-        (Reach::Full, HazardId::SharedConnection) => {
-            (DetectorState::On, "connections from before a fork that two processes use")
-        }
-        (Reach::Full, HazardId::SharedConnectionClosed) => {
-            (DetectorState::On, "children that say goodbye on their parent's connection")
-        }
-        (
-            Reach::Programs | Reach::Partial,
-            HazardId::OrphanedLock | HazardId::SharedConnection | HazardId::SharedConnectionClosed,
-        ) => (
-            DetectorState::Limited,
-            "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the memory and the descriptors of other users' processes \
-             cannot be read: only one's own are judged",
-        ),
-        (Reach::Full | Reach::Programs | Reach::Partial, HazardId::CrashLoop) => {
-            (DetectorState::On, "forked children that keep dying and being replaced")
-        }
-        (Reach::Full | Reach::Programs | Reach::Partial, HazardId::UnreapedChildren) => {
-            (DetectorState::On, "children that have ended and that their parent does not wait for")
-        }
-        (Reach::Full, HazardId::WorkerKilledWhileStuck) => {
-            (DetectorState::On, "children that were killed while they waited for a lock that nobody releases")
-        }
-        (Reach::Programs | Reach::Partial, HazardId::WorkerKilledWhileStuck) => (
-            DetectorState::Limited,
-            "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH it is not seen whether other users' processes waited for a \
-             lock when they were killed: only one's own are judged",
-        ),
-        (Reach::Full, HazardId::LostThreads) => (
-            DetectorState::On,
-            "background threads of known libraries that the parent has and the child lacks",
-        ),
-        (Reach::Programs | Reach::Partial, HazardId::LostThreads) => (
-            DetectorState::Limited,
-            "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the reads and writes of other users' processes are not \
-             seen: whether a child has worked is told by its CPU time alone",
-        ),
-        (Reach::Full, HazardId::LeakedPipe) => {
-            (DetectorState::On, "forked children that wait on a pipe whose other end only they hold")
-        }
-        (Reach::Full, HazardId::PinnedListener) => {
-            (DetectorState::On, "forked children that keep a listening socket and do not accept")
-        }
-        (
-            Reach::Programs | Reach::Partial | Reach::Hidden,
-            HazardId::LeakedPipe | HazardId::PinnedListener,
-        ) => (
-            DetectorState::Undecided,
-            "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the descriptors of other users' processes are hidden: who \
-             else holds a pipe or socket stays unknown, and nothing is reported",
-        ),
-        (Reach::Partial, HazardId::MultithreadedFork | HazardId::PendingSignals) => (
-            DetectorState::Limited,
-            "without CAP_SYS_PTRACE the executables of other users' processes stay unknown: their programs are \
-             named by their command lines",
-        ),
-        (Reach::Programs | Reach::Partial, HazardId::BlockedSignals) => (
-            DetectorState::Limited,
-            "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH it is not seen which blocked signals other users' \
-             programs take in through signalfd: those are reported too",
-        ),
-        (Reach::Hidden, _) => (
+        _ if reach == Reach::Hidden => (
             DetectorState::Limited,
             "/proc is mounted with hidepid, and CAP_SYS_PTRACE is missing: other users' processes are hidden, and \
              not judged",
         ),
+        _ => (DetectorState::On, hazard.watches),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::sight::{Aspect, View};
     use crate::kernel::{NoHook, SignalHook, SocketHook};
+    use crate::{
+        host::sight::View,
+        model::{detector::Aspect, finding::HazardId},
+    };
 
     fn states(conditions: &Conditions) -> Vec<(&'static str, DetectorState)> {
         detectors(conditions).iter().map(|detector| (detector.name, detector.state)).collect()
@@ -326,7 +244,7 @@ mod tests {
     fn every_hazard_has_a_detector_and_clone_calls_too() {
         let names: Vec<&str> = states(&conditions(Reach::Full)).iter().map(|(name, _)| *name).collect();
         let expected: Vec<&str> =
-            HazardId::ALL.into_iter().map(HazardId::name).chain(["clone-calls"]).collect();
+            CATALOGUE.into_iter().map(|hazard| hazard.id.name()).chain(["clone-calls"]).collect();
         assert_eq!(names, expected);
     }
 
@@ -352,7 +270,7 @@ mod tests {
                 .collect();
             assert_eq!(undecided, ["leaked-pipe", "pinned-listener"]);
             assert!(found.iter().all(|(_, state)| *state != DetectorState::Off), "{found:?}");
-            assert_eq!(limited == HazardId::ALL.len(), reach == Reach::Hidden, "{found:?}");
+            assert_eq!(limited == CATALOGUE.len(), reach == Reach::Hidden, "{found:?}");
             assert_eq!(found.last(), Some(&("clone-calls", DetectorState::On)));
         }
     }
@@ -372,21 +290,21 @@ mod tests {
             let found = detectors(&conditions);
             found.into_iter().find(|detector| detector.name == hazard.name()).unwrap().state
         };
-        let closed = HazardId::SharedConnectionClosed;
+        let closed = HazardId::new("shared-connection-closed");
         assert_eq!(state(all.clone(), closed), DetectorState::On);
         assert_eq!(
             state(Hooks { unix_shutdown: Err(absent()), ..all.clone() }, closed),
             DetectorState::Limited
         );
         let no_sockets = Hooks { sockets: Err(absent()), ..all.clone() };
-        for hazard in [HazardId::SharedConnection, closed] {
+        for hazard in [HazardId::new("shared-connection"), closed] {
             assert_eq!(state(no_sockets.clone(), hazard), DetectorState::Off);
         }
-        assert_eq!(state(no_sockets, HazardId::OrphanedLock), DetectorState::On);
+        assert_eq!(state(no_sockets, HazardId::new("orphaned-lock")), DetectorState::On);
         let no_signals = Hooks { signals: Err(absent()), ..all.clone() };
-        assert_eq!(state(no_signals, HazardId::WorkerKilledWhileStuck), DetectorState::Off);
+        assert_eq!(state(no_signals, HazardId::new("worker-killed-while-stuck")), DetectorState::Off);
         let no_families = Hooks { families: Err(absent()), ..all };
-        assert_eq!(state(no_families, HazardId::CrashLoop), DetectorState::Limited);
+        assert_eq!(state(no_families, HazardId::new("crash-loop")), DetectorState::Limited);
     }
 
     #[test]

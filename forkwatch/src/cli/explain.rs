@@ -12,13 +12,12 @@ use crate::{detect, model::finding::HazardId};
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// The hazard; all of them if none is named
-    #[arg(value_name = "HAZARD", value_parser = PossibleValuesParser::new(HazardId::ALL.map(HazardId::name)))]
+    #[arg(value_name = "HAZARD", value_parser = PossibleValuesParser::new(detect::ids().map(HazardId::name)))]
     hazard: Option<String>,
 }
 
 pub(super) fn run(options: &Options) -> Result<Exit> {
-    let named = |name: &String| HazardId::ALL.into_iter().find(|hazard| hazard.name() == name);
-    let text = detect::explain(options.hazard.as_ref().and_then(named));
+    let text = detect::explain(options.hazard.as_deref().and_then(detect::find));
     io::stdout().write_all(text.as_bytes()).context("cannot write the output")?;
     Ok(Exit::Fine)
 }

@@ -8,10 +8,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
+use serde_json::{Value, json};
 
 use super::{Arguments, exit::Exit};
 use crate::{
-    detect,
+    detect::{self, CATALOGUE, Hazard},
     report::{json, metrics},
 };
 
@@ -35,7 +36,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         clap_complete::generate_to(shell, &mut command, "forkwatch", &completions)
             .context("cannot write the completions")?;
     }
-    let schema = serde_json::to_string_pretty(&json::schema())? + "\n";
+    let schema = serde_json::to_string_pretty(&event_schema())? + "\n";
     write(&directory.join("events.schema.json"), &schema)?;
     write(&directory.join("hazards.md"), &detect::markdown())?;
     write(&directory.join("metrics.md"), &metrics::markdown()?)?;
@@ -61,6 +62,21 @@ pub(super) fn visible(command: &Command) -> Command {
         visible = visible.after_help(help.clone());
     }
     visible
+}
+
+/// The schema of an event, with the hazards that there are.
+fn event_schema() -> Value {
+    let mut schema = json::schema();
+    if let Some(hazard) = schema.pointer_mut("/$defs/HazardId").and_then(Value::as_object_mut) {
+        let entry = |entry: &Hazard| json!({ "type": "string", "const": entry.id.name(), "description": format!("{}.", entry.title) });
+        hazard.remove("type");
+        hazard.insert(
+            "description".to_owned(),
+            "The hazards that are judged, by the id that users see.".into(),
+        );
+        hazard.insert("oneOf".to_owned(), CATALOGUE.into_iter().map(entry).collect());
+    }
+    schema
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -13,6 +13,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
+use crate::{core::allow::AllowRule, detect};
+
 /// How the daemon's log looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -185,6 +187,22 @@ pub(super) fn listen_addresses<'de, D: Deserializer<'de>>(
 
 pub(super) fn telemetry_path_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     text(deserializer, telemetry_path)
+}
+
+/// Rules about hazards that there are.
+pub(super) fn allow_rules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<AllowRule>, D::Error> {
+    /// So that an error is told of the rule's own line.
+    struct Checked(AllowRule);
+
+    impl<'de> Deserialize<'de> for Checked {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let rule = AllowRule::deserialize(deserializer)?;
+            detect::check_rule(&rule).map_err(D::Error::custom)?;
+            Ok(Self(rule))
+        }
+    }
+
+    Ok(Vec::<Checked>::deserialize(deserializer)?.into_iter().map(|Checked(rule)| rule).collect())
 }
 
 /// Names by which the server may be asked.

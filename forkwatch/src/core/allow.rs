@@ -22,7 +22,7 @@ pub struct AllowRule {
     unit: Option<WildMatch>,
     uid: Option<u32>,
     thread: Option<WildMatch>,
-    hazard: Option<HazardId>,
+    hazard: Option<String>,
     reason: String,
 }
 
@@ -42,12 +42,6 @@ pub enum AllowError {
     /// The reason is blank.
     #[error("an allow rule needs a `reason`: say why this is safe, for whoever reads it next")]
     NoReason,
-    /// Few hazards know threads.
-    #[error(
-        "`thread` of an allow rule fits the hazards `multithreaded-fork` and `lost-threads` alone, not `{}`",
-        .0.name()
-    )]
-    NoThreads(HazardId),
 }
 
 /// A rule as it is written.
@@ -65,7 +59,7 @@ struct Wanted {
     #[serde(skip_serializing_if = "Option::is_none")]
     thread: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    hazard: Option<HazardId>,
+    hazard: Option<String>,
     #[serde(default)]
     reason: String,
 }
@@ -94,15 +88,6 @@ impl TryFrom<Wanted> for AllowRule {
         if reason.trim().is_empty() {
             return Err(AllowError::NoReason);
         }
-        match hazard {
-            Some(hazard)
-                if thread.is_some()
-                    && !matches!(hazard, HazardId::MultithreadedFork | HazardId::LostThreads) =>
-            {
-                return Err(AllowError::NoThreads(hazard));
-            }
-            _ => {}
-        }
         let pattern = |text: Option<String>| text.map(|text| WildMatch::new(&text));
         Ok(Self {
             exe: pattern(exe),
@@ -122,6 +107,16 @@ impl AllowRule {
         &self.reason
     }
 
+    /// The id of the hazard that it is about alone, which nobody has checked.
+    pub fn hazard(&self) -> Option<&str> {
+        self.hazard.as_deref()
+    }
+
+    /// Whether it is about findings that name a thread.
+    pub const fn names_a_thread(&self) -> bool {
+        self.thread.is_some()
+    }
+
     /// Whether everything but the thread fits.
     ///
     /// A rule that says whose processes it is about, by uid or unit, takes those at their word. Any other is about the
@@ -130,7 +125,7 @@ impl AllowRule {
         let at_its_word = self.uid.is_some() || self.unit.is_some() || program.owner() != Owner::User;
         let by_exe = |pattern| (at_its_word || program.runs_file_of_root()) && fits_exe(pattern, program);
         let by_comm = |pattern| at_its_word && fits_comm(pattern, program.comm);
-        self.hazard.is_none_or(|wanted| wanted == hazard)
+        self.hazard.as_deref().is_none_or(|wanted| wanted == hazard.name())
             && self.uid.is_none_or(|wanted| program.uid == Some(wanted))
             && self.exe.as_ref().is_none_or(by_exe)
             && self.comm.as_ref().is_none_or(by_comm)
@@ -217,7 +212,7 @@ mod tests {
     fn silences(rules: &[AllowRule], comms: &[&str]) -> bool {
         let threads = threads(comms);
         let count = u32::try_from(threads.len()).unwrap();
-        allowed(rules, HazardId::MultithreadedFork, &program(), &threads, count).is_some()
+        allowed(rules, HazardId::new("multithreaded-fork"), &program(), &threads, count).is_some()
     }
 
     #[test]
@@ -238,7 +233,7 @@ mod tests {
 
     /// Whether a rule silences a finding about that program.
     fn fits(body: &str, program: &Program) -> bool {
-        allowed(&rule(body), HazardId::OrphanedLock, program, &[], 0).is_some()
+        allowed(&rule(body), HazardId::new("orphaned-lock"), program, &[], 0).is_some()
     }
 
     /// A program that uid 1000 runs in that cgroup.
@@ -331,15 +326,18 @@ mod tests {
         assert!(!silences(&both, &["flush-1", "rdk:main"]));
         // 70 threads, of which 2 are named: the others are unknown.
         let named = threads(&["flush-1", "flush-2"]);
-        assert!(allowed(&both, HazardId::MultithreadedFork, &program(), &named, 70).is_none());
-        assert!(allowed(&both, HazardId::PendingSignals, &program(), &[], 0).is_none());
+        assert!(allowed(&both, HazardId::new("multithreaded-fork"), &program(), &named, 70).is_none());
+        assert!(allowed(&both, HazardId::new("pending-signals"), &program(), &[], 0).is_none());
     }
 
     #[test]
     fn what_is_unknown_fits_no_pattern() {
         let unknown = Program { comm: "gunicorn".into(), ..Program::default() };
         for body in ["exe = \"*\"", "unit = \"*\""] {
-            assert!(allowed(&rule(body), HazardId::PendingSignals, &unknown, &[], 0).is_none(), "{body}");
+            assert!(
+                allowed(&rule(body), HazardId::new("pending-signals"), &unknown, &[], 0).is_none(),
+                "{body}"
+            );
         }
     }
 
@@ -351,11 +349,6 @@ mod tests {
             ("[[allow]]\ncomm = \"x\"\nreason = \" \"", "needs a `reason`"),
             ("[[allow]]\ncomm = \"\"\nreason = \"r\"", "`comm` of an allow rule is empty"),
             ("[[allow]]\npid = 7\nreason = \"r\"", "unknown field `pid`"),
-            ("[[allow]]\nhazard = \"forks\"\nreason = \"r\"", "unknown variant `forks`"),
-            (
-                "[[allow]]\nthread = \"x\"\nhazard = \"pending-signals\"\nreason = \"r\"",
-                "not `pending-signals`",
-            ),
         ] {
             let error = rules(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

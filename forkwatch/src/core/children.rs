@@ -166,8 +166,6 @@ impl Core {
         let context = &mut self.context;
         let (now, patience) = (context.now, context.settings.grace);
         let Some(process) = context.processes.get_mut(child) else { return };
-        let Some(grace) = process.grace.as_mut() else { return };
-        grace.unanswered.answered();
         let (at, comm, ran, waited, stopped) = match seen {
             ChildSeen::Gone | ChildSeen::Execed => {
                 process.grace = None;
@@ -183,6 +181,8 @@ impl Core {
             }
             ChildSeen::Alive { at, comm, ran, waited, stopped } => (*at, *comm, *ran, *waited, *stopped),
         };
+        let Some(grace) = process.grace.as_mut() else { return };
+        grace.unanswered.answered();
         if let Some(wait) = grace.not_yet(&Look { at, ran, waited, stopped }, patience) {
             let due = now.max(at) + wait;
             grace.due = due;

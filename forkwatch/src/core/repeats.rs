@@ -225,7 +225,7 @@ impl Repeats {
 
     #[cfg(test)]
     pub(super) fn within_bounds(&self) -> bool {
-        self.entries.len() <= MOST_PROGRAMS + HazardId::ALL.len()
+        self.entries.len() <= MOST_PROGRAMS + 64
             && self.entries.keys().all(|key| match &key.whose {
                 Whose::Program(identity) => {
                     let same =

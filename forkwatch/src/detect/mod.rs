@@ -12,6 +12,7 @@ mod lost_threads;
 mod multithreaded_fork;
 pub mod orphaned_lock;
 mod pending_signals;
+mod rules;
 pub mod shared_connection;
 #[cfg(test)]
 mod tests;
@@ -20,11 +21,13 @@ mod unreaped_children;
 mod worker_killed;
 
 pub use blocked_signals::WATCHED as WATCHED_SIGNALS;
+pub use rules::{RuleError, check_rule};
 pub use text::{explain, markdown};
 
 use crate::{
     core::Detector,
     model::{
+        detector::{Aspect, DetectorState, Observation, Reach, Wanted},
         finding::{Certainty, HazardId, Remedy, Severity, State},
         process::Comm,
     },
@@ -86,15 +89,33 @@ pub struct Hazard {
     pub remedies: fn() -> Vec<(&'static str, Remedy)>,
     /// Further reading.
     pub links: &'static [&'static str],
+    /// What its detector finds, where it works fully.
+    pub watches: &'static str,
+    /// What its detector has to see of processes.
+    pub sees: &'static [(Aspect, Wanted)],
+    /// From which reach on, but for [`Reach::Hidden`], it works how far, and what that means.
+    pub without_sight: Option<(Reach, DetectorState, &'static str)>,
+    /// What the kernel side has to observe for it on demand, and how far it works without, and what that means.
+    pub needs: &'static [(Observation, DetectorState, &'static str)],
+    /// Whether its findings name threads, which rules of the operator may name then.
+    pub knows_threads: bool,
+    /// Whether its detector tells how many children hang now.
+    pub tells_who_hangs: bool,
 }
 
-/// The catalogue's entry of a hazard.
-///
-/// # Panics
-///
-/// Never: every id is in the catalogue.
-pub fn entry(id: HazardId) -> &'static Hazard {
-    CATALOGUE.into_iter().find(|hazard| hazard.id == id).unwrap_or(&multithreaded_fork::HAZARD)
+/// The hazard with this id, if there is one.
+pub fn find(id: &str) -> Option<&'static Hazard> {
+    CATALOGUE.into_iter().find(|hazard| hazard.id.name() == id)
+}
+
+/// The ids of all hazards.
+pub fn ids() -> impl Iterator<Item = HazardId> {
+    CATALOGUE.into_iter().map(|hazard| hazard.id)
+}
+
+/// Those of them of which it is told how many children hang now.
+pub fn hangs() -> impl Iterator<Item = HazardId> {
+    CATALOGUE.into_iter().filter(|hazard| hazard.tells_who_hangs).map(|hazard| hazard.id)
 }
 
 /// Names of threads for a sentence: the first few different ones, with how often each was seen.
@@ -125,11 +146,15 @@ fn uid_words(uid: Option<u32>) -> String {
 
 #[cfg(test)]
 mod catalogue_tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn every_hazard_is_in_the_catalogue_once() {
-        assert_eq!(CATALOGUE.map(|hazard| hazard.id), HazardId::ALL);
+        let names: BTreeSet<&str> = ids().map(HazardId::name).collect();
+        assert_eq!(names.len(), CATALOGUE.len());
+        assert!(names.iter().all(|name| find(name).is_some_and(|hazard| hazard.id.name() == *name)));
     }
 
     #[test]

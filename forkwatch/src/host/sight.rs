@@ -10,6 +10,8 @@ use std::{
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
+use crate::model::detector::Aspect;
+
 use super::{absence, call::Activity, descriptors::Table, file, memory_users, socket, stat::Stat};
 
 /// Processes that are listed for the trial.
@@ -17,83 +19,33 @@ const MOST_LISTED: usize = 65_536;
 /// Descriptors of one process among which a socket is looked for.
 const MOST_DESCRIPTORS: usize = 16;
 
-/// Something of a process that detectors want to see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Aspect {
-    /// What its descriptors are open on.
-    Descriptors,
-    /// The masks and sets behind them (`fdinfo`).
-    Details,
-    /// What its sockets are connected to (`pidfd_getfd(2)`).
-    Sockets,
-    /// Which system call its threads sleep in.
-    Calls,
-    /// Its memory.
-    Memory,
-    /// Whether another process uses that too (`kcmp(2)`).
-    Sharing,
-    /// Which file it runs.
-    Executable,
-    /// How much it has read and written.
-    Traffic,
-}
-
-impl Aspect {
-    /// Every aspect.
-    pub const ALL: [Self; 8] = [
-        Self::Descriptors,
-        Self::Details,
-        Self::Sockets,
-        Self::Calls,
-        Self::Memory,
-        Self::Sharing,
-        Self::Executable,
-        Self::Traffic,
-    ];
-
-    /// What it is, in the plural or without a number: "the system calls".
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Descriptors => "the descriptors",
-            Self::Details => "the details of descriptors (fdinfo)",
-            Self::Sockets => "the sockets",
-            Self::Calls => "the system calls",
-            Self::Memory => "the memory",
-            Self::Sharing => "the sharers of the memory (kcmp)",
-            Self::Executable => "the executable",
-            Self::Traffic => "the reads and writes",
-        }
-    }
-
-    /// Tries it; absent where the process has nothing of the kind. Reads no byte of its memory, and opens nothing that
-    /// it could have chosen.
-    fn attempt(self, tgid: u32) -> io::Result<Option<()>> {
-        let table = || Table::of_process(tgid);
-        match self {
-            Self::Descriptors => Ok(table().list(1)?.first().map(|_| ())),
-            Self::Details => match table().list(1)?.first() {
-                Some(first) => {
-                    file::read_small(format!("/proc/{tgid}/fdinfo/{}", first.number)).map(|_| Some(()))
-                }
+/// Tries to see this of a process; absent where the process has nothing of the kind. Reads no byte of its memory, and
+/// opens nothing that it could have chosen.
+fn attempt(aspect: Aspect, tgid: u32) -> io::Result<Option<()>> {
+    let table = || Table::of_process(tgid);
+    match aspect {
+        Aspect::Descriptors => Ok(table().list(1)?.first().map(|_| ())),
+        Aspect::Details => match table().list(1)?.first() {
+            Some(first) => {
+                file::read_small(format!("/proc/{tgid}/fdinfo/{}", first.number)).map(|_| Some(()))
+            }
+            None => Ok(None),
+        },
+        Aspect::Sockets => {
+            let descriptors = table().list(MOST_DESCRIPTORS)?;
+            match descriptors.iter().find(|descriptor| descriptor.socket().is_some()) {
+                Some(socket) => socket::may_be_asked(tgid, socket.number).map(Some),
                 None => Ok(None),
-            },
-            Self::Sockets => {
-                let descriptors = table().list(MOST_DESCRIPTORS)?;
-                match descriptors.iter().find(|descriptor| descriptor.socket().is_some()) {
-                    Some(socket) => socket::may_be_asked(tgid, socket.number).map(Some),
-                    None => Ok(None),
-                }
             }
-            Self::Calls => Activity::of_thread(tgid, tgid).map(|_| Some(())),
-            Self::Memory => {
-                File::open(format!("/proc/{tgid}/pagemap"))?;
-                File::open(format!("/proc/{tgid}/mem")).map(|_| Some(()))
-            }
-            Self::Sharing => memory_users::may_be_compared(tgid).map(Some),
-            Self::Executable => fs::read_link(format!("/proc/{tgid}/exe")).map(|_| Some(())),
-            Self::Traffic => file::read_small(format!("/proc/{tgid}/io")).map(|_| Some(())),
         }
+        Aspect::Calls => Activity::of_thread(tgid, tgid).map(|_| Some(())),
+        Aspect::Memory => {
+            File::open(format!("/proc/{tgid}/pagemap"))?;
+            File::open(format!("/proc/{tgid}/mem")).map(|_| Some(()))
+        }
+        Aspect::Sharing => memory_users::may_be_compared(tgid).map(Some),
+        Aspect::Executable => fs::read_link(format!("/proc/{tgid}/exe")).map(|_| Some(())),
+        Aspect::Traffic => file::read_small(format!("/proc/{tgid}/io")).map(|_| Some(())),
     }
 }
 
@@ -121,7 +73,7 @@ impl View {
         let own = fs::metadata(format!("/proc/{tgid}")).ok()?.uid() == geteuid().as_raw();
         let mut view = Self { tgid, own, seen: Vec::new(), refused: Vec::new() };
         for aspect in Aspect::ALL {
-            match aspect.attempt(tgid) {
+            match attempt(aspect, tgid) {
                 Ok(Some(())) => view.seen.push(aspect),
                 Ok(None) => {}
                 // What an ending process has given up is not hidden.

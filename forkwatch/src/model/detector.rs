@@ -1,4 +1,4 @@
-//! How far a detector works.
+//! How far a detector works, and what it stands on.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,4 +34,93 @@ impl DetectorState {
     pub const fn works(self) -> bool {
         matches!(self, Self::On | Self::Limited)
     }
+}
+
+/// Something of a process that detectors want to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aspect {
+    /// What its descriptors are open on.
+    Descriptors,
+    /// The masks and sets behind them (`fdinfo`).
+    Details,
+    /// What its sockets are connected to (`pidfd_getfd(2)`).
+    Sockets,
+    /// Which system call its threads sleep in.
+    Calls,
+    /// Its memory.
+    Memory,
+    /// Whether another process uses that too (`kcmp(2)`).
+    Sharing,
+    /// Which file it runs.
+    Executable,
+    /// How much it has read and written.
+    Traffic,
+}
+
+impl Aspect {
+    /// Every aspect.
+    pub const ALL: [Self; 8] = [
+        Self::Descriptors,
+        Self::Details,
+        Self::Sockets,
+        Self::Calls,
+        Self::Memory,
+        Self::Sharing,
+        Self::Executable,
+        Self::Traffic,
+    ];
+
+    /// What it is, in the plural or without a number: "the system calls".
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Descriptors => "the descriptors",
+            Self::Details => "the details of descriptors (fdinfo)",
+            Self::Sockets => "the sockets",
+            Self::Calls => "the system calls",
+            Self::Memory => "the memory",
+            Self::Sharing => "the sharers of the memory (kcmp)",
+            Self::Executable => "the executable",
+            Self::Traffic => "the reads and writes",
+        }
+    }
+}
+
+/// Of which processes a detector wants to see something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Of those that it judges: it judges the others.
+    Each,
+    /// Of every process of the host but init, or else it concludes nothing.
+    AllButInit,
+    /// Of every process of the host, or else it concludes nothing.
+    All,
+    /// Of those that it judges, and without it does so less well.
+    Helps,
+}
+
+/// What the capabilities let be seen of other users' processes, most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Everything.
+    Full,
+    /// Their executables, but not their memory and file descriptors: `CAP_DAC_READ_SEARCH` is missing.
+    Programs,
+    /// Not even those: `CAP_SYS_PTRACE` is missing.
+    Partial,
+    /// Nothing: `/proc` hides them besides.
+    Hidden,
+}
+
+/// What the kernel side observes on demand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// Who sends and receives on a connection.
+    SocketUse,
+    /// Every shutdown(2) of one.
+    Shutdowns,
+    /// Who sends a signal.
+    Senders,
+    /// The ends of children that did not fail.
+    GoodEnds,
 }

@@ -1,6 +1,9 @@
 //! What is wrong, how sure that is, who is to blame and what to change.
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
     child_end::ChildEnd,
@@ -11,71 +14,36 @@ use super::{
     time::BootTime,
 };
 
-/// The hazards that are judged, by the id that users see.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum HazardId {
-    /// A multi-threaded process forked and the child lives on without exec.
-    MultithreadedFork,
-    /// Signals were pending and blocked at the fork: the child never gets them.
-    PendingSignals,
-    /// A program was started with signals blocked that ask it to end or tell of its children.
-    BlockedSignals,
-    /// A child is blocked on a lock that nobody in it can release.
-    OrphanedLock,
-    /// Two processes talk on one inherited connection.
-    SharedConnection,
-    /// A child said goodbye on its parent's connection.
-    SharedConnectionClosed,
-    /// The children of one process keep dying and being replaced.
-    CrashLoop,
-    /// Children have ended, and their parent does not wait for them.
-    UnreapedChildren,
-    /// A child was killed by its parent while it waited for a lock that nobody releases.
-    WorkerKilledWhileStuck,
-    /// Background threads of the parent are missing in the child.
-    LostThreads,
-    /// A process waits for ever on a pipe, because it and its like hold the other end.
-    LeakedPipe,
-    /// A listening socket is kept by a child of a server that is gone, and nobody accepts.
-    PinnedListener,
-}
+/// What a finding is about, by the id that users see. The catalogue of `detect` has them all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HazardId(&'static str);
 
 impl HazardId {
-    /// Every hazard.
-    pub const ALL: [Self; 12] = [
-        Self::MultithreadedFork,
-        Self::PendingSignals,
-        Self::BlockedSignals,
-        Self::OrphanedLock,
-        Self::SharedConnection,
-        Self::SharedConnectionClosed,
-        Self::WorkerKilledWhileStuck,
-        Self::CrashLoop,
-        Self::UnreapedChildren,
-        Self::LostThreads,
-        Self::LeakedPipe,
-        Self::PinnedListener,
-    ];
+    /// The hazard with this id.
+    pub const fn new(id: &'static str) -> Self {
+        Self(id)
+    }
 
     /// The id that users see.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::MultithreadedFork => "multithreaded-fork",
-            Self::PendingSignals => "pending-signals",
-            Self::BlockedSignals => "blocked-signals",
-            Self::OrphanedLock => "orphaned-lock",
-            Self::SharedConnection => "shared-connection",
-            Self::SharedConnectionClosed => "shared-connection-closed",
-            Self::CrashLoop => "crash-loop",
-            Self::UnreapedChildren => "unreaped-children",
-            Self::WorkerKilledWhileStuck => "worker-killed-while-stuck",
-            Self::LostThreads => "lost-threads",
-            Self::LeakedPipe => "leaked-pipe",
-            Self::PinnedListener => "pinned-listener",
-        }
+        self.0
+    }
+}
+
+impl Serialize for HazardId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0)
+    }
+}
+
+/// Which ids there are, whoever generates the schema adds: see `detect::CATALOGUE`.
+impl JsonSchema for HazardId {
+    fn schema_name() -> Cow<'static, str> {
+        "HazardId".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "description": "What a finding is about." })
     }
 }
 
@@ -213,7 +181,7 @@ pub struct Remedy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// Other threads of the parent at the fork that were still there later (at most 64); for
-    /// [`HazardId::LostThreads`] those of them that the child lacks.
+    /// `lost-threads` those of them that the child lacks.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub threads: Vec<SeenThread>,
     /// How many there were in all.
@@ -254,7 +222,7 @@ impl SignalSet {
 }
 
 /// Something found: first report, summary of repeats, or resolution.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// When this was decided.
     pub at: BootTime,
@@ -276,7 +244,7 @@ pub struct Finding {
     pub program: Program,
     /// The name the program goes by in metrics: `gunicorn`, not `python3.11`.
     pub program_name: String,
-    /// The child (for [`HazardId::BlockedSignals`]: the process that exec'd; where it is about several, the one that
+    /// The child (for `blocked-signals`: the process that exec'd; where it is about several, the one that
     /// ended last or has waited longest).
     pub child: ProcessKey,
     /// The child's comm.

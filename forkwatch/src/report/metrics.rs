@@ -96,7 +96,7 @@ impl Answering {
 }
 
 /// What is exported.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Most pairs of program and unit, and most units, with series of their own (`metrics.max_series`).
     pub max_series: usize,
@@ -104,6 +104,10 @@ pub struct Options {
     pub by_unit: bool,
     /// Whether the clone-family system calls are watched (`kernel.clone_calls`).
     pub clone_calls: bool,
+    /// The hazards that findings are about.
+    pub hazards: Vec<HazardId>,
+    /// Those of them of which is told how many children hang now.
+    pub hangs: Vec<HazardId>,
     /// The names that [`Metrics::given_up`] is called with.
     pub given_up: &'static [&'static str],
 }
@@ -127,9 +131,9 @@ impl Metrics {
     pub fn new(sources: Box<dyn Sources>, options: Options) -> Result<Self, MetricsError> {
         let shared = Arc::new(Shared {
             sources,
-            options,
-            observed: Mutex::new(Observed::new(options.max_series, options.given_up)),
+            observed: Mutex::new(Observed::new(&options)),
             units: Mutex::new(Units::new(options.max_series)),
+            options,
         });
         let registry = Registry::new();
         registry.register(Box::new(OnScrape(Arc::clone(&shared)))).map_err(MetricsError::Register)?;

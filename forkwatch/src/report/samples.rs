@@ -107,7 +107,7 @@ pub(super) fn finding() -> Finding {
     Finding {
         at: at(2600),
         number: 1,
-        hazard: HazardId::MultithreadedFork,
+        hazard: HazardId::new("multithreaded-fork"),
         state: State::Suspected,
         certainty: Certainty::Certain,
         severity: Severity::Warning,

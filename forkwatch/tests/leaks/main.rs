@@ -37,7 +37,7 @@ fn a_reader_that_kept_the_write_end_is_found() {
     let child = fixture.number("child");
     let mut watched = Watched::child(fixture.number("parent"), child);
     let finding = watched.finding();
-    assert_eq!((finding.hazard, finding.certainty), (HazardId::LeakedPipe, Certainty::Certain));
+    assert_eq!((finding.hazard, finding.certainty), (HazardId::new("leaked-pipe"), Certainty::Certain));
     assert_eq!((finding.parent.tgid, finding.child.tgid), (fixture.number("parent"), child));
     assert_eq!(finding.program_name, "leaked_pipe");
     let leak = finding.facts.leak.unwrap();
@@ -64,7 +64,7 @@ fn readers_that_wait_for_each_other_are_found() {
 fn a_writer_that_kept_the_read_end_is_found() {
     let fixture = Fixture::start("leaked_pipe", &["write"]);
     let finding = Watched::child(fixture.number("parent"), fixture.number("child")).finding();
-    assert_eq!((finding.hazard, finding.certainty), (HazardId::LeakedPipe, Certainty::Certain));
+    assert_eq!((finding.hazard, finding.certainty), (HazardId::new("leaked-pipe"), Certainty::Certain));
     assert!(finding.summary.contains("writes to a full pipe"), "{}", finding.summary);
 }
 
@@ -91,7 +91,7 @@ fn an_idle_worker_is_silent_until_its_parent_closes_the_pipe() {
     let mut watched = Watched::child(fixture.number("parent"), fixture.number("child"));
     watched.silent_for(SEARCHES);
     fixture.step();
-    assert_eq!(watched.finding().hazard, HazardId::LeakedPipe);
+    assert_eq!(watched.finding().hazard, HazardId::new("leaked-pipe"));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_listener_is_found_once_its_server_has_ended() {
     watched.silent_looks(4);
     server.end();
     let finding = watched.finding();
-    assert_eq!((finding.hazard, finding.certainty), (HazardId::PinnedListener, Certainty::Strong));
+    assert_eq!((finding.hazard, finding.certainty), (HazardId::new("pinned-listener"), Certainty::Strong));
     let leak = finding.facts.leak.unwrap();
     assert_eq!(leak.address, Some(format!("127.0.0.1:{port}")));
     assert_eq!((leak.holders.len(), leak.holders[0].pid), (1, child));

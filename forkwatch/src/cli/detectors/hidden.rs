@@ -1,52 +1,12 @@
 //! What becomes of a detector where the host hides what it has to see.
 
 use crate::{
-    host::sight::{Aspect, Sight, View},
-    model::{detector::DetectorState, finding::HazardId},
+    host::sight::{Sight, View},
+    model::detector::{Aspect, DetectorState, Wanted},
 };
 
-/// Of which processes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    /// Of those that it judges: it judges the others.
-    Each,
-    /// Of every process of the host but init, or else it concludes nothing.
-    AllButInit,
-    /// Of every process of the host, or else it concludes nothing.
-    All,
-    /// Of those that it judges, and without it does so less well.
-    Helps,
-}
-
-/// What a hazard's detector has to see of processes.
-const fn wants(hazard: HazardId) -> &'static [(Aspect, Wanted)] {
-    match hazard {
-        // Without the last, nothing is certain.
-        HazardId::OrphanedLock | HazardId::WorkerKilledWhileStuck => {
-            &[(Aspect::Calls, Wanted::Each), (Aspect::Memory, Wanted::Each), (Aspect::Sharing, Wanted::Helps)]
-        }
-        // Tables in /proc show the peers of TCP too.
-        HazardId::SharedConnection | HazardId::SharedConnectionClosed => {
-            &[(Aspect::Descriptors, Wanted::Each), (Aspect::Sockets, Wanted::Helps)]
-        }
-        HazardId::LeakedPipe => {
-            &[(Aspect::Descriptors, Wanted::AllButInit), (Aspect::Calls, Wanted::AllButInit)]
-        }
-        HazardId::PinnedListener => &[
-            (Aspect::Descriptors, Wanted::All),
-            (Aspect::Details, Wanted::All),
-            (Aspect::Calls, Wanted::All),
-        ],
-        HazardId::MultithreadedFork | HazardId::PendingSignals => &[(Aspect::Executable, Wanted::Helps)],
-        HazardId::BlockedSignals => &[(Aspect::Details, Wanted::Helps)],
-        HazardId::LostThreads => &[(Aspect::Traffic, Wanted::Helps)],
-        HazardId::CrashLoop | HazardId::UnreapedChildren => &[],
-    }
-}
-
-/// What this host hides of that which a hazard's detector has to see.
-pub(super) fn hides(hazard: HazardId, sight: &Sight) -> Option<(DetectorState, String)> {
-    let wants = wants(hazard);
+/// What this host hides of that which a detector has to see.
+pub(super) fn hides(wants: &[(Aspect, Wanted)], sight: &Sight) -> Option<(DetectorState, String)> {
     let searches = wants.iter().any(|(_, scope)| matches!(scope, Wanted::All | Wanted::AllButInit));
     if searches && sight.hides_processes {
         let why = "/proc does not list every process here: who else holds a pipe or socket stays unknown, and nothing \

@@ -12,7 +12,6 @@ use crate::{
     host::{self, clock},
     model::{
         evidence::{Evidence, Request, Sweep},
-        finding::HazardId,
         leak::{Descriptors, Holders, Object},
         process::ProcessKey,
         program_name::called,
@@ -79,7 +78,7 @@ fn judge(candidate: &Candidate, stuck: &[ProcessKey], reader: &mut Reader, found
     let waited = second.at.since(first.at).max(Duration::from_secs(1));
     let (hazard, judgement) = match *object {
         Object::Pipe(inode) => (
-            HazardId::LeakedPipe,
+            leaked_pipe::HAZARD.id,
             leaked_pipe::judge(&PipeCase {
                 process: *process,
                 forker: *forker,
@@ -92,7 +91,7 @@ fn judge(candidate: &Candidate, stuck: &[ProcessKey], reader: &mut Reader, found
             }),
         ),
         Object::Socket(inode) => (
-            HazardId::PinnedListener,
+            pinned_listener::HAZARD.id,
             pinned_listener::judge(&ListenerCase {
                 process: *process,
                 forker: *forker,

@@ -4,6 +4,7 @@ use crate::{
     core::{Judgement, Verdict},
     detect::Hazard,
     model::{
+        detector::{Aspect, DetectorState, Reach, Wanted},
         event::Exec,
         evidence::ExecedSeen,
         finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
@@ -15,7 +16,7 @@ use crate::{
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
-    id: HazardId::BlockedSignals,
+    id: HazardId::new("blocked-signals"),
     title: "A program was started with signals blocked",
     what: "The set of blocked signals survives exec. A program that is started with SIGTERM, SIGINT, SIGHUP or \
            SIGQUIT blocked does not react when it is asked to end: service managers wait for their timeout and \
@@ -41,6 +42,16 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "https://man7.org/linux/man-pages/man7/signal.7.html",
         "https://man7.org/linux/man-pages/man2/sigprocmask.2.html",
     ],
+    watches: "programs that start with signals blocked",
+    sees: &[(Aspect::Details, Wanted::Helps)],
+    without_sight: Some((
+        Reach::Programs,
+        DetectorState::Limited,
+        "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH it is not seen which blocked signals other users' programs take in through signalfd: those are reported too",
+    )),
+    needs: &[],
+    knows_threads: false,
+    tells_who_hangs: false,
 };
 
 /// The signals that ask a program to end (SIGHUP, SIGINT, SIGQUIT, SIGTERM) or tell of its children (SIGCHLD).

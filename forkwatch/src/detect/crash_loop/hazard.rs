@@ -4,6 +4,7 @@ use crate::{
     core::{Judgement, Verdict},
     detect::Hazard,
     model::{
+        detector::{DetectorState, Observation},
         event::{CloneKind, Exit, ExitStatus},
         exit_code::{UWSGI_AT_WORK, meaning},
         facts::HistoryFacts,
@@ -17,7 +18,7 @@ use crate::{
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
-    id: HazardId::CrashLoop,
+    id: HazardId::new("crash-loop"),
     title: "Forked children keep dying and being replaced",
     what: "A server that finds a worker dead forks the next one. Where whatever killed the first is still there (a \
            broken configuration, a database that refuses, a native crash, a memory limit), the next one dies too. \
@@ -54,6 +55,16 @@ pub(crate) static HAZARD: Hazard = Hazard {
     ],
     remedies,
     links: &["https://man7.org/linux/man-pages/man2/wait.2.html"],
+    watches: "forked children that keep dying and being replaced",
+    sees: &[],
+    without_sight: None,
+    needs: &[(
+        Observation::GoodEnds,
+        DetectorState::Limited,
+        "jobs that fail may be taken for workers that die, for the good ends of children cannot be watched",
+    )],
+    knows_threads: false,
+    tells_who_hangs: false,
 };
 
 const SIGHUP: u8 = 1;

@@ -6,11 +6,10 @@ use super::{
     threads::{self, Bearing},
 };
 use crate::{
-    detect::{entry, multithreaded_fork::BY_DESIGN},
+    detect::{multithreaded_fork::BY_DESIGN, pending_signals},
     model::{
         connection::Peer,
         evidence::SeenThread,
-        finding::HazardId,
         inventory::{DatabaseKind, FileLockKind, Inventory, OpenFile},
         process::escape,
     },
@@ -120,7 +119,7 @@ fn other_threads(seen: &Inventory, name: &str) -> Option<Reason> {
 }
 
 fn pending(seen: &Inventory) -> Option<Reason> {
-    let (_, remedy) = (entry(HazardId::PendingSignals).remedies)().into_iter().next()?;
+    let (_, remedy) = (pending_signals::HAZARD.remedies)().into_iter().next()?;
     (!seen.pending.is_empty()).then(|| Reason {
         id: "pending-signals",
         weight: Weight::Unsafe,

@@ -12,6 +12,7 @@ use crate::{
     core::{Judgement, Verdict},
     detect::Hazard,
     model::{
+        detector::{Aspect, DetectorState, Reach, Wanted},
         facts::{DescriptorHolder, LeakFacts},
         finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
         leak::{Access, End, Holder, Holders, Object, PipeWait},
@@ -22,7 +23,7 @@ use crate::{
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
-    id: HazardId::LeakedPipe,
+    id: HazardId::new("leaked-pipe"),
     title: "A process waits for ever on a pipe whose other end it holds itself",
     what: "A pipe ends when nobody holds its write end any more. fork copies every descriptor, so a child that \
            reads from a pipe and has not closed its own copy of the write end keeps the pipe open for itself: when \
@@ -53,6 +54,16 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "https://man7.org/linux/man-pages/man7/pipe.7.html",
         "https://man7.org/linux/man-pages/man2/close_range.2.html",
     ],
+    watches: "forked children that wait on a pipe whose other end only they hold",
+    sees: &[(Aspect::Descriptors, Wanted::AllButInit), (Aspect::Calls, Wanted::AllButInit)],
+    without_sight: Some((
+        Reach::Programs,
+        DetectorState::Undecided,
+        "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the descriptors of other users' processes are hidden: who else holds a pipe or socket stays unknown, and nothing is reported",
+    )),
+    needs: &[],
+    knows_threads: false,
+    tells_who_hangs: false,
 };
 
 /// A process that sleeps on a pipe, with two looks at everybody who holds it.

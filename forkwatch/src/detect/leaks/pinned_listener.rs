@@ -9,6 +9,7 @@ use crate::{
     core::{Judgement, Verdict},
     detect::Hazard,
     model::{
+        detector::{Aspect, DetectorState, Reach, Wanted},
         facts::LeakFacts,
         finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
         leak::{Holder, Holders, Listener},
@@ -18,7 +19,7 @@ use crate::{
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
-    id: HazardId::PinnedListener,
+    id: HazardId::new("pinned-listener"),
     title: "A child keeps the listening socket of a server that is gone",
     what: "A listening socket lives for as long as anybody holds it. A child that inherits it and outlives the \
            server keeps the port taken: the kernel goes on accepting connections into the queue, where clients hang \
@@ -46,6 +47,16 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "https://man7.org/linux/man-pages/man2/socket.2.html",
         "https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html",
     ],
+    watches: "forked children that keep a listening socket and do not accept",
+    sees: &[(Aspect::Descriptors, Wanted::All), (Aspect::Details, Wanted::All), (Aspect::Calls, Wanted::All)],
+    without_sight: Some((
+        Reach::Programs,
+        DetectorState::Undecided,
+        "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the descriptors of other users' processes are hidden: who else holds a pipe or socket stays unknown, and nothing is reported",
+    )),
+    needs: &[],
+    knows_threads: false,
+    tells_who_hangs: false,
 };
 
 /// Programs without any code to accept a connection.

@@ -4,6 +4,7 @@ use crate::{
     core::Verdict,
     detect::{Hazard, name_threads},
     model::{
+        detector::{Aspect, DetectorState, Reach, Wanted},
         evidence::SeenThread,
         finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
         process::{Comm, ProcessKey},
@@ -12,7 +13,7 @@ use crate::{
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
-    id: HazardId::LostThreads,
+    id: HazardId::new("lost-threads"),
     title: "Background threads of the parent are missing in the child",
     what: "fork copies the one thread that calls it. A library that works in a background thread (it sends metrics, \
            writes logs, fetches settings) has none in the child, while its objects look as if it had: what the \
@@ -43,6 +44,16 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "https://docs.python.org/3/library/os.html#os.register_at_fork",
         "https://docs.python.org/3/whatsnew/3.14.html",
     ],
+    watches: "background threads of known libraries that the parent has and the child lacks",
+    sees: &[(Aspect::Traffic, Wanted::Helps)],
+    without_sight: Some((
+        Reach::Programs,
+        DetectorState::Limited,
+        "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the reads and writes of other users' processes are not seen: whether a child has worked is told by its CPU time alone",
+    )),
+    needs: &[],
+    knows_threads: true,
+    tells_who_hangs: false,
 };
 
 /// A background thread that a library starts once, and not again after a fork.

@@ -4,6 +4,7 @@ use crate::{
     core::{ForkCase, Judgement, Verdict},
     detect::{Hazard, name_threads},
     model::{
+        detector::{Aspect, DetectorState, Reach, Wanted},
         event::Fork,
         finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
         program_name::bare_name,
@@ -12,7 +13,7 @@ use crate::{
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
-    id: HazardId::MultithreadedFork,
+    id: HazardId::new("multithreaded-fork"),
     title: "A multi-threaded process forked, and the child lives on",
     what: "fork copies the whole memory of a process, but only the thread that called it. A lock that another \
            thread held at that moment is copied as held, and nobody in the child is left to release it: the \
@@ -42,6 +43,16 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "https://man7.org/linux/man-pages/man2/fork.2.html",
         "https://man7.org/linux/man-pages/man3/pthread_atfork.3.html",
     ],
+    watches: "forks of processes with threads whose child lives on without exec",
+    sees: &[(Aspect::Executable, Wanted::Helps)],
+    without_sight: Some((
+        Reach::Partial,
+        DetectorState::Limited,
+        "without CAP_SYS_PTRACE the executables of other users' processes stay unknown: their programs are named by their command lines",
+    )),
+    needs: &[],
+    knows_threads: true,
+    tells_who_hangs: false,
 };
 
 /// Servers that save in a forked child on purpose, with threads that take no part in it.

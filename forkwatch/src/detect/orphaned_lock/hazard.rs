@@ -8,6 +8,7 @@ use crate::{
     core::Verdict,
     detect::{Hazard, uid_words},
     model::{
+        detector::{Aspect, DetectorState, Reach, Wanted},
         evidence::SeenThread,
         facts::{LockFacts, LockOwner, Proof},
         finding::{Certainty, Facts, Finding, HazardId, Severity, State},
@@ -20,7 +21,7 @@ use crate::{
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
-    id: HazardId::OrphanedLock,
+    id: HazardId::new("orphaned-lock"),
     title: "A forked child is blocked for ever on a lock that nobody in it can release",
     what: "A lock that another thread of the parent held at the fork is copied as held, and the thread that would \
            release it does not exist in the child. The child blocks as soon as it wants that lock, in a logger, \
@@ -67,6 +68,16 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "https://man7.org/linux/man-pages/man2/futex.2.html",
         "https://man7.org/linux/man-pages/man3/pthread_atfork.3.html",
     ],
+    watches: "forked children that wait for a lock which nobody in them can release",
+    sees: &[(Aspect::Calls, Wanted::Each), (Aspect::Memory, Wanted::Each), (Aspect::Sharing, Wanted::Helps)],
+    without_sight: Some((
+        Reach::Programs,
+        DetectorState::Limited,
+        "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the memory and the descriptors of other users' processes cannot be read: only one's own are judged",
+    )),
+    needs: &[],
+    knows_threads: false,
+    tells_who_hangs: true,
 };
 
 /// A child that was proven stuck, with all that is known of it.

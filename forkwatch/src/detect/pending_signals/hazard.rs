@@ -4,6 +4,7 @@ use crate::{
     core::{ForkCase, Judgement, Verdict},
     detect::Hazard,
     model::{
+        detector::{Aspect, DetectorState, Reach, Wanted},
         event::Fork,
         finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
         signals::SignalSet,
@@ -12,7 +13,7 @@ use crate::{
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
-    id: HazardId::PendingSignals,
+    id: HazardId::new("pending-signals"),
     title: "Signals were pending and blocked at the fork",
     what: "A signal that arrives while it is blocked waits. Linux starts a child with no signal waiting, so a \
            signal that was sent just before the fork reaches the parent alone, once the parent unblocks it. A \
@@ -34,6 +35,16 @@ pub(crate) static HAZARD: Hazard = Hazard {
     ],
     remedies,
     links: &["https://man7.org/linux/man-pages/man2/fork.2.html"],
+    watches: "forks with signals pending and blocked whose child lives on without exec",
+    sees: &[(Aspect::Executable, Wanted::Helps)],
+    without_sight: Some((
+        Reach::Partial,
+        DetectorState::Limited,
+        "without CAP_SYS_PTRACE the executables of other users' processes stay unknown: their programs are named by their command lines",
+    )),
+    needs: &[],
+    knows_threads: false,
+    tells_who_hangs: false,
 };
 
 /// SIGCHLD, which shells block around every fork.

@@ -4,6 +4,7 @@ use super::hazard::Case;
 use crate::{
     detect::Hazard,
     model::{
+        detector::{Aspect, DetectorState, Observation, Reach, Wanted},
         finding::{Certainty, Finding, HazardId, Remedy, Severity, State},
         program_name::called,
     },
@@ -11,7 +12,7 @@ use crate::{
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
-    id: HazardId::SharedConnectionClosed,
+    id: HazardId::new("shared-connection-closed"),
     title: "A child closes its parent's connection when it ends",
     what: "A child that ends in the usual way runs the destructors and exit handlers of libraries that it inherited. \
            For a connection that is open in both they send the protocol's farewell, or shut the socket down, and \
@@ -35,6 +36,19 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "https://man7.org/linux/man-pages/man2/_exit.2.html",
         "https://man7.org/linux/man-pages/man2/shutdown.2.html",
     ],
+    watches: "children that say goodbye on their parent's connection",
+    sees: &[(Aspect::Descriptors, Wanted::Each), (Aspect::Sockets, Wanted::Helps)],
+    without_sight: Some((
+        Reach::Programs,
+        DetectorState::Limited,
+        "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the memory and the descriptors of other users' processes cannot be read: only one's own are judged",
+    )),
+    needs: &[
+        (Observation::SocketUse, DetectorState::Off, "the use of a connection cannot be watched"),
+        (Observation::Shutdowns, DetectorState::Limited, "farewells are seen, but not every shutdown(2)"),
+    ],
+    knows_threads: false,
+    tells_who_hangs: false,
 };
 
 /// The finding about a child that has shut the connection down, or has said a last short thing on it.

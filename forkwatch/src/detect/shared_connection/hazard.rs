@@ -5,6 +5,7 @@ use crate::{
     detect::Hazard,
     model::{
         connection::{Act, SharedSocket, Turn},
+        detector::{Aspect, DetectorState, Observation, Reach, Wanted},
         facts::ConnectionFacts,
         finding::{Certainty, Facts, Finding, HazardId, Remedy, Severity, State},
         process::{Comm, ProcessKey, Program},
@@ -15,7 +16,7 @@ use crate::{
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
-    id: HazardId::SharedConnection,
+    id: HazardId::new("shared-connection"),
     title: "Two processes talk on one connection that a fork has left to both",
     what: "A connection that is open at the fork belongs to parent and child alike, and neither knows of the other. \
            What both send arrives mixed up at the server, and an answer goes to whichever process reads first: one \
@@ -43,6 +44,16 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "https://docs.sqlalchemy.org/en/20/core/pooling.html#using-connection-pools-with-multiprocessing-or-os-fork",
         "https://www.psycopg.org/docs/usage.html#thread-and-process-safety",
     ],
+    watches: "connections from before a fork that two processes use",
+    sees: &[(Aspect::Descriptors, Wanted::Each), (Aspect::Sockets, Wanted::Helps)],
+    without_sight: Some((
+        Reach::Programs,
+        DetectorState::Limited,
+        "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the memory and the descriptors of other users' processes cannot be read: only one's own are judged",
+    )),
+    needs: &[(Observation::SocketUse, DetectorState::Off, "the use of a connection cannot be watched")],
+    knows_threads: false,
+    tells_who_hangs: false,
 };
 
 /// A connection that several processes hold, and what they did with it.

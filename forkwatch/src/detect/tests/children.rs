@@ -21,7 +21,7 @@ fn a_child_that_lives_on_beside_threads_is_reported_with_their_names() {
         "gunicorn (pid 4242) forked 4250 while 3 other threads ran (metrics-flush, grpc_global_tim, python); the \
          child lives on without exec, and any lock they held stays locked in it"
     );
-    assert_eq!((finding.hazard, finding.state), (HazardId::MultithreadedFork, State::Suspected));
+    assert_eq!((finding.hazard, finding.state), (HazardId::new("multithreaded-fork"), State::Suspected));
     assert_eq!((finding.certainty, finding.severity), (Certainty::Heuristic, Severity::Warning));
     assert_eq!((finding.number, finding.repeats, finding.at), (1, 0, ms(1000)));
     assert_eq!((finding.parent, finding.child), (process(PARENT), process(CHILD)));
@@ -106,7 +106,7 @@ fn a_parent_that_is_gone_leaves_nobody_to_blame() {
     timeline.parents.clear();
     timeline.fork(threaded(3)).at(5000);
     assert_eq!(timeline.findings().len(), 0);
-    let undecided = Output::Undecided { hazard: HazardId::MultithreadedFork, child: process(CHILD) };
+    let undecided = Output::Undecided { hazard: HazardId::new("multithreaded-fork"), child: process(CHILD) };
     assert_eq!(timeline.count(|output| *output == undecided), 1);
     timeline.assert_forgotten();
 }
@@ -290,7 +290,7 @@ fn a_finding_is_resolved_by_what_becomes_of_the_child() {
         let mut timeline = Timeline::new();
         timeline.fork(threaded(3)).at(3000);
         end(&mut timeline);
-        let hazard = HazardId::MultithreadedFork;
+        let hazard = HazardId::new("multithreaded-fork");
         assert_eq!(timeline.states(), [(hazard, State::Suspected, 1), (hazard, State::Resolved(how), 1)]);
         let resolved = timeline.findings()[1];
         assert!(resolved.summary.contains(part), "{}", resolved.summary);

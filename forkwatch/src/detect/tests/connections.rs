@@ -67,7 +67,8 @@ impl Timeline {
     }
 }
 
-const SHARED: [(HazardId, Certainty, u32); 1] = [(HazardId::SharedConnection, Certainty::Certain, CHILD)];
+const SHARED: [(HazardId, Certainty, u32); 1] =
+    [(HazardId::new("shared-connection"), Certainty::Certain, CHILD)];
 
 #[test]
 fn a_connection_that_both_hold_is_watched_and_no_fault() {
@@ -160,7 +161,7 @@ fn a_short_query_is_a_use_once_the_child_lives_on() {
 fn a_farewell_at_the_end_is_told_as_such() {
     let mut timeline = sharing();
     timeline.uses(PARENT, Act::Sent, 100).at(4000).uses(CHILD, Act::Sent, 5).at(4200).exit(CHILD).at(9000);
-    assert_eq!(timeline.reported(), [(HazardId::SharedConnectionClosed, Certainty::Strong, CHILD)]);
+    assert_eq!(timeline.reported(), [(HazardId::new("shared-connection-closed"), Certainty::Strong, CHILD)]);
     // A child that was killed says none, and one that ends without a word is right.
     let mut timeline = sharing();
     timeline.at(4000).uses(CHILD, Act::Sent, 5).kill(CHILD).at(9000);
@@ -174,7 +175,7 @@ fn a_farewell_at_the_end_is_told_as_such() {
 fn a_shutdown_by_the_child_is_certain() {
     let mut timeline = sharing();
     timeline.uses(CHILD, Act::ShutDown, 0);
-    assert_eq!(timeline.reported(), [(HazardId::SharedConnectionClosed, Certainty::Certain, CHILD)]);
+    assert_eq!(timeline.reported(), [(HazardId::new("shared-connection-closed"), Certainty::Certain, CHILD)]);
     let mut timeline = sharing();
     timeline.uses(PARENT, Act::ShutDown, 0);
     assert_eq!(timeline.reported(), []);
@@ -205,5 +206,5 @@ fn the_end_of_the_child_resolves_the_finding() {
     let mut timeline = sharing();
     timeline.uses(PARENT, Act::Sent, 100).uses(CHILD, Act::Sent, 100).at(9000).exit(CHILD);
     let last = timeline.findings().last().map(|finding| (finding.hazard, finding.state));
-    assert_eq!(last, Some((HazardId::SharedConnection, State::Resolved(Resolution::Exited))));
+    assert_eq!(last, Some((HazardId::new("shared-connection"), State::Resolved(Resolution::Exited))));
 }

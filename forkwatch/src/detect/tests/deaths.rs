@@ -63,7 +63,7 @@ fn workers_that_die_one_after_the_other_are_a_loop() {
         "gunicorn (pid 4242) keeps forking children that die: 6 ended with code 3 (gunicorn: a worker could not start) within 20 s, \
          after a life of 2.0 s (the median)"
     );
-    assert_eq!((finding.hazard, finding.state), (HazardId::CrashLoop, State::Confirmed));
+    assert_eq!((finding.hazard, finding.state), (HazardId::new("crash-loop"), State::Confirmed));
     assert_eq!((finding.certainty, finding.severity), (Certainty::Certain, Severity::Warning));
     assert_eq!((finding.parent, finding.child), (process(PARENT), process(5000)));
     let history = finding.facts.history.as_ref().unwrap();

@@ -104,7 +104,7 @@ fn killed(name: &str, sender: u32) -> (Resolution, Vec<Finding>) {
         .findings()
         .into_iter()
         .cloned()
-        .partition(|finding| finding.hazard == HazardId::MultithreadedFork);
+        .partition(|finding| finding.hazard == HazardId::new("multithreaded-fork"));
     let [Finding { state: State::Resolved(how), .. }] = over[..] else { panic!("{over:#?}") };
     (how, found)
 }
@@ -127,7 +127,10 @@ fn a_worker_that_its_server_kills_is_joined_to_what_it_was_stuck_on() {
                  it was waiting for"
             )
         );
-        assert_eq!((finding.hazard, finding.state), (HazardId::WorkerKilledWhileStuck, State::Confirmed));
+        assert_eq!(
+            (finding.hazard, finding.state),
+            (HazardId::new("worker-killed-while-stuck"), State::Confirmed)
+        );
         assert_eq!((finding.certainty, finding.severity), (Certainty::Certain, Severity::Warning));
         assert_eq!(finding.facts.notes, ["finding #7: stuck"]);
         assert_eq!((finding.parent, finding.child), (process(PARENT), process(CHILD)));

@@ -126,7 +126,7 @@ fn a_reader_that_alone_holds_the_write_end_is_reported_after_two_searches() {
         "gunicorn (pid 4242) forked 4250, which waits for ever: it reads from a pipe whose write end nobody holds but \
          itself, so that neither data nor their end can come"
     );
-    assert_eq!((finding.hazard, finding.certainty), (HazardId::LeakedPipe, Certainty::Certain));
+    assert_eq!((finding.hazard, finding.certainty), (HazardId::new("leaked-pipe"), Certainty::Certain));
     assert_eq!((finding.parent, finding.child), (process(PARENT), process(CHILD)));
     let leak = finding.facts.leak.as_ref().unwrap();
     assert_eq!((leak.inode, leak.holders.len(), leak.holders[0].fd), (PIPE, 1, 4));
@@ -151,7 +151,7 @@ fn where_another_could_write_the_host_is_searched_ever_less_often() {
     // The writer closes its end at last.
     timeline.holders.insert(Object::Pipe(PIPE), holders(vec![both_ends()]));
     timeline.at(7_200_000);
-    assert_eq!(timeline.only_finding().hazard, HazardId::LeakedPipe);
+    assert_eq!(timeline.only_finding().hazard, HazardId::new("leaked-pipe"));
 }
 
 #[test]
@@ -187,13 +187,13 @@ fn a_finding_ends_when_its_child_runs_and_when_it_ends() {
     let cleared = State::Resolved(Resolution::Cleared);
     assert_eq!(
         timeline.states(),
-        [(HazardId::LeakedPipe, State::Confirmed, 1), (HazardId::LeakedPipe, cleared, 1)]
+        [(HazardId::new("leaked-pipe"), State::Confirmed, 1), (HazardId::new("leaked-pipe"), cleared, 1)]
     );
 
     let mut timeline = pipe_timeline(blocked, vec![both_ends()]);
     timeline.at(130_000).kill(CHILD).at(200_000);
     let killed = State::Resolved(Resolution::Killed);
-    assert_eq!(timeline.states().last(), Some(&(HazardId::LeakedPipe, killed, 1)));
+    assert_eq!(timeline.states().last(), Some(&(HazardId::new("leaked-pipe"), killed, 1)));
     assert_eq!(timeline.core.remembered(LEAKS), 0);
 
     let mut timeline = pipe_timeline(blocked, vec![both_ends()]);
@@ -201,7 +201,7 @@ fn a_finding_ends_when_its_child_runs_and_when_it_ends() {
     timeline.descriptors.clear();
     timeline.at(200_000);
     let ended = State::Resolved(Resolution::Ended);
-    assert_eq!(timeline.states().last(), Some(&(HazardId::LeakedPipe, ended, 1)));
+    assert_eq!(timeline.states().last(), Some(&(HazardId::new("leaked-pipe"), ended, 1)));
     assert_eq!(timeline.core.remembered(LEAKS), 0);
 }
 
@@ -212,7 +212,7 @@ fn a_listener_is_reported_once_its_server_has_ended() {
     assert_eq!((searches(&timeline), timeline.findings().len()), (1, 0));
     timeline.at(152_000);
     let finding = timeline.only_finding();
-    assert_eq!((finding.hazard, finding.certainty), (HazardId::PinnedListener, Certainty::Strong));
+    assert_eq!((finding.hazard, finding.certainty), (HazardId::new("pinned-listener"), Certainty::Strong));
     assert_eq!(
         finding.summary,
         "4250, a child of gunicorn (pid 4242) that has ended, keeps 127.0.0.1:8000 listening, and nobody accepts: it \

@@ -13,6 +13,7 @@ use crate::model::{
 };
 
 const OWNER: u32 = 5000;
+const LOCK: HazardId = HazardId::new("orphaned-lock");
 
 /// The main thread of the child wants a mutex that a thread of the parent owns.
 pub(super) fn orphaned(switches: u64) -> LocksSeen {
@@ -95,7 +96,7 @@ fn stuck(seen: LocksSeen) -> Timeline {
 
 impl Timeline {
     fn of_lock(&self) -> Vec<&Finding> {
-        self.findings().into_iter().filter(|finding| finding.hazard == HazardId::OrphanedLock).collect()
+        self.findings().into_iter().filter(|finding| finding.hazard == LOCK).collect()
     }
 
     pub(super) fn orders(&self) -> Vec<Order> {
@@ -291,7 +292,7 @@ fn a_child_whose_memory_another_uses_is_undecided_as_long_as_it_does() {
     timeline.at(300_000);
     assert_eq!(timeline.of_lock().len(), 0);
     assert_eq!(timeline.stuck(), None);
-    let undecided = |output: &Output| matches!(output, Output::Undecided { hazard: HazardId::OrphanedLock, child } if *child == process(CHILD));
+    let undecided = |output: &Output| matches!(output, Output::Undecided { hazard: LOCK, child } if *child == process(CHILD));
     assert_eq!(timeline.count(undecided), 1, "told once");
     let looks = timeline.count(|output| matches!(output, Output::Ask(Request::Place { .. })));
     assert!((5..60).contains(&looks), "looked at again, ever less often: {looks}");
@@ -338,8 +339,11 @@ fn a_child_that_wakes_withdraws_the_finding() {
     assert_eq!(timeline.stuck(), Some(0));
     // The fork's own finding stays open: that risk is still there, and who ends the child is told with it.
     assert_eq!(timeline.orders(), [Order::WatchSignals(process(CHILD))]);
-    let resolved =
-        timeline.findings().iter().filter(|finding| finding.hazard == HazardId::MultithreadedFork).count();
+    let resolved = timeline
+        .findings()
+        .iter()
+        .filter(|finding| finding.hazard == HazardId::new("multithreaded-fork"))
+        .count();
     assert_eq!(resolved, 1);
 }
 
@@ -442,7 +446,7 @@ fn a_stopped_child_proves_nothing() {
 fn what_cannot_be_read_is_undecided() {
     let mut timeline = stuck(LocksSeen::Unreadable("no".to_owned()));
     timeline.at(60_000);
-    let undecided = |output: &Output| matches!(output, Output::Undecided { hazard: HazardId::OrphanedLock, child } if *child == process(CHILD));
+    let undecided = |output: &Output| matches!(output, Output::Undecided { hazard: LOCK, child } if *child == process(CHILD));
     assert_eq!(timeline.count(undecided), 1);
 }
 
@@ -533,9 +537,9 @@ fn a_suspect_that_its_parent_kills_is_told_as_such() {
     assert_eq!(
         states,
         [
-            (HazardId::MultithreadedFork, State::Suspected),
-            (HazardId::WorkerKilledWhileStuck, State::Confirmed),
-            (HazardId::MultithreadedFork, State::Resolved(Resolution::KilledByParent)),
+            (HazardId::new("multithreaded-fork"), State::Suspected),
+            (HazardId::new("worker-killed-while-stuck"), State::Confirmed),
+            (HazardId::new("multithreaded-fork"), State::Resolved(Resolution::KilledByParent)),
         ]
     );
     let killed = timeline.findings()[1];

@@ -3,6 +3,8 @@
 use super::*;
 use crate::model::finding::{Certainty, Resolution, Severity};
 
+const LOST: HazardId = HazardId::new("lost-threads");
+
 fn seen(at: BootTime, comms: &[&str], percent: u64) -> ThreadsSeen {
     ThreadsSeen {
         at,
@@ -31,7 +33,7 @@ fn forked(threads: &[&str], look: fn(BootTime) -> ThreadsSeen) -> Timeline {
 
 /// The findings of this hazard: each of these forks is also one beside threads.
 fn lost(timeline: &Timeline) -> Vec<&Finding> {
-    timeline.findings().into_iter().filter(|finding| finding.hazard == HazardId::LostThreads).collect()
+    timeline.findings().into_iter().filter(|finding| finding.hazard == LOST).collect()
 }
 
 fn looks(timeline: &Timeline) -> usize {
@@ -170,6 +172,6 @@ fn an_allow_rule_may_name_the_thread() {
     timeline.threads.insert(CHILD, busy_alone);
     timeline.fork(threaded(3)).at(9_000_000);
     assert_eq!(lost(&timeline).len(), 0);
-    let allowed = |output: &Output| matches!(output, Output::Allowed { hazard: HazardId::LostThreads, .. });
+    let allowed = |output: &Output| matches!(output, Output::Allowed { hazard: LOST, .. });
     assert_eq!(timeline.count(allowed), 1);
 }

@@ -13,7 +13,7 @@ fn pending_signals_are_named() {
         "gunicorn (pid 4242) forked 4250 while SIGUSR1, SIGTERM were pending and blocked; Linux clears the pending \
          signals of a new child, so only the parent will ever see them"
     );
-    assert_eq!((finding.hazard, finding.state), (HazardId::PendingSignals, State::Confirmed));
+    assert_eq!((finding.hazard, finding.state), (HazardId::new("pending-signals"), State::Confirmed));
     assert_eq!((finding.certainty, finding.severity), (Certainty::Certain, Severity::Info));
     assert_eq!(finding.facts.signals, SignalSet::of(&[10, 15]));
 }
@@ -58,6 +58,6 @@ fn one_fork_may_be_unsafe_twice() {
     let mut timeline = Timeline::new();
     timeline.fork(Fork { threads: 3, ..pending(&[15]) }).at(2000).exit(CHILD);
     let hazards: Vec<_> = timeline.states().iter().map(|(hazard, _, number)| (*hazard, *number)).collect();
-    let (threads, signals) = (HazardId::MultithreadedFork, HazardId::PendingSignals);
+    let (threads, signals) = (HazardId::new("multithreaded-fork"), HazardId::new("pending-signals"));
     assert_eq!(hazards, [(threads, 1), (signals, 2), (threads, 1), (signals, 2)]);
 }

@@ -32,7 +32,7 @@ fn a_program_that_keeps_signals_blocked_is_reported_after_the_grace() {
         "launcher (pid 4242) started worker (pid 4300) with SIGHUP, SIGTERM blocked, which it has not unblocked \
          since; it will not end when asked to"
     );
-    assert_eq!((finding.hazard, finding.state), (HazardId::BlockedSignals, State::Confirmed));
+    assert_eq!((finding.hazard, finding.state), (HazardId::new("blocked-signals"), State::Confirmed));
     assert_eq!((finding.certainty, finding.severity), (Certainty::Certain, Severity::Warning));
     assert_eq!((finding.parent, finding.child), (process(PARENT), process(PROGRAM)));
     assert_eq!(

@@ -233,7 +233,7 @@ fn apply(core: &mut Core, now: BootTime, step: &Step, out: &mut Vec<Output>) {
 
 /// Every third process is known to be stuck when it ends.
 fn stuck(process: ProcessKey, at: BootTime) -> Option<Finding> {
-    let hazard = crate::detect::entry(HazardId::MultithreadedFork);
+    let hazard = crate::detect::find("multithreaded-fork").unwrap();
     let remedy = crate::model::finding::Remedy { text: "t".to_owned(), link: "l".to_owned() };
     let verdict = crate::core::Verdict {
         state: hazard.state,
@@ -302,24 +302,24 @@ impl Model {
                 Output::LivesOn(lives_on) => prop_assert!(self.living.contains(&lives_on.child)),
                 Output::Finding(finding) if matches!(finding.state, State::Resolved(_)) => {
                     prop_assert_eq!(self.open.remove(&finding.number), Some(finding.child));
-                    prop_assert!(finding.hazard != HazardId::BlockedSignals);
+                    prop_assert!(finding.hazard != HazardId::new("blocked-signals"));
                 }
                 Output::Finding(finding) => {
                     self.number += 1;
                     prop_assert_eq!(finding.number, self.number);
                     prop_assert!(!finding.summary.is_empty() && !finding.remedy.link.is_empty());
                     if finding.repeats == 0 {
-                        match finding.hazard {
-                            HazardId::BlockedSignals => prop_assert!(self.started.contains(&finding.child)),
-                            HazardId::MultithreadedFork | HazardId::PendingSignals => {
+                        match finding.hazard.name() {
+                            "blocked-signals" => prop_assert!(self.started.contains(&finding.child)),
+                            "multithreaded-fork" | "pending-signals" => {
                                 prop_assert!(self.living.contains(&finding.child), "{finding:?}");
                                 prop_assert!(finding.facts.age >= Some(1000 * MILLI));
                             }
-                            HazardId::LostThreads => {
+                            "lost-threads" => {
                                 prop_assert!(self.alive.contains(&finding.child), "{finding:?}");
                                 prop_assert!(finding.facts.age >= Some(60_000 * MILLI));
                             }
-                            HazardId::CrashLoop => {
+                            "crash-loop" => {
                                 let ends = &finding.facts.history.as_ref().unwrap().ends;
                                 prop_assert!(
                                     ends[0].count >= 5
@@ -327,18 +327,19 @@ impl Model {
                                 );
                                 prop_assert!(finding.program_name != "bash");
                             }
-                            HazardId::OrphanedLock => {
+                            "orphaned-lock" => {
                                 prop_assert!(self.alive.contains(&finding.child), "{finding:?}");
                                 let lock = finding.facts.lock.as_ref().unwrap();
                                 prop_assert!(lock.waited_ns >= 10_000 * MILLI);
                             }
-                            HazardId::SharedConnection | HazardId::SharedConnectionClosed => {
+                            "shared-connection" | "shared-connection-closed" => {
                                 prop_assert!(self.watched > 0);
                             }
-                            HazardId::LeakedPipe | HazardId::PinnedListener => {
+                            "leaked-pipe" | "pinned-listener" => {
                                 prop_assert!(self.alive.contains(&finding.child), "{finding:?}");
                             }
-                            HazardId::UnreapedChildren | HazardId::WorkerKilledWhileStuck => {}
+                            "unreaped-children" | "worker-killed-while-stuck" => {}
+                            other => prop_assert!(false, "{other} is not known here"),
                         }
                         self.open.insert(finding.number, finding.child);
                     }

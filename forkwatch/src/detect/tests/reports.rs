@@ -57,7 +57,8 @@ fn hanging_workers(settings: Settings, count: u32) -> Vec<(u64, u64, u64)> {
         unsafe_fork(&mut timeline, child);
     }
     timeline.at(100_000);
-    let stuck = timeline.findings().into_iter().filter(|finding| finding.hazard == HazardId::OrphanedLock);
+    let stuck =
+        timeline.findings().into_iter().filter(|finding| finding.hazard == HazardId::new("orphaned-lock"));
     stuck.map(|finding| (finding.at.0 / MILLI / 1000, finding.child.tgid.into(), finding.repeats)).collect()
 }
 
@@ -99,7 +100,7 @@ fn programs_units_and_hazards_are_told_apart() {
     timeline.fork(pending(&[15])).at(2000);
     assert_eq!(timeline.findings().len(), 5);
     let in_a = Unsafe {
-        hazard: HazardId::MultithreadedFork,
+        hazard: HazardId::new("multithreaded-fork"),
         program_name: "celery".to_owned(),
         unit: Some("a".to_owned()),
         uid: None,
@@ -206,7 +207,7 @@ fn what_the_operator_accepts_is_counted_and_not_reported() {
     timeline.parents.insert(PARENT, seen.clone());
     timeline.fork(threaded(2)).at(2000);
     let allowed = Output::Allowed {
-        hazard: HazardId::MultithreadedFork,
+        hazard: HazardId::new("multithreaded-fork"),
         program_name: "gunicorn".to_owned(),
         rule: 0,
         reason: "takes no lock".to_owned(),

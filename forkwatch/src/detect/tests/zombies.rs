@@ -42,7 +42,7 @@ fn a_child_that_lies_for_a_minute_is_information() {
         finding.summary,
         "worker (pid 4242) does not wait for a child that has ended: job (pid 5000) for 60 s at least"
     );
-    assert_eq!((finding.hazard, finding.state), (HazardId::UnreapedChildren, State::Confirmed));
+    assert_eq!((finding.hazard, finding.state), (HazardId::new("unreaped-children"), State::Confirmed));
     assert_eq!((finding.certainty, finding.severity), (Certainty::Certain, Severity::Info));
     assert_eq!((finding.parent, finding.child), (process(PARENT), process(5000)));
     sweep(&mut timeline, 700, &[5000]);

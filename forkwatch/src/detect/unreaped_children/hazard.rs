@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
-    id: HazardId::UnreapedChildren,
+    id: HazardId::new("unreaped-children"),
     title: "Children have ended, and their parent does not wait for them",
     what: "A process that has ended stays in the process table, with its pid, until its parent fetches how it ended. \
            A parent that never does so fills the table: when the limit of processes of its user, its cgroup or the \
@@ -42,6 +42,12 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "https://man7.org/linux/man-pages/man2/wait.2.html",
         "https://man7.org/linux/man-pages/man7/pid_namespaces.7.html",
     ],
+    watches: "children that have ended and that their parent does not wait for",
+    sees: &[],
+    without_sight: None,
+    needs: &[],
+    knows_threads: false,
+    tells_who_hangs: false,
 };
 
 /// So many are too many, also where they do not grow in number.

@@ -6,6 +6,7 @@ use crate::{
     core::Verdict,
     detect::Hazard,
     model::{
+        detector::{Aspect, DetectorState, Observation, Reach, Wanted},
         finding::{Certainty, Facts, Finding, HazardId, Remedy, Severity, State},
         lasted::lasted,
         program_name::called,
@@ -15,7 +16,7 @@ use crate::{
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
-    id: HazardId::WorkerKilledWhileStuck,
+    id: HazardId::new("worker-killed-while-stuck"),
     title: "A child was killed while it waited for a lock that nobody releases",
     what: "Servers kill a worker that has not answered for some time: gunicorn says \"WORKER TIMEOUT\", uWSGI \
            \"HARAKIRI\", Celery that a hard time limit was exceeded. That hides the fault: the log tells of slowness, \
@@ -42,6 +43,16 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "https://uwsgi-docs.readthedocs.io/en/latest/FAQ.html",
         "https://docs.celeryq.dev/en/stable/userguide/workers.html#time-limits",
     ],
+    watches: "children that were killed while they waited for a lock that nobody releases",
+    sees: &[(Aspect::Calls, Wanted::Each), (Aspect::Memory, Wanted::Each), (Aspect::Sharing, Wanted::Helps)],
+    without_sight: Some((
+        Reach::Programs,
+        DetectorState::Limited,
+        "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH it is not seen whether other users' processes waited for a lock when they were killed: only one's own are judged",
+    )),
+    needs: &[(Observation::Senders, DetectorState::Off, "who sends a signal cannot be watched")],
+    knows_threads: false,
+    tells_who_hangs: false,
 };
 
 /// How the users of an ecosystem know its killing of workers.

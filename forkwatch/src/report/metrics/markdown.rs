@@ -9,12 +9,15 @@ use super::{Answering, Metrics, MetricsError, Options, Sources};
 use crate::model::{
     counters::{KernelReading, ProgramReading},
     detector::DetectorState,
+    finding::HazardId,
 };
 
 /// Every family with its type, labels and meaning, as a Markdown table. Made by gathering all that the program can
 /// export, so that it cannot differ from it.
 pub fn markdown() -> Result<String, MetricsError> {
-    let options = Options { max_series: 1, by_unit: true, clone_calls: true, given_up: &["child"] };
+    let hazards = vec![HazardId::new("multithreaded-fork")];
+    let (hangs, given_up) = (hazards.clone(), &["child"][..]);
+    let options = Options { max_series: 1, by_unit: true, clone_calls: true, hazards, hangs, given_up };
     let metrics = Metrics::new(Box::new(Specimen), options)?;
     metrics.events_received(1, SystemTime::UNIX_EPOCH);
     metrics.config_reloaded(true, SystemTime::UNIX_EPOCH);

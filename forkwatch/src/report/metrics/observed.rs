@@ -8,7 +8,7 @@ use std::{
 use prometheus::proto::MetricFamily;
 
 use super::{
-    Answering,
+    Answering, Options,
     bounded::{OTHER, UNKNOWN, label},
     ends,
     family::{Family, float},
@@ -205,25 +205,22 @@ struct Stuck {
 const CERTAINTIES: [Certainty; 3] = [Certainty::Heuristic, Certainty::Strong, Certainty::Certain];
 
 impl Observed {
-    pub(super) fn new(max_series: usize, given_up: &[&'static str]) -> Self {
+    pub(super) fn new(options: &Options) -> Self {
+        let Options { hazards, hangs, max_series, given_up, .. } = options;
+        let all = || hazards.iter().copied();
         let each = |hazard: HazardId| CERTAINTIES.map(|certainty| ((hazard, certainty), 0));
         Self {
-            forkers: Shares::new(max_series),
-            unsafe_forks: HazardId::ALL
-                .map(|hazard| ((hazard, OTHER.to_owned(), OTHER.to_owned()), 0))
-                .into(),
-            findings: HazardId::ALL.into_iter().flat_map(each).collect(),
+            forkers: Shares::new(*max_series),
+            unsafe_forks: all().map(|hazard| ((hazard, OTHER.to_owned(), OTHER.to_owned()), 0)).collect(),
+            findings: all().flat_map(each).collect(),
             last_number: 0,
-            resolved: HazardId::ALL
-                .into_iter()
-                .flat_map(|hazard| Resolution::ALL.map(|how| ((hazard, how.name()), 0)))
-                .collect(),
-            allowed: HazardId::ALL.map(|hazard| (hazard, 0)).into(),
-            undecided: HazardId::ALL.map(|hazard| (hazard, 0)).into(),
+            resolved: all().flat_map(|hazard| Resolution::ALL.map(|how| ((hazard, how.name()), 0))).collect(),
+            allowed: all().map(|hazard| (hazard, 0)).collect(),
+            undecided: all().map(|hazard| (hazard, 0)).collect(),
             children_failed: ends::WAYS.map(|way| (way, 0)).into(),
             given_up: given_up.iter().map(|what| (*what, 0)).collect(),
             causes: BTreeMap::new(),
-            stuck: [(HazardId::OrphanedLock, Stuck::default())].into(),
+            stuck: hangs.iter().map(|hazard| (*hazard, Stuck::default())).collect(),
             shared_connections: 0,
             detectors: BTreeMap::new(),
             reload: None,

@@ -64,11 +64,25 @@ impl Sources for Arc<Fake> {
 
 use super::markdown::Specimen;
 
-const OPTIONS: Options = Options { max_series: 2, by_unit: true, clone_calls: true, given_up: &["child"] };
+/// Every hazard that these tests name.
+const HAZARDS: [HazardId; 3] =
+    [HazardId::new("multithreaded-fork"), HazardId::new("orphaned-lock"), HazardId::new("pending-signals")];
+
+fn options() -> Options {
+    let hangs = vec![HazardId::new("orphaned-lock")];
+    Options {
+        max_series: 2,
+        by_unit: true,
+        clone_calls: true,
+        hazards: HAZARDS.to_vec(),
+        hangs,
+        given_up: &["child"],
+    }
+}
 
 fn metrics() -> (Arc<Fake>, Metrics) {
     let fake = Arc::new(Fake { statistics: true, ..Fake::default() });
-    (Arc::clone(&fake), Metrics::new(Box::new(fake), OPTIONS).unwrap())
+    (Arc::clone(&fake), Metrics::new(Box::new(fake), options()).unwrap())
 }
 
 fn finding(number: u64, program: &str, repeats: u64, state: State) -> Finding {
@@ -76,7 +90,7 @@ fn finding(number: u64, program: &str, repeats: u64, state: State) -> Finding {
     Finding {
         at: BootTime(2),
         number,
-        hazard: HazardId::MultithreadedFork,
+        hazard: HazardId::new("multithreaded-fork"),
         state,
         certainty: Certainty::Strong,
         severity: Severity::Warning,
@@ -159,7 +173,7 @@ fn findings_are_counted_once_and_repeats_by_their_number() {
     metrics.finding(&finding(1, "gunicorn", 0, State::Confirmed));
     metrics.finding(&finding(2, "gunicorn", 8, State::Suspected));
     metrics.finding(&finding(1, "gunicorn", 0, State::Resolved(Resolution::Killed)));
-    metrics.finding_allowed(HazardId::PendingSignals);
+    metrics.finding_allowed(HazardId::new("pending-signals"));
     let page = metrics.render().unwrap();
     let hazard = "hazard=\"multithreaded-fork\"";
     assert_has(&page, &format!("forkwatch_findings_total{{{hazard},certainty=\"strong\"}}"), 9.0);
@@ -172,7 +186,7 @@ fn findings_are_counted_once_and_repeats_by_their_number() {
 fn programs_beyond_the_limit_are_other() {
     let (_, metrics) = metrics();
     for program in ["a", "b", "c", "d", "a"] {
-        metrics.unsafe_fork(HazardId::MultithreadedFork, program, Some("web.service"), Some(33));
+        metrics.unsafe_fork(HazardId::new("multithreaded-fork"), program, Some("web.service"), Some(33));
     }
     let page = metrics.render().unwrap();
     let series = |program: &str, unit: &str| {
@@ -192,12 +206,22 @@ fn one_users_names_push_nobody_else_into_other() {
     let (_, metrics) = metrics();
     for number in 0..50 {
         let program = format!("uid 1000's p{number}");
-        metrics.unsafe_fork(HazardId::MultithreadedFork, &program, Some("user@1000.service"), Some(1000));
+        metrics.unsafe_fork(
+            HazardId::new("multithreaded-fork"),
+            &program,
+            Some("user@1000.service"),
+            Some(1000),
+        );
     }
     let unsafe_fork =
-        || metrics.unsafe_fork(HazardId::PendingSignals, "gunicorn", Some("web.service"), Some(33));
+        || metrics.unsafe_fork(HazardId::new("pending-signals"), "gunicorn", Some("web.service"), Some(33));
     unsafe_fork();
-    metrics.unsafe_fork(HazardId::MultithreadedFork, "uid 1000's new", Some("user@1000.service"), Some(1000));
+    metrics.unsafe_fork(
+        HazardId::new("multithreaded-fork"),
+        "uid 1000's new",
+        Some("user@1000.service"),
+        Some(1000),
+    );
     unsafe_fork();
     let page = metrics.render().unwrap();
     let series = |hazard: &str, program: &str, unit: &str| {
@@ -220,7 +244,7 @@ fn what_cannot_be_known_is_absent_not_zero() {
 
     let quiet = Metrics::new(
         Box::new(Arc::new(Fake::default())),
-        Options { max_series: 1, by_unit: false, clone_calls: false, given_up: &[] },
+        Options { max_series: 1, by_unit: false, clone_calls: false, given_up: &[], ..options() },
     )
     .unwrap();
     let page = quiet.render().unwrap();
@@ -337,7 +361,7 @@ fn stuck_children_that_nobody_looks_at_are_unknown_and_not_gone() {
     let stuck = |page: &str, state: &str| {
         value(page, &format!("forkwatch_stuck_children{{hazard=\"orphaned-lock\",state=\"{state}\"}}"))
     };
-    metrics.stuck(HazardId::OrphanedLock, 2, 1, None);
+    metrics.stuck(HazardId::new("orphaned-lock"), 2, 1, None);
     let page = metrics.render().unwrap();
     assert_eq!((stuck(&page, "confirmed"), stuck(&page, "unknown")), (Some(2.0), Some(1.0)));
     fake.answering.lock().unwrap().failing = vec![Part::Evidence];
@@ -350,7 +374,7 @@ fn promtool_finds_nothing_to_complain_about() {
     let (_, metrics) = metrics();
     metrics.events_received(1, SystemTime::now());
     metrics.config_reloaded(true, SystemTime::now());
-    metrics.unsafe_fork(HazardId::MultithreadedFork, "a\"b\\c\nd\u{1b}", None, None);
+    metrics.unsafe_fork(HazardId::new("multithreaded-fork"), "a\"b\\c\nd\u{1b}", None, None);
     metrics.detector("multithreaded-fork", DetectorState::On, true);
     // `cargo xtask test` says where it is.
     let program = std::env::var_os("FORKWATCH_PROMTOOL").unwrap_or_else(|| "promtool".into());

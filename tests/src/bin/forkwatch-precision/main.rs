@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use forkwatch::model::finding::HazardId;
+use forkwatch::{detect, model::finding::HazardId};
 use forkwatch_tests::{
     host::Skip,
     precision::{self, Case, Measured, Run},
@@ -82,7 +82,8 @@ fn measure(arguments: &Arguments) -> Result<bool> {
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
         cpus: thread::available_parallelism().context("cannot count the CPUs")?.get(),
     };
-    let table = precision::markdown(&measured, &HazardId::ALL.map(HazardId::name), &score);
+    let table =
+        precision::markdown(&measured, &detect::ids().map(HazardId::name).collect::<Vec<_>>(), &score);
     println!("\n{table}");
     if let (Some(path), None, 0) = (&arguments.write, &arguments.filter, failed) {
         fs::write(path, &table).with_context(|| format!("cannot write {}", path.display()))?;
