@@ -15,11 +15,11 @@ use crate::{
     host::fuzz as host,
     kernel::btf::{Btf, Kind},
     model::{
-        evidence::SeenThread,
         finding::Certainty,
         lock::{Holder, LockWait, Locks, MAX_WAITS, Mapping, Words},
         process::{Comm, ProcessKey},
         signals::SignalSet,
+        thread::SeenThread,
         time::BootTime,
     },
     report::recording::{Input, Reader},

@@ -17,13 +17,13 @@ use crate::{
     host,
     model::{
         connection::Peer,
-        evidence::SeenThread,
         inventory::{
             Contended, Database, FileLock, Instance, Inventory, Memory, OpenFile, Unknown, Waiting,
             Whereabouts,
         },
         process::{Program, escape},
         program_name::called,
+        thread::SeenThread,
     },
     reader::{Answer, Answered, Client, Question, Starter, Unanswered},
     remedy::service,

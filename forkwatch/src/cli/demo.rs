@@ -19,7 +19,8 @@ use super::{
     pipeline::{Pipeline, Sink},
     session::{self, Session},
     tail::asked_to_end,
-    tail_sink::{ColorChoice, Output, Selection, TailSink, TimeStyle},
+    tail_sink::{Output, Selection, TailSink, TimeStyle},
+    terminal::ColorChoice,
 };
 use crate::{
     config::{LogFormat, LogLevel},

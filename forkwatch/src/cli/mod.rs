@@ -31,6 +31,7 @@ mod tail;
 mod tail_sink;
 mod tally;
 mod targets;
+mod terminal;
 mod thread_names;
 mod vouch;
 

@@ -178,7 +178,7 @@ impl<S: Sink> Pipeline<S> {
                 }
                 answer = stage.collector.answer() => {
                     let (at, evidence) = answer?;
-                    stage.evidence(at, evidence)?;
+                    stage.evidence(at, &evidence)?;
                 }
                 () = pulse.asked(Part::Ring) => {
                     stage.drain(ring.get_mut())?;
@@ -273,9 +273,9 @@ impl<S: Sink> Stage<S> {
         self.pass_on()
     }
 
-    fn evidence(&mut self, at: BootTime, evidence: Evidence) -> Result<()> {
-        self.record(|writer| writer.evidence(at, &evidence));
-        self.core.evidence(at, &evidence, &mut self.outputs);
+    fn evidence(&mut self, at: BootTime, evidence: &Evidence) -> Result<()> {
+        self.record(|writer| writer.evidence(at, evidence));
+        self.core.evidence(at, evidence, &mut self.outputs);
         self.pass_on()
     }
 
@@ -283,7 +283,7 @@ impl<S: Sink> Stage<S> {
     /// has long been answered, and give up on it.
     fn advance(&mut self) -> Result<()> {
         while let Some((at, evidence)) = self.collector.answered() {
-            self.evidence(at, evidence)?;
+            self.evidence(at, &evidence)?;
         }
         let now = clock::now();
         if self.core.deadline().is_some_and(|deadline| deadline <= now) {
@@ -297,7 +297,7 @@ impl<S: Sink> Stage<S> {
     /// Answers what the kernel side knows.
     fn look_for_forks(&mut self, ring: &mut Ring) -> Result<()> {
         if self.next_fork.has_come(ring) {
-            self.evidence(clock::now(), Evidence::NextFork)?;
+            self.evidence(clock::now(), &Evidence::NextFork)?;
         }
         Ok(())
     }

@@ -8,7 +8,8 @@ use clap::Args;
 use super::{
     exit::Exit,
     pipeline::Sink,
-    tail_sink::{ColorChoice, Output, Selection, TailSink, TimeStyle},
+    tail_sink::{Output, Selection, TailSink, TimeStyle},
+    terminal::ColorChoice,
 };
 use crate::{
     core::{self, Core, Settings},

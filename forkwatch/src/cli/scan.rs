@@ -22,7 +22,7 @@ use self::{reader::Reader, shared::Shared};
 use super::{
     exit::Exit,
     session,
-    tail_sink::{ColorChoice, width},
+    terminal::{ColorChoice, width},
 };
 use crate::{
     config,

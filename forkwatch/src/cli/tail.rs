@@ -17,8 +17,9 @@ use super::{
     recorder::Recorder,
     session::{self, Session},
     standing::{self, Standing},
-    tail_sink::{ColorChoice, Output, Selection, TailSink, TimeStyle},
+    tail_sink::{Output, Selection, TailSink, TimeStyle},
     targets::{self, Target},
+    terminal::ColorChoice,
 };
 use crate::{
     config::{self, LogFormat, LogLevel},

@@ -2,14 +2,20 @@
 
 use std::{
     collections::HashSet,
-    env,
-    io::{self, BufWriter, IsTerminal, Stdout, Write},
+    io::{self, BufWriter, Stdout, Write},
 };
 
 use clap::ValueEnum;
 use wildmatch::WildMatch;
 
-use super::{causes::Causes, collector::Asker, standing::Standing, tally::Tally, thread_names::ThreadNames};
+use super::{
+    causes::Causes,
+    collector::Asker,
+    standing::Standing,
+    tally::Tally,
+    terminal::{ColorChoice, width},
+    thread_names::ThreadNames,
+};
 use crate::{
     core::{self, LivesOn, Shared},
     host::clock,
@@ -46,37 +52,6 @@ pub(super) enum TimeStyle {
     Relative,
     /// The wall clock, in the local zone
     Wall,
-}
-
-/// `--color`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum ColorChoice {
-    /// On a terminal
-    #[default]
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
-}
-
-impl ColorChoice {
-    /// As <https://no-color.org> and <https://bixense.com/clicolors> want it: a variable counts where it is set and
-    /// not empty, and the command line counts more.
-    pub(super) fn is_on(self) -> bool {
-        let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-        match self {
-            Self::Always => true,
-            Self::Never => false,
-            Self::Auto if set("NO_COLOR") => false,
-            Self::Auto
-                if env::var_os("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0") =>
-            {
-                true
-            }
-            Self::Auto => io::stdout().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb"),
-        }
-    }
 }
 
 /// Which of the events are shown.
@@ -353,14 +328,4 @@ impl Layout {
             **columns = Columns::new(terminal.times.clone(), Some(width), terminal.pid_max, terminal.color);
         }
     }
-}
-
-nix::ioctl_read_bad!(window_size, libc::TIOCGWINSZ, libc::winsize);
-
-/// Columns of the terminal that stdout is; none where it is none.
-pub(super) fn width() -> Option<usize> {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the structure is the one this call fills, and lives through it.
-    unsafe { window_size(libc::STDOUT_FILENO, &raw mut size) }.ok()?;
-    (size.ws_col > 0).then_some(usize::from(size.ws_col))
 }

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
 use crate::model::{
-    evidence::SeenThread,
     finding::HazardId,
     process::{Comm, Program},
     provenance::Owner,
+    thread::SeenThread,
 };
 
 /// Silences the findings that all of its criteria fit. Patterns know `*` and `?`.

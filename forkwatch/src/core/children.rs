@@ -176,7 +176,9 @@ impl Core {
                 process.grace = None;
                 let concerns = process.case.take().map(|case| case.concerns).unwrap_or_default();
                 context.processes.tidy(child);
-                concerns.into_iter().for_each(|hazard| context.tell(Output::Undecided { hazard, child }));
+                for hazard in concerns {
+                    context.tell(Output::Undecided { hazard, child });
+                }
                 return;
             }
             ChildSeen::Alive { at, comm, ran, waited, stopped } => (*at, *comm, *ran, *waited, *stopped),

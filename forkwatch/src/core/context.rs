@@ -12,9 +12,10 @@ use crate::model::{
     child_end::ChildEnd,
     event::Exit,
     evidence::Request,
-    finding::{Finding, HazardId, Resolution, State},
+    finding::{Finding, HazardId, State},
     order::Order,
     process::ProcessKey,
+    resolution::Resolution,
     time::BootTime,
 };
 

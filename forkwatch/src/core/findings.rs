@@ -3,9 +3,10 @@
 use super::{Output, Settings, allow::allowed, recent::Recent, repeats::Repeats};
 use crate::model::{
     child_end::ChildEnd,
-    finding::{Finding, HazardId, Resolution, State},
+    finding::{Finding, HazardId, State},
     process::{ProcessKey, Program},
     program_name::called,
+    resolution::Resolution,
     time::{BootTime, nanoseconds},
 };
 

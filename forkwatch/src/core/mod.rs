@@ -24,7 +24,8 @@ use std::time::Duration;
 
 use self::scheduler::Setter;
 use crate::model::{
-    event::Event, evidence::Evidence, finding::Resolution, order::Order, process::ProcessKey, time::BootTime,
+    event::Event, evidence::Evidence, order::Order, process::ProcessKey, resolution::Resolution,
+    time::BootTime,
 };
 
 #[cfg(test)]

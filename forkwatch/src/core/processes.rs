@@ -5,9 +5,9 @@ use std::{collections::HashMap, collections::hash_map::Entry, time::Duration};
 use super::{case::Case, detector::Unanswered};
 use crate::model::{
     event::Fork,
-    evidence::SeenThread,
     finding::Finding,
     process::{Comm, ProcessKey, Program},
+    thread::SeenThread,
     time::BootTime,
 };
 

@@ -6,8 +6,8 @@ use super::recent::Recent;
 use crate::model::{
     child_end::ChildEnd,
     event::{Exit, ExitStatus, Signal},
-    finding::Resolution,
     process::ProcessKey,
+    resolution::Resolution,
     time::{BootTime, nanoseconds},
 };
 

@@ -4,6 +4,7 @@ mod event_loop;
 mod loops;
 mod reasons;
 mod threads;
+mod words;
 
 use serde::Serialize;
 

@@ -15,9 +15,10 @@ use super::{
 };
 use crate::model::{
     event::Fork,
-    evidence::{ChildSeen, Evidence, ExecedSeen, MAX_THREADS, ParentSeen, ProgramSeen, Request, SeenThread},
+    evidence::{ChildSeen, Evidence, ExecedSeen, MAX_THREADS, ParentSeen, ProgramSeen, Request},
     process::{Comm, ProcessKey},
     signals::SignalSet,
+    thread::SeenThread,
     time::BootTime,
 };
 

@@ -1,23 +1,12 @@
 //! What takes apart the bytes of strangers, as functions of bytes alone: for the fuzzer, and for the quick test that runs
 //! the same on what the fuzzer has found.
 
-use std::{rc::Rc, time::Duration};
+use std::time::Duration;
 
 use super::{
-    budget,
-    bytes::{Bytes, Slice},
-    call::Activity,
-    cgroup::Membership,
-    futex::EndlessWait,
-    maps::{Mapping, Maps},
-    mountinfo, mounts,
-    stack::fuzz as stack,
-    stat::Stat,
-    status::Status,
+    budget, call::Activity, cgroup::Membership, futex::EndlessWait, image::Image, maps::Maps, mountinfo,
+    mounts, stack::fuzz as stack, stat::Stat, status::Status,
 };
-
-/// Where the image of an object lies: at the address that linkers give to programs, so that seeds can be real ones.
-pub(super) const START: u64 = 0x40_0000;
 
 /// A tenth of what a question may take, so that what ends with its budget is seen to end.
 const LIMITS: budget::Limits =
@@ -29,44 +18,6 @@ const MAX_REFUSED: u64 = 20_000;
 fn within_budget(work: impl FnOnce()) {
     let spent = budget::measured(LIMITS, work);
     assert!(spent.refused <= MAX_REFUSED, "the work went on with nothing left: {spent:?}");
-}
-
-/// A process in which an image is all that there is: its first words are taken for what the kernel shows of it.
-pub(super) struct Image {
-    /// A number from its head, to be used as an address within the image.
-    pub(super) first: u64,
-    /// Another.
-    pub(super) second: u64,
-    /// The image as a file.
-    pub(super) memory_as_file: Bytes,
-    /// The memory.
-    pub(super) memory: Bytes,
-    /// A mapping of a program for all of it.
-    pub(super) maps: Rc<Maps>,
-}
-
-impl Image {
-    /// Four bytes each for the two numbers, and the rest is the image.
-    fn of(data: &[u8]) -> Option<Self> {
-        let (first, rest) = data.split_first_chunk()?;
-        let (second, image) = rest.split_first_chunk()?;
-        let address = |offset: &[u8; 4]| START.wrapping_add(u32::from_le_bytes(*offset).into());
-        let head = Mapping {
-            start: START,
-            end: START + image.len() as u64,
-            readable: true,
-            executable: true,
-            path: b"/python3.11".to_vec(),
-            ..Mapping::default()
-        };
-        Some(Self {
-            first: address(first),
-            second: address(second),
-            memory_as_file: Bytes::of(Slice { start: 0, bytes: image.to_vec() }),
-            memory: Bytes::of(Slice { start: START, bytes: image.to_vec() }),
-            maps: Rc::new(Maps::made_up(vec![head])),
-        })
-    }
 }
 
 /// Unwinds from an instruction and a stack pointer in the image.

@@ -11,7 +11,7 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
-    file_systems::{self, Answering},
+    answering::{self, Answering},
     mountinfo,
 };
 
@@ -55,7 +55,7 @@ impl List {
             Err(_) => (File::open(mountinfo::PATH)?, mountinfo::read()?),
         };
         let ids = mountinfo::entries(&text).map(|mount| mount.id).collect();
-        let answering = Answering::of(&text, true, file_systems::own());
+        let answering = Answering::of(&text, true, answering::own());
         Ok(Self { file, ids, text, answering })
     }
 

@@ -22,10 +22,10 @@ use super::{
 };
 use crate::model::{
     connection::Peer,
-    evidence::SeenThread,
     inventory::{Connection, Inventory, Listener, MAX_ENTRIES, Memory, Subject, Unknown},
     process::ProcessKey,
     signals::SignalSet,
+    thread::SeenThread,
 };
 use crate::privilege;
 

@@ -8,6 +8,7 @@
 //! rests on its start time, compared before and after reading: a pid alone names nobody for long.
 
 mod absence;
+mod answering;
 mod attention;
 mod budget;
 mod bytes;
@@ -27,6 +28,8 @@ mod futex;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod host_mounts;
+#[cfg(any(test, fuzzing))]
+mod image;
 mod inventory;
 mod kernel_flags;
 mod leaks;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    file, file_systems, host_mounts,
+    answering, file, host_mounts,
     mountinfo::{self, Entry, below, leads_to, unescape},
 };
 use crate::model::provenance::{Executable, Namespace, Provenance};
@@ -72,9 +72,9 @@ impl Running {
     /// `O_PATH` asks the file system nothing: the link is one of the kernel's own, and nothing is opened there
     /// (`do_o_path`, fs/namei.c).
     fn of_process(tgid: u32) -> io::Result<Self> {
-        let file = file_systems::place(&format!("/proc/{tgid}/exe"))?;
+        let file = answering::place(&format!("/proc/{tgid}/exe"))?;
         let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-        let mount = file_systems::mount_of(&file)?;
+        let mount = answering::mount_of(&file)?;
         Ok(Self { _file: file, path, mount })
     }
 }

@@ -45,7 +45,7 @@ impl Scope {
     /// The roots that live, and their descendants.
     fn family(&self) -> HashSet<u32> {
         let processes = processes().unwrap_or_default();
-        let living = processes.iter().filter(|process| self.roots.iter().any(|root| *root == process.key));
+        let living = processes.iter().filter(|process| self.roots.contains(&process.key));
         let roots: Vec<u32> = living.map(|process| process.key.tgid).collect();
         let kin = roots.iter().flat_map(|root| descendants(*root, &processes));
         kin.map(|process| process.key.tgid).chain(roots.iter().copied()).collect()

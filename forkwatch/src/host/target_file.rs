@@ -26,6 +26,7 @@ use nix::{
 };
 
 use super::{
+    answering,
     bytes::Bytes,
     file_systems,
     maps::Mapping,
@@ -95,7 +96,7 @@ impl Files {
         // The mapped file itself, which takes CAP_CHECKPOINT_RESTORE; and the program's own, even if it was deleted.
         let links = [format!("map_files/{:x}-{:x}", head.start, head.end), "exe".to_owned()];
         let by_link = links.into_iter().filter_map(|link| {
-            let place = file_systems::place(&format!("/proc/{tgid}/{link}")).ok()?;
+            let place = answering::place(&format!("/proc/{tgid}/{link}")).ok()?;
             examined(tgid, &place)?;
             opened(&place)
         });
@@ -135,8 +136,8 @@ impl Files {
 
 impl Tree {
     fn of(tgid: u32) -> Option<Self> {
-        let start = file_systems::place(&format!("/proc/{tgid}/root")).ok()?;
-        let at = file_systems::mount_of(&start).ok()?;
+        let start = answering::place(&format!("/proc/{tgid}/root")).ok()?;
+        let at = answering::mount_of(&start).ok()?;
         Some(Self { of: tgid, start, at, mounts: mountinfo::read_of(tgid).ok()? })
     }
 }
@@ -168,7 +169,7 @@ impl Walk<'_> {
     fn link(&self, path: &Path) -> Option<PathBuf> {
         let (folder, name) = (path.parent()?, path.file_name()?);
         let folder_place = self.step(folder).ok()?;
-        if !file_systems::is_local_mount(self.tree.of, file_systems::mount_of(&folder_place).ok()?) {
+        if !file_systems::is_local_mount(self.tree.of, answering::mount_of(&folder_place).ok()?) {
             return None;
         }
         let how = OpenHow::new()
@@ -201,7 +202,7 @@ fn plain(path: &Path) -> PathBuf {
 
 /// What is known of a place, if it is a regular file's on a file system that answers.
 fn examined(tgid: u32, place: &File) -> Option<Metadata> {
-    let mount = file_systems::mount_of(place).ok()?;
+    let mount = answering::mount_of(place).ok()?;
     if !file_systems::is_local_mount(tgid, mount) {
         return None;
     }

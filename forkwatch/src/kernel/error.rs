@@ -4,11 +4,12 @@ use std::{
     error::Error,
     fmt::{self, Write as _},
     io, iter,
+    time::Duration,
 };
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 
-use super::{btf::BtfError, clone_calls::NoTracepoints, layout::LayoutError, self_test::Mismatch};
+use super::{btf::BtfError, clone_calls::NoTracepoints, layout::LayoutError};
 
 /// Why the kernel cannot be watched. Every message says what failed, why, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -190,6 +191,27 @@ fn system_error(error: &(dyn Error + 'static)) -> Option<i32> {
         };
         inner?.raw_os_error()
     })
+}
+
+/// How long the records of the self-test may take; they take some milliseconds.
+pub(super) const SELF_TEST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A report of the self-test that is not what it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum Mismatch {
+    /// A field says something else than the system.
+    #[error("{field} was reported as {reported}, and is {actual}")]
+    Field {
+        /// Which.
+        field: &'static str,
+        /// What came through the ring.
+        reported: String,
+        /// What the system says.
+        actual: String,
+    },
+    /// A record did not come.
+    #[error("no record of {0} arrived within {seconds} s", seconds = SELF_TEST_PATIENCE.as_secs())]
+    Missing(&'static str),
 }
 
 #[cfg(test)]

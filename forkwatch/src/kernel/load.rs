@@ -4,7 +4,7 @@ use std::{fs, os::fd::AsFd, path::Path, thread};
 
 use aya::{
     Ebpf,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap},
+    maps::{HashMap, MapData, PerCpuArray, PerCpuHashMap},
     programs::Program,
 };
 use forkwatch_ebpf::{Counters, Family, kind, map};
@@ -16,6 +16,7 @@ use super::{
     error::KernelError,
     hooks::Hooks,
     layout::Layout,
+    maps::{map_error, take},
     memory_lock,
     options::Options,
     orders::{Living, Orders},
@@ -316,18 +317,6 @@ fn attach_first(ebpf: &mut Ebpf, hooks: &[Hook], ids: &aya::Btf) -> Result<Optio
         }
     }
     refused.map_or(Ok(None), Err)
-}
-
-pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-) -> Result<T, KernelError> {
-    let missing = MapError::InvalidName { name: name.to_owned() };
-    ebpf.take_map(name).ok_or(missing).and_then(T::try_from).map_err(map_error(name))
-}
-
-pub(super) fn map_error(map: &'static str) -> impl Fn(MapError) -> KernelError {
-    move |error| KernelError::Map { map, error: Box::new(error) }
 }
 
 /// Deepest pid namespace that typed loads reach: `pid.numbers` was declared with one element until it became a

@@ -8,6 +8,7 @@ mod error;
 pub mod hooks;
 pub mod layout;
 mod load;
+mod maps;
 mod memory_lock;
 mod on_demand;
 mod options;

@@ -13,7 +13,7 @@ use forkwatch_ebpf::{Family, Sharer, Signalled, Socket, act, flag, kind, map};
 use super::{
     error::KernelError,
     hooks::{Hooks, NoHook},
-    load::{map_error, take},
+    maps::{map_error, take},
     wire::{FamilyCell, SharerCell, SignalledCell, SocketCell, SocketUserCell},
 };
 use crate::model::{order::Order, process::ProcessKey, time::TICK};

@@ -24,7 +24,7 @@ use nix::{
 
 use super::{
     Kernel,
-    error::KernelError,
+    error::{KernelError, Mismatch, SELF_TEST_PATIENCE as PATIENCE},
     ring::Ring,
     trial::{self, Trial},
 };
@@ -38,30 +38,10 @@ use crate::model::{
 /// What forkwatch is called with when it execs itself for the test: it must exit at once.
 pub const EXEC_ARGUMENT: &str = "__self-test-exec";
 
-/// A report that is not what it should be.
-#[derive(Debug, thiserror::Error)]
-pub enum Mismatch {
-    /// A field says something else than the system.
-    #[error("{field} was reported as {reported}, and is {actual}")]
-    Field {
-        /// Which.
-        field: &'static str,
-        /// What came through the ring.
-        reported: String,
-        /// What the system says.
-        actual: String,
-    },
-    /// A record did not come.
-    #[error("no record of {0} arrived within {seconds} s", seconds = PATIENCE.as_secs())]
-    Missing(&'static str),
-}
-
 /// Threads of forkwatch during the test, the main one included.
 const THREADS: u32 = 3;
 /// Exit code of the child that does not exec.
 const EXIT_CODE: u8 = 7;
-/// How long the records may take; they take some milliseconds.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Records taken before the clock is looked at, so that a storm of others cannot hold the test for ever.
 const ROUND: usize = 4096;
 /// Pending for the forking thread during the test, and for its process. Children are born without, and block them.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     event::{Exit, ExitStatus, Signal},
     exit_code,
-    finding::Resolution,
+    resolution::Resolution,
     signals::signal_name,
     time::nanoseconds,
 };

@@ -12,6 +12,7 @@ use super::{
     process::{Comm, ProcessKey, Program},
     signals::SignalSet,
     stack::Stacks,
+    thread::SeenThread,
     time::BootTime,
 };
 
@@ -291,15 +292,6 @@ pub struct ParentSeen {
     /// Signals pending and blocked in the forking thread (or, where that has ended, in the main thread), its own
     /// and the process's.
     pub pending: SignalSet,
-}
-
-/// A thread of the parent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SeenThread {
-    /// Its tid in the root pid namespace.
-    pub tid: u32,
-    /// Its comm.
-    pub comm: Comm,
 }
 
 /// The child, at the time of the verdict.

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
     child_end::ChildEnd,
-    evidence::SeenThread,
     facts::{ConnectionFacts, HistoryFacts, LeakFacts, LockFacts},
     process::{Comm, ProcessKey, Program},
+    resolution::Resolution,
     signals::SignalSet,
+    thread::SeenThread,
     time::BootTime,
 };
 
@@ -59,85 +60,6 @@ pub enum State {
     Unknown,
     /// It is over, in this way.
     Resolved(Resolution),
-}
-
-/// How a finding ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Resolution {
-    /// The child exec'd after all: the finding is withdrawn.
-    Execed,
-    /// The child exited with a code, and nobody was seen to have asked it to end shortly before.
-    Exited,
-    /// The child exited with a code, shortly after its parent had asked it to end.
-    AskedByParent,
-    /// The child exited with a code, shortly after another process had asked it to end.
-    AskedByOther,
-    /// A signal killed the child, and it is not known who sent it.
-    Killed,
-    /// Its parent killed it, by a signal that ended it or whose handler exits.
-    KilledByParent,
-    /// Another process killed it.
-    KilledByOther,
-    /// The child woke after all: the finding is withdrawn.
-    Woke,
-    /// The child has ended, and it is not known how.
-    Ended,
-    /// What was found is so no longer.
-    Cleared,
-}
-
-impl Resolution {
-    /// Every way.
-    pub const ALL: [Self; 10] = [
-        Self::Execed,
-        Self::Exited,
-        Self::AskedByParent,
-        Self::AskedByOther,
-        Self::Killed,
-        Self::KilledByParent,
-        Self::KilledByOther,
-        Self::Woke,
-        Self::Ended,
-        Self::Cleared,
-    ];
-
-    /// The name in events and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Execed => "execed",
-            Self::Exited => "exited",
-            Self::AskedByParent => "asked-by-parent",
-            Self::AskedByOther => "asked-by-other",
-            Self::Killed => "killed",
-            Self::KilledByParent => "killed-by-parent",
-            Self::KilledByOther => "killed-by-other",
-            Self::Woke => "woke",
-            Self::Ended => "ended",
-            Self::Cleared => "cleared",
-        }
-    }
-
-    /// Whether the finding was wrong, or at least premature.
-    pub const fn withdraws(self) -> bool {
-        matches!(self, Self::Execed | Self::Woke)
-    }
-
-    /// What has become of the child, after its name.
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Execed => "exec'd after all: the finding is withdrawn",
-            Self::Exited => "exited",
-            Self::AskedByParent => "exited after its parent had asked it to end",
-            Self::AskedByOther => "exited after another process had asked it to end",
-            Self::Killed => "was killed by a signal",
-            Self::KilledByParent => "was killed by its parent",
-            Self::KilledByOther => "was killed by another process",
-            Self::Woke => "woke after all: the finding is withdrawn",
-            Self::Ended => "has ended",
-            Self::Cleared => "is no longer in that state",
-        }
-    }
 }
 
 /// How sure a finding is.

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    connection::Peer, evidence::SeenThread, process::Program, signals::SignalSet, stack::Frame,
-    time::BootTime,
+    connection::Peer, process::Program, signals::SignalSet, stack::Frame, thread::SeenThread, time::BootTime,
 };
 
 /// Most entries of one sort that are told.

@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    evidence::SeenThread,
     process::{Comm, ProcessKey, Program},
     signals::SignalSet,
     stack::Stack,
+    thread::SeenThread,
     time::BootTime,
 };
 

@@ -2,10 +2,10 @@
 
 use super::remedy;
 use crate::model::{
-    evidence::SeenThread,
     finding::Remedy,
     process::Program,
     program_name::{bare_name, stem},
+    thread::SeenThread,
 };
 
 /// A family of programs that is told the same.

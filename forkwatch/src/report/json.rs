@@ -22,6 +22,7 @@ use crate::model::{
 pub mod document;
 mod own;
 mod schema;
+mod thread;
 
 pub use schema::schema;
 

@@ -8,12 +8,13 @@ use crate::model::{
         CloneFailure, CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, LossReason, Lost, Origin,
         Thread,
     },
-    evidence::SeenThread,
-    finding::{Certainty, Facts, Finding, HazardId, Remedy, Resolution, Severity, State},
+    finding::{Certainty, Facts, Finding, HazardId, Remedy, Severity, State},
     limit::{Cause, Limit},
     process::{Comm, ProcessKey, Program},
     provenance::{Executable, Namespace, Provenance},
+    resolution::Resolution,
     signals::SignalSet,
+    thread::SeenThread,
     time::BootTime,
 };
 

@@ -22,8 +22,9 @@ use forkwatch::{
     detect::leaks::pinned_listener::{self, ListenerCase},
     host::find,
     model::{
-        finding::{Certainty, HazardId, Resolution, State},
+        finding::{Certainty, HazardId, State},
         leak::{End, Object, PipeWait, Service},
+        resolution::Resolution,
     },
 };
 use watched::{Watched, descriptors, holders, key};

@@ -76,9 +76,9 @@ mod tests {
         detect::fork_check::assess,
         model::{
             connection::Peer,
-            evidence::SeenThread,
             inventory::{Connection, Subject},
             process::Program,
+            thread::SeenThread,
         },
     };
 

@@ -15,10 +15,11 @@ use crate::{
     model::{
         event::{CloneKind, Event, Exit},
         evidence::{Evidence, ProgramSeen, Request},
-        finding::{Finding, Resolution},
+        finding::Finding,
         order::Order,
         process::ProcessKey,
         program_name::called,
+        resolution::Resolution,
         time::{BootTime, nanoseconds},
     },
 };

@@ -3,7 +3,7 @@
 use super::{
     Reason, Weight,
     loops::{Manner, running_loops},
-    reasons::{GEVENT_OS, OF_GEVENT, counted},
+    words::{GEVENT_OS, OF_GEVENT, counted},
 };
 use crate::{
     detect::multithreaded_fork::BY_DESIGN,

@@ -1,9 +1,9 @@
 //! Event loops that run: those whose code a thread is in, whatever it does there at the moment.
 
 use crate::model::{
-    evidence::SeenThread,
     inventory::{Inventory, Whereabouts},
     stack::Frame,
+    thread::SeenThread,
 };
 
 /// What a fork out of a running loop comes to.

@@ -4,14 +4,15 @@ use super::{
     Reason, Weight,
     event_loop::event_loop,
     threads::{self, Bearing},
+    words::{GEVENT_OS, OF_GEVENT, counted},
 };
 use crate::{
     detect::{multithreaded_fork::BY_DESIGN, pending_signals},
     model::{
         connection::Peer,
-        evidence::SeenThread,
         inventory::{DatabaseKind, FileLockKind, Inventory, OpenFile},
         process::escape,
+        thread::SeenThread,
     },
     remedy::{connection as connection_remedy, ecosystem, remedy, service},
 };
@@ -26,11 +27,6 @@ const MAN_ATFORK: &str = "https://man7.org/linux/man-pages/man3/pthread_atfork.3
 const LEFT_BEHIND: &str = "fork copies only the thread that calls it. A lock that another one holds at that moment stays locked in the child \
      for good, and what the others do is not done there. Whether the program itself stops them before it forks cannot be \
      seen from outside.";
-
-/// How a program of gevent is to fork.
-pub(super) const OF_GEVENT: &str = "Fork through gevent: gevent.os.fork, or os.fork and multiprocessing once monkey.patch_all() has run. Start \
-     workers before greenlets serve anything.";
-pub(super) const GEVENT_OS: &str = "https://www.gevent.org/api/gevent.os.html";
 
 /// Every reason there is, in the order in which equals are told.
 pub(super) fn all(seen: &Inventory, name: &str) -> Vec<Reason> {
@@ -274,10 +270,6 @@ fn memory(seen: &Inventory) -> Option<Reason> {
             "https://docs.python.org/3/library/gc.html#gc.freeze",
         ),
     })
-}
-
-pub(super) fn counted(count: u32, thing: &str) -> String {
-    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 fn paths(files: &[&OpenFile]) -> String {

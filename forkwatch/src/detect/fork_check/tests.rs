@@ -1,7 +1,6 @@
 use super::*;
 use crate::model::{
     connection::Peer,
-    evidence::SeenThread,
     inventory::{
         Connection, Contended, Database, DatabaseKind, Events, FileLock, FileLockKind, Instance, Listener,
         Memory, OpenFile, Unknown, Waiting, Whereabouts,
@@ -9,6 +8,7 @@ use crate::model::{
     process::Program,
     signals::SignalSet,
     stack::Frame,
+    thread::SeenThread,
 };
 
 fn thread(comm: &str) -> SeenThread {

@@ -2,7 +2,7 @@
 
 use crate::{
     detect::name_threads,
-    model::{evidence::SeenThread, inventory::Whereabouts, process::Comm, stack::Frame},
+    model::{inventory::Whereabouts, process::Comm, stack::Frame, thread::SeenThread},
 };
 
 /// Threads that a library or runtime starts, by how their names begin (15 bytes of them are kept).

@@ -14,10 +14,11 @@ use crate::{
     core::{Context, Detector, Dropped, Judgement, Output, Report, Unanswered, Verdict},
     model::{
         evidence::{Evidence, Request},
-        finding::{Finding, HazardId, Resolution, State},
+        finding::{Finding, HazardId, State},
         leak::{Descriptors, Holders, Object},
         process::ProcessKey,
         program_name::called,
+        resolution::Resolution,
         time::{BootTime, nanoseconds},
     },
 };

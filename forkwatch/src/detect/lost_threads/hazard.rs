@@ -5,9 +5,9 @@ use crate::{
     detect::{Hazard, name_threads},
     model::{
         detector::{Aspect, DetectorState, Reach, Wanted},
-        evidence::SeenThread,
         finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
         process::{Comm, ProcessKey},
+        thread::SeenThread,
     },
     remedy::remedy,
 };

@@ -10,8 +10,9 @@ use crate::{
     core::{Context, Detector, ForkCase, Report, Unanswered},
     model::{
         event::Event,
-        evidence::{Evidence, Request, SeenThread, ThreadsSeen},
+        evidence::{Evidence, Request, ThreadsSeen},
         process::{Comm, ProcessKey, Program},
+        thread::SeenThread,
         time::{BootTime, nanoseconds},
     },
 };

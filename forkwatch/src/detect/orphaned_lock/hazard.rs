@@ -9,12 +9,12 @@ use crate::{
     detect::{Hazard, uid_words},
     model::{
         detector::{Aspect, DetectorState, Reach, Wanted},
-        evidence::SeenThread,
         facts::{LockFacts, LockOwner, Proof},
         finding::{Certainty, Facts, Finding, HazardId, Severity, State},
         lock::{Blocked, LockWait, Locks, Mapping, MemoryUsers, Place, Words},
         process::{ProcessKey, Program, escape},
         stack::{Frame, Stack},
+        thread::SeenThread,
         time::{BootTime, nanoseconds},
     },
     remedy::ecosystem,

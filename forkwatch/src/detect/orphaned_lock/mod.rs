@@ -17,10 +17,11 @@ use crate::{
     model::{
         event::{CloneKind, Event, Exit},
         evidence::{Evidence, Request},
-        finding::{Finding, Resolution, State},
+        finding::{Finding, State},
         lock::{Locks, LocksSeen, MAX_WAITS, Place},
         process::{ProcessKey, Program},
         program_name::called,
+        resolution::Resolution,
         time::BootTime,
     },
 };
@@ -325,9 +326,9 @@ impl OrphanedLock {
         let Stuck::Judged { suspect, finding: Some(finding) } = &mut child.stuck else { return false };
         if !std::mem::replace(&mut suspect.unseen, true) {
             let words = format!("can no longer be looked at, and whether it still hangs is unknown: {why}");
-            later(finding, State::Unknown, context.now, &words)
-                .into_iter()
-                .for_each(|output| context.tell(output));
+            if let Some(output) = later(finding, State::Unknown, context.now, &words) {
+                context.tell(output);
+            }
             self.mark(process, context);
             self.tell_stuck(context);
         }

@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use crate::model::{
-    evidence::SeenThread,
     facts::Proof,
     finding::Certainty,
     lock::{Holder, LockWait, Locks, Words},
     process::ProcessKey,
     signals::SignalSet,
+    thread::SeenThread,
 };
 
 /// `FUTEX_WAIT_PRIVATE`.

@@ -188,7 +188,9 @@ impl SharedConnection {
                 }
             }
         }
-        [parent, child].into_iter().for_each(|process| context.order(Order::Share(process)));
+        for process in [parent, child] {
+            context.order(Order::Share(process));
+        }
         context.follow(child);
         self.tell_shared(context);
     }
@@ -312,7 +314,9 @@ impl SharedConnection {
         free.retain(|process| {
             connections.values_mut().all(|connection| connection.member(*process).is_none())
         });
-        free.into_iter().for_each(|process| context.order(Order::Unshare(process)));
+        for process in free {
+            context.order(Order::Unshare(process));
+        }
         self.tell_shared(context);
     }
 

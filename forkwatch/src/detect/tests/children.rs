@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::*;
 use crate::{
     core::Dropped,
-    model::finding::{Certainty, Resolution, Severity},
+    model::{
+        finding::{Certainty, Severity},
+        resolution::Resolution,
+    },
 };
 
 #[test]
@@ -117,13 +120,13 @@ fn the_order_of_the_evidence_does_not_matter() {
     timeline.silent = true;
     let child = process(CHILD);
     timeline.fork(threaded(2)).at(1000);
-    timeline.evidence(Evidence::Child { child, seen: alive(ms(1000)) }).at(1200);
+    timeline.evidence(&Evidence::Child { child, seen: alive(ms(1000)) }).at(1200);
     assert_eq!(timeline.findings().len(), 0);
     let seen = parent_seen("gunicorn", &["flush"]);
-    timeline.evidence(Evidence::Parent { child, seen: Some(seen.clone()) });
+    timeline.evidence(&Evidence::Parent { child, seen: Some(seen.clone()) });
     assert_eq!(timeline.only_finding().facts.age, Some(1200 * MILLI));
-    timeline.evidence(Evidence::Parent { child, seen: Some(seen) });
-    timeline.evidence(Evidence::Child { child, seen: alive(ms(1300)) });
+    timeline.evidence(&Evidence::Parent { child, seen: Some(seen) });
+    timeline.evidence(&Evidence::Child { child, seen: alive(ms(1300)) });
     timeline.only_finding();
 }
 
@@ -338,7 +341,7 @@ fn questions_without_an_answer_are_given_up() {
     assert_eq!(timeline.core.deadline(), None);
 
     timeline.at(100_000).fork(threaded(3)).at(101_000);
-    timeline.evidence(Evidence::Child { child: process(CHILD), seen: alive(ms(101_000)) }).at(200_000);
+    timeline.evidence(&Evidence::Child { child: process(CHILD), seen: alive(ms(101_000)) }).at(200_000);
     assert_eq!(timeline.count(|output| matches!(output, Output::Undecided { .. })), 1);
     timeline.assert_forgotten();
 }

@@ -4,8 +4,9 @@ use super::*;
 use crate::model::{
     connection::{Act, Peer, SharedSocket, User},
     event::SocketUse,
-    finding::{Certainty, Resolution, Severity},
+    finding::{Certainty, Severity},
     order::Order,
+    resolution::Resolution,
 };
 
 const INODE: u64 = 777;

@@ -4,8 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    finding::{Certainty, Resolution, Severity},
+    finding::{Certainty, Severity},
     order::Order,
+    resolution::Resolution,
 };
 
 const SEGV: ExitStatus = ExitStatus::Signal { number: 11, core_dumped: true };

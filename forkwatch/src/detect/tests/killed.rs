@@ -9,8 +9,9 @@ use crate::{
     model::{
         child_end::SentBy,
         event::Signal,
-        finding::{Certainty, Resolution, Severity},
+        finding::{Certainty, Severity},
         order::Order,
+        resolution::Resolution,
     },
 };
 

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::model::{
-    finding::{Certainty, Resolution},
+    finding::Certainty,
     leak::{Access, End, Held, Holder, Listener, PipeWait, Rest},
+    resolution::Resolution,
 };
 
 const PIPE: u64 = 77;
@@ -104,12 +105,12 @@ fn a_waiting_child_that_cannot_be_looked_at_is_unknown_and_has_not_ended() {
     let mut timeline = pipe_timeline(blocked, vec![both_ends()]);
     timeline.at(121_000);
     let unseen = |lives| Evidence::Descriptors { process: process(CHILD), seen: None, lives };
-    timeline.evidence(unseen(true)).evidence(unseen(true));
+    timeline.evidence(&unseen(true)).evidence(&unseen(true));
     timeline.at(400_000);
     let states =
         |timeline: &Timeline| timeline.findings().iter().map(|found| found.state).collect::<Vec<_>>();
     assert_eq!(states(&timeline), [State::Confirmed, State::Unknown, State::Confirmed]);
-    timeline.evidence(unseen(true)).evidence(unseen(false));
+    timeline.evidence(&unseen(true)).evidence(&unseen(false));
     assert_eq!(states(&timeline)[3..], [State::Unknown, State::Resolved(Resolution::Ended)]);
 }
 

@@ -6,9 +6,10 @@ use super::*;
 use crate::model::{
     event::{CloneKind, Signal},
     evidence::{Sweep, Swept},
-    finding::{Certainty, Resolution, Severity},
+    finding::{Certainty, Severity},
     lock::{Holder, LockWait, MemoryUsers, Words},
     order::Order,
+    resolution::Resolution,
     stack::{Frame, Stack},
 };
 
@@ -461,7 +462,7 @@ fn a_hang_from_before_the_watch_is_found_by_the_sweep() {
         Swept { process: process(CHILD), comm: "python".into(), uid: None, parent: Some(process(PARENT)) };
     let sweep =
         Sweep { at: ms(0), took: MILLI, mark: 9, processes: 1, unexeced: vec![swept], zombies: Vec::new() };
-    timeline.evidence(Evidence::Sweep { seen: Some(Box::new(sweep)) }).at(30_000);
+    timeline.evidence(&Evidence::Sweep { seen: Some(Box::new(sweep)) }).at(30_000);
     assert_eq!(timeline.of_lock().len(), 1);
     // The kernel side has not streamed its fork, so it is told to report its end.
     let follow = Order::Follow { child: process(CHILD), parent_tgid: PARENT };
@@ -481,7 +482,7 @@ fn swept_beside(seen: LocksSeen, parent_threads: u32, adopted: bool) -> Finding 
         Swept { process: process(CHILD), comm: "python".into(), uid: None, parent: Some(process(PARENT)) };
     let sweep =
         Sweep { at: ms(0), took: MILLI, mark: 9, processes: 1, unexeced: vec![swept], zombies: Vec::new() };
-    timeline.at(0).evidence(Evidence::Sweep { seen: Some(Box::new(sweep)) }).at(90_000);
+    timeline.at(0).evidence(&Evidence::Sweep { seen: Some(Box::new(sweep)) }).at(90_000);
     timeline.of_lock()[0].clone()
 }
 
@@ -491,7 +492,7 @@ fn a_sweep_that_comes_before_the_record_of_the_fork_takes_nothing_from_it() {
     let swept = Swept { process: process(CHILD), comm: "python".into(), uid: None, parent: None };
     let unexeced = vec![swept];
     let sweep = Sweep { at: ms(0), took: 1, mark: 1, processes: 2, unexeced, zombies: Vec::new() };
-    timeline.evidence(Evidence::Sweep { seen: Some(Box::new(sweep)) });
+    timeline.evidence(&Evidence::Sweep { seen: Some(Box::new(sweep)) });
     timeline.at(90_000);
     let finding = timeline.of_lock()[0];
     assert!(finding.summary.starts_with("The child "), "{}", finding.summary);

@@ -1,7 +1,10 @@
 //! Background threads that a child lacks.
 
 use super::*;
-use crate::model::finding::{Certainty, Resolution, Severity};
+use crate::model::{
+    finding::{Certainty, Severity},
+    resolution::Resolution,
+};
 
 const LOST: HazardId = HazardId::new("lost-threads");
 

@@ -21,14 +21,14 @@ use crate::model::{
     connection::Sockets,
     event::{CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Origin},
     evidence::{
-        ChildSeen, Evidence, ExecedSeen, ParentSeen, ProgramSeen, Request, SeenThread, Sweep, Swept,
-        ThreadsSeen,
+        ChildSeen, Evidence, ExecedSeen, ParentSeen, ProgramSeen, Request, Sweep, Swept, ThreadsSeen,
     },
     finding::{Finding, HazardId, State},
     leak::{Descriptors, Holders, Object},
     lock::{Locks, LocksSeen, Place},
     process::{ProcessKey, Program},
     signals::SignalSet,
+    thread::SeenThread,
     time::BootTime,
 };
 
@@ -248,7 +248,7 @@ impl Timeline {
             };
             self.outputs.push(output);
             if let Some(answer) = answer {
-                self.evidence(answer);
+                self.evidence(&answer);
             }
         }
     }
@@ -303,9 +303,9 @@ impl Timeline {
         }
     }
 
-    fn evidence(&mut self, evidence: Evidence) -> &mut Self {
+    fn evidence(&mut self, evidence: &Evidence) -> &mut Self {
         let mut out = Vec::new();
-        self.core.evidence(self.now, &evidence, &mut out);
+        self.core.evidence(self.now, evidence, &mut out);
         self.take(out);
         self
     }

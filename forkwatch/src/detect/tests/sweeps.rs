@@ -20,7 +20,7 @@ fn swept(zombies: Vec<Swept>) -> Timeline {
 fn answer(timeline: &mut Timeline, mark: u64, zombies: Vec<Swept>) {
     let at = timeline.now;
     let sweep = Sweep { at, took: MILLI, mark, processes: 1, unexeced: Vec::new(), zombies };
-    timeline.evidence(Evidence::Sweep { seen: Some(Box::new(sweep)) });
+    timeline.evidence(&Evidence::Sweep { seen: Some(Box::new(sweep)) });
 }
 
 fn zombie() -> Swept {
@@ -37,7 +37,7 @@ fn a_host_on_which_nothing_is_forked_is_left_alone() {
 #[test]
 fn the_next_fork_brings_a_sweep_but_not_too_soon() {
     let mut timeline = swept(Vec::new());
-    timeline.at(3000).evidence(Evidence::NextFork);
+    timeline.at(3000).evidence(&Evidence::NextFork);
     timeline.at(9999);
     assert_eq!(timeline.asked().len(), 1, "within the interval");
     timeline.at(10_000);
@@ -46,7 +46,7 @@ fn the_next_fork_brings_a_sweep_but_not_too_soon() {
     answer(&mut timeline, 12, Vec::new());
     assert_eq!(timeline.asked(), [Request::NextFork { mark: 12 }]);
     // Long after: what was forked is let exec or end first.
-    timeline.at(100_000).evidence(Evidence::NextFork);
+    timeline.at(100_000).evidence(&Evidence::NextFork);
     timeline.at(100_999);
     assert_eq!(timeline.asked().len(), 1);
     timeline.at(101_000);
@@ -56,10 +56,10 @@ fn the_next_fork_brings_a_sweep_but_not_too_soon() {
 #[test]
 fn a_fork_that_nobody_waits_for_changes_nothing() {
     let mut timeline = swept(Vec::new());
-    timeline.at(20_000).evidence(Evidence::NextFork).evidence(Evidence::NextFork);
+    timeline.at(20_000).evidence(&Evidence::NextFork).evidence(&Evidence::NextFork);
     assert_eq!(timeline.core.deadline(), Some(ms(21_000)));
     let mut never = Timeline::new();
-    never.evidence(Evidence::NextFork);
+    never.evidence(&Evidence::NextFork);
     assert_eq!(never.core.deadline(), None);
 }
 
@@ -79,7 +79,7 @@ fn a_sweep_without_an_answer_is_asked_for_again() {
     assert_eq!(timeline.asked().len(), 4);
     // One that saw nothing tells no mark, from which forks could be told.
     timeline.outputs.clear();
-    timeline.evidence(Evidence::Sweep { seen: None }).at(89_999);
+    timeline.evidence(&Evidence::Sweep { seen: None }).at(89_999);
     assert_eq!(timeline.asked(), []);
     timeline.at(90_000);
     assert_eq!(timeline.asked(), [Request::Sweep { mark: None }]);

@@ -1,7 +1,10 @@
 //! Children that nobody waits for.
 
 use super::*;
-use crate::model::finding::{Certainty, Resolution, Severity};
+use crate::model::{
+    finding::{Certainty, Severity},
+    resolution::Resolution,
+};
 
 fn host() -> Timeline {
     let mut timeline = Timeline::new();
@@ -27,7 +30,7 @@ fn sweep(timeline: &mut Timeline, seconds: u64, zombies: &[u32]) {
         unexeced: Vec::new(),
         zombies: zombies.iter().map(swept).collect(),
     };
-    timeline.evidence(Evidence::Sweep { seen: Some(Box::new(sweep)) });
+    timeline.evidence(&Evidence::Sweep { seen: Some(Box::new(sweep)) });
 }
 
 #[test]
@@ -106,7 +109,7 @@ fn another_process_with_the_pid_of_a_zombie_begins_anew() {
     let swept = Swept { process: again, comm: "job".into(), uid: None, parent: Some(process(PARENT)) };
     let seen =
         Sweep { at: ms(60_000), took: 1, mark: 7, processes: 1, unexeced: Vec::new(), zombies: vec![swept] };
-    timeline.evidence(Evidence::Sweep { seen: Some(Box::new(seen)) });
+    timeline.evidence(&Evidence::Sweep { seen: Some(Box::new(seen)) });
     assert_eq!(timeline.outputs, []);
 }
 
@@ -145,7 +148,7 @@ fn the_next_sweep_must_be_whole_while_there_are_any() {
     assert!(!timeline.core.sweeps_all());
     sweep(&mut timeline, 0, &[5000]);
     assert!(timeline.core.sweeps_all());
-    timeline.evidence(Evidence::Sweep { seen: None });
+    timeline.evidence(&Evidence::Sweep { seen: None });
     assert!(timeline.core.sweeps_all(), "what was not looked at is not gone");
 }
 
@@ -165,7 +168,7 @@ fn init_in_a_container_is_told_what_helps() {
             unexeced: Vec::new(),
             zombies: vec![swept],
         };
-        timeline.evidence(Evidence::Sweep { seen: Some(Box::new(seen)) });
+        timeline.evidence(&Evidence::Sweep { seen: Some(Box::new(seen)) });
     }
     assert!(timeline.only_finding().remedy.text.contains("--init"));
 }

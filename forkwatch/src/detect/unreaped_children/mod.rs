@@ -13,9 +13,10 @@ use crate::{
     core::{Context, Detector, Report, resolved},
     model::{
         evidence::{Evidence, ProgramSeen, Request, Sweep, Swept},
-        finding::{Finding, Resolution, Severity},
+        finding::{Finding, Severity},
         process::ProcessKey,
         program_name::called,
+        resolution::Resolution,
         time::BootTime,
     },
 };

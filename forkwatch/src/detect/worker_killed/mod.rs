@@ -5,10 +5,7 @@ pub(super) mod hazard;
 pub(super) use self::hazard::HAZARD;
 use crate::{
     core::{Context, Detector, Report, how_it_ended},
-    model::{
-        event::Event,
-        finding::{Finding, Resolution},
-    },
+    model::{event::Event, finding::Finding, resolution::Resolution},
 };
 
 /// Joins the kill to what the child hung at, which the detector of the hang tells at its end.

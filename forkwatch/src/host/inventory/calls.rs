@@ -14,8 +14,8 @@ use crate::{
         status::Status,
     },
     model::{
-        evidence::SeenThread,
         inventory::{Contended, MAX_ENTRIES, Waiting},
+        thread::SeenThread,
     },
 };
 

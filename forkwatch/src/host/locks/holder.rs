@@ -7,8 +7,8 @@ use super::{
     threads::Threads,
 };
 use crate::model::{
-    evidence::SeenThread,
     lock::{Holder, Words},
+    thread::SeenThread,
 };
 
 /// Where glibc would have noted an owner, in bytes from the futex word; nowhere if it is no lock of glibc's that has

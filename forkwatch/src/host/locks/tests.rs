@@ -19,7 +19,7 @@ use nix::{
 use super::*;
 use crate::{
     host::forked::Forked,
-    model::{evidence::SeenThread, lock::Holder, time::TICK},
+    model::{lock::Holder, thread::SeenThread, time::TICK},
 };
 
 /// A mutex of glibc that lives for ever, as threads and children may use it to the end.

@@ -16,9 +16,10 @@ use std::{
 
 use super::pagemap::{Page, Pagemap, page_size};
 use crate::host::{
+    answering::Answers,
     attention::attend_to,
     bytes::Source,
-    file_systems::{self, Answers},
+    file_systems,
     maps::{Mapping, Maps},
 };
 

@@ -9,7 +9,7 @@ use super::{
     unwind,
 };
 use crate::{
-    host::{fuzz::Image, target_file::Files},
+    host::{image::Image, target_file::Files},
     model::stack::MAX_FRAMES,
 };
 

@@ -13,7 +13,7 @@ use object::{
 };
 
 #[cfg(any(test, fuzzing))]
-use crate::host::fuzz::Image;
+use crate::host::image::Image;
 
 use super::{demangle::demangle, elf::Object, files};
 use crate::host::{budget, bytes::Bytes, target_file::Files};

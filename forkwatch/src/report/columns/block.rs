@@ -9,9 +9,10 @@ use super::{
 };
 use crate::{
     model::{
-        evidence::SeenThread,
-        finding::{Certainty, Finding, Resolution, Severity, State},
+        finding::{Certainty, Finding, Severity, State},
         process::{Program, escape},
+        resolution::Resolution,
+        thread::SeenThread,
     },
     report::identity::identity,
 };

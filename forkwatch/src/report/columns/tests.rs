@@ -8,7 +8,8 @@ use super::*;
 use crate::{
     model::{
         event::ForkOfExec,
-        finding::{Resolution, Severity, State},
+        finding::{Severity, State},
+        resolution::Resolution,
         signals::SignalSet,
     },
     report::samples::{

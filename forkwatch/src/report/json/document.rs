@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-pub use super::own::*;
+pub use super::{own::*, thread::Thread};
 
 /// One event of forkwatch.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -190,17 +190,6 @@ pub struct Process {
 pub struct User {
     /// The uid, as text.
     pub id: String,
-}
-
-/// ECS `process.thread`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Thread {
-    /// The kernel's tid.
-    pub id: u32,
-    /// Its comm.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
 }
 
 /// ECS `container`.

@@ -6,9 +6,10 @@ use serde::Serialize;
 use crate::model::{
     child_end::ChildEnd,
     facts::{ConnectionFacts, HistoryFacts, LeakFacts, LockFacts},
-    finding::{Certainty, HazardId, Remedy, Resolution, Severity},
+    finding::{Certainty, HazardId, Remedy, Severity},
     limit::Cause,
     provenance::{Executable, Namespace, Owner},
+    resolution::Resolution,
 };
 
 /// What ECS has no name for: one of the parts below, by `event.action`, and where it came from.
@@ -270,7 +271,7 @@ impl From<Resolution> for FindingResolution {
 pub struct Evidence {
     /// Other threads of the parent at the fork that were still there later (at most 64).
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub threads: Vec<super::document::Thread>,
+    pub threads: Vec<super::thread::Thread>,
     /// How many there were in all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thread_count: Option<u32>,

@@ -19,7 +19,8 @@ use crate::{
     health::Part,
     model::{
         detector::DetectorState,
-        finding::{Certainty, Finding, HazardId, Resolution, State},
+        finding::{Certainty, Finding, HazardId, State},
+        resolution::Resolution,
     },
 };
 

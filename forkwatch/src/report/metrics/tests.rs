@@ -10,8 +10,9 @@ use super::{markdown::EMPTY, *};
 use crate::{
     model::{
         event::ExitStatus,
-        finding::{Certainty, Facts, Remedy, Resolution, Severity, State},
+        finding::{Certainty, Facts, Remedy, Severity, State},
         process::{Comm, ProcessKey, Program},
+        resolution::Resolution,
         time::BootTime,
     },
     report::samples,

@@ -4,11 +4,12 @@ use serde_json::json;
 use super::*;
 use crate::{
     model::{
-        evidence::{ChildSeen, ExecedSeen, ParentSeen, ProgramSeen, SeenThread, ThreadsSeen},
+        evidence::{ChildSeen, ExecedSeen, ParentSeen, ProgramSeen, ThreadsSeen},
         leak::{Access, Descriptors, End, Held, Holder, Holders, Listener, Object, PipeWait, Rest, Service},
         process::{Comm, ProcessKey, Program},
         provenance::{Executable, Namespace, Owner, Provenance},
         signals::SignalSet,
+        thread::SeenThread,
     },
     report::{Context, samples},
 };
