@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod detect;
+mod engine;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod health;

@@ -2,8 +2,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{budget::Budget, collector::Asker};
+use super::budget::Budget;
 use crate::{
+    engine::Asker,
     model::{
         event::{CloneFailure, Event},
         limit::Limit,

@@ -18,19 +18,21 @@ use tokio::{
 
 use super::{
     daemon_sink::{DaemonSink, EventWriter},
-    detectors::{Conditions, detectors},
     exit::{Exit, message},
-    memory_bound::{self, Bound},
-    metric_sources::KernelSources,
-    pipeline::Pipeline,
-    recorder::Recorder,
-    session::{self, Session},
-    vouch::vouch,
 };
 use crate::{
     config::{self, Config, ConfigError, EventOutput, LogFormat, LogLevel},
     core::{Dropped, Settings},
     detect,
+    engine::{
+        detectors::{Conditions, detectors},
+        memory_bound::{self, Bound},
+        metric_sources::KernelSources,
+        pipeline::Pipeline,
+        recorder::Recorder,
+        session::{self, Session},
+        vouch::vouch,
+    },
     host::Scope,
     kernel::{self, Stream},
     log::Log,

@@ -4,10 +4,11 @@ use std::{io, time::SystemTime};
 
 use anyhow::{Context as _, Result};
 
-use super::{causes::Causes, collector::Asker, pipeline::Sink, thread_names::ThreadNames};
+use super::{causes::Causes, thread_names::ThreadNames};
 use crate::{
     config::{Config, EventOutput},
     core::{Output, Shared},
+    engine::{Asker, pipeline::Sink},
     model::{
         event::Event,
         finding::{Finding, Severity, State},

@@ -16,8 +16,6 @@ use tokio::time::sleep;
 use super::{
     demo_program::{self, Fork, OWNER, READY, SIGNAL},
     exit::Exit,
-    pipeline::{Pipeline, Sink},
-    session::{self, Session},
     tail::asked_to_end,
     tail_sink::{Output, Selection, TailSink, TimeStyle},
     terminal::ColorChoice,
@@ -25,6 +23,10 @@ use super::{
 use crate::{
     config::{LogFormat, LogLevel},
     core::{self, Settings},
+    engine::{
+        pipeline::{Pipeline, Sink},
+        session::{self, Session},
+    },
     host::{self, Scope},
     kernel::{self, Filter, Stream},
     log::Log,

@@ -11,12 +11,12 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use self::check::{Check, Status};
-use super::{
-    detectors::{Conditions, Detector, detectors},
-    exit::Exit,
-    session,
-};
+use super::exit::Exit;
 use crate::{
+    engine::{
+        detectors::{Conditions, Detector, detectors},
+        session,
+    },
     paragraph, privilege,
     reader::{Client, Starter},
     resources,

@@ -1,39 +1,26 @@
 //! The commands: what the command line says, and what it is done with. One file a command.
 
-mod alarm;
 mod budget;
 mod causes;
 mod check;
 mod check_config;
-mod collector;
 mod completions;
 mod daemon;
 mod daemon_sink;
 mod demo;
 mod demo_program;
-mod detectors;
 mod doctor;
 mod exit;
 mod explain;
 mod generate;
-mod losses;
 mod man;
-mod memory_bound;
-mod metric_sources;
-mod next_fork;
-mod pipeline;
-mod recorder;
 mod replay;
 mod scan;
-mod session;
-mod standing;
 mod tail;
 mod tail_sink;
 mod tally;
-mod targets;
 mod terminal;
 mod thread_names;
-mod vouch;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

@@ -7,13 +7,14 @@ use clap::Args;
 
 use super::{
     exit::Exit,
-    pipeline::Sink,
     tail_sink::{Output, Selection, TailSink, TimeStyle},
     terminal::ColorChoice,
 };
 use crate::{
     core::{self, Core, Settings},
-    detect, input_file,
+    detect,
+    engine::pipeline::Sink,
+    input_file,
     model::time::BootTime,
     report::recording::{Input, Reader, RecordingError},
 };

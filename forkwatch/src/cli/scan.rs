@@ -17,15 +17,14 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use serde::Serialize;
 
-pub(super) use self::locks::waits_as_if_stuck;
 use self::{reader::Reader, shared::Shared};
 use super::{
     exit::Exit,
-    session,
     terminal::{ColorChoice, width},
 };
 use crate::{
     config,
+    engine::session,
     host::{self, clock},
     model::{
         evidence::{Evidence, Request, Sweep},

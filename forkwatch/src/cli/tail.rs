@@ -11,19 +11,21 @@ use tokio::{
 };
 
 use super::{
-    collector::Asker,
     exit::Exit,
-    pipeline::{Pipeline, SharedKernel, lock},
-    recorder::Recorder,
-    session::{self, Session},
-    standing::{self, Standing},
     tail_sink::{Output, Selection, TailSink, TimeStyle},
-    targets::{self, Target},
     terminal::ColorChoice,
 };
 use crate::{
     config::{self, LogFormat, LogLevel},
     core::Settings,
+    engine::{
+        Asker,
+        pipeline::{Pipeline, SharedKernel, lock},
+        recorder::Recorder,
+        session::{self, Session},
+        standing::{self, Standing},
+        targets::{self, Target},
+    },
     host::{self, Scope, cgroup_tree},
     kernel::{self, Cgroup, Filter, Release, Stream},
     log::Log,

@@ -10,14 +10,13 @@ use wildmatch::WildMatch;
 
 use super::{
     causes::Causes,
-    collector::Asker,
-    standing::Standing,
     tally::Tally,
     terminal::{ColorChoice, width},
     thread_names::ThreadNames,
 };
 use crate::{
     core::{self, LivesOn, Shared},
+    engine::{Asker, standing::Standing},
     host::clock,
     model::{
         event::Event,
@@ -205,7 +204,7 @@ impl TailSink {
     }
 }
 
-impl super::pipeline::Sink for TailSink {
+impl crate::engine::pipeline::Sink for TailSink {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         if self.is_done() || !self.selects(event) {
             return Ok(());

@@ -5,10 +5,8 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use super::check::Check;
 use crate::{
-    cli::{
-        exit::{Exit, of_kernel_error},
-        session::own_cgroup,
-    },
+    cli::exit::{Exit, of_kernel_error},
+    engine::session::own_cgroup,
     kernel::{
         Hooks, KernelError, Options, Release,
         clone_calls::{Hook, tracefs},

@@ -5,7 +5,7 @@ use std::{collections::HashMap, thread, time::Duration};
 use super::{Found, reader::Reader};
 use crate::{
     detect::orphaned_lock::hazard::{self as orphaned_lock, Case, Proven, Stuck},
-    host::{self, clock},
+    host::clock,
     model::{
         evidence::{Evidence, Request, Sweep, Swept},
         finding::{Certainty, Finding},
@@ -99,19 +99,6 @@ pub(super) fn look(
 fn settled(first: &Candidate, reader: &mut Reader) -> Option<Candidate> {
     let LocksSeen::Alive(locks) = seen(&first.swept, |request| reader.answer(request)) else { return None };
     Candidate::new(first.swept, locks).filter(|second| second.is_unmoved(first))
-}
-
-/// Whether a forked child waits in a way that proves something. Only a second look tells whether it does so for good.
-pub(in crate::cli) fn waits_as_if_stuck(
-    child: &host::Process,
-    answer: impl FnOnce(&Request) -> Evidence,
-) -> bool {
-    let swept = Swept { process: child.key, comm: child.comm, uid: None, parent: None };
-    let with_parent = Swept { parent: host::find(child.parent).ok().map(|parent| parent.key), ..swept };
-    match seen(&with_parent, answer) {
-        LocksSeen::Alive(locks) => Candidate::new(with_parent, locks).is_some(),
-        LocksSeen::Unreadable(_) | LocksSeen::Gone | LocksSeen::Execed => false,
-    }
 }
 
 fn seen(swept: &Swept, answer: impl FnOnce(&Request) -> Evidence) -> LocksSeen {

@@ -106,6 +106,11 @@ pub struct Stuck<'a> {
     pub since_fork: Duration,
 }
 
+/// Whether a forked child waits in a way that proves something. Only a second look tells whether it does so for good.
+pub fn waits_as_if_stuck(child: ProcessKey, locks: &Locks) -> bool {
+    prove(&Case { child, locks, left_threads_behind: None, parent_threads: &[] }).is_some()
+}
+
 /// The process to blame for a child whose fork was not seen: its present parent, where that has the thread which holds
 /// the lock, or had other threads at the fork and has not taken the child over from another process.
 pub fn forker_of_unseen(locks: &Locks, proven: &Proven) -> Option<ProcessKey> {

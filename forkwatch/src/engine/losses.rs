@@ -17,28 +17,28 @@ use crate::{
 const LOSS_WINDOW: Duration = Duration::from_millis(100);
 
 /// Notices records that were shed.
-pub(super) struct Losses {
+pub(crate) struct Losses {
     seen: [(LossReason, u64); 3],
     since: BootTime,
     looked: Instant,
     /// Whether the next look happens, however short ago the last was.
-    pub(super) looks_next: bool,
+    pub(crate) looks_next: bool,
 }
 
 impl Losses {
-    pub(super) fn begin(kernel: &Kernel) -> Result<Self, KernelError> {
+    pub(crate) fn begin(kernel: &Kernel) -> Result<Self, KernelError> {
         let [full, plain] = shed(kernel)?;
         let seen = [(LossReason::RingFull, full), (LossReason::PlainShed, plain), (LossReason::Malformed, 0)];
         Ok(Self { seen, since: clock::now(), looked: Instant::now(), looks_next: false })
     }
 
     /// Makes the next look happen, however short ago the last was.
-    pub(super) fn look_now(&mut self) {
+    pub(crate) fn look_now(&mut self) {
         self.looks_next = true;
     }
 
     /// What was lost since the last look, by reason. Looks only now and then.
-    pub(super) fn since_last_look(&mut self, kernel: &Kernel, ring: &Ring) -> Result<Vec<Lost>, KernelError> {
+    pub(crate) fn since_last_look(&mut self, kernel: &Kernel, ring: &Ring) -> Result<Vec<Lost>, KernelError> {
         if !self.looks_next && self.looked.elapsed() < LOSS_WINDOW {
             return Ok(Vec::new());
         }

@@ -23,14 +23,14 @@ use tokio::{
 const SAME: Duration = Duration::from_millis(1);
 
 /// Wakes whoever waits for it.
-pub(super) struct Alarm {
+pub(crate) struct Alarm {
     timer: AsyncFd<Timer>,
     set: Option<Instant>,
 }
 
 impl Alarm {
     /// Must be called on a tokio runtime.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = Timer(TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?);
         // SAFETY: the timer owns its descriptor, and gives the same one for as long as it lives.
@@ -39,7 +39,7 @@ impl Alarm {
     }
 
     /// Returns at that moment, a little later, or seldom before it; never where none is given.
-    pub(super) async fn at(&mut self, due: Option<Instant>) -> io::Result<()> {
+    pub(crate) async fn at(&mut self, due: Option<Instant>) -> io::Result<()> {
         let Some(due) = due else { return pending().await };
         let apart = |set: Instant| due.saturating_duration_since(set).max(set.saturating_duration_since(due));
         if self.set.is_none_or(|set| apart(set) > SAME) {

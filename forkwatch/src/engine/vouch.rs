@@ -13,7 +13,7 @@ use crate::{
 /// Asks every part once an interval, and feeds the watchdog when all have answered. A part that hangs after it has
 /// answered is asked again an interval later, which is when the manager has waited for half of its time; so it is
 /// restarted within that time. Only ever fails.
-pub(super) async fn vouch(pulse: Pulse, watchdog: Watchdog) -> io::Result<Infallible> {
+pub(crate) async fn vouch(pulse: Pulse, watchdog: Watchdog) -> io::Result<Infallible> {
     let interval = watchdog.interval();
     let mut alarm = Alarm::new()?;
     let mut due = Instant::now();

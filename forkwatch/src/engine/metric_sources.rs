@@ -11,9 +11,9 @@ use crate::{
 };
 
 /// The kernel side, this host, and forkwatch itself.
-pub(super) struct KernelSources {
-    pub(super) kernel: SharedKernel,
-    pub(super) pulse: Pulse,
+pub(crate) struct KernelSources {
+    pub(crate) kernel: SharedKernel,
+    pub(crate) pulse: Pulse,
 }
 
 impl Sources for KernelSources {

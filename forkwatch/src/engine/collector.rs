@@ -30,7 +30,7 @@ use crate::{
 const MOST_WAITING: usize = 4096;
 
 /// Asks the thread.
-pub(super) struct Collector {
+pub(crate) struct Collector {
     asker: Asker,
     answers: mpsc::UnboundedReceiver<Told>,
     starter: u32,
@@ -40,7 +40,7 @@ pub(super) struct Collector {
 
 /// Asks the thread, and waits for the answer. Clones ask the same.
 #[derive(Clone)]
-pub(super) struct Asker {
+pub(crate) struct Asker {
     questions: SyncSender<Asked>,
     pulse: Pulse,
 }
@@ -76,7 +76,7 @@ enum Answered {
 
 impl Collector {
     /// Starts the thread, which finds no processes outside the scope.
-    pub(super) fn start(client: Client, scope: Scope, pulse: Pulse) -> io::Result<Self> {
+    pub(crate) fn start(client: Client, scope: Scope, pulse: Pulse) -> io::Result<Self> {
         let (told, starter, ender) = (pulse.clone(), client.starter(), client.ender()?);
         let work = move |open: &_, send| Work::new(client, scope, told, send).run(open);
         Ok(Self { starter, _ender: Some(ender), ..Self::start_with(pulse, work)? })
@@ -97,34 +97,34 @@ impl Collector {
     }
 
     /// Whether a fork is that of a reader: it belongs to the watch, and says nothing of the host.
-    pub(super) fn is_of_reader(&self, event: &Event) -> bool {
+    pub(crate) fn is_of_reader(&self, event: &Event) -> bool {
         matches!(event, Event::Fork(fork) if fork.parent.tgid == self.starter)
     }
 
     /// Asks by itself.
-    pub(super) fn asker(&self) -> Asker {
+    pub(crate) fn asker(&self) -> Asker {
         self.asker.clone()
     }
 
     /// The heartbeats of the watch whose questions it answers.
-    pub(super) fn pulse(&self) -> Pulse {
+    pub(crate) fn pulse(&self) -> Pulse {
         self.asker.pulse.clone()
     }
 
     /// Asks; the answer comes through [`Self::answer`], or never: where there is no room, the core asks again later,
     /// and counts what stays unanswered.
-    pub(super) fn ask(&self, request: Request) {
+    pub(crate) fn ask(&self, request: Request) {
         self.asker.put(What::Core(request));
     }
 
     /// Asks whether the thread works, by the same way as the core does. To be called whenever the pulse asks for it.
-    pub(super) fn ask_for_heartbeat(&self) {
+    pub(crate) fn ask_for_heartbeat(&self) {
         // Where there is no room, the answers to all the others will show it.
         self.asker.put(What::Heartbeat);
     }
 
     /// The next answer to the core, if it is there already.
-    pub(super) fn answered(&mut self) -> Option<(BootTime, Evidence)> {
+    pub(crate) fn answered(&mut self) -> Option<(BootTime, Evidence)> {
         loop {
             let told = self.answers.try_recv().ok()?;
             if let Some(answer) = self.take(told) {
@@ -134,7 +134,7 @@ impl Collector {
     }
 
     /// The next answer to the core. Fails where none can come any more.
-    pub(super) async fn answer(&mut self) -> Result<(BootTime, Evidence)> {
+    pub(crate) async fn answer(&mut self) -> Result<(BootTime, Evidence)> {
         loop {
             let Some(told) = self.answers.recv().await else {
                 bail!("whoever looks at processes has ended: nothing can be judged any more");
@@ -161,7 +161,7 @@ impl Collector {
 
 impl Asker {
     /// Asks before all that waits, and waits for the answer at most so long. Absent where none came.
-    pub(super) fn ask_now(&self, question: Question, patience: Duration) -> Option<Answer> {
+    pub(crate) fn ask_now(&self, question: Question, patience: Duration) -> Option<Answer> {
         let (send, receive) = sync_channel(1);
         self.put(What::Now(question, send));
         receive.recv_timeout(patience).ok()

@@ -14,20 +14,20 @@ const LEAST_RING: u32 = 64 << 10;
 
 /// What the memory of forkwatch's cgroup does for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Bound {
+pub(crate) struct Bound {
     /// How many children are followed.
-    pub(super) children: u32,
+    pub(crate) children: u32,
     /// Bytes of the ring.
-    pub(super) ring: u32,
+    pub(crate) ring: u32,
 }
 
 /// What is asked for, or what the memory does for where that is less.
-pub(super) fn fit(asked: Bound) -> Bound {
+pub(crate) fn fit(asked: Bound) -> Bound {
     host::own_memory().map_or(asked, |memory| asked.within(memory))
 }
 
 /// Says so where it is less.
-pub(super) fn warn(asked: Bound) {
+pub(crate) fn warn(asked: Bound) {
     let Some(memory) = host::own_memory() else { return };
     let Bound { children, ring } = asked.within(memory);
     if (Bound { children, ring }) != asked {

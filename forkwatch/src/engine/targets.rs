@@ -14,14 +14,14 @@ use tokio::{
 use crate::{host, model::process::Comm};
 
 /// A process to watch, and the means to know of its end.
-pub(super) struct Target {
+pub(crate) struct Target {
     tgid: u32,
     comm: Comm,
     descriptor: OwnedFd,
 }
 
 /// Finds the processes. The error says which is not there.
-pub(super) fn find(pids: &[u32]) -> Result<(Vec<host::Process>, Vec<Target>)> {
+pub(crate) fn find(pids: &[u32]) -> Result<(Vec<host::Process>, Vec<Target>)> {
     let mut processes = Vec::new();
     let mut targets = Vec::new();
     for pid in pids {
@@ -36,7 +36,7 @@ pub(super) fn find(pids: &[u32]) -> Result<(Vec<host::Process>, Vec<Target>)> {
 }
 
 /// Says of each on stderr when it ends, and returns when all have.
-pub(super) async fn ended(targets: Vec<Target>) -> Result<()> {
+pub(crate) async fn ended(targets: Vec<Target>) -> Result<()> {
     let mut waiting = JoinSet::new();
     for Target { tgid, comm, descriptor } in targets {
         // A pidfd is readable when its process has ended (pidfd_open(2)).

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use super::{collector::Asker, scan};
+use super::collector::Asker;
 use crate::{
-    detect::fork_check::{Assessment, Verdict, Weight, assess},
+    detect::{
+        fork_check::{Assessment, Verdict, Weight, assess},
+        orphaned_lock::hazard,
+    },
     host::{self, clock},
     model::{
-        evidence::Request,
+        evidence::{Evidence, Request},
+        lock::LocksSeen,
         process::{ProcessKey, Program, escape},
         program_name::program_name,
         time::BootTime,
@@ -26,19 +30,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a process stands.
 #[derive(Debug)]
-pub(super) struct Standing {
-    pub(super) at: BootTime,
-    pub(super) process: ProcessKey,
-    pub(super) program: Program,
-    pub(super) assessment: Assessment,
+pub(crate) struct Standing {
+    pub(crate) at: BootTime,
+    pub(crate) process: ProcessKey,
+    pub(crate) program: Program,
+    pub(crate) assessment: Assessment,
     /// Its forked and never exec'd descendants.
-    pub(super) children: usize,
+    pub(crate) children: usize,
     /// Those of them that wait in a way that proves something.
-    pub(super) stuck: Vec<u32>,
+    pub(crate) stuck: Vec<u32>,
 }
 
 /// Looks at the processes. One that has ended meanwhile is left out.
-pub(super) fn look(processes: &[host::Process], asker: &Asker) -> Vec<Standing> {
+pub(crate) fn look(processes: &[host::Process], asker: &Asker) -> Vec<Standing> {
     let all = host::processes().unwrap_or_default();
     let standing = |process: &host::Process| {
         let Some(Answer::Inventory(Ok(inventory))) = asker.ask_now(Question::Inventory(*process), PATIENCE)
@@ -51,7 +55,7 @@ pub(super) fn look(processes: &[host::Process], asker: &Asker) -> Vec<Standing> 
             Some(Answer::Core(evidence)) => *evidence,
             _ => unanswered(request, "no answer came"),
         };
-        let stuck = unexeced.iter().filter(|child| scan::waits_as_if_stuck(child, look));
+        let stuck = unexeced.iter().filter(|child| waits_as_if_stuck(child, look));
         Some(Standing {
             at: clock::now(),
             process: process.key,
@@ -64,14 +68,21 @@ pub(super) fn look(processes: &[host::Process], asker: &Asker) -> Vec<Standing> 
     processes.iter().filter_map(standing).collect()
 }
 
+fn waits_as_if_stuck(child: &host::Process, look: impl FnOnce(&Request) -> Evidence) -> bool {
+    let parent = host::find(child.parent).ok().map(|parent| parent.key);
+    let (child, forked_at) = (child.key, Some(child.key.start));
+    let seen = look(&Request::Locks { child, parent, forked_at, forking_tid: None });
+    matches!(seen, Evidence::Locks { seen: LocksSeen::Alive(locks), .. } if hazard::waits_as_if_stuck(child, &locks))
+}
+
 impl Standing {
     /// The name that the program goes by, safe for a terminal.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         escape(program_name(&self.program).as_bytes())
     }
 
     /// A few lines of at most 80 columns, each ended.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let pid = self.process.tgid;
         let mut out = String::new();
         let verdict = match self.assessment.verdict {

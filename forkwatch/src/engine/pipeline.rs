@@ -46,10 +46,10 @@ const LEAST_WAIT: Duration = Duration::from_millis(10);
 const CANNOT_WRITE: &str = "cannot write the output";
 
 /// The kernel side, shared with whoever reads its counters.
-pub(super) type SharedKernel = Arc<Mutex<Kernel>>;
+pub(crate) type SharedKernel = Arc<Mutex<Kernel>>;
 
 /// Where events and the core's words go.
-pub(super) trait Sink {
+pub(crate) trait Sink {
     /// An event, before the core has seen it.
     fn event(&mut self, event: &Event) -> io::Result<()>;
     /// Something the core said; never a question.
@@ -67,7 +67,7 @@ pub(super) trait Sink {
 }
 
 /// The loop and all it holds.
-pub(super) struct Pipeline<S> {
+pub(crate) struct Pipeline<S> {
     ring: AsyncFd<Ring>,
     /// What came during the self-test, until the loop begins.
     early: Vec<Event>,
@@ -97,7 +97,7 @@ struct Stage<S> {
 
 impl<S: Sink> Pipeline<S> {
     /// Makes the loop, which begins with what came during the self-test. Must be called on a tokio runtime.
-    pub(super) fn new(
+    pub(crate) fn new(
         session: Session,
         settings: Settings,
         collector: Collector,
@@ -132,22 +132,22 @@ impl<S: Sink> Pipeline<S> {
     }
 
     /// The sink.
-    pub(super) fn sink(&mut self) -> &mut S {
+    pub(crate) fn sink(&mut self) -> &mut S {
         &mut self.stage.sink
     }
 
     /// The heartbeats of this loop and of what answers its questions.
-    pub(super) fn pulse(&self) -> Pulse {
+    pub(crate) fn pulse(&self) -> Pulse {
         self.pulse.clone()
     }
 
     /// Has the sink told how processes stand, as soon as that has been found out beside the watch.
-    pub(super) fn tell_standing(&mut self, standing: oneshot::Receiver<Vec<Standing>>) {
+    pub(crate) fn tell_standing(&mut self, standing: oneshot::Receiver<Vec<Standing>>) {
         self.standing = Some(standing);
     }
 
     /// Judges by other settings from now on.
-    pub(super) fn configure(&mut self, settings: Settings) -> Result<()> {
+    pub(crate) fn configure(&mut self, settings: Settings) -> Result<()> {
         let recorded = serde_json::to_value(&settings)?;
         self.stage.record(|writer| writer.settings(recorded));
         self.stage.core.configure(settings);
@@ -155,7 +155,7 @@ impl<S: Sink> Pipeline<S> {
     }
 
     /// Goes on until `stop` is ready, and gives what that says; or none when the sink wants nothing more.
-    pub(super) async fn run<T>(&mut self, stop: impl Future<Output = T>) -> Result<Option<T>> {
+    pub(crate) async fn run<T>(&mut self, stop: impl Future<Output = T>) -> Result<Option<T>> {
         tokio::pin!(stop);
         for event in std::mem::take(&mut self.early) {
             self.stage.event(&event)?;
@@ -209,7 +209,7 @@ impl<S: Sink> Pipeline<S> {
     }
 
     /// Says what would have waited for a summary. To be called when the watch ends.
-    pub(super) fn close(&mut self) -> Result<()> {
+    pub(crate) fn close(&mut self) -> Result<()> {
         self.stage.core.close(clock::now(), &mut self.stage.outputs);
         self.stage.pass_on()?;
         self.stage.end_batch(self.ring.get_ref())
@@ -226,7 +226,7 @@ impl<S: Sink> Pipeline<S> {
     }
 
     /// What came of the recording; absent where none was made, or it ended early.
-    pub(super) fn recorded(&self) -> Option<String> {
+    pub(crate) fn recorded(&self) -> Option<String> {
         self.stage.recorder.as_ref().map(Recorder::summary)
     }
 }
@@ -344,6 +344,6 @@ impl<S: Sink> Stage<S> {
 }
 
 /// Waits for whoever holds the kernel side; a panic of theirs changed nothing in it.
-pub(super) fn lock(kernel: &SharedKernel) -> MutexGuard<'_, Kernel> {
+pub(crate) fn lock(kernel: &SharedKernel) -> MutexGuard<'_, Kernel> {
     kernel.lock().unwrap_or_else(PoisonError::into_inner)
 }

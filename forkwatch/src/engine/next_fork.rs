@@ -4,7 +4,7 @@ use crate::{host, kernel::Ring};
 
 /// The question, while it is open.
 #[derive(Default)]
-pub(super) enum NextFork {
+pub(crate) enum NextFork {
     /// Nobody asks.
     #[default]
     Unasked,
@@ -16,13 +16,13 @@ pub(super) enum NextFork {
 
 impl NextFork {
     /// Asks; what was asked before needs no answer any more.
-    pub(super) fn ask(&mut self, mark: u64) {
+    pub(crate) fn ask(&mut self, mark: u64) {
         *self = Self::Asked(mark);
     }
 
     /// Whether there is an answer now, which is given once. Costs nothing where nobody asks, and a look at a table
     /// where somebody does.
-    pub(super) fn has_come(&mut self, ring: &mut Ring) -> bool {
+    pub(crate) fn has_come(&mut self, ring: &mut Ring) -> bool {
         let came = match self {
             Self::Unasked => false,
             // Whatever came before the kernel side was told shows in the mark.

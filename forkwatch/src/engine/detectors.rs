@@ -16,7 +16,7 @@ use crate::{
 
 /// What detectors depend on.
 #[derive(Clone, Debug)]
-pub(super) struct Conditions {
+pub(crate) struct Conditions {
     /// Why the kernel side does not run, where it does not.
     stopped: Option<String>,
     /// How clone calls are watched, or why they are not.
@@ -32,7 +32,7 @@ impl Conditions {
     /// Those of this host and this thread. `stopped` says why the kernel side does not run, where it does not;
     /// `clone_calls` how the clone family's calls are watched, or why they are not; `hooks` what can be on demand; `missing`
     /// the capabilities that a look into others' processes lacks; `sight` what could be seen of some processes.
-    pub(super) fn here(
+    pub(crate) fn here(
         stopped: Option<String>,
         clone_calls: Result<Hook, String>,
         hooks: Option<Hooks>,
@@ -54,20 +54,20 @@ impl Conditions {
 
 /// A detector, and how far it works here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Detector {
+pub(crate) struct Detector {
     /// Its name: the hazard's, or `clone-calls`.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// Whether it works.
-    pub(super) state: DetectorState,
+    pub(crate) state: DetectorState,
     /// Why, and what that means.
-    pub(super) reason: String,
+    pub(crate) reason: String,
     /// Whether it asks about processes, and does not rest on what comes through the ring alone.
     #[serde(skip)]
-    pub(super) asks: bool,
+    pub(crate) asks: bool,
 }
 
 /// Every detector.
-pub(super) fn detectors(conditions: &Conditions) -> Vec<Detector> {
+pub(crate) fn detectors(conditions: &Conditions) -> Vec<Detector> {
     let Conditions { stopped, clone_calls, hooks, reach, sight } = conditions;
     let hazards = CATALOGUE.into_iter().map(|hazard| {
         let lacks = hooks.as_ref().and_then(|hooks| lacks(hazard, hooks));

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Writes what the core is fed.
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     writer: Writer<File>,
     path: String,
     written: u64,
@@ -21,7 +21,7 @@ pub(super) struct Recorder {
 impl Recorder {
     /// Begins a recording where one is asked for. To be called once capabilities have been given up, so that it is
     /// written where its user may write, and nowhere else.
-    pub(super) fn create(path: Option<&Path>, settings: &Settings) -> Result<Option<Self>> {
+    pub(crate) fn create(path: Option<&Path>, settings: &Settings) -> Result<Option<Self>> {
         let Some(path) = path else { return Ok(None) };
         let name = path.display().to_string();
         let create = || -> Result<Writer<File>> {
@@ -38,7 +38,7 @@ impl Recorder {
     }
 
     /// Writes; false where that failed, and the recording ends. The watch goes on.
-    pub(super) fn write(&mut self, write: impl FnOnce(&mut Writer<File>) -> io::Result<()>) -> bool {
+    pub(crate) fn write(&mut self, write: impl FnOnce(&mut Writer<File>) -> io::Result<()>) -> bool {
         match write(&mut self.writer) {
             Ok(()) => {
                 self.written += 1;
@@ -52,7 +52,7 @@ impl Recorder {
     }
 
     /// What came of it, in a sentence.
-    pub(super) fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         let Self { path, written, .. } = self;
         format!("recorded {written} inputs in {path}: `forkwatch replay {path}` judges them again")
     }

@@ -24,25 +24,25 @@ const MOST_EARLY: usize = 65_536;
 const GIVEN: &str = "the reader is used elsewhere already";
 
 /// A watch that has begun.
-pub(super) struct Session {
+pub(crate) struct Session {
     /// The kernel side.
-    pub(super) kernel: Kernel,
+    pub(crate) kernel: Kernel,
     /// Its records.
-    pub(super) ring: Ring,
+    pub(crate) ring: Ring,
     /// Events that came during the self-test.
-    pub(super) early: Vec<Event>,
+    pub(crate) early: Vec<Event>,
     /// What outputs must know of the host.
-    pub(super) context: Context,
+    pub(crate) context: Context,
     /// Who looks into other processes.
     reader: Option<Client>,
     /// Capabilities that it lacks for that.
-    pub(super) missing: Vec<Capability>,
+    pub(crate) missing: Vec<Capability>,
 }
 
 impl Session {
     /// Begins. `targets` and their descendants pass the task filter, where that is set. Must be called while the
     /// process has one thread.
-    pub(super) fn start(options: &kernel::Options, targets: &[host::Process]) -> Result<Self> {
+    pub(crate) fn start(options: &kernel::Options, targets: &[host::Process]) -> Result<Self> {
         privilege::require_for_load()?;
         let missing = privilege::missing_for_others()?;
         // Before anything is opened that it would hold, too.
@@ -69,12 +69,12 @@ impl Session {
     }
 
     /// What this host lets be seen, tried on at most so many processes.
-    pub(super) fn sight(&mut self, most: usize) -> Result<Sight> {
+    pub(crate) fn sight(&mut self, most: usize) -> Result<Sight> {
         sight(self.reader.as_mut().context(GIVEN)?, most)
     }
 
     /// The thread that has questions answered, about processes in scope. Can be had once.
-    pub(super) fn collector(&mut self, scope: Scope) -> Result<Collector> {
+    pub(crate) fn collector(&mut self, scope: Scope) -> Result<Collector> {
         let reader = self.reader.take().context(GIVEN)?;
         Collector::start(reader, scope, Pulse::default())
             .context("cannot start the thread that collects evidence")
@@ -82,7 +82,7 @@ impl Session {
 }
 
 /// What this host lets be seen, tried on at most so many processes. Where no answer comes in time, nothing is known.
-pub(super) fn sight(reader: &mut Client, most: usize) -> Result<Sight> {
+pub(crate) fn sight(reader: &mut Client, most: usize) -> Result<Sight> {
     match reader.ask(&Question::Sight(most)) {
         Ok(Answered { answer: Answer::Sight(sight), .. }) => Ok(sight),
         Ok(_) | Err(Unanswered::Aside(_)) => Ok(Sight::default()),
@@ -91,7 +91,7 @@ pub(super) fn sight(reader: &mut Client, most: usize) -> Result<Sight> {
 }
 
 /// What outputs must know of the host.
-pub(super) fn context() -> Context {
+pub(crate) fn context() -> Context {
     Context {
         host_name: host::clock::host_name(),
         boot_id: host::clock::boot_id(),
@@ -100,7 +100,7 @@ pub(super) fn context() -> Context {
 }
 
 /// The id of forkwatch's own cgroup, as the file system tells it.
-pub(super) fn own_cgroup() -> Option<u64> {
+pub(crate) fn own_cgroup() -> Option<u64> {
     let memberships = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = memberships.lines().find_map(|line| line.strip_prefix("0::"))?;
     host::cgroup_tree::find(path).ok().map(|cgroup| cgroup.id)
@@ -178,7 +178,7 @@ fn settled_processes(kernel: &Kernel) -> Result<(Vec<host::Process>, (u64, u64))
 
 /// What the kernel side must know of a process that an order is about. What `/proc` hides from the watch itself, whoever
 /// looks into other processes may see.
-pub(super) fn living(asker: &Asker, key: ProcessKey) -> Option<Living> {
+pub(crate) fn living(asker: &Asker, key: ProcessKey) -> Option<Living> {
     /// Little: the stream waits.
     const PATIENCE: Duration = Duration::from_millis(100);
     let now = match host::find(key.tgid) {
@@ -213,7 +213,7 @@ impl<'a> Generations<'a> {
 }
 
 /// Says what stays unseen of other users' processes, where that is so.
-pub(super) fn warn_of_what_is_unseen(missing: &[Capability]) {
+pub(crate) fn warn_of_what_is_unseen(missing: &[Capability]) {
     if !missing.is_empty() {
         let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
         let programs = if missing.contains(&privilege::PTRACE) {
@@ -231,11 +231,11 @@ pub(super) fn warn_of_what_is_unseen(missing: &[Capability]) {
 }
 
 /// What a user who asked for clone calls is told.
-pub(super) fn describe_clone_calls(kernel: &Kernel) -> Option<String> {
+pub(crate) fn describe_clone_calls(kernel: &Kernel) -> Option<String> {
     kernel.clone_calls().map(|hook| format!("clone calls are watched by {}", hook.describe()))
 }
 
 /// The runtime that everything runs on: one thread, so that the capabilities are one thread's.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
 }

@@ -1,0 +1,17 @@
+//! The running watch: what starts it, the loop that drives it, who it asks, what it records, and how it stands.
+
+mod alarm;
+mod collector;
+pub(crate) mod detectors;
+mod losses;
+pub(crate) mod memory_bound;
+pub(crate) mod metric_sources;
+mod next_fork;
+pub(crate) mod pipeline;
+pub(crate) mod recorder;
+pub(crate) mod session;
+pub(crate) mod standing;
+pub(crate) mod targets;
+pub(crate) mod vouch;
+
+pub(crate) use collector::Asker;
