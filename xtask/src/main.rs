@@ -12,6 +12,7 @@ mod ebpf;
 mod fresh;
 mod fuzz;
 mod generate;
+mod house;
 mod precision;
 mod project;
 mod provide;
@@ -39,6 +40,7 @@ enum Command {
     SystemTest(system::Options),
     FreshTest(fresh::Options),
     Fuzz(fuzz::Options),
+    House(house::Options),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::SystemTest(options) => system::run(&options),
         Command::FreshTest(options) => fresh::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::House(options) => house::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
