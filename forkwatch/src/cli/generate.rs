@@ -74,7 +74,7 @@ fn event_schema() -> Value {
             "description".to_owned(),
             "The hazards that are judged, by the id that users see.".into(),
         );
-        hazard.insert("oneOf".to_owned(), CATALOGUE.into_iter().map(entry).collect());
+        hazard.insert("oneOf".to_owned(), CATALOGUE.iter().copied().map(entry).collect());
     }
     schema
 }

@@ -79,6 +79,11 @@ impl Context {
         self.scheduler.set(Timer { due, process, setter: Setter::Detector(self.at_work), topic });
     }
 
+    /// Has this detector not called about a process any more, whatever it has set before.
+    pub fn sleep(&mut self, process: ProcessKey) {
+        self.scheduler.cancel(Setter::Detector(self.at_work), process, 0);
+    }
+
     /// Sets a timer of the core's own.
     pub(super) fn set(&mut self, due: BootTime, process: ProcessKey, setter: Setter) {
         self.scheduler.set(Timer { due, process, setter, topic: 0 });

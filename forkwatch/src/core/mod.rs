@@ -83,7 +83,7 @@ impl Core {
                 match timer.setter {
                     Setter::Detector(place) => {
                         if core.context.scheduler.counts(&timer) {
-                            core.context.scheduler.done(&timer);
+                            core.context.scheduler.cancel(timer.setter, timer.process, timer.topic);
                             core.call(place, |detector, context| {
                                 detector.on_timer(timer.process, timer.topic, context);
                             });

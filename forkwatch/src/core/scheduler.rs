@@ -65,9 +65,9 @@ impl Scheduler {
         self.last.get(&(Setter::Detector(place), process, 0)).copied()
     }
 
-    /// Has a timer count no more.
-    pub(super) fn done(&mut self, timer: &Timer) {
-        self.last.remove(&(timer.setter, timer.process, timer.topic));
+    /// Has no timer count any more that a detector has set for a process and a topic.
+    pub(super) fn cancel(&mut self, setter: Setter, process: ProcessKey, topic: u64) {
+        self.last.remove(&(setter, process, topic));
     }
 
     /// When the next is due. The end of time never comes.
@@ -148,9 +148,21 @@ mod tests {
         scheduler.set(timer(3));
         let first = scheduler.take(BootTime(9)).unwrap();
         assert!(first.due == BootTime(3) && scheduler.counts(&first));
-        scheduler.done(&first);
+        scheduler.cancel(first.setter, first.process, first.topic);
         let second = scheduler.take(BootTime(9)).unwrap();
         assert!(!scheduler.counts(&second));
+    }
+
+    #[test]
+    fn what_is_cancelled_counts_no_more() {
+        let mut scheduler = Scheduler::default();
+        scheduler.set(timer(5));
+        scheduler.set(Timer { topic: 1, ..timer(6) });
+        scheduler.cancel(Setter::Detector(0), timer(0).process, 0);
+        let first = scheduler.take(BootTime(9)).unwrap();
+        let second = scheduler.take(BootTime(9)).unwrap();
+        let counts = [first, second].map(|timer| scheduler.counts(&timer));
+        assert_eq!(counts, [false, true]);
     }
 
     #[test]

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Every hazard, in the order of the documentation.
-pub static CATALOGUE: [&Hazard; 12] = [
+pub static CATALOGUE: &[&Hazard] = &[
     &multithreaded_fork::HAZARD,
     &pending_signals::HAZARD,
     &blocked_signals::HAZARD,
@@ -105,17 +105,17 @@ pub struct Hazard {
 
 /// The hazard with this id, if there is one.
 pub fn find(id: &str) -> Option<&'static Hazard> {
-    CATALOGUE.into_iter().find(|hazard| hazard.id.name() == id)
+    CATALOGUE.iter().copied().find(|hazard| hazard.id.name() == id)
 }
 
 /// The ids of all hazards.
 pub fn ids() -> impl Iterator<Item = HazardId> {
-    CATALOGUE.into_iter().map(|hazard| hazard.id)
+    CATALOGUE.iter().copied().map(|hazard| hazard.id)
 }
 
 /// Those of them of which it is told how many children hang now.
 pub fn hangs() -> impl Iterator<Item = HazardId> {
-    CATALOGUE.into_iter().filter(|hazard| hazard.tells_who_hangs).map(|hazard| hazard.id)
+    CATALOGUE.iter().copied().filter(|hazard| hazard.tells_who_hangs).map(|hazard| hazard.id)
 }
 
 /// Names of threads for a sentence: the first few different ones, with how often each was seen.
@@ -155,6 +155,22 @@ mod catalogue_tests {
         let names: BTreeSet<&str> = ids().map(HazardId::name).collect();
         assert_eq!(names.len(), CATALOGUE.len());
         assert!(names.iter().all(|name| find(name).is_some_and(|hazard| hazard.id.name() == *name)));
+    }
+
+    #[test]
+    fn every_hazard_has_its_words() {
+        for hazard in CATALOGUE {
+            let Hazard { title, what, detection, certainty_reason, look_alikes, links, watches, .. } = hazard;
+            let words = [*title, *what, *detection, *certainty_reason, *watches];
+            let words: Vec<&str> =
+                words.into_iter().chain(look_alikes.iter().chain(*links).copied()).collect();
+            let name = hazard.id.name();
+            assert!(words.iter().all(|words| !words.is_empty() && !words.starts_with("To be")), "{name}");
+            assert!(
+                !look_alikes.is_empty() && !links.is_empty() && !(hazard.remedies)().is_empty(),
+                "{name}"
+            );
+        }
     }
 
     #[test]

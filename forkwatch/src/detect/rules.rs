@@ -19,7 +19,7 @@ pub enum RuleError {
 
 /// The hazards that something is true of, for a sentence.
 fn names(wanted: fn(&super::Hazard) -> bool) -> String {
-    let names = CATALOGUE.into_iter().filter(|hazard| wanted(hazard));
+    let names = CATALOGUE.iter().copied().filter(|hazard| wanted(hazard));
     names.map(|hazard| format!("`{}`", hazard.id.name())).collect::<Vec<_>>().join(", ")
 }
 

@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn every_hazard_is_explained_within_eighty_columns() {
-        for hazard in CATALOGUE.map(Some).into_iter().chain([None]) {
+        for hazard in CATALOGUE.iter().copied().map(Some).chain([None]) {
             let text = explain(hazard);
             for line in text.lines().filter(|line| !line.contains("https://")) {
                 assert!(line.len() <= 80, "{line}");

@@ -69,7 +69,7 @@ pub(crate) struct Detector {
 /// Every detector.
 pub(crate) fn detectors(conditions: &Conditions) -> Vec<Detector> {
     let Conditions { stopped, clone_calls, hooks, reach, sight } = conditions;
-    let hazards = CATALOGUE.into_iter().map(|hazard| {
+    let hazards = CATALOGUE.iter().copied().map(|hazard| {
         let lacks = hooks.as_ref().and_then(|hooks| lacks(hazard, hooks));
         let (state, reason) = by_reach(hazard, *reach);
         let (state, reason) = match stopped {
@@ -244,7 +244,7 @@ mod tests {
     fn every_hazard_has_a_detector_and_clone_calls_too() {
         let names: Vec<&str> = states(&conditions(Reach::Full)).iter().map(|(name, _)| *name).collect();
         let expected: Vec<&str> =
-            CATALOGUE.into_iter().map(|hazard| hazard.id.name()).chain(["clone-calls"]).collect();
+            CATALOGUE.iter().copied().map(|hazard| hazard.id.name()).chain(["clone-calls"]).collect();
         assert_eq!(names, expected);
     }
 

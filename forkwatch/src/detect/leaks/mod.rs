@@ -107,8 +107,9 @@ impl Detector for Leaks {
         }
     }
 
-    fn forget(&mut self, process: ProcessKey, _context: &mut Context) {
+    fn forget(&mut self, process: ProcessKey, context: &mut Context) {
         self.children.remove(&process);
+        context.sleep(process);
     }
 
     #[cfg(test)]

@@ -85,6 +85,7 @@ impl Detector for OrphanedLock {
 
     fn forget(&mut self, process: ProcessKey, context: &mut Context) {
         let Some(child) = self.children.remove(&process) else { return };
+        context.sleep(process);
         if !matches!(child.stuck, Stuck::No) {
             context.no_longer_suspect(process);
         }
@@ -128,14 +129,13 @@ impl OrphanedLock {
     }
 
     fn seen(&mut self, process: ProcessKey, seen: &LocksSeen, context: &mut Context) {
-        if let Some(child) = self.children.get_mut(&process) {
-            child.unanswered.answered();
-        }
+        let Some(child) = self.children.get_mut(&process) else { return };
+        child.unanswered.answered();
         match seen {
             LocksSeen::Gone => context.gone(process, Resolution::Ended),
             LocksSeen::Execed => context.gone(process, Resolution::Execed),
             LocksSeen::Unreadable(why) => {
-                if !self.out_of_sight(process, why, context) && self.children.contains_key(&process) {
+                if !self.out_of_sight(process, why, context) {
                     context.tell(Output::Undecided { hazard: HAZARD.id, child: process });
                     context.lose(process);
                 }
