@@ -13,6 +13,7 @@ mod fresh;
 mod fuzz;
 mod generate;
 mod house;
+mod new_hazard;
 mod precision;
 mod project;
 mod provide;
@@ -41,6 +42,7 @@ enum Command {
     FreshTest(fresh::Options),
     Fuzz(fuzz::Options),
     House(house::Options),
+    NewHazard(new_hazard::Options),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::FreshTest(options) => fresh::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::House(options) => house::run(&options),
+        Command::NewHazard(options) => new_hazard::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
