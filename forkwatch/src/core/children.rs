@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Core, Dropped, LivesOn, Output,
+    Context, Core, Dropped, LivesOn, Output,
     case::{Answer, Case, ForkCase},
     detector::{MOST_UNANSWERED, Unanswered},
     processes::{Birth, Grace, Life, Processes},
@@ -94,7 +94,8 @@ impl Core {
         if known.is_some_and(|known| known.birth.was_seen()) {
             return;
         }
-        if known.is_none() && !self.make_room(fork.child) {
+        self.replace(fork.child);
+        if !self.has_room() {
             self.context.tell(Output::Dropped(Dropped::Child));
             return;
         }
@@ -112,14 +113,18 @@ impl Core {
         self.context.set(due, fork.child, Setter::Child);
     }
 
-    /// Makes room for a process, by forgetting whoever had its tgid. Tells whether there is room.
-    pub(super) fn make_room(&mut self, process: ProcessKey) -> bool {
-        match self.context.processes.with_tgid(process.tgid) {
-            Some(before) => {
-                self.forget(before);
-                true
-            }
-            None => self.context.processes.len() < self.context.settings.max_children,
+    /// Whether there is room for a fork. Those that live on have places of their own: however many there are, it is seen
+    /// what becomes of new ones.
+    fn has_room(&self) -> bool {
+        let processes = &self.context.processes;
+        processes.len() - processes.living() < self.context.settings.max_children
+    }
+
+    /// Forgets another process that had this one's tgid.
+    pub(super) fn replace(&mut self, process: ProcessKey) {
+        let before = self.context.processes.with_tgid(process.tgid);
+        if let Some(before) = before.filter(|before| *before != process) {
+            self.forget(before);
         }
     }
 
@@ -204,21 +209,16 @@ impl Core {
 
     /// A followed process is known to live on; `tracked` says whether the kernel side reports its end.
     pub(super) fn lives(&mut self, child: ProcessKey, tracked: bool) {
-        let now = self.context.now;
-        let Some(process) = self.context.processes.get_mut(child) else { return };
-        if process.life.is_some() {
-            return;
-        }
-        process.life = Some(Box::new(Life {
-            since: now,
-            forker_threads: Vec::new(),
-            program: None,
-            hangs: false,
-            hung: None,
-            tracked,
-        }));
+        let Context { processes, settings, now, .. } = &mut self.context;
+        let Some(process) = processes.get(child).filter(|process| process.life().is_none()) else { return };
         let key = process.key;
-        self.each(|detector, context| detector.on_life(key, context));
+        if processes.living() >= settings.max_children {
+            processes.tidy(child);
+            return self.context.tell(Output::Dropped(Dropped::Living));
+        }
+        if processes.begin_life(child, Life::new(*now, tracked)) {
+            self.each(|detector, context| detector.on_life(key, context));
+        }
     }
 
     pub(super) fn forker_seen(&mut self, child: ProcessKey, seen: Option<&ParentSeen>) {
@@ -234,9 +234,8 @@ impl Core {
     fn settle(&mut self, child: ProcessKey) {
         let Some(process) = self.context.processes.get_mut(child) else { return };
         let Some(case) = process.case.take_if(|case| case.is_complete()) else { return };
-        if let (Answer::Seen(seen), Some(life)) = (&case.parent, &mut process.life) {
-            life.forker_threads.clone_from(&seen.threads);
-            life.program = Some(seen.program.clone());
+        if let Answer::Seen(seen) = &case.parent {
+            self.context.processes.set_forker(child, &seen.threads, &seen.program);
         }
         let (program, parent) = match &case.parent {
             Answer::Seen(seen) => (seen.program.clone(), Some(&**seen)),

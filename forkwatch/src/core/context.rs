@@ -95,7 +95,8 @@ impl Context {
         self.left.push((process, Some(how)));
     }
 
-    /// A process can no longer be followed: nothing can be learnt of it.
+    /// How a process lives on can no longer be followed: nothing can be learnt of that. What its fork was like is judged
+    /// all the same.
     pub fn lose(&mut self, process: ProcessKey) {
         self.left.push((process, None));
     }
@@ -177,9 +178,9 @@ impl Context {
 
     /// Has the kernel side report the end of a child that lives on, if it would not by itself.
     pub fn follow(&mut self, child: ProcessKey) {
-        let Some(process) = self.processes.get_mut(child) else { return };
+        let Some(process) = self.processes.get(child) else { return };
         let (child, parent_tgid) = (process.key, process.birth.parent.map_or(0, |parent| parent.tgid));
-        let Some(life) = &mut process.life else { return };
+        let Some(life) = self.processes.life_mut(child) else { return };
         if !std::mem::replace(&mut life.tracked, true) {
             self.order(Order::Follow { child, parent_tgid });
         }

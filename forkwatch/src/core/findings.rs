@@ -37,7 +37,7 @@ impl Report<'_> {
     }
 }
 
-/// What was reported.
+/// What was reported, and of that what is not over yet.
 pub(super) struct Findings {
     pub(super) repeats: Repeats,
     /// Findings that were reported one by one, by the child whose end resolves them.

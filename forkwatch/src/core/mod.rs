@@ -44,7 +44,7 @@ pub use self::{
 #[cfg(test)]
 use crate::model::{child_end::ChildEnd, event::Exit, finding::Finding};
 
-/// The state machine.
+/// What is known of the processes, and who judges it.
 pub struct Core {
     context: Context,
     detectors: Vec<Box<dyn Detector>>,
@@ -176,20 +176,28 @@ impl Core {
         self.context.at_work = place;
         act(detector.as_mut(), &mut self.context);
         while let Some((process, how)) = self.context.left.pop() {
-            self.forget(process);
-            if let Some(how) = how {
-                self.context.over(process, None, how, None);
+            match how {
+                Some(how) => {
+                    self.forget(process);
+                    self.context.over(process, None, how, None);
+                }
+                None => self.end_life(process),
             }
         }
     }
 
-    /// Forgets a process that has exec'd or ended, or that cannot be followed.
+    /// Forgets a process that has exec'd or ended.
     fn forget(&mut self, process: ProcessKey) {
-        // Detectors find it in the table for the last time.
+        self.end_life(process);
+        self.context.processes.remove(process);
+    }
+
+    /// Follows no more how a process lives on. Detectors find it in the table for the last time.
+    fn end_life(&mut self, process: ProcessKey) {
         if self.context.processes.life(process).is_some() {
             self.each(|detector, context| detector.forget(process, context));
+            self.context.processes.end_life(process);
         }
-        self.context.processes.remove(process);
     }
 
     /// A process has ended, and nothing will be sent to it any more.
@@ -231,7 +239,8 @@ impl Core {
     /// Whether everything that grows is within its bounds.
     pub(crate) fn is_within_bounds(&self) -> bool {
         let Context { processes, settings, signals, findings, scheduler, .. } = &self.context;
-        processes.len() <= settings.max_children
+        processes.living() <= settings.max_children
+            && processes.len() - processes.living() <= settings.max_children
             && signals.within_bounds()
             && findings.within_bounds()
             && !scheduler.is_crowded(2 * processes.len())

@@ -1,6 +1,6 @@
 //! The processes that are followed: children of copying forks, until they exec or end.
 
-use std::{collections::HashMap, collections::hash_map::Entry, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use super::{case::Case, detector::Unanswered};
 use crate::model::{
@@ -15,9 +15,11 @@ use crate::model::{
 #[derive(Default)]
 pub struct Processes {
     by_tgid: HashMap<u32, Process>,
+    /// How many of them live on.
+    living: usize,
 }
 
-/// A followed process.
+/// A process, for as long as something is to be learnt of it.
 pub struct Process {
     /// Which it is, as precisely as is known.
     pub key: ProcessKey,
@@ -27,8 +29,8 @@ pub struct Process {
     pub(super) grace: Option<Grace>,
     /// As long as it is to be judged by what its fork was like.
     pub(super) case: Option<Box<Case>>,
-    /// Once it is known to live on without exec.
-    pub(super) life: Option<Box<Life>>,
+    /// Once it is known to live on without exec, if there was room to follow that.
+    life: Option<Box<Life>>,
 }
 
 /// What is known of the fork that a process came from.
@@ -99,6 +101,12 @@ pub struct Life {
     pub(super) tracked: bool,
 }
 
+impl Life {
+    pub(super) const fn new(since: BootTime, tracked: bool) -> Self {
+        Self { since, forker_threads: Vec::new(), program: None, hangs: false, hung: None, tracked }
+    }
+}
+
 impl Process {
     /// Whether a fork on the way to it left threads behind; absent where that is not known.
     pub fn left_threads_behind(&self) -> Option<bool> {
@@ -130,6 +138,11 @@ impl Processes {
         self.by_tgid.len()
     }
 
+    /// How many of them live on.
+    pub(super) const fn living(&self) -> usize {
+        self.living
+    }
+
     /// The process with this key, if it is followed.
     pub fn get(&self, key: ProcessKey) -> Option<&Process> {
         self.by_tgid.get(&key.tgid).filter(|process| process.key == key)
@@ -143,6 +156,30 @@ impl Processes {
     /// The life of this process, if it is known to live on.
     pub fn life(&self, key: ProcessKey) -> Option<&Life> {
         self.get(key).and_then(Process::life)
+    }
+
+    /// What became known of the fork of a process that lives on is to be seen there from now on.
+    pub(super) fn set_forker(&mut self, key: ProcessKey, threads: &[SeenThread], program: &Program) {
+        if let Some(life) = self.life_mut(key) {
+            life.forker_threads = threads.to_vec();
+            life.program = Some(program.clone());
+        }
+    }
+
+    /// A process is known to live on. Tells whether that is news.
+    pub(super) fn begin_life(&mut self, key: ProcessKey, life: Life) -> bool {
+        let Some(process) = self.get_mut(key).filter(|process| process.life.is_none()) else { return false };
+        process.life = Some(Box::new(life));
+        self.living += 1;
+        true
+    }
+
+    /// How a process lives on is followed no more.
+    pub(super) fn end_life(&mut self, key: ProcessKey) {
+        if self.get_mut(key).and_then(|process| process.life.take()).is_some() {
+            self.living -= 1;
+        }
+        self.tidy(key);
     }
 
     /// The same, to be changed.
@@ -161,19 +198,13 @@ impl Processes {
         self.by_tgid.get(&tgid).map(|process| process.key)
     }
 
-    /// The entry of this process, new if it is not followed yet. Whoever had the tgid before must have been forgotten.
+    /// The entry of this process, new if it is not followed yet.
     pub(super) fn enter(&mut self, key: ProcessKey, birth: Birth) -> &mut Process {
-        let new = || Process { key, birth, grace: None, case: None, life: None };
-        match self.by_tgid.entry(key.tgid) {
-            Entry::Occupied(occupied) => {
-                let process = occupied.into_mut();
-                if process.key != key {
-                    *process = new();
-                }
-                process
-            }
-            Entry::Vacant(vacant) => vacant.insert(new()),
+        if let Some(before) = self.with_tgid(key.tgid).filter(|before| *before != key) {
+            self.remove(before);
         }
+        let new = || Process { key, birth, grace: None, case: None, life: None };
+        self.by_tgid.entry(key.tgid).or_insert_with(new)
     }
 
     /// Of how many it is not known yet what becomes of them, or what their fork was like.
@@ -184,9 +215,14 @@ impl Processes {
     }
 
     /// Forgets a process.
-    pub(super) fn remove(&mut self, key: ProcessKey) -> Option<Process> {
-        self.get(key)?;
-        self.by_tgid.remove(&key.tgid)
+    pub(super) fn remove(&mut self, key: ProcessKey) {
+        if self.get(key).is_none() {
+            return;
+        }
+        let process = self.by_tgid.remove(&key.tgid);
+        if process.is_some_and(|process| process.life.is_some()) {
+            self.living -= 1;
+        }
     }
 
     /// Forgets a process if nothing more is to be learnt of it.

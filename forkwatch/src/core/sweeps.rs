@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Core, Dropped, Output, processes::Birth};
+use super::{Core, processes::Birth};
 use crate::model::{
     evidence::{Request, Sweep},
     time::BootTime,
@@ -109,10 +109,7 @@ impl Core {
             if self.context.processes.get(child).is_some_and(|known| known.grace.is_some()) {
                 continue;
             }
-            if self.context.processes.get(child).is_none() && !self.make_room(child) {
-                self.context.tell(Output::Dropped(Dropped::Living));
-                continue;
-            }
+            self.replace(child);
             let (parent, uid) = (swept.parent, swept.uid);
             let birth =
                 Birth { parent, comm: None, forking_tid: None, threads: None, uid, first_generation: false };

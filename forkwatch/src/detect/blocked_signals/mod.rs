@@ -54,7 +54,9 @@ impl Detector for BlockedSignals {
             Event::Exec(exec) => self.started(exec, context),
             Event::Exit(exit) => {
                 self.carriers.remove(exit.process);
-                self.waiting.remove(&exit.process);
+                if self.waiting.remove(&exit.process).is_some() {
+                    context.sleep(exit.process);
+                }
             }
             _ => {}
         }

@@ -164,11 +164,15 @@ impl LostThreads {
 }
 
 impl Detector for LostThreads {
-    fn on_event(&mut self, event: &Event, _context: &mut Context) {
-        match event {
-            Event::Exec(exec) => drop(self.children.remove(&exec.process)),
-            Event::Exit(exit) => drop(self.children.remove(&exit.process)),
-            _ => {}
+    // Not by `forget`: for this, a child need not be such that its memory can be looked into.
+    fn on_event(&mut self, event: &Event, context: &mut Context) {
+        let left = match event {
+            Event::Exec(exec) => exec.process,
+            Event::Exit(exit) => exit.process,
+            _ => return,
+        };
+        if self.children.remove(&left).is_some() {
+            context.sleep(left);
         }
     }
 

@@ -356,3 +356,35 @@ fn forks_beyond_the_bound_are_counted() {
     timeline.at(5000);
     assert_eq!(timeline.lives_on().len(), 2);
 }
+
+#[test]
+fn children_that_live_on_take_no_place_from_new_forks() {
+    let mut timeline = Timeline::with(Settings { max_children: 4, ..Settings::default() });
+    for child in 6000..6010 {
+        timeline.fork(fork_of(PARENT, child)).at(u64::from(child - 5999) * 2000);
+    }
+    assert_eq!(timeline.count(|output| matches!(output, Output::Dropped(Dropped::Living))), 6);
+    assert_eq!(timeline.count(|output| matches!(output, Output::Dropped(Dropped::Child))), 0);
+    let now = timeline.now.0 / MILLI;
+    timeline.fork(threaded(2)).at(now + 2000);
+    assert_eq!(timeline.only_finding().child, process(CHILD));
+}
+
+#[test]
+fn a_fork_is_judged_though_its_child_cannot_be_looked_into() {
+    let mut timeline = Timeline::new();
+    // The sweep finds it before its record is read, and its memory is kept from us.
+    let swept = Swept { process: process(CHILD), comm: "python".into(), uid: None, parent: None };
+    let sweep =
+        Sweep { at: ms(0), took: 1, mark: 1, processes: 2, unexeced: vec![swept], zombies: Vec::new() };
+    timeline
+        .core
+        .configure(Settings { sweep_interval: Some(Duration::from_secs(3600)), ..Settings::default() });
+    timeline.evidence(&Evidence::Sweep { seen: Some(Box::new(sweep)) });
+    timeline.at(500).fork(threaded(2));
+    timeline.locks.insert(CHILD, LocksSeen::Unreadable("it is kept from us".to_owned()));
+    timeline.at(1400);
+    assert_eq!(timeline.count(|output| matches!(output, Output::Undecided { .. })), 1, "its locks");
+    timeline.at(5000);
+    assert_eq!(timeline.only_finding().hazard.name(), "multithreaded-fork");
+}
