@@ -5,6 +5,7 @@
 //! [`CATALOGUE`] and in [`all`], and its [`HazardId`].
 
 mod blocked_signals;
+mod by_fork;
 mod crash_loop;
 pub mod fork_check;
 pub mod leaks;
@@ -52,8 +53,8 @@ pub static CATALOGUE: &[&Hazard] = &[
 /// Every detector. They are called in this order: who tells of a hang comes before those that ask for it.
 pub fn all() -> Vec<Box<dyn Detector>> {
     vec![
-        Box::new(multithreaded_fork::MultithreadedFork),
-        Box::new(pending_signals::PendingSignals),
+        Box::new(multithreaded_fork::detector()),
+        Box::new(pending_signals::detector()),
         Box::<blocked_signals::BlockedSignals>::default(),
         Box::<orphaned_lock::OrphanedLock>::default(),
         Box::<shared_connection::SharedConnection>::default(),

@@ -1,6 +1,7 @@
 //! Children that wait for a lock: from the first look at a wait to the proof that it cannot end, and to its end.
 
 pub mod hazard;
+mod judged;
 mod pace;
 mod proof;
 mod suspect;
@@ -9,18 +10,18 @@ use std::collections::HashMap;
 
 pub(super) use self::hazard::HAZARD;
 use self::{
+    judged::{case, finding},
     pace::{LONGEST, Pace, SHORTEST, pause, together},
     suspect::{Stuck, Suspect},
 };
 use crate::{
-    core::{Context, Detector, Dropped, Output, Process, Recent, Report, Unanswered, later},
+    core::{Context, Detector, Dropped, Output, Recent, Report, Unanswered, later},
     model::{
         event::{CloneKind, Event, Exit},
         evidence::{Evidence, Request},
         finding::{Finding, State},
         lock::{Locks, LocksSeen, MAX_WAITS, Place},
-        process::{ProcessKey, Program},
-        program_name::called,
+        process::ProcessKey,
         resolution::Resolution,
         time::BootTime,
     },
@@ -373,46 +374,5 @@ impl OrphanedLock {
             oldest = Some(oldest.map_or(suspect.since, |oldest| oldest.min(suspect.since)));
         }
         context.tell(Output::Stuck { hazard: HAZARD.id, confirmed, unknown, oldest });
-    }
-}
-
-/// The finding about a stuck child; none where it is parked on purpose.
-fn finding(
-    followed: &Process,
-    suspect: &Suspect,
-    locks: &Locks,
-    place: Option<&Place>,
-    has_shared_memory: bool,
-    now: BootTime,
-) -> Option<Finding> {
-    let known = followed.life().and_then(|life| life.program.as_ref());
-    let seen = place.map(|place| &place.program).or(known);
-    let unseen = Program { comm: locks.comm, uid: locks.uid, ..Program::default() };
-    let program = seen.unwrap_or(&unseen);
-    let fork_seen = followed.birth.was_seen();
-    let forker =
-        if fork_seen { followed.birth.parent } else { hazard::forker_of_unseen(locks, &suspect.proven) };
-    let stuck = hazard::Stuck {
-        child: followed.key,
-        parent: forker.unwrap_or(followed.key),
-        fork_seen,
-        has_shared_memory,
-        program,
-        program_name: &called(program),
-        case: case(followed, locks),
-        proven: suspect.proven,
-        place,
-        waited: now.since(suspect.since),
-        since_fork: now.since(followed.key.start),
-    };
-    hazard::judge(&stuck, now)
-}
-
-fn case<'a>(followed: &'a Process, locks: &'a Locks) -> hazard::Case<'a> {
-    hazard::Case {
-        child: followed.key,
-        locks,
-        left_threads_behind: followed.left_threads_behind(),
-        parent_threads: followed.life().map_or(&[], |life| &life.forker_threads),
     }
 }

@@ -1,0 +1,35 @@
+//! The detector of every hazard that what is known of a fork decides, once its child lives on.
+
+use super::Hazard;
+use crate::{
+    core::{Context, Detector, ForkCase, Judgement, Output, Report},
+    model::{event::Fork, finding::HazardId},
+};
+
+/// Judges each fork that may be a case of the hazard once, when what there is to be known of it is known.
+pub(super) struct ByFork {
+    /// What is judged.
+    pub(super) hazard: &'static Hazard,
+    /// Whether the fork alone gives reason to follow it up.
+    pub(super) concerns: fn(&Fork) -> bool,
+    /// The verdict, when all the evidence is in.
+    pub(super) judge: fn(&ForkCase<'_>) -> Judgement,
+}
+
+impl Detector for ByFork {
+    fn concern(&self, fork: &Fork) -> Option<HazardId> {
+        (self.concerns)(fork).then_some(self.hazard.id)
+    }
+
+    fn on_forker(&mut self, case: &ForkCase<'_>, context: &mut Context) {
+        let Some(hazard) = self.concern(case.fork) else { return };
+        match (self.judge)(case) {
+            Judgement::Clean => {}
+            Judgement::Undecided => context.tell(Output::Undecided { hazard, child: case.fork.child }),
+            Judgement::Unsafe(verdict) => {
+                let finding = case.finding(hazard, *verdict);
+                context.report(Report { until_its_end: case.fork.tracked, ..Report::of(finding) });
+            }
+        }
+    }
+}
