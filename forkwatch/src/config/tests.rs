@@ -63,6 +63,11 @@ fn an_unknown_key_is_refused_with_its_line() {
     assert!(message.contains("test.toml") && message.contains("line 2"), "{message}");
     assert!(message.contains("2 | listen_adresses = []") && message.contains("unknown field"), "{message}");
     assert!(refused("[[allow]]\ncom = \"x\"\nreason = \"y\"\n").contains("unknown field `com`"));
+    let rules = "[[allow]]\ncomm = \"x\"\nreason = \"y\"\n[[allow]]\nreason = \"y\"\nhazard = \"forks\"\n";
+    let message = refused(rules);
+    assert!(message.contains("6 | hazard = \"forks\"") && message.contains("is no hazard"), "{message}");
+    let message = refused("[[allow]]\nthread = \"x\"\nhazard = \"pending-signals\"\nreason = \"y\"\n");
+    assert!(message.contains("not `pending-signals`"), "{message}");
 }
 
 #[test]

@@ -13,7 +13,10 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-use crate::{core::allow::AllowRule, detect};
+use crate::{
+    core::allow::{AllowRule, Written},
+    detect,
+};
 
 /// How the daemon's log looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -191,12 +194,34 @@ pub(super) fn telemetry_path_value<'de, D: Deserializer<'de>>(deserializer: D) -
 
 /// Rules about hazards that there are.
 pub(super) fn allow_rules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<AllowRule>, D::Error> {
-    /// So that an error is told of the rule's own line.
+    /// The id of a hazard. Checked where it stands, so that its line is shown.
+    #[derive(Deserialize)]
+    #[serde(try_from = "String")]
+    struct Known(String);
+
+    impl TryFrom<String> for Known {
+        type Error = String;
+
+        fn try_from(id: String) -> Result<Self, String> {
+            if detect::find(&id).is_none() {
+                return Err(format!("`{id}` is no hazard: `forkwatch explain` lists them"));
+            }
+            Ok(Self(id))
+        }
+    }
+
+    impl From<Known> for String {
+        fn from(Known(id): Known) -> Self {
+            id
+        }
+    }
+
     struct Checked(AllowRule);
 
     impl<'de> Deserialize<'de> for Checked {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            let rule = AllowRule::deserialize(deserializer)?;
+            let rule = AllowRule::try_from(Written::<Known>::deserialize(deserializer)?);
+            let rule = rule.map_err(D::Error::custom)?;
             detect::check_rule(&rule).map_err(D::Error::custom)?;
             Ok(Self(rule))
         }

@@ -15,7 +15,7 @@ use crate::model::{
 /// Comm, executable and unit of a user's process are what that user calls them, so that nobody is silenced by a name that
 /// he has borrowed: see `AllowRule::fits`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Wanted", into = "Wanted")]
+#[serde(try_from = "Written<String>", into = "Written<String>")]
 pub struct AllowRule {
     exe: Option<WildMatch>,
     comm: Option<WildMatch>,
@@ -44,10 +44,10 @@ pub enum AllowError {
     NoReason,
 }
 
-/// A rule as it is written.
+/// A rule as it is written, whatever checks the id of its hazard.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+pub struct Written<Hazard> {
     #[serde(skip_serializing_if = "Option::is_none")]
     exe: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,12 +59,12 @@ struct Wanted {
     #[serde(skip_serializing_if = "Option::is_none")]
     thread: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    hazard: Option<String>,
+    hazard: Option<Hazard>,
     #[serde(default)]
     reason: String,
 }
 
-impl From<AllowRule> for Wanted {
+impl From<AllowRule> for Written<String> {
     fn from(rule: AllowRule) -> Self {
         let AllowRule { exe, comm, unit, uid, thread, hazard, reason } = rule;
         let [exe, comm, unit, thread] =
@@ -73,11 +73,11 @@ impl From<AllowRule> for Wanted {
     }
 }
 
-impl TryFrom<Wanted> for AllowRule {
+impl<Hazard: Into<String>> TryFrom<Written<Hazard>> for AllowRule {
     type Error = AllowError;
 
-    fn try_from(wanted: Wanted) -> Result<Self, AllowError> {
-        let Wanted { exe, comm, unit, uid, thread, hazard, reason } = wanted;
+    fn try_from(written: Written<Hazard>) -> Result<Self, AllowError> {
+        let Written { exe, comm, unit, uid, thread, hazard, reason } = written;
         let patterns = [("exe", &exe), ("comm", &comm), ("unit", &unit), ("thread", &thread)];
         if let Some((name, _)) = patterns.iter().find(|(_, pattern)| pattern.as_deref() == Some("")) {
             return Err(AllowError::EmptyPattern(name));
@@ -95,7 +95,7 @@ impl TryFrom<Wanted> for AllowRule {
             unit: pattern(unit),
             uid,
             thread: pattern(thread),
-            hazard,
+            hazard: hazard.map(Into::into),
             reason,
         })
     }

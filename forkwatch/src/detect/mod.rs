@@ -22,7 +22,7 @@ mod unreaped_children;
 mod worker_killed;
 
 pub use blocked_signals::WATCHED as WATCHED_SIGNALS;
-pub use rules::{RuleError, check_rule};
+pub use rules::{NoThreads, check_rule};
 pub use text::{explain, markdown};
 
 use crate::{
