@@ -1,7 +1,7 @@
 //! What a confined reader sees is what anybody with all privileges sees, whatever the question and whosever the process;
 //! and no look changes what it looks at.
 
-use std::{fs, process::ExitCode};
+use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 use forkwatch::{
@@ -25,11 +25,20 @@ use forkwatch_tests::{
     tests,
     wait::until,
 };
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 
 fn main() -> ExitCode {
     runner::run(
-        tests![of_a_process_of_ones_own, of_another_users_process, of_a_process_in_namespaces_of_its_own,],
+        tests![
+            of_a_process_of_ones_own,
+            of_another_users_process,
+            of_a_process_in_namespaces_of_its_own,
+            of_a_process_that_has_ended,
+        ],
         Together::OneByOne,
     )
 }
@@ -56,6 +65,31 @@ fn of_a_process_in_namespaces_of_its_own() -> Result<()> {
     })?;
     program.release()?;
     sees_the_same(&mut program)
+}
+
+/// It is not called hidden, which it would be by whoever cannot ask whether it is there.
+fn of_a_process_that_has_ended() -> Result<()> {
+    needs_root()?;
+    let mut program = fixture::hold_for("nobody", "much_shared")?;
+    program.release()?;
+    let family = Family::of(&mut program)?;
+    kill(Pid::from_raw(family.child.tgid.try_into()?), Signal::SIGKILL)?;
+    program.end(Some(Signal::SIGKILL))?;
+    for process in [family.child, family.parent] {
+        let folder = PathBuf::from(format!("/proc/{}", process.tgid));
+        until("its end to be taken in", || Ok((!folder.exists()).then_some(())))?;
+    }
+    let mut client = Client::new(Starter::start()?);
+    for request in family.questions() {
+        let Answer::Core(confined) = ask(&mut client, &Question::Core(request))? else {
+            bail!("another answer")
+        };
+        let free = host::answer(&request);
+        let (confined, free) = (serde_json::to_value(confined)?, serde_json::to_value(free)?);
+        ensure!(lasting(confined.clone()) == lasting(free.clone()), "{request:?}:\n{confined:#}\n{free:#}");
+        ensure!(!confined.to_string().contains("unreadable"), "{request:?}: {confined:#}");
+    }
+    Ok(())
 }
 
 /// A parent and its child, which waits for a lock of a thread that only the parent has.

@@ -1,9 +1,6 @@
 //! The processes that `--pid` names.
 
-use std::{
-    io,
-    os::fd::{FromRawFd, OwnedFd},
-};
+use std::{io, os::fd::OwnedFd};
 
 use anyhow::{Context, Result};
 use tokio::{
@@ -26,7 +23,7 @@ pub(crate) fn find(pids: &[u32]) -> Result<(Vec<host::Process>, Vec<Target>)> {
     let mut targets = Vec::new();
     for pid in pids {
         // First the descriptor, then the look: what the look finds is what the descriptor stands for.
-        let descriptor = open(*pid);
+        let descriptor = host::pidfd_open(*pid);
         let process = host::find(*pid)?;
         let descriptor = descriptor.with_context(|| format!("cannot wait for process {pid}"))?;
         targets.push(Target { tgid: process.key.tgid, comm: process.comm, descriptor });
@@ -52,16 +49,4 @@ pub(crate) async fn ended(targets: Vec<Target>) -> Result<()> {
     }
     while waiting.join_next().await.is_some() {}
     Ok(())
-}
-
-/// `pidfd_open(2)`, since Linux 5.3.
-fn open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: a system call that takes two numbers.
-    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    let descriptor = i32::try_from(descriptor).map_err(io::Error::other)?;
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a descriptor that was just opened, and that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
+use super::pidfd::pidfd_open;
 
 /// Whether an error says that a task has ended, or is hidden.
 pub(super) fn is_gone(error: &io::Error) -> bool {
@@ -17,9 +17,10 @@ pub(super) fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Whether there is a process of that pid, whatever `/proc` shows.
+/// Whether there is a process of that pid, whatever `/proc` shows. Not asked by a signal: a reader may send none.
 pub(super) fn exists(tgid: u32) -> bool {
-    i32::try_from(tgid).is_ok_and(|pid| pid > 0 && kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH))
+    let missing = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::ESRCH));
+    i32::try_from(tgid).is_ok_and(|pid| pid > 0) && !pidfd_open(tgid).is_err_and(|error| missing(&error))
 }
 
 /// Why a file of a process could not be read; absent where the process has ended.

@@ -5,14 +5,17 @@ mod table;
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
 };
 
 use nix::sys::stat::fstat;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use self::table::Table;
-use super::stat::Stat;
+use super::{
+    pidfd::{owned, pidfd_open},
+    stat::Stat,
+};
 use crate::model::{connection::Peer, process::ProcessKey};
 
 /// What a stream socket is.
@@ -68,12 +71,6 @@ pub(super) fn may_be_asked(tgid: u32, number: u32) -> io::Result<()> {
     duplicate(&pidfd_open(tgid)?, number).map(drop)
 }
 
-/// `pidfd_open(2)`, since Linux 5.3.
-fn pidfd_open(tgid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: a system call that takes two numbers.
-    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, tgid, 0) })
-}
-
 /// `pidfd_getfd(2)`, since Linux 5.6; wants what ptrace wants.
 ///
 /// The duplicate refers to the process's own socket, so nothing may be done with it but ask, and it is closed within
@@ -83,15 +80,6 @@ fn pidfd_open(tgid: u32) -> io::Result<OwnedFd> {
 fn duplicate(pidfd: &OwnedFd, number: u32) -> io::Result<OwnedFd> {
     // SAFETY: a system call that takes three numbers.
     owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })
-}
-
-fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
-    let descriptor = i32::try_from(result).map_err(io::Error::other)?;
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a descriptor that was just made, and that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// What the socket is; an error where the descriptor is by now something else.
