@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 
 pub use self::value::{
     EventOutput, LogFormat, LogLevel, grace, listen_address, ring_bytes, run_time, stuck_after,
-    telemetry_path,
+    telemetry_path, written,
 };
 use crate::{
     core::allow::AllowRule,
     input_file::{self, InputFileError},
-    model::stack::Stacks,
+    model::{defaults, stack::Stacks},
 };
 
 /// Longest file that is read. The one that comes with the program, with every comment, has some 8000 bytes.
@@ -154,12 +154,12 @@ pub struct Judge {
 impl Default for Judge {
     fn default() -> Self {
         Self {
-            grace: Duration::from_secs(1),
-            recheck: Duration::from_millis(100),
-            summary_interval: Duration::from_secs(60),
-            stuck_after: Duration::from_secs(10),
-            sweep_interval: Duration::from_secs(10),
-            stacks: Stacks::Light,
+            grace: defaults::GRACE,
+            recheck: defaults::RECHECK,
+            summary_interval: defaults::SUMMARY_INTERVAL,
+            stuck_after: defaults::STUCK_AFTER,
+            sweep_interval: defaults::SWEEP_INTERVAL,
+            stacks: Stacks::default(),
         }
     }
 }
@@ -182,7 +182,12 @@ pub struct Kernel {
 
 impl Default for Kernel {
     fn default() -> Self {
-        Self { ring_bytes: 1 << 20, max_children: 16384, clone_calls: false, program_statistics: false }
+        Self {
+            ring_bytes: defaults::RING_BYTES,
+            max_children: defaults::MAX_CHILDREN,
+            clone_calls: false,
+            program_statistics: false,
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
     engine::session,
     host::{self, clock},
     model::{
+        defaults,
         evidence::{Evidence, Request, Sweep},
         finding::{Finding, State},
         process::{Comm, ProcessKey},
@@ -54,7 +55,7 @@ pub(super) struct Options {
     output: Output,
     /// How long a child must have waited for a lock to be called stuck, where the lock names its owner; other proofs
     /// take two or six times as long
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = config::stuck_after)]
+    #[arg(long, value_name = "DURATION", default_value = config::written(defaults::STUCK_AFTER), value_parser = config::stuck_after)]
     stuck_after: Duration,
     /// How the stacks of stuck threads are had: not at all; from outside, without stopping them; or with all their
     /// registers, for which each is stopped for some microseconds

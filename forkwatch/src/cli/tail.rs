@@ -29,13 +29,9 @@ use crate::{
     host::{self, Scope, cgroup_tree},
     kernel::{self, Cgroup, Filter, Release, Stream},
     log::Log,
-    model::stack::Stacks,
+    model::{defaults, stack::Stacks},
     resources,
 };
-
-/// How often all processes in view are looked at for children that no event told of, such as those that were forked
-/// before the watch began.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Whose forks, and how they are shown.
 #[derive(Debug, Args)]
@@ -74,11 +70,11 @@ pub(super) struct Options {
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: ColorChoice,
     /// How long a child may live without exec before its fork is judged
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = config::grace)]
+    #[arg(long, value_name = "DURATION", default_value = config::written(defaults::GRACE), value_parser = config::grace)]
     grace: Duration,
     /// How long a child must have waited for a lock before it is reported as stuck, where the lock names its owner;
     /// other proofs take two or six times as long
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = config::stuck_after)]
+    #[arg(long, value_name = "DURATION", default_value = config::written(defaults::STUCK_AFTER), value_parser = config::stuck_after)]
     stuck_after: Duration,
     /// How the stacks of stuck threads are had: not at all; from outside, without stopping them; or with all their
     /// registers, for which each is stopped for some microseconds
@@ -92,7 +88,7 @@ pub(super) struct Options {
     #[arg(long)]
     clone_calls: bool,
     /// Size of the ring of records: a power of two from 64 KiB to 64 MiB
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = config::ring_bytes)]
+    #[arg(long, value_name = "BYTES", default_value_t = defaults::RING_BYTES, value_parser = config::ring_bytes)]
     ring_bytes: u32,
 }
 
@@ -146,7 +142,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         stuck_after: options.stuck_after,
         // Who watches a server wants to know of each of its workers.
         tell_each: !options.pid.is_empty(),
-        sweep_interval: Some(SWEEP_INTERVAL),
+        sweep_interval: Some(defaults::SWEEP_INTERVAL),
         stacks: options.stacks,
         ..Settings::default()
     };

@@ -120,6 +120,11 @@ pub fn grace(text: &str) -> Result<Duration, String> {
     duration(text, Duration::from_millis(100)..=Duration::from_secs(60))
 }
 
+/// A duration as one writes it, in the file and in options.
+pub fn written(value: Duration) -> String {
+    format!("{value:?}")
+}
+
 /// Reads how long a command shall run: any positive duration.
 pub fn run_time(text: &str) -> Result<Duration, String> {
     duration(text, Duration::from_millis(1)..=Duration::from_secs(10 * 365 * 86_400))
@@ -148,7 +153,7 @@ fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, Str
         .ok()
         .and_then(|signed| Duration::try_from(signed).ok())
         .ok_or_else(|| format!("{text:?} is not a duration: write it like \"1s\", \"250ms\" or \"2m\""))?;
-    within(value, range, |bound| format!("{bound:?}"))
+    within(value, range, |bound| written(*bound))
 }
 
 fn within<T: PartialOrd>(
@@ -308,7 +313,7 @@ macro_rules! duration_value {
                 value: &Duration,
                 serializer: S,
             ) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(&format_args!("{value:?}"))
+                serializer.serialize_str(&super::written(*value))
             }
         }
     };

@@ -4,7 +4,10 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{core::allow::AllowRule, model::stack::Stacks};
+use crate::{
+    core::allow::AllowRule,
+    model::{defaults, stack::Stacks},
+};
 
 /// Delays below this would have the core turn in circles.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -32,17 +35,17 @@ pub enum SettingsError {
 /// How the core judges.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// How long a child may take to exec or exit: 1 s. At least 1 ms.
+    /// How long a child may take to exec or exit. At least 1 ms.
     pub grace: Duration,
-    /// How long after a fork the parent's threads are looked at: 100 ms. At least 1 ms.
+    /// How long after a fork the parent's threads are looked at. At least 1 ms.
     pub recheck: Duration,
-    /// How often repeats of one finding are summed up at most: every 60 s. At least 1 ms.
+    /// How often repeats of one finding are summed up at most. At least 1 ms.
     pub summary_interval: Duration,
     /// Whether each child that hangs is reported when it is found, and not summed up with those of the same program.
     #[serde(default)]
     pub tell_each: bool,
-    /// How long a wait must have been seen without a change before it is reported, where the lock names its owner:
-    /// 10 s. Other proofs take two or six times as long.
+    /// How long a wait must have been seen without a change before it is reported, where the lock names its owner.
+    /// Other proofs take two or six times as long.
     pub stuck_after: Duration,
     /// How often all processes are looked at for forked children that no event told of; none for never.
     pub sweep_interval: Option<Duration>,
@@ -61,15 +64,15 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            grace: Duration::from_secs(1),
-            recheck: Duration::from_millis(100),
-            summary_interval: Duration::from_secs(60),
+            grace: defaults::GRACE,
+            recheck: defaults::RECHECK,
+            summary_interval: defaults::SUMMARY_INTERVAL,
             tell_each: false,
-            stuck_after: Duration::from_secs(10),
+            stuck_after: defaults::STUCK_AFTER,
             sweep_interval: None,
             leak_interval: Duration::from_secs(30),
             pipe_patience: Duration::from_secs(60),
-            stacks: Stacks::Light,
+            stacks: Stacks::default(),
             allow: Vec::new(),
             max_children: 1 << 16,
         }

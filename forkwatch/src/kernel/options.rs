@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use forkwatch_ebpf::{filter, stream};
 
+use crate::model::defaults;
+
 /// Which plain events enter the ring. Hazardous forks, and their outcomes, always do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stream {
@@ -77,9 +79,9 @@ impl Default for Options {
         Self {
             stream: Stream::default(),
             filter: Filter::default(),
-            grace: Duration::from_secs(1),
-            ring_bytes: 1 << 20,
-            max_children: 16_384,
+            grace: defaults::GRACE,
+            ring_bytes: defaults::RING_BYTES,
+            max_children: defaults::MAX_CHILDREN,
             clone_calls: false,
         }
     }

@@ -3,6 +3,7 @@
 pub mod child_end;
 pub mod connection;
 pub mod counters;
+pub mod defaults;
 pub mod detector;
 pub mod event;
 pub mod evidence;
