@@ -1,6 +1,7 @@
 //! The daemon's configuration: a TOML file, `/etc/forkwatch/forkwatch.toml` by default, whose every key has a
 //! default. Options of the command line override it.
 
+pub mod renamed;
 mod value;
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use self::renamed::Renamed;
 pub use self::value::{
     EventOutput, LogFormat, LogLevel, grace, listen_address, ring_bytes, run_time, stuck_after,
     telemetry_path, written,
@@ -69,8 +71,11 @@ pub struct Config {
     /// How many series the metrics may have.
     pub metrics: Metrics,
     /// What the operator accepts.
-    #[serde(deserialize_with = "value::allow_rules")]
-    pub allow: Vec<AllowRule>,
+    #[serde(alias = "allow", deserialize_with = "value::allow_rules")]
+    pub suppress: Vec<AllowRule>,
+    /// Names of the first edition that it was written with.
+    #[serde(skip)]
+    pub old_names: Vec<Renamed>,
 }
 
 /// `[web]`
@@ -218,9 +223,10 @@ impl Config {
 
     /// Reads a text; `name` stands for it in messages.
     pub fn parse(name: &str, text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text)
+        let mut config: Self = toml::from_str(text)
             .map_err(|source| ConfigError::Parse { name: name.to_owned(), source: Box::new(source) })?;
         config.check().map_err(|problem| ConfigError::Conflict { name: name.to_owned(), problem })?;
+        config.old_names = renamed::used(text);
         Ok(config)
     }
 

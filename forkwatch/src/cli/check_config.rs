@@ -31,6 +31,10 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> Result<Exit> {
     let file = options.config.as_ref().unwrap_or(&options.file);
     let config = Config::load(file)?;
+    for renamed in &config.old_names {
+        writeln!(io::stderr(), "forkwatch: {}: {}", file.display(), renamed.warning())
+            .context("cannot write the warning")?;
+    }
     if !options.quiet {
         write!(io::stdout(), "# {} can be used. In force, defaults included:\n{config}", file.display())
             .context("cannot write the output")?;

@@ -115,6 +115,7 @@ impl Options {
 pub(super) fn run(options: &Options) -> Result<Exit> {
     let config = options.config()?;
     let log = Log::start(config.log.format, config.log.level).context("cannot start the log")?;
+    warn_of_old_names(&config);
     service::status("loading the kernel side");
     memory_bound::warn(sizes(&config));
     resources::raise_open_files();
@@ -279,6 +280,7 @@ impl Daemon<'_> {
     }
 
     fn take_on(&mut self, config: Config) -> Result<()> {
+        warn_of_old_names(&config);
         let writes = |config: &Config| config.events.output != EventOutput::None;
         let mut restart = self.config.restart_needed(&config);
         if writes(&self.config) != writes(&config) {
@@ -293,6 +295,13 @@ impl Daemon<'_> {
         self.pipeline.configure(settings(&config))?;
         self.config = config;
         Ok(())
+    }
+}
+
+/// Says what the configuration calls by a name of the first edition.
+fn warn_of_old_names(config: &Config) {
+    for renamed in &config.old_names {
+        tracing::warn!("the configuration: {}", renamed.warning());
     }
 }
 
@@ -351,7 +360,7 @@ fn settings(config: &Config) -> Settings {
         stuck_after,
         sweep_interval: Some(sweep_interval),
         stacks,
-        allow: config.allow.clone(),
+        allow: config.suppress.clone(),
         max_children: usize::try_from(memory_bound::fit(sizes(config)).children).unwrap_or(usize::MAX),
         ..Settings::default()
     }

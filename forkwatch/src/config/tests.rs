@@ -18,13 +18,13 @@ fn the_shipped_file_is_the_default_commented_or_not() {
         })
         .fold(String::new(), |text, line| text + line + "\n");
     let config = Config::parse("forkwatch.toml", &uncommented).unwrap();
-    assert!(!config.allow.is_empty());
-    assert_eq!(Config { allow: Vec::new(), ..config }, Config::default());
+    assert!(!config.suppress.is_empty());
+    assert_eq!(Config { suppress: Vec::new(), ..config }, Config::default());
 }
 
 #[test]
 fn every_key_stands_in_the_shipped_file_below_a_comment() {
-    let rule = "[[allow]]\nexe = \"*\"\ncomm = \"*\"\nunit = \"*\"\nuid = 33\nthread = \"*\"\n\
+    let rule = "[[suppress]]\nexe = \"*\"\ncomm = \"*\"\nunit = \"*\"\nuid = 33\nthread = \"*\"\n\
                 hazard = \"multithreaded-fork\"\nreason = \"x\"\n";
     let config = Config::parse("rule", rule).unwrap();
     let mut keys = 0;
@@ -33,7 +33,7 @@ fn every_key_stands_in_the_shipped_file_below_a_comment() {
             toml::Value::Array(rules) => rules[0].as_table().unwrap(),
             other => other.as_table().unwrap(),
         };
-        let heading = if section == "allow" { "[[allow]]".to_owned() } else { format!("[{section}]") };
+        let heading = if section == "suppress" { "[[suppress]]".to_owned() } else { format!("[{section}]") };
         let (_, body) = SHIPPED.split_once(&heading).unwrap_or_else(|| panic!("no {heading}"));
         let body = body.split("\n[").next().unwrap();
         for key in table.keys() {
@@ -50,7 +50,7 @@ fn every_key_stands_in_the_shipped_file_below_a_comment() {
 
 #[test]
 fn what_is_shown_can_be_read_again() {
-    let text = "[judge]\ngrace = \"1500ms\"\n[events]\noutput = \"/var/log/e.json\"\n[[allow]]\ncomm = \"x\"\nreason = \"y\"\n";
+    let text = "[judge]\ngrace = \"1500ms\"\n[events]\noutput = \"/var/log/e.json\"\n[[suppress]]\ncomm = \"x\"\nreason = \"y\"\n";
     let config = Config::parse("test.toml", text).unwrap();
     assert_eq!(config.judge.grace, Duration::from_millis(1500));
     assert_eq!(config.events.output, EventOutput::File("/var/log/e.json".into()));
@@ -62,11 +62,12 @@ fn an_unknown_key_is_refused_with_its_line() {
     let message = refused("[web]\nlisten_adresses = []\n");
     assert!(message.contains("test.toml") && message.contains("line 2"), "{message}");
     assert!(message.contains("2 | listen_adresses = []") && message.contains("unknown field"), "{message}");
-    assert!(refused("[[allow]]\ncom = \"x\"\nreason = \"y\"\n").contains("unknown field `com`"));
-    let rules = "[[allow]]\ncomm = \"x\"\nreason = \"y\"\n[[allow]]\nreason = \"y\"\nhazard = \"forks\"\n";
+    assert!(refused("[[suppress]]\ncom = \"x\"\nreason = \"y\"\n").contains("unknown field `com`"));
+    let rules =
+        "[[suppress]]\ncomm = \"x\"\nreason = \"y\"\n[[suppress]]\nreason = \"y\"\nhazard = \"forks\"\n";
     let message = refused(rules);
     assert!(message.contains("6 | hazard = \"forks\"") && message.contains("is no hazard"), "{message}");
-    let message = refused("[[allow]]\nthread = \"x\"\nhazard = \"pending-signals\"\nreason = \"y\"\n");
+    let message = refused("[[suppress]]\nthread = \"x\"\nhazard = \"pending-signals\"\nreason = \"y\"\n");
     assert!(message.contains("not `pending-signals`"), "{message}");
 }
 

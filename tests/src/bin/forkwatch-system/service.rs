@@ -83,7 +83,7 @@ pub(crate) fn a_reload_takes_effect() -> Result<()> {
     let pid = main_pid()?;
     let allowed = |scrape: &Scrape| scrape.sum("forkwatch_findings_allowed_total", HAZARD);
     let found = |scrape: &Scrape| scrape.sum("forkwatch_findings_total", HAZARD);
-    let rule = "[[allow]]\nunit = \"accepted.service\"\nreason = \"a test\"\n";
+    let rule = "[[suppress]]\nunit = \"accepted.service\"\nreason = \"a test\"\n";
     let configuration = Configuration::of(&format!("[log]\nlevel = \"debug\"\n\n{rule}"))?;
     systemctl(&["reload", UNIT])?;
     until_journal_has("the configuration was reloaded")?;
