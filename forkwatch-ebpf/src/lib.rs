@@ -13,7 +13,7 @@ pub use records::{
 };
 pub use tables::{
     CLONE_ERRORS, CgroupCounts, CloneCalls, Counters, Durations, Family, LATENCY_BOUNDS, Sharer, Signalled,
-    Socket, SocketUser, THREAD_BOUNDS, Wake,
+    Sleeper, Socket, SocketUser, THREAD_BOUNDS, Wake,
 };
 
 /// Bumped whenever a layout here changes; stands in recordings.

@@ -1,7 +1,8 @@
 //! The kernel side of forkwatch: an object for the BPF target, and nothing at all for a host.
 //!
 //! The programs of `fork`, `exec`, `exit` and `newtask` are always attached, those of `clone_calls` only where they
-//! are asked for, those of `signals`, `sharers` and `sockets` only while a question is open that they answer.
+//! are asked for, those of `signals`, `sharers` and `sockets` only while a question is open that they answer; that of `sleepers` runs when it
+//! is read.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![cfg_attr(
@@ -40,6 +41,8 @@ mod sharers;
 mod sharing;
 #[cfg(target_arch = "bpf")]
 mod signals;
+#[cfg(target_arch = "bpf")]
+mod sleepers;
 #[cfg(target_arch = "bpf")]
 mod sockets;
 #[cfg(target_arch = "bpf")]

@@ -149,6 +149,20 @@ pub struct SocketUser {
     pub act: u32,
 }
 
+/// A sleeping thread of an un-exec'd child, as a pass over all tasks finds it: no table holds it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sleeper {
+    /// Its process's start.
+    pub start: u64,
+    /// How often it has given up the CPU, by itself and otherwise.
+    pub switches: u64,
+    /// Its process.
+    pub tgid: u32,
+    /// The thread.
+    pub tid: u32,
+}
+
 /// Process creations by one cgroup on one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +189,7 @@ const _: () = {
     assert!(size_of::<Family>() == 32 && offset_of!(Family, kind) == 24);
     assert!(size_of::<CgroupCounts>() == 16 && size_of::<Wake>() == 16);
     assert!(size_of::<Signalled>() == 32 && offset_of!(Signalled, sender) == 24);
+    assert!(size_of::<Sleeper>() == 24 && offset_of!(Sleeper, tgid) == 16);
     assert!(size_of::<Sharer>() == 16 && size_of::<Socket>() == 16 && size_of::<SocketUser>() == 16);
     assert!(
         size_of::<Counters>()

@@ -8,6 +8,9 @@ use crate::{kernel::Kernel, settings::*};
 /// `SIGNAL_GROUP_EXIT` (include/linux/sched/signal.h).
 const SIGNAL_GROUP_EXIT: u32 = 4;
 
+/// Asleep until it is woken or gets a signal (`TASK_INTERRUPTIBLE`, include/linux/sched.h).
+const INTERRUPTIBLE: u32 = 1;
+
 /// Set when a task begins to exit (include/linux/sched.h).
 const PF_EXITING: u32 = 0x4;
 /// Set at fork, cleared at exec (include/linux/sched.h).
@@ -91,6 +94,31 @@ impl Task {
     pub(crate) fn execs_since_fork(self) -> u64 {
         let own: u64 = self.0.field(&OFFSET_TASK_SELF_EXEC_ID);
         own.wrapping_sub(self.0.field(&OFFSET_TASK_PARENT_EXEC_ID))
+    }
+
+    /// Whether it sleeps in a way that a signal may end: in a system call, and not for a disk.
+    #[inline(always)]
+    pub(crate) fn is_asleep(self) -> bool {
+        // `state` became `__state` and half as long in Linux 5.14 (commit 2f064a59a11f).
+        let state: u32 = if OFFSET_TASK_STATE.load() == ABSENT {
+            self.0.field::<u64>(&OFFSET_TASK_LONG_STATE) as u32
+        } else {
+            self.0.field(&OFFSET_TASK_STATE)
+        };
+        state & INTERRUPTIBLE != 0
+    }
+
+    /// How often it has given up the CPU, by itself and otherwise.
+    #[inline(always)]
+    pub(crate) fn switches(self) -> u64 {
+        let own: u64 = self.0.field(&OFFSET_TASK_SWITCHES);
+        own.wrapping_add(self.0.field(&OFFSET_TASK_FORCED_SWITCHES))
+    }
+
+    /// Whether there is none.
+    #[inline(always)]
+    pub(crate) fn is_null(self) -> bool {
+        self.0.is_null()
     }
 
     /// Its address space: null where it has none.

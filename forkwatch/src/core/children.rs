@@ -209,7 +209,7 @@ impl Core {
 
     /// A followed process is known to live on; `tracked` says whether the kernel side reports its end.
     pub(super) fn lives(&mut self, child: ProcessKey, tracked: bool) {
-        let Context { processes, settings, now, .. } = &mut self.context;
+        let Context { processes, settings, now, wakefulness, .. } = &mut self.context;
         let Some(process) = processes.get(child).filter(|process| process.life().is_none()) else { return };
         let key = process.key;
         if processes.living() >= settings.max_children {
@@ -217,6 +217,7 @@ impl Core {
             return self.context.tell(Output::Dropped(Dropped::Living));
         }
         if processes.begin_life(child, Life::new(*now, tracked)) {
+            wakefulness.is_of_use(*now);
             self.each(|detector, context| detector.on_life(key, context));
         }
     }

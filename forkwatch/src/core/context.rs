@@ -7,6 +7,7 @@ use super::{
     scheduler::{Scheduler, Setter, Timer},
     signals::{Signals, Why},
     sweeps::Sweeps,
+    wakefulness::Wakefulness,
 };
 use crate::model::{
     child_end::ChildEnd,
@@ -31,6 +32,7 @@ pub struct Context {
     pub(super) scheduler: Scheduler,
     pub(super) signals: Signals,
     pub(super) sweeps: Sweeps,
+    pub(super) wakefulness: Wakefulness,
     pub(super) out: Vec<Output>,
     /// Processes of which a detector has seen that they are gone, or that they cannot be looked at.
     pub(super) left: Vec<(ProcessKey, Option<Resolution>)>,
@@ -48,6 +50,7 @@ impl Context {
             scheduler: Scheduler::default(),
             signals: Signals::new(),
             sweeps: Sweeps::default(),
+            wakefulness: Wakefulness::default(),
             out: Vec::new(),
             left: Vec::new(),
             at_work: 0,
@@ -77,6 +80,11 @@ impl Context {
     /// The same, about one of several topics.
     pub fn wake_about(&mut self, topic: u64, due: BootTime, process: ProcessKey) {
         self.scheduler.set(Timer { due, process, setter: Setter::Detector(self.at_work), topic });
+    }
+
+    /// Whether it is told which children fall asleep, so that whoever sleeps need not be looked at again and again.
+    pub const fn is_told_who_falls_asleep(&self) -> bool {
+        self.wakefulness.is_told()
     }
 
     /// Has this detector not called about a process any more, whatever it has set before.

@@ -55,6 +55,11 @@ impl Unanswered {
     /// It was not put yet.
     pub const NONE: Self = Self(0);
 
+    /// Whether it is put and not yet answered.
+    pub const fn is_open(self) -> bool {
+        self.0 > 0
+    }
+
     /// Whether it has been put often enough in vain.
     pub const fn is_hopeless(self) -> bool {
         self.0 >= MOST_UNANSWERED

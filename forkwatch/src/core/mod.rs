@@ -19,6 +19,7 @@ mod scheduler;
 mod settings;
 mod signals;
 mod sweeps;
+mod wakefulness;
 
 use std::time::Duration;
 
@@ -95,6 +96,7 @@ impl Core {
                 }
             }
             core.sweep();
+            core.look_who_fell_asleep();
             let Context { findings, settings, out, .. } = &mut core.context;
             findings.repeats.advance(now, settings.summary_interval, out);
         });
@@ -107,9 +109,15 @@ impl Core {
 
     /// When [`Self::advance`] has something to do next.
     pub fn deadline(&self) -> Option<BootTime> {
-        let Context { scheduler, findings, sweeps, .. } = &self.context;
-        let others = [findings.repeats.deadline(), sweeps.deadline()];
+        let Context { scheduler, findings, sweeps, wakefulness, processes, .. } = &self.context;
+        let others =
+            [findings.repeats.deadline(), sweeps.deadline(), wakefulness.deadline(processes.living())];
         scheduler.deadline().into_iter().chain(others.into_iter().flatten()).min()
+    }
+
+    /// Whether a process is known to live on as a forked child that has not exec'd.
+    pub fn lives_on(&self, process: ProcessKey) -> bool {
+        self.context.processes.life(process).is_some()
     }
 
     /// Does something at a time, and gives out what came of it.
@@ -159,6 +167,7 @@ impl Core {
             Evidence::Child { child, seen } => self.child_seen(*child, seen),
             Evidence::Sweep { seen } => self.swept(seen.as_deref()),
             Evidence::NextFork => self.context.sweeps.forked_again(self.context.now),
+            Evidence::FellAsleep { seen } => self.context.wakefulness.answered(seen.is_some()),
             _ => {}
         }
     }

@@ -100,10 +100,11 @@ fn lacks(hazard: &Hazard, hooks: &Hooks) -> Option<(DetectorState, String)> {
 
 /// Why something cannot be observed on this kernel, where it cannot.
 fn missing(observation: Observation, hooks: &Hooks) -> Option<String> {
-    let Hooks { families, signals, sockets, tcp_shutdown, unix_shutdown } = hooks;
+    let Hooks { families, sleepers, signals, sockets, tcp_shutdown, unix_shutdown } = hooks;
     match observation {
         Observation::SocketUse => sockets.as_ref().err().map(ToString::to_string),
         Observation::Senders => signals.as_ref().err().map(ToString::to_string),
+        Observation::Sleepers => sleepers.as_ref().err().map(ToString::to_string),
         Observation::GoodEnds => families.as_ref().err().map(ToString::to_string),
         Observation::Shutdowns => {
             let kinds = [("TCP", tcp_shutdown), ("Unix", unix_shutdown)].into_iter();
@@ -280,6 +281,7 @@ mod tests {
         let absent = || NoHook::Absent("tracepoint".to_owned());
         let all = Hooks {
             families: Ok(()),
+            sleepers: Ok(()),
             signals: Ok(SignalHook::Copy),
             sockets: Ok(SocketHook::Tracepoints),
             tcp_shutdown: Ok(()),
@@ -301,6 +303,8 @@ mod tests {
             assert_eq!(state(no_sockets.clone(), hazard), DetectorState::Off);
         }
         assert_eq!(state(no_sockets, HazardId::new("orphaned-lock")), DetectorState::On);
+        let no_sleepers = Hooks { sleepers: Err(absent()), ..all.clone() };
+        assert_eq!(state(no_sleepers, HazardId::new("orphaned-lock")), DetectorState::Limited);
         let no_signals = Hooks { signals: Err(absent()), ..all.clone() };
         assert_eq!(state(no_signals, HazardId::new("worker-killed-while-stuck")), DetectorState::Off);
         let no_families = Hooks { families: Err(absent()), ..all };
@@ -312,6 +316,7 @@ mod tests {
         let untrue = NoHook::Untrue("the sender of a signal was reported as 0, and is 7".to_owned());
         let hooks = Hooks {
             families: Ok(()),
+            sleepers: Ok(()),
             signals: Err(untrue),
             sockets: Ok(SocketHook::Tracepoints),
             tcp_shutdown: Ok(()),

@@ -10,6 +10,7 @@ mod next_fork;
 pub(crate) mod pipeline;
 pub(crate) mod recorder;
 pub(crate) mod session;
+mod sleepers;
 pub(crate) mod standing;
 pub(crate) mod targets;
 pub(crate) mod vouch;

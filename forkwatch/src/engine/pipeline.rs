@@ -22,6 +22,7 @@ use super::{
     next_fork::NextFork,
     recorder::Recorder,
     session::{self, Session},
+    sleepers::Sleepers,
     standing::Standing,
 };
 use crate::{
@@ -88,6 +89,7 @@ struct Stage<S> {
     recorder: Option<Recorder>,
     losses: Losses,
     next_fork: NextFork,
+    sleepers: Sleepers,
     outputs: Vec<Output>,
     /// What has been passed on to the sink so far.
     received: u64,
@@ -116,6 +118,7 @@ impl<S: Sink> Pipeline<S> {
             recorder,
             losses,
             next_fork: NextFork::default(),
+            sleepers: Sleepers::default(),
             outputs: Vec::new(),
             received: ring.received(),
             malformed: ring.malformed(),
@@ -199,7 +202,7 @@ impl<S: Sink> Pipeline<S> {
                 }
             }
             self.stage.advance()?;
-            self.stage.look_for_forks(self.ring.get_mut())?;
+            self.stage.answer_by_kernel(self.ring.get_mut())?;
             self.stage.end_batch(self.ring.get_ref())?;
             if self.stage.sink.is_done() {
                 self.stage.record(Writer::flush);
@@ -295,9 +298,14 @@ impl<S: Sink> Stage<S> {
     }
 
     /// Answers what the kernel side knows.
-    fn look_for_forks(&mut self, ring: &mut Ring) -> Result<()> {
+    fn answer_by_kernel(&mut self, ring: &mut Ring) -> Result<()> {
         if self.next_fork.has_come(ring) {
             self.evidence(clock::now(), &Evidence::NextFork)?;
+        }
+        let core = &self.core;
+        let seen = self.sleepers.look(|| lock(&self.kernel).fell_asleep(|process| core.lives_on(process)));
+        if let Some(seen) = seen {
+            self.evidence(clock::now(), &seen)?;
         }
         Ok(())
     }
@@ -306,6 +314,7 @@ impl<S: Sink> Stage<S> {
         for output in self.outputs.drain(..) {
             match output {
                 Output::Ask(Request::NextFork { mark }) => self.next_fork.ask(mark),
+                Output::Ask(Request::FellAsleep) => self.sleepers.ask(),
                 Output::Ask(request) => self.collector.ask(request),
                 Output::Order(order) => {
                     lock(&self.kernel).obey(&order, |process| session::living(&self.asker, process));

@@ -62,6 +62,7 @@ fn look(request: &Request) -> Evidence {
         Request::Sweep { mark } => sweep(mark, &Scope::default()),
         // Who has the kernel side asks that; the host cannot wait, and what may be so does no harm.
         Request::NextFork { .. } => Evidence::NextFork,
+        Request::FellAsleep => Evidence::FellAsleep { seen: None },
         Request::Program { tgid } => Evidence::Program { tgid, seen: program_seen(tgid).map(Box::new) },
         Request::Threads { child } => {
             Evidence::Threads { child, seen: of_process(child, threads_seen::threads_seen) }

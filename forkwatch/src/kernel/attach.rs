@@ -1,11 +1,11 @@
 //! Loads the object into the kernel, and attaches its programs.
 
-use std::{collections::HashMap, io};
+use std::{collections::HashMap, fs::File, io};
 
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
     maps::MapError,
-    programs::{BtfTracePoint, FEntry, FExit, Program, ProgramError, TracePoint, links::FdLink},
+    programs::{BtfTracePoint, FEntry, FExit, Iter, Program, ProgramError, TracePoint, links::FdLink},
 };
 use forkwatch_ebpf::map;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -15,7 +15,7 @@ use super::{
     error::KernelError,
     layout::Layout,
     memory_lock,
-    on_demand::{OnDemand, Place},
+    on_demand::{OnDemand, Place, SLEEPERS},
     options::Options,
 };
 use crate::release::Release;
@@ -140,6 +140,8 @@ pub(super) fn load_on_demand(
         Place::Tracepoint(tracepoint) => programs.get::<&mut BtfTracePoint>(name)?.load(tracepoint, ids),
         Place::Entry(function) => programs.get::<&mut FEntry>(name)?.load(function, ids),
         Place::Exit(function) => programs.get::<&mut FExit>(name)?.load(function, ids),
+        // aya puts that before the name.
+        Place::Pass(pass) => programs.get::<&mut Iter>(name)?.load(pass.trim_start_matches("bpf_iter_"), ids),
     };
     loaded.map_err(program_error(name))
 }
@@ -160,8 +162,18 @@ pub(super) fn attach_on_demand(ebpf: &mut Ebpf, on_demand: OnDemand) -> Result<F
             let program: &mut FExit = program(ebpf, name)?;
             program.attach().and_then(|id| program.take_link(id)).map(FdLink::from)
         }
+        // It runs when it is read, see below.
+        Place::Pass(_) => Err(ProgramError::UnexpectedProgramType),
     };
     attached.map_err(program_error(name))
+}
+
+/// Begins a pass over all tasks. Needs no privilege either.
+pub(super) fn pass(ebpf: &mut Ebpf) -> Result<File, KernelError> {
+    let name = SLEEPERS.program;
+    let program: &mut Iter = program(ebpf, name)?;
+    let link = program.attach().and_then(|id| program.take_link(id)).map_err(program_error(name))?;
+    link.into_file().map_err(KernelError::NoPass)
 }
 
 /// The program of that name, in the type that it has.

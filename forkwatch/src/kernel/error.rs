@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use aya::{EbpfError, maps::MapError, programs::ProgramError};
+use aya::{
+    EbpfError,
+    maps::MapError,
+    programs::{ProgramError, links::LinkError},
+};
 
 use super::{btf::BtfError, clone_calls::NoTracepoints, layout::LayoutError};
 
@@ -50,6 +54,12 @@ pub enum KernelError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// No pass over all tasks can begin.
+    #[error("cannot begin to read which threads sleep: {0}")]
+    NoPass(#[source] LinkError),
+    /// A pass over all tasks ended early.
+    #[error("cannot read which threads sleep: {0}")]
+    Pass(#[source] io::Error),
     /// The process sees its own pid namespace only.
     #[error(
         "this is not the host's pid namespace: forkwatch would see other pids than the kernel reports. Run it on \

@@ -9,8 +9,8 @@ use super::{
     btf::{Btf, Kind},
     error::KernelError,
     on_demand::{
-        BY_COPY, BY_EXITS, BY_LOAD, BY_OLD_EXITS, BY_TRACEPOINTS, FAMILIES, OnDemand, Place, TCP_RECEIVE,
-        TCP_SHUTDOWN, UNIX_SHUTDOWN,
+        BY_COPY, BY_EXITS, BY_LOAD, BY_OLD_EXITS, BY_TRACEPOINTS, FAMILIES, OnDemand, Place, SLEEPERS,
+        TCP_RECEIVE, TCP_SHUTDOWN, UNIX_SHUTDOWN,
     },
 };
 use crate::release::Release;
@@ -18,6 +18,10 @@ use crate::release::Release;
 /// Globals with the place of what leads from a socket to its inode number.
 const SOCKET_FIELDS: &[&str] =
     &["OFFSET_SOCK_SOCKET", "OFFSET_SOCKET_FILE", "OFFSET_FILE_INODE", "OFFSET_INODE_NUMBER"];
+
+/// Globals with the place of what tells that a thread sleeps; one of the first two is there.
+const SLEEPER_FIELDS: &[&str] =
+    &["OFFSET_TASK_SWITCHES", "OFFSET_TASK_FORCED_SWITCHES", "OFFSET_ITERATION_OUTPUT"];
 
 /// How the sender of a signal is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +100,7 @@ pub enum NoHook {
 
 impl NoHook {
     /// Of a program of many, what the kernel said is enough: what all of them need was there.
-    fn refused(program: &'static str, error: &KernelError) -> Self {
+    pub(super) fn refused(program: &'static str, error: &KernelError) -> Self {
         let reason = match error {
             KernelError::Privilege { error, .. } | KernelError::LockedMemory { error, .. } => {
                 error.to_string()
@@ -114,6 +118,8 @@ impl NoHook {
 pub struct Hooks {
     /// How every child of a process ends.
     pub families: Result<(), NoHook>,
+    /// Which children fell asleep.
+    pub sleepers: Result<(), NoHook>,
     /// Signals to a process.
     pub signals: Result<SignalHook, NoHook>,
     /// Sends and receives on a stream socket.
@@ -132,7 +138,8 @@ impl Hooks {
     /// and not for the rare shutdown(2) of a Unix stream alone.
     pub(super) fn find(types: &Btf<'_>, has: impl Fn(&[&str]) -> bool, functions: bool) -> Self {
         // All at once: each look takes a pass over the types.
-        let mut absent = missing(types, &[FAMILIES, BY_COPY, BY_TRACEPOINTS, TCP_SHUTDOWN].concat());
+        let mut absent =
+            missing(types, &[FAMILIES, BY_COPY, BY_TRACEPOINTS, TCP_SHUTDOWN, &[SLEEPERS]].concat());
         let functions = functions || BY_TRACEPOINTS.iter().any(|on_demand| absent.contains(&on_demand.place));
         if functions {
             absent.extend(missing(types, &[BY_EXITS, UNIX_SHUTDOWN].concat()));
@@ -155,6 +162,10 @@ impl Hooks {
         let counted = has(&["OFFSET_FILE_COUNT"]) || has(&["OFFSET_FILE_REF"]);
         Self {
             families: need(FAMILIES, &[]),
+            sleepers: need(&[SLEEPERS], SLEEPER_FIELDS).and_then(|()| {
+                let states = ["OFFSET_TASK_STATE", "OFFSET_TASK_LONG_STATE"];
+                if states.iter().any(|state| has(&[state])) { Ok(()) } else { Err(NoHook::Fields) }
+            }),
             signals: need(BY_COPY, &["OFFSET_SIGINFO_CODE"]).map(|()| SignalHook::Copy),
             tcp_shutdown: sockets
                 .clone()
@@ -182,7 +193,7 @@ impl Hooks {
             for on_demand in programs {
                 match on_demand.place {
                     Place::Tracepoint(name) => tracepoints.push(name),
-                    Place::Entry(name) | Place::Exit(name) => functions.push(name),
+                    Place::Entry(name) | Place::Exit(name) | Place::Pass(name) => functions.push(name),
                 }
             }
             Ok(())
@@ -221,6 +232,7 @@ impl Hooks {
     /// Does something with the programs of each part that there is, which is no more where that fails.
     fn each(&mut self, mut with: impl FnMut(&'static [OnDemand]) -> Result<(), NoHook>) {
         keep(&mut self.families, |()| with(FAMILIES));
+        keep(&mut self.sleepers, |()| with(&[SLEEPERS]));
         keep(&mut self.signals, |hook| with(hook.programs()));
         keep(&mut self.sockets, |hook| with(hook.programs()));
         keep(&mut self.tcp_shutdown, |()| with(TCP_SHUTDOWN));
@@ -252,7 +264,7 @@ fn missing(types: &Btf<'_>, programs: &[OnDemand]) -> Vec<Place> {
         .iter()
         .map(|on_demand| match on_demand.place {
             Place::Tracepoint(name) => (Kind::Typedef, format!("btf_trace_{name}")),
-            Place::Entry(name) | Place::Exit(name) => (Kind::Function, name.to_owned()),
+            Place::Entry(name) | Place::Exit(name) | Place::Pass(name) => (Kind::Function, name.to_owned()),
         })
         .collect();
     let wanted: Vec<_> = names.iter().map(|(kind, name)| (*kind, name.as_str())).collect();

@@ -22,6 +22,7 @@ use super::{
     orders::{Living, Orders},
     programs::{PROGRAMS, load_programs},
     ring::{Gauge, Ring},
+    sleepers::Sleepers,
     statistics,
     wire::{CgroupWords, CounterWords, FamilyCell, sum_cgroup, sum_counters},
 };
@@ -46,6 +47,7 @@ pub struct Kernel {
     workers: HashMap<MapData, u32, u64>,
     wanted: HashMap<MapData, u32, u8>,
     orders: Orders,
+    sleepers: Sleepers,
     gauge: Gauge,
     ring_bytes: u32,
     /// Un-exec'd processes from before the watch began.
@@ -118,6 +120,7 @@ impl Kernel {
             workers: take(&mut ebpf, map::WORKERS)?,
             wanted: take(&mut ebpf, map::WANTED)?,
             orders: Orders::new(&mut ebpf, hooks)?,
+            sleepers: Sleepers::default(),
             gauge,
             ring_bytes: options.ring_bytes,
             unexeced_before: 0,
@@ -199,6 +202,15 @@ impl Kernel {
         orders.obey(ebpf, family, order, look);
     }
 
+    /// The un-exec'd children of which a thread sleeps that was awake when this was asked last; of those that are wanted
+    /// alone. Absent where this kernel does not tell.
+    pub fn fell_asleep(&mut self, is_wanted: impl Fn(ProcessKey) -> bool) -> Option<Vec<ProcessKey>> {
+        let Self { ebpf, orders, sleepers, .. } = self;
+        orders.hooks().sleepers.as_ref().ok()?;
+        let found = sleepers.fell_asleep(ebpf, is_wanted);
+        found.map_err(|error| orders.no_sleepers(&error)).ok()
+    }
+
     /// What this kernel lets be watched on demand, as far as that is known: it may refuse a program when that is first
     /// attached.
     pub const fn hooks(&self) -> &Hooks {
@@ -207,6 +219,7 @@ impl Kernel {
 
     /// Finds out by attaching, and detaching again what nothing is ordered of.
     pub fn try_hooks(&mut self) -> &Hooks {
+        self.fell_asleep(|_| false);
         let Self { ebpf, orders, .. } = self;
         orders.try_hooks(ebpf)
     }

@@ -17,6 +17,7 @@ pub mod probe;
 mod programs;
 mod ring;
 pub mod self_test;
+mod sleepers;
 mod statistics;
 mod trial;
 mod wire;

@@ -11,6 +11,8 @@ pub(super) enum Place {
     Entry(&'static str),
     /// Its exit.
     Exit(&'static str),
+    /// The pass of that name, which runs it for each thing that it comes to when it is read.
+    Pass(&'static str),
 }
 
 /// A program, and its place.
@@ -70,6 +72,8 @@ const fn by_exits(tcp_receives: &'static str) -> [OnDemand; 7] {
         exit("unix_receives", "unix_stream_recvmsg"),
     ]
 }
+/// Which threads of children sleep.
+pub(super) const SLEEPERS: OnDemand = OnDemand { program: "sleeper", place: Place::Pass("bpf_iter_task") };
 pub(super) const TCP_SHUTDOWN: &[OnDemand] = &[tracepoint("inet_sock_set_state", "inet_sock_set_state")];
 pub(super) const UNIX_SHUTDOWN: &[OnDemand] = &[entry("unix_shutdown", "unix_shutdown")];
 
@@ -78,6 +82,7 @@ impl fmt::Display for Place {
         match self {
             Self::Tracepoint(name) => write!(formatter, "tracepoint {name}"),
             Self::Entry(name) | Self::Exit(name) => write!(formatter, "function {name}"),
+            Self::Pass(name) => write!(formatter, "pass {name}"),
         }
     }
 }

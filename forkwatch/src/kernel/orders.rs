@@ -14,6 +14,7 @@ use super::{
     error::KernelError,
     hooks::{Hooks, NoHook},
     maps::{map_error, take},
+    on_demand::SLEEPERS,
     wire::{FamilyCell, SharerCell, SignalledCell, SocketCell, SocketUserCell},
 };
 use crate::model::{order::Order, process::ProcessKey, time::TICK};
@@ -98,6 +99,12 @@ impl Orders {
             self.hooks.sockets = Err(why);
             self.socket_links.clear();
         }
+    }
+
+    /// Tells of no sleepers any more, for this reason.
+    pub(super) fn no_sleepers(&mut self, error: &KernelError) {
+        tracing::warn!(%error, "children that fall asleep are looked at later from now on");
+        self.hooks.sleepers = Err(NoHook::refused(SLEEPERS.program, error));
     }
 
     /// Attaches all programs, unless they are, and detaches what nothing is ordered of.

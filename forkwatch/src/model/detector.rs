@@ -121,6 +121,8 @@ pub enum Observation {
     Shutdowns,
     /// Who sends a signal.
     Senders,
+    /// Which children fell asleep.
+    Sleepers,
     /// The ends of children that did not fail.
     GoodEnds,
 }

@@ -98,6 +98,8 @@ pub enum Request {
         /// What the sweep bore as its mark.
         mark: u64,
     },
+    /// Which children that live on fell asleep since this was asked last?
+    FellAsleep,
     /// Which process has this pid now, and what runs in it?
     Program {
         /// The pid.
@@ -180,6 +182,11 @@ pub enum Evidence {
     },
     /// A process was created since the sweep.
     NextFork,
+    /// About all children that live on.
+    FellAsleep {
+        /// Those of which a thread sleeps that was awake since; absent where this kernel does not tell.
+        seen: Option<Vec<ProcessKey>>,
+    },
     /// About the process with a pid.
     Program {
         /// The pid.

@@ -136,7 +136,7 @@ fn about(request: &Request) -> Option<u32> {
         | Request::Execed { process }
         | Request::Holders { process, .. } => Some(process.tgid),
         Request::Program { tgid } => Some(*tgid),
-        Request::Sweep { .. } | Request::NextFork { .. } => None,
+        Request::Sweep { .. } | Request::NextFork { .. } | Request::FellAsleep => None,
     }
 }
 
@@ -154,6 +154,7 @@ pub fn unanswered(request: &Request, why: &str) -> Evidence {
         Request::Holders { process, object, .. } => Evidence::Holders { process, object, seen: None },
         Request::Sweep { .. } => Evidence::Sweep { seen: None },
         Request::NextFork { .. } => Evidence::NextFork,
+        Request::FellAsleep => Evidence::FellAsleep { seen: None },
         Request::Program { tgid } => Evidence::Program { tgid, seen: None },
         Request::Threads { child } => Evidence::Threads { child, seen: None },
         Request::Execed { process } => Evidence::Execed { process, seen: None },

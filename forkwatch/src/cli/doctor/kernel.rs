@@ -245,8 +245,12 @@ fn on_demand(hooks: &Hooks) -> Check {
         Ok(_) => "signals".to_owned(),
         Err(why) => format!("not signals: {why}"),
     };
-    let (id, title, found) = ("on-demand", "On demand", format!("{sockets}; {signals}"));
-    if hooks.sockets.is_ok() && hooks.signals.is_ok() {
+    let sleepers = match &hooks.sleepers {
+        Ok(()) => "children that fall asleep".to_owned(),
+        Err(why) => format!("not children that fall asleep: {why}"),
+    };
+    let (id, title, found) = ("on-demand", "On demand", format!("{sockets}; {signals}; {sleepers}"));
+    if hooks.sockets.is_ok() && hooks.signals.is_ok() && hooks.sleepers.is_ok() {
         return Check::ok(id, title, found);
     }
     Check::limited(id, title, found, "nothing on this kernel: the detectors below say what follows from that")
@@ -304,6 +308,7 @@ mod tests {
     fn what_cannot_be_watched_on_demand_is_a_limit() {
         let all = Hooks {
             families: Ok(()),
+            sleepers: Ok(()),
             signals: Ok(SignalHook::Copy),
             sockets: Ok(SocketHook::Tracepoints),
             tcp_shutdown: Ok(()),

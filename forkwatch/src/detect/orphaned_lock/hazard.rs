@@ -8,7 +8,7 @@ use crate::{
     core::Verdict,
     detect::{Hazard, uid_words},
     model::{
-        detector::{Aspect, DetectorState, Reach, Wanted},
+        detector::{Aspect, DetectorState, Observation, Reach, Wanted},
         facts::{LockFacts, LockOwner, Proof},
         finding::{Certainty, Facts, Finding, HazardId, Severity, State},
         lock::{Blocked, LockWait, Locks, Mapping, MemoryUsers, Place, Words},
@@ -27,7 +27,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
            release it does not exist in the child. The child blocks as soon as it wants that lock, in a logger, \
            in the resolver, in the allocator, in a TLS library, and stays so until somebody kills it. Nothing is \
            logged, and no time-out of the program's own helps, for the thread that would watch it is gone as well.",
-    detection: "Children that live on without exec are looked at now and then, from outside and without stopping \
+    detection: "Children that live on without exec are looked at within a second of falling asleep, from outside and without stopping \
                 them. One whose thread sleeps in futex(2), on a futex of its own process and without a timeout, \
                 is looked at closely: the words of the lock, the same words in the parent, the threads of both, \
                 and the signals that it handles. What proves that nobody can wake it is named in the finding, \
@@ -75,7 +75,11 @@ pub(crate) static HAZARD: Hazard = Hazard {
         DetectorState::Limited,
         "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the memory and the descriptors of other users' processes cannot be read: only one's own are judged",
     )),
-    needs: &[],
+    needs: &[(
+        Observation::Sleepers,
+        DetectorState::Limited,
+        "a child that begins to wait may be looked at half a minute later only",
+    )],
     knows_threads: false,
     tells_who_hangs: true,
 };

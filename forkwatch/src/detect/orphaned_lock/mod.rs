@@ -80,6 +80,7 @@ impl Detector for OrphanedLock {
         match evidence {
             Evidence::Locks { child, seen } => self.seen(*child, seen, context),
             Evidence::Place { child, seen: Some(place) } => self.confirm(*child, Some(place), context),
+            Evidence::FellAsleep { seen: Some(seen) } => self.fell_asleep(seen, context),
             _ => {}
         }
     }
@@ -105,6 +106,16 @@ impl OrphanedLock {
     fn look_again_at(&self, process: ProcessKey, due: BootTime, context: &mut Context) {
         if self.children.contains_key(&process) {
             context.wake_at(due, process);
+        }
+    }
+
+    /// Children that may have begun to wait are looked at now, and not when it is their turn.
+    fn fell_asleep(&mut self, children: &[ProcessKey], context: &mut Context) {
+        for process in children {
+            let child = self.children.get(process);
+            if child.is_some_and(|child| matches!(child.stuck, Stuck::No) && !child.unanswered.is_open()) {
+                self.look(*process, context);
+            }
         }
     }
 
@@ -197,7 +208,8 @@ impl OrphanedLock {
             }
             (before, None) => {
                 let may_get_stuck = followed.left_threads_behind() != Some(false) && locks.waits.is_empty();
-                let most = if may_get_stuck { stuck_after / 2 } else { LONGEST };
+                let is_told = context.is_told_who_falls_asleep();
+                let most = if may_get_stuck && !is_told { stuck_after / 2 } else { LONGEST };
                 let pause = pause(followed.age(now)).min(most.max(SHORTEST));
                 if !matches!(before, Stuck::No) {
                     context.no_longer_suspect(process);

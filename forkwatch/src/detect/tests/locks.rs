@@ -583,3 +583,38 @@ fn thousands_of_children_are_looked_at_in_turn() {
     assert!(looks.iter().sum::<usize>() > 15_000, "{looks:?}");
     assert_eq!(timeline.core.followed(), 2000);
 }
+
+/// How often the child was looked at between two times, where it is told who falls asleep.
+fn looks_of(timeline: &mut Timeline, until: u64) -> usize {
+    timeline.outputs.clear();
+    timeline.at(until);
+    timeline.count(|output| matches!(output, Output::Ask(Request::Locks { .. })))
+}
+
+#[test]
+fn who_falls_asleep_is_looked_at_at_once_and_who_sleeps_on_rarely() {
+    let mut timeline = Timeline::new();
+    timeline.fork(threaded(2)).at(2000);
+    let told = |seen: Vec<ProcessKey>| Evidence::FellAsleep { seen: Some(seen) };
+    timeline.evidence(&told(Vec::new())).at(600_000);
+    assert!(looks_of(&mut timeline, 630_000) <= 2);
+    timeline.outputs.clear();
+    timeline.evidence(&told(vec![process(CHILD), process(CHILD + 1)]));
+    assert_eq!(timeline.count(|output| matches!(output, Output::Ask(Request::Locks { .. }))), 1);
+    // Where the kernel does not tell, it is looked at now and then, and nobody asks any more.
+    timeline.evidence(&Evidence::FellAsleep { seen: None });
+    assert!(looks_of(&mut timeline, 690_000) >= 5);
+    assert_eq!(timeline.count(|output| matches!(output, Output::Ask(Request::FellAsleep))), 0);
+}
+
+#[test]
+fn nobody_asks_who_fell_asleep_where_no_child_lives_on() {
+    let mut timeline = Timeline::new();
+    timeline.fork(threaded(2)).at(5000);
+    let asked =
+        |timeline: &Timeline| timeline.count(|output| matches!(output, Output::Ask(Request::FellAsleep)));
+    assert_eq!(asked(&timeline), 4, "once a second, from when it is known to live on");
+    timeline.exit(CHILD).outputs.clear();
+    timeline.at(60_000);
+    assert_eq!((asked(&timeline), timeline.core.deadline()), (0, None));
+}

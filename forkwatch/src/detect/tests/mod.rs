@@ -241,8 +241,8 @@ impl Timeline {
     fn take(&mut self, out: Vec<Output>) {
         for output in out {
             let answer = match &output {
-                // Nothing is forked until a test says so.
-                Output::Ask(Request::NextFork { .. }) => None,
+                // Nothing is forked and nobody falls asleep until a test says so.
+                Output::Ask(Request::NextFork { .. } | Request::FellAsleep) => None,
                 Output::Ask(request) if !self.silent => Some(self.answer(request)),
                 _ => None,
             };
@@ -291,6 +291,7 @@ impl Timeline {
             }
             Request::Sweep { .. } => Evidence::Sweep { seen: None },
             Request::NextFork { .. } => Evidence::NextFork,
+            Request::FellAsleep => Evidence::FellAsleep { seen: Some(Vec::new()) },
             Request::Program { tgid } => {
                 Evidence::Program { tgid, seen: self.named.get(&tgid).cloned().map(Box::new) }
             }
@@ -371,7 +372,7 @@ impl Timeline {
     /// What was asked about forks and execs: not the looks at children that live on.
     fn asked(&self) -> Vec<Request> {
         let ask = |output: &Output| match output {
-            Output::Ask(Request::Locks { .. } | Request::Sockets { .. }) => None,
+            Output::Ask(Request::Locks { .. } | Request::Sockets { .. } | Request::FellAsleep) => None,
             Output::Ask(request) => Some(*request),
             _ => None,
         };

@@ -43,7 +43,7 @@ pub(super) enum Expected {
 use Expected::{Bytes, Integer, Pointer, Sized, Structs};
 
 /// Fields of one struct stand together, for it is looked up once.
-pub(super) const FIELDS: [Field; 36] = [
+pub(super) const FIELDS: [Field; 41] = [
     required("OFFSET_TASK_FLAGS", "task_struct", &["flags"], Integer(4)),
     required("OFFSET_TASK_MM", "task_struct", &["mm"], Pointer("mm_struct")),
     required("OFFSET_TASK_EXIT_CODE", "task_struct", &["exit_code"], Integer(4)),
@@ -62,6 +62,12 @@ pub(super) const FIELDS: [Field; 36] = [
     required("OFFSET_TASK_PENDING", "task_struct", &["pending.signal.sig"], Bytes(8)),
     // CONFIG_CGROUPS may be off.
     optional("OFFSET_TASK_CGROUPS", "task_struct", &["cgroups"], Pointer("css_set")),
+    // The one became the other in Linux 5.14, and half as long.
+    on_demand("OFFSET_TASK_STATE", "task_struct", &["__state"], Integer(4)),
+    on_demand("OFFSET_TASK_LONG_STATE", "task_struct", &["state"], Integer(8)),
+    on_demand("OFFSET_TASK_SWITCHES", "task_struct", &["nvcsw"], Integer(8)),
+    on_demand("OFFSET_TASK_FORCED_SWITCHES", "task_struct", &["nivcsw"], Integer(8)),
+    on_demand("OFFSET_ITERATION_OUTPUT", "bpf_iter_meta", &["seq"], Pointer("seq_file")),
     required("OFFSET_SIGNAL_LIVE", "signal_struct", &["live.counter"], Integer(4)),
     required("OFFSET_SIGNAL_NR_THREADS", "signal_struct", &["nr_threads"], Integer(4)),
     required("OFFSET_SIGNAL_SHARED_PENDING", "signal_struct", &["shared_pending.signal.sig"], Bytes(8)),

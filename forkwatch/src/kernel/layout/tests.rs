@@ -11,7 +11,7 @@ use super::*;
 const RECORDED: &str = include_str!("recorded.txt");
 
 /// The members of the synthetic kernels and their types, in the notation of [`type_named`].
-const MEMBERS: [(&str, &str); 32] = [
+const MEMBERS: [(&str, &str); 36] = [
     ("task_struct.flags", "u32"),
     ("task_struct.mm", "*mm_struct"),
     ("task_struct.exit_code", "u32"),
@@ -24,6 +24,10 @@ const MEMBERS: [(&str, &str); 32] = [
     ("task_struct.comm", "char[16]"),
     ("task_struct.self_exec_id", "u64"),
     ("task_struct.parent_exec_id", "u64"),
+    ("task_struct.__state", "u32"),
+    ("task_struct.nvcsw", "u64"),
+    ("task_struct.nivcsw", "u64"),
+    ("bpf_iter_meta.seq", "*seq_file"),
     ("task_struct.signal", "*signal_struct"),
     ("task_struct.blocked", "sigset_t"),
     ("task_struct.pending", "sigpending"),
@@ -48,7 +52,8 @@ const MEMBERS: [(&str, &str); 32] = [
 
 /// Those that not every start needs, which are not recorded: structs of 512 bytes, and a place that
 /// disturbs nothing.
-const ON_DEMAND: [(&str, u32); 7] = [
+const ON_DEMAND: [(&str, u32); 8] = [
+    ("bpf_iter_meta.seq", 8),
     ("kernfs_node.parent", 8),
     ("kernel_siginfo.si_code", 8),
     ("sock.sk_socket", 400),
@@ -59,8 +64,9 @@ const ON_DEMAND: [(&str, u32); 7] = [
 ];
 
 /// Their structs.
-const STRUCTURES: [&str; 11] = [
+const STRUCTURES: [&str; 12] = [
     "task_struct",
+    "bpf_iter_meta",
     "signal_struct",
     "css_set",
     "cgroup",
@@ -74,7 +80,7 @@ const STRUCTURES: [&str; 11] = [
 ];
 
 /// The globals and the recorded offsets that add up to each.
-const GLOBALS: [(&str, &[&str]); 34] = [
+const GLOBALS: [(&str, &[&str]); 38] = [
     ("OFFSET_TASK_FLAGS", &["task_struct.flags"]),
     ("OFFSET_TASK_MM", &["task_struct.mm"]),
     ("OFFSET_TASK_EXIT_CODE", &["task_struct.exit_code"]),
@@ -91,6 +97,10 @@ const GLOBALS: [(&str, &[&str]); 34] = [
     ("OFFSET_TASK_BLOCKED", &["task_struct.blocked"]),
     ("OFFSET_TASK_PENDING", &["task_struct.pending", "sigpending.signal"]),
     ("OFFSET_TASK_CGROUPS", &["task_struct.cgroups"]),
+    ("OFFSET_TASK_STATE", &["task_struct.__state"]),
+    ("OFFSET_TASK_SWITCHES", &["task_struct.nvcsw"]),
+    ("OFFSET_TASK_FORCED_SWITCHES", &["task_struct.nivcsw"]),
+    ("OFFSET_ITERATION_OUTPUT", &["bpf_iter_meta.seq"]),
     ("OFFSET_SIGNAL_LIVE", &["signal_struct.live"]),
     ("OFFSET_SIGNAL_NR_THREADS", &["signal_struct.nr_threads"]),
     ("OFFSET_SIGNAL_SHARED_PENDING", &["signal_struct.shared_pending", "sigpending.signal"]),
@@ -117,7 +127,7 @@ const UPID_SIZE: u32 = 16;
 /// One kernel: offset and size by `struct.member`, or by `struct` for its size alone.
 type Column = HashMap<String, (u32, u32)>;
 
-/// The recorded kernels, with what the record lacks: the exec ids stand where they disturb
+/// The recorded kernels, with what the record lacks: the exec ids, the state and the switches stand where they disturb
 /// nothing else, not where those kernels have them, and structs of unknown size are given one that is large enough.
 fn columns() -> Vec<(String, Column)> {
     let mut lines = RECORDED.lines().filter(|line| !line.starts_with('#')).map(str::split_whitespace);
@@ -134,6 +144,9 @@ fn columns() -> Vec<(String, Column)> {
         let end = column["task_struct"].1;
         column.insert("task_struct.self_exec_id".to_owned(), (end - 16, 8));
         column.insert("task_struct.parent_exec_id".to_owned(), (end - 8, 8));
+        column.insert("task_struct.nvcsw".to_owned(), (end - 24, 8));
+        column.insert("task_struct.nivcsw".to_owned(), (end - 32, 8));
+        column.insert("task_struct.__state".to_owned(), (end - 40, 4));
         for structure in ["css_set", "cgroup", "kernfs_node", "pid"] {
             column.insert(structure.to_owned(), (0, 512));
         }
@@ -258,7 +271,8 @@ fn every_recorded_kernel_resolves_to_its_offsets() {
         }
         assert_eq!(layout["SIZE_UPID"], UPID_SIZE);
         assert_eq!(layout["OFFSET_FILE_REF"], ABSENT);
-        assert_eq!(layout.len(), GLOBALS.len() + 2, "no global is without a test");
+        assert_eq!(layout["OFFSET_TASK_LONG_STATE"], ABSENT);
+        assert_eq!(layout.len(), GLOBALS.len() + 3, "no global is without a test");
     }
 }
 
