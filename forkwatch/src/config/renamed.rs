@@ -125,10 +125,10 @@ mod tests {
     }
 
     #[test]
-    fn both_names_at_once_are_refused_with_the_line() {
+    fn both_names_at_once_are_refused() {
         let rule = "comm = \"x\"\nreason = \"y\"\n";
         let text = format!("[[suppress]]\n{rule}[[allow]]\n{rule}");
         let message = Config::parse("test.toml", &text).unwrap_err().to_string();
-        assert!(message.contains("line 4") && message.contains("duplicate field `suppress`"), "{message}");
+        assert!(message.contains("duplicate field `suppress`"), "{message}");
     }
 }
