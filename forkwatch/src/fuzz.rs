@@ -22,7 +22,7 @@ use crate::{
         thread::SeenThread,
         time::BootTime,
     },
-    report::recording::{Input, Reader},
+    output::recording::{Input, Reader},
 };
 
 /// What is fed.

@@ -37,7 +37,7 @@ use crate::{
     kernel::{self, Stream},
     log::Log,
     model::detector::DetectorState,
-    report::metrics::{self, Metrics},
+    output::metrics::{self, Metrics},
     resources,
     serve::{self, Ready, ServeError},
     service::{self, Watchdog},

@@ -13,7 +13,7 @@ use crate::{
         event::Event,
         finding::{Finding, Severity, State},
     },
-    report::{
+    output::{
         Context,
         columns::{frame, humanly},
         event_file::{EventFile, Rotation},

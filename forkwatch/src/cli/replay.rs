@@ -16,7 +16,7 @@ use crate::{
     engine::pipeline::Sink,
     input_file,
     model::time::BootTime,
-    report::recording::{Input, Reader, RecordingError},
+    output::recording::{Input, Reader, RecordingError},
 };
 
 /// What to replay, and how to show it.

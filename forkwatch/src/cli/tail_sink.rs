@@ -23,7 +23,7 @@ use crate::{
         finding::State,
         process::{Comm, ProcessKey},
     },
-    report::{
+    output::{
         Context,
         columns::{Columns, Times},
         json::{

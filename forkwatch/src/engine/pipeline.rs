@@ -35,7 +35,7 @@ use crate::{
         evidence::{Evidence, Request},
         time::BootTime,
     },
-    report::recording::Writer,
+    output::recording::Writer,
 };
 
 /// Records taken out of the ring before anything else gets a turn.

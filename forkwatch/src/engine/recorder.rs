@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result};
 use super::session;
 use crate::{
     core::Settings,
+    output::recording::{Header, Writer},
     output_file::{OutputFileError, Place},
-    report::recording::{Header, Writer},
 };
 
 /// Writes what the core is fed.

@@ -12,9 +12,9 @@ use crate::{
     host::{self, ScanError, Scope, sight::Sight},
     kernel::{self, Kernel, Living, Ring, Seed, self_test},
     model::{event::Event, process::ProcessKey},
+    output::Context,
     privilege,
     reader::{Answer, Answered, Client, Question, Starter, Unanswered},
-    report::Context,
 };
 
 /// Most events that are kept of those that come during the self-test. It takes milliseconds, unless in a storm.

@@ -11,7 +11,7 @@ use crate::{
         signals::SignalSet,
         thread::SeenThread,
     },
-    report::{Context, samples},
+    output::{Context, samples},
 };
 
 fn header() -> Header {

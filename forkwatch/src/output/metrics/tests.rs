@@ -15,7 +15,7 @@ use crate::{
         resolution::Resolution,
         time::BootTime,
     },
-    report::samples,
+    output::samples,
 };
 
 /// Sources whose counters a test changes between two scrapes.

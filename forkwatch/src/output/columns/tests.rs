@@ -12,7 +12,7 @@ use crate::{
         resolution::Resolution,
         signals::SignalSet,
     },
-    report::samples::{
+    output::samples::{
         START, at, clone_failure, context, exec, exit, finding, fork, key, limit, lost, resolved, thread,
         unsafe_fork,
     },
@@ -76,7 +76,7 @@ fn session(columns: &Columns) -> String {
 }
 
 fn assert_snapshot(name: &str, seen: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/report/columns").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/output/columns").join(name);
     if std::env::var_os("FORKWATCH_BLESS").is_some() {
         fs::write(&path, seen).unwrap();
     }

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::report::samples;
+use crate::output::samples;
 
 fn documents() -> Vec<Document> {
     let context = samples::context();
@@ -28,7 +28,7 @@ fn line(document: &Document) -> String {
 #[test]
 fn documents_are_as_they_were() {
     let lines: String = documents().iter().map(line).collect();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/report/json/golden.jsonl");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/output/json/golden.jsonl");
     if std::env::var_os("FORKWATCH_BLESS").is_some() {
         fs::write(&path, &lines).unwrap();
     }

@@ -138,7 +138,7 @@ fn a_full_disk_loses_events_whole_and_is_survived() {
     const FOLDER: &str = "FORKWATCH_TEST_FOLDER";
     let Some(folder) = std::env::var_os(FOLDER) else {
         let (folder, path) = folder();
-        let name = "report::event_file::tests::a_full_disk_loses_events_whole_and_is_survived";
+        let name = "output::event_file::tests::a_full_disk_loses_events_whole_and_is_survived";
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", name, "--nocapture"])
             .env(FOLDER, folder.path())

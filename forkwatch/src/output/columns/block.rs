@@ -14,7 +14,7 @@ use crate::{
         resolution::Resolution,
         thread::SeenThread,
     },
-    report::identity::identity,
+    output::identity::identity,
 };
 
 /// How a block is laid out.

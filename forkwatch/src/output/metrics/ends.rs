@@ -53,7 +53,7 @@ pub(super) const fn way(exit: &Exit) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::signals::signal_name, report::samples};
+    use crate::{model::signals::signal_name, output::samples};
 
     #[test]
     fn each_end_is_counted_under_the_name_of_its_signal() {
