@@ -90,12 +90,14 @@ pub(crate) fn sight(reader: &mut Client, most: usize) -> Result<Sight> {
     }
 }
 
-/// What outputs must know of the host.
+/// What outputs must know of the host and of the watch, which begins now.
 pub(crate) fn context() -> Context {
     Context {
         host_name: host::clock::host_name(),
         boot_id: host::clock::boot_id(),
         wall_offset: host::clock::wall_offset(),
+        pid_max: host::clock::pid_max(),
+        began: host::clock::now(),
     }
 }
 

@@ -29,10 +29,13 @@ use crate::model::{
 
 mod block;
 mod duration;
+mod lines;
 mod proof;
+mod standing;
 mod style;
 
 pub use duration::humanly;
+pub use lines::{ColumnLines, Look};
 pub use proof::frame;
 
 /// Columns of a terminal that nothing is known of, and of what is no terminal.
@@ -244,7 +247,8 @@ impl Columns {
         self.line(failure.at, "failed", Tone::Warning, failure.tgid, &failure.comm, &details)
     }
 
-    fn lost(&self, lost: &Lost) -> String {
+    /// The line of a loss.
+    pub fn lost(&self, lost: &Lost) -> String {
         let why = match lost.reason {
             LossReason::RingFull => "the ring was full",
             LossReason::PlainShed => "plain ones gave way to hazardous ones",

@@ -1,4 +1,4 @@
-//! What an output must know of the host.
+//! What an output must know of the host, and of the watch of it.
 
 use jiff::Timestamp;
 
@@ -16,6 +16,10 @@ pub struct Context {
     pub boot_id: Option<String>,
     /// Nanoseconds to add to a [`BootTime`] for the Unix time.
     pub wall_offset: i64,
+    /// Its pids are below this.
+    pub pid_max: Option<u32>,
+    /// When the watch began; 0 where that is not known.
+    pub began: BootTime,
 }
 
 impl Context {

@@ -1,7 +1,5 @@
 //! Events and findings as JSON: one document of the schema `forkwatch.event/1` a line.
 
-use std::io::{self, Write};
-
 use self::document::{
     Action, Boot, Category, Cgroup, Container, Document, ErrorFields, EventFields, Evidence,
     FindingResolution, FindingState, Forkwatch, Host, Kind, NewThread, Outcome, Process, Service, Thread,
@@ -9,50 +7,46 @@ use self::document::{
 };
 use super::{Context, identity::marks};
 use crate::model::{
-    event::{self, Event, ExitStatus},
+    event::{self, Event, ExitStatus, Lost},
     exit_code::meaning,
     finding::{Finding, State},
     limit::Limit,
+    particulars::Particulars,
     process::{Comm, ProcessKey, Program},
     provenance::Executable,
     signals::signal_name,
+    standing::Standing,
     time::BootTime,
 };
 
 pub mod document;
+mod lines;
 mod own;
 mod schema;
 mod thread;
 
+pub use lines::JsonLines;
 pub use schema::schema;
 
-/// Writes a document and ends the line.
-pub fn write_line(out: &mut impl Write, document: &Document) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, document)?;
-    out.write_all(b"\n")
-}
-
-/// The document of an event; none for what is evidence and no event of its own. `thread_names` names the parent's other threads at a fork, and `limit` says why a call
-/// failed, where they were looked at.
-pub fn event(
-    context: &Context,
-    sequence: u64,
-    event: &Event,
-    thread_names: &[Comm],
-    limit: Option<&Limit>,
-) -> Option<Document> {
+/// The document of an event, and of what was found out beside it; none for what is evidence and no event of its own.
+pub fn event(context: &Context, sequence: u64, event: &Event, particulars: &Particulars) -> Option<Document> {
     let build = |action, kind| Draft::new(context, sequence, event.at(), action, kind);
     Some(match event {
-        Event::Fork(fork) => build(Action::Fork, Type::Start).fork(fork, thread_names),
+        Event::Fork(fork) => build(Action::Fork, Type::Start).fork(fork, particulars.thread_names()),
         Event::Exec(exec) => build(Action::Exec, Type::Change).exec(exec),
         Event::Exit(exit) => build(Action::Exit, Type::End).exit(exit),
         Event::Thread(thread) => build(Action::Thread, Type::Start).thread(thread),
         Event::CloneFailure(failure) => {
-            build(Action::CloneFailure, Type::Start).clone_failure(failure, limit)
+            build(Action::CloneFailure, Type::Start).clone_failure(failure, particulars.limit())
         }
-        Event::Lost(lost) => build(Action::EventsLost, Type::Info).lost(lost),
+        Event::Lost(seen) => lost(context, sequence, seen),
         Event::Signal(_) | Event::SocketUse(_) => return None,
     })
+}
+
+/// The document of a loss.
+pub fn lost(context: &Context, sequence: u64, lost: &Lost) -> Document {
+    Draft::new(context, sequence, lost.at, Action::EventsLost, Type::Info).lost(lost)
 }
 
 /// The document of a finding.
@@ -61,23 +55,27 @@ pub fn finding(context: &Context, sequence: u64, finding: &Finding) -> Document 
 }
 
 /// The document of how a process stood when the watch of it began.
-pub fn assessment(
-    context: &Context,
-    sequence: u64,
-    at: BootTime,
-    process: (ProcessKey, &Program),
-    assessment: document::Assessment,
-) -> Document {
-    let mut draft = Draft::new(context, sequence, at, Action::Assessment, Type::Info);
-    let (key, program) = process;
+pub fn assessment(context: &Context, sequence: u64, standing: &Standing) -> Document {
+    let Standing { at, process, program, verdict, reasons, children, stuck } = standing;
+    let mut draft = Draft::new(context, sequence, *at, Action::Assessment, Type::Info);
     draft.document.process = Some(Process {
         name: draft.name(&program.comm),
         executable: program.exe.as_deref().map(|exe| exe.to_string_lossy().into_owned()),
         args: program.cmdline.clone(),
         user: program.uid.and_then(user),
-        ..draft.process(key)
+        ..draft.process(*process)
     });
-    draft.document.forkwatch.assessment = Some(assessment);
+    let reasons = reasons.iter().map(|reason| document::AssessmentReason {
+        id: reason.id.clone(),
+        weight: reason.weight.name(),
+        what: reason.what.clone(),
+    });
+    draft.document.forkwatch.assessment = Some(document::Assessment {
+        verdict: verdict.name(),
+        reasons: reasons.collect(),
+        forked_children: *children,
+        stuck_children: stuck.clone(),
+    });
     draft.document
 }
 
@@ -244,7 +242,7 @@ impl<'a> Draft<'a> {
         self.document
     }
 
-    fn lost(mut self, lost: &event::Lost) -> Document {
+    fn lost(mut self, lost: &Lost) -> Document {
         let since = time(self.context, lost.since);
         self.document.forkwatch.lost =
             Some(document::Lost { count: lost.count, since, reason: lost.reason.name() });

@@ -4,6 +4,7 @@
 //! values are either fixed sets, which start at 0, or bounded in number.
 
 mod bounded;
+mod counting;
 mod ends;
 mod family;
 mod kernel;
@@ -26,7 +27,7 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-pub use self::markdown::markdown;
+pub use self::{counting::Counting, markdown::markdown};
 use self::{family::Family, observed::Observed, units::Units};
 use crate::{
     health::Part,

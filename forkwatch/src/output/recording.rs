@@ -1,18 +1,21 @@
-//! Recordings: what the core was fed, in order, so that it can be fed the same again.
+//! Recordings: what the core and the outputs were fed, in order, so that they can be fed the same again.
 //!
 //! A recording is JSON lines. The first is a [`Header`]; each of the others is an [`Input`]: an event, an answer with
-//! the time at which it was given, or the passing of time.
+//! the time at which it was given, the passing of time, or what outputs asked for beside. Lines of one kind may be missing
+//! in recordings of versions that did not know it.
 
 use std::io::{self, BufRead, BufWriter, Read, Write};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{event::Event, evidence::Evidence, time::BootTime};
+use crate::model::{
+    event::Event, evidence::Evidence, particulars::Particulars, standing::Standing, time::BootTime,
+};
 
 mod line;
 
-use line::Line;
+use line::{Line, Owned};
 
 /// Name and version of the format.
 pub const FORMAT: &str = "forkwatch.recording/1";
@@ -38,6 +41,12 @@ pub struct Header {
     pub host_name: Option<String>,
     /// Nanoseconds to add to a time for the Unix time.
     pub wall_offset: i64,
+    /// The host's pids are below this.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pid_max: Option<u32>,
+    /// When the watch began; 0 in recordings of versions that did not note it.
+    #[serde(default)]
+    pub began: BootTime,
     /// The settings that the core judged by.
     pub settings: Value,
 }
@@ -52,6 +61,8 @@ impl Header {
             boot_id: context.boot_id.clone(),
             host_name: context.host_name.clone(),
             wall_offset: context.wall_offset,
+            pid_max: context.pid_max,
+            began: context.began,
             settings,
         }
     }
@@ -62,16 +73,32 @@ impl Header {
             host_name: self.host_name.clone(),
             boot_id: self.boot_id.clone(),
             wall_offset: self.wall_offset,
+            pid_max: self.pid_max,
+            began: self.began,
         }
     }
 }
 
-/// Something that the core was fed.
-#[expect(clippy::large_enum_variant, reason = "one at a time is read and passed on; a box would only cost")]
+/// Something that the core or the outputs were fed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// An event of the kernel side.
-    Event(Event),
+    Event {
+        /// The event.
+        event: Event,
+        /// The number of the question about its particulars, where one was asked: an answer follows, and outputs were not
+        /// told of the event before it came.
+        question: Option<u64>,
+    },
+    /// The answer to a question about an event's particulars.
+    Particulars {
+        /// The question's number.
+        question: u64,
+        /// The answer.
+        particulars: Particulars,
+    },
+    /// How a process that was named to be watched stood.
+    Standing(Standing),
     /// An answer to a request.
     Evidence {
         /// When it was given.
@@ -83,15 +110,17 @@ pub enum Input {
     Advance(BootTime),
     /// From here on the core judged by other settings.
     Settings(Value),
+    /// The watch ended.
+    End(BootTime),
 }
 
 impl Input {
     /// When it came, where that matters.
     pub const fn at(&self) -> Option<BootTime> {
         match self {
-            Self::Event(event) => Some(event.at()),
-            Self::Evidence { at, evidence: _ } | Self::Advance(at) => Some(*at),
-            Self::Settings(_) => None,
+            Self::Event { event, question: _ } => Some(event.at()),
+            Self::Evidence { at, evidence: _ } | Self::Advance(at) | Self::End(at) => Some(*at),
+            Self::Settings(_) | Self::Particulars { .. } | Self::Standing(_) => None,
         }
     }
 }
@@ -149,9 +178,19 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
-    /// Records that the core was fed an event.
-    pub fn event(&mut self, event: &Event) -> io::Result<()> {
-        self.line(&Line::event(event))
+    /// Records that the core was fed an event, and, where outputs wait for its particulars, under which number.
+    pub fn event(&mut self, event: &Event, question: Option<u64>) -> io::Result<()> {
+        self.line(&Line::event(event, question))
+    }
+
+    /// Records an event's particulars.
+    pub fn particulars(&mut self, question: u64, particulars: &Particulars) -> io::Result<()> {
+        self.line(&Line::particulars(question, particulars))
+    }
+
+    /// Records how a process stood.
+    pub fn standing(&mut self, standing: &Standing) -> io::Result<()> {
+        self.line(&Line::standing(standing))
     }
 
     /// Records that the core was fed an answer.
@@ -167,6 +206,11 @@ impl<W: Write> Writer<W> {
     /// Records that the core judges by other settings from here on.
     pub fn settings(&mut self, settings: Value) -> io::Result<()> {
         self.line(&Line::settings(settings))
+    }
+
+    /// Records that the watch ended.
+    pub fn end(&mut self, at: BootTime) -> io::Result<()> {
+        self.line(&Line::end(at))
     }
 
     /// Writes out what is in the buffer.
@@ -224,7 +268,7 @@ impl<R: BufRead> Reader<R> {
         }
         self.line += 1;
         let line = self.line;
-        match serde_json::from_slice::<Line<Event, Evidence>>(text.trim_ascii_end()) {
+        match serde_json::from_slice::<Owned>(text.trim_ascii_end()) {
             Ok(input) => input
                 .into_input()
                 .map(Some)

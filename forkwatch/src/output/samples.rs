@@ -14,25 +14,28 @@ use crate::model::{
     provenance::{Executable, Namespace, Provenance},
     resolution::Resolution,
     signals::SignalSet,
+    standing::{Reason, Standing, Verdict, Weight},
     thread::SeenThread,
     time::BootTime,
 };
 
-pub(super) const START: u64 = 100_000_000_000;
+pub(crate) const START: u64 = 100_000_000_000;
 
-pub(super) fn context() -> Context {
+pub(crate) fn context() -> Context {
     Context {
         host_name: Some("h1".to_owned()),
         boot_id: Some("0ec2b5e1-5a3e-4b0f-9d5a-2f6f1c3a9b77".to_owned()),
         wall_offset: 1_789_041_600_000_000_000,
+        pid_max: Some(1 << 22),
+        began: BootTime(START),
     }
 }
 
-pub(super) fn at(milliseconds: u64) -> BootTime {
+pub(crate) fn at(milliseconds: u64) -> BootTime {
     BootTime(START + milliseconds * 1_000_000)
 }
 
-pub(super) fn key(tgid: u32, milliseconds: u64) -> ProcessKey {
+pub(crate) fn key(tgid: u32, milliseconds: u64) -> ProcessKey {
     ProcessKey { tgid, start: at(milliseconds) }
 }
 
@@ -40,7 +43,7 @@ fn origin(sequence: u64) -> Origin {
     Origin { cpu: 1, sequence }
 }
 
-pub(super) fn fork(milliseconds: u64, parent: u32, comm: &str, child: u32) -> Fork {
+pub(crate) fn fork(milliseconds: u64, parent: u32, comm: &str, child: u32) -> Fork {
     Fork {
         origin: origin(milliseconds),
         at: at(milliseconds),
@@ -61,7 +64,7 @@ pub(super) fn fork(milliseconds: u64, parent: u32, comm: &str, child: u32) -> Fo
     }
 }
 
-pub(super) fn exec(milliseconds: u64, tgid: u32, forked: u64, comm: &str) -> Exec {
+pub(crate) fn exec(milliseconds: u64, tgid: u32, forked: u64, comm: &str) -> Exec {
     let since = (milliseconds - forked) * 1_000_000;
     Exec {
         origin: origin(milliseconds),
@@ -77,7 +80,7 @@ pub(super) fn exec(milliseconds: u64, tgid: u32, forked: u64, comm: &str) -> Exe
     }
 }
 
-pub(super) fn exit(milliseconds: u64, tgid: u32, forked: u64, comm: &str, status: ExitStatus) -> Exit {
+pub(crate) fn exit(milliseconds: u64, tgid: u32, forked: u64, comm: &str, status: ExitStatus) -> Exit {
     Exit {
         origin: origin(milliseconds),
         at: at(milliseconds),
@@ -90,7 +93,7 @@ pub(super) fn exit(milliseconds: u64, tgid: u32, forked: u64, comm: &str, status
     }
 }
 
-pub(super) fn unsafe_fork() -> Fork {
+pub(crate) fn unsafe_fork() -> Fork {
     Fork {
         threads: 4,
         parent_tid: 4107,
@@ -102,7 +105,7 @@ pub(super) fn unsafe_fork() -> Fork {
     }
 }
 
-pub(super) fn finding() -> Finding {
+pub(crate) fn finding() -> Finding {
     let threads = [(4101, "grpc_global_tim"), (4102, "pymongo_server_"), (4103, "\x1b[31mred")]
         .map(|(tid, comm)| SeenThread { tid, comm: comm.into() });
     Finding {
@@ -151,11 +154,11 @@ pub(super) fn finding() -> Finding {
     }
 }
 
-pub(super) fn resolved() -> Finding {
+pub(crate) fn resolved() -> Finding {
     Finding { at: at(9000), state: State::Resolved(Resolution::Killed), ..finding() }
 }
 
-pub(super) fn thread() -> Thread {
+pub(crate) fn thread() -> Thread {
     Thread {
         origin: origin(3),
         at: at(1400),
@@ -167,7 +170,7 @@ pub(super) fn thread() -> Thread {
     }
 }
 
-pub(super) fn clone_failure() -> CloneFailure {
+pub(crate) fn clone_failure() -> CloneFailure {
     CloneFailure {
         origin: origin(4),
         at: at(3000),
@@ -181,16 +184,16 @@ pub(super) fn clone_failure() -> CloneFailure {
     }
 }
 
-pub(super) fn limit() -> Limit {
+pub(crate) fn limit() -> Limit {
     Limit { cause: Cause::PidsMax, cgroup: Some("/system.slice/x.service".to_owned()) }
 }
 
-pub(super) fn lost() -> Lost {
+pub(crate) fn lost() -> Lost {
     Lost { at: at(3100), since: at(3050), count: 1_234_567, reason: LossReason::PlainShed }
 }
 
 /// One of each kind of event.
-pub(super) fn events() -> Vec<Event> {
+pub(crate) fn events() -> Vec<Event> {
     vec![
         Event::Fork(unsafe_fork()),
         Event::Exec(Exec {
@@ -204,4 +207,18 @@ pub(super) fn events() -> Vec<Event> {
         Event::CloneFailure(clone_failure()),
         Event::Lost(lost()),
     ]
+}
+
+pub(crate) fn standing(tgid: u32) -> Standing {
+    let reason =
+        Reason { id: "threads".to_owned(), weight: Weight::Unsafe, what: "3 other threads run".to_owned() };
+    Standing {
+        at: at(5),
+        process: key(tgid, 0),
+        program: finding().program,
+        verdict: Verdict::Unsafe,
+        reasons: vec![reason],
+        children: 2,
+        stuck: vec![4244],
+    }
 }

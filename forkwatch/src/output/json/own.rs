@@ -96,7 +96,7 @@ pub struct Assessment {
 #[serde(deny_unknown_fields)]
 pub struct AssessmentReason {
     /// The sort of reason, as in the document `forkwatch.check/1`.
-    pub id: &'static str,
+    pub id: String,
     /// How much it weighs: `unsafe`, `warning` or `info`.
     pub weight: &'static str,
     /// What was seen.

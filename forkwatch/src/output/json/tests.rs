@@ -9,10 +9,12 @@ use crate::output::samples;
 
 fn documents() -> Vec<Document> {
     let context = samples::context();
-    let names = ["grpc_global_tim".into(), "pymongo_server_".into()];
+    let names = Particulars::ThreadNames(vec!["grpc_global_tim".into(), "pymongo_server_".into()]);
+    let limit = Particulars::Limit(samples::limit());
+    let particulars = |seen: &Event| if matches!(seen, Event::Fork(_)) { &names } else { &limit };
     let mut documents: Vec<Document> = (0..)
         .zip(samples::events())
-        .filter_map(|(sequence, seen)| event(&context, sequence, &seen, &names, Some(&samples::limit())))
+        .filter_map(|(sequence, seen)| event(&context, sequence, &seen, particulars(&seen)))
         .collect();
     documents.push(finding(&context, 7, &samples::finding()));
     documents.push(finding(&context, 8, &samples::resolved()));
@@ -20,9 +22,7 @@ fn documents() -> Vec<Document> {
 }
 
 fn line(document: &Document) -> String {
-    let mut line = Vec::new();
-    write_line(&mut line, document).unwrap();
-    String::from_utf8(line).unwrap()
+    serde_json::to_string(document).unwrap() + "\n"
 }
 
 #[test]
@@ -94,8 +94,7 @@ fn a_name_that_is_not_text_is_kept_in_hexadecimal() {
         &samples::context(),
         0,
         &Event::CloneFailure(samples::clone_failure()),
-        &[],
-        None,
+        &Particulars::None,
     ))
     .unwrap();
     assert_eq!(value["process"]["name"], "b\u{fffd}mb");

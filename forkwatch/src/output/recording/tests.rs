@@ -23,14 +23,32 @@ fn record(inputs: &[Input]) -> Vec<u8> {
     let mut writer = Writer::new(&mut bytes, &header()).unwrap();
     for input in inputs {
         match input {
-            Input::Event(event) => writer.event(event).unwrap(),
+            Input::Event { event, question } => writer.event(event, *question).unwrap(),
+            Input::Particulars { question, particulars } => {
+                writer.particulars(*question, particulars).unwrap();
+            }
+            Input::Standing(standing) => writer.standing(standing).unwrap(),
             Input::Evidence { at, evidence } => writer.evidence(*at, evidence).unwrap(),
             Input::Advance(to) => writer.advance(*to).unwrap(),
             Input::Settings(settings) => writer.settings(settings.clone()).unwrap(),
+            Input::End(at) => writer.end(*at).unwrap(),
         }
     }
     drop(writer);
     bytes
+}
+
+/// An event of which nobody wants to know more.
+fn happened(event: Event) -> Input {
+    Input::Event { event, question: None }
+}
+
+fn particulars() -> impl Strategy<Value = Particulars> {
+    prop_oneof![
+        Just(Particulars::None),
+        proptest::collection::vec(comms(), 0..4).prop_map(Particulars::ThreadNames),
+        Just(Particulars::Limit(samples::limit())),
+    ]
 }
 
 fn replay(bytes: &[u8]) -> Result<Vec<Input>, RecordingError> {
@@ -176,8 +194,12 @@ fn inputs() -> impl Strategy<Value = Input> {
             })
         });
     prop_oneof![
-        forks.prop_map(Input::Event),
-        proptest::sample::select(samples::events()).prop_map(Input::Event),
+        (forks, any::<Option<u64>>()).prop_map(|(event, question)| Input::Event { event, question }),
+        proptest::sample::select(samples::events()).prop_map(happened),
+        (any::<u64>(), particulars())
+            .prop_map(|(question, particulars)| Input::Particulars { question, particulars }),
+        any::<u32>().prop_map(|tgid| Input::Standing(samples::standing(tgid))),
+        any::<u64>().prop_map(|at| Input::End(BootTime(at))),
         (any::<u64>(), evidence()).prop_map(|(at, evidence)| Input::Evidence { at: BootTime(at), evidence }),
         any::<u64>().prop_map(|to| Input::Advance(BootTime(to))),
         any::<u32>().prop_map(|grace| Input::Settings(serde_json::json!({ "grace": grace }))),
@@ -192,7 +214,7 @@ proptest! {
 
     #[test]
     fn a_recording_that_was_cut_anywhere_gives_its_whole_lines_and_says_where_it_ends(cut in 0_usize..2000) {
-        let inputs: Vec<Input> = samples::events().into_iter().map(Input::Event).collect();
+        let inputs: Vec<Input> = samples::events().into_iter().map(happened).collect();
         let bytes = record(&inputs);
         let cut = cut % bytes.len();
         let part = &bytes[..cut];
@@ -257,6 +279,9 @@ fn a_broken_line_in_the_middle_is_told_from_a_cut_one() {
     let mut bytes = record(&[Input::Advance(BootTime(1))]);
     for (broken, reason) in [
         ("{\"advance\":2,\"at\":3}\n", "neither an event"),
+        ("{\"advance\":2,\"end\":3}\n", "neither an event"),
+        ("{\"advance\":2,\"question\":3}\n", "neither an event"),
+        ("{\"particulars\":\"none\"}\n", "neither an event"),
         ("{\"advance\":\n", "EOF while parsing a value at column 11"),
         ("{\"retreat\":2}\n", "unknown field `retreat`"),
         ("\n", "EOF"),
@@ -271,6 +296,18 @@ fn a_broken_line_in_the_middle_is_told_from_a_cut_one() {
         );
         bytes.truncate(whole);
     }
+}
+
+#[test]
+fn a_recording_of_a_version_that_noted_less_is_read_still() {
+    let header = r#"{"format":"forkwatch.recording/1","version":"0.1.0","abi":1,"host_name":"h1","wall_offset":5,"settings":{}}"#;
+    let event = serde_json::to_string(&samples::events()[0]).unwrap();
+    let text = format!("{header}\n{{\"event\":{event}}}\n");
+    let reader = Reader::new(text.as_bytes()).unwrap();
+    let context = reader.header().context();
+    assert_eq!((context.pid_max, context.began), (None, BootTime(0)));
+    let inputs: Vec<Input> = reader.collect::<Result<_, _>>().unwrap();
+    assert_eq!(inputs, [happened(samples::events().remove(0))]);
 }
 
 #[test]

@@ -1,19 +1,82 @@
-//! What the closing summary of a tail tells.
+//! The closing summary: what was told and what was lost.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    io::{self, Write},
+};
 
-use crate::model::{
-    event::{Event, LossReason},
-    process::ProcessKey,
+use super::Output;
+use crate::{
+    core,
+    model::{
+        event::{Event, Lost},
+        finding::Finding,
+        particulars::Particulars,
+        process::ProcessKey,
+    },
 };
 
 /// Most children whose outcome is waited for.
 const MOST_OPEN: usize = 1 << 16;
 
-/// Counts of what was shown. Each fork has one outcome: its child exec'd, or exited before, or lived on without; or it
-/// is not known yet.
+/// Counts what it is told, and writes the counts at the end.
+pub struct Summary<W> {
+    out: W,
+    tally: Tally,
+    /// The highest number of a finding so far.
+    last_finding: u64,
+}
+
+impl<W: Write> Summary<W> {
+    /// Begins at 0. What was counted is written there.
+    pub fn new(out: W) -> Self {
+        Self { out, tally: Tally::default(), last_finding: 0 }
+    }
+}
+
+impl<W: Write> Output for Summary<W> {
+    fn event(&mut self, event: &Event, _: &Particulars) -> io::Result<()> {
+        self.tally.event(event);
+        Ok(())
+    }
+
+    fn lost(&mut self, lost: &Lost) -> io::Result<()> {
+        *self.tally.lost.entry(lost.reason.name()).or_default() += lost.count;
+        Ok(())
+    }
+
+    fn finding(&mut self, finding: &Finding) -> io::Result<()> {
+        // A later state is no finding of its own.
+        if finding.repeats > 0 || finding.number > self.last_finding {
+            self.tally.findings += 1;
+        }
+        self.last_finding = self.last_finding.max(finding.number);
+        Ok(())
+    }
+
+    fn resolution(&mut self, finding: &Finding) -> io::Result<()> {
+        self.last_finding = self.last_finding.max(finding.number);
+        Ok(())
+    }
+
+    fn said(&mut self, said: &core::Output) -> io::Result<()> {
+        match said {
+            core::Output::LivesOn(child) => self.tally.lives += self.tally.came_of(child.child),
+            core::Output::Undecided { .. } => self.tally.undecided += 1,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.out.write_all(self.tally.text().as_bytes())?;
+        self.out.flush()
+    }
+}
+
+/// Counts. Each fork has one outcome: its child exec'd, or exited before, or lived on without; or it is not known yet.
 #[derive(Default)]
-pub(super) struct Tally {
+struct Tally {
     forks: u64,
     execs: u64,
     exits: u64,
@@ -28,8 +91,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Counts an event that is shown.
-    pub(super) fn event(&mut self, event: &Event) {
+    fn event(&mut self, event: &Event) {
         match event {
             Event::Fork(fork) => {
                 self.forks += 1;
@@ -41,28 +103,8 @@ impl Tally {
             Event::Exit(exit) => self.exits += self.came_of(exit.process),
             Event::Thread(_) => self.threads += 1,
             Event::CloneFailure(_) => self.failures += 1,
-            Event::Signal(_) | Event::SocketUse(_) => {}
-            Event::Lost(lost) => self.lost(lost.reason, lost.count),
+            Event::Signal(_) | Event::SocketUse(_) | Event::Lost(_) => {}
         }
-    }
-
-    /// Counts a child that lives on.
-    pub(super) fn lives_on(&mut self, child: ProcessKey) {
-        self.lives += self.came_of(child);
-    }
-
-    /// Counts a finding.
-    pub(super) fn finding(&mut self) {
-        self.findings += 1;
-    }
-
-    /// Counts a child that could not be judged.
-    pub(super) fn undecided(&mut self) {
-        self.undecided += 1;
-    }
-
-    fn lost(&mut self, reason: LossReason, count: u64) {
-        *self.lost.entry(reason.name()).or_default() += count;
     }
 
     /// 1 for the first that becomes of a fork that was counted.
@@ -71,7 +113,7 @@ impl Tally {
     }
 
     /// The summary, in lines of 80 columns at most.
-    pub(super) fn text(&self) -> String {
+    fn text(&self) -> String {
         let Self { forks, execs, exits, lives, threads, findings, undecided, failures, lost, .. } = self;
         let count = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
         let open = forks.saturating_sub(execs + exits + lives);
@@ -136,9 +178,13 @@ fn lines(first: &str, parts: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        event::{CloneKind, Exit, ExitStatus, Lost, Origin},
-        time::BootTime,
+    use crate::{
+        core::LivesOn,
+        model::{
+            event::{CloneKind, Exit, ExitStatus, LossReason, Origin},
+            time::BootTime,
+        },
+        output::samples,
     };
 
     fn key(tgid: u32) -> ProcessKey {
@@ -158,39 +204,57 @@ mod tests {
         })
     }
 
-    /// A tally that has seen forks of these.
-    fn forks(children: std::ops::Range<u32>) -> Tally {
-        let open: HashSet<ProcessKey> = children.clone().map(key).collect();
-        Tally { forks: u64::try_from(children.len()).unwrap(), open, ..Tally::default() }
+    /// What is said at the end, after this.
+    fn said(tell: impl FnOnce(&mut Summary<&mut Vec<u8>>)) -> String {
+        let mut written = Vec::new();
+        let mut summary = Summary::new(&mut written);
+        tell(&mut summary);
+        summary.end().unwrap();
+        String::from_utf8(written).unwrap()
     }
 
     #[test]
     fn outcomes_add_up_to_the_forks() {
-        let mut tally = forks(1..5);
-        tally.lives_on(key(1));
-        // The end of one that has lived on is no second outcome, and that of a stranger is none at all.
-        for tgid in [1, 2, 77] {
-            tally.event(&exit(tgid));
-        }
+        let text = said(|summary| {
+            for tgid in 1..5 {
+                let fork = crate::model::event::Fork { child: key(tgid), ..samples::fork(1, 1, "x", tgid) };
+                summary.event(&Event::Fork(fork), &Particulars::None).unwrap();
+            }
+            let lives = LivesOn {
+                child: key(1),
+                parent: key(9),
+                comm: "x".into(),
+                at: BootTime(8),
+                since_fork: std::time::Duration::from_secs(1),
+            };
+            summary.said(&core::Output::LivesOn(lives)).unwrap();
+            // The end of one that has lived on is no second outcome, and that of a stranger is none at all.
+            for tgid in [1, 2, 77] {
+                summary.event(&exit(tgid), &Particulars::None).unwrap();
+            }
+        });
         assert_eq!(
-            tally.text(),
+            text,
             "forkwatch: 4 forks (1 exited without exec, 1 lived on, 2 not known yet),\n  0 findings, nothing lost\n"
         );
     }
 
     #[test]
     fn nothing_is_told_of_what_there_was_not() {
-        assert_eq!(Tally::default().text(), "forkwatch: 0 forks, 0 findings, nothing lost\n");
+        assert_eq!(said(|_| {}), "forkwatch: 0 forks, 0 findings, nothing lost\n");
     }
 
     #[test]
-    fn what_was_lost_or_not_judged_is_told() {
-        let mut tally = Tally::default();
-        let lost = Lost { at: BootTime(1), since: BootTime(0), count: 2, reason: LossReason::RingFull };
-        tally.event(&Event::Lost(lost));
-        tally.undecided();
-        tally.finding();
-        let text = tally.text();
+    fn what_was_lost_or_not_judged_is_told_and_a_finding_once() {
+        let text = said(|summary| {
+            let lost = Lost { at: BootTime(1), since: BootTime(0), count: 2, reason: LossReason::RingFull };
+            summary.lost(&lost).unwrap();
+            let hazard = samples::finding().hazard;
+            summary.said(&core::Output::Undecided { hazard, child: key(1) }).unwrap();
+            summary.finding(&samples::finding()).unwrap();
+            summary.finding(&samples::finding()).unwrap();
+            summary.resolution(&samples::resolved()).unwrap();
+        });
         assert!(text.contains("1 finding,") && text.contains("1 could not be judged"), "{text}");
         assert!(text.contains("2 records lost ("), "{text}");
     }
