@@ -22,7 +22,7 @@ use crate::{
         thread::SeenThread,
         time::BootTime,
     },
-    report::recording::{Input, Reader},
+    output::recording::{Input, Reader},
 };
 
 /// What is fed.
@@ -90,9 +90,10 @@ fn recording(data: &[u8]) {
         let Ok(input) = input else { break };
         last = input.at().map_or(last, |at| last.max(at));
         match input {
-            Input::Event(event) => core.event(&event, &mut outputs),
+            Input::Event { event, .. } => core.event(&event, &mut outputs),
             Input::Evidence { at, evidence } => core.evidence(at, &evidence, &mut outputs),
             Input::Advance(to) => core.advance(to, &mut outputs),
+            Input::Particulars { .. } | Input::Standing(_) | Input::End(_) => {}
             Input::Settings(settings) => drop(serde_json::from_value::<Settings>(settings)),
         }
         outputs.clear();

@@ -58,7 +58,7 @@ fn prometheus_understands_the_alerts_and_they_fire_when_they_should() {
 #[test]
 fn every_metric_in_the_alerts_exists_and_every_alert_is_tested() {
     let rules = fs::read_to_string(dist("forkwatch.rules.yml")).unwrap();
-    let table = forkwatch::report::metrics::markdown().unwrap();
+    let table = forkwatch::output::metrics::markdown().unwrap();
     let metrics: BTreeSet<&str> = rules
         .split(|character: char| !character.is_ascii_alphanumeric() && character != '_')
         .filter(|word| word.starts_with("forkwatch_"))

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// One event of `forkwatch.event/1`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Event(pub Value);
 
 impl Event {

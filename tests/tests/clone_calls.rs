@@ -13,6 +13,7 @@ use forkwatch_tests::{
     host::{needs_root, skip},
     metrics::{both, free_address},
     program::Program,
+    recording::replay,
     runner::{self, Together},
     tests,
     wait::until,
@@ -38,10 +39,13 @@ fn hold(limit: &str) -> Result<Program> {
     fixture::hold("fork_refused", &[limit, &FORKS.to_string()])
 }
 
-/// Lets it fork in vain, and checks that every failure bears this error and this limit.
+/// Lets it fork in vain, and checks that every failure bears this error and this limit, also in a replay.
 fn fails_with(mut program: Program, code: &str, cause: &str, cgroup: &str) -> Result<()> {
-    let forkwatch =
-        or_skip_without_clone_calls(Forkwatch::tail(["--clone-calls", "--pid", &program.pid().to_string()]))?;
+    let folder = tempfile::tempdir()?;
+    let recording = folder.path().join("recording");
+    let arguments = ["--clone-calls", "--pid", &program.pid().to_string(), "--record"].map(str::to_owned);
+    let arguments = arguments.into_iter().chain([recording.display().to_string()]);
+    let forkwatch = or_skip_without_clone_calls(Forkwatch::tail(arguments))?;
     program.release()?;
     let said = program.next_json()?;
     ensure!(said.get("refused").and_then(serde_json::Value::as_u64) == Some(FORKS as u64), "forked: {said}");
@@ -58,7 +62,11 @@ fn fails_with(mut program: Program, code: &str, cause: &str, cgroup: &str) -> Re
         ensure!(event.pid() == Some(program.pid().into()), "blamed {:?}", event.pid());
     }
     program.end(None)?;
-    forkwatch.stop().map(drop)
+    forkwatch.stop()?;
+    let mut replayed = replay(&recording)?.events;
+    replayed.retain(|event| event.action() == "clone_failure");
+    ensure!(replayed == failures, "live {failures:#?}, replayed {replayed:#?}");
+    Ok(())
 }
 
 /// A cgroup with a limit, and one in it.

@@ -7,9 +7,10 @@ use anyhow::{Context, Result, bail, ensure};
 use forkwatch::{
     host::{self, Scope},
     model::{
-        event::{CloneFailure, Origin},
+        event::{CloneFailure, Event, Origin},
         evidence::{Evidence, Request},
         leak::Object,
+        particulars::Particulars,
         process::ProcessKey,
         stack::Stacks,
         time::BootTime,
@@ -231,8 +232,8 @@ fn sees_the_same(program: &mut Program) -> Result<()> {
         errno: libc::ENOMEM.cast_unsigned(),
         duration: 1,
     };
-    let answer = ask(&mut client, &Question::Limit(failure))?;
-    ensure!(matches!(&answer, Answer::Limit(Some(_))), "{answer:?}");
+    let answer = ask(&mut client, &Question::Particulars(Event::CloneFailure(failure)))?;
+    ensure!(matches!(&answer, Answer::Particulars(Particulars::Limit(_))), "{answer:?}");
     ensure!(before == (shared(family.parent)?, shared(family.child)?), "a look copied memory");
     ensure!(client.replaced() <= 1, "a reader did not live through these questions");
     Ok(())

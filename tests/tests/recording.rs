@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::{Child, ChildStderr, Command, ExitCode, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -13,10 +14,16 @@ use forkwatch_tests::{
     event::Event,
     fixture,
     forkwatch::Forkwatch,
+    host::needs_bpf,
     program::Program,
     recording::{Replay, replay},
     runner::{self, Together},
     tests,
+    wait::until,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 use serde_json::{Value, json};
 
@@ -25,6 +32,8 @@ fn main() -> ExitCode {
         tests![
             a_tail_replayed_gives_the_same_findings,
             a_daemon_replayed_gives_the_same_findings,
+            a_replay_says_what_the_tail_said,
+            a_replay_says_what_the_daemon_wrote,
             a_truncated_recording_is_replayed_up_to_the_cut,
             a_file_that_is_no_recording_is_refused,
             a_recording_is_told_and_never_written_over,
@@ -111,7 +120,10 @@ fn a_tail_replayed_gives_the_same_findings() -> Result<()> {
     ensure!(findings(&live).len() == 4, "three findings and a withdrawal: {live:#?}");
     ensure!(findings(&live) == findings(&replayed), "live {live:#?}, replayed {replayed:#?}");
     let events = |events: &[Event]| -> Vec<Event> {
-        events.iter().filter(|event| event.finding().is_none()).cloned().collect()
+        // A tail's assessments come beside its events.
+        let others =
+            events.iter().filter(|event| event.finding().is_none() && event.action() != "assessment");
+        others.cloned().collect()
     };
     ensure!(events(&live).len() == events(&replayed).len(), "live {live:#?}, replayed {replayed:#?}");
     Ok(())
@@ -131,6 +143,113 @@ fn a_daemon_replayed_gives_the_same_findings() -> Result<()> {
         findings(&live),
         findings(&replayed)
     );
+    Ok(())
+}
+
+/// A tail that writes to a file, and records.
+struct Told {
+    tail: Child,
+    stderr: BufReader<ChildStderr>,
+    file: PathBuf,
+}
+
+impl Told {
+    /// Returns when it watches the programs.
+    fn start(form: &str, folder: &Path, programs: &[Program]) -> Result<Self> {
+        needs_bpf()?;
+        let file = folder.join("told");
+        let pids = programs.iter().flat_map(|program| ["--pid".to_owned(), program.pid().to_string()]);
+        let mut tail = Command::new(binary::forkwatch()?)
+            .args(["tail", "--output", form, "--record"])
+            .arg(folder.join("recording"))
+            .args(pids)
+            .stdout(fs::File::create(&file)?)
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start forkwatch")?;
+        let mut stderr = BufReader::new(tail.stderr.take().context("no pipe")?);
+        let mut line = String::new();
+        while !line.contains("ready") {
+            line.clear();
+            ensure!(stderr.read_line(&mut line)? > 0, "it has ended before it was ready");
+        }
+        Ok(Self { tail, stderr, file })
+    }
+
+    /// Waits until this stands so many times in what it has told.
+    fn wait_for(&self, what: &str, times: usize) -> Result<()> {
+        let told =
+            || fs::read_to_string(&self.file).map(|text| (text.matches(what).count() >= times).then_some(()));
+        until(&format!("{what:?} to be told"), || Ok(told()?))
+    }
+
+    /// Ends it. What it has told on stdout, and on stderr since it was ready.
+    fn stop(mut self) -> Result<(String, String)> {
+        kill(Pid::from_raw(self.tail.id().cast_signed()), Signal::SIGINT)?;
+        let mut said = String::new();
+        self.stderr.read_to_string(&mut said)?;
+        let status = self.tail.wait()?;
+        ensure!(status.success(), "the tail ended with {status}: {said}");
+        Ok((fs::read_to_string(&self.file)?, said))
+    }
+}
+
+/// To the byte, with its times, its numbers and what was asked of `/proc` beside the events.
+fn a_replay_says_what_the_tail_said() -> Result<()> {
+    for (form, finding, withdrawal, beside) in [
+        ("columns", "multithreaded-fork #", "RESOLVED", "a fork would be"),
+        (
+            "json",
+            "\"hazard\":\"multithreaded-fork\"",
+            "\"state\":\"resolved\"",
+            "\"thread_names\":[\"metrics-push",
+        ),
+    ] {
+        let (folder, recording) = recording()?;
+        let mut programs = programs(&format!("fw-{form}"))?;
+        let told = Told::start(form, folder.path(), &programs)?;
+        for program in &mut programs {
+            program.release()?;
+            child(program)?;
+        }
+        told.wait_for(finding, 2)?;
+        let [_, _, late] = &mut programs;
+        late.step()?;
+        told.wait_for(withdrawal, 1)?;
+        told.wait_for(beside, 1)?;
+        let (live, said) = told.stop()?;
+        let arguments = ["--output", form, "--time", "relative"];
+        let replayed =
+            Command::new(binary::forkwatch()?).arg("replay").arg(recording).args(arguments).output()?;
+        let summary = String::from_utf8_lossy(&replayed.stderr);
+        ensure!(replayed.status.success(), "{}: {summary}", replayed.status);
+        let replayed = String::from_utf8_lossy(&replayed.stdout);
+        ensure!(live == replayed, "{form}, live:\n{live}\nreplayed:\n{replayed}");
+        ensure!(said.contains(&*summary) && summary.contains("forks"), "live: {said}, replayed: {summary}");
+    }
+    Ok(())
+}
+
+/// The daemon's JSON is the tail's.
+fn a_replay_says_what_the_daemon_wrote() -> Result<()> {
+    let (folder, recording) = recording()?;
+    let file = folder.path().join("events");
+    let names = [&file, &recording].map(|path| path.display().to_string());
+    let [events, recording_name] = names.each_ref().map(String::as_str);
+    let daemon = Daemon::start("", &["--events", events, "--record", recording_name])?;
+    let mut programs = programs("fw-events")?;
+    for program in &mut programs {
+        program.release()?;
+        child(program)?;
+    }
+    let told = || fs::read_to_string(&file).map(|text| text.contains("fw-events-signa").then_some(()));
+    until("the daemon to write events", || Ok(told()?))?;
+    daemon.forkwatch.stop()?;
+    let replayed =
+        Command::new(binary::forkwatch()?).arg("replay").arg(recording).args(["-o", "json"]).output()?;
+    let (live, replayed) = (fs::read_to_string(&file)?, String::from_utf8_lossy(&replayed.stdout));
+    let differs = live.lines().zip(replayed.lines()).find(|(live, replayed)| live != replayed);
+    ensure!(live == replayed, "{} and {} bytes, {differs:?}", live.len(), replayed.len());
     Ok(())
 }
 

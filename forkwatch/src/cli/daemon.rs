@@ -1,10 +1,12 @@
 //! `forkwatch daemon`: the watch as a service.
 
 use std::{
+    cell::RefCell,
     convert::Infallible,
     io,
     net::SocketAddr,
     path::PathBuf,
+    rc::Rc,
     time::{Duration, SystemTime},
 };
 
@@ -16,10 +18,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use super::{
-    daemon_sink::{DaemonSink, EventWriter},
-    exit::{Exit, message},
-};
+use super::exit::{Exit, message};
 use crate::{
     config::{self, Config, ConfigError, EventOutput, LogFormat, LogLevel},
     core::{Dropped, Settings},
@@ -37,7 +36,14 @@ use crate::{
     kernel::{self, Stream},
     log::Log,
     model::detector::DetectorState,
-    report::metrics::{self, Metrics},
+    output::{
+        destination::Lines,
+        event_file::{EventFile, Rotation},
+        json::JsonLines,
+        log::LogLines,
+        metrics::{self, Counting, Metrics},
+        standard_output::StandardOutput,
+    },
     resources,
     serve::{self, Ready, ServeError},
     service::{self, Watchdog},
@@ -121,22 +127,21 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     resources::raise_open_files();
     let _statistics = keep_statistics(&config);
     let mut session = Session::start(&kernel_options(&config), &[])?;
-    let recorder = Recorder::create(options.record.as_deref(), &settings(&config))?;
+    let recorder = Recorder::create(options.record.as_deref(), &settings(&config), &session.context)?;
     if let Some(how) = session::describe_clone_calls(&session.kernel) {
         tracing::info!("{how}");
     }
     session::warn_of_what_is_unseen(&session.missing);
     let listeners = serve::bind(&config.web.listen_addresses)?;
-    let events = EventWriter::open(&config)?;
+    let events = Rc::new(RefCell::new(open_events(&config)?));
     resources::check_open_files()?;
     session::runtime()?.block_on(async {
         let sight = session.sight(MOST_TRIED)?;
         let (context, missing) = (session.context.clone(), session.missing.clone());
         let collector = session.collector(Scope::default())?;
-        let sink = DaemonSink::new(&context, events, collector.asker());
         let clone_calls = session.kernel.clone_calls();
         let hooks = session.kernel.hooks().clone();
-        let (pipeline, kernel) = Pipeline::new(session, settings(&config), collector, recorder, sink)?;
+        let (mut pipeline, kernel) = Pipeline::new(session, settings(&config), collector, recorder)?;
         let metrics = Metrics::new(
             Box::new(KernelSources { kernel, pulse: pipeline.pulse() }),
             metrics::Options {
@@ -191,7 +196,10 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready, watching every fork on this host");
         service::ready("watching every fork on this host");
 
-        let mut daemon = Daemon { options, config, log, metrics, pipeline };
+        let lost = metrics.clone();
+        let lines = JsonLines::new(&context, Rc::clone(&events)).when_lost(move || lost.event_file_lost(1));
+        pipeline.add(vec![Box::new(Counting::new(&context, &metrics)), Box::new(LogLines), Box::new(lines)]);
+        let mut daemon = Daemon { options, config, log, metrics, events, pipeline };
         let result = daemon.watch(signals, &mut server, &mut vouching).await;
         service::stopping();
         ready.set(false);
@@ -210,7 +218,9 @@ struct Daemon<'a> {
     config: Config,
     log: Log,
     metrics: Metrics,
-    pipeline: Pipeline<DaemonSink>,
+    /// Where events go.
+    events: Rc<RefCell<Lines>>,
+    pipeline: Pipeline,
 }
 
 /// What is said where the server ends by a defect.
@@ -234,7 +244,6 @@ impl Daemon<'_> {
         server: &mut Server,
         vouching: &mut JoinSet<io::Result<Infallible>>,
     ) -> Result<()> {
-        self.pipeline.sink().count_in(&self.metrics);
         loop {
             let interrupted = async {
                 tokio::select! {
@@ -249,6 +258,7 @@ impl Daemon<'_> {
                 Some(Interruption::Reload) => self.reload(),
                 Some(Interruption::End) | None => {
                     self.pipeline.close()?;
+                    self.pipeline.end()?;
                     if let Some(recorded) = self.pipeline.recorded() {
                         tracing::info!("{recorded}");
                     }
@@ -256,6 +266,7 @@ impl Daemon<'_> {
                 }
                 Some(Interruption::Failed(error)) => {
                     self.pipeline.close()?;
+                    self.pipeline.end()?;
                     return Err(error);
                 }
             }
@@ -290,7 +301,7 @@ impl Daemon<'_> {
         if !restart.is_empty() {
             tracing::warn!(keys = restart.join(", "), "these changes take effect after a restart only");
         }
-        self.pipeline.sink().reopen(&config)?;
+        reopen_events(&mut self.events.borrow_mut(), &config)?;
         self.log.set_level(config.log.level);
         self.pipeline.configure(settings(&config))?;
         self.config = config;
@@ -303,6 +314,34 @@ fn warn_of_old_names(config: &Config) {
     for renamed in &config.old_names {
         tracing::warn!("the configuration: {}", renamed.warning());
     }
+}
+
+/// Where the configuration wants events.
+fn open_events(config: &Config) -> Result<Lines> {
+    Ok(match &config.events.output {
+        EventOutput::None => Lines::Nowhere,
+        EventOutput::Stdout => {
+            let output = StandardOutput::start();
+            Lines::Stdout(output.context("cannot start the thread that writes to standard output")?)
+        }
+        EventOutput::File(path) => Lines::File(EventFile::open(path, rotation(config))?),
+    })
+}
+
+/// Opens the event file anew, with the rotation of this configuration.
+fn reopen_events(events: &mut Lines, config: &Config) -> Result<()> {
+    match (&mut *events, &config.events.output) {
+        (Lines::File(file), EventOutput::File(path)) if file.path() == path => {
+            file.reopen(rotation(config))?;
+        }
+        (Lines::Stdout(_), EventOutput::Stdout) => {}
+        _ => *events = open_events(config)?,
+    }
+    Ok(())
+}
+
+const fn rotation(config: &Config) -> Rotation {
+    Rotation { max_bytes: config.events.max_bytes, keep: config.events.keep }
 }
 
 /// The signals that concern a daemon.

@@ -1,11 +1,13 @@
 //! `forkwatch demo`: an unsafe fork made on purpose, and what forkwatch says of it.
 
 use std::{
+    cell::RefCell,
     env,
     io::{self, BufRead, BufReader, Write},
     os::unix::process::CommandExt,
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
+    rc::Rc,
     time::Duration,
 };
 
@@ -16,21 +18,27 @@ use tokio::time::sleep;
 use super::{
     demo_program::{self, Fork, OWNER, READY, SIGNAL},
     exit::Exit,
+    shown::{Form, TimeStyle, shown},
     tail::asked_to_end,
-    tail_sink::{Output, Selection, TailSink, TimeStyle},
     terminal::ColorChoice,
 };
 use crate::{
     config::{LogFormat, LogLevel},
-    core::{self, Settings},
+    core::Settings,
     engine::{
-        pipeline::{Pipeline, Sink},
+        pipeline::Pipeline,
         session::{self, Session},
     },
     host::{self, Scope},
     kernel::{self, Filter, Stream},
     log::Log,
-    model::{event::Event, finding::HazardId, process::escape},
+    model::{
+        event::{Event, Lost},
+        finding::{Finding, HazardId},
+        particulars::Particulars,
+        process::escape,
+    },
+    output::{Output, selection::Selection},
     paragraph, privilege, resources,
 };
 
@@ -47,7 +55,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(super) struct Options {
     /// How events are shown; with json the explanations go to stderr
     #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
+    output: Form,
     /// When to use colour; `NO_COLOR` and `CLICOLOR_FORCE` are honoured
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: ColorChoice,
@@ -56,8 +64,8 @@ pub(super) struct Options {
 impl Options {
     fn tell(&self, text: &str) -> Result<()> {
         let written = match self.output {
-            Output::Columns => io::stdout().write_all(text.as_bytes()),
-            Output::Json => io::stderr().write_all(text.as_bytes()),
+            Form::Columns => io::stdout().write_all(text.as_bytes()),
+            Form::Json => io::stderr().write_all(text.as_bytes()),
         };
         written.context("cannot write the output")
     }
@@ -80,18 +88,17 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     options.tell(&introduction(process.key.tgid))?;
     let explanation = session::runtime()?.block_on(async {
         let collector = session.collector(Scope::default())?;
-        let tail = TailSink::new(
+        let shown = shown(
             options.output,
             TimeStyle::default(),
             options.color,
             Selection::default(),
             &session.context,
-            Some(collector.asker()),
         );
-        let sink = DemoSink { tail, missing: EXPECTED.to_vec() };
-        let (mut pipeline, _kernel) = Pipeline::new(session, settings, collector, None, sink)?;
+        let missing = Rc::new(RefCell::new(EXPECTED.to_vec()));
+        let (mut pipeline, _kernel) = Pipeline::new(session, settings, collector, None)?;
+        pipeline.add(vec![shown, Box::new(Expected(Rc::clone(&missing)))]);
         let asked = asked_to_end()?;
-        pipeline.sink().tail.ready().context("cannot write the output")?;
         let fork = program.fork()?;
         let end = pipeline
             .run(async {
@@ -101,13 +108,12 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
                 }
             })
             .await?;
-        let DemoSink { tail, missing } = pipeline.sink();
-        tail.summary().context("cannot write the output")?;
+        pipeline.end()?;
         match end {
             // While the child still hangs.
             None => Ok(Some(explanation(&fork, &invocation()))),
             Some(End::Asked) => Ok(None),
-            Some(End::TooLate) => bail!("{}", too_late(missing)),
+            Some(End::TooLate) => bail!("{}", too_late(&missing.borrow())),
         }
     })?;
     drop(program);
@@ -121,30 +127,29 @@ enum End {
     TooLate,
 }
 
-/// Shows what the tail shows, until all expected findings have come.
-struct DemoSink {
-    tail: TailSink,
-    missing: Vec<HazardId>,
-}
+/// Is done once all expected findings have come.
+struct Expected(Rc<RefCell<Vec<HazardId>>>);
 
-impl Sink for DemoSink {
-    fn event(&mut self, event: &Event) -> io::Result<()> {
-        self.tail.event(event)
+impl Output for Expected {
+    fn event(&mut self, _: &Event, _: &Particulars) -> io::Result<()> {
+        Ok(())
     }
 
-    fn output(&mut self, output: &core::Output) -> io::Result<()> {
-        if let core::Output::Finding(finding) = output {
-            self.missing.retain(|hazard| *hazard != finding.hazard);
-        }
-        self.tail.output(output)
+    fn lost(&mut self, _: &Lost) -> io::Result<()> {
+        Ok(())
     }
 
-    fn batch(&mut self, received: u64, malformed: u64) -> io::Result<()> {
-        self.tail.batch(received, malformed)
+    fn finding(&mut self, finding: &Finding) -> io::Result<()> {
+        self.0.borrow_mut().retain(|hazard| *hazard != finding.hazard);
+        Ok(())
+    }
+
+    fn resolution(&mut self, _: &Finding) -> io::Result<()> {
+        Ok(())
     }
 
     fn is_done(&self) -> bool {
-        self.missing.is_empty()
+        self.0.borrow().is_empty()
     }
 }
 

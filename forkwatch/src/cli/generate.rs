@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Arguments, exit::Exit};
 use crate::{
     detect::{self, CATALOGUE, Hazard},
-    report::{json, metrics},
+    output::{json, metrics},
 };
 
 /// Where to.

@@ -1,12 +1,9 @@
 //! The commands: what the command line says, and what it is done with. One file a command.
 
-mod budget;
-mod causes;
 mod check;
 mod check_config;
 mod completions;
 mod daemon;
-mod daemon_sink;
 mod demo;
 mod demo_program;
 mod doctor;
@@ -16,11 +13,9 @@ mod generate;
 mod man;
 mod replay;
 mod scan;
+mod shown;
 mod tail;
-mod tail_sink;
-mod tally;
 mod terminal;
-mod thread_names;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

@@ -34,13 +34,13 @@ use crate::{
         stack::Stacks,
         time::nanoseconds,
     },
-    paragraph,
-    reader::Unreadable,
-    report::{
+    output::{
         Context,
         columns::{Columns, Times, humanly},
         json::{self, document::Document},
     },
+    paragraph,
+    reader::Unreadable,
 };
 
 /// The name of the document that `-o json` prints. It changes when a field changes its meaning or goes away, not when

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     exit::Exit,
-    tail_sink::{Output, Selection, TailSink, TimeStyle},
+    shown::{Form, TimeStyle, shown},
     terminal::ColorChoice,
 };
 use crate::{
@@ -23,13 +23,14 @@ use crate::{
         pipeline::{Pipeline, SharedKernel, lock},
         recorder::Recorder,
         session::{self, Session},
-        standing::{self, Standing},
+        standing,
         targets::{self, Target},
     },
     host::{self, Scope, cgroup_tree},
     kernel::{self, Cgroup, Filter, Release, Stream},
     log::Log,
-    model::{defaults, stack::Stacks},
+    model::{defaults, stack::Stacks, standing::Standing},
+    output::selection::Selection,
     resources,
 };
 
@@ -56,7 +57,7 @@ pub(super) struct Options {
     threads: bool,
     /// How events are shown
     #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
+    output: Form,
     /// How times are shown in columns
     #[arg(long, value_enum, default_value_t, value_name = "STYLE")]
     time: TimeStyle,
@@ -148,7 +149,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     };
     resources::raise_open_files();
     let mut session = Session::start(&options.kernel_options()?, &processes)?;
-    let recorder = Recorder::create(options.record.as_deref(), &settings)?;
+    let recorder = Recorder::create(options.record.as_deref(), &settings, &session.context)?;
     if let Some(how) = session::describe_clone_calls(&session.kernel) {
         eprintln!("forkwatch: {how}");
     }
@@ -163,18 +164,11 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     runtime.block_on(async {
         let collector = session.collector(scope)?;
         let questions = collector.asker();
-        let sink = TailSink::new(
-            options.output,
-            options.time,
-            options.color,
-            options.selection(),
-            &session.context,
-            Some(collector.asker()),
-        );
-        let (mut pipeline, kernel) = Pipeline::new(session, settings, collector, recorder, sink)?;
+        let shown = shown(options.output, options.time, options.color, options.selection(), &session.context);
+        let (mut pipeline, kernel) = Pipeline::new(session, settings, collector, recorder)?;
+        pipeline.add(vec![shown]);
         let asked = asked_to_end()?;
         eprintln!("forkwatch: ready, watching {}", options.scope());
-        pipeline.sink().ready().context("cannot write the output")?;
         if !processes.is_empty() {
             pipeline.tell_standing(look_beside(processes, questions));
         }
@@ -183,7 +177,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
             pipeline.close()?;
             stopped.unwrap_or(Ok(()))
         });
-        pipeline.sink().summary().context("cannot write the output")?;
+        pipeline.end()?;
         if let Some(recorded) = pipeline.recorded() {
             eprintln!("forkwatch: {recorded}");
         }

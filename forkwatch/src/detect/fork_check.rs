@@ -8,61 +8,13 @@ mod words;
 
 use serde::Serialize;
 
+pub use crate::model::standing::{Verdict, Weight};
 use crate::model::{
     finding::Remedy,
     inventory::{Inventory, Subject},
     program_name::bare_name,
 };
 pub use loops::{RunningLoop, running_loops};
-
-/// What came of judging.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// Nothing speaks against it.
-    Safe,
-    /// It can go well, if the child minds the warnings.
-    Risky,
-    /// It may leave a child that hangs or misses something, whatever the child does.
-    Unsafe,
-    /// Nothing unsafe was seen, but not all could be looked at.
-    Undecided,
-}
-
-impl Verdict {
-    /// The name that users see.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Safe => "safe",
-            Self::Risky => "risky",
-            Self::Unsafe => "unsafe",
-            Self::Undecided => "undecided",
-        }
-    }
-}
-
-/// How much a reason weighs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Weight {
-    /// It makes the fork unsafe.
-    Unsafe,
-    /// It makes it risky.
-    Warning,
-    /// Worth knowing.
-    Info,
-}
-
-impl Weight {
-    /// The name that users see.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Unsafe => "unsafe",
-            Self::Warning => "warning",
-            Self::Info => "info",
-        }
-    }
-}
 
 /// Something that speaks against a fork, or that its author should know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

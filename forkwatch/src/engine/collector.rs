@@ -21,6 +21,7 @@ use crate::{
     model::{
         event::Event,
         evidence::{Evidence, Request},
+        particulars::Particulars,
         time::BootTime,
     },
     reader::{Answer, Client, Ender, Question},
@@ -54,6 +55,8 @@ struct Asked {
 enum What {
     /// By the core.
     Core(Request),
+    /// By outputs, under a number of theirs.
+    Particulars(u64, Box<Event>),
     /// By somebody who waits for it.
     Now(Question, SyncSender<Answer>),
     /// Whether it works: a question about forkwatch itself, which can always be answered.
@@ -68,10 +71,33 @@ struct Told {
 
 enum Answered {
     Core(BootTime, Box<Evidence>),
+    /// To outputs.
+    Particulars {
+        question: u64,
+        /// Processor time.
+        took: Duration,
+        particulars: Particulars,
+    },
     /// Whether it saw what there is to be seen, or why not.
     Heartbeat(Result<(), &'static str>),
     /// To somebody else, who has it already; or to nobody, since others came first.
     Nothing,
+}
+
+/// An answer that is passed on.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// To the core, when it was given.
+    Core(BootTime, Box<Evidence>),
+    /// To outputs.
+    Particulars {
+        /// The number under which it was asked.
+        question: u64,
+        /// How much processor time it took.
+        took: Duration,
+        /// The answer.
+        particulars: Particulars,
+    },
 }
 
 impl Collector {
@@ -117,40 +143,49 @@ impl Collector {
         self.asker.put(What::Core(request));
     }
 
+    /// Asks for the particulars of an event, before all that the core asks. Says whether there was room; then the answer
+    /// comes under this number.
+    pub(super) fn ask_for_particulars(&self, question: u64, event: &Event) -> bool {
+        self.asker.put(What::Particulars(question, Box::new(event.clone())))
+    }
+
     /// Asks whether the thread works, by the same way as the core does. To be called whenever the pulse asks for it.
     pub(crate) fn ask_for_heartbeat(&self) {
         // Where there is no room, the answers to all the others will show it.
         self.asker.put(What::Heartbeat);
     }
 
-    /// The next answer to the core, if it is there already.
-    pub(crate) fn answered(&mut self) -> Option<(BootTime, Evidence)> {
+    /// The next answer, if it is there already.
+    pub(super) fn answered(&mut self) -> Option<Reply> {
         loop {
             let told = self.answers.try_recv().ok()?;
-            if let Some(answer) = self.take(told) {
-                return Some(answer);
+            if let Some(reply) = self.take(told) {
+                return Some(reply);
             }
         }
     }
 
-    /// The next answer to the core. Fails where none can come any more.
-    pub(crate) async fn answer(&mut self) -> Result<(BootTime, Evidence)> {
+    /// The next answer. Fails where none can come any more.
+    pub(super) async fn answer(&mut self) -> Result<Reply> {
         loop {
             let Some(told) = self.answers.recv().await else {
                 bail!("whoever looks at processes has ended: nothing can be judged any more");
             };
-            if let Some(answer) = self.take(told) {
-                return Ok(answer);
+            if let Some(reply) = self.take(told) {
+                return Ok(reply);
             }
         }
     }
 
-    /// Notes that an answer has come, and gives it where it is for the core.
-    fn take(&self, told: Told) -> Option<(BootTime, Evidence)> {
+    /// Notes that an answer has come, and gives it where it is to be passed on.
+    fn take(&self, told: Told) -> Option<Reply> {
         let pulse = &self.asker.pulse;
         pulse.answer(told.number);
         match told.what {
-            Answered::Core(at, evidence) => return Some((at, *evidence)),
+            Answered::Core(at, evidence) => return Some(Reply::Core(at, evidence)),
+            Answered::Particulars { question, took, particulars } => {
+                return Some(Reply::Particulars { question, took, particulars });
+            }
             Answered::Heartbeat(Ok(())) => pulse.works(Part::Evidence),
             Answered::Heartbeat(Err(why)) => pulse.is_unable(Part::Evidence, why),
             Answered::Nothing => {}
@@ -167,12 +202,15 @@ impl Asker {
         receive.recv_timeout(patience).ok()
     }
 
-    fn put(&self, what: What) {
+    /// Says whether there was room.
+    fn put(&self, what: What) -> bool {
         let number = self.pulse.question();
-        if self.questions.try_send(Asked { number, what }).is_err() {
+        let has_room = self.questions.try_send(Asked { number, what }).is_ok();
+        if !has_room {
             self.pulse.let_go(number);
             tracing::debug!("a question finds no room: too many suspects at once");
         }
+        has_room
     }
 }
 

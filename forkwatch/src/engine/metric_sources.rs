@@ -7,7 +7,7 @@ use crate::{
     health::{PATIENCE, Pulse},
     host::{self, cgroup::Membership, cgroup_tree},
     model::counters::KernelReading,
-    report::metrics::{Answering, Sources},
+    output::metrics::{Answering, Sources},
 };
 
 /// The kernel side, this host, and forkwatch itself.

@@ -1,14 +1,19 @@
 //! The running watch: what starts it, the loop that drives it, who it asks, what it records, and how it stands.
 
 mod alarm;
+mod budget;
 mod collector;
 pub(crate) mod detectors;
+mod feed;
+mod inquiries;
 mod losses;
 pub(crate) mod memory_bound;
 pub(crate) mod metric_sources;
 mod next_fork;
+mod outlet;
 pub(crate) mod pipeline;
 pub(crate) mod recorder;
+pub(crate) mod replay;
 pub(crate) mod session;
 mod sleepers;
 pub(crate) mod standing;

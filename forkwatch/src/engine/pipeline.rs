@@ -1,7 +1,6 @@
-//! From the ring through the core to an output: the one loop that tail and daemon share.
+//! From the ring through the core to the outputs: the one loop that tail and daemon share.
 
 use std::{
-    fs::File,
     future::{Future, pending},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,58 +16,39 @@ use tokio::{
 
 use super::{
     alarm::Alarm,
-    collector::{Asker, Collector},
+    collector::{Asker, Collector, Reply},
+    feed::Feed,
+    inquiries::{Inquiries, Inquiry},
     losses::Losses,
     next_fork::NextFork,
     recorder::Recorder,
     session::{self, Session},
     sleepers::Sleepers,
-    standing::Standing,
 };
 use crate::{
-    core::{Core, Output, Settings},
-    detect,
+    core::{self, Settings},
     health::{Part, Pulse},
-    host::clock,
+    host::{self, clock},
     kernel::{DRAIN_AFTER, Kernel, Ring},
     model::{
         event::Event,
         evidence::{Evidence, Request},
+        particulars::Particulars,
+        standing::Standing,
         time::BootTime,
     },
-    report::recording::Writer,
+    output::{Batch, Output},
 };
 
 /// Records taken out of the ring before anything else gets a turn.
 const BATCH: usize = 4096;
 /// Least time between two looks at the core's timers: in a storm they are due all the time.
 const LEAST_WAIT: Duration = Duration::from_millis(10);
-/// What is said of a sink that fails.
-const CANNOT_WRITE: &str = "cannot write the output";
-
 /// The kernel side, shared with whoever reads its counters.
 pub(crate) type SharedKernel = Arc<Mutex<Kernel>>;
 
-/// Where events and the core's words go.
-pub(crate) trait Sink {
-    /// An event, before the core has seen it.
-    fn event(&mut self, event: &Event) -> io::Result<()>;
-    /// Something the core said; never a question.
-    fn output(&mut self, output: &Output) -> io::Result<()>;
-    /// The end of a batch. `received` and `malformed` count the records since the last one.
-    fn batch(&mut self, received: u64, malformed: u64) -> io::Result<()>;
-    /// How a process that is to be watched stands.
-    fn standing(&mut self, _standing: &Standing) -> io::Result<()> {
-        Ok(())
-    }
-    /// Whether it wants nothing more.
-    fn is_done(&self) -> bool {
-        false
-    }
-}
-
 /// The loop and all it holds.
-pub(crate) struct Pipeline<S> {
+pub(crate) struct Pipeline {
     ring: AsyncFd<Ring>,
     /// What came during the self-test, until the loop begins.
     early: Vec<Event>,
@@ -77,34 +57,31 @@ pub(crate) struct Pipeline<S> {
     pulse: Pulse,
     /// How the watched processes stand, once that is known.
     standing: Option<oneshot::Receiver<Vec<Standing>>>,
-    stage: Stage<S>,
+    stage: Stage,
 }
 
 /// Everything behind the ring.
-struct Stage<S> {
+struct Stage {
     kernel: SharedKernel,
-    core: Core,
+    feed: Feed,
     collector: Collector,
     asker: Asker,
-    recorder: Option<Recorder>,
+    inquiries: Inquiries,
     losses: Losses,
     next_fork: NextFork,
     sleepers: Sleepers,
-    outputs: Vec<Output>,
-    /// What has been passed on to the sink so far.
+    /// What outputs have been told of so far.
     received: u64,
     malformed: u64,
-    sink: S,
 }
 
-impl<S: Sink> Pipeline<S> {
+impl Pipeline {
     /// Makes the loop, which begins with what came during the self-test. Must be called on a tokio runtime.
     pub(crate) fn new(
         session: Session,
         settings: Settings,
         collector: Collector,
         recorder: Option<Recorder>,
-        sink: S,
     ) -> Result<(Self, SharedKernel)> {
         let Session { kernel, ring, early, .. } = session;
         let losses = Losses::begin(&kernel)?;
@@ -113,16 +90,14 @@ impl<S: Sink> Pipeline<S> {
         let stage = Stage {
             kernel: Arc::clone(&kernel),
             asker: collector.asker(),
-            core: Core::new(settings, detect::all()),
+            feed: Feed::new(settings, recorder),
             collector,
-            recorder,
+            inquiries: Inquiries::new(std::time::Instant::now()),
             losses,
             next_fork: NextFork::default(),
             sleepers: Sleepers::default(),
-            outputs: Vec::new(),
             received: ring.received(),
             malformed: ring.malformed(),
-            sink,
         };
         // SAFETY: the ring owns its descriptor, and gives the same one for as long as it lives.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
@@ -134,9 +109,9 @@ impl<S: Sink> Pipeline<S> {
         Ok((pipeline, kernel))
     }
 
-    /// The sink.
-    pub(crate) fn sink(&mut self) -> &mut S {
-        &mut self.stage.sink
+    /// Tells these too. To be called before the loop begins.
+    pub(crate) fn add(&mut self, outputs: Vec<Box<dyn Output>>) {
+        self.stage.feed.add(outputs);
     }
 
     /// The heartbeats of this loop and of what answers its questions.
@@ -144,22 +119,20 @@ impl<S: Sink> Pipeline<S> {
         self.pulse.clone()
     }
 
-    /// Has the sink told how processes stand, as soon as that has been found out beside the watch.
+    /// Has the outputs told how processes stand, as soon as that has been found out beside the watch.
     pub(crate) fn tell_standing(&mut self, standing: oneshot::Receiver<Vec<Standing>>) {
         self.standing = Some(standing);
     }
 
     /// Judges by other settings from now on.
     pub(crate) fn configure(&mut self, settings: Settings) -> Result<()> {
-        let recorded = serde_json::to_value(&settings)?;
-        self.stage.record(|writer| writer.settings(recorded));
-        self.stage.core.configure(settings);
-        Ok(())
+        self.stage.feed.configure(settings)
     }
 
-    /// Goes on until `stop` is ready, and gives what that says; or none when the sink wants nothing more.
+    /// Goes on until `stop` is ready, and gives what that says; or none when an output has all that was wanted of it.
     pub(crate) async fn run<T>(&mut self, stop: impl Future<Output = T>) -> Result<Option<T>> {
         tokio::pin!(stop);
+        self.stage.feed.begin()?;
         for event in std::mem::take(&mut self.early) {
             self.stage.event(&event)?;
         }
@@ -179,10 +152,7 @@ impl<S: Sink> Pipeline<S> {
                     }
                     *drain_at = Some(Instant::now() + DRAIN_AFTER);
                 }
-                answer = stage.collector.answer() => {
-                    let (at, evidence) = answer?;
-                    stage.evidence(at, &evidence)?;
-                }
+                reply = stage.collector.answer() => stage.reply(reply?)?,
                 () = pulse.asked(Part::Ring) => {
                     stage.drain(ring.get_mut())?;
                     pulse.works(Part::Ring);
@@ -191,7 +161,7 @@ impl<S: Sink> Pipeline<S> {
                 found = found(standing) => {
                     *standing = None;
                     for one in found {
-                        stage.sink.standing(&one).context(CANNOT_WRITE)?;
+                        stage.feed.standing(one)?;
                     }
                 }
                 woken = alarm.at(wake) => {
@@ -204,18 +174,22 @@ impl<S: Sink> Pipeline<S> {
             self.stage.advance()?;
             self.stage.answer_by_kernel(self.ring.get_mut())?;
             self.stage.end_batch(self.ring.get_ref())?;
-            if self.stage.sink.is_done() {
-                self.stage.record(Writer::flush);
+            if self.stage.feed.is_done() {
+                self.stage.feed.flush_recording();
                 return Ok(None);
             }
         }
     }
 
-    /// Says what would have waited for a summary. To be called when the watch ends.
+    /// Says what would have waited for a summary or an answer. To be called when the watch ends in order.
     pub(crate) fn close(&mut self) -> Result<()> {
-        self.stage.core.close(clock::now(), &mut self.stage.outputs);
-        self.stage.pass_on()?;
+        self.stage.feed.close(clock::now())?;
         self.stage.end_batch(self.ring.get_ref())
+    }
+
+    /// Tells the outputs that nothing more comes. To be called last, however the watch has ended.
+    pub(crate) fn end(&mut self) -> Result<()> {
+        self.stage.feed.end()
     }
 
     /// Takes what the ring still holds.
@@ -224,13 +198,13 @@ impl<S: Sink> Pipeline<S> {
         self.stage.advance()?;
         self.stage.losses.look_now();
         self.stage.end_batch(self.ring.get_ref())?;
-        self.stage.record(Writer::flush);
+        self.stage.feed.flush_recording();
         Ok(())
     }
 
     /// What came of the recording; absent where none was made, or it ended early.
     pub(crate) fn recorded(&self) -> Option<String> {
-        self.stage.recorder.as_ref().map(Recorder::summary)
+        self.stage.feed.recorded()
     }
 }
 
@@ -242,7 +216,7 @@ async fn found(standing: &mut Option<oneshot::Receiver<Vec<Standing>>>) -> Vec<S
     }
 }
 
-impl<S: Sink> Stage<S> {
+impl Stage {
     /// Looks some time after something was found: a ring that is empty now may be slept on.
     fn look_again(&mut self, ring: &mut Ring) -> Result<Option<Instant>> {
         if self.drain(ring)? == 0 {
@@ -270,29 +244,49 @@ impl<S: Sink> Stage<S> {
         if self.collector.is_of_reader(event) {
             return Ok(());
         }
-        self.record(|writer| writer.event(event));
-        self.sink.event(event).context(CANNOT_WRITE)?;
-        self.core.event(event, &mut self.outputs);
-        self.pass_on()
+        let inquiry = if self.feed.wants_particulars(event) {
+            let ask = |number| self.collector.ask_for_particulars(number, event);
+            self.inquiries.ask(event, std::time::Instant::now(), || seen_beside(event), ask)
+        } else {
+            Inquiry::None
+        };
+        self.feed.event(event, inquiry.number())?;
+        if let Inquiry::Answered(number, particulars) = &inquiry {
+            self.feed.particulars(*number, particulars)?;
+        }
+        self.pass_on();
+        Ok(())
+    }
+
+    fn reply(&mut self, reply: Reply) -> Result<()> {
+        match reply {
+            Reply::Core(at, evidence) => self.evidence(at, &evidence),
+            Reply::Particulars { question, took, particulars } => {
+                let numbers = self.inquiries.answered(question, took, &particulars);
+                numbers.into_iter().try_for_each(|number| self.feed.particulars(number, &particulars))
+            }
+        }
     }
 
     fn evidence(&mut self, at: BootTime, evidence: &Evidence) -> Result<()> {
-        self.record(|writer| writer.evidence(at, evidence));
-        self.core.evidence(at, evidence, &mut self.outputs);
-        self.pass_on()
+        self.feed.evidence(at, evidence)?;
+        self.pass_on();
+        Ok(())
     }
 
     /// Lets the core do what is due, with all that is known by now: after a slow output it would else ask again what
     /// has long been answered, and give up on it.
     fn advance(&mut self) -> Result<()> {
-        while let Some((at, evidence)) = self.collector.answered() {
-            self.evidence(at, &evidence)?;
+        while let Some(reply) = self.collector.answered() {
+            self.reply(reply)?;
+        }
+        for number in self.inquiries.overdue(std::time::Instant::now()) {
+            self.feed.particulars(number, &Particulars::None)?;
         }
         let now = clock::now();
-        if self.core.deadline().is_some_and(|deadline| deadline <= now) {
-            self.record(|writer| writer.advance(now));
-            self.core.advance(now, &mut self.outputs);
-            self.pass_on()?;
+        if self.feed.deadline().is_some_and(|deadline| deadline <= now) {
+            self.feed.advance(now)?;
+            self.pass_on();
         }
         Ok(())
     }
@@ -302,27 +296,27 @@ impl<S: Sink> Stage<S> {
         if self.next_fork.has_come(ring) {
             self.evidence(clock::now(), &Evidence::NextFork)?;
         }
-        let core = &self.core;
-        let seen = self.sleepers.look(|| lock(&self.kernel).fell_asleep(|process| core.lives_on(process)));
+        let feed = &self.feed;
+        let seen = self.sleepers.look(|| lock(&self.kernel).fell_asleep(|process| feed.lives_on(process)));
         if let Some(seen) = seen {
             self.evidence(clock::now(), &seen)?;
         }
         Ok(())
     }
 
-    fn pass_on(&mut self) -> Result<()> {
-        for output in self.outputs.drain(..) {
-            match output {
-                Output::Ask(Request::NextFork { mark }) => self.next_fork.ask(mark),
-                Output::Ask(Request::FellAsleep) => self.sleepers.ask(),
-                Output::Ask(request) => self.collector.ask(request),
-                Output::Order(order) => {
+    /// Has answered and done what the core asks and orders.
+    fn pass_on(&mut self) {
+        for asked in self.feed.asked.drain(..) {
+            match asked {
+                core::Output::Ask(Request::NextFork { mark }) => self.next_fork.ask(mark),
+                core::Output::Ask(Request::FellAsleep) => self.sleepers.ask(),
+                core::Output::Ask(request) => self.collector.ask(request),
+                core::Output::Order(order) => {
                     lock(&self.kernel).obey(&order, |process| session::living(&self.asker, process));
                 }
-                output => self.sink.output(&output).context(CANNOT_WRITE)?,
+                _ => {}
             }
         }
-        Ok(())
     }
 
     fn end_batch(&mut self, ring: &Ring) -> Result<()> {
@@ -334,22 +328,25 @@ impl<S: Sink> Stage<S> {
         }
         let (received, malformed) = (ring.received() - self.received, ring.malformed() - self.malformed);
         (self.received, self.malformed) = (ring.received(), ring.malformed());
-        self.sink.batch(received, malformed).context(CANNOT_WRITE)
+        self.feed.batch(Batch { received, malformed })
     }
 
-    /// When the core has something to do, as tokio counts time.
+    /// When the core has something to do, or an answer is waited for no longer, as tokio counts time.
     fn deadline(&self) -> Option<Instant> {
-        let wait = self.core.deadline()?.since(clock::now());
-        Some(Instant::now() + wait.max(LEAST_WAIT))
+        let core = self.feed.deadline().map(|due| {
+            let wait = due.since(clock::now());
+            Instant::now() + wait.max(LEAST_WAIT)
+        });
+        core.into_iter().chain(self.inquiries.deadline().map(Instant::from_std)).min()
     }
+}
 
-    fn record(&mut self, write: impl FnOnce(&mut Writer<File>) -> io::Result<()>) {
-        if let Some(recorder) = &mut self.recorder
-            && !recorder.write(write)
-        {
-            self.recorder = None;
-        }
-    }
+/// The particulars of an event, where they can be seen without waiting. A short-lived forker is soon gone, and the reader may
+/// be busy; but it sees what `/proc` hides from the watch itself.
+fn seen_beside(event: &Event) -> Option<Particulars> {
+    let Event::Fork(fork) = event else { return None };
+    let names = host::left_behind(fork);
+    (!names.is_empty()).then_some(Particulars::ThreadNames(names))
 }
 
 /// Waits for whoever holds the kernel side; a panic of theirs changed nothing in it.

@@ -4,14 +4,16 @@ use std::{fs::File, io, path::Path};
 
 use anyhow::{Context as _, Result};
 
-use super::session;
 use crate::{
     core::Settings,
+    output::{
+        Context as Host,
+        recording::{Header, Writer},
+    },
     output_file::{OutputFileError, Place},
-    report::recording::{Header, Writer},
 };
 
-/// Writes what the core is fed.
+/// Writes what the core and the outputs are fed.
 pub(crate) struct Recorder {
     writer: Writer<File>,
     path: String,
@@ -21,11 +23,11 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// Begins a recording where one is asked for. To be called once capabilities have been given up, so that it is
     /// written where its user may write, and nowhere else.
-    pub(crate) fn create(path: Option<&Path>, settings: &Settings) -> Result<Option<Self>> {
+    pub(crate) fn create(path: Option<&Path>, settings: &Settings, host: &Host) -> Result<Option<Self>> {
         let Some(path) = path else { return Ok(None) };
         let name = path.display().to_string();
         let create = || -> Result<Writer<File>> {
-            let header = Header::new(&session::context(), serde_json::to_value(settings)?);
+            let header = Header::new(host, serde_json::to_value(settings)?);
             // What stands there is a recording of something else, or no recording at all, and is left alone.
             let file = Place::find(path)?.create()?;
             let mut writer = Writer::new(file, &header).map_err(OutputFileError::from)?;

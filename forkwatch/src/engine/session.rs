@@ -12,9 +12,9 @@ use crate::{
     host::{self, ScanError, Scope, sight::Sight},
     kernel::{self, Kernel, Living, Ring, Seed, self_test},
     model::{event::Event, process::ProcessKey},
+    output::Context,
     privilege,
     reader::{Answer, Answered, Client, Question, Starter, Unanswered},
-    report::Context,
 };
 
 /// Most events that are kept of those that come during the self-test. It takes milliseconds, unless in a storm.
@@ -90,12 +90,14 @@ pub(crate) fn sight(reader: &mut Client, most: usize) -> Result<Sight> {
     }
 }
 
-/// What outputs must know of the host.
+/// What outputs must know of the host and of the watch, which begins now.
 pub(crate) fn context() -> Context {
     Context {
         host_name: host::clock::host_name(),
         boot_id: host::clock::boot_id(),
         wall_offset: host::clock::wall_offset(),
+        pid_max: host::clock::pid_max(),
+        began: host::clock::now(),
     }
 }
 

@@ -24,7 +24,9 @@ use super::{
 use crate::{
     host::{self, Limits, clock},
     model::{
+        event::Event,
         evidence::{Evidence, Swept},
+        particulars::Particulars,
         time::nanoseconds,
     },
 };
@@ -64,8 +66,16 @@ fn answer(question: &Question, limits: &mut Limits) -> Answer {
         Question::Sweep { mark, scope } => Answer::Core(Box::new(without_us(host::sweep(*mark, scope)))),
         Question::Inventory(process) => Answer::Inventory(host::inventory(process).map(Box::new)),
         Question::Sight(most) => Answer::Sight(host::sight::sight(*most)),
-        Question::Limit(failure) => Answer::Limit(limits.find(failure)),
+        Question::Particulars(event) => Answer::Particulars(particulars(event, limits)),
         Question::Living(process) => Answer::Living(host::look_again(*process)),
+    }
+}
+
+fn particulars(event: &Event, limits: &mut Limits) -> Particulars {
+    match event {
+        Event::Fork(fork) => Particulars::ThreadNames(host::left_behind(fork)),
+        Event::CloneFailure(failure) => limits.find(failure).map_or(Particulars::None, Particulars::Limit),
+        _ => Particulars::None,
     }
 }
 

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     host::{Process, ScanError, Scope, sight::Sight},
     model::{
-        event::CloneFailure,
+        event::Event,
         evidence::{ChildSeen, Evidence, Request},
         inventory::Inventory,
-        limit::Limit,
         lock::LocksSeen,
+        particulars::Particulars,
         process::ProcessKey,
         stack::Stacks,
         time::BootTime,
@@ -35,8 +35,8 @@ pub enum Question {
     Inventory(Process),
     /// What this host lets be seen, tried on at most so many processes.
     Sight(usize),
-    /// Which limit a failed call ran into.
-    Limit(CloneFailure),
+    /// What an output wants to know of an event.
+    Particulars(Event),
     /// What the kernel side must know of a process.
     Living(ProcessKey),
 }
@@ -51,8 +51,8 @@ pub enum Answer {
     Inventory(Result<Box<Inventory>, ScanError>),
     /// What could be seen.
     Sight(Sight),
-    /// The limit, where one can be told.
-    Limit(Option<Limit>),
+    /// To an output.
+    Particulars(Particulars),
     /// The process as it is now; absent where it has ended.
     Living(Option<Process>),
     /// None, by a defect of forkwatch: what it says.
@@ -87,7 +87,7 @@ impl Question {
             | Self::Sweep { .. }
             | Self::Sight(_) => 10,
             Self::Core(Request::Place { .. }) | Self::Inventory(_) => 4,
-            Self::Core(_) | Self::Limit(_) | Self::Living(_) => 2,
+            Self::Core(_) | Self::Particulars(_) | Self::Living(_) => 2,
         };
         Duration::from_secs(seconds)
     }
@@ -98,8 +98,9 @@ impl Question {
             Self::Core(request) => about(request),
             Self::Inventory(process) => Some(process.key.tgid),
             Self::Living(process) => Some(process.tgid),
-            Self::Limit(failure) => Some(failure.tgid),
-            Self::Sweep { .. } | Self::Sight(_) => None,
+            Self::Particulars(Event::Fork(fork)) => Some(fork.parent.tgid),
+            Self::Particulars(Event::CloneFailure(failure)) => Some(failure.tgid),
+            Self::Particulars(_) | Self::Sweep { .. } | Self::Sight(_) => None,
         }
     }
 

@@ -3,8 +3,8 @@
 use crate::{
     detect::fork_check::{Assessment, Verdict},
     model::inventory::{Inventory, Unknown},
+    output::identity::identity,
     paragraph,
-    report::identity::identity,
 };
 
 /// Where what belongs to a reason begins.

@@ -12,7 +12,11 @@ use super::{Answered, Asked, Told, What, accounts::Accounts};
 use crate::{
     health::{Looks, Pulse},
     host::{Scope, clock},
-    model::evidence::{Evidence, Request},
+    model::{
+        event::Event,
+        evidence::{Evidence, Request},
+        particulars::Particulars,
+    },
     reader::{self, Account, Answer, Client, Next, Question, Shares, Unanswered},
 };
 
@@ -37,6 +41,7 @@ pub(super) struct Work {
 /// What does not wait for others.
 enum Urgent {
     Now(u64, Question, SyncSender<Answer>),
+    Particulars(u64, u64, Box<Event>),
     Heartbeat(u64),
 }
 
@@ -81,6 +86,9 @@ impl Work {
     fn take_in(&mut self, Asked { number, what }: Asked) {
         match what {
             What::Now(question, answer) => self.urgent.push_back(Urgent::Now(number, question, answer)),
+            What::Particulars(question, event) => {
+                self.urgent.push_back(Urgent::Particulars(number, question, event));
+            }
             What::Heartbeat => self.urgent.push_back(Urgent::Heartbeat(number)),
             What::Core(request) => {
                 let question = Question::Core(request);
@@ -103,6 +111,15 @@ impl Work {
                         let _ = waits.try_send(answer.answer);
                     }
                     self.tell(number, Answered::Nothing);
+                }
+                Urgent::Particulars(number, question, event) => {
+                    let (took, particulars) = match self.ask(&Question::Particulars(*event))? {
+                        Ok(reader::Answered { cpu, answer: Answer::Particulars(particulars), .. }) => {
+                            (Duration::from_nanos(cpu), particulars)
+                        }
+                        _ => (Duration::ZERO, Particulars::None),
+                    };
+                    self.tell(number, Answered::Particulars { question, took, particulars });
                 }
                 Urgent::Heartbeat(number) => {
                     let works = self.heartbeat()?;
