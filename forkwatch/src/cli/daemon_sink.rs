@@ -151,7 +151,7 @@ impl Sink for DaemonSink {
                 log(finding);
                 return self.write(&json::finding(&self.context, self.sequence, finding));
             }
-            Output::Undecided { hazard, child } => {
+            Output::Undecided { hazard, child, .. } => {
                 metrics.undecided(*hazard);
                 tracing::debug!(hazard = hazard.name(), child = child.tgid, "a hazard could not be judged");
             }

@@ -190,7 +190,7 @@ impl TailSink {
         match &self.layout {
             Layout::Columns { columns, .. } if !hidden => {
                 self.gap = false;
-                let Shared { child, parent, at, peer } = shared;
+                let Shared { child, parent, at, peer, .. } = shared;
                 writeln!(self.out, "{}", columns.shares(*at, *child, parent.tgid, &peer.to_string()))
             }
             _ => Ok(()),

@@ -238,7 +238,12 @@ impl Leaks {
                 suspicion.search_at = now + interval * suspicion.put_off;
                 suspicion.put_off = (suspicion.put_off * 2).min(SELDOM);
                 if judged == Judgement::Undecided && !std::mem::replace(&mut suspicion.undecided, true) {
-                    context.tell(Output::Undecided { hazard: object.hazard(), child: process });
+                    let hazard = object.hazard();
+                    let why = format!(
+                        "{}: not every process that may hold what it holds could be looked at",
+                        hazard.name()
+                    );
+                    context.tell(Output::Undecided { hazard, child: process, why });
                 }
             }
         }

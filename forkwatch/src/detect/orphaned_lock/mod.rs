@@ -148,7 +148,8 @@ impl OrphanedLock {
             LocksSeen::Execed => context.gone(process, Resolution::Execed),
             LocksSeen::Unreadable(why) => {
                 if !self.out_of_sight(process, why, context) {
-                    context.tell(Output::Undecided { hazard: HAZARD.id, child: process });
+                    let why = why.clone();
+                    context.tell(Output::Undecided { hazard: HAZARD.id, child: process, why });
                     context.lose(process);
                 }
             }
@@ -260,8 +261,8 @@ impl OrphanedLock {
             return;
         }
         let Stuck::Proven { suspect, locks } = std::mem::take(&mut child.stuck) else { return };
-        if place.is_some_and(|place| hazard::sharers(place).is_some()) {
-            return self.cannot_tell(process, suspect, locks, context);
+        if let Some(sharers) = place.and_then(hazard::sharers) {
+            return self.cannot_tell(process, sharers, suspect, locks, context);
         }
         let finding = finding(followed, &suspect, &locks, place, has_shared_memory, now);
         child.stuck = Stuck::Judged { suspect, finding: None };
@@ -283,12 +284,16 @@ impl OrphanedLock {
     fn cannot_tell(
         &mut self,
         process: ProcessKey,
+        sharers: &[u32],
         suspect: Suspect,
         locks: Box<Locks>,
         context: &mut Context,
     ) {
         if !suspect.shares_memory {
-            context.tell(Output::Undecided { hazard: HAZARD.id, child: process });
+            let sharers: Vec<String> = sharers.iter().map(ToString::to_string).collect();
+            let why =
+                format!("its memory is used by process {} too, which may release a lock", sharers.join(", "));
+            context.tell(Output::Undecided { hazard: HAZARD.id, child: process, why });
         }
         let unchanged = context.now.since(suspect.since);
         if let Some(child) = self.children.get_mut(&process) {

@@ -169,7 +169,9 @@ impl SharedConnection {
             if is_new {
                 context.order(Order::WatchSocket(inode));
             }
-            context.tell(Output::Shares(Shared { child, parent, at: now, peer: socket.peer.clone() }));
+            let shared =
+                Shared { child, parent, at: now, program: program.clone(), peer: socket.peer.clone() };
+            context.tell(Output::Shares(shared));
             let connection = self.connections.entry(inode).or_insert_with(|| Connection {
                 socket: socket.clone(),
                 program: program.clone(),
