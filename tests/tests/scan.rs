@@ -15,7 +15,7 @@ use forkwatch_tests::{
     binary,
     event::Event,
     fixture,
-    host::{needs_root, workspace},
+    host::{needs_root, skip, workspace},
     process,
     program::{Launch, Program},
     provided::provided,
@@ -30,6 +30,8 @@ fn main() -> ExitCode {
         tests![
             scan_finds_what_hung_before,
             scan_fits_a_terminal,
+            scan_counts_who_has_not_waited_for_long_enough,
+            scan_finds_a_leaked_pipe,
             scan_is_not_kept_waiting_by_a_file_that_never_answers,
             scan_blames_nobody_who_only_took_a_child_over,
             scan_leaves_look_alikes_alone,
@@ -72,11 +74,15 @@ impl Namespace {
     }
 
     fn scanning(&self, arguments: &[&str]) -> Result<Command> {
+        self.scanning_after("500ms", arguments)
+    }
+
+    fn scanning_after(&self, stuck_after: &str, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new("/usr/bin/nsenter");
         command
             .args(["--target", &self.first.to_string(), "--pid", "--mount"])
             .arg(binary::forkwatch()?.canonicalize()?)
-            .args(["scan", "--stuck-after", "500ms"])
+            .args(["scan", "--stuck-after", stuck_after])
             .args(arguments);
         Ok(command)
     }
@@ -149,6 +155,40 @@ fn scan_fits_a_terminal() -> Result<()> {
     let long = text.lines().find(|line| line.chars().count() > 80);
     ensure!(long.is_none(), "longer than 80 columns: {long:?}");
     namespace.end()
+}
+
+fn scan_counts_who_has_not_waited_for_long_enough() -> Result<()> {
+    let namespace = Namespace::stuck("orphan_semaphore")?;
+    let output = namespace.scanning_after("1h", &["-o", "json"])?.output().context("cannot run nsenter")?;
+    let document = document(&output)?;
+    ensure!(output.status.code() == Some(0), "{}: {document:#}", output.status);
+    ensure!(findings(&document)?.is_empty(), "{document:#}");
+    ensure!(document.get("waiting").is_some_and(|waiting| waiting == 1), "{document:#}");
+    let text = namespace.scanning_after("1h", &[])?.output().context("cannot run nsenter")?.stdout;
+    let text = String::from_utf8(text).context("not UTF-8")?;
+    ensure!(text.contains("1 child waits for a lock as if stuck"), "{text}");
+    namespace.end()
+}
+
+/// Who else holds a pipe can be told in the first pid namespace alone.
+fn scan_finds_a_leaked_pipe() -> Result<()> {
+    needs_root()?;
+    if fs::read_link("/proc/self/ns/pid")?.as_os_str() != "pid:[4026531836]" {
+        return skip("the tests run in a pid namespace of their own");
+    }
+    let mut program = fixture::hold("leaked_pipe", &[])?;
+    program.release()?;
+    let child = program.next_json()?.get("child").and_then(Value::as_i64).context("no child")?;
+    let event = until("the scan to find it", || {
+        let output = Command::new(binary::forkwatch()?).args(["scan", "-o", "json"]).output()?;
+        let leaked = |event: &Event| {
+            event.pid() == Some(child)
+                && event.finding().is_some_and(|finding| finding.hazard() == "leaked-pipe")
+        };
+        Ok(findings(&document(&output)?)?.into_iter().find(leaked))
+    })?;
+    ensure!(event.finding().is_some_and(|finding| finding.certainty() == "certain"), "{event:#?}");
+    program.end(None).map(drop)
 }
 
 /// A page of that file lies below the lock, so that whoever looks for the object which the lock belongs to comes upon it.

@@ -1,8 +1,5 @@
 //! `forkwatch scan`: what forks have broken on this host already, without history and without eBPF.
 
-mod leaks;
-mod locks;
-mod reader;
 mod shared;
 
 use std::{
@@ -10,27 +7,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use serde::Serialize;
 
-use self::{reader::Reader, shared::Shared};
+use self::shared::Shared;
 use super::{
     exit::Exit,
     terminal::{ColorChoice, width},
 };
 use crate::{
     config,
-    engine::session,
+    engine::{session, snapshot},
     host::{self, clock},
     model::{
         defaults,
-        evidence::{Evidence, Request, Sweep},
+        evidence::Sweep,
         finding::{Finding, State},
-        process::{Comm, ProcessKey},
+        process::ProcessKey,
         stack::Stacks,
         time::nanoseconds,
     },
@@ -40,7 +37,6 @@ use crate::{
         json::{self, document::Document},
     },
     paragraph,
-    reader::Unreadable,
 };
 
 /// The name of the document that `-o json` prints. It changes when a field changes its meaning or goes away, not when
@@ -76,16 +72,14 @@ enum Output {
     Json,
 }
 
-/// What a scan has found.
-#[derive(Default)]
+/// What a scan has found, as it is told.
 struct Found {
+    sweep: Sweep,
     findings: Vec<Finding>,
+    waiting: usize,
+    shared: Vec<Shared>,
     /// What could not be looked at, and why.
     unread: Vec<Unread>,
-    /// Children that wait in a way that proves something, but not for long enough yet.
-    waiting: usize,
-    /// Connections that two processes hold.
-    shared: Vec<Shared>,
 }
 
 /// A process that could not be looked at.
@@ -98,24 +92,24 @@ struct Unread {
     why: String,
 }
 
+impl Unread {
+    /// None where the process has ended: there is nothing left to be looked at.
+    fn new(process: ProcessKey, why: String) -> Option<Self> {
+        let (key, owner) = host::owner(process.tgid)?;
+        let name = owner.comm.to_text();
+        (key == process).then_some(Self { pid: process.tgid, name, uid: owner.uid, why })
+    }
+}
+
 impl Found {
-    fn unread(&mut self, pid: u32, comm: &Comm, why: String) {
-        self.unread.push(Unread { pid, name: comm.to_text(), uid: host::uid(pid), why });
-    }
-
-    /// The same where a look hung, unless that was told already.
-    fn unreadable(&mut self, pid: u32, why: String) {
-        if !self.unread.iter().any(|unread| unread.pid == pid)
-            && let Some((_, owner)) = host::owner(pid)
-        {
-            self.unread(pid, &owner.comm, why);
-        }
-    }
-
-    fn number(&mut self) {
-        for (finding, number) in self.findings.iter_mut().zip(1..) {
+    fn new(found: snapshot::Found) -> Self {
+        let snapshot::Found { sweep, mut findings, undecided, waiting, shared, .. } = found;
+        for (finding, number) in findings.iter_mut().zip(1..) {
             finding.number = number;
         }
+        let shared = shared.iter().map(Shared::new).collect();
+        let unread = undecided.into_iter().filter_map(|(process, why)| Unread::new(process, why)).collect();
+        Self { sweep, findings, waiting, shared, unread }
     }
 
     fn confirmed(&self) -> usize {
@@ -126,32 +120,12 @@ impl Found {
 /// Looks at every process and says what is proven.
 pub(super) fn run(options: &Options) -> Result<Exit> {
     let begin = Instant::now();
-    let mut reader = Reader::start()?;
-    let Evidence::Sweep { seen: Some(sweep) } = reader.answer(&Request::Sweep { mark: None }) else {
-        if let Some(error) = reader.broken {
-            return Err(error);
-        }
-        bail!("cannot read /proc, which a scan needs: mount it (mount -t proc proc /proc)");
-    };
-    let mut found = Found::default();
-    locks::look(&sweep, options.stuck_after, options.stacks, &mut reader, &mut found);
-    let stuck: Vec<ProcessKey> = found.findings.iter().map(|finding| finding.child).collect();
-    leaks::look(&sweep, &stuck, &mut reader, &mut found);
-    found.shared = shared::look(&sweep, &mut reader);
-    for Unreadable { process, why, .. } in reader.unreadable() {
-        found.unreadable(process.tgid, why);
-    }
-    let reader_cpu = reader.cpu;
-    if let Some(error) = reader.broken {
-        return Err(error);
-    }
-    found.number();
-    let cost = Cost { took: begin.elapsed(), cpu: cpu_time() + reader_cpu };
+    let found = snapshot::look(options.stuck_after, options.stacks)?;
+    let cost = Cost { took: begin.elapsed(), cpu: cpu_time() + found.cpu };
+    let found = Found::new(found);
     let text = match options.output {
-        Output::Text => text(&sweep, &found, cost, options.color),
-        Output::Json => {
-            serde_json::to_string_pretty(&Report::new(&session::context(), &sweep, &found, cost))? + "\n"
-        }
+        Output::Text => text(&found, cost, options.color),
+        Output::Json => serde_json::to_string_pretty(&Report::new(&session::context(), &found, cost))? + "\n",
     };
     io::stdout().write_all(text.as_bytes()).context("cannot write the output")?;
     Ok(if found.confirmed() > 0 { Exit::Found } else { Exit::Fine })
@@ -172,7 +146,8 @@ fn cpu_time() -> Duration {
     Duration::from_micros(u64::try_from(microseconds).unwrap_or_default())
 }
 
-fn text(sweep: &Sweep, found: &Found, cost: Cost, color: ColorChoice) -> String {
+fn text(found: &Found, cost: Cost, color: ColorChoice) -> String {
+    let sweep = &found.sweep;
     let times = Times::Wall { context: session::context(), zone: TimeZone::system() };
     let pid_max = clock::pid_max().unwrap_or(1 << 22);
     let columns = Columns::new(times, width(), pid_max, color.is_on());
@@ -200,7 +175,7 @@ fn text(sweep: &Sweep, found: &Found, cost: Cost, color: ColorChoice) -> String 
             format!("{waiting} for a lock as if stuck, but not for long enough yet to say so: scan again.");
         paragraph::add(&mut text, "", "", &note);
     }
-    for note in zombies(sweep).into_iter().chain(found.shared.iter().map(shared_words)) {
+    for note in zombies(sweep).into_iter().chain(found.shared.iter().map(Shared::words)) {
         paragraph::add(&mut text, "", "", &note);
     }
     for (why, pids) in by_reason(&found.unread) {
@@ -226,16 +201,6 @@ fn zombies(sweep: &Sweep) -> Vec<String> {
         format!("Process {parent} has not waited for {children} ended.")
     };
     parents.iter().map(words).collect()
-}
-
-fn shared_words(shared: &Shared) -> String {
-    let Shared { child, parent, program, uid, peer, service } = shared;
-    let uid = uid.map_or_else(String::new, |uid| format!(", uid {uid}"));
-    let service = service.map_or_else(String::new, |service| format!(" ({service})"));
-    format!(
-        "{program} (pid {parent}{uid}) and its child {child} both hold the connection to {peer}{service}: a fault only if \
-         both use it, which `forkwatch --pid {parent}` would show."
-    )
 }
 
 /// Processes by why they could not be looked at: most share their reason.
@@ -288,7 +253,8 @@ struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn new(context: &Context, sweep: &Sweep, found: &'a Found, cost: Cost) -> Self {
+    fn new(context: &Context, found: &'a Found, cost: Cost) -> Self {
+        let sweep = &found.sweep;
         Self {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION"),

@@ -177,12 +177,12 @@ impl Core {
                 process.case = None;
                 return context.processes.tidy(child);
             }
-            ChildSeen::Unreadable(_) => {
+            ChildSeen::Unreadable(why) => {
                 process.grace = None;
                 let concerns = process.case.take().map(|case| case.concerns).unwrap_or_default();
                 context.processes.tidy(child);
                 for hazard in concerns {
-                    context.tell(Output::Undecided { hazard, child });
+                    context.tell(Output::Undecided { hazard, child, why: why.clone() });
                 }
                 return;
             }

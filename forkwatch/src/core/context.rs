@@ -87,6 +87,15 @@ impl Context {
         self.wakefulness.is_told()
     }
 
+    /// The same as [`Self::wake_at`], where nothing is suspect about the process: a snapshot leaves it alone from now on.
+    pub fn wake_to_look(&mut self, due: BootTime, process: ProcessKey) {
+        if self.settings.snapshot {
+            self.sleep(process);
+        } else {
+            self.wake_at(due, process);
+        }
+    }
+
     /// Has this detector not called about a process any more, whatever it has set before.
     pub fn sleep(&mut self, process: ProcessKey) {
         self.scheduler.cancel(Setter::Detector(self.at_work), process, 0);

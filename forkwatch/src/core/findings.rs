@@ -70,6 +70,9 @@ impl Findings {
         let program_name = finding.program_name.clone();
         let unit = finding.program.place().map(str::to_owned);
         out.push(Output::Unsafe { hazard, program_name, unit, uid: finding.program.uid });
+        if settings.snapshot {
+            return Some(self.repeats.report(finding, out));
+        }
         let singly = settings.tell_each && of_one_child;
         self.repeats.enter(finding, settings.summary_interval, singly, out)
     }

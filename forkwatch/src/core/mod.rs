@@ -102,6 +102,32 @@ impl Core {
         });
     }
 
+    /// How many detectors there are.
+    pub fn detectors(&self) -> usize {
+        self.detectors.len()
+    }
+
+    /// Whether the detector with this place in the list waits to look at anything.
+    pub fn waits(&self, detector: usize) -> bool {
+        self.context.scheduler.waits(Setter::Detector(detector))
+    }
+
+    /// Does now all that this detector would do later: for who cannot wait until then.
+    pub fn hurry(&mut self, detector: usize, now: BootTime, out: &mut Vec<Output>) {
+        self.at(now, out, |core| {
+            for timer in core.context.scheduler.take_all(Setter::Detector(detector)) {
+                core.call(detector, |detector, context| {
+                    detector.on_timer(timer.process, timer.topic, context);
+                });
+            }
+        });
+    }
+
+    /// How many processes wait in a way that may be endless, but not for long enough yet to say so.
+    pub fn waiting(&self) -> usize {
+        self.context.processes.waiting()
+    }
+
     /// Reports the repeats that would have waited for their summary: nothing more will come.
     pub fn close(&mut self, now: BootTime, out: &mut Vec<Output>) {
         self.context.findings.repeats.sum_up(now, Duration::ZERO, out);

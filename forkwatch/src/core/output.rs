@@ -7,7 +7,7 @@ use crate::model::{
     evidence::Request,
     finding::{Finding, HazardId},
     order::Order,
-    process::{Comm, ProcessKey},
+    process::{Comm, ProcessKey, Program},
     time::BootTime,
 };
 
@@ -65,6 +65,8 @@ pub enum Output {
         hazard: HazardId,
         /// The child.
         child: ProcessKey,
+        /// Why not.
+        why: String,
     },
     /// Something was given up.
     Dropped(Dropped),
@@ -94,6 +96,8 @@ pub struct Shared {
     pub parent: ProcessKey,
     /// When it was seen.
     pub at: BootTime,
+    /// What runs in the parent.
+    pub program: Program,
     /// The other end.
     pub peer: Peer,
 }

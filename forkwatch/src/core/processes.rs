@@ -95,6 +95,8 @@ pub struct Life {
     pub program: Option<Program>,
     /// Whether a detector has proven that it hangs for good, and saw it so when it looked last.
     pub hangs: bool,
+    /// Whether a detector has seen it twice in the same wait that may be endless, but not for long enough yet to say so.
+    pub waits: bool,
     /// What is known of its hang, once it has ended in it: what was found, and since when it hung.
     pub hung: Option<Box<(Finding, BootTime)>>,
     /// Whether the kernel side will report its end.
@@ -103,7 +105,15 @@ pub struct Life {
 
 impl Life {
     pub(super) const fn new(since: BootTime, tracked: bool) -> Self {
-        Self { since, forker_threads: Vec::new(), program: None, hangs: false, hung: None, tracked }
+        Self {
+            since,
+            forker_threads: Vec::new(),
+            program: None,
+            hangs: false,
+            waits: false,
+            hung: None,
+            tracked,
+        }
     }
 }
 
@@ -191,6 +201,11 @@ impl Processes {
     pub fn hanging(&self) -> Vec<ProcessKey> {
         let hanging = self.by_tgid.values().filter(|process| process.life().is_some_and(|life| life.hangs));
         hanging.map(|process| process.key).collect()
+    }
+
+    /// How many may, but have not been seen so for long enough.
+    pub(super) fn waiting(&self) -> usize {
+        self.by_tgid.values().filter(|process| process.life().is_some_and(|life| life.waits)).count()
     }
 
     /// Whose the tgid is now.

@@ -119,7 +119,8 @@ impl Repeats {
         Some(self.report(finding, out))
     }
 
-    fn report(&mut self, mut finding: Finding, out: &mut Vec<Output>) -> Finding {
+    /// Reports a finding, whatever was reported before.
+    pub(super) fn report(&mut self, mut finding: Finding, out: &mut Vec<Output>) -> Finding {
         self.number += 1;
         finding.number = self.number;
         out.push(Output::Finding(Box::new(finding.clone())));

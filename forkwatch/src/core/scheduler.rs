@@ -70,6 +70,20 @@ impl Scheduler {
         self.last.remove(&(setter, process, topic));
     }
 
+    /// Whether a detector waits for anything.
+    pub(super) fn waits(&self, setter: Setter) -> bool {
+        self.last.keys().any(|(by, ..)| *by == setter)
+    }
+
+    /// Takes out all that a detector waits for, by time.
+    pub(super) fn take_all(&mut self, setter: Setter) -> Vec<Timer> {
+        let taken = self.last.extract_if(|(by, ..), _| *by == setter);
+        let mut timers: Vec<Timer> =
+            taken.map(|((setter, process, topic), due)| Timer { due, process, setter, topic }).collect();
+        timers.sort_unstable();
+        timers
+    }
+
     /// When the next is due. The end of time never comes.
     pub(super) fn deadline(&self) -> Option<BootTime> {
         let queued = self.in_order.front().map(|timer| timer.due);

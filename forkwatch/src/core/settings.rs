@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     core::allow::AllowRule,
-    model::{defaults, stack::Stacks},
+    model::{defaults, stack::Stacks, time::BootTime},
 };
 
 /// Delays below this would have the core turn in circles.
@@ -59,6 +59,10 @@ pub struct Settings {
     pub allow: Vec<AllowRule>,
     /// Most children that are followed at a time: 65536.
     pub max_children: usize,
+    /// Whether this is a snapshot of what is there, by who cannot watch: each process is looked at twice at most, and how
+    /// long a wait has lasted is what the kernel tells.
+    #[serde(default)]
+    pub snapshot: bool,
 }
 
 impl Default for Settings {
@@ -75,11 +79,23 @@ impl Default for Settings {
             stacks: Stacks::default(),
             allow: Vec::new(),
             max_children: 1 << 16,
+            snapshot: false,
         }
     }
 }
 
 impl Settings {
+    /// A pause that saves work, or lets others have their turn; a snapshot makes none.
+    pub fn pause(&self, usual: Duration) -> Duration {
+        if self.snapshot { Duration::ZERO } else { usual }
+    }
+
+    /// Since when a thread is known to wait that was seen to wait now and has not run for so long, as the kernel tells.
+    pub fn waits_since(&self, seen: BootTime, slept: Option<u64>) -> BootTime {
+        let before = slept.filter(|_| self.snapshot).unwrap_or_default();
+        BootTime(seen.0.saturating_sub(before))
+    }
+
     /// Refuses what no watch was ever made with: for settings that a file tells.
     pub fn check(&self) -> Result<(), SettingsError> {
         let too_long = self.delays().into_iter().find(|(_, value)| *value > LONGEST);

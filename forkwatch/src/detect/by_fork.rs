@@ -25,7 +25,10 @@ impl Detector for ByFork {
         let Some(hazard) = self.concern(case.fork) else { return };
         match (self.judge)(case) {
             Judgement::Clean => {}
-            Judgement::Undecided => context.tell(Output::Undecided { hazard, child: case.fork.child }),
+            Judgement::Undecided => {
+                let why = "its parent could not be looked at".to_owned();
+                context.tell(Output::Undecided { hazard, child: case.fork.child, why });
+            }
             Judgement::Unsafe(verdict) => {
                 let finding = case.finding(hazard, *verdict);
                 context.report(Report { until_its_end: case.fork.tracked, ..Report::of(finding) });

@@ -1,4 +1,5 @@
-//! The running watch: what starts it, the loop that drives it, who it asks, what it records, and how it stands.
+//! The running watch: what starts it, the loop that drives it, who it asks, what it records, and how it stands; and what
+//! drives the same core once.
 
 mod alarm;
 mod budget;
@@ -16,6 +17,7 @@ pub(crate) mod recorder;
 pub(crate) mod replay;
 pub(crate) mod session;
 mod sleepers;
+pub(crate) mod snapshot;
 pub(crate) mod standing;
 pub(crate) mod targets;
 pub(crate) mod vouch;

@@ -7,6 +7,7 @@ use super::{
     locks::{self, Fork as Forked},
     place,
     program::{self, program},
+    scan,
     scope::Scope,
     sockets,
     stat::Stat,
@@ -27,7 +28,7 @@ use crate::model::{
 pub fn answer(request: &Request) -> Evidence {
     let limits = match request {
         // These concern every process of the host.
-        Request::Holders { .. } | Request::Sweep { .. } => budget::LARGE,
+        Request::Holders { .. } | Request::Sweep { .. } | Request::Orphans => budget::LARGE,
         _ => budget::EVIDENCE,
     };
     budget::question(limits, || look(request))
@@ -63,6 +64,7 @@ fn look(request: &Request) -> Evidence {
         // Who has the kernel side asks that; the host cannot wait, and what may be so does no harm.
         Request::NextFork { .. } => Evidence::NextFork,
         Request::FellAsleep => Evidence::FellAsleep { seen: None },
+        Request::Orphans => Evidence::Orphans { seen: orphans() },
         Request::Program { tgid } => Evidence::Program { tgid, seen: program_seen(tgid).map(Box::new) },
         Request::Threads { child } => {
             Evidence::Threads { child, seen: of_process(child, threads_seen::threads_seen) }
@@ -78,6 +80,13 @@ pub fn sweep(mark: Option<u64>, scope: &Scope) -> Evidence {
         scope.narrow(sweep);
     }
     Evidence::Sweep { seen }
+}
+
+/// The programs that init has taken over, or has started itself: that cannot be told.
+fn orphans() -> Vec<ProcessKey> {
+    let processes = scan::processes().unwrap_or_default();
+    let orphans = processes.iter().filter(|process| process.parent == 1 && !process.unexeced);
+    orphans.map(|process| process.key).collect()
 }
 
 /// What `look` sees of a process; absent where that ended before or meanwhile, and its pid may be another's.

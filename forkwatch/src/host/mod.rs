@@ -65,7 +65,7 @@ pub use inventory::{begin_anew, inventory};
 pub use limits::{Limits, own_memory};
 pub use owner::{Owner, owner};
 pub use pidfd::pidfd_open;
-pub use program::{program, uid};
+pub use program::program;
 pub use scan::{Process, ScanError, descendants, find, look_again, processes};
 pub use scope::Scope;
 pub use sweep::created_since;

@@ -18,11 +18,6 @@ pub fn program(key: ProcessKey) -> Option<Program> {
     Stat::of(key).map(|_| program)
 }
 
-/// The real uid of a process; absent where it has ended.
-pub fn uid(tgid: u32) -> Option<u32> {
-    Status::of_process(tgid).ok().map(|status| status.uid)
-}
-
 /// What runs in the process of that `stat`. The caller compares start times before and after.
 pub(super) fn read(tgid: u32, stat: &Stat) -> Program {
     let membership = file::read(format!("/proc/{tgid}/cgroup"), MAX_CGROUP)
@@ -37,7 +32,7 @@ pub(super) fn read(tgid: u32, stat: &Stat) -> Program {
         unit: membership.unit,
         container: membership.container,
         cgroup: membership.path,
-        uid: uid(tgid),
+        uid: Status::of_process(tgid).ok().map(|status| status.uid),
         provenance: Some(provenance),
     }
 }

@@ -100,6 +100,8 @@ pub enum Request {
     },
     /// Which children that live on fell asleep since this was asked last?
     FellAsleep,
+    /// Which processes have exec'd, and were taken over by init since their parent has ended?
+    Orphans,
     /// Which process has this pid now, and what runs in it?
     Program {
         /// The pid.
@@ -187,6 +189,11 @@ pub enum Evidence {
         /// Those of which a thread sleeps that was awake since; absent where this kernel does not tell.
         seen: Option<Vec<ProcessKey>>,
     },
+    /// About programs whose parent has ended.
+    Orphans {
+        /// Which.
+        seen: Vec<ProcessKey>,
+    },
     /// About the process with a pid.
     Program {
         /// The pid.
@@ -211,7 +218,7 @@ pub enum Evidence {
 }
 
 /// The processes of a host that a fork has left in a state worth knowing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sweep {
     /// When it began.
     pub at: BootTime,

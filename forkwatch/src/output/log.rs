@@ -49,7 +49,7 @@ impl Output for LogLines {
                 let hazard = hazard.name();
                 tracing::debug!(hazard, program = program_name, reason, "a finding is accepted");
             }
-            core::Output::Undecided { hazard, child } => {
+            core::Output::Undecided { hazard, child, .. } => {
                 tracing::debug!(hazard = hazard.name(), child = child.tgid, "a hazard could not be judged");
             }
             core::Output::Shares(Shared { child, parent, peer, .. }) => {

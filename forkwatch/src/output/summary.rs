@@ -250,7 +250,7 @@ mod tests {
             let lost = Lost { at: BootTime(1), since: BootTime(0), count: 2, reason: LossReason::RingFull };
             summary.lost(&lost).unwrap();
             let hazard = samples::finding().hazard;
-            summary.said(&core::Output::Undecided { hazard, child: key(1) }).unwrap();
+            summary.said(&core::Output::Undecided { hazard, child: key(1), why: String::new() }).unwrap();
             summary.finding(&samples::finding()).unwrap();
             summary.finding(&samples::finding()).unwrap();
             summary.resolution(&samples::resolved()).unwrap();

@@ -75,7 +75,9 @@ impl Question {
     pub(super) const fn is_about_all(&self) -> bool {
         matches!(
             self,
-            Self::Core(Request::Holders { .. } | Request::Sweep { .. }) | Self::Sweep { .. } | Self::Sight(_)
+            Self::Core(Request::Holders { .. } | Request::Sweep { .. } | Request::Orphans)
+                | Self::Sweep { .. }
+                | Self::Sight(_)
         )
     }
 
@@ -83,7 +85,7 @@ impl Question {
     /// programs of a million symbols, and some questions are about all processes.
     pub(super) fn patience(&self) -> Duration {
         let seconds = match self {
-            Self::Core(Request::Holders { .. } | Request::Sweep { .. })
+            Self::Core(Request::Holders { .. } | Request::Sweep { .. } | Request::Orphans)
             | Self::Sweep { .. }
             | Self::Sight(_) => 10,
             Self::Core(Request::Place { .. }) | Self::Inventory(_) => 4,
@@ -137,7 +139,7 @@ fn about(request: &Request) -> Option<u32> {
         | Request::Execed { process }
         | Request::Holders { process, .. } => Some(process.tgid),
         Request::Program { tgid } => Some(*tgid),
-        Request::Sweep { .. } | Request::NextFork { .. } | Request::FellAsleep => None,
+        Request::Sweep { .. } | Request::NextFork { .. } | Request::FellAsleep | Request::Orphans => None,
     }
 }
 
@@ -156,6 +158,7 @@ pub fn unanswered(request: &Request, why: &str) -> Evidence {
         Request::Sweep { .. } => Evidence::Sweep { seen: None },
         Request::NextFork { .. } => Evidence::NextFork,
         Request::FellAsleep => Evidence::FellAsleep { seen: None },
+        Request::Orphans => Evidence::Orphans { seen: Vec::new() },
         Request::Program { tgid } => Evidence::Program { tgid, seen: None },
         Request::Threads { child } => Evidence::Threads { child, seen: None },
         Request::Execed { process } => Evidence::Execed { process, seen: None },

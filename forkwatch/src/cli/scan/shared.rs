@@ -2,52 +2,47 @@
 
 use serde::Serialize;
 
-use super::reader::Reader;
-use crate::{
-    model::{
-        evidence::{Evidence, Request, Sweep},
-        program_name::called,
-    },
-    remedy::service,
-};
+use crate::{core, model::program_name::called, remedy::service};
 
 /// A connection that two processes hold.
 #[derive(Debug, Serialize)]
 pub(super) struct Shared {
     /// The child.
-    pub(super) child: u32,
+    child: u32,
     /// The process that forked it.
-    pub(super) parent: u32,
+    parent: u32,
     /// What runs there.
-    pub(super) program: String,
+    program: String,
     /// The uid of the parent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) uid: Option<u32>,
+    uid: Option<u32>,
     /// The other end.
-    pub(super) peer: String,
+    peer: String,
     /// What that looks like.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) service: Option<&'static str>,
+    service: Option<&'static str>,
 }
 
-/// Looks at every forked and never exec'd process whose forker lives.
-pub(super) fn look(sweep: &Sweep, reader: &mut Reader) -> Vec<Shared> {
-    let mut found = Vec::new();
-    for swept in &sweep.unexeced {
-        let Some(parent) = swept.parent else { continue };
-        let child = swept.process;
-        let Evidence::Sockets { seen: Some(seen), .. } = reader.answer(&Request::Sockets { child, parent })
-        else {
-            continue;
-        };
-        found.extend(seen.shared.iter().map(|socket| Shared {
-            child: child.tgid,
-            parent: parent.tgid,
+impl Shared {
+    pub(super) fn new(seen: &core::Shared) -> Self {
+        Self {
+            child: seen.child.tgid,
+            parent: seen.parent.tgid,
             program: called(&seen.program),
             uid: seen.program.uid,
-            peer: socket.peer.to_string(),
-            service: service(&socket.peer),
-        }));
+            peer: seen.peer.to_string(),
+            service: service(&seen.peer),
+        }
     }
-    found
+
+    /// One sentence.
+    pub(super) fn words(&self) -> String {
+        let Self { child, parent, program, uid, peer, service } = self;
+        let uid = uid.map_or_else(String::new, |uid| format!(", uid {uid}"));
+        let service = service.map_or_else(String::new, |service| format!(" ({service})"));
+        format!(
+            "{program} (pid {parent}{uid}) and its child {child} both hold the connection to {peer}{service}: a fault only \
+             if both use it, which `forkwatch --pid {parent}` would show."
+        )
+    }
 }

@@ -176,7 +176,8 @@ fn judge_program(started: &Started, seen: &ExecedSeen, context: &mut Context) {
         }
         (Judgement::Clean, _) => {}
         (Judgement::Undecided | Judgement::Unsafe(_), _) => {
-            context.tell(Output::Undecided { hazard: HAZARD.id, child: process });
+            let why = "what runs in it, or which signals it takes in, could not be seen".to_owned();
+            context.tell(Output::Undecided { hazard: HAZARD.id, child: process, why });
         }
     }
 }

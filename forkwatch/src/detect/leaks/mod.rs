@@ -76,11 +76,7 @@ impl Object {
 impl Detector for Leaks {
     fn on_life(&mut self, child: ProcessKey, context: &mut Context) {
         let Some(process) = context.processes.get(child) else { return };
-        let (process, forker) = (process.key, process.birth.parent);
-        let unanswered = Unanswered::default();
-        let child = Child { process, forker, forker_stayed: false, suspicion: None, pace: 1, unanswered };
-        self.children.insert(process, child);
-        context.wake_at(context.now + context.settings.leak_interval, process);
+        self.follow(process.key, process.birth.parent, context);
     }
 
     fn on_timer(&mut self, process: ProcessKey, _topic: u64, context: &mut Context) {
@@ -97,6 +93,9 @@ impl Detector for Leaks {
 
     fn on_evidence(&mut self, evidence: &Evidence, context: &mut Context) {
         match evidence {
+            // Programs that a parent left behind are many on some hosts: they are looked at where that is done once.
+            Evidence::Sweep { seen: Some(_) } if context.settings.snapshot => context.ask(Request::Orphans),
+            Evidence::Orphans { seen } => seen.iter().for_each(|orphan| self.follow(*orphan, None, context)),
             Evidence::Descriptors { process, seen: None, lives: true } => self.unseen(*process, context),
             Evidence::Descriptors { process, seen: None, lives: false } => self.gone(*process, context),
             Evidence::Descriptors { process, seen: Some(seen), .. } => self.seen(*process, seen, context),
@@ -119,6 +118,13 @@ impl Detector for Leaks {
 }
 
 impl Leaks {
+    fn follow(&mut self, process: ProcessKey, forker: Option<ProcessKey>, context: &mut Context) {
+        let unanswered = Unanswered::default();
+        let child = Child { process, forker, forker_stayed: false, suspicion: None, pace: 1, unanswered };
+        self.children.insert(process, child);
+        context.wake_at(context.now + context.settings.leak_interval, process);
+    }
+
     /// A child lives and cannot be looked at. What was reported of it may still be so.
     fn unseen(&mut self, process: ProcessKey, context: &mut Context) {
         let pause = context.settings.leak_interval * SLOWEST;
@@ -126,7 +132,7 @@ impl Leaks {
         child.unanswered.answered();
         let Some(suspicion) = child.suspicion.as_mut().filter(|suspicion| suspicion.reported) else {
             self.children.remove(&process);
-            return;
+            return context.sleep(process);
         };
         if !std::mem::replace(&mut suspicion.unseen, true) {
             let words = "can no longer be looked at, and whether it still waits there is unknown";
@@ -138,6 +144,7 @@ impl Leaks {
     /// A child has ended.
     fn gone(&mut self, process: ProcessKey, context: &mut Context) {
         let suspicion = self.children.remove(&process).and_then(|child| child.suspicion);
+        context.sleep(process);
         if let Some(suspicion) = suspicion.filter(|suspicion| suspicion.reported) {
             context.resolve(process, suspicion.object.hazard(), Resolution::Ended);
         }
@@ -160,8 +167,8 @@ impl Leaks {
             }
         } else {
             let patience = |object| match object {
-                Object::Pipe(_) => pipe_patience,
-                Object::Socket(_) => interval,
+                Object::Pipe(_) => context.settings.pause(pipe_patience),
+                Object::Socket(_) => context.settings.pause(interval),
             };
             let fresh = object.map(|object| Suspicion {
                 object,
@@ -181,6 +188,9 @@ impl Leaks {
             }
         }
         let due = context.now + interval * child.pace;
+        if child.suspicion.is_none() {
+            return context.wake_to_look(due, process);
+        }
         let due = self.search(process, context).map_or(due, |later| later.min(due));
         context.wake_at(due, process);
     }
@@ -188,7 +198,7 @@ impl Leaks {
     /// Has the host searched if that is due for a child. Gives when to come back for it, where it cannot be done now.
     fn search(&mut self, process: ProcessKey, context: &mut Context) -> Option<BootTime> {
         let now = context.now;
-        let apart = BETWEEN_SEARCHES.min(context.settings.leak_interval);
+        let apart = context.settings.pause(BETWEEN_SEARCHES.min(context.settings.leak_interval));
         let free = self.last_search.map_or(now, |last| last + apart);
         let child = self.children.get(&process)?;
         let (process, forker) = (child.process, child.forker);
@@ -238,7 +248,12 @@ impl Leaks {
                 suspicion.search_at = now + interval * suspicion.put_off;
                 suspicion.put_off = (suspicion.put_off * 2).min(SELDOM);
                 if judged == Judgement::Undecided && !std::mem::replace(&mut suspicion.undecided, true) {
-                    context.tell(Output::Undecided { hazard: object.hazard(), child: process });
+                    let hazard = object.hazard();
+                    let why = format!(
+                        "{}: not every process that may hold what it holds could be looked at",
+                        hazard.name()
+                    );
+                    context.tell(Output::Undecided { hazard, child: process, why });
                 }
             }
         }

@@ -121,7 +121,7 @@ impl OrphanedLock {
 
     fn look(&mut self, process: ProcessKey, context: &mut Context) {
         let Some(birth) = context.processes.get(process).map(|process| process.birth) else { return };
-        if !self.pace.take(birth.uid, context.now) {
+        if !context.settings.snapshot && !self.pace.take(birth.uid, context.now) {
             return self.look_again_at(process, context.now + SHORTEST, context);
         }
         let hopeless = |child: &Child| child.unanswered.is_hopeless();
@@ -148,7 +148,7 @@ impl OrphanedLock {
             LocksSeen::Execed => context.gone(process, Resolution::Execed),
             LocksSeen::Unreadable(why) => {
                 if !self.out_of_sight(process, why, context) {
-                    context.tell(Output::Undecided { hazard: HAZARD.id, child: process });
+                    context.tell(Output::Undecided { hazard: HAZARD.id, child: process, why: why.clone() });
                     context.lose(process);
                 }
             }
@@ -159,10 +159,13 @@ impl OrphanedLock {
     fn weigh(&mut self, process: ProcessKey, locks: &Locks, context: &mut Context) {
         let (now, stuck_after) = (context.now, context.settings.stuck_after);
         let Some(child) = self.children.get_mut(&process) else { return };
+        if let Some(life) = context.processes.life_mut(process) {
+            life.waits = false;
+        }
         let Some(followed) = context.processes.get(process) else { return };
         // A stopped process neither moves nor proves anything: what was known stays.
         if locks.stopped {
-            return self.look_again_at(process, together(now, pause(followed.age(now))), context);
+            return context.wake_to_look(together(now, pause(followed.age(now))), process);
         }
         // Nor does one that was made to leave its wait in order to end.
         let has_left = child.stuck.suspect().is_some_and(|suspect| suspect.find(locks).is_none());
@@ -194,11 +197,13 @@ impl OrphanedLock {
             (Stuck::Suspected { suspect, .. } | Stuck::Proven { suspect, .. }, Some((proven, wait)))
                 if suspect.is_unmoved(locks) && suspect.wait.tid == wait.tid =>
             {
-                let suspect = Suspect { proven: proven.after(&suspect.proven), ..suspect };
+                let proven = proven.after(&suspect.proven);
+                let suspect = Suspect { looks: suspect.looks.saturating_add(1), proven, ..suspect };
                 self.wait_longer(process, suspect, locks, context);
             }
             (before, Some((proven, wait))) => {
-                let suspect = Suspect::new(locks.at, proven, wait.clone());
+                let since = context.settings.waits_since(locks.at, wait.slept);
+                let suspect = Suspect::new(since, proven, wait.clone());
                 if matches!(before, Stuck::No) {
                     // From now on its signals and its end must not be missed.
                     context.suspect(process);
@@ -214,7 +219,7 @@ impl OrphanedLock {
                 if !matches!(before, Stuck::No) {
                     context.no_longer_suspect(process);
                 }
-                self.look_again_at(process, together(now, pause), context);
+                context.wake_to_look(together(now, pause), process);
             }
         }
     }
@@ -222,11 +227,13 @@ impl OrphanedLock {
     /// Goes on with a wait that proves something: until it has lasted, then until it is described.
     fn wait_longer(&mut self, process: ProcessKey, suspect: Suspect, locks: &Locks, context: &mut Context) {
         let now = context.now;
-        let enough = suspect.since + suspect.proven.patience(context.settings.stuck_after);
+        let enough = suspect.since + suspect.patience(&context.settings);
         let Some(child) = self.children.get_mut(&process) else { return };
-        let Some(followed) = context.processes.get(process) else { return };
         let locks = Box::new(locks.clone());
-        if now < enough {
+        if now < enough || suspect.looks < 2 {
+            if let Some(life) = context.processes.life_mut(process) {
+                life.waits = suspect.looks > 1;
+            }
             child.stuck = Stuck::Suspected { suspect, locks };
             let halfway = enough.since(now) / 2;
             return self.look_again_at(process, enough.min(now + halfway.max(SHORTEST)), context);
@@ -235,6 +242,7 @@ impl OrphanedLock {
             child.stuck = Stuck::Proven { suspect, locks };
             return self.confirm(process, None, context);
         }
+        let Some(followed) = context.processes.get(process) else { return };
         let parent = if followed.birth.was_seen() {
             locks.forker().or(followed.birth.parent)
         } else {
@@ -260,8 +268,8 @@ impl OrphanedLock {
             return;
         }
         let Stuck::Proven { suspect, locks } = std::mem::take(&mut child.stuck) else { return };
-        if place.is_some_and(|place| hazard::sharers(place).is_some()) {
-            return self.cannot_tell(process, suspect, locks, context);
+        if let Some(sharers) = place.and_then(hazard::sharers) {
+            return self.cannot_tell(process, sharers, suspect, locks, context);
         }
         let finding = finding(followed, &suspect, &locks, place, has_shared_memory, now);
         child.stuck = Stuck::Judged { suspect, finding: None };
@@ -283,12 +291,16 @@ impl OrphanedLock {
     fn cannot_tell(
         &mut self,
         process: ProcessKey,
+        sharers: &[u32],
         suspect: Suspect,
         locks: Box<Locks>,
         context: &mut Context,
     ) {
         if !suspect.shares_memory {
-            context.tell(Output::Undecided { hazard: HAZARD.id, child: process });
+            let sharers: Vec<String> = sharers.iter().map(ToString::to_string).collect();
+            let why =
+                format!("its memory is used by process {} too, which may release a lock", sharers.join(", "));
+            context.tell(Output::Undecided { hazard: HAZARD.id, child: process, why });
         }
         let unchanged = context.now.since(suspect.since);
         if let Some(child) = self.children.get_mut(&process) {

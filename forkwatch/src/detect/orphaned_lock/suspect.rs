@@ -1,10 +1,12 @@
 //! How far the case against a child has come that waits for a lock.
 
+use std::time::Duration;
+
 use super::proof::Proven;
 use crate::{
-    core::Unanswered,
+    core::{Settings, Unanswered},
     model::{
-        finding::{Finding, State},
+        finding::{Certainty, Finding, State},
         lock::{LockWait, Locks},
         time::BootTime,
     },
@@ -51,8 +53,10 @@ impl Stuck {
 /// One wait, as long as it lasts without a change.
 #[derive(Clone)]
 pub(super) struct Suspect {
-    /// Since when it has been seen so.
+    /// Since when it is known to be so.
     pub(super) since: BootTime,
+    /// In how many looks it was seen so: one never shows that nothing moves.
+    pub(super) looks: u32,
     pub(super) proven: Proven,
     pub(super) wait: LockWait,
     /// How often it was asked where the thread is.
@@ -66,10 +70,17 @@ pub(super) struct Suspect {
 }
 
 impl Suspect {
-    /// A wait that was seen first at that time.
+    /// A wait that was seen for the first time, and is known to last since then.
     pub(super) const fn new(since: BootTime, proven: Proven, wait: LockWait) -> Self {
         let asked = Unanswered::NONE;
-        Self { since, proven, wait, asked, shares_memory: false, missed: false, unseen: false }
+        Self { since, looks: 1, proven, wait, asked, shares_memory: false, missed: false, unseen: false }
+    }
+
+    /// For how long it must be known to last before it is reported. What is certain needs no more in a snapshot than that
+    /// nothing moves.
+    pub(super) fn patience(&self, settings: &Settings) -> Duration {
+        let usual = self.proven.patience(settings.stuck_after);
+        if self.proven.certainty == Certainty::Certain { settings.pause(usual) } else { usual }
     }
 
     /// Whether the thread has not run since.

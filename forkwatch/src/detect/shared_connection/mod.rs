@@ -160,6 +160,9 @@ impl SharedConnection {
         }
         let (now, child) = (context.now, process.key);
         for socket in shared {
+            // Also where there is no room to watch what is done with it.
+            let told = Shared { child, parent, at: now, program: program.clone(), peer: socket.peer.clone() };
+            context.tell(Output::Shares(told));
             let inode = socket.inode;
             let is_new = !self.connections.contains_key(&inode);
             if is_new && self.connections.len() >= MOST_SOCKETS {
@@ -169,7 +172,6 @@ impl SharedConnection {
             if is_new {
                 context.order(Order::WatchSocket(inode));
             }
-            context.tell(Output::Shares(Shared { child, parent, at: now, peer: socket.peer.clone() }));
             let connection = self.connections.entry(inode).or_insert_with(|| Connection {
                 socket: socket.clone(),
                 program: program.clone(),

@@ -83,6 +83,18 @@ fn a_connection_that_both_hold_is_watched_and_no_fault() {
 }
 
 #[test]
+fn connections_that_there_is_no_room_to_watch_are_told_too() {
+    let mut timeline = sharing();
+    let shared = (0..1100).flat_map(|inode| sockets_of(inode).shared).collect();
+    let seen = Box::new(Sockets { shared, ..sockets() });
+    timeline.outputs.clear();
+    timeline.evidence(&Evidence::Sockets { child: process(CHILD), seen: Some(seen) });
+    assert_eq!(timeline.count(|output| matches!(output, Output::Shares(_))), 1100);
+    let watched = |order: &Order| matches!(order, Order::WatchSocket(_));
+    assert_eq!(timeline.ordered().into_iter().filter(watched).count(), 1023);
+}
+
+#[test]
 fn two_that_send_are_reported_with_their_turns() {
     let mut timeline = sharing();
     timeline.uses(PARENT, Act::Sent, 100).at(3500).uses(CHILD, Act::Sent, 200).uses(PARENT, Act::Sent, 100);

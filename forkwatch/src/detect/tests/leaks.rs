@@ -9,10 +9,10 @@ use crate::model::{
     resolution::Resolution,
 };
 
-const PIPE: u64 = 77;
-const LISTENER: u64 = 88;
+pub(super) const PIPE: u64 = 77;
+pub(super) const LISTENER: u64 = 88;
 
-fn rest(switches: u64, doing: &str, pipe: Option<PipeWait>) -> Rest {
+pub(super) fn rest(switches: u64, doing: &str, pipe: Option<PipeWait>) -> Rest {
     Rest { threads: 1, switches, stopped: false, caught: SignalSet::EMPTY, doing: doing.to_owned(), pipe }
 }
 
@@ -26,12 +26,12 @@ fn descriptors(at: BootTime, rest: Rest) -> Descriptors {
 }
 
 /// Sleeps in a read of a pipe whose write end it holds.
-fn blocked(at: BootTime) -> Descriptors {
+pub(super) fn blocked(at: BootTime) -> Descriptors {
     descriptors(at, reading())
 }
 
 /// The same, having run now and then.
-fn moving(at: BootTime) -> Descriptors {
+pub(super) fn moving(at: BootTime) -> Descriptors {
     descriptors(at, Rest { switches: at.0, ..reading() })
 }
 
@@ -43,11 +43,11 @@ fn orphaned(at: BootTime) -> Descriptors {
 }
 
 /// Is an orphan from the start.
-fn daemon(at: BootTime) -> Descriptors {
+pub(super) fn daemon(at: BootTime) -> Descriptors {
     Descriptors { reparented: true, listeners: vec![LISTENER], ..descriptors(at, rest(9, "pause", None)) }
 }
 
-fn holder(tgid: u32, fds: &[(u32, Access)], rest: Rest) -> Holder {
+pub(super) fn holder(tgid: u32, fds: &[(u32, Access)], rest: Rest) -> Holder {
     Holder {
         process: process(tgid),
         comm: "worker".into(),
@@ -62,7 +62,7 @@ fn holder(tgid: u32, fds: &[(u32, Access)], rest: Rest) -> Holder {
     }
 }
 
-fn holders(holders: Vec<Holder>) -> Holders {
+pub(super) fn holders(holders: Vec<Holder>) -> Holders {
     Holders {
         at: BootTime(0),
         complete: true,
@@ -73,7 +73,7 @@ fn holders(holders: Vec<Holder>) -> Holders {
     }
 }
 
-fn both_ends() -> Holder {
+pub(super) fn both_ends() -> Holder {
     holder(CHILD, &[(3, Access::Read), (4, Access::Write)], reading())
 }
 
@@ -96,7 +96,7 @@ fn listener_timeline(seen: fn(BootTime) -> Descriptors) -> Timeline {
     timeline
 }
 
-fn searches(timeline: &Timeline) -> usize {
+pub(super) fn searches(timeline: &Timeline) -> usize {
     timeline.asked().iter().filter(|request| matches!(request, Request::Holders { .. })).count()
 }
 

@@ -293,7 +293,7 @@ fn a_child_whose_memory_another_uses_is_undecided_as_long_as_it_does() {
     timeline.at(300_000);
     assert_eq!(timeline.of_lock().len(), 0);
     assert_eq!(timeline.stuck(), None);
-    let undecided = |output: &Output| matches!(output, Output::Undecided { hazard: LOCK, child } if *child == process(CHILD));
+    let undecided = |output: &Output| matches!(output, Output::Undecided { hazard: LOCK, child, .. } if *child == process(CHILD));
     assert_eq!(timeline.count(undecided), 1, "told once");
     let looks = timeline.count(|output| matches!(output, Output::Ask(Request::Place { .. })));
     assert!((5..60).contains(&looks), "looked at again, ever less often: {looks}");
@@ -447,7 +447,7 @@ fn a_stopped_child_proves_nothing() {
 fn what_cannot_be_read_is_undecided() {
     let mut timeline = stuck(LocksSeen::Unreadable("no".to_owned()));
     timeline.at(60_000);
-    let undecided = |output: &Output| matches!(output, Output::Undecided { hazard: LOCK, child } if *child == process(CHILD));
+    let undecided = |output: &Output| matches!(output, Output::Undecided { hazard: LOCK, child, .. } if *child == process(CHILD));
     assert_eq!(timeline.count(undecided), 1);
 }
 

@@ -11,6 +11,7 @@ mod pending;
 mod programs;
 mod properties;
 mod reports;
+mod snapshots;
 mod sweeps;
 mod zombies;
 
@@ -292,6 +293,7 @@ impl Timeline {
             Request::Sweep { .. } => Evidence::Sweep { seen: None },
             Request::NextFork { .. } => Evidence::NextFork,
             Request::FellAsleep => Evidence::FellAsleep { seen: Some(Vec::new()) },
+            Request::Orphans => Evidence::Orphans { seen: Vec::new() },
             Request::Program { tgid } => {
                 Evidence::Program { tgid, seen: self.named.get(&tgid).cloned().map(Box::new) }
             }

@@ -107,7 +107,7 @@ impl<W: Write> Output for ColumnLines<W> {
                 let age = u64::try_from(since_fork.as_nanos()).unwrap_or(u64::MAX);
                 self.columns.lives_on(*at, *child, comm, age)
             }
-            core::Output::Shares(Shared { child, parent, at, peer }) => {
+            core::Output::Shares(Shared { child, parent, at, peer, .. }) => {
                 self.columns.shares(*at, *child, parent.tgid, &peer.to_string())
             }
             _ => return Ok(()),
