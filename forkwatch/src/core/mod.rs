@@ -25,8 +25,8 @@ use std::time::Duration;
 
 use self::scheduler::Setter;
 use crate::model::{
-    event::Event, evidence::Evidence, order::Order, process::ProcessKey, resolution::Resolution,
-    time::BootTime,
+    event::Event, evidence::Evidence, held_lock::HeldLocksSeen, order::Order, process::ProcessKey,
+    resolution::Resolution, time::BootTime,
 };
 
 #[cfg(test)]
@@ -187,6 +187,9 @@ impl Core {
     }
 
     fn answered(&mut self, evidence: &Evidence) {
+        if let Evidence::HeldLocks { child, seen: HeldLocksSeen::Alive(held) } = evidence {
+            self.context.processes.set_held(*child, held);
+        }
         self.each(|detector, context| detector.on_evidence(evidence, context));
         match evidence {
             Evidence::Parent { child, seen } => self.forker_seen(*child, seen.as_ref()),

@@ -6,6 +6,7 @@ use super::{case::Case, detector::Unanswered};
 use crate::model::{
     event::Fork,
     finding::Finding,
+    held_lock::{HeldAtFork, HeldLocks},
     process::{Comm, ProcessKey, Program},
     thread::SeenThread,
     time::BootTime,
@@ -31,6 +32,9 @@ pub struct Process {
     pub(super) case: Option<Box<Case>>,
     /// Once it is known to live on without exec, if there was room to follow that.
     life: Option<Box<Life>>,
+    /// The locks that it carries of threads that it does not have, as they were seen first; once they have been looked
+    /// at again, those that were still held.
+    pub(super) held: Option<Box<HeldLocks>>,
 }
 
 /// What is known of the fork that a process came from.
@@ -137,6 +141,11 @@ impl Process {
         self.life.as_deref()
     }
 
+    /// The locks that it was seen to carry of threads that it does not have.
+    pub fn held(&self) -> Option<&HeldLocks> {
+        self.held.as_deref()
+    }
+
     const fn is_followed(&self) -> bool {
         self.grace.is_some() || self.case.is_some() || self.life.is_some()
     }
@@ -166,6 +175,21 @@ impl Processes {
     /// The life of this process, if it is known to live on.
     pub fn life(&self, key: ProcessKey) -> Option<&Life> {
         self.get(key).and_then(Process::life)
+    }
+
+    /// Whether the lock of a child that this futex word belongs to was held when it was forked, and how sure that is; absent
+    /// where that is not known.
+    pub fn held_at_fork(&self, child: ProcessKey, futex: u64) -> Option<HeldAtFork> {
+        self.get(child)?.held()?.held_at_fork(futex)
+    }
+
+    /// What became known of the locks that a process carries. Of a look after the first, only what both have seen counts.
+    pub(super) fn set_held(&mut self, key: ProcessKey, seen: &HeldLocks) {
+        let Some(process) = self.get_mut(key) else { return };
+        process.held = Some(match process.held.take() {
+            Some(before) => Box::new(before.still(seen)),
+            None => Box::new(seen.clone()),
+        });
     }
 
     /// What became known of the fork of a process that lives on is to be seen there from now on.
@@ -218,7 +242,7 @@ impl Processes {
         if let Some(before) = self.with_tgid(key.tgid).filter(|before| *before != key) {
             self.remove(before);
         }
-        let new = || Process { key, birth, grace: None, case: None, life: None };
+        let new = || Process { key, birth, grace: None, case: None, life: None, held: None };
         self.by_tgid.entry(key.tgid).or_insert_with(new)
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{
-    absence, budget, clock, fdinfo, file, leaks,
+    absence, budget, clock, fdinfo, file, held_locks, leaks,
     locks::{self, Fork as Forked},
     place,
     program::{self, program},
@@ -29,6 +29,7 @@ pub fn answer(request: &Request) -> Evidence {
     let limits = match request {
         // These concern every process of the host.
         Request::Holders { .. } | Request::Sweep { .. } | Request::Orphans => budget::LARGE,
+        Request::HeldLocks { .. } => held_locks::BUDGET,
         _ => budget::EVIDENCE,
     };
     budget::question(limits, || look(request))
@@ -44,6 +45,10 @@ fn look(request: &Request) -> Evidence {
         Request::Locks { child, parent, forked_at, forking_tid } => {
             let fork = Forked { child, parent, forked_at, forking_tid };
             Evidence::Locks { child, seen: locks::locks(&fork) }
+        }
+        Request::HeldLocks { child, parent, forking_tid, forked_at, places } => {
+            let question = held_locks::Question { child, parent, forking_tid, forked_at, places };
+            Evidence::HeldLocks { child, seen: held_locks::held_locks(&question) }
         }
         Request::Place { child, parent, tid, address, holder, stacks } => {
             let seen = place::place(child, parent, tid, address, holder, stacks);

@@ -24,6 +24,8 @@ pub(super) struct Mapping {
     pub(super) end: u64,
     /// Whether its process may read it.
     pub(super) readable: bool,
+    /// Whether its process may write to it.
+    pub(super) writable: bool,
     /// Whether code in it can run.
     pub(super) executable: bool,
     /// Whether other processes share it.
@@ -78,6 +80,11 @@ impl Maps {
         })
     }
 
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Mapping> {
+        self.0.iter()
+    }
+
     /// The paths of all files that are mapped, one of several segments more than once.
     pub(super) fn files(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().filter(|mapping| mapping.is_file()).map(|mapping| mapping.path.as_slice())
@@ -121,7 +128,7 @@ impl Mapping {
         let mut next = || fields.next().and_then(|field| std::str::from_utf8(field).ok());
         let hexadecimal = |field| u64::from_str_radix(field, 16).ok();
         let (start, end) = next()?.split_once('-')?;
-        let [readable, _, executable, sharing] = next()?.as_bytes().first_chunk()?;
+        let [readable, writable, executable, sharing] = next()?.as_bytes().first_chunk()?;
         let offset = hexadecimal(next()?)?;
         let (major, minor) = next()?.split_once(':')?;
         let inode = next()?.parse().ok()?;
@@ -129,6 +136,7 @@ impl Mapping {
             start: hexadecimal(start)?,
             end: hexadecimal(end)?,
             readable: *readable == b'r',
+            writable: *writable == b'w',
             executable: *executable == b'x',
             shared: *sharing == b's',
             offset,

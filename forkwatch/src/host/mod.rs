@@ -27,6 +27,7 @@ mod forked;
 mod futex;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod held_locks;
 mod host_mounts;
 #[cfg(any(test, fuzzing))]
 mod image;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     connection::Sockets,
+    held_lock::{HeldLocksSeen, Places},
     leak::{Descriptors, Holders, Object},
     lock::{LocksSeen, Place},
     process::{Comm, ProcessKey, Program},
@@ -49,6 +50,19 @@ pub enum Request {
         forked_at: Option<BootTime>,
         /// The thread of the parent that called fork, where that is known.
         forking_tid: Option<u32>,
+    },
+    /// Which locks does a forked and never exec'd process carry that a thread holds which it does not have?
+    HeldLocks {
+        /// The process to look at.
+        child: ProcessKey,
+        /// The process that forked it.
+        parent: ProcessKey,
+        /// The thread of the parent that called fork.
+        forking_tid: u32,
+        /// Threads of the parent that started later hold nothing in the child.
+        forked_at: BootTime,
+        /// Where to look; absent for all of its memory.
+        places: Option<Places>,
     },
     /// Where is a stuck thread, and what does it keep from others?
     Place {
@@ -143,6 +157,13 @@ pub enum Evidence {
         child: ProcessKey,
         /// What was seen.
         seen: LocksSeen,
+    },
+    /// About the locks that a child carries.
+    HeldLocks {
+        /// The child.
+        child: ProcessKey,
+        /// What was seen.
+        seen: HeldLocksSeen,
     },
     /// About one stuck thread.
     Place {

@@ -10,6 +10,8 @@ pub mod evidence;
 pub mod exit_code;
 pub mod facts;
 pub mod finding;
+pub mod glibc;
+pub mod held_lock;
 pub mod inventory;
 pub mod lasted;
 pub mod leak;

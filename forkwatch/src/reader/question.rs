@@ -9,6 +9,7 @@ use crate::{
     model::{
         event::Event,
         evidence::{ChildSeen, Evidence, Request},
+        held_lock::HeldLocksSeen,
         inventory::Inventory,
         lock::LocksSeen,
         particulars::Particulars,
@@ -115,7 +116,11 @@ impl Question {
                 | Request::Descriptors { forker: parent, .. }
                 | Request::Holders { forker: parent, .. },
             ) => *parent,
-            Self::Core(Request::Sockets { parent, .. } | Request::Parent { parent, .. }) => Some(*parent),
+            Self::Core(
+                Request::Sockets { parent, .. }
+                | Request::Parent { parent, .. }
+                | Request::HeldLocks { parent, .. },
+            ) => Some(*parent),
             _ => None,
         };
         forker.map(|forker| forker.tgid).or_else(|| self.about())
@@ -132,6 +137,7 @@ fn about(request: &Request) -> Option<u32> {
         Request::Parent { parent, .. } => Some(parent.tgid),
         Request::Child { child }
         | Request::Locks { child, .. }
+        | Request::HeldLocks { child, .. }
         | Request::Place { child, .. }
         | Request::Sockets { child, .. }
         | Request::Threads { child } => Some(child.tgid),
@@ -150,6 +156,9 @@ pub fn unanswered(request: &Request, why: &str) -> Evidence {
         Request::Child { child } => Evidence::Child { child, seen: ChildSeen::Unreadable(why.to_owned()) },
         Request::Locks { child, .. } => {
             Evidence::Locks { child, seen: LocksSeen::Unreadable(why.to_owned()) }
+        }
+        Request::HeldLocks { child, .. } => {
+            Evidence::HeldLocks { child, seen: HeldLocksSeen::Unreadable(why.to_owned()) }
         }
         Request::Place { child, .. } => Evidence::Place { child, seen: None },
         Request::Sockets { child, .. } => Evidence::Sockets { child, seen: None },

@@ -25,6 +25,7 @@ use crate::model::{
         ChildSeen, Evidence, ExecedSeen, ParentSeen, ProgramSeen, Request, Sweep, Swept, ThreadsSeen,
     },
     finding::{Finding, HazardId, State},
+    held_lock::{HeldLock, HeldLocks, HeldLocksSeen},
     leak::{Descriptors, Holders, Object},
     lock::{Locks, LocksSeen, Place},
     process::{ProcessKey, Program},
@@ -36,6 +37,13 @@ use crate::model::{
 const MILLI: u64 = 1_000_000;
 const PARENT: u32 = 4242;
 const CHILD: u32 = 4250;
+/// What a look at these locks has seen.
+fn carries(locks: &[HeldLock]) -> HeldLocks {
+    let count = u32::try_from(locks.len()).unwrap();
+    let locks = locks.to_vec();
+    HeldLocks { at: BootTime(0), whole: true, locks, count, searched: 1 << 20, skipped: 0, took: 100_000 }
+}
+
 /// What glibc blocks around `posix_spawn`.
 const ALL_BLOCKED: SignalSet = SignalSet(0xffff_fffe_7ffb_feff);
 
@@ -185,6 +193,8 @@ struct Timeline {
     /// What children wait for, by tgid; all others for nothing.
     locks: HashMap<u32, LocksSeen>,
     places: HashMap<u32, Place>,
+    /// What locks children carry, by tgid; all others none.
+    held: HashMap<u32, HeldLocksSeen>,
     /// What children share with their parents, by tgid; all others nothing.
     sockets: HashMap<u32, Sockets>,
     /// What runs under a pid; nothing under all others.
@@ -213,6 +223,7 @@ impl Timeline {
             programs: HashMap::new(),
             locks: HashMap::new(),
             places: HashMap::new(),
+            held: HashMap::new(),
             sockets: HashMap::new(),
             named: HashMap::new(),
             threads: HashMap::new(),
@@ -275,6 +286,18 @@ impl Timeline {
             Request::Locks { child, .. } => {
                 let seen = self.locks.get(&child.tgid).cloned().unwrap_or_else(|| busy(1));
                 Evidence::Locks { child, seen: self.now_is(seen) }
+            }
+            Request::HeldLocks { child, places, .. } => {
+                let none = || HeldLocksSeen::Alive(Box::new(carries(&[])));
+                let seen = match self.held.get(&child.tgid).cloned().unwrap_or_else(none) {
+                    HeldLocksSeen::Alive(held) => HeldLocksSeen::Alive(Box::new(HeldLocks {
+                        at: self.now,
+                        whole: places.is_none(),
+                        ..*held
+                    })),
+                    other => other,
+                };
+                Evidence::HeldLocks { child, seen }
             }
             Request::Place { child, .. } => {
                 Evidence::Place { child, seen: self.places.get(&child.tgid).cloned().map(Box::new) }
@@ -374,7 +397,12 @@ impl Timeline {
     /// What was asked about forks and execs: not the looks at children that live on.
     fn asked(&self) -> Vec<Request> {
         let ask = |output: &Output| match output {
-            Output::Ask(Request::Locks { .. } | Request::Sockets { .. } | Request::FellAsleep) => None,
+            Output::Ask(
+                Request::Locks { .. }
+                | Request::Sockets { .. }
+                | Request::FellAsleep
+                | Request::HeldLocks { .. },
+            ) => None,
             Output::Ask(request) => Some(*request),
             _ => None,
         };

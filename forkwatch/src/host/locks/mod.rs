@@ -10,7 +10,10 @@ mod threads;
 
 use std::{fs, io};
 
-use self::{parent::Parent, threads::Threads};
+pub(super) use self::{
+    parent::{Parent, robust_list},
+    threads::Threads,
+};
 use super::{
     absence, budget,
     call::{Activity, SystemCall},
@@ -98,7 +101,7 @@ fn look(fork: &Fork) -> io::Result<LocksSeen> {
 }
 
 /// The child, or what has become of it.
-fn unexeced(child: ProcessKey) -> io::Result<Result<Stat, LocksSeen>> {
+pub(super) fn unexeced(child: ProcessKey) -> io::Result<Result<Stat, LocksSeen>> {
     let stat = Stat::of_process(child.tgid)?;
     Ok(if !stat.is(child) || stat.process_has_ended() {
         Err(LocksSeen::Gone)
@@ -211,7 +214,8 @@ fn lock_wait(
     }))
 }
 
-fn mapping(process: &Stat, maps: &Maps, address: u64, region: &maps::Mapping) -> Mapping {
+/// The memory that an address lies in, by the name of what it belongs to.
+pub(super) fn mapping(process: &Stat, maps: &Maps, address: u64, region: &maps::Mapping) -> Mapping {
     // The locks of the C library itself are zero at the start, and lie beyond its file.
     let object = maps.follows_file(region).then(|| stack::object(process.key(), address)).flatten();
     if let Some((name, offset)) = object {

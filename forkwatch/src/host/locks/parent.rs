@@ -17,27 +17,27 @@ const RANDOM_BYTES: usize = 16;
 const MAX_CHILDREN: u64 = 64 * 1024;
 
 /// The process that forked the child, where it lives.
-pub(super) struct Parent {
+pub(in crate::host) struct Parent {
     /// Which.
-    pub(super) key: ProcessKey,
+    pub(in crate::host) key: ProcessKey,
     /// Whether it still runs the program that it forked.
-    pub(super) comparable: bool,
+    pub(in crate::host) comparable: bool,
     /// Its threads that are older than the child.
-    pub(super) threads: Threads,
+    pub(in crate::host) threads: Threads,
     /// Its mappings; absent where nothing is to be compared.
-    pub(super) maps: Option<Maps>,
+    pub(in crate::host) maps: Option<Maps>,
     /// Where it is known that each of its locks was taken by a thread of its own, and none by a thread of a process
     /// that it was itself forked from.
-    pub(super) is_first: bool,
+    pub(in crate::host) is_first: bool,
     /// Whether parent and child live in one pid namespace, so that a tid means the same in both.
-    pub(super) shares_ids: bool,
+    pub(in crate::host) shares_ids: bool,
     /// Of its threads, the one that called fork.
     forker: Option<u32>,
 }
 
 impl Parent {
     /// Looks for it; absent where it has ended, or nobody knows which it was.
-    pub(super) fn of(child: &Stat, fork: &Fork) -> Option<Self> {
+    pub(in crate::host) fn of(child: &Stat, fork: &Fork) -> Option<Self> {
         let stat = Stat::of_process(fork.parent.map_or(child.parent, |parent| parent.tgid)).ok()?;
         let comparable = runs_the_same(child.id, stat.id).unwrap_or_default();
         let is_it = fork.parent.map_or_else(
@@ -74,7 +74,7 @@ impl Parent {
     }
 
     /// The thread that called fork, where it lives.
-    pub(super) fn forker(&self) -> Option<&Stat> {
+    pub(in crate::host) fn forker(&self) -> Option<&Stat> {
         self.threads.all.iter().find(|thread| Some(thread.id) == self.forker)
     }
 
@@ -148,7 +148,7 @@ pub(super) fn main_thread_is_renewed(child: u32) -> bool {
 }
 
 /// The address of a thread's list of robust locks (`get_robust_list(2)`); absent where it has none.
-fn robust_list(tid: u32) -> Option<usize> {
+pub(in crate::host) fn robust_list(tid: u32) -> Option<usize> {
     let tid = libc::pid_t::try_from(tid).ok()?;
     let mut head = MaybeUninit::<usize>::zeroed();
     let mut length = MaybeUninit::<usize>::zeroed();

@@ -5,28 +5,28 @@ use std::io;
 use super::super::{stat::Stat, status::Status, task::MAX_TASKS};
 
 /// Live threads of one process that run user code.
-pub(super) struct Threads {
+pub(in crate::host) struct Threads {
     /// From the oldest.
-    pub(super) all: Vec<Stat>,
-    pub(super) process: u32,
+    pub(in crate::host) all: Vec<Stat>,
+    pub(in crate::host) process: u32,
     /// The id of the process as it sees it itself.
-    pub(super) own_id: u32,
+    pub(in crate::host) own_id: u32,
     /// Whether the process has tids of its own.
-    pub(super) namespaced: bool,
+    pub(in crate::host) namespaced: bool,
     /// Whether there may be more.
-    pub(super) cut: bool,
+    pub(in crate::host) cut: bool,
 }
 
 impl Threads {
     /// These threads of that process.
-    pub(super) fn new(process: &Stat, all: Vec<Stat>) -> io::Result<Self> {
+    pub(in crate::host) fn new(process: &Stat, all: Vec<Stat>) -> io::Result<Self> {
         let Status { own_id, namespaced, .. } = Status::of_thread(process.id, process.id)?;
         let cut = usize::try_from(process.threads).is_ok_and(|threads| threads > MAX_TASKS);
         Ok(Self { all, process: process.id, own_id, namespaced, cut })
     }
 
     /// The one that calls itself by that tid.
-    pub(super) fn named(&self, own_tid: u32) -> Option<&Stat> {
+    pub(in crate::host) fn named(&self, own_tid: u32) -> Option<&Stat> {
         self.all.iter().find(|thread| {
             if self.namespaced {
                 Status::of_thread(self.process, thread.id).is_ok_and(|status| status.own_id == own_tid)

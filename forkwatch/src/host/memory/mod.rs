@@ -1,10 +1,12 @@
 //! The memory of other processes. Takes `CAP_SYS_PTRACE`, and for other users' `CAP_DAC_READ_SEARCH`.
 
+mod own_pages;
 mod pagemap;
 mod process;
 
 use std::{io, rc::Rc};
 
+pub(super) use self::own_pages::OwnPages;
 use self::process::{Mapped, Memory};
 use super::{
     budget,

@@ -10,6 +10,8 @@ const ENTRY: usize = size_of::<u64>();
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const OF_FILE: u64 = 1 << 61;
+/// Mapped once, by this process alone.
+const EXCLUSIVE: u64 = 1 << 56;
 
 /// The pages of one process.
 pub(super) struct Pagemap(File);
@@ -58,6 +60,11 @@ impl Page {
     /// Whether it is a file's, or memory that processes share.
     pub(super) const fn is_of_file(self) -> bool {
         self.0 & OF_FILE != 0
+    }
+
+    /// Whether it is in memory, no file's, and that of another process too, as a fork leaves it until one of them writes.
+    pub(super) const fn is_shared_memory_of_forks(self) -> bool {
+        self.0 & (PRESENT | SWAPPED | OF_FILE | EXCLUSIVE) == PRESENT
     }
 
     #[cfg(test)]

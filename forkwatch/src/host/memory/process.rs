@@ -39,8 +39,8 @@ enum Way {
 pub(super) struct Memory {
     process: u32,
     thread: u32,
-    plain: File,
-    pages: Option<Pagemap>,
+    pub(super) plain: File,
+    pub(super) pages: Option<Pagemap>,
     /// The device that was asked about last, and who answers for its file system.
     answers: RefCell<Option<((u64, u64), Answers)>>,
 }
@@ -101,7 +101,7 @@ impl Memory {
         way(mapping, page, |mapping| self.answers(mapping))
     }
 
-    fn answers(&self, mapping: &Mapping) -> Answers {
+    pub(super) fn answers(&self, mapping: &Mapping) -> Answers {
         let (major, minor, _) = mapping.file;
         let known = self.answers.borrow().filter(|(device, _)| *device == (major, minor));
         known.map_or_else(

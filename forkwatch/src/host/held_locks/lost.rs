@@ -1,0 +1,224 @@
+//! The threads that a fork left behind, by the two names that locks know them by: the tid that glibc notes as an owner,
+//! and the address of the thread's descriptor (`pthread_self`), which CPython notes.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Question;
+use crate::{
+    host::{
+        locks::{Parent, Threads, robust_list},
+        maps::{Mapping, Maps},
+        memory::{self, OwnPages},
+        stat::Stat,
+        status::Status,
+    },
+    model::{
+        glibc::{DESCRIPTOR_SELF, TID_BEFORE_ROBUST_LIST},
+        held_lock::LostOwner,
+        thread::SeenThread,
+    },
+};
+
+/// Of a forker that has ended nobody can say which threads it had. Their tids are as old as its own, or a little older.
+const NEAR: u32 = 4096;
+/// A thread's descriptor lies at the end of its stack, with what threads have of their own before it.
+const END_OF_STACK: u64 = 64 * 1024;
+
+/// Who holds a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The thread with this tid.
+    Tid(u32),
+    /// The thread with this descriptor.
+    Descriptor(u64),
+}
+
+/// Threads that the child does not have.
+pub(super) struct Lost {
+    /// Those of the parent, by the tid that they have themselves.
+    tids: HashMap<u32, SeenThread>,
+    /// Where the parent has ended: between which tids those of its threads were.
+    near: Option<(u32, u32)>,
+    /// The child's own, by their own tids.
+    own: HashSet<u32>,
+    /// Descriptors of lost threads, and whose they are where that is known.
+    descriptors: HashMap<u64, Option<(u32, SeenThread)>>,
+    /// Descriptors of the child's own threads; absent where they are not all known.
+    own_descriptors: Option<HashSet<u64>>,
+    /// A bit for the lower 16 of each of the tids.
+    bits: Box<[u64; 1024]>,
+    /// The lowest descriptor, and how far the highest is from it.
+    span: (u64, u64),
+    parent: Option<u32>,
+}
+
+impl Lost {
+    pub(super) fn of(question: &Question, stat: &Stat, child: &Threads, parent: Option<&Parent>) -> Self {
+        let own_ids = child.all.iter().filter_map(|thread| own_id(stat.id, thread.id, child.namespaced));
+        let mut lost = Self {
+            tids: HashMap::new(),
+            near: None,
+            own: own_ids.collect(),
+            descriptors: HashMap::new(),
+            own_descriptors: child.all.iter().map(|thread| descriptor(thread.id)).collect(),
+            bits: Box::new([0; 1024]),
+            span: (u64::MAX, 0),
+            parent: parent.map(|parent| parent.key.tgid),
+        };
+        // Of threads that were not listed nothing is known, and one of them may be the owner.
+        if child.cut {
+            lost.own_descriptors = None;
+            return lost;
+        }
+        match parent {
+            Some(parent) => {
+                let others = parent.threads.all.iter().filter(|thread| thread.id != question.forking_tid);
+                for thread in others {
+                    lost.add(parent, thread);
+                }
+            }
+            // One that has a pid namespace of its own has tids that say nothing of when they were given out.
+            None if !child.namespaced => lost.near = Some((child.own_id.saturating_sub(NEAR), child.own_id)),
+            None => {}
+        }
+        lost
+    }
+
+    fn add(&mut self, parent: &Parent, thread: &Stat) {
+        let Some(id) = own_id(parent.key.tgid, thread.id, parent.threads.namespaced) else { return };
+        let seen = SeenThread { tid: thread.id, comm: thread.comm };
+        if !self.own.contains(&id) {
+            self.tids.insert(id, seen);
+            if let Some(bits) = self.bits.get_mut(usize::from((id & 0xffff) as u16) / 64) {
+                *bits |= 1 << (id % 64);
+            }
+        }
+        let is_own = |own: &HashSet<u64>, descriptor| own.contains(&descriptor);
+        let there = descriptor(thread.id).filter(|_| parent.comparable);
+        let Some((descriptor, own)) = there.zip(self.own_descriptors.as_ref()) else { return };
+        if !is_own(own, descriptor) && names(parent, thread.id, descriptor, id) {
+            self.descriptors.insert(descriptor, Some((id, seen)));
+            self.widen(descriptor);
+        }
+    }
+
+    /// Finds the descriptors of threads that the child has none of any more: also those of threads that have ended in
+    /// the parent since, and of one that has ended itself. A descriptor begins with its own address (`tcbhead_t`,
+    /// sysdeps/x86_64/nptl/tls.h; on other machines it has no such mark).
+    pub(super) fn find_descriptors(&mut self, pages: &OwnPages, maps: &Maps) {
+        let Some(offset) = DESCRIPTOR_SELF else { return };
+        if self.own_descriptors.is_none() {
+            return;
+        }
+        let is_stack = |mapping: &&Mapping| mapping.path.is_empty() && pages.admits(mapping);
+        let mut found = Vec::new();
+        for mapping in maps.iter().filter(is_stack) {
+            let from = mapping.end.saturating_sub(END_OF_STACK);
+            let words_between = offset / 8;
+            let shown = pages.go_through(mapping, from, |at, bytes| {
+                let words = bytes.as_chunks::<8>().0;
+                let pairs = words.iter().zip(words.iter().skip(words_between));
+                for (index, (first, second)) in pairs.enumerate() {
+                    let address = at.wrapping_add(index as u64 * 8);
+                    if u64::from_ne_bytes(*first) == address && first == second {
+                        found.push(address);
+                    }
+                }
+            });
+            if shown.is_err() {
+                break;
+            }
+        }
+        for address in found {
+            if self.own_descriptors.as_ref().is_some_and(|own| !own.contains(&address)) {
+                self.descriptors.entry(address).or_default();
+                self.widen(address);
+            }
+        }
+    }
+
+    fn widen(&mut self, descriptor: u64) {
+        let (lowest, width) = self.span;
+        let highest = if lowest == u64::MAX { descriptor } else { lowest + width };
+        let lowest = lowest.min(descriptor);
+        self.span = (lowest, highest.max(descriptor) - lowest);
+    }
+
+    /// Whether a word may be the tid of one of them: quick, and wrong now and then.
+    #[inline]
+    pub(super) fn may_be_tid(&self, word: u32) -> bool {
+        let place = usize::from((word & 0xffff) as u16);
+        let is_near = self.near.is_some_and(|(from, to)| (from..to).contains(&word));
+        self.bits.get(place / 64).is_some_and(|bits| bits >> (place % 64) & 1 == 1) || is_near
+    }
+
+    /// Whether a word may be the descriptor of one of them: quick, and mostly wrong.
+    #[inline]
+    pub(super) const fn may_be_descriptor(&self, word: u64) -> bool {
+        let (lowest, width) = self.span;
+        word.wrapping_sub(lowest) <= width
+    }
+
+    /// Whether it is the tid of one of them.
+    pub(super) fn has_tid(&self, tid: u32) -> bool {
+        let near = self.near.is_some_and(|(from, to)| (from..to).contains(&tid));
+        self.tids.contains_key(&tid) || near && !self.own.contains(&tid)
+    }
+
+    /// Whether it is the descriptor of one of them.
+    pub(super) fn has_descriptor(&self, descriptor: u64) -> bool {
+        self.descriptors.contains_key(&descriptor)
+    }
+
+    /// What is known of an owner.
+    pub(super) fn owner(&self, owner: Owner) -> LostOwner {
+        let (id, thread) = match owner {
+            Owner::Tid(tid) => (Some(tid), self.tids.get(&tid)),
+            Owner::Descriptor(descriptor) => {
+                let known = self.descriptors.get(&descriptor).and_then(Option::as_ref);
+                (known.map(|(id, _)| *id), known.map(|(_, thread)| thread))
+            }
+        };
+        LostOwner { id, name: thread.map(|thread| thread.comm.to_string()) }
+    }
+
+    /// Whether only the fork can have brought a lock of this owner into the child: a tid is not given out twice while a
+    /// thread bears it. The memory of a descriptor may be used again for a thread of the child's.
+    pub(super) fn is_from_before(&self, owner: Owner) -> bool {
+        let Owner::Tid(tid) = owner else { return false };
+        let thread = self.tids.get(&tid).zip(self.parent);
+        thread.is_some_and(|(thread, parent)| {
+            Stat::of_thread(parent, thread.tid).is_ok_and(|stat| !stat.has_ended())
+        })
+    }
+}
+
+fn own_id(process: u32, thread: u32, namespaced: bool) -> Option<u32> {
+    if !namespaced {
+        return Some(thread);
+    }
+    Status::of_thread(process, thread).ok().map(|status| status.own_id)
+}
+
+/// The descriptor of a thread that glibc runs: its list of robust locks lies in it, as far from its beginning as in this
+/// process's own threads. What comes before it has stayed the same since glibc 2.4.
+fn descriptor(tid: u32) -> Option<u64> {
+    let list = robust_list(tid)?;
+    // SAFETY: pthread_self(3) only tells which thread calls.
+    let own = unsafe { libc::pthread_self() };
+    let own_list = robust_list(nix::unistd::gettid().as_raw().cast_unsigned())? as u64;
+    (list as u64).checked_sub(own_list.checked_sub(own)?)
+}
+
+/// Whether the parent's memory says that this is the thread's descriptor.
+fn names(parent: &Parent, tid: u32, descriptor: u64, id: u32) -> bool {
+    let list = robust_list(tid).map(|list| list as u64);
+    let tid_at = list.and_then(|list| list.checked_sub(TID_BEFORE_ROBUST_LIST));
+    let word = |address| memory::there::<8>(parent.key.tgid, address).map(u64::from_ne_bytes);
+    let is_marked = DESCRIPTOR_SELF.is_none_or(|offset| {
+        let second = descriptor.wrapping_add(offset as u64);
+        word(descriptor) == Some(descriptor) && word(second) == Some(descriptor)
+    });
+    let noted = tid_at.and_then(|at| memory::there::<4>(parent.key.tgid, at)).map(u32::from_ne_bytes);
+    is_marked && noted == Some(id)
+}

@@ -1,0 +1,36 @@
+//! In which order a child's memory is gone through: first where programs and libraries keep their variables, then the
+//! stacks of threads and all other anonymous memory, the smallest mappings first.
+
+use super::search::Search;
+use crate::host::{
+    maps::{Mapping, Maps},
+    memory::OwnPages,
+};
+
+/// Goes through all of it, as far as the budget goes. Tells how many bytes were searched, and how many were left out.
+pub(super) fn go_through(pages: &OwnPages, maps: &Maps, search: &mut Search<'_>) -> (u64, u64) {
+    let mut regions: Vec<&Mapping> = maps.iter().filter(|mapping| pages.admits(mapping)).collect();
+    regions.sort_by_key(|mapping| (rank(maps, mapping), mapping.end - mapping.start));
+    let (mut searched, mut skipped) = (0, 0);
+    let mut is_over = false;
+    for mapping in regions {
+        let size = mapping.end - mapping.start;
+        if is_over {
+            skipped += size;
+            continue;
+        }
+        match pages.go_through(mapping, mapping.start, |at, bytes| search.piece(at, bytes)) {
+            Ok(read) => searched += read,
+            Err(_) => {
+                is_over = true;
+                skipped += size;
+            }
+        }
+    }
+    (searched, skipped)
+}
+
+/// Variables of a program or library, also those beyond its file, come first.
+fn rank(maps: &Maps, mapping: &Mapping) -> u8 {
+    u8::from(!mapping.is_file() && !maps.follows_file(mapping))
+}

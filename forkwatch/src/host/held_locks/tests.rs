@@ -1,0 +1,294 @@
+//! Against real processes: children of this one, which carry locks that its threads hold.
+
+use std::{
+    cell::UnsafeCell,
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+};
+
+use nix::unistd::gettid;
+
+use super::*;
+use crate::{
+    host::{forked::Forked, stack::tests::pythons},
+    model::held_lock::HeldAtFork,
+};
+
+/// A lock of glibc that lives for ever, as threads and children may use it to the end.
+struct Lock<T: 'static>(&'static UnsafeCell<T>);
+
+// SAFETY: it is made to be used by several threads.
+unsafe impl<T> Send for Lock<T> {}
+
+impl<T> Clone for Lock<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Lock<T> {}
+
+impl<T> Lock<T> {
+    fn new(lock: T) -> Self {
+        Self(Box::leak(Box::new(UnsafeCell::new(lock))))
+    }
+
+    fn get(self) -> *mut T {
+        self.0.get()
+    }
+
+    fn address(self) -> u64 {
+        self.get().addr() as u64
+    }
+}
+
+fn mutex() -> Lock<libc::pthread_mutex_t> {
+    Lock::new(libc::PTHREAD_MUTEX_INITIALIZER)
+}
+
+fn own_tid() -> u32 {
+    gettid().as_raw().cast_unsigned()
+}
+
+/// A thread that has done this, and keeps what it holds until the sender is dropped.
+fn thread_that(act: impl FnOnce() + Send + 'static) -> (u32, mpsc::Sender<()>) {
+    let (report, reported) = mpsc::channel();
+    let (end, until) = mpsc::channel::<()>();
+    thread::Builder::new()
+        .name("keeper".to_owned())
+        .spawn(move || {
+            act();
+            report.send(own_tid()).unwrap();
+            let _ = until.recv();
+        })
+        .unwrap();
+    (reported.recv().unwrap(), end)
+}
+
+fn lock_mutex(mutex: Lock<libc::pthread_mutex_t>) {
+    // SAFETY: the mutex is initialised and never freed.
+    unsafe { libc::pthread_mutex_lock(mutex.get()) };
+}
+
+fn question(child: &Forked) -> Question {
+    let own = Stat::of_process(std::process::id()).unwrap().key();
+    Question {
+        child: child.key(),
+        parent: own,
+        forking_tid: own_tid(),
+        forked_at: child.key().start,
+        places: None,
+    }
+}
+
+fn found(question: &Question) -> HeldLocks {
+    match held_locks(question) {
+        HeldLocksSeen::Alive(held) => *held,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn at(held: &HeldLocks, address: u64) -> Option<&HeldLock> {
+    held.locks.iter().find(|lock| lock.object == address)
+}
+
+#[test]
+fn mutexes_and_read_write_locks_of_lost_threads_are_found_and_no_others() {
+    let (held, free, own, ended) = (mutex(), mutex(), mutex(), mutex());
+    let written = Lock::new(libc::PTHREAD_RWLOCK_INITIALIZER);
+    let read = Lock::new(libc::PTHREAD_RWLOCK_INITIALIZER);
+    let (keeper, _keeps) = thread_that(move || {
+        lock_mutex(held);
+        // SAFETY: they are initialised and never freed.
+        unsafe {
+            libc::pthread_rwlock_wrlock(written.get());
+            libc::pthread_rwlock_rdlock(read.get());
+        }
+    });
+    lock_mutex(own);
+    let child = Forked::into(|| lock_mutex(ended));
+    let seen = found(&question(&child));
+    assert!(seen.whole && seen.searched > 0 && seen.skipped == 0, "{seen:?}");
+    for (address, kind) in [(held.address(), LockKind::Mutex), (written.address(), LockKind::ReadWrite)] {
+        let lock = at(&seen, address).unwrap_or_else(|| panic!("{address:#x} is not in {seen:#?}"));
+        assert_eq!((lock.kind, lock.address, lock.from_before), (kind, address, true));
+        assert_eq!(lock.owner.id, Some(keeper));
+        assert_eq!(lock.owner.name.as_deref(), Some("keeper"));
+        assert_eq!(seen.held_at_fork(address + 8), Some(HeldAtFork::Sure));
+    }
+    for lock in [free, own, ended] {
+        assert_eq!(at(&seen, lock.address()), None);
+    }
+    assert_eq!(at(&seen, read.address()), None);
+    // SAFETY: this thread holds it.
+    unsafe { libc::pthread_mutex_unlock(own.get()) };
+}
+
+#[test]
+fn a_further_look_tells_what_is_still_held() {
+    let (held, other) = (mutex(), mutex());
+    let (_, _keeps) = thread_that(move || {
+        lock_mutex(held);
+        lock_mutex(other);
+    });
+    // As a library would whose handler makes its locks anew at the fork.
+    let child = Forked::into(|| ());
+    let first = found(&question(&child));
+    let places =
+        Places([held.address(), other.address() + 8, 0x1000, u64::MAX, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let second = found(&Question { places: Some(places), ..question(&child) });
+    assert!(!second.whole);
+    assert_eq!(second.locks.iter().map(|lock| lock.object).collect::<Vec<_>>(), [held.address()]);
+    let still = first.still(&second);
+    assert_eq!((still.count, still.locks.len()), (1, 1));
+}
+
+#[test]
+fn of_one_that_has_ended_or_execed_nothing_is_told() {
+    let child = Forked::new();
+    let question = question(&child);
+    drop(child);
+    assert_eq!(held_locks(&question), HeldLocksSeen::Gone);
+    let mut cat = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let execed = Question { child: Stat::of_process(cat.id()).unwrap().key(), ..question };
+    assert_eq!(held_locks(&execed), HeldLocksSeen::Execed);
+    cat.kill().unwrap();
+    cat.wait().unwrap();
+}
+
+/// A process that has forked once its threads hold what they hold.
+struct Script {
+    parent: Child,
+    child: u32,
+    /// What else it has told.
+    rest: String,
+}
+
+impl Script {
+    fn new(python: &std::path::Path, text: &str) -> Self {
+        let mut parent = Command::new(python)
+            .args(["-c", text])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(parent.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let (child, rest) = line.trim().split_once(' ').unwrap();
+        Self { child: child.parse().unwrap(), rest: rest.to_owned(), parent }
+    }
+
+    fn held(&self) -> HeldLocks {
+        let child = Stat::of_process(self.child).unwrap().key();
+        let parent = Stat::of_process(self.parent.id()).unwrap().key();
+        found(&Question { child, parent, forking_tid: parent.tgid, forked_at: child.start, places: None })
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        for pid in [self.child, self.parent.id()] {
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid.cast_signed()),
+                nix::sys::signal::Signal::SIGKILL,
+            );
+        }
+        let _ = self.parent.wait();
+    }
+}
+
+/// Threads that hold an output buffer, an `RLock` and a logging handler's lock while the main thread forks.
+const HOLDERS: &str = "
+import logging, os, sys, threading
+ready, go = threading.Semaphore(0), threading.Event()
+readable, writable = os.pipe()
+buffered = os.fdopen(writable, 'wb')
+recursive, handler = threading.RLock(), logging.StreamHandler(sys.stderr)
+def writer():
+    ready.release()
+    buffered.write(b'x' * 200000)
+def holds(lock):
+    with lock:
+        ready.release()
+        go.wait()
+for target, arguments in (writer, ()), (holds, (recursive,)), (holds, (handler.lock,)):
+    threading.Thread(target=target, args=arguments, daemon=True).start()
+for _ in range(3):
+    ready.acquire()
+# Until the pipe is full: the writer waits within its write then, with the buffer's lock.
+import fcntl, array, termios
+filled = array.array('i', [0])
+while filled[0] < 65536:
+    fcntl.ioctl(readable, termios.FIONREAD, filled)
+child = os.fork()
+if child:
+    # Before 3.9 the locks of handlers were not made anew.
+    os.write(1, b'%d %d\\n' % (child, 2 if sys.version_info < (3, 9) else 1))
+sys.stdin.read()
+";
+
+#[test]
+fn objects_of_cpython_are_found_by_their_owner() {
+    let pythons: Vec<_> =
+        pythons().into_iter().filter(|path| !path.to_string_lossy().contains("/2.7")).collect();
+    if pythons.is_empty() {
+        return crate::skip::skip("there is no python3 here");
+    }
+    for python in pythons {
+        let script = Script::new(&python, HOLDERS);
+        let held = script.held();
+        let of = |kind| held.locks.iter().filter(|lock| lock.kind == kind).collect::<Vec<_>>();
+        let (buffers, recursive) = (of(LockKind::Buffer), of(LockKind::Recursive));
+        assert_eq!(buffers.len(), 1, "{}: {held:#?}", python.display());
+        assert!(buffers[0].name.as_deref().is_some_and(|name| name.starts_with("the buffer of descriptor ")));
+        assert!(buffers[0].owner.id.is_some(), "{held:#?}");
+        assert_eq!(recursive.len().to_string(), script.rest, "{}: {held:#?}", python.display());
+    }
+}
+
+/// What has run for a while, and holds nothing.
+#[test]
+fn threads_that_hold_nothing_leave_nothing() {
+    let (_, _keeps) = thread_that(|| ());
+    let Some(python) = pythons().into_iter().next_back() else {
+        return crate::skip::skip("there is no python3 here");
+    };
+    let text = HOLDERS
+        .replace("buffered.write(b'x' * 200000)", "pass")
+        .replace("filled[0] < 65536", "False")
+        .replace("    with lock:\n", "    with lock:\n        pass\n    if lock:\n");
+    let held = Script::new(&python, &text).held();
+    assert_eq!(held.count, 0, "{held:#?}");
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn what_a_search_costs() {
+    let size: usize = std::env::var("MB").ok().and_then(|size| size.parse().ok()).unwrap_or(50);
+    let memory: Vec<u64> =
+        (0..size as u64 * (1 << 17)).map(|number| number.wrapping_mul(0x9e37_79b9)).collect();
+    let (_, _keeps) = thread_that(|| ());
+    let child = Forked::new();
+    let question = question(&child);
+    let pages = OwnPages::of_process(child.tgid()).unwrap();
+    let maps = Maps::of_process(child.tgid()).unwrap();
+    let time = |act: &mut dyn FnMut() -> u64| {
+        let began = thread_time();
+        let bytes = act();
+        (bytes >> 20, (thread_time() - began) / 1000)
+    };
+    for _ in 0..3 {
+        let mut read = || {
+            let own = maps.iter().filter(|mapping| pages.admits(mapping));
+            own.map(|mapping| pages.go_through(mapping, 0, |_, _| ()).unwrap()).sum()
+        };
+        let (bytes, reading) = time(&mut read);
+        let (searched, looking) = time(&mut || budget::question(BUDGET, || found(&question).searched));
+        writeln!(io::stderr(), "reading {bytes} MB: {reading} us; searching {searched} MB: {looking} us")
+            .unwrap();
+    }
+    assert!(fs::metadata("/proc/self").is_ok() && memory.len() > 1);
+}

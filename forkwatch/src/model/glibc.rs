@@ -1,0 +1,135 @@
+//! The locks of glibc and its threads, as they lie in the memory of a process of 64 bits: `bits/struct_mutex.h`,
+//! `bits/struct_rwlock.h`, `nptl/pthread_rwlock_common.c`, `nptl/descr.h`. The same on x86-64 and arm64 where no more
+//! is said.
+
+/// `PTHREAD_MUTEX_KIND_MASK_NP` and the two bits about elision: the plain four types. Robust and priority-inheriting
+/// mutexes, and those of several processes, have others (`nptl/pthreadP.h`).
+pub const PLAIN_KINDS: u32 = 0x303;
+/// `PTHREAD_MUTEX_RECURSIVE_NP`, which alone counts.
+const RECURSIVE: u32 = 1;
+/// `PTHREAD_MUTEX_ADAPTIVE_NP`, which alone notes how long it spins.
+const ADAPTIVE: u32 = 3;
+/// Nobody spins for longer (`MAX_ADAPTIVE_COUNT` is 100 by default, and at most 32767).
+const MOST_SPINS: u32 = 0x8000;
+/// No more threads than this use one lock.
+const MOST_USERS: u32 = 0x1_0000;
+
+/// `PTHREAD_RWLOCK_WRPHASE` and `PTHREAD_RWLOCK_WRLOCKED` of `__readers`.
+pub const WRITING: u32 = 3;
+
+/// Words of 32 bits of which a `pthread_mutex_t` has at least as many: lock, count, owner, users, kind, spins, and two
+/// pointers.
+pub const MUTEX_WORDS: usize = 10;
+/// Of a `pthread_rwlock_t`: readers, writers, the two futexes, padding, writer, shared, more padding, flags.
+pub const RWLOCK_WORDS: usize = 14;
+/// Where the owner stands, in bytes: `__owner` of a mutex.
+pub const MUTEX_OWNER: u64 = 8;
+/// `__cur_writer` of a read-write lock.
+pub const RWLOCK_WRITER: u64 = 24;
+
+/// Where a descriptor of a thread (`struct pthread`) has its own address once more, which it begins with (`tcbhead_t`,
+/// sysdeps/x86_64/nptl/tls.h). Those of other machines have no such mark.
+pub const DESCRIPTOR_SELF: Option<usize> = if cfg!(target_arch = "x86_64") { Some(16) } else { None };
+/// Bytes from the tid in it to the list of robust locks that the kernel knows.
+pub const TID_BEFORE_ROBUST_LIST: u64 = 16;
+
+/// The tid of the thread that holds the mutex which these words are; absent where they are no plain mutex that is held.
+pub fn mutex_owner(words: &[u32]) -> Option<u32> {
+    let [lock, count, owner, users, kind, spins, list @ ..] = words.first_chunk::<MUTEX_WORDS>()?;
+    let is_plain = kind & !PLAIN_KINDS == 0;
+    let counts = if kind & 3 == RECURSIVE { (1..MOST_USERS).contains(count) } else { *count == 0 };
+    let spins = if kind & 3 == ADAPTIVE { *spins < MOST_SPINS } else { *spins == 0 };
+    // Only robust ones are in a list.
+    let is_mutex = is_plain && counts && spins && *list == [0; 4];
+    let is_held = matches!(lock, 1 | 2) && (1..MOST_USERS).contains(users) && *owner != 0;
+    (is_mutex && is_held).then_some(*owner)
+}
+
+/// The tid of the thread that holds the read-write lock which these words are for writing; absent where they are none that
+/// is held so.
+pub fn rwlock_writer(words: &[u32]) -> Option<u32> {
+    let [readers, writers, phase, writers_futex, pads @ .., _, _, _, _, _, _, _, _] =
+        words.first_chunk::<RWLOCK_WORDS>()?;
+    let [.., writer, shared, elision, pad, pad2, pad3, flags, end] = words.first_chunk::<RWLOCK_WORDS>()?;
+    // 1 as long as a writer holds it, with 2 where somebody may wait.
+    let futexes = matches!(phase, 1 | 3) && matches!(writers_futex, 0 | 1 | 3);
+    let is_writing = readers & WRITING == WRITING && readers >> 3 < MOST_USERS && *writers < MOST_USERS;
+    let rest = [*elision, *pad, *pad2, *pad3, *end] == [0; 5] && *shared == 0 && *flags < 4;
+    (is_writing && futexes && *pads == [0; 2] && rest && *writer != 0).then_some(*writer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::UnsafeCell, mem::size_of};
+
+    use super::*;
+
+    /// The words of a lock of this process's own.
+    fn words<T>(lock: &UnsafeCell<T>) -> Vec<u32> {
+        let count = size_of::<T>() / 4;
+        // SAFETY: the lock is as long as that, is aligned to 8 bytes, and no other thread writes it.
+        unsafe { std::slice::from_raw_parts(lock.get().cast::<u32>().cast_const(), count) }.to_vec()
+    }
+
+    fn own_tid() -> u32 {
+        nix::unistd::gettid().as_raw().cast_unsigned()
+    }
+
+    #[test]
+    fn a_mutex_names_its_owner_while_it_is_held() {
+        for kind in
+            [libc::PTHREAD_MUTEX_NORMAL, libc::PTHREAD_MUTEX_RECURSIVE, libc::PTHREAD_MUTEX_ERRORCHECK, 3]
+        {
+            let mutex = Box::new(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
+            let mut attributes = std::mem::MaybeUninit::uninit();
+            // SAFETY: the attributes are initialised before they are used, and the mutex lives as long as it is used.
+            unsafe {
+                libc::pthread_mutexattr_init(attributes.as_mut_ptr());
+                libc::pthread_mutexattr_settype(attributes.as_mut_ptr(), kind);
+                libc::pthread_mutex_init(mutex.get(), attributes.as_ptr());
+            }
+            assert_eq!(mutex_owner(&words(&mutex)), None);
+            // SAFETY: it is initialised, and free.
+            unsafe { libc::pthread_mutex_lock(mutex.get()) };
+            assert_eq!(mutex_owner(&words(&mutex)), Some(own_tid()), "kind {kind}");
+            // SAFETY: this thread holds it.
+            unsafe { libc::pthread_mutex_unlock(mutex.get()) };
+            assert_eq!(mutex_owner(&words(&mutex)), None);
+        }
+    }
+
+    #[test]
+    fn a_read_write_lock_names_its_writer_alone() {
+        let lock = Box::new(UnsafeCell::new(libc::PTHREAD_RWLOCK_INITIALIZER));
+        for (writes, expected) in [(false, None), (true, Some(own_tid()))] {
+            // SAFETY: it is initialised, free, and lives as long as it is used.
+            unsafe {
+                if writes {
+                    libc::pthread_rwlock_wrlock(lock.get());
+                } else {
+                    libc::pthread_rwlock_rdlock(lock.get());
+                }
+            }
+            assert_eq!(rwlock_writer(&words(&lock)), expected);
+            // SAFETY: this thread holds it.
+            unsafe { libc::pthread_rwlock_unlock(lock.get()) };
+            assert_eq!(rwlock_writer(&words(&lock)), None);
+        }
+    }
+
+    #[test]
+    fn what_only_resembles_a_lock_is_none() {
+        let mutex = [1, 0, 4711, 1, 0, 0, 0, 0, 0, 0];
+        assert_eq!(mutex_owner(&mutex), Some(4711));
+        for (place, value) in
+            [(0, 3), (0, 0), (1, 1), (2, 0), (3, 0), (3, 1 << 16), (4, 16), (4, 128), (5, 1), (6, 7)]
+        {
+            let mut other = mutex;
+            other[place] = value;
+            assert_eq!(mutex_owner(&other), None, "{other:?}");
+        }
+        assert_eq!(mutex_owner(&mutex[..9]), None);
+        // A low-level lock with a pointer to its owner, as stdio has it.
+        assert_eq!(mutex_owner(&[2, 1, 0x740, 0x7f1c, 0, 0, 0, 0, 0, 0]), None);
+    }
+}
