@@ -337,7 +337,7 @@ _forkwatch() {
             return 0
             ;;
         forkwatch__subcmd__explain)
-            opts="-h --help multithreaded-fork pending-signals blocked-signals orphaned-lock shared-connection shared-connection-closed worker-killed-while-stuck crash-loop unreaped-children lost-threads leaked-pipe pinned-listener"
+            opts="-h --help multithreaded-fork held-locks pending-signals blocked-signals orphaned-lock shared-connection shared-connection-closed worker-killed-while-stuck crash-loop unreaped-children lost-threads leaked-pipe pinned-listener"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -159,7 +159,8 @@ impl Crowd {
                 let findings =
                     events.iter().filter(|event| event.pid() == Some(pid)).filter_map(Event::finding);
                 let unexpected = findings.filter(|finding| {
-                    finding.hazard() != "multithreaded-fork" && !is_allowed(&name, *finding)
+                    let is_of_fork = matches!(finding.hazard(), "multithreaded-fork" | "held-locks");
+                    !is_of_fork && !is_allowed(&name, *finding)
                 });
                 wrong.extend(unexpected.map(|finding| {
                     let (hazard, certainty, lock) = (finding.hazard(), finding.certainty(), finding.lock());

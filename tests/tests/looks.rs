@@ -9,6 +9,7 @@ use forkwatch::{
     model::{
         event::{CloneFailure, Event, Origin},
         evidence::{Evidence, Request},
+        held_lock::{HeldLocksSeen, Places},
         leak::Object,
         particulars::Particulars,
         process::ProcessKey,
@@ -138,6 +139,7 @@ impl Family {
             holder: Some(holder),
             stacks,
         };
+        let held_locks = |places| Request::HeldLocks { child, parent, forking_tid, forked_at, places };
         vec![
             Request::Parent { child, parent, forking_tid, forked_at },
             Request::Child { child },
@@ -147,6 +149,8 @@ impl Family {
                 forked_at: Some(forked_at),
                 forking_tid: Some(forking_tid),
             },
+            held_locks(None),
+            held_locks(Some(Places([lock, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))),
             place(Stacks::None),
             place(Stacks::Light),
             place(Stacks::Full),
@@ -235,7 +239,23 @@ fn sees_the_same(program: &mut Program) -> Result<()> {
     let answer = ask(&mut client, &Question::Particulars(Event::CloneFailure(failure)))?;
     ensure!(matches!(&answer, Answer::Particulars(Particulars::Limit(_))), "{answer:?}");
     ensure!(before == (shared(family.parent)?, shared(family.child)?), "a look copied memory");
+    finds_the_lock(&mut client, &family)?;
+    ensure!(before == (shared(family.parent)?, shared(family.child)?), "the search copied memory");
     ensure!(client.replaced() <= 1, "a reader did not live through these questions");
+    Ok(())
+}
+
+/// The search for locks has read the memory indeed: it finds the one that the child waits for.
+fn finds_the_lock(client: &mut Client, family: &Family) -> Result<()> {
+    let Family { child, parent, lock, .. } = *family;
+    let (forking_tid, forked_at) = (parent.tgid, child.start);
+    let request = Request::HeldLocks { child, parent, forking_tid, forked_at, places: None };
+    let Answer::Core(evidence) = ask(client, &Question::Core(request))? else { bail!("another answer") };
+    let Evidence::HeldLocks { seen: HeldLocksSeen::Alive(held), .. } = *evidence else {
+        bail!("nothing seen: {evidence:#?}")
+    };
+    ensure!(held.searched > 8 << 20 && held.skipped == 0, "{held:#?}");
+    ensure!(held.locks.iter().any(|held| held.address == lock), "{lock:#x} is not in {held:#?}");
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use crate::model::{
     event::Fork,
     evidence::ParentSeen,
     finding::{Certainty, Facts, Finding, HazardId, Remedy, Severity, State},
+    held_lock::HeldLocks,
     process::{Comm, ProcessKey, Program},
     program_name::program_name,
     time::{BootTime, nanoseconds},
@@ -24,6 +25,8 @@ pub struct ForkCase<'a> {
     pub program: &'a Program,
     /// Its name.
     pub program_name: &'a str,
+    /// The locks that the child still carried, when it was known to live on, of threads that it does not have.
+    pub held: Option<&'a HeldLocks>,
 }
 
 impl ForkCase<'_> {
@@ -108,6 +111,8 @@ pub(super) struct Case {
     pub(super) parent: Answer,
     pub(super) due: BootTime,
     pub(super) unanswered: Unanswered,
+    /// Whether a detector is about to learn more.
+    pub(super) on_hold: bool,
 }
 
 /// What is known of the forker.
@@ -120,12 +125,13 @@ pub(super) enum Answer {
 impl Case {
     pub(super) fn new(fork: &Fork, concerns: Vec<HazardId>, due: BootTime) -> Self {
         let unanswered = Unanswered::default();
-        Self { fork: fork.clone(), concerns, lives_on: None, parent: Answer::Awaited, due, unanswered }
+        let (lives_on, parent, on_hold) = (None, Answer::Awaited, false);
+        Self { fork: fork.clone(), concerns, lives_on, parent, due, unanswered, on_hold }
     }
 
     /// Whether all the evidence is in.
     pub(super) const fn is_complete(&self) -> bool {
-        self.lives_on.is_some() && !matches!(self.parent, Answer::Awaited)
+        !self.on_hold && self.lives_on.is_some() && !matches!(self.parent, Answer::Awaited)
     }
 
     pub(super) fn awaits(&self, due: BootTime) -> bool {

@@ -232,7 +232,8 @@ impl Core {
     }
 
     /// Has a fork judged for which all the evidence is in.
-    fn settle(&mut self, child: ProcessKey) {
+    pub(super) fn settle(&mut self, child: ProcessKey) {
+        let grace = self.context.settings.grace;
         let Some(process) = self.context.processes.get_mut(child) else { return };
         let Some(case) = process.case.take_if(|case| case.is_complete()) else { return };
         if let Answer::Seen(seen) = &case.parent {
@@ -244,7 +245,10 @@ impl Core {
         };
         let (at, fork, child_comm) = (self.context.now, &case.fork, case.lives_on.unwrap_or(case.fork.comm));
         let program_name = called(&program);
-        let seen = ForkCase { at, fork, child_comm, parent, program: &program, program_name: &program_name };
+        let held = self.context.processes.get(child).and_then(|process| process.still_held(grace)).cloned();
+        let held = held.as_ref();
+        let seen =
+            ForkCase { at, fork, child_comm, parent, program: &program, program_name: &program_name, held };
         self.each(|detector, context| detector.on_forker(&seen, context));
         self.context.processes.tidy(child);
     }

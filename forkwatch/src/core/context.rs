@@ -36,6 +36,8 @@ pub struct Context {
     pub(super) out: Vec<Output>,
     /// Processes of which a detector has seen that they are gone, or that they cannot be looked at.
     pub(super) left: Vec<(ProcessKey, Option<Resolution>)>,
+    /// Children whose forks may be judged now.
+    pub(super) released: Vec<ProcessKey>,
     /// The place in the list of the detector that is at work.
     pub(super) at_work: usize,
 }
@@ -53,6 +55,7 @@ impl Context {
             wakefulness: Wakefulness::default(),
             out: Vec::new(),
             left: Vec::new(),
+            released: Vec::new(),
             at_work: 0,
         }
     }
@@ -116,6 +119,21 @@ impl Context {
     /// all the same.
     pub fn lose(&mut self, process: ProcessKey) {
         self.left.push((process, None));
+    }
+
+    /// Has a fork not judged before [`Self::release`]: a detector is about to learn more of its child.
+    pub fn hold(&mut self, child: ProcessKey) {
+        if let Some(case) = self.processes.get_mut(child).and_then(|process| process.case.as_mut()) {
+            case.on_hold = true;
+        }
+    }
+
+    /// Has it judged, as soon as all else is known.
+    pub fn release(&mut self, child: ProcessKey) {
+        let case = self.processes.get_mut(child).and_then(|process| process.case.as_mut());
+        if case.is_some_and(|case| std::mem::take(&mut case.on_hold)) {
+            self.released.push(child);
+        }
     }
 
     /// Reports a finding, unless the operator accepts it or it is a repeat. Gives it back where it is reported now.

@@ -43,7 +43,7 @@ pub use self::{
     signals::how_it_ended,
 };
 #[cfg(test)]
-use crate::model::{child_end::ChildEnd, event::Exit, finding::Finding};
+use crate::model::{child_end::ChildEnd, event::Exit, finding::Finding, held_lock::HeldAtFork};
 
 /// What is known of the processes, and who judges it.
 pub struct Core {
@@ -222,6 +222,9 @@ impl Core {
                 None => self.end_life(process),
             }
         }
+        while let Some(child) = self.context.released.pop() {
+            self.settle(child);
+        }
     }
 
     /// Forgets a process that has exec'd or ended.
@@ -283,6 +286,11 @@ impl Core {
             && findings.within_bounds()
             && !scheduler.is_crowded(2 * processes.len())
             && self.detectors.iter().all(|detector| detector.remembers().1)
+    }
+
+    /// Whether the lock of a child that this futex word belongs to was held at the fork.
+    pub(crate) fn held_at_fork(&self, child: ProcessKey, futex: u64) -> Option<HeldAtFork> {
+        self.context.processes.held_at_fork(child, futex)
     }
 
     /// How many signals to a child are kept.

@@ -34,7 +34,14 @@ pub struct Process {
     life: Option<Box<Life>>,
     /// The locks that it carries of threads that it does not have, as they were seen first; once they have been looked
     /// at again, those that were still held.
-    pub(super) held: Option<Box<HeldLocks>>,
+    held: Option<Box<(HeldLocks, Looks)>>,
+}
+
+/// How often a process was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looks {
+    One,
+    Several,
 }
 
 /// What is known of the fork that a process came from.
@@ -143,7 +150,13 @@ impl Process {
 
     /// The locks that it was seen to carry of threads that it does not have.
     pub fn held(&self) -> Option<&HeldLocks> {
-        self.held.as_deref()
+        self.held.as_deref().map(|(held, _)| held)
+    }
+
+    /// The same where it is known that they have stayed held: by two looks, or by one after the grace.
+    pub(super) fn still_held(&self, grace: Duration) -> Option<&HeldLocks> {
+        let (held, looks) = self.held.as_deref()?;
+        (*looks == Looks::Several || held.at >= self.key.start + grace).then_some(held)
     }
 
     const fn is_followed(&self) -> bool {
@@ -187,8 +200,8 @@ impl Processes {
     pub(super) fn set_held(&mut self, key: ProcessKey, seen: &HeldLocks) {
         let Some(process) = self.get_mut(key) else { return };
         process.held = Some(match process.held.take() {
-            Some(before) => Box::new(before.still(seen)),
-            None => Box::new(seen.clone()),
+            Some(before) => Box::new((before.0.still(seen), Looks::Several)),
+            None => Box::new((seen.clone(), Looks::One)),
         });
     }
 

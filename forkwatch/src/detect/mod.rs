@@ -8,6 +8,7 @@ mod blocked_signals;
 mod by_fork;
 mod crash_loop;
 pub mod fork_check;
+mod held_locks;
 pub mod leaks;
 mod lost_threads;
 mod multithreaded_fork;
@@ -37,6 +38,7 @@ use crate::{
 /// Every hazard, in the order of the documentation.
 pub static CATALOGUE: &[&Hazard] = &[
     &multithreaded_fork::HAZARD,
+    &held_locks::HAZARD,
     &pending_signals::HAZARD,
     &blocked_signals::HAZARD,
     &orphaned_lock::HAZARD,
@@ -63,6 +65,7 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         Box::<unreaped_children::UnreapedChildren>::default(),
         Box::<lost_threads::LostThreads>::default(),
         Box::<leaks::Leaks>::default(),
+        Box::<held_locks::HeldLocks>::default(),
     ]
 }
 

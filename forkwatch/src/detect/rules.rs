@@ -40,8 +40,8 @@ mod tests {
         assert_eq!(checked("thread = \"x\"\nhazard = \"lost-threads\""), Ok(()));
         assert_eq!(
             checked("thread = \"x\"\nhazard = \"pending-signals\""),
-            Err("`thread` of an allow rule fits the hazards `multithreaded-fork` and `lost-threads` alone, not \
-                 `pending-signals`"
+            Err("`thread` of an allow rule fits the hazards `multithreaded-fork` and `held-locks` and `lost-threads` \
+                 alone, not `pending-signals`"
                 .to_owned())
         );
     }

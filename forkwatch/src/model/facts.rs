@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     connection::{Peer, Turn},
+    held_lock::{LockKind, LostOwner},
     lock::{Blocked, Doing, Mapping},
     stack::Stack,
 };
@@ -80,6 +81,23 @@ pub struct LockFacts {
     /// What it keeps from others.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub blocks: Vec<Blocked>,
+}
+
+/// A lock that a child carries and that nobody in it can release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeldFacts {
+    /// Which kind of lock.
+    pub kind: LockKind,
+    /// The variable that it is, or what it guards.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
+    /// The address in the child, in hexadecimal.
+    pub address: String,
+    /// The memory that it lies in.
+    pub mapping: Mapping,
+    /// The thread that holds it.
+    pub owner: LostOwner,
 }
 
 /// The owner of a lock.

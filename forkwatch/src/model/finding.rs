@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
     child_end::ChildEnd,
-    facts::{ConnectionFacts, HistoryFacts, LeakFacts, LockFacts},
+    facts::{ConnectionFacts, HeldFacts, HistoryFacts, LeakFacts, LockFacts},
     process::{Comm, ProcessKey, Program},
     resolution::Resolution,
     signals::SignalSet,
@@ -130,6 +130,9 @@ pub struct Facts {
     /// The descriptor that it is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub leak: Option<Box<LeakFacts>>,
+    /// Locks that the child carries, held by threads that it does not have: at most 16.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub held: Vec<HeldFacts>,
     /// Further facts, each a short phrase for a reader.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub notes: Vec<String>,

@@ -19,7 +19,7 @@ pub struct HeldLock {
     pub kind: LockKind,
     /// Who holds it.
     pub owner: LostOwner,
-    /// What it is called: the variable that a symbol names, or what it guards, such as `sys.stdout`.
+    /// What it is called: the variable that a symbol names, or what it guards, such as standard output.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub name: Option<String>,
     /// The memory that it lies in.

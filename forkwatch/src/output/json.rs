@@ -315,6 +315,7 @@ impl<'a> Draft<'a> {
                 history: finding.facts.history.as_deref().cloned(),
                 end: finding.facts.end.as_deref().cloned(),
                 leak: finding.facts.leak.as_deref().cloned(),
+                held: finding.facts.held.clone(),
                 notes: finding.facts.notes.clone(),
             },
             remedy: finding.remedy.clone(),

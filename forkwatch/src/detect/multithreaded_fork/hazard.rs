@@ -63,6 +63,10 @@ pub(super) fn concerns(fork: &Fork) -> bool {
 }
 
 pub(super) fn judge(case: &ForkCase<'_>) -> Judgement {
+    // `held-locks` tells of this fork, and says more.
+    if case.held.is_some_and(|held| !held.locks.is_empty()) {
+        return Judgement::Clean;
+    }
     let Some(parent) = case.parent else { return Judgement::Undecided };
     if parent.thread_count == 0 {
         return Judgement::Clean;
@@ -102,7 +106,8 @@ fn remedy(case: &ForkCase<'_>) -> Remedy {
     ecosystem::recognise(case.program, threads).remedy()
 }
 
-fn notes(fork: &Fork) -> Vec<String> {
+/// Who called fork, and whose child that was itself.
+pub(crate) fn notes(fork: &Fork) -> Vec<String> {
     let mut notes = vec![format!("thread {} ({}) called fork", fork.parent_tid, fork.comm)];
     if fork.generation > 1 {
         notes.push(format!("the parent is itself a forked child: generation {}", fork.generation));

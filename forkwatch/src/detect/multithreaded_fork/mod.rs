@@ -2,7 +2,7 @@
 
 mod hazard;
 
-pub(super) use self::hazard::{BY_DESIGN, HAZARD};
+pub(super) use self::hazard::{BY_DESIGN, HAZARD, notes};
 use super::by_fork::ByFork;
 
 /// Its detector.

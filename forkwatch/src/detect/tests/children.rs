@@ -122,6 +122,8 @@ fn the_order_of_the_evidence_does_not_matter() {
     let child = process(CHILD);
     timeline.fork(threaded(2)).at(1000);
     timeline.evidence(&Evidence::Child { child, seen: alive(ms(1000)) }).at(1200);
+    let none = HeldLocksSeen::Alive(Box::new(carries(&[])));
+    timeline.evidence(&Evidence::HeldLocks { child, seen: none });
     assert_eq!(timeline.findings().len(), 0);
     let seen = parent_seen("gunicorn", &["flush"]);
     timeline.evidence(&Evidence::Parent { child, seen: Some(seen.clone()) });

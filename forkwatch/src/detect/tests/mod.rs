@@ -3,6 +3,7 @@
 mod children;
 mod connections;
 mod deaths;
+mod held_locks;
 mod killed;
 mod leaks;
 mod locks;

@@ -60,7 +60,7 @@ impl Lost {
             near: None,
             own: own_ids.collect(),
             descriptors: HashMap::new(),
-            own_descriptors: child.all.iter().map(|thread| descriptor(thread.id)).collect(),
+            own_descriptors: child.all.iter().map(|thread| own_descriptor(question, thread.id)).collect(),
             bits: Box::new([0; 1024]),
             span: (u64::MAX, 0),
             parent: parent.map(|parent| parent.key.tgid),
@@ -198,6 +198,13 @@ fn own_id(process: u32, thread: u32, namespaced: bool) -> Option<u32> {
         return Some(thread);
     }
     Status::of_thread(process, thread).ok().map(|status| status.own_id)
+}
+
+/// The descriptor of a thread of the child. Its main thread goes on with the forker's, and is known by it to the kernel
+/// only when the C library has said so.
+fn own_descriptor(question: &Question, tid: u32) -> Option<u64> {
+    let is_main = tid == question.child.tgid;
+    descriptor(tid).or_else(|| descriptor(question.forking_tid).filter(|_| is_main))
 }
 
 /// The descriptor of a thread that glibc runs: its list of robust locks lies in it, as far from its beginning as in this

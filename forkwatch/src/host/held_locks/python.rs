@@ -96,9 +96,9 @@ impl<'a> Python<'a> {
             }
             let descriptor = self.memory.half(raw.wrapping_add(*head))?;
             Some(match descriptor {
-                0 => "sys.stdin's buffer".to_owned(),
-                1 => "sys.stdout's buffer".to_owned(),
-                2 => "sys.stderr's buffer".to_owned(),
+                0 => "standard input's buffer".to_owned(),
+                1 => "standard output's buffer".to_owned(),
+                2 => "standard error's buffer".to_owned(),
                 other => format!("the buffer of descriptor {other}"),
             })
         })

@@ -21,6 +21,7 @@ use crate::{
     },
     model::{
         evidence::{Evidence, Request},
+        held_lock::HeldLocksSeen,
         leak::Object,
         lock::LocksSeen,
         process::ProcessKey,
@@ -146,6 +147,7 @@ fn ask_everything(child: ProcessKey, parent: ProcessKey, address: u64) -> Vec<Ev
         Request::Parent { child, parent, forking_tid: parent.tgid, forked_at },
         Request::Child { child },
         Request::Locks { child, parent: Some(parent), forked_at: Some(forked_at), forking_tid: None },
+        Request::HeldLocks { child, parent, forking_tid: parent.tgid, forked_at, places: None },
         Request::Place {
             child,
             parent: Some(parent),
@@ -180,6 +182,11 @@ fn no_look_copies_what_a_fork_shares() {
         _ => None,
     });
     assert_eq!(words.and_then(|words| words.at(0)), Some(2));
+    let searched = answers.iter().find_map(|answer| match answer {
+        Evidence::HeldLocks { seen: HeldLocksSeen::Alive(held), .. } => Some(held.searched),
+        _ => None,
+    });
+    assert!(searched >= Some(SHARED as u64), "{searched:?}");
     let stack = answers.iter().find_map(|answer| match answer {
         Evidence::Place { seen: Some(place), .. } => Some(place.stack.frames.len()),
         _ => None,

@@ -95,6 +95,7 @@ impl Block {
             facts.connection.as_deref().map(proof::connection),
             facts.history.as_deref().map(proof::history),
             facts.leak.as_deref().map(proof::leak),
+            Some(proof::held(&facts.held)),
         ];
         if let Some(end) = &facts.end {
             self.paragraph(lines, "ended:", format!("it {}", end.words()));

@@ -3,7 +3,8 @@
 use super::duration::humanly;
 use crate::model::{
     connection::{Act, Turn},
-    facts::{ConnectionFacts, HistoryFacts, LeakFacts, LockFacts},
+    facts::{ConnectionFacts, HeldFacts, HistoryFacts, LeakFacts, LockFacts},
+    held_lock::LockKind,
     process::escape,
     stack::{Frame, Stack},
 };
@@ -110,6 +111,27 @@ pub(super) fn leak(facts: &LeakFacts) -> Vec<(&'static str, String)> {
     };
     let holders: Vec<String> = facts.holders.iter().map(holder).collect();
     vec![("of:", what), ("held by:", holders.join(", "))]
+}
+
+/// The locks that a child carries, a paragraph each.
+pub(super) fn held(locks: &[HeldFacts]) -> Vec<(&'static str, String)> {
+    let lock = |lock: &HeldFacts| {
+        let kind = match lock.kind {
+            LockKind::Mutex => "mutex",
+            LockKind::ReadWrite => "read-write lock",
+            LockKind::Buffer => "buffer of Python's",
+            LockKind::Recursive => "threading.RLock",
+        };
+        let name = lock.name.as_ref().map(|name| format!(" ({})", escape(name))).unwrap_or_default();
+        let place = match lock.mapping.name.as_str() {
+            "" => "in anonymous memory".to_owned(),
+            name => format!("in {} + {:#x}", escape(name), lock.mapping.offset),
+        };
+        let owner = lock.owner.name.as_deref().map_or_else(|| "a thread that has ended".to_owned(), escape);
+        let id = lock.owner.id.map(|id| format!(" (thread {id})")).unwrap_or_default();
+        ("carries:", format!("{kind}{name} at {}, {place}; held by {owner}{id}", lock.address))
+    };
+    locks.iter().map(lock).collect()
 }
 
 /// A stack in a line: innermost first.

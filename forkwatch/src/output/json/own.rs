@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::model::{
     child_end::ChildEnd,
-    facts::{ConnectionFacts, HistoryFacts, LeakFacts, LockFacts},
+    facts::{ConnectionFacts, HeldFacts, HistoryFacts, LeakFacts, LockFacts},
     finding::{Certainty, HazardId, Remedy, Severity},
     limit::Cause,
     provenance::{Executable, Namespace, Owner},
@@ -296,6 +296,9 @@ pub struct Evidence {
     /// The descriptor that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leak: Option<LeakFacts>,
+    /// Locks that the child carries, held by threads that it does not have (at most 16).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<HeldFacts>,
     /// Further facts, each a short phrase.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
