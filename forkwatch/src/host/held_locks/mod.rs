@@ -137,7 +137,7 @@ fn describe(
     let name = match found.kind {
         LockKind::Mutex | LockKind::ReadWrite if is_of_file => stack::symbol(stat.key(), found.object),
         LockKind::Mutex | LockKind::ReadWrite => None,
-        LockKind::Buffer | LockKind::Recursive => python.name(found),
+        LockKind::Buffer | LockKind::Recursive => python.name(found.kind, found.object),
     };
     let untouched = pages.is_untouched(found.object);
     let owner = lost.owner(found.owner);

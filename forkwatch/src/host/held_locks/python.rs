@@ -6,7 +6,6 @@
 
 use std::{cell::RefCell, collections::HashMap};
 
-use super::search::Found;
 use crate::{host::bytes::Bytes, model::held_lock::LockKind};
 
 /// Bytes of what every object begins with, of the usual builds and of those without a GIL.
@@ -82,14 +81,14 @@ impl<'a> Python<'a> {
     }
 
     /// What it is called, where that is told from what it leads to.
-    pub(super) fn name(&self, found: &Found) -> Option<String> {
-        if found.kind != LockKind::Buffer {
+    pub(super) fn name(&self, kind: LockKind, object: u64) -> Option<String> {
+        if kind != LockKind::Buffer {
             return None;
         }
         HEADS.iter().find_map(|head| {
-            let class = self.memory.word(found.object.wrapping_add(head - 8))?;
+            let class = self.memory.word(object.wrapping_add(head - 8))?;
             self.class(class, *head)?;
-            let raw = self.memory.word(found.object.wrapping_add(*head))?;
+            let raw = self.memory.word(object.wrapping_add(*head))?;
             let class = self.memory.word(raw.wrapping_add(head - 8))?;
             if self.class_name(class, *head)? != b"_io.FileIO" {
                 return None;
