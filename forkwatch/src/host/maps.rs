@@ -73,6 +73,12 @@ impl Maps {
         mapping.path.is_empty() && before.is_some_and(Mapping::is_file)
     }
 
+    /// Whether nothing can be read right before a mapping, as before the stack of a thread.
+    pub(super) fn follows_guard(&self, mapping: &Mapping) -> bool {
+        let before = self.upto(mapping.start).iter().rev().nth(1);
+        before.is_some_and(|before| before.end == mapping.start && !before.readable)
+    }
+
     /// Whether a file of that name is mapped, whatever follows the name: `libpython` for `libpython3.11.so.1.0`.
     pub(super) fn has_file(&self, name: &str) -> bool {
         self.files().any(|path| {

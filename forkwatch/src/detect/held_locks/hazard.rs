@@ -68,10 +68,6 @@ pub(crate) static HAZARD: Hazard = Hazard {
 /// Locks that a sentence names.
 const NAMED: usize = 3;
 
-pub(super) const fn concerns(fork: &Fork) -> bool {
-    fork.threads > 1
-}
-
 pub(super) fn judge(case: &ForkCase<'_>) -> Judgement {
     let Some(held) = case.held.filter(|held| !held.locks.is_empty()) else { return Judgement::Clean };
     let by_design = BY_DESIGN.contains(&bare_name(case.program).as_str());

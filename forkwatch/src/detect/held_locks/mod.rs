@@ -13,7 +13,7 @@ use crate::{
     model::{
         event::{CloneKind, Event, Fork},
         evidence::{Evidence, Request},
-        finding::State,
+        finding::{HazardId, State},
         held_lock::{HeldLocks as Seen, HeldLocksSeen, Places},
         process::ProcessKey,
         time::BootTime,
@@ -76,9 +76,13 @@ impl Default for HeldLocks {
 }
 
 impl Detector for HeldLocks {
+    fn concern(&self, fork: &Fork) -> Option<HazardId> {
+        self.concerns(fork).then_some(HAZARD.id)
+    }
+
     fn on_event(&mut self, event: &Event, context: &mut Context) {
         match event {
-            Event::Fork(fork) if fork.kind == CloneKind::Copying && hazard::concerns(fork) => {
+            Event::Fork(fork) if fork.kind == CloneKind::Copying && self.concerns(fork) => {
                 self.forked(fork, context);
             }
             Event::Exec(exec) => self.left(exec.process, context),
@@ -135,6 +139,11 @@ impl Detector for HeldLocks {
 }
 
 impl HeldLocks {
+    /// Whether a child may carry locks: one that was forked beside threads, and what that forks soon, as daemons do.
+    fn concerns(&self, fork: &Fork) -> bool {
+        fork.threads > 1 || self.children.contains_key(&fork.parent)
+    }
+
     fn forked(&mut self, fork: &Fork, context: &mut Context) {
         if self.children.len() >= MOST_CHILDREN || self.children.contains_key(&fork.child) {
             return;

@@ -153,6 +153,21 @@ fn a_process_of_one_thread_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_daemon_that_forks_twice_carries_them_on() {
+    let mut timeline = forked(&[]);
+    let daemon = CHILD + 1;
+    timeline.held.insert(daemon, alive_with(&[registry()]));
+    timeline.at(1).fork(Fork { generation: 2, ..fork_of(CHILD, daemon) });
+    timeline.at(2).exit(CHILD);
+    timeline.at(10_000);
+    let finding = timeline.only_finding();
+    assert_eq!((finding.hazard, finding.child), (HELD, process(daemon)));
+    // What it forks later is a matter of its own.
+    timeline.fork(Fork { generation: 3, ..fork_of(daemon, daemon + 1) }).at(20_000);
+    timeline.only_finding();
+}
+
+#[test]
 fn without_a_forker_to_look_at_the_locks_are_told_all_the_same() {
     let mut timeline = forked(&[registry()]);
     timeline.parents.clear();

@@ -170,6 +170,12 @@ impl Lost {
         self.descriptors.contains_key(&descriptor)
     }
 
+    /// The first descriptor of a lost thread in a mapping: where such a mapping begins as a stack does, it is one up to
+    /// there.
+    pub(super) fn first_descriptor(&self, mapping: &Mapping) -> Option<u64> {
+        self.descriptors.keys().copied().filter(|descriptor| mapping.contains(*descriptor)).min()
+    }
+
     /// What is known of an owner.
     pub(super) fn owner(&self, owner: Owner) -> LostOwner {
         let (id, thread) = match owner {

@@ -93,7 +93,7 @@ fn look(question: &Question) -> io::Result<HeldLocksSeen> {
                 places.iter().for_each(|place| search.look_at(&memory, place));
                 (0, 0)
             }
-            None => order::go_through(&pages, &maps, &mut search),
+            None => order::go_through(&pages, &maps, &lost, &mut search),
         };
         outcome = Some((search.found(), searched, skipped));
     });

@@ -1,14 +1,15 @@
 //! In which order a child's memory is gone through: first where programs and libraries keep their variables, then the
-//! stacks of threads and all other anonymous memory, the smallest mappings first.
+//! all other anonymous memory, the smallest mappings first. The stacks of lost threads are left out: what lies there is of
+//! no use to anybody, and now and then resembles a lock that was copied through registers.
 
-use super::search::Search;
+use super::{lost::Lost, search::Search};
 use crate::host::{
     maps::{Mapping, Maps},
     memory::OwnPages,
 };
 
 /// Goes through all of it, as far as the budget goes. Tells how many bytes were searched, and how many were left out.
-pub(super) fn go_through(pages: &OwnPages, maps: &Maps, search: &mut Search<'_>) -> (u64, u64) {
+pub(super) fn go_through(pages: &OwnPages, maps: &Maps, lost: &Lost, search: &mut Search<'_>) -> (u64, u64) {
     let mut regions: Vec<&Mapping> = maps.iter().filter(|mapping| pages.admits(mapping)).collect();
     regions.sort_by_key(|mapping| (rank(maps, mapping), mapping.end - mapping.start));
     let (mut searched, mut skipped) = (0, 0);
@@ -19,7 +20,8 @@ pub(super) fn go_through(pages: &OwnPages, maps: &Maps, search: &mut Search<'_>)
             skipped += size;
             continue;
         }
-        match pages.go_through(mapping, mapping.start, |at, bytes| search.piece(at, bytes)) {
+        let stack = lost.first_descriptor(mapping).filter(|_| maps.follows_guard(mapping));
+        match pages.go_through(mapping, stack.unwrap_or(mapping.start), |at, bytes| search.piece(at, bytes)) {
             Ok(read) => searched += read,
             Err(_) => {
                 is_over = true;

@@ -14,6 +14,7 @@ use crate::{
         status::Status,
     },
     model::{
+        glibc::MUTEX_OWNER,
         inventory::{Contended, MAX_ENTRIES, Waiting},
         thread::SeenThread,
     },
@@ -99,6 +100,6 @@ fn wait(thread: &Stat, call: &SystemCall) -> Option<Waiting> {
 
 /// The owner that a mutex of glibc names (`__owner` of `struct __pthread_mutex_s`), while it is still locked.
 fn owner(memory: &Bytes, address: u64) -> Option<u32> {
-    let [a, b, c, d, _, _, _, _, owner @ ..] = memory.array::<12>(address)?;
-    (u32::from_ne_bytes([a, b, c, d]) != 0).then_some(u32::from_ne_bytes(owner))
+    let (lock, owner) = (memory.half(address)?, memory.half(address.wrapping_add(MUTEX_OWNER))?);
+    (lock != 0).then_some(owner)
 }
