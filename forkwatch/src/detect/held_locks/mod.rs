@@ -77,7 +77,8 @@ impl Default for HeldLocks {
 
 impl Detector for HeldLocks {
     fn concern(&self, fork: &Fork) -> Option<HazardId> {
-        self.concerns(fork).then_some(HAZARD.id)
+        // A fork beside threads is followed up for `multithreaded-fork` already.
+        (fork.threads <= 1 && self.concerns(fork)).then_some(HAZARD.id)
     }
 
     fn on_event(&mut self, event: &Event, context: &mut Context) {

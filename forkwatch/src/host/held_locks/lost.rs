@@ -47,8 +47,7 @@ pub(super) struct Lost {
     own_descriptors: Option<HashSet<u64>>,
     /// A bit for the lower 16 of each of the tids.
     bits: Box<[u64; 1024]>,
-    /// The lowest descriptor, and how far the highest is from it.
-    span: (u64, u64),
+    quick: Quick,
     parent: Option<u32>,
 }
 
@@ -62,7 +61,7 @@ impl Lost {
             descriptors: HashMap::new(),
             own_descriptors: child.all.iter().map(|thread| own_descriptor(question, thread.id)).collect(),
             bits: Box::new([0; 1024]),
-            span: (u64::MAX, 0),
+            quick: Quick::NOTHING,
             parent: parent.map(|parent| parent.key.tgid),
         };
         // Of threads that were not listed nothing is known, and one of them may be the owner.
@@ -78,27 +77,59 @@ impl Lost {
                 }
             }
             // One that has a pid namespace of its own has tids that say nothing of when they were given out.
-            None if !child.namespaced => lost.near = Some((child.own_id.saturating_sub(NEAR), child.own_id)),
+            None if !child.namespaced => {
+                let (from, to) = (child.own_id.saturating_sub(NEAR), child.own_id);
+                lost.near = Some((from, to));
+                lost.quick.tids = (from, to - from);
+            }
             None => {}
         }
         lost
+    }
+
+    /// Threads with these tids.
+    #[cfg(test)]
+    pub(super) fn made_up(tids: &[u32], descriptors: &[u64]) -> Self {
+        let mut lost = Self {
+            tids: HashMap::new(),
+            near: None,
+            own: HashSet::new(),
+            descriptors: HashMap::new(),
+            own_descriptors: None,
+            bits: Box::new([0; 1024]),
+            quick: Quick::NOTHING,
+            parent: None,
+        };
+        for tid in tids {
+            lost.enter(*tid, SeenThread { tid: *tid, comm: "lost".into() });
+        }
+        for descriptor in descriptors {
+            lost.descriptors.insert(*descriptor, None);
+            lost.quick.add_descriptor(*descriptor);
+        }
+        lost
+    }
+
+    fn enter(&mut self, id: u32, thread: SeenThread) {
+        self.tids.insert(id, thread);
+        self.quick.add_tid(id);
+        if let Some(bits) = self.bits.get_mut(usize::from((id & 0xffff) as u16) / 64) {
+            *bits |= 1 << (id % 64);
+        }
     }
 
     fn add(&mut self, parent: &Parent, thread: &Stat) {
         let Some(id) = own_id(parent.key.tgid, thread.id, parent.threads.namespaced) else { return };
         let seen = SeenThread { tid: thread.id, comm: thread.comm };
         if !self.own.contains(&id) {
-            self.tids.insert(id, seen);
-            if let Some(bits) = self.bits.get_mut(usize::from((id & 0xffff) as u16) / 64) {
-                *bits |= 1 << (id % 64);
-            }
+            self.enter(id, seen);
         }
         let is_own = |own: &HashSet<u64>, descriptor| own.contains(&descriptor);
         let there = descriptor(thread.id).filter(|_| parent.comparable);
         let Some((descriptor, own)) = there.zip(self.own_descriptors.as_ref()) else { return };
         if !is_own(own, descriptor) && names(parent, thread.id, descriptor, id) {
             self.descriptors.insert(descriptor, Some((id, seen)));
-            self.widen(descriptor);
+            self.quick.add_descriptor(descriptor);
         }
     }
 
@@ -132,31 +163,21 @@ impl Lost {
         for address in found {
             if self.own_descriptors.as_ref().is_some_and(|own| !own.contains(&address)) {
                 self.descriptors.entry(address).or_default();
-                self.widen(address);
+                self.quick.add_descriptor(address);
             }
         }
     }
 
-    fn widen(&mut self, descriptor: u64) {
-        let (lowest, width) = self.span;
-        let highest = if lowest == u64::MAX { descriptor } else { lowest + width };
-        let lowest = lowest.min(descriptor);
-        self.span = (lowest, highest.max(descriptor) - lowest);
+    /// What most words are told by that name none of them.
+    pub(super) const fn quick(&self) -> Quick {
+        self.quick
     }
 
     /// Whether a word may be the tid of one of them: quick, and wrong now and then.
-    #[inline]
     pub(super) fn may_be_tid(&self, word: u32) -> bool {
         let place = usize::from((word & 0xffff) as u16);
         let is_near = self.near.is_some_and(|(from, to)| (from..to).contains(&word));
         self.bits.get(place / 64).is_some_and(|bits| bits >> (place % 64) & 1 == 1) || is_near
-    }
-
-    /// Whether a word may be the descriptor of one of them: quick, and mostly wrong.
-    #[inline]
-    pub(super) const fn may_be_descriptor(&self, word: u64) -> bool {
-        let (lowest, width) = self.span;
-        word.wrapping_sub(lowest) <= width
     }
 
     /// Whether it is the tid of one of them.
@@ -196,6 +217,42 @@ impl Lost {
         thread.is_some_and(|(thread, parent)| {
             Stat::of_thread(parent, thread.tid).is_ok_and(|stat| !stat.has_ended())
         })
+    }
+}
+
+/// Between which numbers those that name a lost thread lie.
+#[derive(Clone, Copy)]
+pub(super) struct Quick {
+    /// The lowest tid, and how far the highest is from it.
+    tids: (u32, u32),
+    /// The lowest descriptor likewise.
+    descriptors: (u64, u64),
+}
+
+impl Quick {
+    /// The words that are told by it are few: none is as high as these.
+    const NOTHING: Self = Self { tids: (u32::MAX, 0), descriptors: (u64::MAX, 0) };
+
+    fn add_tid(&mut self, tid: u32) {
+        let (lowest, width) = self.tids;
+        let highest = if lowest == u32::MAX { tid } else { lowest + width };
+        self.tids = (lowest.min(tid), highest.max(tid) - lowest.min(tid));
+    }
+
+    fn add_descriptor(&mut self, descriptor: u64) {
+        let (lowest, width) = self.descriptors;
+        let highest = if lowest == u64::MAX { descriptor } else { lowest + width };
+        self.descriptors = (lowest.min(descriptor), highest.max(descriptor) - lowest.min(descriptor));
+    }
+
+    /// Whether a word may name one of them: a tid with a small number after it, or a descriptor. Without a branch, for
+    /// it is asked of every word.
+    #[inline]
+    pub(super) const fn admits(self, word: u64) -> bool {
+        const SMALL: u64 = 0x1_0000;
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half is a number of its own")]
+        let may_be_tid = (word as u32).wrapping_sub(self.tids.0) <= self.tids.1;
+        may_be_tid & (word >> 32 < SMALL) | (word.wrapping_sub(self.descriptors.0) <= self.descriptors.1)
     }
 }
 

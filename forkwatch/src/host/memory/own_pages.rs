@@ -2,7 +2,7 @@
 //!
 //! Nothing is copied for it and nothing fetched: see [`super::process`] for how it is read.
 
-use std::{io, os::unix::fs::FileExt as _};
+use std::{cell::RefCell, io, os::unix::fs::FileExt as _};
 
 use super::{
     pagemap::{Page, page_size},
@@ -24,6 +24,8 @@ const OVERLAP: usize = 256;
 pub(in crate::host) struct OwnPages {
     process: u32,
     memory: Memory,
+    /// What is read goes here, piece after piece.
+    piece: RefCell<Vec<u8>>,
 }
 
 impl OwnPages {
@@ -33,7 +35,8 @@ impl OwnPages {
         if memory.pages.is_none() {
             return Err(io::Error::other("the kernel shows no pagemap"));
         }
-        Ok(Self { process, memory })
+        let room = usize::try_from(PAGES * page_size()).unwrap_or(0) + 2 * OVERLAP;
+        Ok(Self { process, memory, piece: RefCell::new(vec![0; room]) })
     }
 
     /// Whether a mapping may be gone through: the process can write to it, no other can, and no file system that others
@@ -57,13 +60,16 @@ impl OwnPages {
         attend_to(self.process);
         let Some(pagemap) = &self.memory.pages else { return Ok(0) };
         let size = page_size();
-        let mut piece = vec![0; usize::try_from(PAGES * size).unwrap_or(0) + OVERLAP];
+        let mut piece = self.piece.borrow_mut();
         let (mut carried, mut searched) = (0, 0);
         let mut at = from.max(mapping.start) / size * size;
         while at < mapping.end {
             let count = usize::try_from(((mapping.end - at) / size).clamp(1, PAGES)).unwrap_or(1);
             let pages = pagemap.pages(at, count);
             budget::steps(1)?;
+            if pages.is_empty() {
+                break;
+            }
             let is_own = |page: &Page| page.is_present() && !page.is_of_file();
             let own = pages.iter().take_while(|page| is_own(page)).count();
             if own == 0 {

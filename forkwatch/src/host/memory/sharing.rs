@@ -140,6 +140,7 @@ fn exclusives(tgid: u32) -> usize {
 /// Everything that is ever asked about a child.
 fn ask_everything(child: ProcessKey, parent: ProcessKey, address: u64) -> Vec<Evidence> {
     let forked_at = BootTime(child.start.0);
+    let plenty = budget::Limits { bytes: 1 << 40, steps: u64::MAX, time: Duration::from_secs(60) };
     let process = host::find(child.tgid).unwrap();
     let inventory = host::inventory(&process).unwrap();
     assert!(!inventory.whereabouts.is_empty());
@@ -164,7 +165,7 @@ fn ask_everything(child: ProcessKey, parent: ProcessKey, address: u64) -> Vec<Ev
         Request::Execed { process: child },
     ]
     .iter()
-    .map(host::answer)
+    .map(|request| budget::question(plenty, || host::answer(request)))
     .collect()
 }
 
