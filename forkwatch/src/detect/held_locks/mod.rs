@@ -188,8 +188,9 @@ impl HeldLocks {
         context.sleep(process);
         let held = match seen {
             HeldLocksSeen::Alive(held) => held,
-            HeldLocksSeen::Unreadable(_) => {
-                context.tell(Output::Undecided { hazard: HAZARD.id, child: process });
+            HeldLocksSeen::Unreadable(why) => {
+                let why = why.clone();
+                context.tell(Output::Undecided { hazard: HAZARD.id, child: process, why });
                 return self.done(process, context);
             }
             HeldLocksSeen::Gone | HeldLocksSeen::Execed => return self.done(process, context),
