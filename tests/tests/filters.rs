@@ -1,7 +1,7 @@
 //! What the filters let through: what was asked for and nothing else. A recording holds all that came through the
 //! ring, so it shows what the kernel side itself kept back.
 
-use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use forkwatch_tests::{
@@ -12,25 +12,22 @@ use forkwatch_tests::{
     host::needs_root,
     program::Program,
     recording::{self, Record},
-    runner::{self, Together},
+    runner::Tests,
     tests,
 };
 use nix::unistd::User;
 use serde_json::Value;
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            pids_let_those_families_through_alone,
-            a_uid_lets_its_own_forks_through_alone,
-            a_cgroup_lets_itself_and_those_below_it_through_alone,
-            a_comm_shows_forkers_and_new_programs_of_that_name_alone,
-            unsafe_shows_findings_and_lets_hazardous_forks_through_alone,
-            threads_are_shown_one_by_one,
-            failed_clone_calls_are_those_of_the_family_alone,
-        ],
-        Together::SideBySide,
-    )
+pub(crate) fn tests() -> Tests {
+    Tests::side_by_side(tests![
+        pids_let_those_families_through_alone,
+        a_uid_lets_its_own_forks_through_alone,
+        a_cgroup_lets_itself_and_those_below_it_through_alone,
+        a_comm_shows_forkers_and_new_programs_of_that_name_alone,
+        unsafe_shows_findings_and_lets_hazardous_forks_through_alone,
+        threads_are_shown_one_by_one,
+        failed_clone_calls_are_those_of_the_family_alone,
+    ])
 }
 
 /// A tail that also records.

@@ -5,7 +5,7 @@ use std::{
     fs,
     net::{SocketAddr, TcpListener},
     path::Path,
-    process::{Command, ExitCode},
+    process::Command,
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use forkwatch_tests::{
     metrics::{Scrape, free_address},
     process::{self, Identity},
     program::{Launch, Program},
-    runner::{self, Together},
+    runner::Tests,
     tests,
     wait::until,
 };
@@ -31,18 +31,15 @@ use nix::{
     unistd::Pid,
 };
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            each_of_the_three_processes_has_what_it_needs_and_no_more,
-            memory_that_never_answers_keeps_nobody_else_waiting,
-            a_look_that_hangs_is_given_up_and_named,
-            programs_on_a_silent_file_system_keep_nobody_else_waiting,
-            a_reader_that_is_killed_is_replaced,
-            the_watch_does_not_outlive_the_starter,
-        ],
-        Together::OneByOne,
-    )
+pub(crate) fn tests() -> Tests {
+    Tests::alone(tests![
+        each_of_the_three_processes_has_what_it_needs_and_no_more,
+        memory_that_never_answers_keeps_nobody_else_waiting,
+        a_look_that_hangs_is_given_up_and_named,
+        programs_on_a_silent_file_system_keep_nobody_else_waiting,
+        a_reader_that_is_killed_is_replaced,
+        the_watch_does_not_outlive_the_starter,
+    ])
 }
 
 /// `CAP_DAC_READ_SEARCH` and `CAP_SYS_PTRACE` (linux/capability.h).

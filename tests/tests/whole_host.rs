@@ -1,27 +1,22 @@
 //! What concerns the whole host: counts that are the kernel's own, storms, and nothing left behind.
 
-use std::process::ExitCode;
-
 use anyhow::{Result, ensure};
 use forkwatch_tests::{
     bpf, fixture,
     forkwatch::Forkwatch,
     metrics::{Scrape, both, free_address},
-    runner::{self, Together},
+    runner::Tests,
     tests,
     wait::until,
 };
 use nix::sys::signal::Signal;
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            counts_are_the_kernels_own_in_a_storm,
-            a_child_of_many_threads_ends_once,
-            a_killed_forkwatch_leaves_nothing_attached,
-        ],
-        Together::OneByOne,
-    )
+pub(crate) fn tests() -> Tests {
+    Tests::alone(tests![
+        counts_are_the_kernels_own_in_a_storm,
+        a_child_of_many_threads_ends_once,
+        a_killed_forkwatch_leaves_nothing_attached,
+    ])
 }
 
 fn counts_are_the_kernels_own_in_a_storm() -> Result<()> {
