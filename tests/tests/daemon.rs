@@ -22,15 +22,16 @@ use forkwatch_tests::{
 use nix::sys::signal::Signal;
 
 pub(crate) fn tests() -> Tests {
-    Tests::alone(tests![
+    Tests::side_by_side(tests![
         its_pages_are_there,
         its_metrics_pass_promtool,
         a_finding_is_an_event_and_a_metric,
         a_real_prometheus_scrapes_and_answers,
-        sigterm_ends_it_cleanly,
         a_broken_configuration_is_refused_and_the_old_kept,
         it_keeps_no_capability_that_it_does_not_need,
     ])
+    // Nobody else may take its port.
+    .and(Tests::alone(tests![sigterm_ends_it_cleanly]))
 }
 
 /// A daemon on a free port.

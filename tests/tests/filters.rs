@@ -116,15 +116,16 @@ fn pids_let_those_families_through_alone() -> Result<()> {
 
 fn a_uid_lets_its_own_forks_through_alone() -> Result<()> {
     needs_root()?;
-    let nobody = User::from_name("nobody")?.context("there is no user nobody")?.uid;
-    let wanted = fixture::hold_for("nobody", "generations")?;
-    let mut tail = Recorded::start(&["--uid", &nobody.to_string()])?;
+    // A user that nothing else here runs as.
+    let uid = User::from_name("bin")?.context("there is no user bin")?.uid;
+    let wanted = fixture::hold_for("bin", "generations")?;
+    let mut tail = Recorded::start(&["--uid", &uid.to_string()])?;
     let mut unwanted = run(generations()?)?;
     unwanted.program.end(None)?;
     let wanted = run_wanted(&mut tail, vec![wanted])?;
     let shown = tail.tail.events();
     let forks = || shown.iter().filter(|event| event.action() == "fork");
-    ensure!(forks().all(|fork| fork.user() == nobody.to_string()), "the wrong user: {shown:#?}");
+    ensure!(forks().all(|fork| fork.user() == uid.to_string()), "the wrong user: {shown:#?}");
     only(tail, &wanted)
 }
 

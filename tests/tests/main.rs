@@ -11,6 +11,7 @@ mod check;
 mod clone_calls;
 mod connections;
 mod daemon;
+mod defaults;
 mod dist;
 mod event_file;
 mod filters;
@@ -54,14 +55,17 @@ fn main() -> ExitCode {
 }
 
 fn files() -> Vec<(&'static str, Tests)> {
+    // What takes longest is begun first.
     let files = tests_of![
+        defaults,
+        stuck,
         aftermath,
+        check,
+        connections,
         bad_worlds,
         borrowed_names,
         certainty,
-        check,
         clone_calls,
-        connections,
         daemon,
         dist,
         event_file,
@@ -79,7 +83,6 @@ fn files() -> Vec<(&'static str, Tests)> {
         service,
         shedding,
         strangers,
-        stuck,
         tail,
         whole_host,
     ];

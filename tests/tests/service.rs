@@ -208,14 +208,18 @@ fn check_metrics(address: SocketAddr, well: bool) -> Result<()> {
     let scrape = Scrape::of(address)?;
     let is = |metric: &str, labels: &str, expected: bool| {
         let value = scrape.sum(metric, labels);
-        ensure!((value > 0.5) == expected, "{metric} with {labels} is {value}: {}", scrape.0);
+        ensure!((value > 0.5) == expected, "{metric} with {labels} is {value}");
         Ok(())
     };
     is("forkwatch_part_answers", "part=\"evidence\"", well)?;
     is("forkwatch_part_answers", "part=\"ring\"", true)?;
     is("forkwatch_detector_enabled", "detector=\"orphaned-lock\"", well)?;
     is("forkwatch_detector_state", "detector=\"orphaned-lock\",state=\"stalled\"", !well)?;
-    is("forkwatch_evidence_unanswered_questions", "", !well)
+    // On a busy host there is now and then a question that waits for a moment.
+    until("all questions to be answered, or some not", || {
+        let waiting = Scrape::of(address)?.sum("forkwatch_evidence_unanswered_questions", "");
+        Ok(((waiting > 0.5) != well).then_some(()))
+    })
 }
 
 fn evidence_that_hangs_is_seen_by_everybody_who_asks() -> Result<()> {
