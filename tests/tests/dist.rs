@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use forkwatch_tests::{
+    binary,
     host::{skip, workspace},
     provided::Provided,
     runner::Tests,
@@ -21,6 +22,7 @@ pub(crate) fn tests() -> Tests {
         the_unit_exposes_at_most_2_1,
         prometheus_understands_the_alerts_and_they_fire_when_they_should,
         every_metric_in_the_alerts_exists_and_every_alert_is_tested,
+        the_program_writes_a_page_of_each_command_and_its_completions,
     ])
 }
 
@@ -78,6 +80,36 @@ fn every_metric_in_the_alerts_exists_and_every_alert_is_tested() -> Result<()> {
         if !tests.contains(&format!("alertname: {alert}\n")) {
             bail!("{alert} is not tested");
         }
+    }
+    Ok(())
+}
+
+/// What the package takes from it, and what others print with `forkwatch man` and `forkwatch completions`.
+fn the_program_writes_a_page_of_each_command_and_its_completions() -> Result<()> {
+    let forkwatch = |arguments: &[&str]| -> Result<String> {
+        let output = Command::new(binary::forkwatch()?).args(arguments).output()?;
+        ensure!(output.status.success(), "{arguments:?}: {output:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let folder = tempfile::tempdir()?;
+    forkwatch(&["generate", folder.path().to_str().context("not UTF-8")?])?;
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).with_context(|| name.to_owned());
+    for page in [read("man/forkwatch.1")?, forkwatch(&["man"])?] {
+        ensure!(page.contains(".TH forkwatch 1"), "{page}");
+    }
+    for command in ["check", "check-config", "daemon", "doctor", "explain", "replay", "scan", "tail"] {
+        let page = read(&format!("man/forkwatch-{command}.1"))?;
+        for page in [page, forkwatch(&["man", command])?] {
+            ensure!(page.contains(&format!(".TH forkwatch-{command} 1")), "{page}");
+        }
+    }
+    for (shell, file) in [("bash", "forkwatch.bash"), ("fish", "forkwatch.fish"), ("zsh", "_forkwatch")] {
+        let script = read(&format!("completions/{file}"))?;
+        ensure!(script.contains("check-config"), "{script}");
+        ensure!(
+            script == forkwatch(&["completions", shell])?,
+            "forkwatch completions {shell} says something else"
+        );
     }
     Ok(())
 }
