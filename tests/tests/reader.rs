@@ -159,7 +159,7 @@ fn daemon(folder: &Path, address: SocketAddr) -> Result<Forkwatch> {
 
 fn daemon_with(folder: &Path, address: SocketAddr, setting: &str) -> Result<Forkwatch> {
     let file = folder.join("forkwatch.toml");
-    fs::write(&file, format!("[judge]\nstuck_after = \"2s\"\n{setting}\n"))?;
+    fs::write(&file, format!("[judge]\nstuck_after = \"500ms\"\n{setting}\n"))?;
     Forkwatch::daemon([format!("--web.listen-address={address}"), format!("--config={}", file.display())])
 }
 
