@@ -31,17 +31,17 @@ use serde_json::{Value, json};
 
 pub(crate) fn tests() -> Tests {
     Tests::side_by_side(tests![
-        a_stuck_child_that_another_kills_is_told_so,
         a_worker_that_gunicorn_kills_was_stuck,
         a_child_that_exits_for_a_signal_has_not_ended_by_itself,
         idle_workers_of_servers_are_silent,
-        a_child_that_was_stuck_before_is_found
     ])
     .and(
-        // These count all stuck children of the host.
+        // These count all stuck children of the host, or kill one and have its end told before a look finds it gone.
         Tests::alone(tests![
+            a_stuck_child_that_another_kills_is_told_so,
+            a_child_that_was_stuck_before_is_found,
             a_child_that_wakes_withdraws_its_finding,
-            a_stuck_child_that_nobody_looks_at_is_unknown_and_not_gone
+            a_stuck_child_that_nobody_looks_at_is_unknown_and_not_gone,
         ]),
     )
     .and(Tests::long(tests![

@@ -1,12 +1,12 @@
-//! A daemon as a server runs it, with no setting shortened: most other tests make forkwatch impatient.
+//! forkwatch as a server runs it, with no setting shortened: most other tests make it impatient.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use forkwatch_tests::{
-    daemon::Daemon,
     event::{Event, Finding},
     fixture,
+    forkwatch::Forkwatch,
     program::Program,
     runner::Tests,
     tests,
@@ -60,21 +60,23 @@ fn is_lock(finding: Finding<'_>, proof: &str) -> bool {
 fn findings_of_each_patience_come_in_their_time_and_no_sooner() -> Result<()> {
     /// What a loaded machine may add.
     const LATE: Duration = Duration::from_secs(60);
-    let mut daemon = Daemon::start("", &["--events", "stdout"])?;
-    let mut programs = Vec::new();
-    for case in &CASES {
-        let mut program: Program = fixture::hold_as(case.fixture, case.alias, &[])?;
+    let hold = |case: &Case| fixture::hold_as(case.fixture, case.alias, &[]);
+    let mut programs = CASES.iter().map(hold).collect::<Result<Vec<_>>>()?;
+    let pids: Vec<i32> = programs.iter().map(Program::pid).collect();
+    let mut forkwatch = Forkwatch::tail_pids(&pids)?;
+    let mut forked = Vec::new();
+    for program in &mut programs {
         let begun = Instant::now();
         program.release()?;
         let child = program.next_json()?.get("child").and_then(Value::as_i64).context("no child")?;
-        programs.push((program, begun, child));
+        forked.push((begun, child));
     }
-    for (case, (_, begun, child)) in CASES.iter().zip(&programs) {
+    for (case, (begun, child)) in CASES.iter().zip(forked) {
         let is_it = |event: &Event| {
-            event.pid() == Some(*child) && event.finding().is_some_and(|finding| (case.is_it)(finding))
+            event.pid() == Some(child) && event.finding().is_some_and(|finding| (case.is_it)(finding))
         };
-        daemon.forkwatch.wait_longer_for(case.patience + LATE, case.alias, is_it)?;
+        forkwatch.wait_longer_for(case.patience + LATE, case.alias, is_it)?;
         ensure!(begun.elapsed() >= case.patience, "{} was found after {:?}", case.alias, begun.elapsed());
     }
-    daemon.stop()
+    forkwatch.stop().map(drop)
 }

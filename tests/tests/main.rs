@@ -58,14 +58,13 @@ fn files() -> Vec<(&'static str, Tests)> {
     // What takes longest is begun first.
     let files = tests_of![
         defaults,
-        stuck,
         aftermath,
-        check,
-        connections,
         bad_worlds,
         borrowed_names,
         certainty,
+        check,
         clone_calls,
+        connections,
         daemon,
         dist,
         event_file,
@@ -83,6 +82,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         service,
         shedding,
         strangers,
+        stuck,
         tail,
         whole_host,
     ];

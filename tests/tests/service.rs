@@ -25,7 +25,7 @@ pub(crate) fn tests() -> Tests {
     Tests::side_by_side(tests![
         it_is_ready_only_once_it_can_be_reached,
         it_tells_of_a_reload_and_of_its_end,
-        it_is_never_ready_without_its_listener
+        it_is_never_ready_without_its_listener,
     ])
     .and(
         // These have a watchdog of 200 ms, or want a daemon that has no question open.
@@ -33,7 +33,7 @@ pub(crate) fn tests() -> Tests {
             it_feeds_the_watchdog_while_it_makes_progress,
             evidence_that_hangs_is_seen_by_everybody_who_asks,
             evidence_that_has_ended_is_seen,
-            a_reader_and_server_that_hang_feed_nobody
+            a_reader_and_server_that_hang_feed_nobody,
         ]),
     )
 }

@@ -48,14 +48,14 @@ pub(crate) fn tests() -> Tests {
         a_page_in_a_browser_cannot_read_the_metrics_by_a_name_of_its_own,
         few_descriptors_are_told_and_nobody_takes_the_last,
         a_limit_of_file_sizes_ends_nothing,
-        a_small_cgroup_is_told_and_watched_from
+        a_small_cgroup_is_told_and_watched_from,
     ])
     .and(
         // Answers are to come within two seconds; and the names of all programs of the host are counted.
         Tests::alone(tests![
             an_output_that_nobody_reads_stops_nothing,
             clients_that_say_nothing_keep_no_scrape_out,
-            one_users_names_push_no_honest_program_into_other
+            one_users_names_push_no_honest_program_into_other,
         ]),
     )
 }
