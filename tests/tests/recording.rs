@@ -37,10 +37,7 @@ pub(crate) fn tests() -> Tests {
     ])
     .and(
         // These compare all that a daemon says of the host.
-        Tests::alone(tests![
-            a_daemon_replayed_gives_the_same_findings,
-            a_replay_says_what_the_daemon_wrote,
-        ]),
+        Tests::alone(tests![a_daemon_replayed_gives_the_same_findings, a_replay_says_what_the_daemon_wrote,]),
     )
 }
 
