@@ -27,5 +27,4 @@ pub mod serve;
 pub mod service;
 
 #[cfg(test)]
-#[path = "../tests/skip/mod.rs"]
 mod skip;

@@ -4,7 +4,6 @@ use std::{
     fs::OpenOptions,
     io::Write,
     os::unix::{fs::FileExt, net::UnixStream},
-    process::ExitCode,
     time::Duration,
 };
 
@@ -19,7 +18,7 @@ use forkwatch_tests::{
     process,
     program::Program,
     python::Python,
-    runner::{self, Together},
+    runner::Tests,
     scenario::{Scenario, gunicorn_with_a_stuck_worker},
     tests, thread,
     wait::until,
@@ -30,25 +29,27 @@ use nix::{
 };
 use serde_json::{Value, json};
 
-fn main() -> ExitCode {
-    runner::run_with_long(
-        tests![
+pub(crate) fn tests() -> Tests {
+    Tests::side_by_side(tests![
+        a_worker_that_gunicorn_kills_was_stuck,
+        a_child_that_exits_for_a_signal_has_not_ended_by_itself,
+        idle_workers_of_servers_are_silent,
+    ])
+    .and(
+        // These count all stuck children of the host, or kill one and have its end told before a look finds it gone.
+        Tests::alone(tests![
+            a_stuck_child_that_another_kills_is_told_so,
+            a_child_that_was_stuck_before_is_found,
             a_child_that_wakes_withdraws_its_finding,
             a_stuck_child_that_nobody_looks_at_is_unknown_and_not_gone,
-            a_stuck_child_that_another_kills_is_told_so,
-            a_worker_that_gunicorn_kills_was_stuck,
-            a_child_that_exits_for_a_signal_has_not_ended_by_itself,
-            idle_workers_of_servers_are_silent,
-            a_child_that_was_stuck_before_is_found,
-        ],
-        tests![
-            workers_that_keep_dying_are_a_crash_loop,
-            jobs_of_which_some_fail_are_no_crash_loop,
-            children_that_nobody_waits_for_are_found_and_cleared,
-            lost_threads_are_found_where_the_child_works,
-        ],
-        Together::SideBySide,
+        ]),
     )
+    .and(Tests::long(tests![
+        workers_that_keep_dying_are_a_crash_loop,
+        jobs_of_which_some_fail_are_no_crash_loop,
+        children_that_nobody_waits_for_are_found_and_cleared,
+        lost_threads_are_found_where_the_child_works,
+    ]))
 }
 
 fn number(told: &Value, name: &str) -> Result<i64> {

@@ -6,7 +6,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -19,14 +19,14 @@ use forkwatch_tests::{
     metrics::{Scrape, free_address},
     process,
     program::{Launch, Program},
-    runner::{self, Together},
+    runner::Tests,
     tests,
     wait::until,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-fn main() -> ExitCode {
-    runner::run(tests![names_that_are_borrowed_are_marked_and_honest_ones_are_not], Together::OneByOne)
+pub(crate) fn tests() -> Tests {
+    Tests::alone(tests![names_that_are_borrowed_are_marked_and_honest_ones_are_not])
 }
 
 /// The name that all of them go by.

@@ -1,31 +1,26 @@
 //! Locks that a child carries of threads that it does not have are told before anybody hangs.
 
-use std::process::ExitCode;
-
 use anyhow::{Context, Result, ensure};
 use forkwatch_tests::{
     event::Event,
     expectation::{Expected, multithreaded},
     program::Program,
     python::Python,
-    runner::{self, Together},
+    runner::Tests,
     tests,
     watched::Watched,
 };
 use serde_json::Value;
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            a_mutex_is_told_with_its_name_and_its_owner,
-            a_read_write_lock_is_told,
-            what_is_made_anew_or_free_is_not_told,
-            the_hang_that_comes_of_it_is_told_with_it,
-            objects_of_python_are_told_by_what_they_are,
-            python_programs_whose_threads_hold_nothing_are_not_told,
-        ],
-        Together::SideBySide,
-    )
+pub(crate) fn tests() -> Tests {
+    Tests::side_by_side(tests![
+        a_mutex_is_told_with_its_name_and_its_owner,
+        a_read_write_lock_is_told,
+        what_is_made_anew_or_free_is_not_told,
+        the_hang_that_comes_of_it_is_told_with_it,
+        objects_of_python_are_told_by_what_they_are,
+        python_programs_whose_threads_hold_nothing_are_not_told,
+    ])
 }
 
 const FIXTURE: &str = "carried_locks";

@@ -1,8 +1,6 @@
 //! Nothing certain is said that a program could make wrong: of locks that a child has taken itself, and of memory that
 //! another process uses as well.
 
-use std::process::ExitCode;
-
 use anyhow::{Context, Result, ensure};
 use forkwatch_tests::{
     crowd::Crowd,
@@ -10,18 +8,15 @@ use forkwatch_tests::{
     fixture,
     program::Program,
     recording,
-    runner::{self, Together},
+    runner::Tests,
     tests,
 };
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            a_lock_that_the_child_took_itself_is_not_blamed_on_the_fork,
-            a_lock_that_another_process_can_release_is_not_called_orphaned,
-        ],
-        Together::SideBySide,
-    )
+pub(crate) fn tests() -> Tests {
+    Tests::side_by_side(tests![
+        a_lock_that_the_child_took_itself_is_not_blamed_on_the_fork,
+        a_lock_that_another_process_can_release_is_not_called_orphaned,
+    ])
 }
 
 const LOCK: &str = "orphaned-lock";

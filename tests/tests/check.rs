@@ -5,7 +5,7 @@ use std::{
     fs,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::Path,
-    process::{Command, ExitCode, Output},
+    process::{Command, Output},
     thread,
 };
 
@@ -17,30 +17,27 @@ use forkwatch_tests::{
     program::{Launch, Program},
     provided::provided,
     python::Python,
-    runner::{self, Together},
+    runner::Tests,
     scenario::uwsgi,
     tests,
     wait::until,
 };
 use serde_json::{Value, json};
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            check_says_what_safefork_says,
-            check_of_an_idle_uwsgi_master_says_what_safefork_says,
-            check_sees_a_running_event_loop,
-            check_sees_the_loops_of_every_python,
-            check_tells_locks_of_a_process_from_those_of_a_file,
-            check_tells_both_ends_of_a_connection,
-            check_names_the_holder_of_a_mutex,
-            check_of_a_plain_process_is_one_line,
-            check_explains_what_it_cannot_look_at,
-            check_refuses_what_is_no_process,
-            check_says_why_root_may_not_look,
-        ],
-        Together::SideBySide,
-    )
+pub(crate) fn tests() -> Tests {
+    Tests::side_by_side(tests![
+        check_says_what_safefork_says,
+        check_of_an_idle_uwsgi_master_says_what_safefork_says,
+        check_sees_a_running_event_loop,
+        check_sees_the_loops_of_every_python,
+        check_tells_locks_of_a_process_from_those_of_a_file,
+        check_tells_both_ends_of_a_connection,
+        check_names_the_holder_of_a_mutex,
+        check_of_a_plain_process_is_one_line,
+        check_explains_what_it_cannot_look_at,
+        check_refuses_what_is_no_process,
+        check_says_why_root_may_not_look,
+    ])
 }
 
 /// What came of a check.

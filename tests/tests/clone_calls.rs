@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::ExitCode,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -14,21 +13,18 @@ use forkwatch_tests::{
     metrics::{both, free_address},
     program::Program,
     recording::replay,
-    runner::{self, Together},
+    runner::Tests,
     tests,
     wait::until,
 };
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            a_fork_beyond_pids_max_names_the_cgroup_above,
-            a_fork_beyond_rlimit_nproc_names_it,
-            a_fork_into_an_ended_pid_namespace_names_it,
-            durations_are_counted_by_kind,
-        ],
-        Together::OneByOne,
-    )
+pub(crate) fn tests() -> Tests {
+    Tests::alone(tests![
+        a_fork_beyond_pids_max_names_the_cgroup_above,
+        a_fork_beyond_rlimit_nproc_names_it,
+        a_fork_into_an_ended_pid_namespace_names_it,
+        durations_are_counted_by_kind,
+    ])
 }
 
 /// How often a fixture forks in vain.

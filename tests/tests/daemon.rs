@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpStream},
-    process::{ExitCode, Stdio},
+    process::Stdio,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -15,25 +15,23 @@ use forkwatch_tests::{
     metrics::{Scrape, free_address},
     program::Program,
     provided::Provided,
-    runner::{self, Together},
+    runner::Tests,
     tests,
     wait::until,
 };
 use nix::sys::signal::Signal;
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            its_pages_are_there,
-            its_metrics_pass_promtool,
-            a_finding_is_an_event_and_a_metric,
-            a_real_prometheus_scrapes_and_answers,
-            sigterm_ends_it_cleanly,
-            a_broken_configuration_is_refused_and_the_old_kept,
-            it_keeps_no_capability_that_it_does_not_need,
-        ],
-        Together::OneByOne,
-    )
+pub(crate) fn tests() -> Tests {
+    Tests::side_by_side(tests![
+        its_pages_are_there,
+        its_metrics_pass_promtool,
+        a_finding_is_an_event_and_a_metric,
+        a_real_prometheus_scrapes_and_answers,
+        a_broken_configuration_is_refused_and_the_old_kept,
+        it_keeps_no_capability_that_it_does_not_need,
+    ])
+    // Nobody else may take its port.
+    .and(Tests::alone(tests![sigterm_ends_it_cleanly]))
 }
 
 /// A daemon on a free port.

@@ -4,7 +4,6 @@ use std::{
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
-    process::ExitCode,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -13,7 +12,7 @@ use forkwatch_tests::{
     event::Event,
     fixture,
     host::{needs_root, skip},
-    runner::{self, Together},
+    runner::Tests,
     schema, tests,
     wait::until,
 };
@@ -25,15 +24,12 @@ use nix::{
 /// A configuration under which findings come soon.
 const SOON: &str = "[judge]\ngrace = \"200ms\"\n";
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            it_is_rotated_by_size_into_whole_lines,
-            a_full_disk_loses_events_and_nothing_else,
-            after_a_rename_sighup_begins_it_anew,
-        ],
-        Together::OneByOne,
-    )
+pub(crate) fn tests() -> Tests {
+    Tests::alone(tests![
+        it_is_rotated_by_size_into_whole_lines,
+        a_full_disk_loses_events_and_nothing_else,
+        after_a_rename_sighup_begins_it_anew,
+    ])
 }
 
 /// The events of a file, each checked against the schema; the last line, too, has to be whole.

@@ -1,7 +1,7 @@
 //! What the filters let through: what was asked for and nothing else. A recording holds all that came through the
 //! ring, so it shows what the kernel side itself kept back.
 
-use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use forkwatch_tests::{
@@ -12,25 +12,22 @@ use forkwatch_tests::{
     host::needs_root,
     program::Program,
     recording::{self, Record},
-    runner::{self, Together},
+    runner::Tests,
     tests,
 };
 use nix::unistd::User;
 use serde_json::Value;
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            pids_let_those_families_through_alone,
-            a_uid_lets_its_own_forks_through_alone,
-            a_cgroup_lets_itself_and_those_below_it_through_alone,
-            a_comm_shows_forkers_and_new_programs_of_that_name_alone,
-            unsafe_shows_findings_and_lets_hazardous_forks_through_alone,
-            threads_are_shown_one_by_one,
-            failed_clone_calls_are_those_of_the_family_alone,
-        ],
-        Together::SideBySide,
-    )
+pub(crate) fn tests() -> Tests {
+    Tests::side_by_side(tests![
+        pids_let_those_families_through_alone,
+        a_uid_lets_its_own_forks_through_alone,
+        a_cgroup_lets_itself_and_those_below_it_through_alone,
+        a_comm_shows_forkers_and_new_programs_of_that_name_alone,
+        unsafe_shows_findings_and_lets_hazardous_forks_through_alone,
+        threads_are_shown_one_by_one,
+        failed_clone_calls_are_those_of_the_family_alone,
+    ])
 }
 
 /// A tail that also records.
@@ -119,15 +116,16 @@ fn pids_let_those_families_through_alone() -> Result<()> {
 
 fn a_uid_lets_its_own_forks_through_alone() -> Result<()> {
     needs_root()?;
-    let nobody = User::from_name("nobody")?.context("there is no user nobody")?.uid;
-    let wanted = fixture::hold_for("nobody", "generations")?;
-    let mut tail = Recorded::start(&["--uid", &nobody.to_string()])?;
+    // A user that nothing else here runs as.
+    let uid = User::from_name("bin")?.context("there is no user bin")?.uid;
+    let wanted = fixture::hold_for("bin", "generations")?;
+    let mut tail = Recorded::start(&["--uid", &uid.to_string()])?;
     let mut unwanted = run(generations()?)?;
     unwanted.program.end(None)?;
     let wanted = run_wanted(&mut tail, vec![wanted])?;
     let shown = tail.tail.events();
     let forks = || shown.iter().filter(|event| event.action() == "fork");
-    ensure!(forks().all(|fork| fork.user() == nobody.to_string()), "the wrong user: {shown:#?}");
+    ensure!(forks().all(|fork| fork.user() == uid.to_string()), "the wrong user: {shown:#?}");
     only(tail, &wanted)
 }
 

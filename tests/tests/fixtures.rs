@@ -1,41 +1,36 @@
 //! Programs of ours under watch, each of which forks in one known way.
 
-use std::process::ExitCode;
-
 use anyhow::{Context, Result, ensure};
 use forkwatch_tests::{
     event::Event,
     expectation::{Expected, SILENCE, multithreaded},
-    runner::{self, Together},
+    runner::Tests,
     tests,
     watched::Watched,
 };
 use serde_json::Value;
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            a_fork_beside_threads_is_found_with_their_names,
-            an_exec_in_time_is_silent,
-            a_late_exec_withdraws_the_finding,
-            threads_joined_before_the_fork_are_silent,
-            pending_and_blocked_signals_are_named,
-            posix_spawn_among_signals_is_silent,
-            a_storm_of_pthread_create_beside_short_forks_is_silent,
-            sigterm_blocked_at_exec_is_found,
-            a_signal_taken_in_through_a_signalfd_is_silent,
-            a_daemon_that_forks_twice_is_silent,
-            io_uring_workers_are_no_threads,
-            vfork_is_told_apart,
-            a_child_that_shares_memory_is_told_apart,
-            generations_are_counted,
-            a_stopped_child_is_judged_only_once_it_runs,
-            a_fork_storm_is_silent_and_every_fork_reported,
-            a_thread_storm_is_silent,
-            hostile_names_keep_events_well_formed,
-        ],
-        Together::SideBySide,
-    )
+pub(crate) fn tests() -> Tests {
+    Tests::side_by_side(tests![
+        a_fork_beside_threads_is_found_with_their_names,
+        an_exec_in_time_is_silent,
+        a_late_exec_withdraws_the_finding,
+        threads_joined_before_the_fork_are_silent,
+        pending_and_blocked_signals_are_named,
+        posix_spawn_among_signals_is_silent,
+        a_storm_of_pthread_create_beside_short_forks_is_silent,
+        sigterm_blocked_at_exec_is_found,
+        a_signal_taken_in_through_a_signalfd_is_silent,
+        a_daemon_that_forks_twice_is_silent,
+        io_uring_workers_are_no_threads,
+        vfork_is_told_apart,
+        a_child_that_shares_memory_is_told_apart,
+        generations_are_counted,
+        a_stopped_child_is_judged_only_once_it_runs,
+        a_fork_storm_is_silent_and_every_fork_reported,
+        a_thread_storm_is_silent,
+        hostile_names_keep_events_well_formed,
+    ])
 }
 
 /// A number that the fixture told.

@@ -1,39 +1,24 @@
 //! How forks are judged, repeats counted and findings accepted, and what else is told of a process.
 
-use std::{
-    fs,
-    process::{Command, ExitCode},
-};
+use std::{fs, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use forkwatch_tests::{
-    binary,
-    daemon::Daemon,
-    event::Event,
-    expectation::SILENCE,
-    fixture,
-    host::needs_root,
-    program::Program,
-    runner::{self, Together},
-    tests,
-    wait::until,
-    watched::Watched,
+    binary, daemon::Daemon, event::Event, expectation::SILENCE, fixture, host::needs_root, program::Program,
+    runner::Tests, tests, wait::until, watched::Watched,
 };
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            repeats_are_counted_and_summed_up,
-            accepted_findings_are_counted_and_silent,
-            a_rule_without_reason_is_refused,
-            an_exec_from_another_thread_is_told,
-            ends_are_told_as_wait_tells_them,
-            the_first_of_a_pid_namespace_is_one_there,
-        ],
-        Together::SideBySide,
-    )
+pub(crate) fn tests() -> Tests {
+    Tests::side_by_side(tests![
+        repeats_are_counted_and_summed_up,
+        accepted_findings_are_counted_and_silent,
+        a_rule_without_reason_is_refused,
+        an_exec_from_another_thread_is_told,
+        ends_are_told_as_wait_tells_them,
+        the_first_of_a_pid_namespace_is_one_there,
+    ])
 }
 
 fn number(told: &Value, name: &str) -> Result<i64> {

@@ -1,7 +1,7 @@
 //! What a confined reader sees is what anybody with all privileges sees, whatever the question and whosever the process;
 //! and no look changes what it looks at.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use forkwatch::{
@@ -23,7 +23,7 @@ use forkwatch_tests::{
     host::needs_root,
     process,
     program::{Launch, Program},
-    runner::{self, Together},
+    runner::Tests,
     tests,
     wait::until,
 };
@@ -33,16 +33,13 @@ use nix::{
 };
 use serde_json::Value;
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            of_a_process_of_ones_own,
-            of_another_users_process,
-            of_a_process_in_namespaces_of_its_own,
-            of_a_process_that_has_ended,
-        ],
-        Together::OneByOne,
-    )
+pub(crate) fn tests() -> Tests {
+    Tests::alone(tests![
+        of_a_process_of_ones_own,
+        of_another_users_process,
+        of_a_process_in_namespaces_of_its_own,
+        of_a_process_that_has_ended,
+    ])
 }
 
 fn of_a_process_of_ones_own() -> Result<()> {

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
-    process::{Child, ChildStderr, Command, ExitCode, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -17,7 +17,7 @@ use forkwatch_tests::{
     host::needs_bpf,
     program::Program,
     recording::{Replay, replay},
-    runner::{self, Together},
+    runner::Tests,
     tests,
     wait::until,
 };
@@ -27,18 +27,17 @@ use nix::{
 };
 use serde_json::{Value, json};
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            a_tail_replayed_gives_the_same_findings,
-            a_daemon_replayed_gives_the_same_findings,
-            a_replay_says_what_the_tail_said,
-            a_replay_says_what_the_daemon_wrote,
-            a_truncated_recording_is_replayed_up_to_the_cut,
-            a_file_that_is_no_recording_is_refused,
-            a_recording_is_told_and_never_written_over,
-        ],
-        Together::SideBySide,
+pub(crate) fn tests() -> Tests {
+    Tests::side_by_side(tests![
+        a_tail_replayed_gives_the_same_findings,
+        a_replay_says_what_the_tail_said,
+        a_truncated_recording_is_replayed_up_to_the_cut,
+        a_file_that_is_no_recording_is_refused,
+        a_recording_is_told_and_never_written_over,
+    ])
+    .and(
+        // These compare all that a daemon says of the host.
+        Tests::alone(tests![a_daemon_replayed_gives_the_same_findings, a_replay_says_what_the_daemon_wrote,]),
     )
 }
 

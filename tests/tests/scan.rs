@@ -6,7 +6,7 @@ use std::{
     io::{Read as _, Seek as _, SeekFrom},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::PathBuf,
-    process::{Command, ExitCode, Output},
+    process::{Command, Output},
     time::Duration,
 };
 
@@ -19,26 +19,23 @@ use forkwatch_tests::{
     process,
     program::{Launch, Program},
     provided::provided,
-    runner::{self, Together},
+    runner::Tests,
     schema, tests,
     wait::{until, until_within},
 };
 use serde_json::Value;
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            scan_finds_what_hung_before,
-            scan_fits_a_terminal,
-            scan_counts_who_has_not_waited_for_long_enough,
-            scan_finds_a_leaked_pipe,
-            scan_is_not_kept_waiting_by_a_file_that_never_answers,
-            scan_blames_nobody_who_only_took_a_child_over,
-            scan_leaves_look_alikes_alone,
-            scan_says_what_it_may_not_look_at,
-        ],
-        Together::SideBySide,
-    )
+pub(crate) fn tests() -> Tests {
+    Tests::side_by_side(tests![
+        scan_finds_what_hung_before,
+        scan_fits_a_terminal,
+        scan_counts_who_has_not_waited_for_long_enough,
+        scan_finds_a_leaked_pipe,
+        scan_is_not_kept_waiting_by_a_file_that_never_answers,
+        scan_blames_nobody_who_only_took_a_child_over,
+        scan_leaves_look_alikes_alone,
+        scan_says_what_it_may_not_look_at,
+    ])
 }
 
 /// A program that is the first in a pid namespace of its own, and all it makes.

@@ -4,7 +4,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::net::UnixDatagram,
     path::PathBuf,
-    process::{Command, ExitCode, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -15,24 +15,26 @@ use forkwatch_tests::{
     host::needs_bpf,
     http,
     metrics::{Scrape, free_address},
-    runner::{self, Together},
+    runner::Tests,
     tests, thread,
     wait::{DEADLINE, until},
 };
 use nix::sys::signal::Signal;
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            it_is_ready_only_once_it_can_be_reached,
-            it_tells_of_a_reload_and_of_its_end,
-            it_is_never_ready_without_its_listener,
+pub(crate) fn tests() -> Tests {
+    Tests::side_by_side(tests![
+        it_is_ready_only_once_it_can_be_reached,
+        it_tells_of_a_reload_and_of_its_end,
+        it_is_never_ready_without_its_listener,
+    ])
+    .and(
+        // These have a watchdog of 200 ms, or want a daemon that has no question open.
+        Tests::alone(tests![
             it_feeds_the_watchdog_while_it_makes_progress,
             evidence_that_hangs_is_seen_by_everybody_who_asks,
             evidence_that_has_ended_is_seen,
             a_reader_and_server_that_hang_feed_nobody,
-        ],
-        Together::SideBySide,
+        ]),
     )
 }
 
@@ -206,14 +208,18 @@ fn check_metrics(address: SocketAddr, well: bool) -> Result<()> {
     let scrape = Scrape::of(address)?;
     let is = |metric: &str, labels: &str, expected: bool| {
         let value = scrape.sum(metric, labels);
-        ensure!((value > 0.5) == expected, "{metric} with {labels} is {value}: {}", scrape.0);
+        ensure!((value > 0.5) == expected, "{metric} with {labels} is {value}");
         Ok(())
     };
     is("forkwatch_part_answers", "part=\"evidence\"", well)?;
     is("forkwatch_part_answers", "part=\"ring\"", true)?;
     is("forkwatch_detector_enabled", "detector=\"orphaned-lock\"", well)?;
     is("forkwatch_detector_state", "detector=\"orphaned-lock\",state=\"stalled\"", !well)?;
-    is("forkwatch_evidence_unanswered_questions", "", !well)
+    // On a busy host there is now and then a question that waits for a moment.
+    until("all questions to be answered, or some not", || {
+        let waiting = Scrape::of(address)?.sum("forkwatch_evidence_unanswered_questions", "");
+        Ok(((waiting > 0.5) != well).then_some(()))
+    })
 }
 
 fn evidence_that_hangs_is_seen_by_everybody_who_asks() -> Result<()> {

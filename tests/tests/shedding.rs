@@ -1,9 +1,6 @@
 //! A ring that is too small for its storm: what gives way, what does not, and that every event is accounted for.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    process::ExitCode,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use forkwatch_tests::{
@@ -13,7 +10,7 @@ use forkwatch_tests::{
     forkwatch::Forkwatch,
     metrics::{Scrape, both},
     program::Program,
-    runner::{self, Together},
+    runner::Tests,
     tests,
     wait::until,
 };
@@ -23,14 +20,11 @@ const SMALL_RING: &str = "65536";
 /// Hazardous forks in the storm: less than the quarter of the ring that is kept for them holds.
 const HAZARDOUS: usize = 50;
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            plain_forks_give_way_to_hazardous_ones_and_all_are_accounted_for,
-            every_event_of_a_daemon_has_exactly_one_fate,
-        ],
-        Together::OneByOne,
-    )
+pub(crate) fn tests() -> Tests {
+    Tests::alone(tests![
+        plain_forks_give_way_to_hazardous_ones_and_all_are_accounted_for,
+        every_event_of_a_daemon_has_exactly_one_fate,
+    ])
 }
 
 /// How many forks the storm says it has made.

@@ -7,7 +7,7 @@ use std::{
     net::TcpStream,
     os::unix::fs::{MetadataExt as _, chown, lchown, symlink},
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -21,7 +21,7 @@ use forkwatch_tests::{
     http,
     metrics::{Scrape, free_address},
     program::{Launch, Program},
-    runner::{self, Together},
+    runner::Tests,
     tests,
     wait::{until, until_within},
 };
@@ -38,23 +38,25 @@ use tempfile::TempDir;
 /// The stranger.
 const UID: u32 = 12_345;
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            no_link_of_a_stranger_is_written_through,
-            a_recording_is_for_its_owner_and_group_alone,
-            root_writes_where_the_permission_bits_let_it,
-            nothing_that_never_ends_is_read,
-            a_recording_with_settings_that_nobody_has_is_refused,
+pub(crate) fn tests() -> Tests {
+    Tests::side_by_side(tests![
+        no_link_of_a_stranger_is_written_through,
+        a_recording_is_for_its_owner_and_group_alone,
+        root_writes_where_the_permission_bits_let_it,
+        nothing_that_never_ends_is_read,
+        a_recording_with_settings_that_nobody_has_is_refused,
+        a_page_in_a_browser_cannot_read_the_metrics_by_a_name_of_its_own,
+        few_descriptors_are_told_and_nobody_takes_the_last,
+        a_limit_of_file_sizes_ends_nothing,
+        a_small_cgroup_is_told_and_watched_from,
+    ])
+    .and(
+        // Answers are to come within two seconds; and the names of all programs of the host are counted.
+        Tests::alone(tests![
             an_output_that_nobody_reads_stops_nothing,
             clients_that_say_nothing_keep_no_scrape_out,
-            a_page_in_a_browser_cannot_read_the_metrics_by_a_name_of_its_own,
-            few_descriptors_are_told_and_nobody_takes_the_last,
-            a_limit_of_file_sizes_ends_nothing,
-            a_small_cgroup_is_told_and_watched_from,
             one_users_names_push_no_honest_program_into_other,
-        ],
-        Together::SideBySide,
+        ]),
     )
 }
 

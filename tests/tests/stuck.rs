@@ -1,11 +1,7 @@
 //! Children that wait for a lock that nobody releases are found, with all that there is to say of them; those that
 //! only look so are not.
 
-use std::{
-    collections::BTreeSet,
-    ops::RangeInclusive,
-    process::{Command, ExitCode},
-};
+use std::{collections::BTreeSet, ops::RangeInclusive, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use forkwatch_tests::{
@@ -17,24 +13,21 @@ use forkwatch_tests::{
     program::Program,
     provided::provided,
     python::Python,
-    runner::{self, Together},
+    runner::Tests,
     tests,
 };
 use serde_json::Value;
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            locks_of_c_programs_are_found_with_their_owners,
-            a_lock_in_a_pid_namespace_names_its_owner,
-            a_pool_of_openmp_without_its_threads_is_found,
-            locks_of_python_are_found_with_the_line_that_waits,
-            a_lock_wanted_before_exec_names_the_parent_that_waits,
-            c_programs_that_only_look_stuck_are_silent,
-            python_programs_that_only_look_stuck_are_silent,
-        ],
-        Together::SideBySide,
-    )
+pub(crate) fn tests() -> Tests {
+    Tests::side_by_side(tests![
+        locks_of_c_programs_are_found_with_their_owners,
+        a_lock_in_a_pid_namespace_names_its_owner,
+        a_pool_of_openmp_without_its_threads_is_found,
+        locks_of_python_are_found_with_the_line_that_waits,
+        a_lock_wanted_before_exec_names_the_parent_that_waits,
+        c_programs_that_only_look_stuck_are_silent,
+        python_programs_that_only_look_stuck_are_silent,
+    ])
 }
 
 /// A fixture whose child gets stuck, and what is to be said of it.

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    process::{Command, ExitCode, Output, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -14,7 +14,7 @@ use forkwatch_tests::{
     host::{needs_bpf, needs_root},
     process,
     program::{Launch, Program},
-    runner::{self, Together},
+    runner::Tests,
     tests,
     wait::until,
 };
@@ -23,22 +23,19 @@ use nix::{
     unistd::Pid,
 };
 
-fn main() -> ExitCode {
-    runner::run(
-        tests![
-            columns_escape_hostile_names,
-            a_closed_pipe_ends_it_cleanly,
-            a_pid_that_does_not_exist_is_refused,
-            it_begins_with_what_check_and_scan_see,
-            it_ends_after_count_lines,
-            it_ends_after_its_duration,
-            it_attaches_to_descendants_that_exist_already,
-            two_at_once_see_the_same,
-            nonsense_is_a_usage_error,
-            without_privileges_it_says_so,
-        ],
-        Together::SideBySide,
-    )
+pub(crate) fn tests() -> Tests {
+    Tests::side_by_side(tests![
+        columns_escape_hostile_names,
+        a_closed_pipe_ends_it_cleanly,
+        a_pid_that_does_not_exist_is_refused,
+        it_begins_with_what_check_and_scan_see,
+        it_ends_after_count_lines,
+        it_ends_after_its_duration,
+        it_attaches_to_descendants_that_exist_already,
+        two_at_once_see_the_same,
+        nonsense_is_a_usage_error,
+        without_privileges_it_says_so,
+    ])
 }
 
 /// Runs forkwatch to its end.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::project;
 
-/// Write the man pages, completions, event schema and reference pages that the program generates
+/// Write the event schema and the reference pages that the program generates
 #[derive(Default, clap::Args)]
 pub(crate) struct Options {
     /// Write nothing; fail if a file is stale
@@ -16,70 +16,39 @@ pub(crate) struct Options {
     check: bool,
 }
 
-/// Where the parts of the generated tree go in the workspace, and whether nothing else may lie there.
-const PLACES: [(&str, &str, bool); 3] =
-    [("man", "dist/man", true), ("completions", "dist/completions", true), ("", "docs", false)];
+/// Where they lie in the workspace. What else the program generates, man pages and completions, the package takes from it.
+const PLACE: &str = "docs";
 
 /// Lets the program generate, then writes or compares.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let root = project::root()?;
-    run_program(|generated| {
-        let mut stale = Vec::new();
-        for (part, place, exclusive) in PLACES {
-            let wanted = files(&generated.join(part))?;
-            let place = root.join(place);
-            let present = if place.is_dir() { files(&place)? } else { BTreeMap::new() };
-            for (name, content) in &wanted {
-                if present.get(name) != Some(content) {
-                    stale.push(Change { path: place.join(name), content: Some(content.clone()) });
-                }
-            }
-            let surplus = present.into_keys().filter(|name| exclusive && !wanted.contains_key(name));
-            stale.extend(surplus.map(|name| Change { path: place.join(name), content: None }));
-        }
-        if options.check { report(&root, &stale) } else { stale.iter().try_for_each(Change::make) }
-    })
+    let generated = tempfile::tempdir().context("cannot create a temporary directory")?;
+    let arguments =
+        ["run", "--quiet", "--locked", "--package", "forkwatch", "--bin", "forkwatch", "--", "generate"];
+    project::run(project::cargo()?.args(arguments).arg(generated.path()))?;
+    let place = root.join(PLACE);
+    let present = files(&place)?;
+    let wanted = files(generated.path())?.into_iter();
+    let stale = wanted.filter(|(name, content)| present.get(name) != Some(content));
+    let stale: Vec<_> = stale.map(|(name, content)| (place.join(name), content)).collect();
+    if options.check { report(&root, &stale) } else { stale.iter().try_for_each(write) }
 }
 
-/// A file that is not as the program generates it.
-struct Change {
-    path: PathBuf,
-    /// What it should hold; nothing where it should not be.
-    content: Option<Vec<u8>>,
+/// A file that is not as the program generates it, and what it should hold.
+type Stale = (PathBuf, Vec<u8>);
+
+fn write((path, content): &Stale) -> Result<()> {
+    println!("write {}", path.display());
+    fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
 }
 
-impl Change {
-    fn make(&self) -> Result<()> {
-        let Self { path, content } = self;
-        println!("{} {}", if content.is_some() { "write" } else { "remove" }, path.display());
-        if let Some(content) = content {
-            path.parent().map_or(Ok(()), fs::create_dir_all)?;
-            fs::write(path, content)
-        } else {
-            fs::remove_file(path)
-        }
-        .with_context(|| format!("cannot change {}", path.display()))
-    }
-}
-
-fn report(root: &Path, stale: &[Change]) -> Result<()> {
+fn report(root: &Path, stale: &[Stale]) -> Result<()> {
     if stale.is_empty() {
         println!("all generated files are fresh");
         return Ok(());
     }
-    let names = stale
-        .iter()
-        .map(|change| change.path.strip_prefix(root).unwrap_or(&change.path).display().to_string());
+    let names = stale.iter().map(|(path, _)| path.strip_prefix(root).unwrap_or(path).display().to_string());
     bail!("stale; `cargo xtask gen` writes them:\n  {}", names.collect::<Vec<_>>().join("\n  "))
-}
-
-/// Has forkwatch generate into a directory that lives as long as `then` runs.
-fn run_program(then: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
-    let arguments =
-        ["run", "--quiet", "--locked", "--package", "forkwatch", "--bin", "forkwatch", "--", "generate"];
-    project::run(project::cargo()?.args(arguments).arg(directory.path()))?;
-    then(directory.path())
 }
 
 /// The files of one directory, not of those below it, by name.

@@ -14,13 +14,17 @@ pub(super) const CONFFILE: &str = "etc/forkwatch/forkwatch.toml";
 const DOCUMENTS: &str = "usr/share/doc/forkwatch";
 
 /// Of the workspace, and their places. Debian 12 and 13 have one /usr, so /usr/lib/systemd is /lib/systemd on both.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 3] = [
     ("dist/forkwatch.toml", CONFFILE),
     ("dist/forkwatch.service", "usr/lib/systemd/system/forkwatch.service"),
-    ("dist/completions/forkwatch.bash", "usr/share/bash-completion/completions/forkwatch"),
-    ("dist/completions/_forkwatch", "usr/share/zsh/vendor-completions/_forkwatch"),
-    ("dist/completions/forkwatch.fish", "usr/share/fish/vendor_completions.d/forkwatch.fish"),
     ("dist/forkwatch.rules.yml", "usr/share/doc/forkwatch/examples/forkwatch.rules.yml"),
+];
+
+/// Of what the program has generated, and their places.
+const COMPLETIONS: [(&str, &str); 3] = [
+    ("completions/forkwatch.bash", "usr/share/bash-completion/completions/forkwatch"),
+    ("completions/_forkwatch", "usr/share/zsh/vendor-completions/_forkwatch"),
+    ("completions/forkwatch.fish", "usr/share/fish/vendor_completions.d/forkwatch.fish"),
 ];
 
 /// Of the workspace, into the folder of documents. `docs/` stays one, so that links hold.
@@ -34,9 +38,25 @@ const DOCUMENTATION: [&str; 7] = [
     "docs/performance.md",
 ];
 
-/// Puts everything in its place: this program, and what the workspace at `root` has beside it.
-pub(super) fn stage(staging: &Staging, root: &Path, program: &Path, changelog: &str) -> Result<()> {
+/// Where everything comes from.
+pub(super) struct Sources<'a> {
+    /// The workspace.
+    pub(super) root: &'a Path,
+    /// The program, stripped.
+    pub(super) program: &'a Path,
+    /// What the program has generated.
+    pub(super) generated: &'a Path,
+    /// Debian's changelog.
+    pub(super) changelog: &'a str,
+}
+
+/// Puts everything in its place.
+pub(super) fn stage(staging: &Staging, sources: &Sources<'_>) -> Result<()> {
+    let Sources { root, program, generated, changelog } = sources;
     staging.program(program, PROGRAM)?;
+    for (from, to) in COMPLETIONS {
+        staging.file(&generated.join(from), to)?;
+    }
     for (from, to) in FILES {
         staging.file(&root.join(from), to)?;
     }
@@ -48,8 +68,9 @@ pub(super) fn stage(staging: &Staging, root: &Path, program: &Path, changelog: &
     staging.compressed(&root.join("CHANGELOG.md"), &format!("{DOCUMENTS}/changelog.gz"))?;
     let debian = staging.beside("changelog.Debian", changelog)?;
     staging.compressed(&debian, &format!("{DOCUMENTS}/changelog.Debian.gz"))?;
-    for page in names(&root.join("dist/man"))? {
-        staging.compressed(&root.join("dist/man").join(&page), &format!("usr/share/man/man1/{page}.gz"))?;
+    let pages = generated.join("man");
+    for page in names(&pages)? {
+        staging.compressed(&pages.join(&page), &format!("usr/share/man/man1/{page}.gz"))?;
     }
     Ok(())
 }

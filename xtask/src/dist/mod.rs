@@ -12,6 +12,7 @@ mod control;
 mod staging;
 
 use crate::{apt, project};
+use contents::Sources;
 use control::Control;
 use staging::Staging;
 
@@ -45,7 +46,11 @@ pub(crate) fn build() -> Result<PathBuf> {
     let root = project::root()?;
     let staging = Staging::new(&directory)?;
     let program = staging.stripped(&program)?;
-    contents::stage(&staging, &root, &program, &control.changelog(epoch)?)?;
+    let generated = staging.beside_folder("generated")?;
+    project::run(Command::new(&program).arg("generate").arg(&generated))?;
+    let changelog = control.changelog(epoch)?;
+    let sources = Sources { root: &root, program: &program, generated: &generated, changelog: &changelog };
+    contents::stage(&staging, &sources)?;
     control.depends = control::depends(&staging.root().join(contents::PROGRAM))?;
     control.write(&staging, &root)?;
     let package = directory.join(format!("forkwatch_{}_{}.deb", control.version, control.architecture));
@@ -82,8 +87,21 @@ mod tests {
             architecture: "amd64".to_owned(),
             depends: "libc6 (>= 2.34)".to_owned(),
         };
+        let generated = directory.join("generated");
+        for name in [
+            "man/forkwatch.1",
+            "completions/forkwatch.bash",
+            "completions/_forkwatch",
+            "completions/forkwatch.fish",
+        ] {
+            let path = generated.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "generated\n").unwrap();
+        }
         let staging = Staging::new(directory).unwrap();
-        contents::stage(&staging, root, &program, &control.changelog(1_000_000_000).unwrap()).unwrap();
+        let changelog = control.changelog(1_000_000_000).unwrap();
+        let sources = Sources { root, program: &program, generated: &generated, changelog: &changelog };
+        contents::stage(&staging, &sources).unwrap();
         control.write(&staging, root).unwrap();
         let package = directory.join("package.deb");
         staging.pack(&package, 1_000_000_000).unwrap();

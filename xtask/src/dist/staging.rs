@@ -43,6 +43,13 @@ impl Staging {
         Ok(path)
     }
 
+    /// A folder for files that are made on the way.
+    pub(super) fn beside_folder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.directory.path().join(name);
+        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(path)
+    }
+
     /// A program without its symbols (Debian's policy, 10.1), not packed yet.
     pub(super) fn stripped(&self, program: &Path) -> Result<PathBuf> {
         let path = self.directory.path().join("stripped");

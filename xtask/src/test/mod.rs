@@ -17,8 +17,8 @@ use crate::{
 };
 use tally::Tally;
 
-/// Names the file to which an end-to-end test that cannot run here writes a line `NAME: REASON` before it returns:
-/// the test harness knows no skipping at run time.
+/// Names the file to which a test of the library that cannot run here writes a line `NAME: REASON` before it returns:
+/// libtest knows no skipping at run time.
 const SKIPS: &str = "FORKWATCH_SKIPS";
 
 /// Names Prometheus' tool that checks rules and metrics.
@@ -55,14 +55,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let skips = temporary.path().join("skips");
 
     let mut tally = Tally::default();
-    // Unit, property and documentation tests run side by side; the end-to-end ones share the kernel, so one by one.
-    let suites: [(&[&str], &[&str]); 2] = [
-        (&["--workspace", "--exclude", "forkwatch-tests"], &[]),
-        (&["--package", "forkwatch-tests"], &["--test-threads=1"]),
-    ];
-    for (selection, arguments) in suites {
+    let end_to_end = "forkwatch-tests";
+    for selection in [&["--workspace", "--exclude", end_to_end][..], &["--package", end_to_end]] {
         let mut command = project::cargo()?;
-        command.args(["test", "--locked", "--no-fail-fast"]).args(selection).arg("--").args(arguments);
+        command.args(["test", "--locked", "--no-fail-fast"]).args(selection).arg("--");
         command.args(options.full.then_some("--include-ignored")).args(&options.filter);
         command.env("FORKWATCH_BIN", &program).env(SKIPS, &skips).env("TMPDIR", temporary.path());
         command.envs(provided.path("promtool").map(|promtool| (PROMTOOL, promtool)));

@@ -2,36 +2,37 @@
 
 use std::{
     io::{BufRead, BufReader},
-    path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::LazyLock,
     thread,
     time::{Duration, Instant},
 };
 
+use anyhow::Result;
+use forkwatch_tests::{
+    binary,
+    host::{needs_bpf, needs_root},
+};
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::{Pid, geteuid},
+    unistd::Pid,
 };
 
-use super::skip::skip;
+/// The program under test.
+pub(super) fn forkwatch() -> &'static str {
+    static PATH: LazyLock<String> =
+        LazyLock::new(|| binary::forkwatch().unwrap().to_str().unwrap().to_owned());
+    &PATH
+}
 
-pub(super) const FORKWATCH: &str = env!("CARGO_BIN_EXE_forkwatch");
 /// How long something may take that takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Whether a test can be run here; says so where not.
-pub(super) fn can_run() -> bool {
-    let reason = if !geteuid().is_root() {
-        "it wants root"
-    } else if !Path::new("/sys/kernel/btf/vmlinux").exists() {
-        "this kernel has no BTF"
-    } else if !caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_BPF).unwrap() {
-        "it wants CAP_BPF"
-    } else {
-        return true;
-    };
-    skip(reason);
-    false
+/// Skips the test where the command cannot watch.
+pub(super) fn can_run() -> Result<()> {
+    needs_root()?;
+    needs_bpf()?;
+    binary::forkwatch().map(drop)
 }
 
 /// Runs a command line to its end.
@@ -60,7 +61,7 @@ pub(super) fn assert_has(text: &str, parts: &[&str]) {
 /// A short watch, with these capabilities alone.
 pub(super) fn with_capabilities(which: &str, command: &[&str]) -> Vec<String> {
     let bounding = format!("--bounding-set={which}");
-    ["setpriv", &bounding, "--inh-caps=-all", FORKWATCH]
+    ["setpriv", &bounding, "--inh-caps=-all", forkwatch()]
         .into_iter()
         .chain(command.iter().copied())
         .map(str::to_owned)
@@ -78,7 +79,7 @@ pub(super) struct Running(pub(super) Child);
 
 impl Running {
     pub(super) fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(FORKWATCH);
+        let mut command = Command::new(forkwatch());
         command.args(arguments).env_remove("CLICOLOR_FORCE");
         Self(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }

@@ -1,13 +1,13 @@
-//! Programs of `tests/fixtures/c`, compiled at first use.
+//! Programs of `tests/fixtures/c` of which something is left to us.
 
 use std::{
-    collections::BTreeSet,
     fs,
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::{Mutex, PoisonError},
 };
+
+use anyhow::Result;
+use forkwatch_tests::fixture;
 
 use nix::{
     sys::{
@@ -30,10 +30,11 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     /// Starts one, and waits for what it tells first.
-    pub(crate) fn start(name: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(name: &str, arguments: &[&str]) -> Result<Self> {
+        let program = fixture::fixture(name)?;
         // Orphans come to this process, not to whoever reaps them on this host.
         set_child_subreaper(true).unwrap();
-        let mut child = Command::new(compiled(name))
+        let mut child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -43,7 +44,7 @@ impl Fixture {
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut fixture = Self { child, input, output, told: serde_json::Value::Null, adopted: None };
         fixture.told = fixture.line();
-        fixture
+        Ok(fixture)
     }
 
     fn line(&mut self) -> serde_json::Value {
@@ -97,23 +98,6 @@ impl Drop for Fixture {
             let _ = kill(child, Signal::SIGKILL);
             let _ = waitpid(child, None);
         }
+        let _ = set_child_subreaper(false);
     }
-}
-
-/// The fixture, compiled anew by each run. The linker of every Rust build is a C compiler.
-fn compiled(name: &str) -> PathBuf {
-    static COMPILED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-    // Not a temporary directory: nobody would remove it at the end of the last test.
-    let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    if compiled.insert(name.to_owned()) {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/c").join(name);
-        let output = Command::new("cc")
-            .args(["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
-            .args([&binary, &source.with_extension("c")])
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-    binary
 }

@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"
@@ -16,6 +17,7 @@ use std::{
     net::{TcpListener, TcpStream},
 };
 
+use anyhow::{Context as _, Result};
 use fixture::Fixture;
 use forkwatch::{
     core::Judgement,
@@ -27,14 +29,32 @@ use forkwatch::{
         resolution::Resolution,
     },
 };
+use forkwatch_tests::{runner::Tests, tests};
 use watched::{Watched, descriptors, holders, key};
+
+/// While they run, orphans of all descendants come to this process.
+pub(crate) fn tests() -> Tests {
+    Tests::alone(tests![
+        a_reader_that_kept_the_write_end_is_found,
+        readers_that_wait_for_each_other_are_found,
+        a_writer_that_kept_the_read_end_is_found,
+        a_program_that_got_the_write_end_too_shows_the_same,
+        an_idle_worker_is_silent_until_its_parent_closes_the_pipe,
+        a_pipe_that_a_signal_handler_writes_to_is_silent,
+        a_listener_is_found_once_its_server_has_ended,
+        clients_that_nobody_answers_make_it_certain,
+        a_listener_with_a_path_is_found_too,
+        an_orphan_that_serves_is_silent,
+        a_program_that_cannot_accept_is_known_without_any_history,
+        a_process_that_does_something_else_sleeps_on_no_pipe,
+    ])
+}
 
 /// So many searches of the whole host have to find nothing.
 const SEARCHES: usize = 4;
 
-#[test]
-fn a_reader_that_kept_the_write_end_is_found() {
-    let fixture = Fixture::start("leaked_pipe", &[]);
+fn a_reader_that_kept_the_write_end_is_found() -> Result<()> {
+    let fixture = Fixture::start("leaked_pipe", &[])?;
     let child = fixture.number("child");
     let mut watched = Watched::child(fixture.number("parent"), child);
     let finding = watched.finding();
@@ -48,30 +68,30 @@ fn a_reader_that_kept_the_write_end_is_found() {
     drop(fixture);
     watched::until("the child is killed with its parent", || find(child).is_err().then_some(()));
     assert_eq!(watched.finding().state, State::Resolved(Resolution::Ended));
+    Ok(())
 }
 
-#[test]
-fn readers_that_wait_for_each_other_are_found() {
-    let fixture = Fixture::start("leaked_pipe", &["two"]);
+fn readers_that_wait_for_each_other_are_found() -> Result<()> {
+    let fixture = Fixture::start("leaked_pipe", &["two"])?;
     let finding = Watched::child(fixture.number("parent"), fixture.number("child")).finding();
     let mut holders: Vec<u32> = finding.facts.leak.unwrap().holders.iter().map(|holder| holder.pid).collect();
     let mut children = [fixture.number("child"), fixture.number("other")];
     holders.sort_unstable();
     children.sort_unstable();
     assert_eq!(holders, children);
+    Ok(())
 }
 
-#[test]
-fn a_writer_that_kept_the_read_end_is_found() {
-    let fixture = Fixture::start("leaked_pipe", &["write"]);
+fn a_writer_that_kept_the_read_end_is_found() -> Result<()> {
+    let fixture = Fixture::start("leaked_pipe", &["write"])?;
     let finding = Watched::child(fixture.number("parent"), fixture.number("child")).finding();
     assert_eq!((finding.hazard, finding.certainty), (HazardId::new("leaked-pipe"), Certainty::Certain));
     assert!(finding.summary.contains("writes to a full pipe"), "{}", finding.summary);
+    Ok(())
 }
 
-#[test]
-fn a_program_that_got_the_write_end_too_shows_the_same() {
-    let fixture = Fixture::start("leaked_pipe", &["exec"]);
+fn a_program_that_got_the_write_end_too_shows_the_same() -> Result<()> {
+    let fixture = Fixture::start("leaked_pipe", &["exec"])?;
     let child = key(fixture.number("child"));
     let seen = watched::until("cat sleeps in read", || {
         descriptors(child, None).filter(|seen| seen.rest.pipe.is_some())
@@ -84,28 +104,28 @@ fn a_program_that_got_the_write_end_too_shows_the_same() {
     let holder = found.of(child).unwrap();
     assert_eq!((found.holders.len(), holder.unexeced, holder.held.len()), (1, false, 3));
     assert_eq!(holder.executable.as_deref(), Some("cat"));
+    Ok(())
 }
 
-#[test]
-fn an_idle_worker_is_silent_until_its_parent_closes_the_pipe() {
-    let mut fixture = Fixture::start("pool_pipe", &[]);
+fn an_idle_worker_is_silent_until_its_parent_closes_the_pipe() -> Result<()> {
+    let mut fixture = Fixture::start("pool_pipe", &[])?;
     let mut watched = Watched::child(fixture.number("parent"), fixture.number("child"));
     watched.silent_for(SEARCHES);
     fixture.step();
     assert_eq!(watched.finding().hazard, HazardId::new("leaked-pipe"));
+    Ok(())
 }
 
-#[test]
-fn a_pipe_that_a_signal_handler_writes_to_is_silent() {
+fn a_pipe_that_a_signal_handler_writes_to_is_silent() -> Result<()> {
     for how in ["", "opened"] {
-        let fixture = Fixture::start("self_pipe", &[how]);
+        let fixture = Fixture::start("self_pipe", &[how])?;
         Watched::child(fixture.number("parent"), fixture.number("child")).silent_for(SEARCHES);
     }
+    Ok(())
 }
 
-#[test]
-fn a_listener_is_found_once_its_server_has_ended() {
-    let mut server = Fixture::start("pinned_listener", &["pause"]);
+fn a_listener_is_found_once_its_server_has_ended() -> Result<()> {
+    let mut server = Fixture::start("pinned_listener", &["pause"])?;
     let child = server.adopted();
     let (parent, port) = (server.number("parent"), server.number("port"));
     let mut watched = Watched::child(parent, child);
@@ -119,11 +139,11 @@ fn a_listener_is_found_once_its_server_has_ended() {
     assert_eq!((leak.holders.len(), leak.holders[0].pid), (1, child));
     let port = u16::try_from(port).unwrap();
     assert!(TcpListener::bind(("127.0.0.1", port)).is_err(), "the port is not taken after all");
+    Ok(())
 }
 
-#[test]
-fn clients_that_nobody_answers_make_it_certain() {
-    let mut server = Fixture::start("pinned_listener", &["pause"]);
+fn clients_that_nobody_answers_make_it_certain() -> Result<()> {
+    let mut server = Fixture::start("pinned_listener", &["pause"])?;
     let child = server.adopted();
     let mut watched = Watched::child(server.number("parent"), child);
     watched.silent_looks(4);
@@ -135,27 +155,27 @@ fn clients_that_nobody_answers_make_it_certain() {
     assert_eq!(finding.certainty, Certainty::Certain);
     assert!(finding.summary.ends_with("a connection waits there for an answer"), "{}", finding.summary);
     assert!(client.read(&mut [0]).is_err(), "somebody answered");
+    Ok(())
 }
 
-#[test]
-fn a_listener_with_a_path_is_found_too() {
+fn a_listener_with_a_path_is_found_too() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a socket");
     let path = path.to_str().unwrap();
-    let mut server = Fixture::start("pinned_listener", &["unix", path]);
+    let mut server = Fixture::start("pinned_listener", &["unix", path])?;
     let child = server.adopted();
     let mut watched = Watched::child(server.number("parent"), child);
     watched.silent_looks(4);
     server.end();
     assert_eq!(watched.finding().facts.leak.unwrap().address.as_deref(), Some(path));
+    Ok(())
 }
 
-#[test]
-fn an_orphan_that_serves_is_silent() {
+fn an_orphan_that_serves_is_silent() -> Result<()> {
     for (how, service) in
         [("accept", Service::Waits), ("serve", Service::Connected), ("watch", Service::Watched)]
     {
-        let mut server = Fixture::start("pinned_listener", &[how]);
+        let mut server = Fixture::start("pinned_listener", &[how])?;
         let child = server.adopted();
         let parent = server.number("parent");
         let mut watched = Watched::child(parent, child);
@@ -169,11 +189,11 @@ fn an_orphan_that_serves_is_silent() {
         });
         watched.silent_looks(8);
     }
+    Ok(())
 }
 
-#[test]
-fn a_program_that_cannot_accept_is_known_without_any_history() {
-    let mut server = Fixture::start("pinned_listener", &["sleep"]);
+fn a_program_that_cannot_accept_is_known_without_any_history() -> Result<()> {
+    let mut server = Fixture::start("pinned_listener", &["sleep"])?;
     let child = server.adopted();
     let forker = key(server.number("parent"));
     let inode = Fixture::listener(child);
@@ -202,13 +222,14 @@ fn a_program_that_cannot_accept_is_known_without_any_history() {
         Judgement::Clean | Judgement::Undecided => None,
     });
     assert_eq!(verdict.certainty, Certainty::Certain);
+    Ok(())
 }
 
-#[test]
-fn a_process_that_does_something_else_sleeps_on_no_pipe() {
+fn a_process_that_does_something_else_sleeps_on_no_pipe() -> Result<()> {
     let own = key(std::process::id());
-    let seen = descriptors(own, None).unwrap();
+    let seen = descriptors(own, None).context("it cannot be looked at")?;
     // One of its threads runs: this one.
     assert_eq!(seen.rest.pipe, None::<PipeWait>);
     assert!(!seen.rest.stopped && seen.rest.threads >= 1);
+    Ok(())
 }

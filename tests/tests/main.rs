@@ -1,0 +1,104 @@
+//! The end-to-end tests: forkwatch on the running kernel, and the programs that it watches.
+//!
+//! One program for all, so that they are linked once and can run side by side. A file of tests is a module here with a
+//! function `tests` that lists them, and says which of them need the host for themselves.
+
+mod aftermath;
+mod bad_worlds;
+mod borrowed_names;
+mod carried;
+mod certainty;
+mod check;
+mod clone_calls;
+mod connections;
+mod daemon;
+mod defaults;
+mod dist;
+mod event_file;
+mod filters;
+mod fixtures;
+mod judgement;
+mod leaks;
+mod looks;
+mod orders;
+mod reader;
+mod real_programs;
+mod recording;
+mod scan;
+mod scenarios;
+mod service;
+mod shedding;
+mod strangers;
+mod stuck;
+mod tail;
+mod whole_host;
+
+use std::{env, fs, path::Path, process::ExitCode};
+
+use anyhow::{Context as _, Result, ensure};
+use forkwatch_tests::{
+    orders::{ARGUMENT, run as run_order},
+    runner::{self, Tests},
+    tests,
+};
+
+/// The tests of modules, under their names.
+macro_rules! tests_of {
+    ($($file:ident),* $(,)?) => { [$((stringify!($file), $file::tests())),*] };
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match arguments.as_slice() {
+        [argument, name] if argument == ARGUMENT => run_order(name),
+        _ => runner::run(files()),
+    }
+}
+
+fn files() -> Vec<(&'static str, Tests)> {
+    // What takes longest is begun first.
+    let files = tests_of![
+        defaults,
+        aftermath,
+        bad_worlds,
+        borrowed_names,
+        carried,
+        certainty,
+        check,
+        clone_calls,
+        connections,
+        daemon,
+        dist,
+        event_file,
+        filters,
+        fixtures,
+        judgement,
+        leaks,
+        looks,
+        orders,
+        reader,
+        real_programs,
+        recording,
+        scan,
+        scenarios,
+        service,
+        shedding,
+        strangers,
+        stuck,
+        tail,
+        whole_host,
+    ];
+    let own = Tests::side_by_side(tests![every_file_of_tests_is_a_module_here]);
+    files.into_iter().chain([("main", own)]).collect()
+}
+
+/// A file that nobody names would be compiled by nobody, and its tests never run.
+fn every_file_of_tests_is_a_module_here() -> Result<()> {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests"));
+    for entry in fs::read_dir(folder).context("the sources are not there")? {
+        let path = entry?.path();
+        let name = path.file_stem().context("no name")?.display().to_string();
+        ensure!(files().iter().any(|(file, _)| *file == name), "{} is not named in main.rs", path.display());
+    }
+    Ok(())
+}
