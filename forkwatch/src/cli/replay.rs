@@ -42,11 +42,11 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let file = input_file::open(&options.recording).with_context(|| format!("cannot replay {name}"))?;
     let reader = Reader::new(BufReader::new(file)).with_context(|| format!("cannot replay {name}"))?;
     let header = reader.header();
-    settings(header.settings.clone()).with_context(|| {
+    let settings = settings(header.settings.clone()).with_context(|| {
         format!("cannot replay {name}: it was recorded by forkwatch {}: try that version", header.version)
     })?;
     let selection = Selection { findings_only: options.findings_only, ..Selection::default() };
     let shown = shown(options.output, options.time, options.color, selection, &header.context());
-    replay(reader, vec![shown])?.with_context(|| format!("cannot replay all of {name}"))?;
+    replay(reader, settings, vec![shown])?.with_context(|| format!("cannot replay all of {name}"))?;
     Ok(Exit::Fine)
 }

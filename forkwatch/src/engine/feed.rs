@@ -142,7 +142,11 @@ impl Feed {
 
     /// Writes out what the recording has in its buffer.
     pub(super) fn flush_recording(&mut self) {
-        self.record(Writer::flush);
+        if let Some(recorder) = &mut self.recorder
+            && !recorder.flush()
+        {
+            self.recorder = None;
+        }
     }
 
     fn pass_on(&mut self) -> Result<()> {

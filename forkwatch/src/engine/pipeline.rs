@@ -92,7 +92,7 @@ impl Pipeline {
             asker: collector.asker(),
             feed: Feed::new(settings, recorder),
             collector,
-            inquiries: Inquiries::new(std::time::Instant::now()),
+            inquiries: Inquiries::new(Instant::now().into_std()),
             losses,
             next_fork: NextFork::default(),
             sleepers: Sleepers::default(),
@@ -246,7 +246,7 @@ impl Stage {
         }
         let inquiry = if self.feed.wants_particulars(event) {
             let ask = |number| self.collector.ask_for_particulars(number, event);
-            self.inquiries.ask(event, std::time::Instant::now(), || seen_beside(event), ask)
+            self.inquiries.ask(event, Instant::now().into_std(), || seen_beside(event), ask)
         } else {
             Inquiry::None
         };
@@ -280,7 +280,7 @@ impl Stage {
         while let Some(reply) = self.collector.answered() {
             self.reply(reply)?;
         }
-        for number in self.inquiries.overdue(std::time::Instant::now()) {
+        for number in self.inquiries.overdue(Instant::now().into_std()) {
             self.feed.particulars(number, &Particulars::None)?;
         }
         let now = clock::now();

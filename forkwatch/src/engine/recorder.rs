@@ -41,16 +41,23 @@ impl Recorder {
 
     /// Writes; false where that failed, and the recording ends. The watch goes on.
     pub(crate) fn write(&mut self, write: impl FnOnce(&mut Writer<File>) -> io::Result<()>) -> bool {
-        match write(&mut self.writer) {
-            Ok(()) => {
-                self.written += 1;
-                true
-            }
-            Err(error) => {
+        self.written += 1;
+        let written = write(&mut self.writer);
+        self.is_whole(written)
+    }
+
+    /// Writes out what is in the buffer; false likewise.
+    pub(crate) fn flush(&mut self) -> bool {
+        let written = self.writer.flush();
+        self.is_whole(written)
+    }
+
+    fn is_whole(&self, written: io::Result<()>) -> bool {
+        written
+            .inspect_err(|error| {
                 tracing::error!(%error, path = %self.path, "the recording ends here: it cannot be written");
-                false
-            }
-        }
+            })
+            .is_ok()
     }
 
     /// What came of it, in a sentence.

@@ -14,13 +14,14 @@ use crate::{
     },
 };
 
-/// Tells the outputs what they were told when it was recorded. One that is cut off is replayed as far as it goes; the
-/// error within says so.
+/// Tells the outputs what they were told when it was recorded, beginning with these settings. One that is cut off is
+/// replayed as far as it goes; the error within says so.
 pub(crate) fn replay(
     reader: Reader<impl BufRead>,
+    settings: Settings,
     outputs: Vec<Box<dyn Output>>,
 ) -> Result<Result<(), RecordingError>> {
-    let mut feed = Feed::new(settings(reader.header().settings.clone())?, None);
+    let mut feed = Feed::new(settings, None);
     feed.add(outputs);
     feed.begin()?;
     let ended = feed_all(&mut feed, reader);

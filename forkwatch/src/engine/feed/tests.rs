@@ -66,7 +66,7 @@ fn live_and_replayed(live: impl FnOnce(&mut Feed)) -> ([String; 3], [String; 3])
     drop(feed);
     let reader = Reader::new(BufReader::new(File::open(&file).unwrap())).unwrap();
     let (told, replayed) = outputs(&reader.header().context());
-    replay(reader, told).unwrap().unwrap();
+    replay(reader, Settings::default(), told).unwrap().unwrap();
     (written.map(|written| written.text()), replayed.map(|replayed| replayed.text()))
 }
 
