@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     host::workspace,
-    program::{Launch, Program},
+    program::{Launch, Program, copy_program},
     provided::provided,
 };
 
@@ -70,7 +70,7 @@ pub fn hold_for(user: &'static str, name: &str) -> Result<Program> {
     let binary = fixture(name)?;
     Program::hold(|folder| {
         let copy = folder.join(name);
-        fs::copy(binary, &copy).context("cannot copy the fixture")?;
+        copy_program(&binary, &copy)?;
         Ok(Launch::new(copy).user(user))
     })
 }

@@ -231,6 +231,14 @@ impl Drop for Program {
     }
 }
 
+/// Copies a program, by another process. A child that is started at this moment in another thread would have a descriptor
+/// of this one that writes to the copy, until its exec, and nobody could run the copy so long (ETXTBSY of execve(2)).
+pub fn copy_program(from: &Path, to: &Path) -> Result<()> {
+    let copied = Command::new("cp").arg("--").args([from, to]).status().context("cannot run cp")?;
+    ensure!(copied.success(), "cannot copy {}: cp ended with {copied}", from.display());
+    Ok(())
+}
+
 /// Makes a folder and all in it a user's, but for the programs: their files are the cache's too.
 fn give_away(folder: &Path, user: &User) -> Result<()> {
     let give = |path: &Path| {

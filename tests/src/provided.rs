@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::{
     host::{skip, workspace},
-    program::Launch,
+    program::{Launch, copy_program},
 };
 
 /// Where the loader looks for libraries first (`ld.so(8)`).
@@ -119,7 +119,7 @@ fn link_tree(from: &Path, to: &Path) -> Result<()> {
             symlink(fs::read_link(source)?, copy)?;
         } else if fs::hard_link(&source, &copy).is_err() {
             // Another file system.
-            fs::copy(source, copy)?;
+            copy_program(&source, &copy)?;
         }
     }
     Ok(())

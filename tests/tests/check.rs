@@ -14,7 +14,7 @@ use forkwatch_tests::{
     binary, fixture,
     host::{needs_root, needs_the_hosts_mounts, skip, workspace},
     process,
-    program::{Launch, Program},
+    program::{Launch, Program, copy_program},
     provided::provided,
     python::Python,
     runner::Tests,
@@ -305,7 +305,7 @@ fn check_explains_what_it_cannot_look_at() -> Result<()> {
     let folder = tempfile::tempdir()?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
     let copy = folder.path().join("forkwatch");
-    fs::copy(binary::forkwatch()?, &copy).context("cannot copy forkwatch")?;
+    copy_program(&binary::forkwatch()?, &copy)?;
     let mut command = Command::new(copy);
     command.args(["check", "-o", "json", &program.pid().to_string()]).uid(NOBODY).gid(NOBODY);
     let checked = run_check(&mut command)?;

@@ -17,7 +17,7 @@ use forkwatch_tests::{
     fixture,
     host::{needs_root, skip, workspace},
     process,
-    program::{Launch, Program},
+    program::{Launch, Program, copy_program},
     provided::provided,
     runner::Tests,
     schema, tests,
@@ -275,7 +275,7 @@ fn scan_says_what_it_may_not_look_at() -> Result<()> {
     let folder = tempfile::tempdir()?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
     let copy = folder.path().join("forkwatch");
-    fs::copy(binary::forkwatch()?, &copy).context("cannot copy forkwatch")?;
+    copy_program(&binary::forkwatch()?, &copy)?;
     let scan = |arguments: &[&str]| {
         let mut command = Command::new(&copy);
         command.arg("scan").args(arguments).uid(NOBODY).gid(NOBODY).output().context("cannot run forkwatch")
