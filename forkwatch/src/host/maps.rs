@@ -16,6 +16,7 @@ const MAX_SEGMENTS: usize = 16;
 pub(super) struct Maps(Vec<Mapping>);
 
 /// One of them.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, as the kernel tells it")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mapping {
     /// Its first address.

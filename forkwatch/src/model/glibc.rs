@@ -28,7 +28,7 @@ pub const MUTEX_OWNER: u64 = 8;
 pub const RWLOCK_WRITER: u64 = 24;
 
 /// Where a descriptor of a thread (`struct pthread`) has its own address once more, which it begins with (`tcbhead_t`,
-/// sysdeps/x86_64/nptl/tls.h). Those of other machines have no such mark.
+/// `sysdeps/x86_64/nptl/tls.h`). Those of other machines have no such mark.
 pub const DESCRIPTOR_SELF: Option<usize> = if cfg!(target_arch = "x86_64") { Some(16) } else { None };
 /// Bytes from the tid in it to the list of robust locks that the kernel knows.
 pub const TID_BEFORE_ROBUST_LIST: u64 = 16;
@@ -48,14 +48,13 @@ pub fn mutex_owner(words: &[u32]) -> Option<u32> {
 /// The tid of the thread that holds the read-write lock which these words are for writing; absent where they are none that
 /// is held so.
 pub fn rwlock_writer(words: &[u32]) -> Option<u32> {
-    let [readers, writers, phase, writers_futex, pads @ .., _, _, _, _, _, _, _, _] =
+    let [readers, writers, phase, writers_futex, one, two, writer, shared, rest @ .., flags, last] =
         words.first_chunk::<RWLOCK_WORDS>()?;
-    let [.., writer, shared, elision, pad, pad2, pad3, flags, end] = words.first_chunk::<RWLOCK_WORDS>()?;
     // 1 as long as a writer holds it, with 2 where somebody may wait.
     let futexes = matches!(phase, 1 | 3) && matches!(writers_futex, 0 | 1 | 3);
     let is_writing = readers & WRITING == WRITING && readers >> 3 < MOST_USERS && *writers < MOST_USERS;
-    let rest = [*elision, *pad, *pad2, *pad3, *end] == [0; 5] && *shared == 0 && *flags < 4;
-    (is_writing && futexes && *pads == [0; 2] && rest && *writer != 0).then_some(*writer)
+    let padding = [*one, *two, *shared, *last] == [0; 4] && *rest == [0; 4];
+    (is_writing && futexes && padding && *flags < 4 && *writer != 0).then_some(*writer)
 }
 
 #[cfg(test)]
@@ -82,12 +81,12 @@ mod tests {
         {
             let mutex = Box::new(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
             let mut attributes = std::mem::MaybeUninit::uninit();
-            // SAFETY: the attributes are initialised before they are used, and the mutex lives as long as it is used.
-            unsafe {
-                libc::pthread_mutexattr_init(attributes.as_mut_ptr());
-                libc::pthread_mutexattr_settype(attributes.as_mut_ptr(), kind);
-                libc::pthread_mutex_init(mutex.get(), attributes.as_ptr());
-            }
+            // SAFETY: it initialises them.
+            unsafe { libc::pthread_mutexattr_init(attributes.as_mut_ptr()) };
+            // SAFETY: they are initialised.
+            unsafe { libc::pthread_mutexattr_settype(attributes.as_mut_ptr(), kind) };
+            // SAFETY: they are initialised, and the mutex lives as long as it is used.
+            unsafe { libc::pthread_mutex_init(mutex.get(), attributes.as_ptr()) };
             assert_eq!(mutex_owner(&words(&mutex)), None);
             // SAFETY: it is initialised, and free.
             unsafe { libc::pthread_mutex_lock(mutex.get()) };
@@ -102,14 +101,9 @@ mod tests {
     fn a_read_write_lock_names_its_writer_alone() {
         let lock = Box::new(UnsafeCell::new(libc::PTHREAD_RWLOCK_INITIALIZER));
         for (writes, expected) in [(false, None), (true, Some(own_tid()))] {
+            let take = if writes { libc::pthread_rwlock_wrlock } else { libc::pthread_rwlock_rdlock };
             // SAFETY: it is initialised, free, and lives as long as it is used.
-            unsafe {
-                if writes {
-                    libc::pthread_rwlock_wrlock(lock.get());
-                } else {
-                    libc::pthread_rwlock_rdlock(lock.get());
-                }
-            }
+            unsafe { take(lock.get()) };
             assert_eq!(rwlock_writer(&words(&lock)), expected);
             // SAFETY: this thread holds it.
             unsafe { libc::pthread_rwlock_unlock(lock.get()) };

@@ -48,7 +48,7 @@ fn forked(locks: &[HeldLock]) -> Timeline {
     timeline
 }
 
-fn of<'a>(timeline: &'a Timeline, hazard: HazardId) -> Vec<&'a Finding> {
+fn of(timeline: &Timeline, hazard: HazardId) -> Vec<&Finding> {
     timeline.findings().into_iter().filter(|finding| finding.hazard == hazard).collect()
 }
 

@@ -135,7 +135,7 @@ impl Lost {
 
     /// Finds the descriptors of threads that the child has none of any more: also those of threads that have ended in
     /// the parent since, and of one that has ended itself. A descriptor begins with its own address (`tcbhead_t`,
-    /// sysdeps/x86_64/nptl/tls.h; on other machines it has no such mark).
+    /// `sysdeps/x86_64/nptl/tls.h`; on other machines it has no such mark).
     pub(super) fn find_descriptors(&mut self, pages: &OwnPages, maps: &Maps) {
         let Some(offset) = DESCRIPTOR_SELF else { return };
         if self.own_descriptors.is_none() {
@@ -248,6 +248,7 @@ impl Quick {
     /// Whether a word may name one of them: a tid with a small number after it, or a descriptor. Without a branch, for
     /// it is asked of every word.
     #[inline]
+    #[expect(clippy::needless_bitwise_bool, reason = "a branch for each word takes half as long again")]
     pub(super) const fn admits(self, word: u64) -> bool {
         const SMALL: u64 = 0x1_0000;
         #[expect(clippy::cast_possible_truncation, reason = "the lower half is a number of its own")]

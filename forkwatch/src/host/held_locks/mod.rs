@@ -68,7 +68,7 @@ fn look(question: &Question) -> io::Result<HeldLocksSeen> {
     let (at, began) = (clock::now(), thread_time());
     let stat = match locks::unexeced(question.child)? {
         Ok(stat) => stat,
-        Err(other) => return Ok(become_of(other)),
+        Err(other) => return Ok(become_of(&other)),
     };
     let threads = Threads::new(&stat, task::user_threads(stat.id)?)?;
     let fork = Fork {
@@ -103,7 +103,7 @@ fn look(question: &Question) -> io::Result<HeldLocksSeen> {
         .filter_map(|found| describe(&found, &stat, &maps, &pages, &lost, &python))
         .collect::<Vec<_>>();
     if let Err(other) = locks::unexeced(question.child)? {
-        return Ok(become_of(other));
+        return Ok(become_of(&other));
     }
     Ok(HeldLocksSeen::Alive(Box::new(HeldLocks {
         at,
@@ -116,7 +116,7 @@ fn look(question: &Question) -> io::Result<HeldLocksSeen> {
     })))
 }
 
-fn become_of(seen: LocksSeen) -> HeldLocksSeen {
+fn become_of(seen: &LocksSeen) -> HeldLocksSeen {
     match seen {
         LocksSeen::Execed => HeldLocksSeen::Execed,
         _ => HeldLocksSeen::Gone,

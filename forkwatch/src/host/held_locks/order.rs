@@ -21,13 +21,11 @@ pub(super) fn go_through(pages: &OwnPages, maps: &Maps, lost: &Lost, search: &mu
             continue;
         }
         let stack = lost.first_descriptor(mapping).filter(|_| maps.follows_guard(mapping));
-        match pages.go_through(mapping, stack.unwrap_or(mapping.start), |at, bytes| search.piece(at, bytes)) {
-            Ok(read) => searched += read,
-            Err(_) => {
-                is_over = true;
-                skipped += size;
-            }
-        }
+        let from = stack.unwrap_or(mapping.start);
+        let read = pages.go_through(mapping, from, |at, bytes| search.piece(at, bytes));
+        is_over = read.is_err();
+        searched += read.unwrap_or(0);
+        skipped += if is_over { size } else { 0 };
     }
     (searched, skipped)
 }

@@ -53,7 +53,8 @@ impl<'a> Python<'a> {
             let Some(start) = offset.checked_sub(distance) else { break };
             for head in HEADS {
                 let type_at = start + usize::try_from(head).unwrap_or(0) - 8;
-                let Some(class) = word(type_at).filter(|class| *class >= LOWEST && class % 8 == 0) else {
+                let Some(class) = word(type_at).filter(|class| *class >= LOWEST && class.is_multiple_of(8))
+                else {
                     continue;
                 };
                 if !is_alive(head, word(start)?, word(start + 8)?, word(start + 16)?) {
@@ -77,7 +78,8 @@ impl<'a> Python<'a> {
 
     /// A lock as versions before 3.14 have it: a semaphore somewhere else, of which nothing is left.
     fn semaphore(&self, address: u64) -> Option<u64> {
-        (address >= LOWEST && address % 8 == 0 && self.memory.half(address) == Some(0)).then_some(address)
+        (address >= LOWEST && address.is_multiple_of(8) && self.memory.half(address) == Some(0))
+            .then_some(address)
     }
 
     /// What it is called, where that is told from what it leads to.
@@ -137,7 +139,8 @@ fn is_alive(head: u64, first: u64, second: u64, third: u64) -> bool {
     let is_count = |count: u32| (1..MOST_REFERENCES).contains(&count);
     if head == 16 {
         // `ob_refcnt`, since 3.14 with 16 bits of overflow and 16 of flags.
-        is_count(count(first)) && first >> 32 & 0xffff == 0 && first >> 48 < 0x100
+        let (overflow, flags) = (first << 16 >> 48, first >> 48);
+        is_count(count(first)) && overflow == 0 && flags < 0x100
     } else {
         // The count of the thread that made it, and that of the others with 2 bits of flags.
         is_count(count(second >> 32)) || third >> 2 != 0 && third >> 2 < u64::from(MOST_REFERENCES)

@@ -105,11 +105,10 @@ fn mutexes_and_read_write_locks_of_lost_threads_are_found_and_no_others() {
     let read = Lock::new(libc::PTHREAD_RWLOCK_INITIALIZER);
     let (keeper, _keeps) = thread_that(move || {
         lock_mutex(held);
-        // SAFETY: they are initialised and never freed.
-        unsafe {
-            libc::pthread_rwlock_wrlock(written.get());
-            libc::pthread_rwlock_rdlock(read.get());
-        }
+        // SAFETY: it is initialised and never freed.
+        unsafe { libc::pthread_rwlock_wrlock(written.get()) };
+        // SAFETY: likewise.
+        unsafe { libc::pthread_rwlock_rdlock(read.get()) };
     });
     lock_mutex(own);
     let child = Forked::into(|| lock_mutex(ended));
