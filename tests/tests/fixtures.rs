@@ -4,6 +4,9 @@ use anyhow::{Context, Result, ensure};
 use forkwatch_tests::{
     event::Event,
     expectation::{Expected, SILENCE, multithreaded},
+    host::workspace,
+    program::{Launch, Program},
+    provided::provided,
     runner::Tests,
     tests,
     watched::Watched,
@@ -30,6 +33,8 @@ pub(crate) fn tests() -> Tests {
         a_fork_storm_is_silent_and_every_fork_reported,
         a_thread_storm_is_silent,
         hostile_names_keep_events_well_formed,
+        an_event_loop_that_runs_on_in_a_child_is_found,
+        event_loops_apart_are_silent,
     ])
 }
 
@@ -230,4 +235,61 @@ fn hostile_names_keep_events_well_formed() -> Result<()> {
     let finding = event.finding().context("it is a finding")?;
     ensure!(finding.thread_ids() == numbers(&told, "threads")?, "wrong thread: {event:#?}");
     watched.stop().map(drop)
+}
+
+/// `shared_loop.py` under watch, once it has told of this many children.
+fn shared_loop(way: &str, children: usize) -> Result<(Value, Watched)> {
+    let mut watched = Watched::start(Program::hold(|_| {
+        let python = Launch::new(provided("python")?.join("bin/python"));
+        let script = workspace().join("tests/fixtures/python/shared_loop.py").into_os_string();
+        Ok(python.args([script, way.into()]).env("PYTHONDONTWRITEBYTECODE", "1"))
+    })?)?;
+    let mut told = Value::Null;
+    for _ in 0..children {
+        told = watched.program.next_json()?;
+    }
+    Ok((told, watched))
+}
+
+fn an_event_loop_that_runs_on_in_a_child_is_found() -> Result<()> {
+    // Way, children, severity, certainty, what is said of it, and what is to be changed.
+    for (way, children, severity, certainty, said, change) in [
+        ("asyncio", 1, "critical", "certain", "both run on in one asyncio loop", "asyncio.run"),
+        ("workers", 2, "critical", "certain", "both run on in one asyncio loop", "asyncio.run"),
+        ("emptied", 1, "critical", "strong", "an epoll instance that watches nothing", "EPOLL_CTL_DEL"),
+        ("epoll", 1, "warning", "heuristic", "both wait in one epoll instance", "after the fork"),
+    ] {
+        let expected = [Expected {
+            hazard: "shared-event-loop",
+            severity,
+            program: Some("shared_loop.py"),
+            threads: &[],
+            signals: &[],
+        }];
+        let (told, mut watched) = shared_loop(way, children)?;
+        let event = watched.finding(&expected[0]).with_context(|| way.to_owned())?;
+        let finding = event.finding().context("it is a finding")?;
+        ensure!(finding.parent_pid() == Some(number(&told, "parent")?), "{way}: wrong parent: {event:#?}");
+        ensure!(
+            children > 1 || finding.pid() == Some(number(&told, "child")?),
+            "{way}: wrong child: {event:#?}"
+        );
+        let state = if certainty == "heuristic" { "suspected" } else { "confirmed" };
+        ensure!(finding.certainty() == certainty && finding.state() == state, "{way}: {event:#?}");
+        ensure!(finding.summary().contains(said), "{way}: {}", finding.summary());
+        let remedy = event.text("/forkwatch/finding/remedy/text");
+        ensure!(remedy.contains(change), "{way}: {remedy}");
+        watched.expect(&expected).with_context(|| way.to_owned())?;
+        watched.stop()?;
+    }
+    Ok(())
+}
+
+fn event_loops_apart_are_silent() -> Result<()> {
+    for way in ["listeners", "unused", "own", "spawned", "gevent", "libev"] {
+        let (_, mut watched) = shared_loop(way, 1)?;
+        watched.expect(SILENCE).with_context(|| way.to_owned())?;
+        watched.stop()?;
+    }
+    Ok(())
 }

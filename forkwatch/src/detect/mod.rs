@@ -16,6 +16,7 @@ pub mod orphaned_lock;
 mod pending_signals;
 mod rules;
 pub mod shared_connection;
+mod shared_event_loop;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -50,6 +51,7 @@ pub static CATALOGUE: &[&Hazard] = &[
     &lost_threads::HAZARD,
     &leaks::leaked_pipe::HAZARD,
     &leaks::pinned_listener::HAZARD,
+    &shared_event_loop::HAZARD,
 ];
 
 /// Every detector. They are called in this order: who tells of a hang comes before those that ask for it.
@@ -66,6 +68,7 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         Box::<lost_threads::LostThreads>::default(),
         Box::<leaks::Leaks>::default(),
         Box::<held_locks::HeldLocks>::default(),
+        Box::<shared_event_loop::SharedEventLoop>::default(),
     ]
 }
 

@@ -195,6 +195,7 @@ mod tests {
             ("shared-connection-closed", "limited"),
             ("leaked-pipe", "undecided"),
             ("pinned-listener", "undecided"),
+            ("shared-event-loop", "limited"),
         ];
         let views = vec![view(1, true, &[]), view(800, true, &[]), view(801, false, &[Aspect::Descriptors])];
         assert_eq!(limits(views), expected);
@@ -212,12 +213,13 @@ mod tests {
             ("worker-killed-while-stuck", "undecided"),
             ("leaked-pipe", "undecided"),
             ("pinned-listener", "undecided"),
+            ("shared-event-loop", "undecided"),
         ];
         assert_eq!(limits(vec![view(1, true, &hidden), view(800, true, &hidden)]), expected);
         // Where others' alone are hidden, one's own are judged.
         let found =
             limits(vec![view(1, false, &[]), view(800, false, &[Aspect::Memory]), view(801, true, &[])]);
-        let limited = ["held-locks", "orphaned-lock", "worker-killed-while-stuck"];
+        let limited = ["held-locks", "orphaned-lock", "worker-killed-while-stuck", "shared-event-loop"];
         assert_eq!(found, limited.map(|name| (name, "limited")));
         // Of one's own none was there to be tried.
         assert_eq!(limits(vec![view(800, false, &[Aspect::Memory])]), found);
@@ -229,9 +231,23 @@ mod tests {
         let limited = ["multithreaded-fork", "pending-signals", "lost-threads"];
         assert_eq!(found, limited.map(|name| (name, "limited")));
         let found = limits(vec![view(800, false, &[Aspect::Sharing])]);
-        assert_eq!(found, [("orphaned-lock", "limited"), ("worker-killed-while-stuck", "limited")]);
+        assert_eq!(
+            found,
+            [
+                ("orphaned-lock", "limited"),
+                ("worker-killed-while-stuck", "limited"),
+                ("shared-event-loop", "limited"),
+            ]
+        );
         let found = limits(vec![view(800, false, &[Aspect::Details])]);
-        assert_eq!(found, [("blocked-signals", "limited"), ("pinned-listener", "undecided")]);
+        assert_eq!(
+            found,
+            [
+                ("blocked-signals", "limited"),
+                ("pinned-listener", "undecided"),
+                ("shared-event-loop", "limited")
+            ]
+        );
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::io;
 
 use super::{
-    absence, budget, clock, fdinfo, file, held_locks, leaks,
+    absence, budget, clock, fdinfo, file, held_locks,
+    inventory::shared_loop,
+    leaks,
     locks::{self, Fork as Forked},
     place,
     program::{self, program},
@@ -56,6 +58,9 @@ fn look(request: &Request) -> Evidence {
         }
         Request::Sockets { child, parent } => {
             Evidence::Sockets { child, seen: sockets::sockets(child, parent).map(Box::new) }
+        }
+        Request::SharedLoop { child, other, stacks } => {
+            Evidence::SharedLoop { child, other, seen: shared_loop(child, other, stacks) }
         }
         Request::Descriptors { process, forker } => {
             let seen = leaks::descriptors(process, forker).map(Box::new);

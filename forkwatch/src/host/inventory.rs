@@ -4,6 +4,7 @@ mod calls;
 mod files;
 mod instances;
 mod pairs;
+mod shared_loop;
 mod whereabouts;
 
 use std::io;
@@ -28,6 +29,8 @@ use crate::model::{
     thread::SeenThread,
 };
 use crate::privilege;
+
+pub(super) use shared_loop::shared_loop;
 
 /// Descriptors that are looked at, from the lowest. More take long, and are noted as unknown.
 const MAX_DESCRIPTORS: usize = 65_536;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     connection::Sockets,
     held_lock::{HeldLocksSeen, Places},
+    inventory::{Instance, Waiting, Whereabouts},
     leak::{Descriptors, Holders, Object},
     lock::{LocksSeen, Place},
     process::{Comm, ProcessKey, Program},
@@ -85,6 +86,15 @@ pub enum Request {
         child: ProcessKey,
         /// The process that forked it.
         parent: ProcessKey,
+    },
+    /// Do a forked process and another of its family wait in one epoll instance?
+    SharedLoop {
+        /// The forked process.
+        child: ProcessKey,
+        /// The process that forked it, or another child of that.
+        other: ProcessKey,
+        /// How the stack may be had that tells whose loop it is.
+        stacks: Stacks,
     },
     /// What does a process sleep on, and does it hold what may have been left behind?
     Descriptors {
@@ -178,6 +188,15 @@ pub enum Evidence {
         child: ProcessKey,
         /// What was seen; absent where either is gone, reused, or unreadable.
         seen: Option<Box<Sockets>>,
+    },
+    /// About a shared epoll instance.
+    SharedLoop {
+        /// The forked process.
+        child: ProcessKey,
+        /// The other of its family.
+        other: ProcessKey,
+        /// What was seen.
+        seen: LoopSeen,
     },
     /// About what a process sleeps on and holds.
     Descriptors {
@@ -310,6 +329,64 @@ pub struct ExecedSeen {
     /// Signals that it takes in through a signalfd: blocked on purpose. Absent where that cannot be seen.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub awaited: Option<SignalSet>,
+}
+
+/// What a forked process waits for events with, compared with another process of its family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LoopSeen {
+    /// The forked process has ended or exec'd, or its pid belongs to another.
+    Gone,
+    /// The other one has.
+    Left,
+    /// They cannot be compared, for this reason.
+    Unreadable(String),
+    /// It waits in no epoll instance that the other has too.
+    Apart,
+    /// It waits in one that the other has under the same number, and was not seen to wait in.
+    Held(u32),
+    /// Both wait in one.
+    Shared(Box<SharedLoop>),
+    /// The other, which has one thread, waits without end in one that watches nothing.
+    Emptied(Box<EmptiedLoop>),
+}
+
+/// An epoll instance that watches nothing, and the only thread of a process that waits there for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmptiedLoop {
+    /// When it was looked at.
+    pub at: BootTime,
+    /// The comm of its forked child.
+    pub comm: Comm,
+    /// The child's real uid, where that may be read.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub uid: Option<u32>,
+    /// What runs in it.
+    pub program: Program,
+    /// The thread, and the descriptor.
+    pub waits: Waiting,
+}
+
+/// An epoll instance in which two processes slept at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedLoop {
+    /// When it was looked at.
+    pub at: BootTime,
+    /// The forked process's comm.
+    pub comm: Comm,
+    /// Its real uid, where that may be read.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub uid: Option<u32>,
+    /// What runs in the other process.
+    pub program: Program,
+    /// Which thread of the forked process waits, and at which descriptor.
+    pub waits: Waiting,
+    /// Which thread of the other.
+    pub other_waits: Waiting,
+    /// The instance, as the other process has it.
+    pub instance: Instance,
+    /// Where in its program the thread of the forked process is.
+    pub whereabouts: Whereabouts,
 }
 
 /// The forker, some time after the fork.

@@ -8,7 +8,7 @@ use crate::{
     host::{Process, ScanError, Scope, sight::Sight},
     model::{
         event::Event,
-        evidence::{ChildSeen, Evidence, Request},
+        evidence::{ChildSeen, Evidence, LoopSeen, Request},
         held_lock::HeldLocksSeen,
         inventory::Inventory,
         lock::LocksSeen,
@@ -119,6 +119,7 @@ impl Question {
             Self::Core(
                 Request::Sockets { parent, .. }
                 | Request::Parent { parent, .. }
+                | Request::SharedLoop { other: parent, .. }
                 | Request::HeldLocks { parent, .. },
             ) => Some(*parent),
             _ => None,
@@ -140,6 +141,7 @@ fn about(request: &Request) -> Option<u32> {
         | Request::HeldLocks { child, .. }
         | Request::Place { child, .. }
         | Request::Sockets { child, .. }
+        | Request::SharedLoop { child, .. }
         | Request::Threads { child } => Some(child.tgid),
         Request::Descriptors { process, .. }
         | Request::Execed { process }
@@ -162,6 +164,9 @@ pub fn unanswered(request: &Request, why: &str) -> Evidence {
         }
         Request::Place { child, .. } => Evidence::Place { child, seen: None },
         Request::Sockets { child, .. } => Evidence::Sockets { child, seen: None },
+        Request::SharedLoop { child, other, .. } => {
+            Evidence::SharedLoop { child, other, seen: LoopSeen::Unreadable(why.to_owned()) }
+        }
         Request::Descriptors { process, .. } => Evidence::Descriptors { process, seen: None, lives: true },
         Request::Holders { process, object, .. } => Evidence::Holders { process, object, seen: None },
         Request::Sweep { .. } => Evidence::Sweep { seen: None },

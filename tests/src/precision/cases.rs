@@ -16,6 +16,7 @@ const LOST: &str = "lost-threads";
 const PIPE: &str = "leaked-pipe";
 const LISTENER: &str = "pinned-listener";
 
+const LOOP: &str = "shared-event-loop";
 const SHARED: &str = "shared-connection";
 const CLOSED: &str = "shared-connection-closed";
 
@@ -108,6 +109,17 @@ pub(super) const FIXTURES: &[Case] = &[
     Case { step: Step::Later, ..c("shared_connection", &["talk"], &[SHARED], &[CLOSED]) },
     Case { step: Step::Later, ..c("shared_connection", &["shutdown"], &[CLOSED], &[SHARED]) },
     Case { step: Step::Later, ..c("shared_connection", &["close"], &[], &[SHARED, CLOSED]) },
+    // Event loops.
+    python("shared_loop.py", "asyncio", &[LOOP], &[]),
+    python("shared_loop.py", "workers", &[LOOP], &[]),
+    python("shared_loop.py", "epoll", &[LOOP], &[]),
+    python("shared_loop.py", "emptied", &[LOOP], &[]),
+    python("shared_loop.py", "listeners", &[], &[LOOP]),
+    python("shared_loop.py", "unused", &[], &[LOOP]),
+    python("shared_loop.py", "own", &[], &[LOOP]),
+    python("shared_loop.py", "spawned", &[], &[LOOP]),
+    python("shared_loop.py", "gevent", &[], &[LOOP]),
+    python("shared_loop.py", "libev", &[], &[LOOP]),
     // Ends of children.
     c("crash_loop", &[], &[CRASHES], &[]),
     c("crash_loop", &["0"], &[], &[CRASHES]),
@@ -140,7 +152,7 @@ pub(super) fn truth(scenario: &Scenario) -> &'static [&'static str] {
 /// Real programs have all that forks leave behind: locks, pipes, connections, children that end.
 pub(super) fn look_alike(truth: &[&str]) -> &'static [&'static str] {
     const ALL: &[&str] =
-        &[THREADS, HELD, PENDING, BLOCKED, LOCK, SHARED, CLOSED, KILLED, CRASHES, UNREAPED, LOST, PIPE];
+        &[THREADS, HELD, PENDING, BLOCKED, LOCK, SHARED, CLOSED, LOOP, KILLED, CRASHES, UNREAPED, LOST, PIPE];
     // Of one that forks beside threads both tell.
     if truth.contains(&THREADS) { ALL.get(2..).unwrap_or_default() } else { ALL }
 }

@@ -106,8 +106,13 @@ fn declare(text: &str, names: &Names<'_>) -> Result<String> {
         text.lines().filter(declared).find(|line| line[4..].trim_end_matches(';') > names.module.as_str());
     let last = text.lines().rfind(declared);
     let line = format!("mod {};\n", names.module);
+    // What is written above a module belongs to it.
+    let start = |next: &str| {
+        let (at, attribute) = (text.find(next)?, "#[cfg(test)]\n");
+        Some(if text[..at].ends_with(attribute) { at - attribute.len() } else { at })
+    };
     let (at, beside) = match (next, last) {
-        (Some(next), _) => (text.find(next), next),
+        (Some(next), _) => (start(next), next),
         (None, Some(last)) => (text.find(last).map(|at| at + last.len() + 1), last),
         (None, None) => (None, ""),
     };
@@ -158,6 +163,7 @@ mod tests {
         let catalogue = fs::read_to_string(copy.path().join("forkwatch/src/detect/mod.rs")).unwrap();
         for line in [
             "mod shared_loop;\n",
+            "#[cfg(test)]\nmod tests;\n",
             "    &shared_loop::HAZARD,\n];",
             "        Box::<shared_loop::SharedLoop>::default(),\n    ]",
         ] {

@@ -12,6 +12,7 @@ mod pending;
 mod programs;
 mod properties;
 mod reports;
+mod shared_event_loop;
 mod snapshots;
 mod sweeps;
 mod zombies;
@@ -23,7 +24,8 @@ use crate::model::{
     connection::Sockets,
     event::{CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Origin},
     evidence::{
-        ChildSeen, Evidence, ExecedSeen, ParentSeen, ProgramSeen, Request, Sweep, Swept, ThreadsSeen,
+        ChildSeen, Evidence, ExecedSeen, LoopSeen, ParentSeen, ProgramSeen, Request, Sweep, Swept,
+        ThreadsSeen,
     },
     finding::{Finding, HazardId, State},
     held_lock::{HeldLock, HeldLocks, HeldLocksSeen},
@@ -196,6 +198,8 @@ struct Timeline {
     places: HashMap<u32, Place>,
     /// What locks children carry, by tgid; all others none.
     held: HashMap<u32, HeldLocksSeen>,
+    /// What children wait for events in, beside what other process; all others apart from it.
+    loops: HashMap<(u32, u32), LoopSeen>,
     /// What children share with their parents, by tgid; all others nothing.
     sockets: HashMap<u32, Sockets>,
     /// What runs under a pid; nothing under all others.
@@ -225,6 +229,7 @@ impl Timeline {
             locks: HashMap::new(),
             places: HashMap::new(),
             held: HashMap::new(),
+            loops: HashMap::new(),
             sockets: HashMap::new(),
             named: HashMap::new(),
             threads: HashMap::new(),
@@ -305,6 +310,10 @@ impl Timeline {
             }
             Request::Sockets { child, .. } => {
                 Evidence::Sockets { child, seen: self.sockets.get(&child.tgid).cloned().map(Box::new) }
+            }
+            Request::SharedLoop { child, other, .. } => {
+                let seen = self.loops.get(&(child.tgid, other.tgid)).cloned().unwrap_or(LoopSeen::Apart);
+                Evidence::SharedLoop { child, other, seen }
             }
             Request::Descriptors { process, .. } => {
                 let seen = self.descriptors.get(&process.tgid).map(|seen| seen(self.now));
@@ -401,6 +410,7 @@ impl Timeline {
             Output::Ask(
                 Request::Locks { .. }
                 | Request::Sockets { .. }
+                | Request::SharedLoop { .. }
                 | Request::FellAsleep
                 | Request::HeldLocks { .. },
             ) => None,
