@@ -6,7 +6,10 @@ use std::{fs, time::Duration};
 use anyhow::{Context as _, Result};
 use caps::Capability;
 
-use super::collector::{Asker, Collector};
+use super::{
+    collector::{Asker, Collector},
+    kernel_log::Listener,
+};
 use crate::{
     health::Pulse,
     host::{self, ScanError, Scope, sight::Sight},
@@ -66,6 +69,12 @@ impl Session {
         seed(&mut kernel)?;
         privilege::reduce()?;
         Ok(Self { kernel, ring, early, context: context(), reader: Some(reader), missing })
+    }
+
+    /// Passes on what the kernel side says of its decisions, for as long as the result lives, where that was asked for.
+    pub(crate) fn listen(&mut self) -> Result<Option<Listener>> {
+        let log = self.kernel.take_log();
+        log.map(Listener::start).transpose().context("cannot listen to the kernel log")
     }
 
     /// What this host lets be seen, tried on at most so many processes.

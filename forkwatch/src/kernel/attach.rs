@@ -13,6 +13,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::{
     clone_calls::{FUNCTION, Hook, find_tracepoints},
     error::KernelError,
+    kernel_log,
     layout::Layout,
     memory_lock,
     on_demand::{OnDemand, Place, SLEEPERS},
@@ -22,6 +23,8 @@ use crate::release::Release;
 
 /// The eBPF object, built by `cargo xtask build-ebpf` and checked against its sources by the build script.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/forkwatch.o"));
+/// The one that logs. Unless it is asked for, none of its pages is ever read.
+static LOGGING: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kernel-log.o"));
 
 /// Loads maps and programs with the settings; attaches nothing.
 pub(super) fn load(
@@ -52,6 +55,8 @@ pub(super) fn load(
         ("GRACE", nanos(options.grace)),
         ("RING_SIZE", u64::from(options.ring_bytes)),
     ];
+    let logs = !options.kernel_log.are_none();
+    let heard = options.kernel_log.bits();
     let mut loader = loader();
     for (name, value) in &narrow {
         loader.override_global(name, value, true);
@@ -62,13 +67,17 @@ pub(super) fn load(
     loader
         .map_max_entries(map::RECORDS, options.ring_bytes)
         .map_max_entries(map::FAMILY, options.max_children);
+    if logs {
+        loader.override_global("KERNEL_LOG", &heard, true).map_max_entries(map::LOG, kernel_log::RING_BYTES);
+    }
     if !options.clone_calls {
         loader.map_max_entries("CALLS", 1);
     }
     if !options.filter.tasks {
         loader.map_max_entries(map::WANTED, 1);
     }
-    loader.load(OBJECT).map_err(|error| object_error(error, options))
+    let object = if logs { LOGGING } else { OBJECT };
+    loader.load(object).map_err(|error| object_error(error, options))
 }
 
 /// A loader that has not read the kernel's BTF.
@@ -265,4 +274,17 @@ fn refused(what: String, error: io::Error) -> KernelError {
 
 fn is_permission(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EPERM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_that_is_loaded_by_default_has_nothing_of_the_log() {
+        let has = |object: &[u8], name: &str| object.windows(name.len()).any(|part| part == name.as_bytes());
+        for name in [map::LOG, map::LOGGED, "AYA_LOG_LEVEL", "KERNEL_LOG"] {
+            assert!(!has(OBJECT, name) && has(LOGGING, name), "{name}");
+        }
+    }
 }

@@ -15,6 +15,7 @@ use super::{
     clone_calls::{FUNCTION, Hook},
     error::KernelError,
     hooks::Hooks,
+    kernel_log::KernelLog,
     layout::Layout,
     maps::{map_error, take},
     memory_lock,
@@ -53,6 +54,7 @@ pub struct Kernel {
     /// Un-exec'd processes from before the watch began.
     unexeced_before: u64,
     clone_calls: Option<Hook>,
+    log: Option<KernelLog>,
 }
 
 /// A child that was forked before the watch began.
@@ -86,7 +88,8 @@ impl Kernel {
         drop(blob);
 
         memory_lock::raise(release);
-        let (options, (ebpf, clone_calls, on_demand)) = fit(options, |options| {
+        let logs = !options.kernel_log.are_none();
+        let started = fit(options, |options| {
             let mut ebpf = attach::load(options, &layout, release, pid_levels)?;
             let mut on_demand = on_demand.clone();
             load_programs(&mut ebpf, &mut on_demand, &ids)?;
@@ -95,7 +98,9 @@ impl Kernel {
             }
             let clone_calls = attach_first(&mut ebpf, hooks, &ids)?;
             Ok((ebpf, clone_calls, on_demand))
-        })?;
+        });
+        let (options, (ebpf, clone_calls, on_demand)) =
+            started.map_err(|error| if logs { error.of_logging() } else { error })?;
         drop(ids);
         trim_heap();
         Self::adopt(ebpf, &options, clone_calls, on_demand)
@@ -113,6 +118,7 @@ impl Kernel {
         let gauge = Gauge::map(ring.as_fd())
             .map_err(|error| KernelError::Ring { bytes: options.ring_bytes, error })?;
         let ring = Ring::new(ring, take(&mut ebpf, map::WAKE)?);
+        let log = (!options.kernel_log.are_none()).then(|| KernelLog::new(&mut ebpf)).transpose()?;
         let kernel = Self {
             counters: take(&mut ebpf, map::COUNTERS)?,
             family: take(&mut ebpf, map::FAMILY)?,
@@ -125,9 +131,15 @@ impl Kernel {
             ring_bytes: options.ring_bytes,
             unexeced_before: 0,
             clone_calls,
+            log,
             ebpf,
         };
         Ok((kernel, ring))
+    }
+
+    /// What the programs say of their decisions, where that was asked for. Can be had once.
+    pub const fn take_log(&mut self) -> Option<KernelLog> {
+        self.log.take()
     }
 
     /// Lets the forks of a process pass the task filter, and those of the children it has from now on.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use forkwatch_ebpf::{filter, stream};
 
+use super::kernel_log::Speakers;
 use crate::model::defaults;
 
 /// Which plain events enter the ring. Hazardous forks, and their outcomes, always do.
@@ -72,6 +73,8 @@ pub struct Options {
     pub max_children: u32,
     /// Whether to watch the system calls of the clone family.
     pub clone_calls: bool,
+    /// Whose decisions are logged: if anybody's, the object that can log is loaded.
+    pub kernel_log: Speakers,
 }
 
 impl Default for Options {
@@ -83,6 +86,7 @@ impl Default for Options {
             ring_bytes: defaults::RING_BYTES,
             max_children: defaults::MAX_CHILDREN,
             clone_calls: false,
+            kernel_log: Speakers::default(),
         }
     }
 }

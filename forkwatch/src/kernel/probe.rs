@@ -10,6 +10,7 @@ use super::{
     clone_calls::Hook,
     error::KernelError,
     hooks::Hooks,
+    kernel_log::{KernelLog, Tally},
     layout::Layout,
     load::Kernel,
     options::Options,
@@ -50,6 +51,8 @@ pub struct Trial {
     pub self_test: Result<Duration, KernelError>,
     /// What can be watched on demand.
     pub hooks: Hooks,
+    /// What was logged meanwhile, where that was asked for.
+    pub logged: Option<Tally>,
 }
 
 /// Loads, attaches and tests with these options, and detaches. Must run while the process has one thread.
@@ -60,7 +63,18 @@ pub fn trial(options: &Options, own_cgroup: Option<u64>) -> Result<Trial, Kernel
     let started = start.elapsed();
     let start = Instant::now();
     let self_test = self_test::run(&mut kernel, &mut ring, own_cgroup, drop).map(|()| start.elapsed());
-    Ok(Trial { started, self_test, hooks: kernel.try_hooks().clone() })
+    let hooks = kernel.try_hooks().clone();
+    Ok(Trial { started, self_test, hooks, logged: kernel.take_log().map(logged).transpose()? })
+}
+
+/// What is in the log.
+fn logged(mut log: KernelLog) -> Result<Tally, KernelError> {
+    log.drain(drop);
+    // What is missing counts as lost once two looks have missed it.
+    log.look_for_lost()?;
+    log.drain(drop);
+    log.look_for_lost()?;
+    Ok(log.tally())
 }
 
 /// How the system calls of the clone family could be watched here.

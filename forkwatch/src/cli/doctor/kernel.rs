@@ -8,7 +8,7 @@ use crate::{
     cli::exit::{Exit, of_kernel_error},
     engine::session::own_cgroup,
     kernel::{
-        Hooks, KernelError, Options, Release,
+        Hooks, KernelError, LogTally, Options, Release, Speakers,
         clone_calls::{Hook, tracefs},
         probe,
     },
@@ -34,7 +34,7 @@ pub(super) struct Findings {
 }
 
 /// Looks, and tries where that has a chance.
-pub(super) fn examine() -> Findings {
+pub(super) fn examine(speakers: Speakers) -> Findings {
     let release = Release::running();
     let (types_check, types_obstacle) = types();
     let (capabilities_check, capabilities_obstacle) = capabilities();
@@ -54,7 +54,7 @@ pub(super) fn examine() -> Findings {
         checks.push(Check::unknown("programs", "eBPF programs", format!("not tried: {why}")));
     } else {
         let trial_checks;
-        (trial_checks, obstacle, hooks) = trial();
+        (trial_checks, obstacle, hooks) = trial(speakers);
         checks.extend(trial_checks);
     }
     let clone_calls = match &obstacle {
@@ -200,9 +200,9 @@ fn locked_memory() -> Check {
     }
 }
 
-fn trial() -> (Vec<Check>, Obstacle, Option<Hooks>) {
+fn trial(kernel_log: Speakers) -> (Vec<Check>, Obstacle, Option<Hooks>) {
     let (id, title) = ("programs", "eBPF programs");
-    let options = Options::default();
+    let options = Options { kernel_log, ..Options::default() };
     let trial = match probe::trial(&options, own_cgroup()) {
         Ok(trial) => trial,
         Err(error) => {
@@ -224,7 +224,9 @@ fn trial() -> (Vec<Check>, Obstacle, Option<Hooks>) {
         Ok(time) => {
             let found =
                 format!("passed in {} ms: what the programs report is what /proc says", time.as_millis());
-            (vec![programs, on_demand(&trial.hooks), Check::ok(id, title, found)], None, Some(trial.hooks))
+            let mut checks = vec![programs, on_demand(&trial.hooks), Check::ok(id, title, found)];
+            checks.extend(trial.logged.map(logged));
+            (checks, None, Some(trial.hooks))
         }
         Err(error) => {
             let advice = "report it to the project, with this output";
@@ -232,6 +234,18 @@ fn trial() -> (Vec<Check>, Obstacle, Option<Hooks>) {
             let obstacle = (of_kernel_error(&error), "the self-test failed".to_owned());
             (vec![programs, check], Some(obstacle), None)
         }
+    }
+}
+
+/// What the programs have said of their decisions, where that was asked for.
+fn logged(tally: LogTally) -> Check {
+    let LogTally { lines, malformed, lost } = tally;
+    let (id, title) = ("kernel-log", "Kernel log (on request)");
+    let found = format!("{lines} lines during the self-test, {lost} lost, {malformed} malformed");
+    if lost + malformed == 0 {
+        Check::ok(id, title, found)
+    } else {
+        Check::limited(id, title, found, "report it to the project, with this output")
     }
 }
 
@@ -301,6 +315,15 @@ mod tests {
             (Release(8, 0), Status::Ok),
         ] {
             assert_eq!(kernel_release(release).status, status, "{release:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_does_not_come_whole_is_a_limit() {
+        let tally = LogTally { lines: 7, malformed: 0, lost: 0 };
+        assert_eq!(logged(tally).status, Status::Ok);
+        for tally in [LogTally { malformed: 1, ..tally }, LogTally { lost: 1, ..tally }] {
+            assert_eq!(logged(tally).status, Status::Limited, "{tally:?}");
         }
     }
 
