@@ -36,7 +36,7 @@ use crate::{
         vouch::vouch,
     },
     host::Scope,
-    kernel::{self, Speakers, Stream},
+    kernel::{self, Probe, Speakers, Stream},
     log::Log,
     model::detector::DetectorState,
     output::{
@@ -147,27 +147,21 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         let sight = session.sight(MOST_TRIED)?;
         let (context, missing) = (session.context.clone(), session.missing.clone());
         let collector = session.collector(Scope::default())?;
-        let clone_calls = session.kernel.clone_calls();
-        let hooks = session.kernel.hooks().clone();
+        let probes = session.kernel.probes().clone();
+        let clone_calls = probes.way(Probe::CloneCalls).map_err(ToString::to_string);
         let (mut pipeline, kernel) = Pipeline::new(session, settings(&config), collector, recorder)?;
         let metrics = Metrics::new(
             Box::new(KernelSources { kernel, pulse: pipeline.pulse() }),
             metrics::Options {
                 max_series: config.metrics.max_series,
                 by_unit: config.metrics.by_unit,
-                clone_calls: clone_calls.is_some(),
+                clone_calls: clone_calls.is_ok(),
                 hazards: detect::ids().collect(),
                 hangs: detect::hangs().collect(),
                 given_up: &Dropped::NAMES,
             },
         )?;
-        let conditions = Conditions::here(
-            None,
-            clone_calls.ok_or_else(|| "not asked for".to_owned()),
-            Some(hooks),
-            &missing,
-            sight,
-        );
+        let conditions = Conditions::here(None, clone_calls, Some(probes), &missing, sight);
         for detector in detectors(&conditions) {
             if detector.state == DetectorState::Undecided {
                 tracing::warn!(
@@ -427,7 +421,7 @@ fn kernel_options(config: &Config, kernel_log: Speakers) -> kernel::Options {
         grace: config.judge.grace,
         ring_bytes: ring,
         max_children: children,
-        clone_calls: config.kernel.clone_calls,
+        asked: if config.kernel.clone_calls { &[Probe::CloneCalls] } else { &[] },
         kernel_log,
         ..kernel::Options::default()
     }

@@ -81,7 +81,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     resources::raise_open_files();
     let missing = privilege::missing_for_others()?;
     let mut reader = Client::new(Starter::start()?);
-    let kernel::Findings { mut checks, obstacle, clone_calls, hooks } =
+    let kernel::Findings { mut checks, obstacle, clone_calls, probes } =
         kernel::examine(options.kernel_log.speakers());
     checks.extend(host::examine());
     let sight = session::sight(&mut reader, MOST_TRIED)?;
@@ -98,7 +98,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         can_watch: exit == Exit::Fine,
         obstacle,
         checks,
-        detectors: detectors(&Conditions::here(stopped, clone_calls, hooks, &missing, sight)),
+        detectors: detectors(&Conditions::here(stopped, clone_calls, probes, &missing, sight)),
     };
     let text = match options.output {
         Output::Text => report.to_text(),

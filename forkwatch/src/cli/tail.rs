@@ -28,7 +28,7 @@ use crate::{
         targets::{self, Target},
     },
     host::{self, Scope, cgroup_tree},
-    kernel::{self, Cgroup, Filter, Release, Stream},
+    kernel::{self, Cgroup, Filter, Probe, Release, Stream},
     log::Log,
     model::{defaults, stack::Stacks, standing::Standing},
     output::selection::Selection,
@@ -114,7 +114,7 @@ impl Options {
             },
             grace: self.grace,
             ring_bytes: self.ring_bytes,
-            clone_calls: self.clone_calls,
+            asked: if self.clone_calls { &[Probe::CloneCalls] } else { &[] },
             kernel_log: self.kernel_log.speakers(),
             ..kernel::Options::default()
         })

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     health::Pulse,
     host::{self, ScanError, Scope, sight::Sight},
-    kernel::{self, Kernel, Living, Ring, Seed, self_test},
+    kernel::{self, Kernel, Living, Probe, Ring, Seed, self_test},
     model::{event::Event, process::ProcessKey},
     output::Context,
     privilege,
@@ -243,7 +243,8 @@ pub(crate) fn warn_of_what_is_unseen(missing: &[Capability]) {
 
 /// What a user who asked for clone calls is told.
 pub(crate) fn describe_clone_calls(kernel: &Kernel) -> Option<String> {
-    kernel.clone_calls().map(|hook| format!("clone calls are watched by {}", hook.describe()))
+    let way = kernel.probes().way(Probe::CloneCalls).ok()?;
+    Some(format!("clone calls are watched by {}", way.words))
 }
 
 /// The runtime that everything runs on: one thread, so that the capabilities are one thread's.
