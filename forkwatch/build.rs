@@ -1,8 +1,8 @@
-//! Puts the committed eBPF object where the library includes it, having checked that it fits its sources, and
+//! Puts the committed eBPF objects where the library includes them, having checked that they fit their sources, and
 //! tells the program its revision and compiler.
 //!
-//! `FORKWATCH_BPF_OBJECT` names another object to build in, unchecked: so the tests run on one that was just
-//! compiled with a toolchain other than the manifest's.
+//! `FORKWATCH_BPF_OBJECT` names another object to build in, unchecked, and so is the one with the kernel log that lies
+//! beside it: so the tests run on what was just compiled with a toolchain other than the manifest's.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -13,7 +13,7 @@ mod fingerprint;
 #[path = "build/manifest.rs"]
 mod manifest;
 
-use manifest::{Manifest, OBJECT, REMEDY};
+use manifest::{LOGGING, Manifest, PLAIN, REMEDY, Variant};
 
 const OVERRIDE: &str = "FORKWATCH_BPF_OBJECT";
 
@@ -35,7 +35,9 @@ fn build() -> Result<(), String> {
     // A package from a registry has no workspace around it: its object was checked when it was packed.
     let workspace =
         package.parent().filter(|root| root.join(fingerprint::CRATE).join("Cargo.toml").is_file());
-    object(&package, workspace)?;
+    for variant in [PLAIN, LOGGING] {
+        object(variant, &package, workspace)?;
+    }
     if let Some(revision) = revision(&package, workspace) {
         println!("cargo::rustc-env=FORKWATCH_REVISION={revision}");
     }
@@ -45,32 +47,42 @@ fn build() -> Result<(), String> {
     Ok(())
 }
 
-/// Copies the object, checked, into the build directory.
-fn object(package: &Path, workspace: Option<&Path>) -> Result<(), String> {
+/// Copies an object, checked, into the build directory.
+fn object(variant: Variant, package: &Path, workspace: Option<&Path>) -> Result<(), String> {
     println!("cargo::rerun-if-env-changed={OVERRIDE}");
+    let Variant { object, manifest, feature: _ } = variant;
     let bpf = package.join("bpf");
-    let other = env::var_os(OVERRIDE).map(PathBuf::from);
-    let path = other.clone().unwrap_or_else(|| bpf.join(OBJECT));
+    let other = other(variant);
+    let (path, manifest_path) = (other.clone().unwrap_or_else(|| bpf.join(object)), bpf.join(manifest));
     watch(&path);
-    watch(&bpf.join("manifest.toml"));
+    watch(&manifest_path);
     let bytes = read(&path)?;
     if other.is_none() {
-        let text = String::from_utf8_lossy(&read(&bpf.join("manifest.toml"))?).into_owned();
-        let manifest = Manifest::parse(&text)?;
+        let text = String::from_utf8_lossy(&read(&manifest_path)?).into_owned();
+        let manifest = Manifest::parse(manifest, &text)?;
         if fingerprint::of_bytes(&bytes) != manifest.object {
             return Err(format!(
-                "forkwatch/bpf/{OBJECT} is not the eBPF object that its manifest describes; `{REMEDY}` builds it anew"
+                "forkwatch/bpf/{object} is not the eBPF object that its manifest describes; `{REMEDY}` builds it anew"
             ));
         }
         if let Some(root) = workspace {
-            check_sources(root, &manifest)?;
+            check_sources(root, object, &manifest)?;
         }
     }
-    let copy = directory("OUT_DIR")?.join(OBJECT);
+    let copy = directory("OUT_DIR")?.join(object);
     fs::write(&copy, bytes).map_err(|error| format!("cannot write {}: {error}", copy.display()))
 }
 
-fn check_sources(root: &Path, manifest: &Manifest) -> Result<(), String> {
+/// The object that the environment names in its place; the one with the kernel log, where it lies beside it.
+fn other(variant: Variant) -> Option<PathBuf> {
+    let plain = env::var_os(OVERRIDE).map(PathBuf::from)?;
+    if variant == PLAIN {
+        return Some(plain);
+    }
+    Some(plain.with_file_name(variant.object)).filter(|beside| beside.is_file())
+}
+
+fn check_sources(root: &Path, object: &str, manifest: &Manifest) -> Result<(), String> {
     for input in SOURCES {
         watch(&root.join(input));
     }
@@ -80,7 +92,7 @@ fn check_sources(root: &Path, manifest: &Manifest) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!(
-            "the eBPF sources have changed since forkwatch/bpf/{OBJECT} was built; `{REMEDY}` builds it anew"
+            "the eBPF sources have changed since forkwatch/bpf/{object} was built; `{REMEDY}` builds it anew"
         ))
     }
 }

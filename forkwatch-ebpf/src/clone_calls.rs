@@ -17,7 +17,7 @@ use forkwatch_ebpf::{CLONE_ERRORS, CloneCallRecord, Counters, LATENCY_BOUNDS, ca
 
 use crate::{
     counters::{add, counters, observe},
-    ring::{self, Label, Record},
+    ring::{self, Label, ring_record},
     settings::CLONE_CALLS,
     wanted,
 };
@@ -35,8 +35,7 @@ struct Call {
 #[map]
 static CALLS: LruHashMap<u64, Call> = LruHashMap::with_max_entries(16384, 0);
 
-// SAFETY: `repr(C)` without padding, and starts with a header (asserted beside it).
-unsafe impl Record for CloneCallRecord {}
+ring_record!(CloneCallRecord, CLONE_CALLS);
 
 /// `ERESTARTNOINTR`: a signal came first, and the call is made again.
 const RESTART: i64 = -513;
@@ -128,6 +127,7 @@ fn failed(counters: &Counters, now: u64, duration: u64, errno: u32) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let (tgid, uid) = ((pid_tgid >> 32) as u32, bpf_get_current_uid_gid() as u32);
     if !wanted::is_wanted_caller(tgid, uid) {
+        say_unwanted!(CLONE_CALLS, tgid, uid);
         return add(&counters.events[class::CLONE_CALL][fate::FILTERED], 1);
     }
     let label = Label { record: record::CLONE_CALL, flags: 0, time: now, hazardous: false };
@@ -144,4 +144,5 @@ fn failed(counters: &Counters, now: u64, duration: u64, errno: u32) {
         comm: bpf_get_current_comm().unwrap_or_default(),
     };
     room.submit(counters, record);
+    say!(CLONE_CALLS, debug, "process {}: failed call told, error {}", tgid = tgid, errno = errno);
 }

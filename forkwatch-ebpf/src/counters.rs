@@ -70,7 +70,10 @@ pub(crate) fn count_for_cgroup(counters: &Counters, cgroup: u64, copying: bool) 
             let _ = CGROUPS.insert(&cgroup, &CgroupCounts { copying: 0, sharing: 0 }, 1);
             match CGROUPS.get_ptr(&cgroup) {
                 Some(counts) => counts,
-                None => return add(&counters.cgroups_overflow, 1),
+                None => {
+                    say!(FORK, warn, "cgroup {}: no room in the table of cgroups", cgroup = cgroup);
+                    return add(&counters.cgroups_overflow, 1);
+                }
             }
         }
     };

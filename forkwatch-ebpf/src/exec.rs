@@ -9,14 +9,13 @@ use forkwatch_ebpf::{ExecRecord, LATENCY_BOUNDS, class, fate, flag, hazard, kind
 use crate::{
     counters::{add, counters, observe},
     family,
-    ring::{self, Label, Record},
+    ring::{self, Label, ring_record},
     settings::{GRACE, LIFE_SIGNALS},
     task::{self, Task},
     wanted,
 };
 
-// SAFETY: `repr(C)` without padding, and starts with a header (asserted beside it).
-unsafe impl Record for ExecRecord {}
+ring_record!(ExecRecord, EXEC);
 
 /// `TP_PROTO(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`, include/trace/events/sched.h.
 #[btf_tracepoint(function = "sched_process_exec")]
@@ -61,6 +60,16 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
         streamed = streamed || wanted::is_wanted(task);
     }
     if !streamed {
+        if hazards & hazard::BLOCKED != 0 {
+            say_unwanted!(EXEC, tgid, uid);
+        } else {
+            say!(
+                EXEC,
+                debug,
+                "process {}: exec not told, neither was its fork, and no signal is blocked",
+                tgid = tgid
+            );
+        }
         add(&counters.events[class::EXEC][fate::FILTERED], 1);
         return 0;
     }
@@ -83,5 +92,6 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
         comm: task.comm(),
     };
     room.submit(counters, record);
+    say!(EXEC, debug, "process {}: exec told, hazards {}", tgid = tgid, hazards = hazards);
     0
 }

@@ -9,14 +9,13 @@ use forkwatch_ebpf::{ExitRecord, class, fate, flag, kind, outcome, record};
 use crate::{
     counters::{add, counters},
     family,
-    ring::{self, Label, Record},
+    ring::{self, Label, ring_record},
     settings::GRACE,
     task::Task,
     wanted, worker,
 };
 
-// SAFETY: `repr(C)` without padding, and starts with a header (asserted beside it).
-unsafe impl Record for ExitRecord {}
+ring_record!(ExitRecord, EXIT);
 
 /// `TP_PROTO(struct task_struct *p)`, with a second argument since 6.16; include/trace/events/sched.h.
 #[btf_tracepoint(function = "sched_process_exit")]
@@ -37,6 +36,7 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
         worker::forget(tgid);
         // The last threads of a process may all find none alive, if they exit at once; one of them counts.
         if is_child && !family::claim_end(leader) {
+            say!(EXIT, debug, "process {}: its end is told by another of its threads", tgid = tgid);
             return 0;
         }
     }
@@ -74,6 +74,23 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
         }
     }
     if !streamed {
+        if status == 0 {
+            say!(
+                EXIT,
+                debug,
+                "process {}: end not told, neither was its fork, and it ended well",
+                tgid = tgid
+            );
+        } else if family.kind != kind::COPYING {
+            say!(
+                EXIT,
+                debug,
+                "process {}: end not told, neither was its fork, which shared memory",
+                tgid = tgid
+            );
+        } else {
+            say!(EXIT, debug, "process {}: end not told, a filter keeps it out", tgid = tgid);
+        }
         add(&counters.events[class::EXIT][fate::FILTERED], 1);
         return 0;
     }
@@ -93,5 +110,6 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
         comm: task.comm(),
     };
     room.submit(counters, record);
+    say!(EXIT, debug, "process {}: end told, status {}", tgid = tgid, status = status);
     0
 }

@@ -9,7 +9,7 @@ use crate::{
     clone_calls,
     counters::{add, count_for_cgroup, counters, observe},
     family,
-    ring::{self, Label, Record},
+    ring::{self, Label, ring_record},
     settings::{LIFE_SIGNALS, STREAM},
     sharing,
     task::{self, Signal, Task},
@@ -27,10 +27,8 @@ const BOUNDS: [u64; THREAD_BOUNDS.len()] = {
     bounds
 };
 
-// SAFETY: both are `repr(C)` without padding and start with a header (asserted beside them).
-unsafe impl Record for ForkRecord {}
-// SAFETY: likewise.
-unsafe impl Record for ThreadRecord {}
+ring_record!(ForkRecord, FORK);
+ring_record!(ThreadRecord, FORK);
 
 /// `TP_PROTO(struct task_struct *parent, struct task_struct *child)`, include/trace/events/sched.h. The parent
 /// is the current task.
@@ -55,6 +53,18 @@ fn thread_created(counters: &Counters, parent: Task, child: Task, signal: Signal
     let tgid = parent.tgid();
     // forkwatch's own threads are nothing of its self-test.
     if STREAM.load() & stream::THREADS == 0 || !wanted::passes_filters(parent) {
+        #[cfg(feature = "kernel-log")]
+        if STREAM.load() & stream::THREADS == 0 {
+            say!(
+                FORK,
+                trace,
+                "process {}: thread {} not told, threads are not asked for",
+                tgid = tgid,
+                tid = child.tid()
+            );
+        } else {
+            say_unwanted!(FORK, tgid, task::current_uid());
+        }
         return add(&counters.events[CLASS][fate::FILTERED], 1);
     }
     let label = Label { record: record::THREAD, flags: 0, time: child.start(), hazardous: false };
@@ -76,6 +86,7 @@ fn process_created(counters: &Counters, parent: Task, child: Task, signal: Signa
     let (memory, parents_memory) = (child.memory(), parent.memory());
     if memory.is_null() {
         clone_calls::is_no_call();
+        say!(FORK, debug, "task {}: counted alone, it is the kernel's own", tgid = child.tgid());
         return add(&counters.events[kind::KERNEL as usize][fate::FILTERED], 1);
     }
     let sharing = memory == parents_memory;
@@ -104,10 +115,37 @@ fn process_created(counters: &Counters, parent: Task, child: Task, signal: Signa
         if untracked != 0 && process.kind == kind::COPYING {
             add(&counters.untracked, 1);
         }
+        if untracked != 0 {
+            say!(
+                FORK,
+                warn,
+                "process {}: no room in the family, its end will not be told",
+                child = child.tgid()
+            );
+        } else {
+            say!(
+                FORK,
+                debug,
+                "process {}: entered into the family, generation {}",
+                child = child.tgid(),
+                generation = forker.generation + 1
+            );
+        }
     }
     // The kinds of process are the first three: the mask is what the verifier sees of that.
     let class = process.kind as usize & 3;
     if !streamed {
+        if process.asked {
+            say_unwanted!(FORK, forker.tgid, forker.uid);
+        } else {
+            say!(
+                FORK,
+                debug,
+                "process {}: fork of {} not told, such forks are not asked for",
+                tgid = forker.tgid,
+                child = child.tgid()
+            );
+        }
         return add(&counters.events[class][fate::FILTERED], 1);
     }
     let (flags, time) = (flags | untracked, child.start());
@@ -134,6 +172,14 @@ fn process_created(counters: &Counters, parent: Task, child: Task, signal: Signa
         comm: parent.comm(),
     };
     room.submit(counters, record);
+    say!(
+        FORK,
+        debug,
+        "process {}: fork of {} told, hazards {}",
+        tgid = forker.tgid,
+        child = child.tgid(),
+        hazards = process.hazards
+    );
 }
 
 /// What a fork needs of its parent.

@@ -5,6 +5,7 @@
 //! `start_boottime`, which together with its tgid names a process for as long as the host is up.
 #![cfg_attr(target_arch = "bpf", no_std)]
 
+pub mod log;
 mod records;
 mod tables;
 
@@ -210,4 +211,8 @@ pub mod map {
     pub const SOCKETS: &str = "SOCKETS";
     /// Hash: [`SocketUser`](crate::SocketUser)s that have been told.
     pub const SOCKET_USERS: &str = "SOCKET_USERS";
+    /// Ring buffer of aya-log, in the object that logs.
+    pub const LOG: &str = "AYA_LOGS";
+    /// Per-CPU array with the number of lines that were to be logged, in the object that logs.
+    pub const LOGGED: &str = "LOGGED";
 }

@@ -13,6 +13,11 @@
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
 
+// First: the others use its macros.
+#[cfg(target_arch = "bpf")]
+#[macro_use]
+mod say;
+
 #[cfg(target_arch = "bpf")]
 mod clone_calls;
 #[cfg(target_arch = "bpf")]

@@ -25,6 +25,13 @@ fn parent_forks(context: BtfTracePointContext) -> i32 {
     let (parent, child) = (Task::new(context.arg(0)), Task::new(context.arg(1)));
     if child.memory() != parent.memory() {
         family::stream(child, parent_tgid);
+        say!(
+            PARENTS,
+            debug,
+            "process {}: fork of {}, whose end will be told",
+            tgid = parent_tgid,
+            child = child.tgid()
+        );
     }
     0
 }

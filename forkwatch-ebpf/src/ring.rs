@@ -23,7 +23,41 @@ const FILLING_WINDOW: u64 = 1_000_000;
 ///
 /// # Safety
 /// `#[repr(C)]`, first field a [`Header`], no padding.
-pub(crate) unsafe trait Record: Copy + 'static {}
+pub(crate) unsafe trait Record: Copy + 'static {
+    /// Says that one is dropped because the ring is full.
+    fn found_no_room();
+    /// Says that one is dropped because the rest of the ring is kept for hazardous ones.
+    fn gave_way();
+}
+
+/// Makes a type that fulfils its conditions a [`Record`] of this speaker.
+macro_rules! ring_record {
+    ($record:ty, $speaker:ident) => {
+        // SAFETY: `repr(C)` without padding, and starts with a header (asserted beside it).
+        unsafe impl $crate::ring::Record for $record {
+            #[inline(always)]
+            fn found_no_room() {
+                say!(
+                    $speaker,
+                    warn,
+                    "process {}: record dropped, the ring is full",
+                    tgid = aya_ebpf::helpers::bpf_get_current_pid_tgid() >> 32
+                );
+            }
+
+            #[inline(always)]
+            fn gave_way() {
+                say!(
+                    $speaker,
+                    warn,
+                    "process {}: plain record dropped, the rest of the ring is for hazards",
+                    tgid = aya_ebpf::helpers::bpf_get_current_pid_tgid() >> 32
+                );
+            }
+        }
+    };
+}
+pub(crate) use ring_record;
 
 /// Room in the ring for a record: it must be submitted.
 pub(crate) struct Room<R: Record> {
@@ -58,6 +92,7 @@ pub(crate) fn reserve<R: Record>(counters: &Counters, class: usize, label: Label
     let size = RING_SIZE.load();
     if !label.hazardous && used > size / 4 * 3 {
         add(&counters.events[class][fate::SHED_PLAIN], 1);
+        R::gave_way();
         if is_wake_due(true) {
             wake(counters, wake::BY_RECORD);
         }
@@ -65,6 +100,7 @@ pub(crate) fn reserve<R: Record>(counters: &Counters, class: usize, label: Label
     }
     let Some(entry) = RECORDS.reserve::<R>(0) else {
         add(&counters.events[class][fate::SHED_FULL], 1);
+        R::found_no_room();
         return None;
     };
     let Label { record, flags, time, hazardous: _ } = label;

@@ -42,6 +42,12 @@ settings! {
     CLONE_CALLS: u32 = 0;
 }
 
+#[cfg(feature = "kernel-log")]
+settings! {
+    /// [`forkwatch_ebpf::log`] bits: whose decisions are logged.
+    KERNEL_LOG: u32 = 0;
+}
+
 settings! {
     OFFSET_TASK_FLAGS: u32 = ABSENT;
     OFFSET_TASK_MM: u32 = ABSENT;

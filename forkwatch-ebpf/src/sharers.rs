@@ -38,6 +38,20 @@ fn sharer_forks(context: BtfTracePointContext) -> i32 {
     // Where there is no room, its use of the socket is not seen.
     if SHARERS.insert(&child.tgid(), &sharer, 0).is_ok() {
         family::stream(child, parent_tgid);
+        say!(
+            SHARERS,
+            debug,
+            "process {}: fork of {}, which shares its sockets",
+            tgid = parent_tgid,
+            child = child.tgid()
+        );
+    } else {
+        say!(
+            SHARERS,
+            warn,
+            "process {}: no room in the table of those that share sockets",
+            tgid = child.tgid()
+        );
     }
     0
 }

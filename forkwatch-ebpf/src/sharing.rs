@@ -37,10 +37,24 @@ pub(crate) fn enter(child: Task, clone_flags: u64) {
         flags: 0,
         reserved: [0; 5],
     };
-    if family::enter(child.tgid(), &entry) != 0
-        && let Some(counters) = counters()
-    {
-        add(&counters.untracked, 1);
+    if family::enter(child.tgid(), &entry) != 0 {
+        say!(
+            NEWTASK,
+            warn,
+            "process {}: no room in the family, its end will not be told",
+            child = child.tgid()
+        );
+        if let Some(counters) = counters() {
+            add(&counters.untracked, 1);
+        }
+    } else {
+        say!(
+            NEWTASK,
+            debug,
+            "process {}: entered into the family, it shares memory (kind {})",
+            child = child.tgid(),
+            kind = kind
+        );
     }
 }
 

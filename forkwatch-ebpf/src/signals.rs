@@ -15,7 +15,7 @@ use crate::{
     counters::{add, counters},
     family::TICK,
     kernel::Kernel,
-    ring::{self, Label, Record},
+    ring::{self, Label, ring_record},
     settings::{CURRENT_TASK_IS_TOLD, OFFSET_SIGINFO_CODE},
     task::Task,
 };
@@ -24,8 +24,7 @@ use crate::{
 #[map]
 static SIGNALLED: HashMap<u32, Signalled> = HashMap::with_max_entries(1024, 0);
 
-// SAFETY: `repr(C)` without padding, and starts with a header (asserted beside it).
-unsafe impl Record for SignalRecord {}
+ring_record!(SignalRecord, SIGNALS);
 
 /// `SEND_SIG_NOINFO` (include/linux/sched/signal.h): no pointer, but a word of its own. The signal is the current
 /// task's, and the kernel fills in `SI_USER`, its pid and its uid (`__send_signal_locked`, kernel/signal.c).
@@ -103,6 +102,13 @@ fn generated(context: BtfTracePointContext, code: impl FnOnce(*const u8) -> i32)
     }
     let goes_on = sender_tgid == sender && time.wrapping_sub(since) < AGAIN_AFTER;
     if goes_on && told & bit != 0 {
+        say!(
+            SIGNALS,
+            debug,
+            "process {}: signal {} not told, the same came within the second",
+            tgid = tgid,
+            number = number
+        );
         return add(&counters.events[class::SIGNAL][fate::FILTERED], 1);
     }
     let (since, told) = if goes_on { (since, told | bit) } else { (time, bit) };
@@ -120,6 +126,14 @@ fn generated(context: BtfTracePointContext, code: impl FnOnce(*const u8) -> i32)
         comm,
     };
     room.submit(counters, record);
+    say!(
+        SIGNALS,
+        debug,
+        "process {}: signal {} by {} told",
+        tgid = tgid,
+        number = number,
+        sender = sender_tgid
+    );
 }
 
 /// Whether the current task sent it, rather than the kernel in whatever task that was.

@@ -15,7 +15,7 @@ use forkwatch_ebpf::{ABSENT, Socket, SocketRecord, SocketUser, act, class, fate,
 use crate::{
     counters::{add, counters},
     kernel::Kernel,
-    ring::{self, Label, Record},
+    ring::{self, Label, ring_record},
     settings::*,
     sharers,
 };
@@ -28,8 +28,7 @@ static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(1024, 0);
 #[map]
 static SOCKET_USERS: HashMap<SocketUser, u8> = HashMap::with_max_entries(8192, 0);
 
-// SAFETY: `repr(C)` without padding, and starts with a header (asserted beside it).
-unsafe impl Record for SocketRecord {}
+ring_record!(SocketRecord, SOCKETS);
 
 /// Most records of one socket before only first uses are told, and before none are.
 const MOST_TURNS: u32 = 64;
@@ -165,6 +164,13 @@ fn used(inode: impl FnOnce() -> u64, act: u8, result: i32) {
     let Some(socket) = SOCKETS.get_ptr_mut(&inode) else { return };
     let Some(counters) = counters() else { return };
     if !is_told(socket, inode, tgid, act) {
+        say!(
+            SOCKETS,
+            debug,
+            "process {}: use of socket {} not told, it is no turn or there were too many",
+            tgid = tgid,
+            inode = inode
+        );
         return add(&counters.events[class::SOCKET][fate::FILTERED], 1);
     }
     // SAFETY: a helper without arguments.
@@ -185,6 +191,7 @@ fn used(inode: impl FnOnce() -> u64, act: u8, result: i32) {
         comm: bpf_get_current_comm().unwrap_or_default(),
     };
     room.submit(counters, record);
+    say!(SOCKETS, debug, "process {}: use of socket {} told, act {}", tgid = tgid, inode = inode, act = act);
 }
 
 /// Whether this use is told. CPUs that ask at once may tell one turn more, or one less.

@@ -60,11 +60,26 @@ fn is_in_wanted_cgroup(walk: impl FnOnce() -> bool) -> bool {
     ancestor == FILTER_CGROUP.load()
 }
 
+/// The first filter that refuses the current task, of this process and user, where one does.
+#[cfg(feature = "kernel-log")]
+#[inline(always)]
+pub(crate) fn refusal(tgid: u32, uid: u32) -> u32 {
+    if !has_wanted_ancestor(tgid) {
+        filter::TASKS
+    } else if !is_wanted_user(|| uid) {
+        filter::UID
+    } else {
+        filter::CGROUP
+    }
+}
+
 /// A wanted process has a child, which is wanted too.
 #[inline(always)]
 pub(crate) fn adopt(parent_tgid: u32, child: Task) {
     if FILTER.load() & filter::TASKS != 0 && WANTED.get_ptr(&parent_tgid).is_some() {
-        let _ = WANTED.insert(&child.tgid(), &1, 0);
+        if WANTED.insert(&child.tgid(), &1, 0).is_err() {
+            say!(FORK, warn, "process {}: no room in the table of processes asked for", tgid = child.tgid());
+        }
     }
 }
 

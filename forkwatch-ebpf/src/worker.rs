@@ -24,6 +24,15 @@ pub(crate) fn created(worker: Task) {
     if let Some(workers) = WORKERS.get_ptr(&tgid) {
         // SAFETY: a value of the map.
         add(unsafe { &*workers }, 1);
+        say!(
+            NEWTASK,
+            debug,
+            "process {}: kernel worker {} is no thread of its own",
+            tgid = tgid,
+            tid = worker.tid()
+        );
+    } else {
+        say!(NEWTASK, warn, "process {}: no room in the table of kernel workers", tgid = tgid);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The hash of everything that the eBPF object is compiled from.
+//! The hash of everything that the eBPF objects are compiled from.
 //!
 //! Shared by the build script, which refuses an object that does not fit its sources, and by
 //! `cargo xtask build-ebpf`, which makes the object. So it needs nothing but the standard library and sha2.
@@ -16,7 +16,7 @@ pub(crate) const CRATE: &str = "forkwatch-ebpf";
 const PROFILES: [&str; 2] = ["[profile.release]", "[profile.release.package.forkwatch-ebpf]"];
 
 /// Hash of the sources below `root`, the workspace: the crate's files, the edition and profile that it is compiled
-/// with, and the locked versions of aya-ebpf's crates.
+/// with, and the locked versions of aya-ebpf's and aya-log's crates.
 ///
 /// It does not depend on the order in which a directory is read, nor on the line ends of a checkout.
 pub(crate) fn of_sources(root: &Path) -> io::Result<String> {
@@ -86,10 +86,12 @@ fn table(toml: &str, header: &str) -> String {
         .fold(String::new(), |settings, line| settings + line + "\n")
 }
 
-/// Version and checksum of aya-ebpf and its companions, as `Cargo.lock` has them.
+/// Version and checksum of aya-ebpf, aya-log and their companions, as `Cargo.lock` has them.
 fn locked(lock: &str) -> String {
     lock.split("[[package]]\n")
-        .filter(|package| package.starts_with("name = \"aya-ebpf"))
+        .filter(|package| {
+            ["name = \"aya-ebpf", "name = \"aya-log"].iter().any(|name| package.starts_with(name))
+        })
         .flat_map(|package| {
             package
                 .lines()

@@ -1,9 +1,21 @@
-//! What the committed eBPF object was made from and with: `bpf/manifest.toml`.
+//! What the committed eBPF objects were made from and with: a manifest for each, in `bpf/`.
 
-use std::fmt;
+/// One of the objects that the same sources are compiled to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Variant {
+    /// Its file name, in `bpf/` and in the build directory.
+    pub(crate) object: &'static str,
+    /// The file name of its manifest.
+    pub(crate) manifest: &'static str,
+    /// The feature of the crate that makes it what it is.
+    pub(crate) feature: Option<&'static str>,
+}
 
-/// The object's file name, in `bpf/` and in the build directory.
-pub(crate) const OBJECT: &str = "forkwatch.o";
+/// The one that is loaded unless somebody asks for the other: it says nothing of its decisions.
+pub(crate) const PLAIN: Variant = Variant { object: "forkwatch.o", manifest: "manifest.toml", feature: None };
+/// The one that `--kernel-log` loads: it says through aya-log what it decides.
+pub(crate) const LOGGING: Variant =
+    Variant { object: "kernel-log.o", manifest: "kernel-log.toml", feature: Some("kernel-log") };
 
 /// The command that mends an object that does not fit.
 pub(crate) const REMEDY: &str = "cargo xtask build-ebpf";
@@ -35,14 +47,14 @@ pub(crate) struct Toolchain {
 }
 
 impl Manifest {
-    /// Reads a manifest; the error names the entry that is missing.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    /// Reads a manifest; the error names the entry that is missing, and the file.
+    pub(crate) fn parse(file: &str, text: &str) -> Result<Self, String> {
         let entry = |key: &str| {
             text.lines()
                 .filter_map(|line| line.split_once(" = "))
                 .find(|(name, _)| name.trim() == key)
                 .map(|(_, value)| value.trim().trim_matches('"').to_owned())
-                .ok_or_else(|| format!("bpf/manifest.toml has no entry `{key}`; `{REMEDY}` writes it anew"))
+                .ok_or_else(|| format!("bpf/{file} has no entry `{key}`; `{REMEDY}` writes it anew"))
         };
         Ok(Self {
             sources: entry("sources")?,
@@ -56,19 +68,21 @@ impl Manifest {
             },
         })
     }
-}
 
-impl fmt::Display for Manifest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sources, object, aya_ebpf, toolchain } = self;
+    /// The manifest of that object, as it stands in its file.
+    #[allow(dead_code, reason = "the build script only reads manifests")]
+    pub(crate) fn text(&self, object: &str) -> String {
+        let Self { sources, object: hash, aya_ebpf, toolchain } = self;
         let Toolchain { rustc, rustc_llvm, bpf_linker, bpf_linker_llvm } = toolchain;
-        writeln!(f, "# Written by `{REMEDY}`: what {OBJECT} was made from, and with.")?;
-        writeln!(f, "sources = \"{sources}\"")?;
-        writeln!(f, "object = \"{object}\"")?;
-        writeln!(f, "aya-ebpf = \"{aya_ebpf}\"")?;
-        writeln!(f, "rustc = \"{rustc}\"")?;
-        writeln!(f, "rustc-llvm = \"{rustc_llvm}\"")?;
-        writeln!(f, "bpf-linker = \"{bpf_linker}\"")?;
-        writeln!(f, "bpf-linker-llvm = \"{bpf_linker_llvm}\"")
+        format!(
+            "# Written by `{REMEDY}`: what {object} was made from, and with.\n\
+             sources = \"{sources}\"\n\
+             object = \"{hash}\"\n\
+             aya-ebpf = \"{aya_ebpf}\"\n\
+             rustc = \"{rustc}\"\n\
+             rustc-llvm = \"{rustc_llvm}\"\n\
+             bpf-linker = \"{bpf_linker}\"\n\
+             bpf-linker-llvm = \"{bpf_linker_llvm}\"\n"
+        )
     }
 }

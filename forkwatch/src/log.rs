@@ -21,6 +21,7 @@ use tracing::{
 };
 use tracing_subscriber::{
     Registry,
+    filter::Targets,
     fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, format},
     layer::SubscriberExt,
     registry::LookupSpan,
@@ -30,7 +31,7 @@ use tracing_subscriber::{
 
 use crate::{
     config::{LogFormat, LogLevel},
-    model::process::escape,
+    model::{kernel_log, process::escape},
 };
 
 /// Why there is no log: another one has been started in this process.
@@ -40,7 +41,11 @@ pub struct LogError(#[from] tracing_subscriber::util::TryInitError);
 
 /// The running log.
 #[derive(Clone, Debug)]
-pub struct Log(reload::Handle<LevelFilter, Registry>);
+pub struct Log {
+    filter: reload::Handle<Targets, Registry>,
+    /// Whether what the kernel side says of its decisions passes, whatever the level.
+    kernel_log: bool,
+}
 
 /// What a line looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +59,12 @@ enum Style {
 }
 
 impl Log {
-    /// Starts the log of this process.
-    pub fn start(format: LogFormat, level: LogLevel) -> Result<Self, LogError> {
+    /// Starts the log of this process. With `kernel_log` every line passes that tells a decision of the kernel side:
+    /// they are only made where they were asked for.
+    pub fn start(format: LogFormat, level: LogLevel, kernel_log: bool) -> Result<Self, LogError> {
         let style = style(format);
-        let (subscriber, log) =
-            subscriber(style, level, Unwaiting { out: stderr, style, lost: AtomicU64::new(0) });
+        let writer = Unwaiting { out: stderr, style, lost: AtomicU64::new(0) };
+        let (subscriber, log) = subscriber(style, level, kernel_log, writer);
         subscriber.try_init()?;
         Ok(log)
     }
@@ -66,7 +72,7 @@ impl Log {
     /// Changes the level, from now on.
     pub fn set_level(&self, level: LogLevel) {
         // It fails only once the subscriber is gone, and there is nothing left to filter then.
-        let _ = self.0.modify(|filter| *filter = filter_of(level));
+        let _ = self.filter.modify(|filter| *filter = filter_of(level, self.kernel_log));
     }
 }
 
@@ -89,7 +95,12 @@ fn to_journal() -> bool {
     stream == format!("{}:{}", ours.st_dev, ours.st_ino)
 }
 
-const fn filter_of(level: LogLevel) -> LevelFilter {
+fn filter_of(level: LogLevel, kernel_log: bool) -> Targets {
+    let filter = Targets::new().with_default(level_of(level));
+    if kernel_log { filter.with_target(kernel_log::TARGET, LevelFilter::TRACE) } else { filter }
+}
+
+const fn level_of(level: LogLevel) -> LevelFilter {
     match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -99,17 +110,22 @@ const fn filter_of(level: LogLevel) -> LevelFilter {
     }
 }
 
-fn subscriber<W>(style: Style, level: LogLevel, writer: W) -> (impl Subscriber + Send + Sync, Log)
+fn subscriber<W>(
+    style: Style,
+    level: LogLevel,
+    kernel_log: bool,
+    writer: W,
+) -> (impl Subscriber + Send + Sync, Log)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let (filter, handle) = reload::Layer::new(filter_of(level));
+    let (reloaded, filter) = reload::Layer::new(filter_of(level, kernel_log));
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
     let layer: Box<dyn tracing_subscriber::Layer<_> + Send + Sync> = match style {
         Style::Json => Box::new(layer.json().flatten_event(true)),
         style => Box::new(layer.event_format(Line(style))),
     };
-    (tracing_subscriber::registry().with(filter).with(layer), Log(handle))
+    (tracing_subscriber::registry().with(reloaded).with(layer), Log { filter, kernel_log })
 }
 
 /// As much as a pipe has room for when it says that it can be written to (pipe(7)).
@@ -207,7 +223,7 @@ where
         mut writer: format::Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let level = *event.metadata().level();
+        let (level, target) = (*event.metadata().level(), event.metadata().target());
         match self.0 {
             Style::Journal => write!(writer, "<{}>", priority(level))?,
             Style::Text { colour: true } => {
@@ -215,6 +231,9 @@ where
                 write!(writer, "\x1b[2m{time:.3}\x1b[0m \x1b[{code}m{level:>5}\x1b[0m ")?;
             }
             Style::Text { .. } | Style::Json => write!(writer, "{:.3} {level:>5} ", jiff::Timestamp::now())?,
+        }
+        if target == kernel_log::TARGET {
+            writer.write_str("kernel log: ")?;
         }
         let mut fields = Fields::default();
         event.record(&mut fields);
@@ -281,8 +300,12 @@ mod tests {
 
     /// What `log` writes in a style.
     fn written(style: Style, level: LogLevel, log: impl FnOnce(&Log)) -> String {
+        written_with(style, level, false, log)
+    }
+
+    fn written_with(style: Style, level: LogLevel, kernel_log: bool, log: impl FnOnce(&Log)) -> String {
         let buffer = Arc::new(Mutex::new(Vec::new()));
-        let (subscriber, handle) = subscriber(style, level, Shared(Arc::clone(&buffer)));
+        let (subscriber, handle) = subscriber(style, level, kernel_log, Shared(Arc::clone(&buffer)));
         tracing::subscriber::with_default(subscriber, || log(&handle));
         let bytes = buffer.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -354,13 +377,31 @@ mod tests {
     }
 
     #[test]
+    fn what_the_kernel_side_says_passes_where_it_was_asked_for() {
+        let log = |log: &Log| {
+            tracing::trace!(target: kernel_log::TARGET, program = "fork", "process 7: told");
+            tracing::info!("not this");
+            log.set_level(LogLevel::Error);
+            tracing::debug!(target: kernel_log::TARGET, program = "exec", "process 8: told");
+        };
+        let text = written_with(Style::Journal, LogLevel::Warn, true, log);
+        assert_eq!(
+            text,
+            "<7>kernel log: process 7: told program=fork\n<7>kernel log: process 8: told program=exec\n"
+        );
+        assert_eq!(written(Style::Journal, LogLevel::Warn, log), "");
+        let text = written_with(Style::Json, LogLevel::Warn, true, log);
+        assert_eq!(text.matches("\"target\":\"forkwatch::kernel_log\"").count(), 2, "{text}");
+    }
+
+    #[test]
     fn a_line_that_nobody_reads_is_lost_and_counted() {
         use std::{fs::File, io::Read as _};
         for style in [Style::Journal, Style::Text { colour: false }, Style::Json] {
             let (reader, writer) = nix::unistd::pipe().unwrap();
             let out = move || writer.try_clone().map(File::from).unwrap();
             let (subscriber, _log) =
-                subscriber(style, LogLevel::Info, Unwaiting { out, style, lost: AtomicU64::new(0) });
+                subscriber(style, LogLevel::Info, false, Unwaiting { out, style, lost: AtomicU64::new(0) });
             let mut reader = File::from(reader);
             tracing::subscriber::with_default(subscriber, || {
                 // A pipe holds 64 KiB unless told otherwise.

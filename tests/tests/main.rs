@@ -18,6 +18,7 @@ mod event_file;
 mod filters;
 mod fixtures;
 mod judgement;
+mod kernel_log;
 mod leaks;
 mod looks;
 mod orders;
@@ -73,6 +74,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         filters,
         fixtures,
         judgement,
+        kernel_log,
         leaks,
         looks,
         orders,

@@ -18,7 +18,10 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use super::exit::{Exit, message};
+use super::{
+    exit::{Exit, message},
+    kernel_log::KernelLog,
+};
 use crate::{
     config::{self, Config, ConfigError, EventOutput, LogFormat, LogLevel},
     core::{Dropped, Settings},
@@ -33,7 +36,7 @@ use crate::{
         vouch::vouch,
     },
     host::Scope,
-    kernel::{self, Stream},
+    kernel::{self, Probe, Speakers, Stream},
     log::Log,
     model::detector::DetectorState,
     output::{
@@ -87,6 +90,8 @@ pub(super) struct Options {
     /// Also write what is judged to a file, for forkwatch replay
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    #[command(flatten)]
+    kernel_log: KernelLog,
 }
 
 impl Options {
@@ -120,18 +125,21 @@ impl Options {
 /// Runs until a signal ends it.
 pub(super) fn run(options: &Options) -> Result<Exit> {
     let config = options.config()?;
-    let log = Log::start(config.log.format, config.log.level).context("cannot start the log")?;
+    let speakers = options.kernel_log.speakers();
+    let log = Log::start(config.log.format, config.log.level, !speakers.are_none())
+        .context("cannot start the log")?;
     warn_of_old_names(&config);
     service::status("loading the kernel side");
     memory_bound::warn(sizes(&config));
     resources::raise_open_files();
     let _statistics = keep_statistics(&config);
-    let mut session = Session::start(&kernel_options(&config), &[])?;
+    let mut session = Session::start(&kernel_options(&config, speakers), &[])?;
     let recorder = Recorder::create(options.record.as_deref(), &settings(&config), &session.context)?;
     if let Some(how) = session::describe_clone_calls(&session.kernel) {
         tracing::info!("{how}");
     }
     session::warn_of_what_is_unseen(&session.missing);
+    let _kernel_log = session.listen()?;
     let listeners = serve::bind(&config.web.listen_addresses)?;
     let events = Rc::new(RefCell::new(open_events(&config)?));
     resources::check_open_files()?;
@@ -139,27 +147,21 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         let sight = session.sight(MOST_TRIED)?;
         let (context, missing) = (session.context.clone(), session.missing.clone());
         let collector = session.collector(Scope::default())?;
-        let clone_calls = session.kernel.clone_calls();
-        let hooks = session.kernel.hooks().clone();
+        let probes = session.kernel.probes().clone();
+        let clone_calls = probes.way(Probe::CloneCalls).map_err(ToString::to_string);
         let (mut pipeline, kernel) = Pipeline::new(session, settings(&config), collector, recorder)?;
         let metrics = Metrics::new(
             Box::new(KernelSources { kernel, pulse: pipeline.pulse() }),
             metrics::Options {
                 max_series: config.metrics.max_series,
                 by_unit: config.metrics.by_unit,
-                clone_calls: clone_calls.is_some(),
+                clone_calls: clone_calls.is_ok(),
                 hazards: detect::ids().collect(),
                 hangs: detect::hangs().collect(),
                 given_up: &Dropped::NAMES,
             },
         )?;
-        let conditions = Conditions::here(
-            None,
-            clone_calls.ok_or_else(|| "not asked for".to_owned()),
-            Some(hooks),
-            &missing,
-            sight,
-        );
+        let conditions = Conditions::here(None, clone_calls, Some(probes), &missing, sight);
         for detector in detectors(&conditions) {
             if detector.state == DetectorState::Undecided {
                 tracing::warn!(
@@ -410,7 +412,7 @@ const fn sizes(config: &Config) -> Bound {
     Bound { children: config.kernel.max_children, ring: config.kernel.ring_bytes }
 }
 
-fn kernel_options(config: &Config) -> kernel::Options {
+fn kernel_options(config: &Config, kernel_log: Speakers) -> kernel::Options {
     let Bound { children, ring } = memory_bound::fit(sizes(config));
     // Plain forks are counted in the kernel; only an event stream has a use for them one by one.
     let all = config.events.output != EventOutput::None;
@@ -419,7 +421,8 @@ fn kernel_options(config: &Config) -> kernel::Options {
         grace: config.judge.grace,
         ring_bytes: ring,
         max_children: children,
-        clone_calls: config.kernel.clone_calls,
+        asked: if config.kernel.clone_calls { &[Probe::CloneCalls] } else { &[] },
+        kernel_log,
         ..kernel::Options::default()
     }
 }

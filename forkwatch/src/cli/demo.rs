@@ -73,7 +73,7 @@ impl Options {
 
 /// Starts the program, watches it until the findings have come, explains them, and ends the program.
 pub(super) fn run(options: &Options) -> Result<Exit> {
-    Log::start(LogFormat::Auto, LogLevel::Warn).context("cannot start the log")?;
+    Log::start(LogFormat::Auto, LogLevel::Warn, false).context("cannot start the log")?;
     privilege::require_for_load()?;
     let mut program = Program::start()?;
     let process = host::find(program.process.id())?;

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use self::check::{Check, Status};
-use super::exit::Exit;
+use super::{exit::Exit, kernel_log::KernelLog};
 use crate::{
     engine::{
         detectors::{Conditions, Detector, detectors},
@@ -35,6 +35,8 @@ pub(super) struct Options {
     /// How the result is shown
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
+    #[command(flatten)]
+    kernel_log: KernelLog,
 }
 
 /// `--output`
@@ -79,7 +81,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     resources::raise_open_files();
     let missing = privilege::missing_for_others()?;
     let mut reader = Client::new(Starter::start()?);
-    let kernel::Findings { mut checks, obstacle, clone_calls, hooks } = kernel::examine();
+    let kernel::Findings { mut checks, obstacle, clone_calls, probes } =
+        kernel::examine(options.kernel_log.speakers());
     checks.extend(host::examine());
     let sight = session::sight(&mut reader, MOST_TRIED)?;
     let (exit, obstacle) = obstacle.map_or((Exit::Fine, None), |(exit, why)| (exit, Some(why)));
@@ -95,7 +98,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         can_watch: exit == Exit::Fine,
         obstacle,
         checks,
-        detectors: detectors(&Conditions::here(stopped, clone_calls, hooks, &missing, sight)),
+        detectors: detectors(&Conditions::here(stopped, clone_calls, probes, &missing, sight)),
     };
     let text = match options.output {
         Output::Text => report.to_text(),

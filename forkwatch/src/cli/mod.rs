@@ -10,6 +10,7 @@ mod doctor;
 mod exit;
 mod explain;
 mod generate;
+mod kernel_log;
 mod man;
 mod replay;
 mod scan;

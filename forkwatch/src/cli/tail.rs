@@ -12,6 +12,7 @@ use tokio::{
 
 use super::{
     exit::Exit,
+    kernel_log::KernelLog,
     shown::{Form, TimeStyle, shown},
     terminal::ColorChoice,
 };
@@ -27,7 +28,7 @@ use crate::{
         targets::{self, Target},
     },
     host::{self, Scope, cgroup_tree},
-    kernel::{self, Cgroup, Filter, Release, Stream},
+    kernel::{self, Cgroup, Filter, Probe, Release, Stream},
     log::Log,
     model::{defaults, stack::Stacks, standing::Standing},
     output::selection::Selection,
@@ -91,6 +92,8 @@ pub(super) struct Options {
     /// Size of the ring of records: a power of two from 64 KiB to 64 MiB
     #[arg(long, value_name = "BYTES", default_value_t = defaults::RING_BYTES, value_parser = config::ring_bytes)]
     ring_bytes: u32,
+    #[command(flatten)]
+    kernel_log: KernelLog,
 }
 
 impl Options {
@@ -111,7 +114,8 @@ impl Options {
             },
             grace: self.grace,
             ring_bytes: self.ring_bytes,
-            clone_calls: self.clone_calls,
+            asked: if self.clone_calls { &[Probe::CloneCalls] } else { &[] },
+            kernel_log: self.kernel_log.speakers(),
             ..kernel::Options::default()
         })
     }
@@ -136,7 +140,8 @@ impl Options {
 
 /// Runs until it is stopped, or has shown what it was asked for.
 pub(super) fn run(options: &Options) -> Result<Exit> {
-    Log::start(LogFormat::Auto, LogLevel::Warn).context("cannot start the log")?;
+    let speakers = options.kernel_log.speakers();
+    Log::start(LogFormat::Auto, LogLevel::Warn, !speakers.are_none()).context("cannot start the log")?;
     let (processes, targets) = targets::find(&options.pid)?;
     let settings = Settings {
         grace: options.grace,
@@ -154,6 +159,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         eprintln!("forkwatch: {how}");
     }
     session::warn_of_what_is_unseen(&session.missing);
+    let _kernel_log = session.listen()?;
     resources::check_open_files()?;
     let scope = Scope {
         roots: processes.iter().map(|process| process.key).collect(),

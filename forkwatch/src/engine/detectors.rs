@@ -9,7 +9,7 @@ use self::hidden::hides;
 use crate::{
     detect::{CATALOGUE, Hazard},
     host::{mounts, sight::Sight},
-    kernel::{Hooks, clone_calls::Hook},
+    kernel::{Probe, Probes, Way},
     model::detector::{DetectorState, Observation, Reach},
     privilege,
 };
@@ -20,9 +20,9 @@ pub(crate) struct Conditions {
     /// Why the kernel side does not run, where it does not.
     stopped: Option<String>,
     /// How clone calls are watched, or why they are not.
-    clone_calls: Result<Hook, String>,
-    /// What can be watched on demand; absent where the kernel side does not run.
-    hooks: Option<Hooks>,
+    clone_calls: Result<&'static Way, String>,
+    /// How each probe is had; absent where the kernel side does not run.
+    probes: Option<Probes>,
     reach: Reach,
     /// What could be seen of some processes.
     sight: Sight,
@@ -30,12 +30,12 @@ pub(crate) struct Conditions {
 
 impl Conditions {
     /// Those of this host and this thread. `stopped` says why the kernel side does not run, where it does not;
-    /// `clone_calls` how the clone family's calls are watched, or why they are not; `hooks` what can be on demand; `missing`
+    /// `clone_calls` how the clone family's calls are watched, or why they are not; `probes` how each probe is had; `missing`
     /// the capabilities that a look into others' processes lacks; `sight` what could be seen of some processes.
     pub(crate) fn here(
         stopped: Option<String>,
-        clone_calls: Result<Hook, String>,
-        hooks: Option<Hooks>,
+        clone_calls: Result<&'static Way, String>,
+        probes: Option<Probes>,
         missing: &[Capability],
         sight: Sight,
     ) -> Self {
@@ -48,7 +48,7 @@ impl Conditions {
         } else {
             Reach::Partial
         };
-        Self { stopped, clone_calls, hooks, reach, sight }
+        Self { stopped, clone_calls, probes, reach, sight }
     }
 }
 
@@ -68,9 +68,9 @@ pub(crate) struct Detector {
 
 /// Every detector.
 pub(crate) fn detectors(conditions: &Conditions) -> Vec<Detector> {
-    let Conditions { stopped, clone_calls, hooks, reach, sight } = conditions;
+    let Conditions { stopped, clone_calls, probes, reach, sight } = conditions;
     let hazards = CATALOGUE.iter().copied().map(|hazard| {
-        let lacks = hooks.as_ref().and_then(|hooks| lacks(hazard, hooks));
+        let lacks = probes.as_ref().and_then(|probes| lacks(hazard, probes));
         let (state, reason) = by_reach(hazard, *reach);
         let (state, reason) = match stopped {
             Some(why) => (DetectorState::Off, why.clone()),
@@ -85,30 +85,30 @@ pub(crate) fn detectors(conditions: &Conditions) -> Vec<Detector> {
     });
     let (state, reason) = match (stopped, clone_calls) {
         (Some(why), _) | (None, Err(why)) => (DetectorState::Off, why.clone()),
-        (None, Ok(hook)) => (DetectorState::On, format!("by {}", hook.describe())),
+        (None, Ok(way)) => (DetectorState::On, format!("by {}", way.words)),
     };
     hazards.chain([Detector { name: "clone-calls", state, reason, asks: false }]).collect()
 }
 
 /// What this kernel cannot observe for a hazard; of several the first.
-fn lacks(hazard: &Hazard, hooks: &Hooks) -> Option<(DetectorState, String)> {
+fn lacks(hazard: &Hazard, probes: &Probes) -> Option<(DetectorState, String)> {
     hazard.needs.iter().find_map(|(observation, state, meaning)| {
-        let why = missing(*observation, hooks)?;
+        let why = missing(*observation, probes)?;
         Some((*state, format!("{meaning}: {why}")))
     })
 }
 
 /// Why something cannot be observed on this kernel, where it cannot.
-fn missing(observation: Observation, hooks: &Hooks) -> Option<String> {
-    let Hooks { families, sleepers, signals, sockets, tcp_shutdown, unix_shutdown } = hooks;
+fn missing(observation: Observation, probes: &Probes) -> Option<String> {
+    let missing = |probe| probes.way(probe).err().map(ToString::to_string);
     match observation {
-        Observation::SocketUse => sockets.as_ref().err().map(ToString::to_string),
-        Observation::Senders => signals.as_ref().err().map(ToString::to_string),
-        Observation::Sleepers => sleepers.as_ref().err().map(ToString::to_string),
-        Observation::GoodEnds => families.as_ref().err().map(ToString::to_string),
+        Observation::SocketUse => missing(Probe::Sockets),
+        Observation::Senders => missing(Probe::Signals),
+        Observation::Sleepers => missing(Probe::Sleepers),
+        Observation::GoodEnds => missing(Probe::Families),
         Observation::Shutdowns => {
-            let kinds = [("TCP", tcp_shutdown), ("Unix", unix_shutdown)].into_iter();
-            let missing = kinds.filter_map(|(kind, hook)| Some(format!("{kind}: {}", hook.as_ref().err()?)));
+            let kinds = [("TCP", Probe::TcpShutdown), ("Unix", Probe::UnixShutdown)].into_iter();
+            let missing = kinds.filter_map(|(kind, probe)| Some(format!("{kind}: {}", missing(probe)?)));
             let missing: Vec<String> = missing.collect();
             (!missing.is_empty()).then(|| missing.join("; "))
         }
@@ -133,7 +133,7 @@ fn by_reach(hazard: &Hazard, reach: Reach) -> (DetectorState, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{NoHook, SignalHook, SocketHook};
+    use crate::kernel::NoProbe;
     use crate::{
         host::sight::View,
         model::{detector::Aspect, finding::HazardId},
@@ -143,9 +143,13 @@ mod tests {
         detectors(conditions).iter().map(|detector| (detector.name, detector.state)).collect()
     }
 
+    fn clone_calls() -> Result<&'static Way, String> {
+        Probes::all().way(Probe::CloneCalls).map_err(ToString::to_string)
+    }
+
     fn conditions(reach: Reach) -> Conditions {
         let clone_calls = Err("not asked for".to_owned());
-        Conditions { stopped: None, clone_calls, hooks: None, reach, sight: Sight::default() }
+        Conditions { stopped: None, clone_calls, probes: None, reach, sight: Sight::default() }
     }
 
     /// A process of which everything is seen but this.
@@ -158,7 +162,7 @@ mod tests {
     /// The states of all that are not on, where these processes were tried.
     fn limits(views: Vec<View>) -> Vec<(&'static str, &'static str)> {
         let sight = Sight { hides_processes: false, views };
-        let found = detectors(&Conditions { sight, clone_calls: Ok(Hook::Fexit), ..conditions(Reach::Full) });
+        let found = detectors(&Conditions { sight, clone_calls: clone_calls(), ..conditions(Reach::Full) });
         found
             .iter()
             .filter(|detector| detector.state != DetectorState::On)
@@ -278,7 +282,7 @@ mod tests {
     #[test]
     fn what_cannot_be_seen_limits_the_hazards_alone() {
         for reach in [Reach::Programs, Reach::Partial, Reach::Hidden] {
-            let limited = Conditions { clone_calls: Ok(Hook::Fexit), ..conditions(reach) };
+            let limited = Conditions { clone_calls: clone_calls(), ..conditions(reach) };
             let found = states(&limited);
             let less = [DetectorState::Limited, DetectorState::Undecided];
             let limited = found.iter().filter(|(_, state)| less.contains(state)).count();
@@ -296,51 +300,32 @@ mod tests {
 
     #[test]
     fn what_the_kernel_lacks_switches_off_what_needs_it() {
-        let absent = || NoHook::Absent("tracepoint".to_owned());
-        let all = Hooks {
-            families: Ok(()),
-            sleepers: Ok(()),
-            signals: Ok(SignalHook::Copy),
-            sockets: Ok(SocketHook::Tracepoints),
-            tcp_shutdown: Ok(()),
-            unix_shutdown: Ok(()),
-        };
-        let state = |hooks: Hooks, hazard: HazardId| {
-            let conditions = Conditions { hooks: Some(hooks), ..conditions(Reach::Full) };
+        let state = |lacking: Option<Probe>, hazard: HazardId| {
+            let absent = NoProbe::Absent("tracepoint".to_owned());
+            let probes = lacking.map_or_else(Probes::all, |probe| Probes::all().without(probe, absent));
+            let conditions = Conditions { probes: Some(probes), ..conditions(Reach::Full) };
             let found = detectors(&conditions);
             found.into_iter().find(|detector| detector.name == hazard.name()).unwrap().state
         };
         let closed = HazardId::new("shared-connection-closed");
-        assert_eq!(state(all.clone(), closed), DetectorState::On);
-        assert_eq!(
-            state(Hooks { unix_shutdown: Err(absent()), ..all.clone() }, closed),
-            DetectorState::Limited
-        );
-        let no_sockets = Hooks { sockets: Err(absent()), ..all.clone() };
+        assert_eq!(state(None, closed), DetectorState::On);
+        assert_eq!(state(Some(Probe::UnixShutdown), closed), DetectorState::Limited);
         for hazard in [HazardId::new("shared-connection"), closed] {
-            assert_eq!(state(no_sockets.clone(), hazard), DetectorState::Off);
+            assert_eq!(state(Some(Probe::Sockets), hazard), DetectorState::Off);
         }
-        assert_eq!(state(no_sockets, HazardId::new("orphaned-lock")), DetectorState::On);
-        let no_sleepers = Hooks { sleepers: Err(absent()), ..all.clone() };
-        assert_eq!(state(no_sleepers, HazardId::new("orphaned-lock")), DetectorState::Limited);
-        let no_signals = Hooks { signals: Err(absent()), ..all.clone() };
-        assert_eq!(state(no_signals, HazardId::new("worker-killed-while-stuck")), DetectorState::Off);
-        let no_families = Hooks { families: Err(absent()), ..all };
-        assert_eq!(state(no_families, HazardId::new("crash-loop")), DetectorState::Limited);
+        let locks = HazardId::new("orphaned-lock");
+        assert_eq!(state(Some(Probe::Sockets), locks), DetectorState::On);
+        assert_eq!(state(Some(Probe::Sleepers), locks), DetectorState::Limited);
+        let killed = HazardId::new("worker-killed-while-stuck");
+        assert_eq!(state(Some(Probe::Signals), killed), DetectorState::Off);
+        assert_eq!(state(Some(Probe::Families), HazardId::new("crash-loop")), DetectorState::Limited);
     }
 
     #[test]
     fn what_was_tried_and_came_out_wrong_is_off_with_what_was_seen() {
-        let untrue = NoHook::Untrue("the sender of a signal was reported as 0, and is 7".to_owned());
-        let hooks = Hooks {
-            families: Ok(()),
-            sleepers: Ok(()),
-            signals: Err(untrue),
-            sockets: Ok(SocketHook::Tracepoints),
-            tcp_shutdown: Ok(()),
-            unix_shutdown: Ok(()),
-        };
-        let conditions = Conditions { hooks: Some(hooks), ..conditions(Reach::Full) };
+        let untrue = NoProbe::Untrue("the sender of a signal was reported as 0, and is 7".to_owned());
+        let probes = Probes::all().without(Probe::Signals, untrue);
+        let conditions = Conditions { probes: Some(probes), ..conditions(Reach::Full) };
         let found = detectors(&conditions);
         let off: Vec<_> = found.iter().filter(|detector| !detector.state.works()).collect();
         let names: Vec<&str> = off.iter().map(|detector| detector.name).collect();

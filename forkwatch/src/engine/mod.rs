@@ -7,6 +7,7 @@ mod collector;
 pub(crate) mod detectors;
 mod feed;
 mod inquiries;
+mod kernel_log;
 mod losses;
 pub(crate) mod memory_bound;
 pub(crate) mod metric_sources;

@@ -6,11 +6,14 @@ use std::{fs, time::Duration};
 use anyhow::{Context as _, Result};
 use caps::Capability;
 
-use super::collector::{Asker, Collector};
+use super::{
+    collector::{Asker, Collector},
+    kernel_log::Listener,
+};
 use crate::{
     health::Pulse,
     host::{self, ScanError, Scope, sight::Sight},
-    kernel::{self, Kernel, Living, Ring, Seed, self_test},
+    kernel::{self, Kernel, Living, Probe, Ring, Seed, self_test},
     model::{event::Event, process::ProcessKey},
     output::Context,
     privilege,
@@ -66,6 +69,12 @@ impl Session {
         seed(&mut kernel)?;
         privilege::reduce()?;
         Ok(Self { kernel, ring, early, context: context(), reader: Some(reader), missing })
+    }
+
+    /// Passes on what the kernel side says of its decisions, for as long as the result lives, where that was asked for.
+    pub(crate) fn listen(&mut self) -> Result<Option<Listener>> {
+        let log = self.kernel.take_log();
+        log.map(Listener::start).transpose().context("cannot listen to the kernel log")
     }
 
     /// What this host lets be seen, tried on at most so many processes.
@@ -234,7 +243,8 @@ pub(crate) fn warn_of_what_is_unseen(missing: &[Capability]) {
 
 /// What a user who asked for clone calls is told.
 pub(crate) fn describe_clone_calls(kernel: &Kernel) -> Option<String> {
-    kernel.clone_calls().map(|hook| format!("clone calls are watched by {}", hook.describe()))
+    let way = kernel.probes().way(Probe::CloneCalls).ok()?;
+    Some(format!("clone calls are watched by {}", way.words))
 }
 
 /// The runtime that everything runs on: one thread, so that the capabilities are one thread's.

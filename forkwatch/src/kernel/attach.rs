@@ -11,17 +11,20 @@ use forkwatch_ebpf::map;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{
-    clone_calls::{FUNCTION, Hook, find_tracepoints},
+    clone_calls::find_tracepoints,
     error::KernelError,
+    kernel_log,
     layout::Layout,
     memory_lock,
-    on_demand::{OnDemand, Place, SLEEPERS},
     options::Options,
+    probes::{self, Place, SLEEPER, TABLE, When},
 };
 use crate::release::Release;
 
 /// The eBPF object, built by `cargo xtask build-ebpf` and checked against its sources by the build script.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/forkwatch.o"));
+/// The one that logs. Unless it is asked for, none of its pages is ever read.
+static LOGGING: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kernel-log.o"));
 
 /// Loads maps and programs with the settings; attaches nothing.
 pub(super) fn load(
@@ -44,14 +47,16 @@ pub(super) fn load(
             ("CURRENT_TASK_IS_TOLD", u32::from(release.tells_current_task())),
             ("WORKER_FLAGS", release.worker_flags()),
             ("PID_LEVELS", pid_levels),
-            ("CLONE_CALLS", u32::from(options.clone_calls)),
         ])
+        .chain(requests(options).map(|(setting, _, is_asked)| (setting, u32::from(is_asked))))
         .collect();
     let wide: [(&str, u64); 3] = [
         ("FILTER_CGROUP", cgroup.map_or(0, |cgroup| cgroup.id)),
         ("GRACE", nanos(options.grace)),
         ("RING_SIZE", u64::from(options.ring_bytes)),
     ];
+    let logs = !options.kernel_log.are_none();
+    let heard = options.kernel_log.bits();
     let mut loader = loader();
     for (name, value) in &narrow {
         loader.override_global(name, value, true);
@@ -62,13 +67,27 @@ pub(super) fn load(
     loader
         .map_max_entries(map::RECORDS, options.ring_bytes)
         .map_max_entries(map::FAMILY, options.max_children);
-    if !options.clone_calls {
-        loader.map_max_entries("CALLS", 1);
+    if logs {
+        loader.override_global("KERNEL_LOG", &heard, true).map_max_entries(map::LOG, kernel_log::RING_BYTES);
+    }
+    for (_, maps, _) in requests(options).filter(|(.., is_asked)| !is_asked) {
+        for map in maps {
+            loader.map_max_entries(map, 1);
+        }
     }
     if !options.filter.tasks {
         loader.map_max_entries(map::WANTED, 1);
     }
-    loader.load(OBJECT).map_err(|error| object_error(error, options))
+    let object = if logs { LOGGING } else { OBJECT };
+    loader.load(object).map_err(|error| object_error(error, options))
+}
+
+/// The probes that are on where they are asked for: the setting of each, its tables, and whether it is.
+fn requests(options: &Options) -> impl Iterator<Item = (&'static str, &'static [&'static str], bool)> {
+    TABLE.iter().filter_map(|row| match row.when {
+        When::OnRequest { setting } => Some((setting, row.maps, options.asked.contains(&row.probe))),
+        When::Always | When::OnDemand { .. } | When::OnRead => None,
+    })
 }
 
 /// A loader that has not read the kernel's BTF.
@@ -89,88 +108,67 @@ fn loader() -> EbpfLoader<'static> {
     loader
 }
 
-/// Loads a program for the BTF tracepoint of its name.
-pub(super) fn load_tracepoint(
+/// Loads a program for its place.
+pub(super) fn load_program(
     programs: &mut Programs<'_>,
-    name: &'static str,
+    program: probes::Program,
     ids: &AyaBtf,
 ) -> Result<(), KernelError> {
-    programs.get::<&mut BtfTracePoint>(name)?.load(name, ids).map_err(program_error(name))
-}
-
-/// Attaches it there.
-pub(super) fn tracepoint(ebpf: &mut Ebpf, name: &'static str) -> Result<(), KernelError> {
-    program::<&mut BtfTracePoint>(ebpf, name)?.attach().map_err(program_error(name))?;
-    Ok(())
-}
-
-/// Attaches the programs for the clone family's calls.
-pub(super) fn clone_calls(ebpf: &mut Ebpf, hook: Hook, ids: &AyaBtf) -> Result<(), KernelError> {
-    match hook {
-        Hook::Fexit => {
-            let exit: &mut FExit = program(ebpf, "clone_exit")?;
-            exit.load(FUNCTION, ids).map_err(program_error("clone_exit"))?;
-            exit.attach().map_err(program_error("clone_exit"))?;
-            let entry: &mut FEntry = program(ebpf, "clone_entry")?;
-            entry.load(FUNCTION, ids).map_err(program_error("clone_entry"))?;
-            entry.attach().map_err(program_error("clone_entry"))?;
-        }
-        Hook::Tracepoints => {
-            let calls = find_tracepoints()?;
-            for (name, prefix) in [("clone_sys_exit", "sys_exit"), ("clone_sys_enter", "sys_enter")] {
-                let program: &mut TracePoint = program(ebpf, name)?;
-                program.load().map_err(program_error(name))?;
-                for call in &calls {
-                    program.attach("syscalls", &format!("{prefix}_{call}")).map_err(program_error(name))?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Loads a program that is to be attached on demand.
-pub(super) fn load_on_demand(
-    programs: &mut Programs<'_>,
-    on_demand: OnDemand,
-    ids: &AyaBtf,
-) -> Result<(), KernelError> {
-    let OnDemand { program: name, place } = on_demand;
+    let probes::Program { name, place } = program;
     let loaded = match place {
         Place::Tracepoint(tracepoint) => programs.get::<&mut BtfTracePoint>(name)?.load(tracepoint, ids),
         Place::Entry(function) => programs.get::<&mut FEntry>(name)?.load(function, ids),
         Place::Exit(function) => programs.get::<&mut FExit>(name)?.load(function, ids),
+        Place::SystemCalls(_) => programs.get::<&mut TracePoint>(name)?.load(),
         // aya puts that before the name.
         Place::Pass(pass) => programs.get::<&mut Iter>(name)?.load(pass.trim_start_matches("bpf_iter_"), ids),
     };
     loaded.map_err(program_error(name))
 }
 
-/// Attaches it, for as long as the result lives. Needs no privilege: that was asked for by the load.
-pub(super) fn attach_on_demand(ebpf: &mut Ebpf, on_demand: OnDemand) -> Result<FdLink, KernelError> {
-    let OnDemand { program: name, place } = on_demand;
+/// Attaches it for as long as the object lives.
+pub(super) fn attach(ebpf: &mut Ebpf, program: probes::Program) -> Result<(), KernelError> {
+    let probes::Program { name, place } = program;
+    let attached = match place {
+        Place::Tracepoint(_) => self::program::<&mut BtfTracePoint>(ebpf, name)?.attach().map(drop),
+        Place::Entry(_) => self::program::<&mut FEntry>(ebpf, name)?.attach().map(drop),
+        Place::Exit(_) => self::program::<&mut FExit>(ebpf, name)?.attach().map(drop),
+        // It runs when it is read, see below.
+        Place::Pass(_) => Err(ProgramError::UnexpectedProgramType),
+        Place::SystemCalls(kind) => {
+            let calls = find_tracepoints()?;
+            let program: &mut TracePoint = self::program(ebpf, name)?;
+            calls.iter().try_for_each(|call| program.attach("syscalls", &format!("{kind}_{call}")).map(drop))
+        }
+    };
+    attached.map_err(program_error(name))
+}
+
+/// Attaches it for as long as the result lives. Needs no privilege: that was asked for by the load.
+pub(super) fn attach_on_demand(ebpf: &mut Ebpf, program: probes::Program) -> Result<FdLink, KernelError> {
+    let probes::Program { name, place } = program;
     let attached = match place {
         Place::Tracepoint(_) => {
-            let program: &mut BtfTracePoint = program(ebpf, name)?;
+            let program: &mut BtfTracePoint = self::program(ebpf, name)?;
             program.attach().and_then(|id| program.take_link(id)).map(FdLink::from)
         }
         Place::Entry(_) => {
-            let program: &mut FEntry = program(ebpf, name)?;
+            let program: &mut FEntry = self::program(ebpf, name)?;
             program.attach().and_then(|id| program.take_link(id)).map(FdLink::from)
         }
         Place::Exit(_) => {
-            let program: &mut FExit = program(ebpf, name)?;
+            let program: &mut FExit = self::program(ebpf, name)?;
             program.attach().and_then(|id| program.take_link(id)).map(FdLink::from)
         }
-        // It runs when it is read, see below.
-        Place::Pass(_) => Err(ProgramError::UnexpectedProgramType),
+        // The first slow down the whole host, and wait for no question; the other runs when it is read, see below.
+        Place::SystemCalls(_) | Place::Pass(_) => Err(ProgramError::UnexpectedProgramType),
     };
     attached.map_err(program_error(name))
 }
 
 /// Begins a pass over all tasks. Needs no privilege either.
 pub(super) fn pass(ebpf: &mut Ebpf) -> Result<File, KernelError> {
-    let name = SLEEPERS.program;
+    let name = SLEEPER.name;
     let program: &mut Iter = program(ebpf, name)?;
     let link = program.attach().and_then(|id| program.take_link(id)).map_err(program_error(name))?;
     link.into_file().map_err(KernelError::NoPass)
@@ -265,4 +263,17 @@ fn refused(what: String, error: io::Error) -> KernelError {
 
 fn is_permission(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EPERM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_that_is_loaded_by_default_has_nothing_of_the_log() {
+        let has = |object: &[u8], name: &str| object.windows(name.len()).any(|part| part == name.as_bytes());
+        for name in [map::LOG, map::LOGGED, "AYA_LOG_LEVEL", "KERNEL_LOG"] {
+            assert!(!has(OBJECT, name) && has(LOGGING, name), "{name}");
+        }
+    }
 }

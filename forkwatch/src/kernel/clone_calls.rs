@@ -1,10 +1,8 @@
-//! How the system calls of the clone family are watched, where that is asked for.
+//! Where the system calls of the clone family can be watched.
 
 use std::{fs, io, path::Path};
 
 use nix::sys::statfs::{FsType, statfs};
-
-use super::btf::Btf;
 
 /// The kernel function behind the whole family.
 pub(super) const FUNCTION: &str = "kernel_clone";
@@ -12,35 +10,6 @@ pub(super) const FUNCTION: &str = "kernel_clone";
 /// The family. The last two are no system calls where the kernel has only the generic ones, as on arm64
 /// (`include/uapi/asm-generic/unistd.h`).
 const CALLS: [&str; 4] = ["clone", "clone3", "fork", "vfork"];
-
-/// Where the programs are attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    /// Entry and exit of `kernel_clone`: free for everything else on the host.
-    Fexit,
-    /// Tracepoints of the four system calls. As long as one is attached, *every* system call on the host takes
-    /// the kernel's slow path: some 30 ns more each. Calls of 32-bit programs do not pass there
-    /// (`ARCH_TRACE_IGNORE_COMPAT_SYSCALLS`, `kernel/trace/trace_syscalls.c`).
-    Tracepoints,
-}
-
-impl Hook {
-    /// What the user is told.
-    pub const fn describe(self) -> &'static str {
-        match self {
-            Self::Fexit => "fentry and fexit on kernel_clone, at no cost to other system calls",
-            Self::Tracepoints => {
-                "the system call tracepoints of clone, clone3, fork and vfork, which make every system call \
-                 on this host some 30 ns slower while they are attached"
-            }
-        }
-    }
-
-    /// In which order to try: the second where the kernel refuses the first, which only the attempt tells.
-    pub(super) fn candidates(types: &Btf<'_>) -> &'static [Self] {
-        if types.has_function(FUNCTION) { &[Self::Fexit, Self::Tracepoints] } else { &[Self::Tracepoints] }
-    }
-}
 
 /// Why the tracepoints of system calls are not to be had, and what to do.
 #[derive(Debug, thiserror::Error)]

@@ -1,8 +1,8 @@
-//! From the bytes of a ring record to an [`Event`].
+//! From the bytes of a ring record to an [`Event`]: a function for each record, which its probe names.
 
 use forkwatch_ebpf::{
     CloneCallRecord, ExecRecord, ExitRecord, ForkRecord, Header, SignalRecord, SocketRecord, ThreadRecord,
-    act, flag, kind, record,
+    act, flag, kind,
 };
 
 use crate::model::{
@@ -39,22 +39,10 @@ unsafe impl Record for SignalRecord {}
 // SAFETY: likewise.
 unsafe impl Record for SocketRecord {}
 
-/// The record's event; `None` where the bytes are not a record that this build knows.
-pub(super) fn decode(bytes: &[u8]) -> Option<Event> {
+/// Which record it is ([`record`](forkwatch_ebpf::record)), where its head is one and tells the length that it has.
+pub(super) fn number(bytes: &[u8]) -> Option<u8> {
     let header: Header = read(bytes.get(..size_of::<Header>())?)?;
-    if usize::from(header.length) != bytes.len() {
-        return None;
-    }
-    match header.record {
-        record::FORK => read(bytes).and_then(|record| fork(&record)),
-        record::EXEC => read(bytes).and_then(|record| exec(&record)),
-        record::EXIT => read(bytes).and_then(|record| exit(&record)),
-        record::THREAD => read(bytes).map(|record| thread(&record)),
-        record::CLONE_CALL => read(bytes).map(|record| clone_failure(&record)),
-        record::SIGNAL => read(bytes).map(|record| signal(&record)),
-        record::SOCKET => read(bytes).and_then(|record| socket_use(&record)),
-        _ => None,
-    }
+    (usize::from(header.length) == bytes.len()).then_some(header.record)
 }
 
 /// Reads a record of exactly the bytes' length.
@@ -80,7 +68,8 @@ const fn clone_kind(number: u8) -> Option<CloneKind> {
     })
 }
 
-fn fork(record: &ForkRecord) -> Option<Event> {
+pub(super) fn fork(bytes: &[u8]) -> Option<Event> {
+    let record: ForkRecord = read(bytes)?;
     Some(Event::Fork(Fork {
         origin: origin(&record.header),
         at: BootTime(record.header.time),
@@ -101,7 +90,8 @@ fn fork(record: &ForkRecord) -> Option<Event> {
     }))
 }
 
-fn exec(record: &ExecRecord) -> Option<Event> {
+pub(super) fn exec(bytes: &[u8]) -> Option<Event> {
+    let record: ExecRecord = read(bytes)?;
     let fork = if record.since_fork == 0 {
         None
     } else {
@@ -125,7 +115,8 @@ fn exec(record: &ExecRecord) -> Option<Event> {
     }))
 }
 
-fn exit(record: &ExitRecord) -> Option<Event> {
+pub(super) fn exit(bytes: &[u8]) -> Option<Event> {
+    let record: ExitRecord = read(bytes)?;
     Some(Event::Exit(Exit {
         origin: origin(&record.header),
         at: BootTime(record.header.time),
@@ -138,8 +129,9 @@ fn exit(record: &ExitRecord) -> Option<Event> {
     }))
 }
 
-fn thread(record: &ThreadRecord) -> Event {
-    Event::Thread(Thread {
+pub(super) fn thread(bytes: &[u8]) -> Option<Event> {
+    let record: ThreadRecord = read(bytes)?;
+    Some(Event::Thread(Thread {
         origin: origin(&record.header),
         at: BootTime(record.header.time),
         tgid: record.tgid,
@@ -147,11 +139,12 @@ fn thread(record: &ThreadRecord) -> Event {
         comm: Comm::new(&record.comm),
         tid: record.tid,
         threads: record.threads,
-    })
+    }))
 }
 
-fn clone_failure(record: &CloneCallRecord) -> Event {
-    Event::CloneFailure(CloneFailure {
+pub(super) fn clone_failure(bytes: &[u8]) -> Option<Event> {
+    let record: CloneCallRecord = read(bytes)?;
+    Some(Event::CloneFailure(CloneFailure {
         origin: origin(&record.header),
         at: BootTime(record.header.time),
         tgid: record.tgid,
@@ -161,21 +154,23 @@ fn clone_failure(record: &CloneCallRecord) -> Event {
         cgroup: record.cgroup,
         errno: record.errno,
         duration: record.duration,
-    })
+    }))
 }
 
-fn signal(record: &SignalRecord) -> Event {
-    Event::Signal(Signal {
+pub(super) fn signal(bytes: &[u8]) -> Option<Event> {
+    let record: SignalRecord = read(bytes)?;
+    Some(Event::Signal(Signal {
         origin: origin(&record.header),
         at: BootTime(record.header.time),
         number: record.number,
         target: ProcessKey { tgid: record.target_tgid, start: BootTime(record.target_start) },
         sender_tgid: record.sender_tgid,
         comm: Comm::new(&record.comm),
-    })
+    }))
 }
 
-fn socket_use(record: &SocketRecord) -> Option<Event> {
+pub(super) fn socket_use(bytes: &[u8]) -> Option<Event> {
+    let record: SocketRecord = read(bytes)?;
     Some(Event::SocketUse(SocketUse {
         origin: origin(&record.header),
         at: BootTime(record.header.time),
@@ -199,9 +194,10 @@ fn socket_use(record: &SocketRecord) -> Option<Event> {
 
 #[cfg(test)]
 mod tests {
+    use forkwatch_ebpf::record;
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::probes::decode, *};
 
     /// A fork record as the kernel side of a little-endian machine lays it out.
     fn fork_record() -> Vec<u8> {

@@ -82,6 +82,20 @@ pub enum KernelError {
         /// The last lines of its log.
         reason: String,
     },
+    /// The verifier refused a program of the object that logs.
+    #[error(
+        "the kernel's verifier refused the program {program}, which logs its decisions ({error}). Leave out \
+         --kernel-log, or name fewer programs (--kernel-log=exec): those that are not named are as usual. It \
+         said:\n{reason}"
+    )]
+    LogRefused {
+        /// Which.
+        program: &'static str,
+        /// The error number.
+        error: io::Error,
+        /// The last lines of its log.
+        reason: String,
+    },
     /// The tracepoints of system calls are not to be had.
     #[error(
         "the clone calls cannot be watched: this kernel refuses fentry on kernel_clone, and the system call \
@@ -148,9 +162,20 @@ impl KernelError {
                 | Self::Btf(_)
                 | Self::Layout(_)
                 | Self::Verifier { .. }
+                | Self::LogRefused { .. }
                 | Self::NoTracepoints(NoTracepoints::Absent | NoTracepoints::LockedDown)
                 | Self::SelfTest(_)
         )
+    }
+}
+
+impl KernelError {
+    /// The same of a program that logs: there are others.
+    pub(super) fn of_logging(self) -> Self {
+        match self {
+            Self::Verifier { program, error, reason } => Self::LogRefused { program, error, reason },
+            error => error,
+        }
     }
 }
 

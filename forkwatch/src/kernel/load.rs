@@ -12,18 +12,19 @@ use forkwatch_ebpf::{Counters, Family, kind, map};
 use super::{
     attach,
     btf::{self, Btf, KERNEL_BTF, Kind},
-    clone_calls::{FUNCTION, Hook},
     error::KernelError,
-    hooks::Hooks,
+    kernel_log::KernelLog,
     layout::Layout,
     maps::{map_error, take},
     memory_lock,
     options::Options,
     orders::{Living, Orders},
-    programs::{PROGRAMS, load_programs},
+    probes::{self, Probe},
+    programs::load_programs,
     ring::{Gauge, Ring},
     sleepers::Sleepers,
     statistics,
+    ways::Probes,
     wire::{CgroupWords, CounterWords, FamilyCell, sum_cgroup, sum_counters},
 };
 use crate::{
@@ -52,7 +53,7 @@ pub struct Kernel {
     ring_bytes: u32,
     /// Un-exec'd processes from before the watch began.
     unexeced_before: u64,
-    clone_calls: Option<Hook>,
+    log: Option<KernelLog>,
 }
 
 /// A child that was forked before the watch began.
@@ -75,59 +76,59 @@ impl Kernel {
         let blob = btf::read(Path::new(KERNEL_BTF)).map_err(KernelError::NoBtf)?;
         let types = Btf::parse(&blob)?;
         let layout = Layout::resolve(&types)?;
-        let hooks = if options.clone_calls { Hook::candidates(&types) } else { &[] };
-        let functions: &[&str] = if hooks.contains(&Hook::Fexit) { &[FUNCTION] } else { &[] };
-        let on_demand = Hooks::find(&types, |globals| layout.has(globals), !functions.is_empty());
-        let (mut tracepoints, mut more_functions) = on_demand.names();
-        tracepoints.extend(PROGRAMS);
-        more_functions.extend(functions);
-        let ids = types.attach_stub(&tracepoints, &more_functions)?;
+        let found = Probes::find(&types, |globals| layout.has(globals), options.asked);
+        let (tracepoints, functions) = found.names();
+        let ids = types.attach_stub(&tracepoints, &functions)?;
         let pid_levels = pid_levels(&types)?;
         drop(blob);
 
         memory_lock::raise(release);
-        let (options, (ebpf, clone_calls, on_demand)) = fit(options, |options| {
+        let logs = !options.kernel_log.are_none();
+        let started = fit(options, |options| {
             let mut ebpf = attach::load(options, &layout, release, pid_levels)?;
-            let mut on_demand = on_demand.clone();
-            load_programs(&mut ebpf, &mut on_demand, &ids)?;
-            for name in PROGRAMS {
-                attach::tracepoint(&mut ebpf, name)?;
+            let mut found = found.clone();
+            load_programs(&mut ebpf, &mut found, &ids)?;
+            for program in probes::always() {
+                attach::attach(&mut ebpf, program)?;
             }
-            let clone_calls = attach_first(&mut ebpf, hooks, &ids)?;
-            Ok((ebpf, clone_calls, on_demand))
-        })?;
+            found.attach_asked(&mut ebpf, &ids)?;
+            Ok((ebpf, found))
+        });
+        let (options, (ebpf, found)) =
+            started.map_err(|error| if logs { error.of_logging() } else { error })?;
         drop(ids);
         trim_heap();
-        Self::adopt(ebpf, &options, clone_calls, on_demand)
+        Self::adopt(ebpf, &options, found)
     }
 
     /// Takes the maps out of the loaded object.
-    fn adopt(
-        mut ebpf: Ebpf,
-        options: &Options,
-        clone_calls: Option<Hook>,
-        hooks: Hooks,
-    ) -> Result<(Self, Ring), KernelError> {
+    fn adopt(mut ebpf: Ebpf, options: &Options, found: Probes) -> Result<(Self, Ring), KernelError> {
         let ring = take(&mut ebpf, map::RECORDS)?;
         let ring: aya::maps::RingBuf<MapData> = ring;
         let gauge = Gauge::map(ring.as_fd())
             .map_err(|error| KernelError::Ring { bytes: options.ring_bytes, error })?;
         let ring = Ring::new(ring, take(&mut ebpf, map::WAKE)?);
+        let log = (!options.kernel_log.are_none()).then(|| KernelLog::new(&mut ebpf)).transpose()?;
         let kernel = Self {
             counters: take(&mut ebpf, map::COUNTERS)?,
             family: take(&mut ebpf, map::FAMILY)?,
             cgroups: take(&mut ebpf, map::CGROUPS)?,
             workers: take(&mut ebpf, map::WORKERS)?,
             wanted: take(&mut ebpf, map::WANTED)?,
-            orders: Orders::new(&mut ebpf, hooks)?,
+            orders: Orders::new(&mut ebpf, found)?,
             sleepers: Sleepers::default(),
             gauge,
             ring_bytes: options.ring_bytes,
             unexeced_before: 0,
-            clone_calls,
+            log,
             ebpf,
         };
         Ok((kernel, ring))
+    }
+
+    /// What the programs say of their decisions, where that was asked for. Can be had once.
+    pub const fn take_log(&mut self) -> Option<KernelLog> {
+        self.log.take()
     }
 
     /// Lets the forks of a process pass the task filter, and those of the children it has from now on.
@@ -206,32 +207,27 @@ impl Kernel {
     /// alone. Absent where this kernel does not tell.
     pub fn fell_asleep(&mut self, is_wanted: impl Fn(ProcessKey) -> bool) -> Option<Vec<ProcessKey>> {
         let Self { ebpf, orders, sleepers, .. } = self;
-        orders.hooks().sleepers.as_ref().ok()?;
+        orders.probes().way(Probe::Sleepers).ok()?;
         let found = sleepers.fell_asleep(ebpf, is_wanted);
         found.map_err(|error| orders.no_sleepers(&error)).ok()
     }
 
-    /// What this kernel lets be watched on demand, as far as that is known: it may refuse a program when that is first
+    /// The way that this kernel has for each probe, as far as that is known: it may refuse a program when that is first
     /// attached.
-    pub const fn hooks(&self) -> &Hooks {
-        self.orders.hooks()
+    pub const fn probes(&self) -> &Probes {
+        self.orders.probes()
     }
 
     /// Finds out by attaching, and detaching again what nothing is ordered of.
-    pub fn try_hooks(&mut self) -> &Hooks {
+    pub fn try_probes(&mut self) -> &Probes {
         self.fell_asleep(|_| false);
         let Self { ebpf, orders, .. } = self;
-        orders.try_hooks(ebpf)
+        orders.try_probes(ebpf)
     }
 
-    /// Forgets of what is watched on demand whatever was tried and reported something else than what happened.
-    pub(super) fn distrust(&mut self, signals: Result<(), String>, sockets: Result<(), String>) {
-        self.orders.distrust(signals, sockets);
-    }
-
-    /// How the clone family's calls are watched, if they are.
-    pub const fn clone_calls(&self) -> Option<Hook> {
-        self.clone_calls
+    /// Forgets a probe that was tried and reported something else than what happened.
+    pub(super) fn distrust(&mut self, probe: Probe, why: String) {
+        self.orders.distrust(probe, why);
     }
 
     /// How many processes pass the task filter now, descendants included.
@@ -277,7 +273,7 @@ impl Kernel {
             let Program::BtfTracePoint(program) = self.ebpf.program(name)? else { return None };
             statistics::read(name, program.fd().ok()?.as_fd()).ok()
         };
-        PROGRAMS.into_iter().filter_map(read).collect()
+        probes::always().map(|program| program.name).filter_map(read).collect()
     }
 }
 
@@ -315,21 +311,6 @@ fn copying(counters: &Counters) -> u64 {
 /// Copying forks whose child has exec'd or ended.
 fn ended(counters: &Counters) -> u64 {
     counters.outcomes.iter().sum()
-}
-
-/// Attaches at the first hook that the kernel lets us have.
-fn attach_first(ebpf: &mut Ebpf, hooks: &[Hook], ids: &aya::Btf) -> Result<Option<Hook>, KernelError> {
-    let mut refused = None;
-    for hook in hooks {
-        match attach::clone_calls(ebpf, *hook, ids) {
-            Ok(()) => return Ok(Some(*hook)),
-            Err(error) => {
-                tracing::debug!(%error, ?hook, "this kernel refuses one way to watch the clone family's calls");
-                refused = Some(error);
-            }
-        }
-    }
-    refused.map_or(Ok(None), Err)
 }
 
 /// Deepest pid namespace that typed loads reach: `pid.numbers` was declared with one element until it became a

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use forkwatch_ebpf::{filter, stream};
 
+use super::{kernel_log::Speakers, probes::Probe};
 use crate::model::defaults;
 
 /// Which plain events enter the ring. Hazardous forks, and their outcomes, always do.
@@ -70,8 +71,10 @@ pub struct Options {
     pub ring_bytes: u32,
     /// How many un-exec'd children are followed at once.
     pub max_children: u32,
-    /// Whether to watch the system calls of the clone family.
-    pub clone_calls: bool,
+    /// Probes that are on only where they are asked for.
+    pub asked: &'static [Probe],
+    /// Whose decisions are logged: if anybody's, the object that can log is loaded.
+    pub kernel_log: Speakers,
 }
 
 impl Default for Options {
@@ -82,7 +85,8 @@ impl Default for Options {
             grace: defaults::GRACE,
             ring_bytes: defaults::RING_BYTES,
             max_children: defaults::MAX_CHILDREN,
-            clone_calls: false,
+            asked: &[],
+            kernel_log: Speakers::default(),
         }
     }
 }

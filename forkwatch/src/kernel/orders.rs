@@ -1,20 +1,18 @@
-//! What the core orders while a question is open: tables are filled, and programs attached with the first entry and
-//! detached with the last.
-
-use std::collections::HashSet;
+//! What the core orders while a question is open: tables are filled, and their probes switched on with the first entry
+//! and off with the last.
 
 use aya::{
     Ebpf,
     maps::{HashMap, MapData},
-    programs::links::FdLink,
 };
 use forkwatch_ebpf::{Family, Sharer, Signalled, Socket, act, flag, kind, map};
 
 use super::{
     error::KernelError,
-    hooks::{Hooks, NoHook},
     maps::{map_error, take},
-    on_demand::SLEEPERS,
+    probes::{Probe, SLEEPER},
+    switch::{Asker, Switch},
+    ways::Probes,
     wire::{FamilyCell, SharerCell, SignalledCell, SocketCell, SocketUserCell},
 };
 use crate::model::{order::Order, process::ProcessKey, time::TICK};
@@ -35,85 +33,51 @@ pub struct Living {
     pub unexeced: bool,
 }
 
-/// What stands, and what is attached for it.
+/// What stands.
 pub(super) struct Orders {
-    hooks: Hooks,
+    switch: Switch,
     parents: HashMap<MapData, u32, u8>,
     signalled: HashMap<MapData, u32, SignalledCell>,
     sharers: HashMap<MapData, u32, SharerCell>,
     sockets: HashMap<MapData, u64, SocketCell>,
     users: HashMap<MapData, SocketUserCell, u8>,
-    /// What was ordered: the kernel side takes children into its table by itself.
-    ordered_parents: HashSet<u32>,
-    ordered_signals: HashSet<u32>,
-    ordered_sharers: HashSet<u32>,
-    ordered_sockets: HashSet<u64>,
-    /// Dropping one detaches it.
-    family_links: Vec<FdLink>,
-    signal_links: Vec<FdLink>,
-    socket_links: Vec<FdLink>,
     /// Whether a failure has been told: the next ones are only for those who look for them.
     complained: bool,
 }
 
 impl Orders {
-    pub(super) fn new(ebpf: &mut Ebpf, hooks: Hooks) -> Result<Self, KernelError> {
+    pub(super) fn new(ebpf: &mut Ebpf, probes: Probes) -> Result<Self, KernelError> {
         Ok(Self {
-            hooks,
+            switch: Switch::new(probes),
             parents: take(ebpf, map::PARENTS)?,
             signalled: take(ebpf, map::SIGNALLED)?,
             sharers: take(ebpf, map::SHARERS)?,
             sockets: take(ebpf, map::SOCKETS)?,
             users: take(ebpf, map::SOCKET_USERS)?,
-            ordered_parents: HashSet::new(),
-            ordered_signals: HashSet::new(),
-            ordered_sharers: HashSet::new(),
-            ordered_sockets: HashSet::new(),
-            family_links: Vec::new(),
-            signal_links: Vec::new(),
-            socket_links: Vec::new(),
             complained: false,
         })
     }
 
-    pub(super) const fn hooks(&self) -> &Hooks {
-        &self.hooks
+    pub(super) const fn probes(&self) -> &Probes {
+        self.switch.probes()
     }
 
-    /// Forgets what was tried and reported something else than what happened.
-    pub(super) fn distrust(&mut self, signals: Result<(), String>, sockets: Result<(), String>) {
-        let untrue = |what: &'static str| {
-            move |why: String| {
-                tracing::warn!(
-                    why,
-                    "{what} cannot be watched on this kernel: what was tried at the start came out wrong"
-                );
-                NoHook::Untrue(why)
-            }
-        };
-        if let Err(why) = signals.map_err(untrue("the senders of signals")) {
-            self.hooks.signals = Err(why);
-            self.signal_links.clear();
-        }
-        if let Err(why) = sockets.map_err(untrue("the uses of sockets")) {
-            self.hooks.sockets = Err(why);
-            self.socket_links.clear();
-        }
+    /// Forgets a probe that was tried and reported something else than what happened.
+    pub(super) fn distrust(&mut self, probe: Probe, why: String) {
+        self.switch.distrust(probe, why);
     }
 
     /// Tells of no sleepers any more, for this reason.
     pub(super) fn no_sleepers(&mut self, error: &KernelError) {
         tracing::warn!(%error, "children that fall asleep are looked at later from now on");
-        self.hooks.sleepers = Err(NoHook::refused(SLEEPERS.program, error));
+        self.switch.refuse(Probe::Sleepers, SLEEPER.name, error);
     }
 
     /// Attaches all programs, unless they are, and detaches what nothing is ordered of.
-    pub(super) fn try_hooks(&mut self, ebpf: &mut Ebpf) -> &Hooks {
-        self.attach_families(ebpf);
-        self.attach_signals(ebpf);
-        self.attach_sockets(ebpf);
+    pub(super) fn try_probes(&mut self, ebpf: &mut Ebpf) -> &Probes {
+        self.switch.try_all(ebpf);
         self.detach_idle();
-        &self.hooks
+        self.probes()
     }
 
     pub(super) fn obey(
@@ -126,47 +90,43 @@ impl Orders {
         let done = match *order {
             Order::Follow { child, parent_tgid } => follow(family, child, parent_tgid, look),
             Order::WatchSignals(process) => {
-                self.attach_signals(ebpf);
-                self.ordered_signals.insert(process.tgid);
+                self.switch.on(ebpf, Probe::Signals, Asker::Process(process.tgid));
                 let start = process.start.0;
                 let signalled = SignalledCell(Signalled { start, since: 0, told: 0, sender: 0, reserved: 0 });
                 self.signalled.insert(process.tgid, signalled, 0).map_err(map_error(map::SIGNALLED))
             }
             Order::UnwatchSignals(process) => {
-                self.ordered_signals.remove(&process.tgid);
+                self.switch.off(Probe::Signals, Asker::Process(process.tgid));
                 // Here and below: where it is not there, all is well.
                 let _ = self.signalled.remove(&process.tgid);
                 Ok(())
             }
             Order::WatchFamily(parent) => {
-                self.attach_families(ebpf);
-                self.ordered_parents.insert(parent.tgid);
+                self.switch.on(ebpf, Probe::Families, Asker::Process(parent.tgid));
                 self.parents.insert(parent.tgid, 1, 0).map_err(map_error(map::PARENTS))
             }
             Order::UnwatchFamily(parent) => {
-                self.ordered_parents.remove(&parent.tgid);
+                self.switch.off(Probe::Families, Asker::Process(parent.tgid));
                 let _ = self.parents.remove(&parent.tgid);
                 Ok(())
             }
             Order::WatchSocket(inode) => {
-                self.attach_sockets(ebpf);
-                self.ordered_sockets.insert(inode);
+                self.switch.on(ebpf, Probe::Sockets, Asker::Socket(inode));
                 let socket = SocketCell(Socket { last: [0; act::COUNT], told: 0 });
                 self.sockets.insert(inode, socket, 0).map_err(map_error(map::SOCKETS))
             }
             Order::UnwatchSocket(inode) => {
-                self.ordered_sockets.remove(&inode);
+                self.switch.off(Probe::Sockets, Asker::Socket(inode));
                 let _ = self.sockets.remove(&inode);
                 self.forget_users(|user| user == inode);
                 Ok(())
             }
             Order::Share(process) => {
-                self.attach_sockets(ebpf);
-                self.ordered_sharers.insert(process.tgid);
+                self.switch.on(ebpf, Probe::Sockets, Asker::Process(process.tgid));
                 self.share(process, look)
             }
             Order::Unshare(process) => {
-                self.ordered_sharers.remove(&process.tgid);
+                self.switch.off(Probe::Sockets, Asker::Process(process.tgid));
                 let _ = self.sharers.remove(&process.tgid);
                 Ok(())
             }
@@ -216,38 +176,9 @@ impl Orders {
         }
     }
 
-    fn attach_families(&mut self, ebpf: &mut Ebpf) {
-        if self.family_links.is_empty() {
-            self.family_links = self.hooks.attach_families(ebpf);
-        }
-    }
-
-    fn attach_signals(&mut self, ebpf: &mut Ebpf) {
-        if self.signal_links.is_empty() {
-            self.signal_links = self.hooks.attach_signals(ebpf);
-        }
-    }
-
-    fn attach_sockets(&mut self, ebpf: &mut Ebpf) {
-        if self.socket_links.is_empty() {
-            self.socket_links = self.hooks.attach_sockets(ebpf);
-        }
-    }
-
     /// Detaches what nothing is ordered of any more.
     fn detach_idle(&mut self) {
-        if self.ordered_parents.is_empty() {
-            self.family_links.clear();
-        }
-        if self.ordered_signals.is_empty() {
-            self.signal_links.clear();
-        }
-        if self.ordered_sharers.is_empty() && self.ordered_sockets.is_empty() && !self.socket_links.is_empty()
-        {
-            // What stays attached finds its tables empty.
-            if self.hooks.sockets_reattach() {
-                self.socket_links.clear();
-            }
+        if self.switch.detach_idle().contains(&Probe::Sockets) {
             // Children that the kernel side took in by itself, whose end it does not see from now on.
             let left: Vec<u32> = self.sharers.keys().filter_map(Result::ok).collect();
             for tgid in left {

@@ -1,4 +1,4 @@
-//! The programs that every start loads, and loading them all.
+//! Loads all programs, several at a time.
 
 use std::{
     fs,
@@ -13,34 +13,36 @@ use nix::unistd::{Pid, gettid};
 use super::{
     attach::{self, Programs},
     error::KernelError,
-    hooks::Hooks,
+    probes,
+    ways::Probes,
 };
 
-/// The programs that are always attached, in this order: what is seen forked must be seen ending.
-pub(super) const PROGRAMS: [&str; 4] = ["sched_process_exit", "sched_process_exec", "task_newtask", LARGEST];
-/// The one whose verification takes as long as that of the other three.
+/// The one whose verification takes as long as that of the others that are always attached.
 const LARGEST: &str = "sched_process_fork";
 
-/// Loads all programs but those for the clone family's calls.
+/// Loads all programs but those that are only attached where they are asked for.
 ///
 /// What takes the time is the verifier: since Linux 6.2 it looks through all of the kernel's types several times for
 /// each pointer that a program follows (`btf_nested_type_is_trusted` in kernel/bpf/btf.c). Several verifications can run
 /// at once, so the largest has a thread of its own, and so have the programs on demand, both with the capabilities of
 /// this one. They are gone when this returns: what follows counts threads, and drops the capabilities of this one alone.
-pub(super) fn load_programs(ebpf: &mut Ebpf, on_demand: &mut Hooks, ids: &AyaBtf) -> Result<(), KernelError> {
+pub(super) fn load_programs(ebpf: &mut Ebpf, found: &mut Probes, ids: &AyaBtf) -> Result<(), KernelError> {
     let (mut largest, others) = Programs::all(ebpf).split(|name| name == LARGEST);
-    let (mut others, mut demanded) = others.split(|name| PROGRAMS.contains(&name));
-    let mut load_largest = || attach::load_tracepoint(&mut largest, LARGEST, ids);
+    let is_always = |name: &str| probes::always().any(|program| program.name == name);
+    let (mut others, mut demanded) = others.split(is_always);
+    let mut load_largest = || {
+        let mut wanted = probes::always().filter(|program| program.name == LARGEST);
+        wanted.try_for_each(|program| attach::load_program(&mut largest, program, ids))
+    };
     let mut load_demanded = || -> Result<(), KernelError> {
-        on_demand.load(&mut demanded, ids);
+        found.load(&mut demanded, ids);
         Ok(())
     };
     let (loaded, first, second) = thread::scope(|scope| {
         let (first, second) = (beside(scope, &mut load_largest), beside(scope, &mut load_demanded));
-        let loaded = PROGRAMS
-            .into_iter()
-            .filter(|name| *name != LARGEST)
-            .try_for_each(|name| attach::load_tracepoint(&mut others, name, ids));
+        let loaded = probes::always()
+            .filter(|program| program.name != LARGEST)
+            .try_for_each(|program| attach::load_program(&mut others, program, ids));
         (loaded, first.map(end), second.map(end))
     });
     // Where no thread could be had, this one does it all.

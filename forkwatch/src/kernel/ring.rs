@@ -16,7 +16,7 @@ use nix::{
     unistd::{SysconfVar, sysconf},
 };
 
-use super::{decode::decode, error::KernelError, wire::WakeCell};
+use super::{error::KernelError, probes::decode, wire::WakeCell};
 use crate::model::event::Event;
 
 /// How soon the reader looks again by itself after it has found something. Bounds both the wake-ups in a storm and the

@@ -49,7 +49,7 @@ const PENDING: (Signal, Signal) = (trial::SIGNAL, Signal::SIGUSR2);
 
 /// Runs the test. `own_cgroup` is the id of forkwatch's own cgroup, where that is known. Events of others that come
 /// meanwhile are handed to `other`, in order. What is attached on demand is tried too; where it reports something else
-/// than what happened, it is not used, and [`Kernel::hooks`] says why.
+/// than what happened, it is not used, and [`Kernel::probes`] says why.
 pub fn run(
     kernel: &mut Kernel,
     ring: &mut Ring,

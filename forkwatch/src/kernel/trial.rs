@@ -18,7 +18,7 @@ use nix::{
     unistd::{Pid, getppid},
 };
 
-use super::{Kernel, Living, SocketHook};
+use super::{Kernel, Living, Probe};
 use crate::model::{
     connection::Act,
     event::{Event, Signal as Sent, SocketUse},
@@ -56,8 +56,8 @@ impl Trial {
         kill(Pid::from_raw(child.tgid.cast_signed()), SIGNAL)?;
         order(kernel, Order::UnwatchSignals(child));
         // At functions it would cost some milliseconds, and before Linux 5.13 it would have to stay.
-        let socket = match kernel.hooks().sockets {
-            Ok(SocketHook::Tracepoints) => Some(send(kernel, own)?),
+        let socket = match kernel.probes().way(Probe::Sockets) {
+            Ok(way) if !way.uses_functions() => Some(send(kernel, own)?),
             _ => None,
         };
         Ok(Self { child, signal: None, socket, used: None, shed })
@@ -77,19 +77,23 @@ impl Trial {
     pub(super) fn judge(self, kernel: &mut Kernel, own: ProcessKey, comm: Comm) {
         let (before, now) = (self.shed, shed(kernel));
         let signals = match &self.signal {
-            None if now.signals != before.signals || kernel.hooks().signals.is_err() => Ok(()),
+            None if now.signals != before.signals || kernel.probes().way(Probe::Signals).is_err() => Ok(()),
             signal => judge_signal(signal.as_ref(), own, comm),
         };
         let sockets = match &self.used {
             None if now.sockets != before.sockets
                 || self.socket.is_none()
-                || kernel.hooks().sockets.is_err() =>
+                || kernel.probes().way(Probe::Sockets).is_err() =>
             {
                 Ok(())
             }
             used => judge_use(used.as_ref(), own),
         };
-        kernel.distrust(signals, sockets);
+        for (probe, judged) in [(Probe::Signals, signals), (Probe::Sockets, sockets)] {
+            if let Err(why) = judged {
+                kernel.distrust(probe, why);
+            }
+        }
     }
 }
 

@@ -21,53 +21,33 @@ pub(super) struct CgroupWords([u64; size_of::<CgroupCounts>() / 8]);
 // SAFETY: an array of integers.
 unsafe impl Pod for CgroupWords {}
 
-/// A [`Family`].
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(super) struct FamilyCell(pub(super) Family);
+/// What a map holds, where that is one structure of the wire format.
+macro_rules! cells {
+    ($($(#[$doc:meta])* $cell:ident($value:ident);)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        #[repr(transparent)]
+        pub(super) struct $cell(pub(super) $value);
 
-// SAFETY: integers and byte arrays without padding (its size is asserted beside it).
-unsafe impl Pod for FamilyCell {}
+        // SAFETY: integers and byte arrays without padding (its size is asserted where it stands).
+        unsafe impl Pod for $cell {}
+    )*};
+}
 
-/// A [`Sharer`].
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(super) struct SharerCell(pub(super) Sharer);
-
-// SAFETY: integers without padding (its size is asserted beside it).
-unsafe impl Pod for SharerCell {}
-
-/// A [`Signalled`].
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(super) struct SignalledCell(pub(super) Signalled);
-
-// SAFETY: likewise.
-unsafe impl Pod for SignalledCell {}
-
-/// A [`Socket`].
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(super) struct SocketCell(pub(super) Socket);
-
-// SAFETY: likewise.
-unsafe impl Pod for SocketCell {}
-
-/// A [`SocketUser`].
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(super) struct SocketUserCell(pub(super) SocketUser);
-
-// SAFETY: likewise.
-unsafe impl Pod for SocketUserCell {}
-
-/// A [`Wake`].
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(super) struct WakeCell(pub(super) Wake);
-
-// SAFETY: two integers.
-unsafe impl Pod for WakeCell {}
+cells! {
+    /// A [`Family`].
+    FamilyCell(Family);
+    /// A [`Sharer`].
+    SharerCell(Sharer);
+    /// A [`Signalled`].
+    SignalledCell(Signalled);
+    /// A [`Socket`].
+    SocketCell(Socket);
+    /// A [`SocketUser`].
+    SocketUserCell(SocketUser);
+    /// A [`Wake`].
+    WakeCell(Wake);
+}
 
 /// Adds up the CPUs.
 pub(super) fn sum_counters<'a>(cpus: impl Iterator<Item = &'a CounterWords>) -> Counters {

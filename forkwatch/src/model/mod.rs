@@ -13,6 +13,7 @@ pub mod finding;
 pub mod glibc;
 pub mod held_lock;
 pub mod inventory;
+pub mod kernel_log;
 pub mod lasted;
 pub mod leak;
 pub mod limit;

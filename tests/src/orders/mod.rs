@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use forkwatch::{
     host,
-    kernel::{Kernel, Living, NoHook, Options, Ring},
+    kernel::{Kernel, Living, NoProbe, Options, Probe, Ring},
     model::{
         connection::Act,
         event::{Event, ExitStatus, SocketUse},
@@ -114,7 +114,7 @@ impl Watched {
 
     /// Watches a connection that these processes hold.
     fn share(&mut self, connection: &Connection, processes: &[ProcessKey]) -> Result<u64> {
-        if let Err(error @ NoHook::Absent(_)) = &self.kernel.hooks().sockets {
+        if let Err(error @ NoProbe::Absent(_)) = self.kernel.probes().way(Probe::Sockets) {
             return skip(format!("sockets: {error}"));
         }
         let inode = connection.inode()?;
@@ -122,7 +122,7 @@ impl Watched {
             self.order(Order::Share(*process));
         }
         self.order(Order::WatchSocket(inode));
-        match &self.kernel.hooks().sockets {
+        match self.kernel.probes().way(Probe::Sockets) {
             // Only the attempt to attach it tells; what else is refused is a failure.
             Err(error) if !lets_functions_be_watched()? => skip(format!("sockets: {error}")),
             _ => Ok(inode),
@@ -249,7 +249,11 @@ fn a_signal_is_told_with_its_sender() -> Result<()> {
     // SIGCONT does nothing to a process that runs, so it is not told.
     let wanted = [(key.tgid, alarm, 0), (key.tgid, user, std::process::id())];
     until("the signals", || Ok((signals(&mut watched) == wanted).then_some(()))).with_context(|| {
-        format!("{:?}, wanted {wanted:?}, {:?}", signals(&mut watched), watched.kernel.hooks().signals)
+        format!(
+            "{:?}, wanted {wanted:?}, {:?}",
+            signals(&mut watched),
+            watched.kernel.probes().way(Probe::Signals)
+        )
     })?;
     watched.order(Order::UnwatchSignals(key));
     child.perform(Task::Alarm)?;
@@ -261,8 +265,8 @@ fn a_signal_is_told_with_its_sender() -> Result<()> {
 
 /// Whether signals cannot be watched here, for a reason that is none of forkwatch's.
 fn no_signals(watched: &Watched) -> Option<String> {
-    match &watched.kernel.hooks().signals {
-        Err(error @ NoHook::Absent(_)) => Some(format!("signals: {error}")),
+    match watched.kernel.probes().way(Probe::Signals) {
+        Err(error @ NoProbe::Absent(_)) => Some(format!("signals: {error}")),
         // Then only a load in place is left, which new kernels do not take.
         Err(error) if is_confidential() => Some(format!("signals: {error}")),
         _ => None,
@@ -431,7 +435,7 @@ fn a_tcp_shutdown_is_told() -> Result<()> {
     let (connection, closed) = (Connection::tcp()?, Connection::tcp()?);
     let own = own_key()?;
     let inode = watched.share(&connection, &[own])?;
-    if let Err(error @ NoHook::Absent(_)) = &watched.kernel.hooks().tcp_shutdown {
+    if let Err(error @ NoProbe::Absent(_)) = watched.kernel.probes().way(Probe::TcpShutdown) {
         return skip(format!("shutdowns of TCP: {error}"));
     }
     let closed_inode = closed.inode()?;
@@ -449,12 +453,12 @@ fn a_tcp_shutdown_is_told() -> Result<()> {
 
 fn a_unix_shutdown_is_told() -> Result<()> {
     // Looked for with the functions of the clone calls alone, on kernels that need no other function.
-    let options = Options { clone_calls: true, ..Options::default() };
+    let options = Options { asked: &[Probe::CloneCalls], ..Options::default() };
     let mut watched = Watched::start_with(&options).or_else(|_| Watched::start())?;
     let connection = Connection::unix()?;
     let inode = watched.share(&connection, &[own_key()?])?;
     // Only the attempt to attach tells.
-    if let Err(error) = &watched.kernel.hooks().unix_shutdown {
+    if let Err(error) = watched.kernel.probes().way(Probe::UnixShutdown) {
         return skip(format!("shutdowns of Unix streams: {error}"));
     }
     let mut child = Child::fork(Some(&connection))?;
@@ -481,6 +485,6 @@ fn nothing_is_told_without_orders() -> Result<()> {
         child.end()?;
         ensure!(!watched.events().iter().any(|event| socket_use(event).is_some()), "a use is told");
     }
-    ensure!(watched.kernel.hooks().sockets.is_ok(), "{:?}", watched.kernel.hooks());
+    ensure!(watched.kernel.probes().way(Probe::Sockets).is_ok(), "{:?}", watched.kernel.probes());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask build-ebpf`: compiles the eBPF object and writes it, with its manifest, to `forkwatch/bpf`.
+//! `cargo xtask build-ebpf`: compiles the eBPF objects and writes each, with its manifest, to `forkwatch/bpf`.
 
 use std::fs;
 use std::path::Path;
@@ -15,12 +15,12 @@ mod manifest;
 mod object;
 
 use crate::project;
-use manifest::{Manifest, OBJECT, REMEDY, Toolchain};
+use manifest::{LOGGING, Manifest, PLAIN, REMEDY, Toolchain, Variant};
 
-/// Compile the eBPF object and write it, with its manifest, to forkwatch/bpf
+/// Compile the eBPF objects and write each, with its manifest, to forkwatch/bpf
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Write nothing there; compare with the committed object instead
+    /// Write nothing there; compare with the committed objects instead
     #[arg(long)]
     check: bool,
     /// Install a missing toolchain (apt-get or rustup)
@@ -43,53 +43,71 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         linker::VERSION,
         linker.llvm
     );
-    let built = object::build(&compiler, &linker)?;
-    let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
-    let manifest = Manifest {
-        sources: fingerprint::of_sources(&root).context("cannot read the eBPF sources")?,
-        object: fingerprint::of_bytes(&bytes),
-        aya_ebpf: aya_ebpf(&root)?,
-        toolchain: Toolchain {
-            rustc: compiler.version,
-            rustc_llvm: compiler.llvm.to_string(),
-            bpf_linker: linker::VERSION.to_owned(),
-            bpf_linker_llvm: linker.llvm.to_string(),
-        },
+    let sources = fingerprint::of_sources(&root).context("cannot read the eBPF sources")?;
+    let (aya_ebpf, committed) = (aya_ebpf(&root)?, root.join("forkwatch/bpf"));
+    let toolchain = Toolchain {
+        rustc: compiler.version.clone(),
+        rustc_llvm: compiler.llvm.to_string(),
+        bpf_linker: linker::VERSION.to_owned(),
+        bpf_linker_llvm: linker.llvm.to_string(),
     };
-    let committed = root.join("forkwatch/bpf");
-    if options.check {
-        return check(&committed, &manifest, &built);
+    for variant in [PLAIN, LOGGING] {
+        let built = object::build(variant, &compiler, &linker)?;
+        let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+        if variant == PLAIN && logs(&bytes) {
+            bail!("{} logs, which only {} may", variant.object, LOGGING.object);
+        }
+        let manifest = Manifest {
+            sources: sources.clone(),
+            object: fingerprint::of_bytes(&bytes),
+            aya_ebpf: aya_ebpf.clone(),
+            toolchain: toolchain.clone(),
+        };
+        if options.check {
+            check(variant, &committed, &manifest, &built)?;
+            continue;
+        }
+        fs::create_dir_all(&committed)?;
+        fs::write(committed.join(variant.object), &bytes)?;
+        fs::write(committed.join(variant.manifest), manifest.text(variant.object))?;
+        println!("wrote {} ({} bytes)", committed.join(variant.object).display(), bytes.len());
     }
-    fs::create_dir_all(&committed)?;
-    fs::write(committed.join(OBJECT), &bytes)?;
-    fs::write(committed.join("manifest.toml"), manifest.to_string())?;
-    println!("wrote {} ({} bytes)", committed.join(OBJECT).display(), bytes.len());
     Ok(())
 }
 
+/// Whether an object has anything of the log in it: aya-log's ring and level, or the programs' own count.
+fn logs(object: &[u8]) -> bool {
+    ["AYA_LOG", "LOGGED", "KERNEL_LOG"].iter().any(|name| contains(object, name.as_bytes()))
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
 /// Compares what was just built with what is committed in `directory`.
-fn check(directory: &Path, built: &Manifest, object: &Path) -> Result<()> {
-    let text = fs::read_to_string(directory.join("manifest.toml"))
-        .with_context(|| format!("there is no manifest; `{REMEDY}` writes it"))?;
-    let committed = Manifest::parse(&text).map_err(anyhow::Error::msg)?;
-    let bytes = fs::read(directory.join(OBJECT))
-        .with_context(|| format!("there is no object; `{REMEDY}` builds it"))?;
+fn check(variant: Variant, directory: &Path, built: &Manifest, object: &Path) -> Result<()> {
+    let text = fs::read_to_string(directory.join(variant.manifest))
+        .with_context(|| format!("there is no {}; `{REMEDY}` writes it", variant.manifest))?;
+    let committed = Manifest::parse(variant.manifest, &text).map_err(anyhow::Error::msg)?;
+    let bytes = fs::read(directory.join(variant.object))
+        .with_context(|| format!("there is no {}; `{REMEDY}` builds it", variant.object))?;
+    let name = variant.object;
     if fingerprint::of_bytes(&bytes) != committed.object {
-        bail!("the committed object is not the one that its manifest describes; `{REMEDY}` builds it anew");
+        bail!("the committed {name} is not the one that its manifest describes; `{REMEDY}` builds it anew");
     }
     if built.sources != committed.sources {
-        bail!("the eBPF sources have changed since the object was built; `{REMEDY}` builds it anew");
+        bail!("the eBPF sources have changed since {name} was built; `{REMEDY}` builds it anew");
     }
     let differences = built.toolchain.differences(&committed.toolchain);
     if built.object == committed.object {
-        println!("the committed eBPF object is what its sources compile to, byte for byte");
+        println!("the committed {name} is what its sources compile to, byte for byte");
     } else if differences.is_empty() {
         bail!(
             "the manifest's own toolchain compiles the sources to another object ({}): `{REMEDY}` and commit",
             object.display()
         );
     } else {
-        println!("the eBPF object was built with another toolchain, so its bytes differ:");
+        println!("{name} was built with another toolchain, so its bytes differ:");
         for (program, here, there) in differences {
             println!("  {program}: {here} here, {there} in the manifest");
         }
@@ -121,4 +139,19 @@ fn aya_ebpf(root: &Path) -> Result<String> {
     let version =
         lock.split_once("name = \"aya-ebpf\"\nversion = \"").and_then(|(_, rest)| rest.split_once('"'));
     version.map(|(version, _)| version.to_owned()).context("Cargo.lock does not lock aya-ebpf")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_committed_objects_only_one_logs() {
+        let read = |variant: Variant| {
+            fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../forkwatch/bpf").join(variant.object))
+                .unwrap()
+        };
+        assert!(!logs(&read(PLAIN)));
+        assert!(logs(&read(LOGGING)));
+    }
 }

@@ -1,4 +1,4 @@
-//! Compiles the object so that its bytes depend on nothing but sources and toolchain.
+//! Compiles an object so that its bytes depend on nothing but sources and toolchain.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result};
 use super::compiler::{Compiler, TARGET};
 use super::fingerprint::CRATE;
 use super::linker::Linker;
-use super::manifest::OBJECT;
+use super::manifest::Variant;
 use crate::project::{self, run};
 
-/// Compiles the object; returns where it lies, in a target directory of its own.
-pub(crate) fn build(compiler: &Compiler, linker: &Linker) -> Result<PathBuf> {
+/// Compiles an object; returns where it lies, in a target directory of its own.
+pub(crate) fn build(variant: Variant, compiler: &Compiler, linker: &Linker) -> Result<PathBuf> {
     let directory = project::target()?.join("ebpf");
     // The crates must lie unpacked before their directory's name is asked for.
     run(cargo(compiler)?.args(["fetch", "--quiet", "--locked", "--target", TARGET]))?;
@@ -24,13 +24,16 @@ pub(crate) fn build(compiler: &Compiler, linker: &Linker) -> Result<PathBuf> {
         .arg(&directory)
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &linker.path)
         .env("CARGO_ENCODED_RUSTFLAGS", flags(compiler)?.join("\u{1f}"));
+    if let Some(feature) = variant.feature {
+        command.args(["--features", feature]);
+    }
     if !compiler.has_core {
         command.args(["-Z", "build-std=core"]);
     }
     run(&mut command)?;
     let built = directory.join(TARGET).join("release").join(CRATE);
     // Without BTF of its own: aya 0.14 passes on function records that the kernel refuses.
-    let object = directory.join(OBJECT);
+    let object = directory.join(variant.object);
     fs::copy(&built, &object)
         .with_context(|| format!("cannot copy {} to {}", built.display(), object.display()))?;
     Ok(object)

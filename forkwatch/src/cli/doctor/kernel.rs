@@ -7,11 +7,7 @@ use super::check::Check;
 use crate::{
     cli::exit::{Exit, of_kernel_error},
     engine::session::own_cgroup,
-    kernel::{
-        Hooks, KernelError, Options, Release,
-        clone_calls::{Hook, tracefs},
-        probe,
-    },
+    kernel::{KernelError, LogTally, Options, Probe, Probes, Release, Speakers, Way, offers, tracefs},
     privilege,
 };
 
@@ -28,13 +24,13 @@ pub(super) struct Findings {
     /// What stands in the way of watching, and the exit code that it comes to.
     pub(super) obstacle: Option<(Exit, String)>,
     /// How clone calls could be watched, or why not.
-    pub(super) clone_calls: Result<Hook, String>,
-    /// What can be watched on demand; absent where nothing could be started.
-    pub(super) hooks: Option<Hooks>,
+    pub(super) clone_calls: Result<&'static Way, String>,
+    /// How each probe is had; absent where nothing could be started.
+    pub(super) probes: Option<Probes>,
 }
 
 /// Looks, and tries where that has a chance.
-pub(super) fn examine() -> Findings {
+pub(super) fn examine(speakers: Speakers) -> Findings {
     let release = Release::running();
     let (types_check, types_obstacle) = types();
     let (capabilities_check, capabilities_obstacle) = capabilities();
@@ -49,20 +45,20 @@ pub(super) fn examine() -> Findings {
     ];
     checks.extend((release < MEMORY_IS_ACCOUNTED).then(locked_memory));
     let mut obstacle = types_obstacle.or(capabilities_obstacle).or(namespace_obstacle);
-    let mut hooks = None;
+    let mut probes = None;
     if let Some((_, why)) = &obstacle {
         checks.push(Check::unknown("programs", "eBPF programs", format!("not tried: {why}")));
     } else {
         let trial_checks;
-        (trial_checks, obstacle, hooks) = trial();
+        (trial_checks, obstacle, probes) = trial(speakers);
         checks.extend(trial_checks);
     }
     let clone_calls = match &obstacle {
         Some((_, why)) => Err(format!("not tried: {why}")),
-        None => try_clone_calls(),
+        None => offers::on_request(&[Probe::CloneCalls]),
     };
-    checks.push(clone_calls_check(&clone_calls, obstacle.is_none()));
-    Findings { checks, obstacle, clone_calls, hooks }
+    checks.push(clone_calls_check(clone_calls.as_ref().copied(), obstacle.is_none()));
+    Findings { checks, obstacle, clone_calls, probes }
 }
 
 type Obstacle = Option<(Exit, String)>;
@@ -87,7 +83,7 @@ fn kernel_release(release: Release) -> Check {
 
 fn types() -> (Check, Obstacle) {
     let (id, title) = ("type-information", "Type information (BTF)");
-    match probe::types() {
+    match offers::types() {
         Ok(types) => {
             let size = types.bytes / 1024;
             let found = format!("{size} KiB; all {} fields found that forkwatch reads", types.fields);
@@ -171,7 +167,7 @@ fn read_search() -> Check {
 
 fn pid_namespace() -> (Check, Obstacle) {
     let (id, title) = ("pid-namespace", "Pid namespace");
-    match probe::check_pid_namespace() {
+    match offers::check_pid_namespace() {
         Ok(()) => (Check::ok(id, title, "the host's, so that pids are those that the kernel reports"), None),
         Err(error) => {
             let found = "another than the host's, in which pids are others than the kernel reports";
@@ -200,10 +196,10 @@ fn locked_memory() -> Check {
     }
 }
 
-fn trial() -> (Vec<Check>, Obstacle, Option<Hooks>) {
+fn trial(kernel_log: Speakers) -> (Vec<Check>, Obstacle, Option<Probes>) {
     let (id, title) = ("programs", "eBPF programs");
-    let options = Options::default();
-    let trial = match probe::trial(&options, own_cgroup()) {
+    let options = Options { kernel_log, ..Options::default() };
+    let trial = match offers::trial(&options, own_cgroup()) {
         Ok(trial) => trial,
         Err(error) => {
             let advice = "the message says what to do; without a remedy there, report it with this output";
@@ -224,7 +220,9 @@ fn trial() -> (Vec<Check>, Obstacle, Option<Hooks>) {
         Ok(time) => {
             let found =
                 format!("passed in {} ms: what the programs report is what /proc says", time.as_millis());
-            (vec![programs, on_demand(&trial.hooks), Check::ok(id, title, found)], None, Some(trial.hooks))
+            let mut checks = vec![programs, on_demand(&trial.probes), Check::ok(id, title, found)];
+            checks.extend(trial.logged.map(logged));
+            (checks, None, Some(trial.probes))
         }
         Err(error) => {
             let advice = "report it to the project, with this output";
@@ -235,40 +233,47 @@ fn trial() -> (Vec<Check>, Obstacle, Option<Hooks>) {
     }
 }
 
+/// What the programs have said of their decisions, where that was asked for.
+fn logged(tally: LogTally) -> Check {
+    let LogTally { lines, malformed, lost } = tally;
+    let (id, title) = ("kernel-log", "Kernel log (on request)");
+    let found = format!("{lines} lines during the self-test, {lost} lost, {malformed} malformed");
+    if lost + malformed == 0 {
+        Check::ok(id, title, found)
+    } else {
+        Check::limited(id, title, found, "report it to the project, with this output")
+    }
+}
+
 /// What can be watched while a question is open: the detectors say what follows from that.
-fn on_demand(hooks: &Hooks) -> Check {
-    let sockets = match &hooks.sockets {
-        Ok(hook) => format!("connections by {}", hook.describe()),
+fn on_demand(probes: &Probes) -> Check {
+    let [sockets, signals, sleepers] =
+        [Probe::Sockets, Probe::Signals, Probe::Sleepers].map(|probe| probes.way(probe));
+    let all = sockets.is_ok() && signals.is_ok() && sleepers.is_ok();
+    let sockets = match sockets {
+        Ok(way) => format!("connections by {}", way.words),
         Err(why) => format!("not connections: {why}"),
     };
-    let signals = match &hooks.signals {
+    let signals = match signals {
         Ok(_) => "signals".to_owned(),
         Err(why) => format!("not signals: {why}"),
     };
-    let sleepers = match &hooks.sleepers {
-        Ok(()) => "children that fall asleep".to_owned(),
+    let sleepers = match sleepers {
+        Ok(_) => "children that fall asleep".to_owned(),
         Err(why) => format!("not children that fall asleep: {why}"),
     };
     let (id, title, found) = ("on-demand", "On demand", format!("{sockets}; {signals}; {sleepers}"));
-    if hooks.sockets.is_ok() && hooks.signals.is_ok() && hooks.sleepers.is_ok() {
+    if all {
         return Check::ok(id, title, found);
     }
     Check::limited(id, title, found, "nothing on this kernel: the detectors below say what follows from that")
 }
 
-fn try_clone_calls() -> Result<Hook, String> {
-    match probe::clone_calls() {
-        Ok(Some(hook)) => Ok(hook),
-        Ok(None) => Err("the kernel offers nothing to attach to".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn clone_calls_check(hook: &Result<Hook, String>, tried: bool) -> Check {
+fn clone_calls_check(way: Result<&Way, &String>, tried: bool) -> Check {
     let (id, title) = ("clone-calls", "Clone calls (on request)");
-    match hook {
-        Ok(Hook::Fexit) => Check::ok(id, title, format!("by {}", Hook::Fexit.describe())),
-        Ok(Hook::Tracepoints) => Check::limited(
+    match way {
+        Ok(way) if way.uses_functions() => Check::ok(id, title, format!("by {}", way.words)),
+        Ok(_) => Check::limited(
             id,
             title,
             "this kernel refuses fentry on kernel_clone; the tracepoints of clone, clone3, fork and vfork work, \
@@ -289,7 +294,7 @@ fn clone_calls_check(hook: &Result<Hook, String>, tried: bool) -> Check {
 #[cfg(test)]
 mod tests {
     use super::{super::check::Status, *};
-    use crate::kernel::{NoHook, SignalHook, SocketHook};
+    use crate::kernel::NoProbe;
 
     #[test]
     fn only_kernels_that_were_not_tested_from_below_are_a_limit() {
@@ -305,19 +310,20 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_does_not_come_whole_is_a_limit() {
+        let tally = LogTally { lines: 7, malformed: 0, lost: 0 };
+        assert_eq!(logged(tally).status, Status::Ok);
+        for tally in [LogTally { malformed: 1, ..tally }, LogTally { lost: 1, ..tally }] {
+            assert_eq!(logged(tally).status, Status::Limited, "{tally:?}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_watched_on_demand_is_a_limit() {
-        let all = Hooks {
-            families: Ok(()),
-            sleepers: Ok(()),
-            signals: Ok(SignalHook::Copy),
-            sockets: Ok(SocketHook::Tracepoints),
-            tcp_shutdown: Ok(()),
-            unix_shutdown: Ok(()),
-        };
-        assert_eq!(on_demand(&all).status, Status::Ok);
-        let absent = || NoHook::Absent("function tcp_sendmsg".to_owned());
-        for less in [Hooks { sockets: Err(absent()), ..all.clone() }, Hooks { signals: Err(absent()), ..all }]
-        {
+        assert_eq!(on_demand(&Probes::all()).status, Status::Ok);
+        for probe in [Probe::Sockets, Probe::Signals, Probe::Sleepers] {
+            let absent = NoProbe::Absent("function tcp_sendmsg".to_owned());
+            let less = Probes::all().without(probe, absent);
             let check = on_demand(&less);
             assert_eq!(check.status, Status::Limited);
             assert!(check.found.contains("this kernel has no function tcp_sendmsg"), "{}", check.found);
@@ -326,9 +332,9 @@ mod tests {
 
     #[test]
     fn what_every_system_call_pays_is_said() {
-        let check = clone_calls_check(&Ok(Hook::Tracepoints), true);
-        assert_eq!(check.status, Status::Limited);
-        assert!(check.found.contains("27 %"), "{}", check.found);
-        assert_eq!(clone_calls_check(&Ok(Hook::Fexit), true).status, Status::Ok);
+        let ways = Way::all_of(Probe::CloneCalls);
+        let checks: Vec<Check> = ways.iter().map(|way| clone_calls_check(Ok(way), true)).collect();
+        assert_eq!([Status::Ok, Status::Limited], [0, 1].map(|at: usize| checks[at].status));
+        assert!(checks[1].found.contains("27 %"), "{}", checks[1].found);
     }
 }

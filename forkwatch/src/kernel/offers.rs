@@ -7,13 +7,14 @@ use std::{
 
 use super::{
     btf::{self, Btf, KERNEL_BTF},
-    clone_calls::Hook,
     error::KernelError,
-    hooks::Hooks,
+    kernel_log::{KernelLog, Tally},
     layout::Layout,
     load::Kernel,
     options::Options,
+    probes::{Probe, Way},
     self_test,
+    ways::Probes,
 };
 
 pub use super::load::check_pid_namespace;
@@ -48,8 +49,10 @@ pub struct Trial {
     pub started: Duration,
     /// How long the self-test took, or what it found.
     pub self_test: Result<Duration, KernelError>,
-    /// What can be watched on demand.
-    pub hooks: Hooks,
+    /// What can be watched.
+    pub probes: Probes,
+    /// What was logged meanwhile, where that was asked for.
+    pub logged: Option<Tally>,
 }
 
 /// Loads, attaches and tests with these options, and detaches. Must run while the process has one thread.
@@ -60,11 +63,24 @@ pub fn trial(options: &Options, own_cgroup: Option<u64>) -> Result<Trial, Kernel
     let started = start.elapsed();
     let start = Instant::now();
     let self_test = self_test::run(&mut kernel, &mut ring, own_cgroup, drop).map(|()| start.elapsed());
-    Ok(Trial { started, self_test, hooks: kernel.try_hooks().clone() })
+    let probes = kernel.try_probes().clone();
+    Ok(Trial { started, self_test, probes, logged: kernel.take_log().map(logged).transpose()? })
 }
 
-/// How the system calls of the clone family could be watched here.
-pub fn clone_calls() -> Result<Option<Hook>, KernelError> {
-    let options = Options { clone_calls: true, ..Options::default() };
-    Kernel::start(&options).map(|(kernel, _ring)| kernel.clone_calls())
+/// What is in the log.
+fn logged(mut log: KernelLog) -> Result<Tally, KernelError> {
+    log.drain(drop);
+    // What is missing counts as lost once two looks have missed it.
+    log.look_for_lost()?;
+    log.drain(drop);
+    log.look_for_lost()?;
+    Ok(log.tally())
+}
+
+/// How a probe would be had that is on only where it is asked for.
+pub fn on_request(probe: &'static [Probe; 1]) -> Result<&'static Way, String> {
+    let options = Options { asked: probe, ..Options::default() };
+    let (kernel, _ring) = Kernel::start(&options).map_err(|error| error.to_string())?;
+    let [probe] = probe;
+    kernel.probes().way(*probe).map_err(ToString::to_string)
 }
