@@ -207,6 +207,7 @@ mod tests {
         let expected = [
             ("held-locks", "undecided"),
             ("orphaned-lock", "undecided"),
+            ("waits-for-lost-thread", "undecided"),
             ("shared-connection", "limited"),
             ("shared-connection-closed", "limited"),
             ("worker-killed-while-stuck", "undecided"),
@@ -217,7 +218,7 @@ mod tests {
         // Where others' alone are hidden, one's own are judged.
         let found =
             limits(vec![view(1, false, &[]), view(800, false, &[Aspect::Memory]), view(801, true, &[])]);
-        let limited = ["held-locks", "orphaned-lock", "worker-killed-while-stuck"];
+        let limited = ["held-locks", "orphaned-lock", "waits-for-lost-thread", "worker-killed-while-stuck"];
         assert_eq!(found, limited.map(|name| (name, "limited")));
         // Of one's own none was there to be tried.
         assert_eq!(limits(vec![view(800, false, &[Aspect::Memory])]), found);

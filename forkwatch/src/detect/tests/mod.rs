@@ -14,6 +14,7 @@ mod properties;
 mod reports;
 mod snapshots;
 mod sweeps;
+mod waits;
 mod zombies;
 
 use std::collections::HashMap;
