@@ -22,11 +22,12 @@ use crate::{
     process,
     program::Program,
     recording,
+    wait::until,
 };
 
-/// How long a child must wait for a lock that names its owner; the slowest proof takes six times as long.
-pub const STUCK_AFTER: Duration = Duration::from_millis(500);
-const SLOWEST: Duration = Duration::from_secs(3);
+/// How long a child must wait for a lock that names its owner; the slowest proof takes thirty times as long.
+pub const STUCK_AFTER: Duration = Duration::from_millis(200);
+const SLOWEST: Duration = Duration::from_secs(6);
 
 /// A program among others.
 pub struct Member {
@@ -156,8 +157,17 @@ impl Crowd {
         let families: Vec<(String, Vec<i64>)> =
             self.members.iter().map(|member| (member.name.clone(), member.family())).collect();
         self.wait_for_the_slowest()?;
+        // How often a child is looked at depends on how many there are.
+        let record = record(self.folder.path());
+        let all = || families.iter().flat_map(|(_, family)| family);
+        until("looks at each child for as long as the slowest proof takes", || {
+            let text = fs::read_to_string(&record)?;
+            // The last line may be under way.
+            let looks = looks(text.rsplit_once('\n').map_or("", |(whole, _)| whole))?;
+            Ok(all().all(|pid| looks.get(pid).is_some_and(|looked| *looked >= SLOWEST)).then_some(()))
+        })?;
         let (events, _) = self.forkwatch.stop()?;
-        let looks = looks(&fs::read_to_string(record(self.folder.path()))?)?;
+        let looks = looks(&fs::read_to_string(&record)?)?;
         let mut wrong = Vec::new();
         for (name, family) in families {
             ensure!(!family.is_empty(), "{name} has no child to look at");
@@ -182,7 +192,8 @@ impl Crowd {
 }
 
 fn is_stuck(event: &Event, child: i64) -> bool {
-    event.pid() == Some(child) && event.finding().is_some_and(|finding| finding.hazard() == "orphaned-lock")
+    const HAZARDS: [&str; 2] = ["orphaned-lock", "waits-for-lost-thread"];
+    event.pid() == Some(child) && event.finding().is_some_and(|finding| HAZARDS.contains(&finding.hazard()))
 }
 
 fn record(folder: &Path) -> PathBuf {

@@ -32,6 +32,7 @@ use serde_json::{Value, json};
 pub(crate) fn tests() -> Tests {
     Tests::side_by_side(tests![
         a_worker_that_gunicorn_kills_was_stuck,
+        a_worker_that_gunicorn_kills_waited_for_a_lost_thread,
         a_child_that_exits_for_a_signal_has_not_ended_by_itself,
         idle_workers_of_servers_are_silent,
     ])
@@ -174,7 +175,7 @@ fn a_worker_that_gunicorn_kills_was_stuck() -> Result<()> {
             "what the locks of CPython 3.13.1 and later prove beside signal handlers is not known yet",
         );
     }
-    let programs = vec![("gunicorn".to_owned(), gunicorn_with_a_stuck_worker(6)?)];
+    let programs = vec![("gunicorn".to_owned(), gunicorn_with_a_stuck_worker(6, "wsgi_stuck")?)];
     let mut crowd = Crowd::start_with(programs, |_, program| {
         let request = ask(program)?;
         // Kept open: the worker must not find that nobody wants its answer any more.
@@ -208,6 +209,34 @@ fn a_worker_that_gunicorn_kills_was_stuck() -> Result<()> {
     ensure!(summary.contains(&format!("finding #{number} ")), "{summary}");
     let how = resolution(&mut crowd.forkwatch, &stuck)?;
     ensure!(how == "killed-by-parent", "resolved as {how}");
+    crowd.forkwatch.stop().map(drop)
+}
+
+fn a_worker_that_gunicorn_kills_waited_for_a_lost_thread() -> Result<()> {
+    const LOST: &str = "waits-for-lost-thread";
+    let programs = vec![("gunicorn".to_owned(), gunicorn_with_a_stuck_worker(8, "wsgi_executor")?)];
+    let mut crowd = Crowd::start_with(programs, |_, program| {
+        let request = ask(program)?;
+        // Kept open: the worker must not find that nobody wants its answer any more.
+        std::mem::forget(request);
+        Ok(json!({}))
+    })?;
+    let master = i64::from(crowd.member(0)?.program.pid());
+    let stuck = crowd.forkwatch.wait_for("a worker that waits", |event| {
+        event.parent_pid() == Some(master) && is_finding(event, LOST, |_| true)
+    })?;
+    let finding = stuck.finding().context("it is a finding")?;
+    let is = (finding.program(), finding.certainty(), finding.state());
+    ensure!(is == ("gunicorn", "strong", "confirmed"), "{stuck:#?}");
+    let parts = ["Future.result", "of the parent, now in ", "_worker (thread.py:"];
+    ensure!(parts.iter().all(|part| finding.summary().contains(part)), "{}", finding.summary());
+    ensure!(finding.remedy().contains("post_fork"), "{stuck:#?}");
+    let (worker, number) = (stuck.pid(), finding.number().context("no number")?);
+    let killed = crowd.forkwatch.wait_for("gunicorn's time limit", |event| {
+        event.pid() == worker && is_finding(event, "worker-killed-while-stuck", |_| true)
+    })?;
+    let summary = killed.finding().context("it is a finding")?.summary();
+    ensure!(summary.contains(&format!("finding #{number} ")), "{summary}");
     crowd.forkwatch.stop().map(drop)
 }
 

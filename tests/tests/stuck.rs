@@ -30,6 +30,9 @@ pub(crate) fn tests() -> Tests {
     ])
 }
 
+const LOCK: &str = "orphaned-lock";
+const LOST: &str = "waits-for-lost-thread";
+
 /// A fixture whose child gets stuck, and what is to be said of it.
 struct Hang {
     fixture: &'static str,
@@ -65,8 +68,10 @@ const HANG: Hang = Hang {
     frames: &["take", "main"],
 };
 
-const HANGS: [Hang; 10] = [
+const HANGS: [Hang; 13] = [
     Hang { fixture: "orphan_mutex", owner: Some("metrics-push"), ..HANG },
+    // A signal handler has no business with a mutex.
+    Hang { fixture: "orphan_mutex", arguments: &["handler"], owner: Some("metrics-push"), ..HANG },
     Hang { fixture: "orphan_rwlock", owner: Some("cache-writer"), ..HANG },
     Hang {
         fixture: "orphan_rwlock",
@@ -93,11 +98,28 @@ const HANGS: [Hang; 10] = [
     Hang {
         fixture: "cond_living_notifier",
         arguments: &["lost"],
-        proof: "no-catcher",
+        proof: "frames",
         certainty: "strong",
         is_settled: false,
         symbol: Some("changed"),
         frames: &["await", "main"],
+        ..HANG
+    },
+    Hang {
+        fixture: "condition_waiter",
+        proof: "frames",
+        certainty: "strong",
+        symbol: Some("changed"),
+        frames: &["pthread_cond_destroy", "tear_down", "main"],
+        ..HANG
+    },
+    Hang {
+        fixture: "condition_waiter",
+        arguments: &["handler"],
+        proof: "frames",
+        certainty: "strong",
+        symbol: Some("changed"),
+        frames: &["pthread_cond_destroy", "tear_down", "main"],
         ..HANG
     },
     Hang {
@@ -141,6 +163,7 @@ impl Hang {
         same("program", finding.program(), &member.name)?;
         let (state, severity) =
             if self.is_settled { ("confirmed", "critical") } else { ("suspected", "warning") };
+        same("hazard", finding.hazard(), if self.proof == "frames" { LOST } else { LOCK })?;
         same("state", finding.state(), state)?;
         same("severity", finding.severity(), severity)?;
         same("proof", text(lock, "/proof"), self.proof)?;
@@ -173,6 +196,9 @@ impl Hang {
 
     /// The owner is named in the sentence, in the facts about the lock, and among the threads.
     fn check_owner(&self, member: &Member, finding: Finding<'_>) -> Result<()> {
+        if let Ok(waiter) = member.number("waiter") {
+            ensure!(finding.thread_ids() == [waiter], "{}: not of {waiter}: {finding:#?}", member.name);
+        }
         let Some(owner) = self.owner else {
             ensure!(at(finding.lock(), "/owner").is_null(), "{}: an owner: {finding:#?}", member.name);
             return Ok(());
@@ -281,8 +307,9 @@ fn a_pool_of_openmp_without_its_threads_is_found() -> Result<()> {
     let event = crowd.stuck_of(0)?;
     let finding = event.finding().context("it is a finding")?;
     let lock = finding.lock();
-    ensure!(text(lock, "/proof") == "no-catcher" && finding.certainty() == "strong", "{event:#?}");
-    ensure!(finding.state() == "suspected", "it may be parked: {event:#?}");
+    ensure!(text(lock, "/proof") == "frames" && finding.certainty() == "strong", "{event:#?}");
+    ensure!(finding.hazard() == LOST && finding.state() == "confirmed", "{event:#?}");
+    ensure!(finding.remedy().contains("OpenMP"), "{event:#?}");
     // The library itself has no symbols here; its modules are named all the same.
     ensure!(text(lock, "/stack/frames/0/module").contains("/libgomp.so"), "wrong stack: {event:#?}");
     crowd.forkwatch.stop().map(drop)
@@ -292,31 +319,83 @@ fn a_pool_of_openmp_without_its_threads_is_found() -> Result<()> {
 struct ScriptHang {
     case: &'static str,
     function: &'static str,
-    /// Whether it waits on a lock that it has made itself, to be told of something: then it may be parked.
-    waits_on_own: bool,
+    /// What is said where the frames of the version are known: hazard, proof, certainty and state.
+    known: (&'static str, &'static str, &'static str, &'static str),
+    /// Whether the words say something where they are not.
+    by_words: bool,
     /// Versions in which it gets stuck.
     versions: RangeInclusive<(u32, u32)>,
 }
 
-const SCRIPT_HANGS: [ScriptHang; 5] = [
-    ScriptHang { case: "lock", function: "want_lock", waits_on_own: false, versions: (2, 7)..=(3, 99) },
-    ScriptHang { case: "rlock", function: "want_rlock", waits_on_own: false, versions: (2, 7)..=(3, 99) },
+const SCRIPT_HANG: ScriptHang = ScriptHang {
+    case: "lock",
+    function: "want_lock",
+    known: (LOCK, "no-catcher", "strong", "confirmed"),
+    by_words: true,
+    versions: (2, 7)..=(3, 99),
+};
+
+const SCRIPT_HANGS: [ScriptHang; 9] = [
+    SCRIPT_HANG,
+    ScriptHang { case: "rlock", function: "want_rlock", ..SCRIPT_HANG },
     // Since 3.7 logging renews its locks in the child (python/cpython#50970).
-    ScriptHang { case: "log_handler", function: "want_log", waits_on_own: false, versions: (2, 7)..=(3, 6) },
-    ScriptHang { case: "queue", function: "want_job", waits_on_own: true, versions: (2, 7)..=(3, 99) },
+    ScriptHang { case: "log_handler", function: "want_log", versions: (2, 7)..=(3, 6), ..SCRIPT_HANG },
+    ScriptHang {
+        case: "queue",
+        function: "want_job",
+        known: (LOST, "frames", "strong", "confirmed"),
+        ..SCRIPT_HANG
+    },
     ScriptHang {
         case: "inherited_executor",
         function: "want_result",
-        waits_on_own: true,
+        known: (LOST, "frames", "strong", "confirmed"),
         versions: (3, 2)..=(3, 99),
+        ..SCRIPT_HANG
+    },
+    // As servers' workers have them: signal handlers, and threads of their own.
+    ScriptHang {
+        case: "lock_with_handler",
+        known: (LOCK, "differential", "strong", "confirmed"),
+        by_words: false,
+        versions: (3, 11)..=(3, 12),
+        ..SCRIPT_HANG
+    },
+    ScriptHang {
+        case: "lock_with_helper",
+        known: (LOCK, "differential", "strong", "suspected"),
+        by_words: false,
+        versions: (3, 11)..=(3, 12),
+        ..SCRIPT_HANG
+    },
+    ScriptHang {
+        case: "executor_with_handler",
+        function: "want_result",
+        known: (LOST, "frames", "strong", "confirmed"),
+        by_words: false,
+        versions: (3, 11)..=(3, 12),
+    },
+    ScriptHang {
+        case: "executor_with_helper",
+        function: "want_result",
+        known: (LOST, "frames", "strong", "suspected"),
+        by_words: false,
+        versions: (3, 11)..=(3, 12),
     },
 ];
+
+impl ScriptHang {
+    fn is_told_of(&self, python: &Python) -> bool {
+        let is_known = python.has_known_frames() && !python.parks;
+        self.versions.contains(&python.version) && (self.by_words || is_known)
+    }
+}
 
 fn locks_of_python_are_found_with_the_line_that_waits() -> Result<()> {
     let mut cases = Vec::new();
     let mut programs = Vec::new();
     for python in Python::all()? {
-        for hang in SCRIPT_HANGS.iter().filter(|hang| hang.versions.contains(&python.version)) {
+        for hang in SCRIPT_HANGS.iter().filter(|hang| hang.is_told_of(&python)) {
             programs.push(python.hold(hang.case)?);
             cases.push((python.clone(), hang));
         }
@@ -328,15 +407,15 @@ fn locks_of_python_are_found_with_the_line_that_waits() -> Result<()> {
         let finding = event.finding().context("it is a finding")?;
         let lock = finding.lock();
         ensure!(finding.program() == name, "{name}: {event:#?}");
-        ensure!(text(lock, "/proof") == "no-catcher", "{name}: {event:#?}");
         let script = at(lock, "/script");
         let frames = functions(script);
         let waits = |function: &&str| function.rsplit('.').next() == Some(hang.function);
         if python.has_known_frames() {
-            let is_sure = finding.certainty() == "strong" && finding.state() == "confirmed";
-            ensure!(is_sure || hang.waits_on_own || python.parks, "{name}: {event:#?}");
+            let is = (finding.hazard(), text(lock, "/proof"), finding.certainty(), finding.state());
+            ensure!(is == hang.known || python.parks, "{name}: {is:?}: {event:#?}");
             ensure!(frames.iter().any(waits), "{name}: wrong frames: {event:#?}");
         } else {
+            ensure!(text(lock, "/proof") == "no-catcher", "{name}: {event:#?}");
             ensure!(
                 finding.certainty() == "heuristic" && finding.state() == "suspected",
                 "{name}: {event:#?}"
@@ -389,13 +468,16 @@ fn python_programs_that_only_look_stuck_are_silent() -> Result<()> {
     const EVENTS: [&str; 4] =
         ["event", "event_with_handler", "event_of_parent", "event_of_parent_with_handler"];
     /// These the kernel tells.
-    const OTHERS: [&str; 9] = [
+    const OTHERS: [&str; 12] = [
         "pause",
         "sigwait",
         "sleep",
         "timed_lock",
         "join",
         "executor",
+        "busy_executor",
+        "idle_consumers",
+        "simple_queue",
         "event_loop",
         "shared_semaphore",
         "pool",

@@ -50,7 +50,7 @@ pub(super) struct Options {
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
     /// How long a child must have waited for a lock to be called stuck, where the lock names its owner; other proofs
-    /// take two or six times as long
+    /// take 2.5, 10 or 30 times as long
     #[arg(long, value_name = "DURATION", default_value = config::written(defaults::STUCK_AFTER), value_parser = config::stuck_after)]
     stuck_after: Duration,
     /// How the stacks of stuck threads are had: not at all; from outside, without stopping them; or with all their

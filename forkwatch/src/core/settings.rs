@@ -45,7 +45,7 @@ pub struct Settings {
     #[serde(default)]
     pub tell_each: bool,
     /// How long a wait must have been seen without a change before it is reported, where the lock names its owner.
-    /// Other proofs take two or six times as long.
+    /// Other proofs take 2.5, 10 or 30 times as long.
     pub stuck_after: Duration,
     /// How often all processes are looked at for forked children that no event told of; none for never.
     pub sweep_interval: Option<Duration>,

@@ -43,6 +43,7 @@ pub static CATALOGUE: &[&Hazard] = &[
     &pending_signals::HAZARD,
     &blocked_signals::HAZARD,
     &orphaned_lock::HAZARD,
+    &orphaned_lock::lost_thread::HAZARD,
     &shared_connection::hazard::HAZARD,
     &shared_connection::closed::HAZARD,
     &worker_killed::HAZARD,

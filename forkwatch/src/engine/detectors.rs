@@ -212,6 +212,7 @@ mod tests {
         let expected = [
             ("held-locks", "undecided"),
             ("orphaned-lock", "undecided"),
+            ("waits-for-lost-thread", "undecided"),
             ("shared-connection", "limited"),
             ("shared-connection-closed", "limited"),
             ("worker-killed-while-stuck", "undecided"),
@@ -223,7 +224,13 @@ mod tests {
         // Where others' alone are hidden, one's own are judged.
         let found =
             limits(vec![view(1, false, &[]), view(800, false, &[Aspect::Memory]), view(801, true, &[])]);
-        let limited = ["held-locks", "orphaned-lock", "worker-killed-while-stuck", "shared-event-loop"];
+        let limited = [
+            "held-locks",
+            "orphaned-lock",
+            "waits-for-lost-thread",
+            "worker-killed-while-stuck",
+            "shared-event-loop",
+        ];
         assert_eq!(found, limited.map(|name| (name, "limited")));
         // Of one's own none was there to be tried.
         assert_eq!(limits(vec![view(800, false, &[Aspect::Memory])]), found);

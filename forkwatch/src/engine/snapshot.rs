@@ -155,6 +155,9 @@ impl Snapshot {
             stack: Stack::absent("not looked at, or not to be seen"),
             script: None,
             holder: None,
+            others: Vec::new(),
+            knows_others: false,
+            behind: Vec::new(),
             blocks: Vec::new(),
             memory: None,
         })

@@ -10,7 +10,7 @@ pub const RECHECK: Duration = Duration::from_millis(100);
 /// How often repeats of one finding are summed up at most.
 pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a wait must have been seen without a change before it is reported, where the lock names its owner.
-pub const STUCK_AFTER: Duration = Duration::from_secs(10);
+pub const STUCK_AFTER: Duration = Duration::from_secs(2);
 /// How often all processes are looked at for forked children that no event told of.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Size of the ring of records, in bytes.

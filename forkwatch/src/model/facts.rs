@@ -24,6 +24,8 @@ pub enum Proof {
     Differential,
     /// Several threads queue on one lock that none of them owns, without progress.
     Queue,
+    /// The calls of the waiting thread say what it waits for, and no thread of the child is known to bring it.
+    Frames,
 }
 
 impl Proof {
@@ -35,6 +37,7 @@ impl Proof {
             Self::NoCatcher => "no-catcher",
             Self::Differential => "differential",
             Self::Queue => "queue",
+            Self::Frames => "frames",
         }
     }
 }

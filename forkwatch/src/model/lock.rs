@@ -192,12 +192,36 @@ pub struct Place {
     /// What the lock's owner does in the parent; absent where there is none to look at.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub holder: Option<Doing>,
+    /// Where the child's other threads are: one of them may bring what is waited for. At most [`MAX_TOLD`].
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub others: Vec<ThreadAt>,
+    /// Whether that is all of them.
+    #[serde(default)]
+    pub knows_others: bool,
+    /// Where the parent's threads are that stayed behind at the fork, at most [`MAX_TOLD`].
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub behind: Vec<ThreadAt>,
     /// Whom and what the child keeps waiting.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub blocks: Vec<Blocked>,
     /// Who else uses the child's memory; absent in recordings of forkwatch 0.1.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub memory: Option<MemoryUsers>,
+}
+
+/// Most other threads of one process that are told with a stuck thread's place.
+pub const MAX_TOLD: usize = 16;
+
+/// Where a thread is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadAt {
+    /// Which.
+    pub thread: SeenThread,
+    /// Its calls.
+    pub stack: Stack,
+    /// Its calls in the script that its interpreter runs; absent where it runs none that is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub script: Option<Stack>,
 }
 
 /// What a thread does at the moment.

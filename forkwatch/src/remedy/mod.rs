@@ -1,5 +1,6 @@
 //! Who is it, and what to change: ecosystems, client libraries, and what a connection leads to.
 
+pub mod calls;
 pub mod connection;
 pub mod ecosystem;
 mod service;

@@ -13,6 +13,7 @@ const KILLED: &str = "worker-killed-while-stuck";
 const CRASHES: &str = "crash-loop";
 const UNREAPED: &str = "unreaped-children";
 const LOST: &str = "lost-threads";
+const AWAITS: &str = "waits-for-lost-thread";
 const PIPE: &str = "leaked-pipe";
 const LISTENER: &str = "pinned-listener";
 
@@ -77,12 +78,16 @@ pub(super) const FIXTURES: &[Case] = &[
     c("self_deadlock", &[], &[THREADS, LOCK], &[]),
     c("preexec_lock", &[], &[HELD, LOCK], &[THREADS]),
     c("multithreaded_child_mutex", &[], &[HELD, LOCK], &[THREADS]),
-    c("cond_living_notifier", &["lost"], &[THREADS, LOCK], &[]),
-    c("cond_living_notifier", &[], &[THREADS], &[LOCK]),
+    c("orphan_mutex", &["handler"], &[HELD, LOCK], &[THREADS, AWAITS]),
+    c("cond_living_notifier", &["lost"], &[THREADS, AWAITS], &[LOCK]),
+    c("cond_living_notifier", &[], &[THREADS], &[LOCK, AWAITS]),
+    c("condition_waiter", &[], &[THREADS, AWAITS], &[LOCK]),
+    c("condition_waiter", &["handler"], &[THREADS, AWAITS], &[LOCK]),
+    c("idle_workers", &[], &[THREADS], &[LOCK, AWAITS]),
     c("forker_held", &[], &[THREADS], &[HELD, LOCK]),
     c("shared_semaphore", &[], &[THREADS], &[LOCK]),
     c("shared_semaphore", &["mutex"], &[THREADS], &[LOCK]),
-    c("waits_for_own_thread", &[], &[THREADS], &[HELD, LOCK]),
+    c("waits_for_own_thread", &[], &[THREADS], &[HELD, LOCK, AWAITS]),
     c("own_deadlock", &["mutex"], &[THREADS], &[HELD, LOCK]),
     c("memory_sharer", &[], &[HELD], &[THREADS, LOCK]),
     c("memory_sharer", &["ended"], &[HELD, LOCK], &[THREADS]),
@@ -97,12 +102,12 @@ pub(super) const FIXTURES: &[Case] = &[
     python("carried.py", "stdout", &[THREADS], &[HELD, LOCK]),
     python("carried.py", "lookalike", &[THREADS], &[HELD, LOCK]),
     // Parked for ever, and on purpose as far as can be told.
-    python("locks.py", "event", &[THREADS], &[LOCK]),
-    python("locks.py", "queue", &[THREADS, LOCK], &[]),
-    python("locks.py", "own-thread", &[THREADS], &[LOCK]),
-    python("locks.py", "signal", &[THREADS], &[LOCK]),
-    python("locks.py", "timeout", &[THREADS], &[LOCK]),
-    python("locks.py", "free", &[THREADS], &[LOCK]),
+    python("locks.py", "event", &[THREADS], &[LOCK, AWAITS]),
+    python("locks.py", "queue", &[THREADS, AWAITS], &[LOCK]),
+    python("locks.py", "own-thread", &[THREADS], &[LOCK, AWAITS]),
+    python("locks.py", "signal", &[THREADS], &[LOCK, AWAITS]),
+    python("locks.py", "timeout", &[THREADS], &[LOCK, AWAITS]),
+    python("locks.py", "free", &[THREADS], &[LOCK, AWAITS]),
     Case { step: Step::Once(LOCK), ..c("kills_stuck", &[], &[HELD, LOCK, KILLED], &[THREADS]) },
     Case { step: Step::Once(LOCK), ..c("kills_stuck", &["ends"], &[HELD, LOCK], &[THREADS, KILLED]) },
     // Connections.
@@ -151,8 +156,10 @@ pub(super) fn truth(scenario: &Scenario) -> &'static [&'static str] {
 
 /// Real programs have all that forks leave behind: locks, pipes, connections, children that end.
 pub(super) fn look_alike(truth: &[&str]) -> &'static [&'static str] {
-    const ALL: &[&str] =
-        &[THREADS, HELD, PENDING, BLOCKED, LOCK, SHARED, CLOSED, LOOP, KILLED, CRASHES, UNREAPED, LOST, PIPE];
+    const ALL: &[&str] = &[
+        THREADS, HELD, PENDING, BLOCKED, LOCK, AWAITS, SHARED, CLOSED, LOOP, KILLED, CRASHES, UNREAPED, LOST,
+        PIPE,
+    ];
     // Of one that forks beside threads both tell.
     if truth.contains(&THREADS) { ALL.get(2..).unwrap_or_default() } else { ALL }
 }

@@ -100,9 +100,9 @@ pub(crate) fn gunicorn(environment: &str, folder: &Path, arguments: &[&str]) -> 
 
 /// A gunicorn, held before its exec, whose workers get stuck at their first request, and are killed for it after so
 /// many seconds. It listens at `socket` in its folder.
-pub fn gunicorn_with_a_stuck_worker(timeout: u32) -> Result<Program> {
+pub fn gunicorn_with_a_stuck_worker(timeout: u32, application: &str) -> Result<Program> {
     let timeout = timeout.to_string();
-    Program::hold(|folder| gunicorn("python", folder, &["--timeout", &timeout, "--preload", "wsgi_stuck"]))
+    Program::hold(|folder| gunicorn("python", folder, &["--timeout", &timeout, "--preload", application]))
 }
 
 /// uWSGI with two workers for this application of the fixtures.

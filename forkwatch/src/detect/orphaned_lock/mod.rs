@@ -1,28 +1,36 @@
 //! Children that wait for a lock: from the first look at a wait to the proof that it cannot end, and to its end.
 
+mod awaited;
 pub mod hazard;
 mod judged;
+pub(super) mod lost_thread;
 mod pace;
 mod proof;
+mod stuck;
 mod suspect;
+mod verdicts;
+mod words;
 
 use std::collections::HashMap;
 
 pub(super) use self::hazard::HAZARD;
 use self::{
-    judged::{case, finding},
-    pace::{LONGEST, Pace, SHORTEST, pause, together},
-    suspect::{Stuck, Suspect},
+    hazard::Proven,
+    judged::case,
+    pace::{LONGEST, Pace, SHORTEST, pause, soon, together},
+    suspect::{Dismissed, Early, Stuck, Suspect},
 };
 use crate::{
-    core::{Context, Detector, Dropped, Output, Recent, Report, Unanswered, later},
+    core::{Context, Detector, Dropped, Output, Process, Recent, Unanswered},
     model::{
-        event::{CloneKind, Event, Exit},
+        event::{CloneKind, Event},
         evidence::{Evidence, Request},
-        finding::{Finding, State},
-        lock::{Locks, LocksSeen, MAX_WAITS, Place},
+        facts::Proof,
+        finding::Finding,
+        lock::{LockWait, Locks, LocksSeen, MAX_WAITS},
         process::ProcessKey,
         resolution::Resolution,
+        stack::Stacks,
         time::BootTime,
     },
 };
@@ -43,6 +51,10 @@ struct Child {
     process: ProcessKey,
     /// What it waits for, if it waits.
     stuck: Stuck,
+    /// Waits of its threads that are of no interest as long as they last.
+    dismissed: Vec<Dismissed>,
+    /// Whether it was told that one could not be judged.
+    undecided: bool,
     unanswered: Unanswered,
 }
 
@@ -68,7 +80,8 @@ impl Detector for OrphanedLock {
     fn on_life(&mut self, child: ProcessKey, context: &mut Context) {
         let Some(process) = context.processes.get(child).map(|process| process.key) else { return };
         let unanswered = Unanswered::default();
-        self.children.insert(process, Child { process, stuck: Stuck::No, unanswered });
+        let (stuck, dismissed) = (Stuck::No, Vec::new());
+        self.children.insert(process, Child { process, stuck, dismissed, undecided: false, unanswered });
         context.wake_at(context.now + SHORTEST, process);
     }
 
@@ -79,7 +92,7 @@ impl Detector for OrphanedLock {
     fn on_evidence(&mut self, evidence: &Evidence, context: &mut Context) {
         match evidence {
             Evidence::Locks { child, seen } => self.seen(*child, seen, context),
-            Evidence::Place { child, seen: Some(place) } => self.confirm(*child, Some(place), context),
+            Evidence::Place { child, seen: Some(place) } => self.place_seen(*child, place, context),
             Evidence::FellAsleep { seen: Some(seen) } => self.fell_asleep(seen, context),
             _ => {}
         }
@@ -157,7 +170,7 @@ impl OrphanedLock {
     }
 
     fn weigh(&mut self, process: ProcessKey, locks: &Locks, context: &mut Context) {
-        let (now, stuck_after) = (context.now, context.settings.stuck_after);
+        let now = context.now;
         let Some(child) = self.children.get_mut(&process) else { return };
         if let Some(life) = context.processes.life_mut(process) {
             life.waits = false;
@@ -182,10 +195,26 @@ impl OrphanedLock {
             return self.look_again_at(process, now + SHORTEST, context);
         }
         let Some(followed) = context.processes.get(process) else { return };
-        let proven = hazard::prove(&case(followed, locks));
+        child.dismissed.retain(|dismissed| locks.waits.iter().any(|wait| Dismissed::new(wait) == *dismissed));
+        let has_parked = !child.dismissed.is_empty();
+        // What the words say of a lock they say of all who wait for it, also of a thread that was left alone.
+        let of_lock =
+            |proven: &Proven| matches!(proven.proof, Proof::Owner | Proof::SelfOwned | Proof::Queue);
+        let of_lock = hazard::prove(&case(followed, locks)).filter(of_lock);
+        let others;
+        let locks = if of_lock.is_some() {
+            locks
+        } else {
+            others = without(locks, &child.dismissed);
+            &others
+        };
+        let case = case(followed, locks);
+        let proven = of_lock.or_else(|| hazard::prove(&case)).or_else(|| proof::unexplained(&case));
         let wait = proven.and_then(|proven| locks.waits.get(proven.wait));
         match (std::mem::take(&mut child.stuck), proven.zip(wait)) {
-            (Stuck::Judged { suspect, finding }, _) if suspect.find(locks).is_some() => {
+            (Stuck::Judged { suspect, finding }, better)
+                if suspect.find(locks).is_some() && !is_outdone(&suspect, &finding, better) =>
+            {
                 let unchanged = now.since(suspect.since);
                 child.stuck = Stuck::Judged { suspect, finding };
                 self.in_sight(process, context);
@@ -193,17 +222,24 @@ impl OrphanedLock {
                 let pause = (unchanged / 4).clamp(SHORTEST, LONGEST * 4);
                 self.look_again_at(process, together(now, pause), context);
             }
-            (Stuck::Judged { .. }, _) => self.woke(process, context),
+            (Stuck::Judged { finding, suspect }, _) if suspect.find(locks).is_none() => {
+                self.woke(process, finding.hazard, context);
+            }
             (Stuck::Suspected { suspect, .. } | Stuck::Proven { suspect, .. }, Some((proven, wait)))
                 if suspect.is_unmoved(locks) && suspect.wait.tid == wait.tid =>
             {
-                let proven = proven.after(&suspect.proven);
+                // What its calls have said of it holds as long as it lasts.
+                let proven = if proven.proof == Proof::Frames {
+                    let copy = proven.after(&suspect.proven).copy;
+                    Proven { wait: proven.wait, copy, ..suspect.proven }
+                } else {
+                    proven.after(&suspect.proven)
+                };
                 let suspect = Suspect { looks: suspect.looks.saturating_add(1), proven, ..suspect };
                 self.wait_longer(process, suspect, locks, context);
             }
             (before, Some((proven, wait))) => {
-                let since = context.settings.waits_since(locks.at, wait.slept);
-                let suspect = Suspect::new(since, proven, wait.clone());
+                let suspect = Suspect::new(locks.at, process.start, proven, wait.clone());
                 if matches!(before, Stuck::No) {
                     // From now on its signals and its end must not be missed.
                     context.suspect(process);
@@ -212,10 +248,15 @@ impl OrphanedLock {
                 self.wait_longer(process, suspect, locks, context);
             }
             (before, None) => {
-                let may_get_stuck = followed.left_threads_behind() != Some(false) && locks.waits.is_empty();
-                let is_told = context.is_told_who_falls_asleep();
-                let most = if may_get_stuck && !is_told { stuck_after / 2 } else { LONGEST };
-                let pause = pause(followed.age(now)).min(most.max(SHORTEST));
+                let may_get_stuck = followed.left_threads_behind() != Some(false);
+                let pause = pause(followed.age(now));
+                let has_waits = has_parked || !locks.waits.is_empty();
+                // Where it is told who falls asleep, that is when to look.
+                let pause = if may_get_stuck && !context.is_told_who_falls_asleep() {
+                    pause.min(soon(self.children.len(), has_waits))
+                } else {
+                    pause
+                };
                 if !matches!(before, Stuck::No) {
                     context.no_longer_suspect(process);
                 }
@@ -227,12 +268,24 @@ impl OrphanedLock {
     /// Goes on with a wait that proves something: until it has lasted, then until it is described.
     fn wait_longer(&mut self, process: ProcessKey, suspect: Suspect, locks: &Locks, context: &mut Context) {
         let now = context.now;
-        let enough = suspect.since + suspect.patience(&context.settings);
+        let enough = suspect.enough(&context.settings);
         let Some(child) = self.children.get_mut(&process) else { return };
         let locks = Box::new(locks.clone());
         if now < enough || suspect.looks < 2 {
             if let Some(life) = context.processes.life_mut(process) {
                 life.waits = suspect.looks > 1;
+            }
+            let Some(followed) = context.processes.get(process) else { return };
+            // The threads of a server are parked between requests: only those that stay so are looked at.
+            let is_common = suspect.proven.proof == Proof::Frames && locks.threads > 1;
+            let mut suspect = suspect;
+            if !is_common && !context.settings.snapshot && matches!(suspect.early, Early::Unasked) {
+                suspect.early = Early::Asked;
+                // Nobody is stopped who may go on in a moment.
+                let stacks = context.settings.stacks;
+                let stacks = if stacks == Stacks::Full { Stacks::Light } else { stacks };
+                let request = place_of(followed, &suspect, &locks, stacks);
+                context.ask(request);
             }
             child.stuck = Stuck::Suspected { suspect, locks };
             let halfway = enough.since(now) / 2;
@@ -243,160 +296,45 @@ impl OrphanedLock {
             return self.confirm(process, None, context);
         }
         let Some(followed) = context.processes.get(process) else { return };
-        let parent = if followed.birth.was_seen() {
-            locks.forker().or(followed.birth.parent)
-        } else {
-            hazard::forker_of_unseen(&locks, &suspect.proven)
-        };
-        let holder = suspect.proven.owner_in_parent();
-        let (tid, address) = (suspect.wait.tid, suspect.wait.address);
-        let (stacks, asked_of) = (context.settings.stacks, child.process);
+        // The thread has not moved since, so that its calls are the same. Of what may be certain all is asked anew.
+        let stacks = context.settings.stacks;
+        if let Some(early) = suspect.early.place().filter(|early| suspect.is_told_by(early, stacks)).cloned()
+        {
+            child.stuck = Stuck::Proven { suspect, locks };
+            return self.place_seen(process, &early, context);
+        }
         let mut suspect = suspect;
         suspect.asked.put();
+        let request = place_of(followed, &suspect, &locks, stacks);
         child.stuck = Stuck::Proven { suspect, locks };
-        context.ask(Request::Place { child: asked_of, parent, tid, address, holder, stacks });
+        context.ask(request);
         self.look_again_at(process, now + SHORTEST * 5, context);
     }
+}
 
-    /// Reports a child that was proven stuck.
-    fn confirm(&mut self, process: ProcessKey, place: Option<&Place>, context: &mut Context) {
-        let has_shared_memory = self.sharers.contains(process);
-        let now = context.now;
-        let Some(child) = self.children.get_mut(&process) else { return };
-        let Some(followed) = context.processes.get(process) else { return };
-        if !matches!(child.stuck, Stuck::Proven { .. }) {
-            return;
-        }
-        let Stuck::Proven { suspect, locks } = std::mem::take(&mut child.stuck) else { return };
-        if let Some(sharers) = place.and_then(hazard::sharers) {
-            return self.cannot_tell(process, sharers, suspect, locks, context);
-        }
-        let finding = finding(followed, &suspect, &locks, place, has_shared_memory, now);
-        child.stuck = Stuck::Judged { suspect, finding: None };
-        self.look_again_at(process, now + SHORTEST, context);
-        let Some(finding) = finding else { return };
-        let reported =
-            context.report(Report { of_one_child: true, ..Report::until_the_end(finding.clone()) });
-        if let Some(Child { stuck: Stuck::Judged { finding: kept, .. }, .. }) =
-            self.children.get_mut(&process)
-        {
-            *kept = Some(Box::new(reported.unwrap_or(finding)));
-        }
-        self.mark(process, context);
-        self.tell_stuck(context);
-    }
+/// Where the thread is, and what it keeps from others.
+fn place_of(followed: &Process, suspect: &Suspect, locks: &Locks, stacks: Stacks) -> Request {
+    let parent = if followed.birth.was_seen() {
+        locks.forker().or(followed.birth.parent)
+    } else {
+        hazard::forker_of_unseen(locks, &suspect.proven)
+    };
+    let holder = suspect.proven.owner_in_parent();
+    let (tid, address) = (suspect.wait.tid, suspect.wait.address);
+    Request::Place { child: followed.key, parent, tid, address, holder, stacks }
+}
 
-    /// Another process uses the child's memory, and may release the lock: as long as it does, nothing is said of it but
-    /// that it could not be judged.
-    fn cannot_tell(
-        &mut self,
-        process: ProcessKey,
-        sharers: &[u32],
-        suspect: Suspect,
-        locks: Box<Locks>,
-        context: &mut Context,
-    ) {
-        if !suspect.shares_memory {
-            let sharers: Vec<String> = sharers.iter().map(ToString::to_string).collect();
-            let why =
-                format!("its memory is used by process {} too, which may release a lock", sharers.join(", "));
-            context.tell(Output::Undecided { hazard: HAZARD.id, child: process, why });
-        }
-        let unchanged = context.now.since(suspect.since);
-        if let Some(child) = self.children.get_mut(&process) {
-            let suspect = Suspect { asked: Unanswered::NONE, shares_memory: true, ..suspect };
-            child.stuck = Stuck::Suspected { suspect, locks };
-        }
-        self.look_again_at(process, context.now + pause(unchanged), context);
-    }
+/// What its threads wait for, but for what is of no interest.
+fn without(locks: &Locks, dismissed: &[Dismissed]) -> Locks {
+    let mut locks = locks.clone();
+    locks.waits.retain(|wait| !dismissed.contains(&Dismissed::new(wait)));
+    locks
+}
 
-    /// A child has ended: says in the process table whether it hung, for who tells how it ended.
-    fn ended(&self, exit: &Exit, context: &mut Context) {
-        let process = exit.process;
-        let has_shared_memory = self.sharers.contains(process);
-        let Some(child) = self.children.get(&process) else { return };
-        let Some(followed) = context.processes.get(process) else { return };
-        let hung = match &child.stuck {
-            Stuck::No => None,
-            Stuck::Suspected { suspect, .. } | Stuck::Proven { suspect, .. } if suspect.shares_memory => None,
-            Stuck::Suspected { suspect, locks } | Stuck::Proven { suspect, locks } => {
-                finding(followed, suspect, locks, None, has_shared_memory, exit.at)
-                    .map(|finding| (finding, suspect.since))
-            }
-            Stuck::Judged { suspect, finding } => {
-                finding.as_deref().cloned().map(|finding| (finding, suspect.since))
-            }
-        };
-        if let (Some(life), Some(hung)) = (context.processes.life_mut(process), hung) {
-            life.hung = Some(Box::new(hung));
-        }
-    }
-
-    /// What could not end has ended.
-    fn woke(&self, process: ProcessKey, context: &mut Context) {
-        context.no_longer_suspect(process);
-        context.resolve(process, HAZARD.id, Resolution::Woke);
-        self.look_again_at(process, context.now + SHORTEST, context);
-        self.mark(process, context);
-        self.tell_stuck(context);
-    }
-
-    /// A child cannot be looked at, for this reason. Of one that was confirmed to be stuck it is said that nothing is
-    /// known of it any more, and it is looked at again for as long as it lives: that says whether there was such a
-    /// one.
-    fn out_of_sight(&mut self, process: ProcessKey, why: &str, context: &mut Context) -> bool {
-        let Some(child) = self.children.get_mut(&process).filter(|child| child.stuck.is_confirmed()) else {
-            return false;
-        };
-        let Stuck::Judged { suspect, finding: Some(finding) } = &mut child.stuck else { return false };
-        if !std::mem::replace(&mut suspect.unseen, true) {
-            let words = format!("can no longer be looked at, and whether it still hangs is unknown: {why}");
-            if let Some(output) = later(finding, State::Unknown, context.now, &words) {
-                context.tell(output);
-            }
-            self.mark(process, context);
-            self.tell_stuck(context);
-        }
-        self.look_again_at(process, context.now + LONGEST, context);
-        true
-    }
-
-    /// A child that was judged is seen in its wait, perhaps again.
-    fn in_sight(&mut self, process: ProcessKey, context: &mut Context) {
-        let Some(Child { stuck: Stuck::Judged { suspect, finding }, .. }) = self.children.get_mut(&process)
-        else {
-            return;
-        };
-        suspect.missed = false;
-        if std::mem::take(&mut suspect.unseen) {
-            let words = "can be looked at again, and still hangs";
-            let again = |finding: &Finding| later(finding, finding.state, context.now, words);
-            if let Some(output) = finding.as_deref().and_then(again) {
-                context.tell(output);
-            }
-            self.mark(process, context);
-            self.tell_stuck(context);
-        }
-    }
-
-    /// Says in the process table whether a child hangs.
-    fn mark(&self, process: ProcessKey, context: &mut Context) {
-        let hangs = self.children.get(&process).is_some_and(|child| {
-            child.stuck.is_confirmed() && child.stuck.suspect().is_some_and(|suspect| !suspect.unseen)
-        });
-        if let Some(life) = context.processes.life_mut(process) {
-            life.hangs = hangs;
-        }
-    }
-
-    /// How many children are stuck, and since when the first of them.
-    fn tell_stuck(&self, context: &mut Context) {
-        let suspects = self.children.values().filter(|child| child.stuck.is_confirmed());
-        let (mut confirmed, mut unknown, mut oldest) = (0_u64, 0_u64, None::<BootTime>);
-        for suspect in suspects.filter_map(|child| child.stuck.suspect()) {
-            *(if suspect.unseen { &mut unknown } else { &mut confirmed }) += 1;
-            oldest = Some(oldest.map_or(suspect.since, |oldest| oldest.min(suspect.since)));
-        }
-        context.tell(Output::Stuck { hazard: HAZARD.id, confirmed, unknown, oldest });
-    }
+/// Whether more is known now of another wait of the child than was found of one.
+fn is_outdone(suspect: &Suspect, finding: &Finding, better: Option<(Proven, &LockWait)>) -> bool {
+    better.is_some_and(|(proven, wait)| {
+        proven.certainty > finding.certainty
+            && (wait.tid, wait.address) != (suspect.wait.tid, suspect.wait.address)
+    })
 }

@@ -3,7 +3,7 @@
 //! Only private futexes without a timeout come here. Offsets count from the futex word; the structures are glibc's
 //! (`struct_mutex.h`, `struct_rwlock.h`, `semaphore.h` under `sysdeps/`), in 64 bits.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use crate::model::{
     facts::Proof,
@@ -74,11 +74,17 @@ impl Proven {
     /// How long the wait must have been seen without a change before it is reported, in terms of the time for the
     /// proofs that name an owner.
     pub fn patience(&self, stuck_after: Duration) -> Duration {
-        match self.proof {
-            Proof::Owner | Proof::SelfOwned => stuck_after,
-            // Within the 30 s after which gunicorn, by default, kills a worker.
-            Proof::NoCatcher | Proof::Differential => stuck_after * 2,
-            Proof::Queue => stuck_after * 6,
+        match (self.proof, self.certainty) {
+            (Proof::Queue, _) | (Proof::Owner | Proof::Differential, Certainty::Heuristic) => {
+                stuck_after * 30
+            }
+            (Proof::Owner | Proof::SelfOwned, _) => stuck_after,
+            // Within the 10 s after which some servers kill a worker.
+            (Proof::NoCatcher | Proof::Differential, _) if self.copy == ParentCopy::Held => {
+                stuck_after * 5 / 2
+            }
+            // Within the 30 s after which gunicorn, by default, does.
+            (Proof::NoCatcher | Proof::Differential | Proof::Frames, _) => stuck_after * 10,
         }
     }
 
@@ -102,7 +108,9 @@ impl Proven {
             Proof::Owner => self.certainty > Certainty::Heuristic,
             // A child that was cloned without the C library may have taken it since, under its forker's name.
             Proof::SelfOwned => self.certainty == Certainty::Certain,
-            Proof::NoCatcher | Proof::Differential => self.copy == ParentCopy::Held,
+            Proof::NoCatcher | Proof::Differential => self.copy == ParentCopy::Held && locks.threads == 1,
+            // What is waited for says it: see `lost_thread`.
+            Proof::Frames => false,
             // Of the child's other threads one may hold it.
             Proof::Queue => self.copy == ParentCopy::Held && locks.threads as usize == queue,
         }
@@ -157,6 +165,14 @@ fn by_owner(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
             let is_own = holder.is_older == Some(false);
             (Proof::Owner, if is_own { Certainty::Heuristic } else { Certainty::Strong })
         }
+        // Nor in one of several: a tid from before the child is no thread of its own. But it may be an older name of the
+        // forker's, under which the child's main thread still holds the lock while another waits.
+        (None | Some(false), None)
+            if holder.is_older == Some(true) && case.left_threads_behind != Some(false) =>
+        {
+            let is_no_forker = holder.is_forker == Some(false) || is_main;
+            (Proof::Owner, if is_no_forker { Certainty::Strong } else { Certainty::Heuristic })
+        }
         _ => return None,
     };
     let (owner, copy) = (Some(holder.named), ParentCopy::Silent);
@@ -188,8 +204,11 @@ fn is_mutex(wait: &LockWait, words: &Words) -> bool {
     /// Of `__kind`: the four plain types, and the two bits about elision. Robust, priority-inheriting and
     /// process-shared mutexes wait otherwise.
     const KINDS: u32 = 0x303;
+    /// Half a pointer to the heap or to a library is no less than this: then the lock is a low-level one, and the words
+    /// after it are another variable, such as the list of interfaces behind glibc's lock around it (`check_pf.c`).
+    const HALF_A_POINTER: u32 = 0x4000;
     is_contended_lock(wait, words)
-        && words.at(12).is_some_and(|users| (1..0x1_0000).contains(&users))
+        && words.at(12).is_some_and(|users| (1..HALF_A_POINTER).contains(&users))
         && words.at(16).is_some_and(|kind| kind & !KINDS == 0)
 }
 
@@ -210,25 +229,83 @@ const fn is_bitset(wait: &LockWait) -> bool {
 /// A lock without an owner does not say who took it. The waiting thread itself may have, since the fork, and wait for
 /// itself now: so this is never certain.
 fn alone(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
-    let Locks { threads: 1, comparable, .. } = *case.locks else { return None };
+    let Locks { threads: 1, python, .. } = *case.locks else { return None };
     // Where the forker was alone, nobody was left behind, and it waits for something else. And where the lock names its
     // owner, `by_owner` has decided.
     if case.left_threads_behind == Some(false) || owner(wait).is_some() {
         return None;
     }
-    let copy = if comparable { parent_copy(wait) } else { ParentCopy::Silent };
-    let forker_had_threads = case.left_threads_behind == Some(true)
-        || comparable && case.locks.parent_threads.is_some_and(|threads| threads > 0);
+    let copy = held_at_fork(case, wait);
     let (proof, certainty) = match (nobody_catches(case.locks), copy) {
         // A semaphore that it has made itself since the fork: it may be parked on it until it is killed.
-        (true, ParentCopy::Silent) if is_semaphore(wait) || !forker_had_threads => {
+        (true, ParentCopy::Silent) if is_semaphore(wait) || !forker_had_threads(case) => {
             (Proof::NoCatcher, Certainty::Heuristic)
         }
         (true, _) => (Proof::NoCatcher, Certainty::Strong),
+        // A semaphore is what a handler may post (signal-safety(7)): the child may be parked until one does. CPython's
+        // locks are made of them, but no handler has any business with those; nor with any other lock.
+        (false, ParentCopy::Held | ParentCopy::Free) if is_semaphore(wait) && !python => {
+            (Proof::Differential, Certainty::Heuristic)
+        }
         (false, ParentCopy::Held | ParentCopy::Free) => (Proof::Differential, Certainty::Strong),
         (false, ParentCopy::Silent) => return None,
     };
     Some(Proven { proof, certainty, wait: index, owner: None, owner_thread: None, copy })
+}
+
+/// Whether the process that forked the child had other threads, as far as is known.
+pub(super) fn forker_had_threads(case: &Case<'_>) -> bool {
+    case.left_threads_behind == Some(true)
+        || case.left_threads_behind.is_none()
+            && case.locks.comparable
+            && case.locks.parent_threads.is_some_and(|threads| threads > 0)
+}
+
+/// A wait of which the words prove nothing: what the thread waits for only its calls may tell. The longest such of a
+/// child that was forked beside threads.
+pub(super) fn unexplained(case: &Case<'_>) -> Option<Proven> {
+    if case.locks.stopped || case.left_threads_behind == Some(false) || !forker_had_threads(case) {
+        return None;
+    }
+    let is_open = |wait: &LockWait| {
+        let is_stdio =
+            wait.words.is_some_and(|words| is_contended_lock(wait, &words) && has_owner_pointer(&words));
+        !is_shared(wait) && owner(wait).is_none() && !is_stdio
+    };
+    let open = case.locks.waits.iter().enumerate().filter(|(_, wait)| is_open(wait));
+    // The one that has waited longest; of several, or where the kernel does not tell, the oldest thread's.
+    let (index, wait) = open.min_by_key(|(_, wait)| Reverse(wait.slept))?;
+    Some(Proven {
+        proof: Proof::Frames,
+        certainty: Certainty::Heuristic,
+        wait: index,
+        owner: None,
+        owner_thread: None,
+        copy: held_at_fork(case, wait),
+    })
+}
+
+/// What is known of a lock at the fork: for now, what the parent's copy of it says. Evidence of what was held at the
+/// fork comes in here.
+fn held_at_fork(case: &Case<'_>, wait: &LockWait) -> ParentCopy {
+    if case.locks.comparable { parent_copy(wait) } else { ParentCopy::Silent }
+}
+
+/// Whether what a thread waits for was there before the fork.
+pub(super) fn is_inherited(case: &Case<'_>, wait: &LockWait) -> bool {
+    let place = || Some(is_same_place(wait, &wait.words?, &wait.parent_words?));
+    held_at_fork(case, wait) != ParentCopy::Silent || case.locks.comparable && place().unwrap_or_default()
+}
+
+/// Whether a word is that of a lock, which nobody waits for in order to be told of something: glibc's; that of a mutex of
+/// Rust's (`library/std/src/sys/sync/mutex/futex.rs`), which is 2 as well, and waited for by bitset; or one of a
+/// read-write lock, which is 3 (`nptl/pthread_rwlock_common.c`).
+pub(super) fn is_lock(wait: &LockWait) -> bool {
+    let Some(words) = wait.words else { return false };
+    let is_still = words.at(0) == Some(wait.value);
+    let is_of_rust = wait.operation == WAIT_BITSET_PRIVATE && wait.value == 2;
+    let is_rwlock = wait.operation == WAIT_BITSET_PRIVATE | CLOCK_REALTIME && wait.value == 3;
+    is_contended_lock(wait, &words) || is_still && (is_of_rust || is_rwlock)
 }
 
 /// Whether nothing but another thread could end a wait: no signal handler, nor anything else that runs in the child.
@@ -242,7 +319,7 @@ fn no_catchers(python: bool) -> SignalSet {
 }
 
 /// `sem_t` of one process: value, waiters, private, padding; CPython's locks are such.
-fn is_semaphore(wait: &LockWait) -> bool {
+pub(super) fn is_semaphore(wait: &LockWait) -> bool {
     wait.value == 0
         && is_bitset(wait)
         && wait.words.is_some_and(|words| {
@@ -266,19 +343,24 @@ fn parent_copy(wait: &LockWait) -> ParentCopy {
     } else {
         (is_contended_lock(wait, &words) && small(parent.at(0), LOCKED_WITH_WAITERS), parent.at(0) != Some(0))
     };
-    // Memory that is zero in the parent may never have been a lock there: what stands before it, such as the size of
-    // the allocation (malloc's chunk header), must be the same too. Of a file's data that goes without saying.
+    match fits && is_same_place(wait, &words, &parent) {
+        true if is_held => ParentCopy::Held,
+        true => ParentCopy::Free,
+        false => ParentCopy::Silent,
+    }
+}
+
+/// Memory that is zero in the parent may never have been a lock there: what stands before it, such as the size of the
+/// allocation (malloc's chunk header), must be the same too. Of a file's data that goes without saying.
+fn is_same_place(wait: &LockWait, words: &Words, parent: &Words) -> bool {
+    let same = |offset: i64| words.at(offset) == parent.at(offset);
     let is_static = wait.mapping.as_ref().is_some_and(|mapping| mapping.name.starts_with('/'));
     let before = [-16, -12, -8, -4];
     let is_same_place = before.iter().all(|offset| same(*offset))
         && before.iter().any(|offset| words.at(*offset).is_some_and(|word| word != 0));
     // The chunk's header alone: what stands before that belongs to a neighbour.
     let is_same_chunk = same(-8) && same(-4) && words.at(-8).is_some_and(is_chunk_size);
-    match fits && (is_static || is_same_place || is_same_chunk) {
-        true if is_held => ParentCopy::Held,
-        true => ParentCopy::Free,
-        false => ParentCopy::Silent,
-    }
+    is_static || is_same_place || is_same_chunk
 }
 
 /// A size as malloc keeps it before what it hands out: a multiple of 16 with flags in the low bits.
@@ -291,7 +373,7 @@ fn queued(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
     let words = wait.words.as_ref()?;
     let queue = case.locks.waits.iter().filter(|other| other.address == wait.address).count();
     let is_first = case.locks.waits.iter().position(|other| other.address == wait.address) == Some(index);
-    let copy = if case.locks.comparable { parent_copy(wait) } else { ParentCopy::Silent };
+    let copy = held_at_fork(case, wait);
     let is_orphan = case.locks.threads > 1
         && queue >= 2
         && is_first

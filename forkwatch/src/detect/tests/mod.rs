@@ -15,6 +15,7 @@ mod reports;
 mod shared_event_loop;
 mod snapshots;
 mod sweeps;
+mod waits;
 mod zombies;
 
 use std::collections::HashMap;

@@ -1,4 +1,5 @@
-//! `worker-killed-while-stuck`: a child was killed by its parent while it waited for a lock that nobody releases.
+//! `worker-killed-while-stuck`: a child was killed by its parent while it waited for a lock that nobody releases, or for a
+//! thread that it does not have.
 
 use std::time::Duration;
 
@@ -17,12 +18,12 @@ use crate::{
 
 pub(crate) static HAZARD: Hazard = Hazard {
     id: HazardId::new("worker-killed-while-stuck"),
-    title: "A child was killed while it waited for a lock that nobody releases",
+    title: "A child was killed while it waited for a lock that nobody releases, or for a thread that it lacks",
     what: "Servers kill a worker that has not answered for some time: gunicorn says \"WORKER TIMEOUT\", uWSGI \
            \"HARAKIRI\", Celery that a hard time limit was exceeded. That hides the fault: the log tells of slowness, \
            the request or task is lost, and the next worker gets stuck in the same way. This finding joins the kill \
-           to the lock that the worker was waiting for.",
-    detection: "While a finding about a child is open, or it is suspected to wait for a lock that a fork left locked, \
+           to the lock or thread that the worker was waiting for.",
+    detection: "While a finding about a child is open, or it is suspected to wait for what a fork left locked or behind, \
                 the kernel side reports the signals that are sent to it, and by whom. It counts when the child ends by a signal of \
                 its parent, or exits within 5 s after its parent sent one that asks it to end.",
     certainty: Certainty::Certain,
@@ -115,7 +116,7 @@ pub(in crate::detect) fn judge(stuck: &Finding, signal: Option<&str>, waited: Du
 }
 
 const NO_LONGER_LIMIT: &str = "Leave the time limit as it is: it frees what is stuck. Mend what the finding about the \
-                               lock names.";
+                               lock or thread names.";
 
 fn remedies() -> Vec<(&'static str, Remedy)> {
     vec![(

@@ -2,6 +2,7 @@
 
 mod listeners;
 mod relatives;
+mod threads;
 
 use super::{
     call::Activity,
@@ -27,7 +28,7 @@ pub(super) fn place(
     parent: Option<ProcessKey>,
     tid: u32,
     address: u64,
-    holder: Option<u32>,
+    owner: Option<u32>,
     stacks: Stacks,
 ) -> Option<Place> {
     if !Stat::lives(child) {
@@ -36,7 +37,7 @@ pub(super) fn place(
     let at = clock::now();
     let parent = parent.filter(|parent| Stat::lives(*parent));
     let mut program_of_parent = parent.and_then(program);
-    let mut holder = parent.zip(holder).and_then(|(parent, holder)| doing(parent, holder, stacks));
+    let mut holder = parent.zip(owner).and_then(|(parent, owner)| doing(parent, owner, stacks));
     let mut blocks = parent.map(|parent| relatives::blocked(child, parent)).unwrap_or_default();
     if parent.is_some_and(|parent| !Stat::lives(parent)) {
         // What was seen may be another's.
@@ -45,14 +46,23 @@ pub(super) fn place(
     let sockets: Vec<u64> = held(child.tgid).iter().filter_map(Descriptor::socket).collect();
     let listeners = listeners::listeners(child.tgid, &sockets);
     blocks.extend(listeners.into_iter().map(|address| Blocked::Listener { address }));
+    let (stack, script) = (stack::of_thread(child, tid, stacks), stack::of_script(child, tid));
+    // Where the lock says who has it, no other thread is of interest.
+    let is_open = owner.is_none();
+    let (others, knows_others) =
+        if is_open { threads::others(child, tid, stacks) } else { (Vec::new(), false) };
+    let behind = parent.filter(|_| is_open).map(|parent| threads::behind(parent, child, stacks));
     let place = Place {
         at,
         program: program_of_parent.or_else(|| program(child))?,
         symbol: stack::symbol(child, address),
-        stack: stack::of_thread(child, tid, stacks),
+        stack,
         // Always: it may speak against the finding.
-        script: stack::of_script(child, tid),
+        script,
         holder,
+        others,
+        knows_others,
+        behind: behind.unwrap_or_default(),
         blocks,
         memory: Some(memory_users::memory_users(child, tid)),
     };

@@ -180,12 +180,20 @@ fn what_the_forking_thread_held_it_may_release_unless_it_waits_itself() {
 }
 
 #[test]
-fn an_owner_that_is_gone_everywhere_is_strong_in_a_child_of_one_thread() {
+fn an_owner_that_is_gone_everywhere_is_strong() {
     let gone = Holder { in_parent: None, is_forker: None, ..left_behind(OWNER) };
     let catches = SignalSet::of(&[15]);
     let child = |threads| Locks { caught: catches, ..locks(threads, vec![mutex(CHILD, gone)]) };
     assert_eq!(proven(&child(1)), Some((Proof::Owner, Certainty::Strong)));
-    assert_eq!(proven(&child(2)), None);
+    // In one of several as well, where the tid is older than the child; but not if that one may have been the forker,
+    // which goes on as the main thread, and another waits.
+    assert_eq!(proven(&child(2)), Some((Proof::Owner, Certainty::Strong)));
+    let of = |waiter, holder| proven(&locks(2, vec![mutex(waiter, holder)]));
+    assert_eq!(of(503, gone), Some((Proof::Owner, Certainty::Heuristic)));
+    assert_eq!(of(503, Holder { is_forker: Some(false), ..gone }), Some((Proof::Owner, Certainty::Strong)));
+    let own = Holder { is_older: Some(false), named: 507, ..gone };
+    assert_eq!(of(503, own), None, "a thread of the child's own that has ended");
+    assert_eq!(of(503, Holder { is_older: None, ..gone }), None);
     // It was seen at the fork.
     let seen = [SeenThread { tid: OWNER, comm: "metrics".into() }];
     let several = child(2);
@@ -262,7 +270,8 @@ fn the_parents_copy_tells_one_story_or_leaves_two() {
         assert_eq!(proven.certainty, Certainty::Strong);
         (proven.proof, proven.copy, proven.is_settled(locks, 1))
     };
-    let catches = |wait| Locks { caught: SignalSet::of(&[15]), ..locks(1, vec![wait]) };
+    // A handler has no business with a lock of Python's.
+    let catches = |wait| Locks { caught: SignalSet::of(&[15]), python: true, ..locks(1, vec![wait]) };
     // Released in the parent since, or free at the fork; held still; held, and waited for there too.
     for (lock, copy) in
         [([1, 0, 0, 0], ParentCopy::Free), ([0, 0, 0, 0], ParentCopy::Held), ([0, 3, 0, 0], ParentCopy::Held)]
@@ -348,8 +357,59 @@ fn proofs_without_an_owner_take_more_patience() {
     let patience = |proof| {
         let (certainty, copy) = (Certainty::Strong, ParentCopy::Silent);
         let proven = Proven { proof, certainty, wait: 0, owner: None, owner_thread: None, copy };
-        proven.patience(Duration::from_secs(10)).as_secs()
+        proven.patience(Duration::from_secs(2)).as_secs()
     };
-    let all = [Proof::Owner, Proof::SelfOwned, Proof::NoCatcher, Proof::Differential, Proof::Queue];
-    assert_eq!(all.map(patience), [10, 10, 20, 20, 60]);
+    let all =
+        [Proof::Owner, Proof::SelfOwned, Proof::NoCatcher, Proof::Differential, Proof::Frames, Proof::Queue];
+    assert_eq!(all.map(patience), [2, 2, 20, 20, 20, 60]);
+}
+
+#[test]
+fn a_semaphore_that_a_handler_may_post_is_doubtful() {
+    let held = LockWait { parent_words: Some(words(CHUNK, [0; 8])), ..semaphore(CHILD) };
+    let catches = Locks { caught: SignalSet::of(&[15]), ..locks(1, vec![held]) };
+    assert_eq!(proven(&catches), Some((Proof::Differential, Certainty::Heuristic)));
+    // Nor is that a lock of the C library's, or a mutex of Rust's.
+    let low = LockWait { parent_words: Some(words([0; 4], [1, 0, 0, 0, 0, 0, 0, 0])), ..low_level(CHILD) };
+    let catches = Locks { waits: vec![low], ..catches };
+    assert_eq!(proven(&catches), Some((Proof::Differential, Certainty::Strong)));
+}
+
+/// The words that were read from a hung worker that looks a name up: glibc's lock around the list of interfaces, with a
+/// pointer to the list behind it.
+#[test]
+fn a_low_level_lock_before_a_pointer_is_no_mutex() {
+    let lock = [2, 0, 0x1c00_0d50, 0x7f0b, 0, 0, 0, 0];
+    let one = |tid| LockWait {
+        words: Some(words([0; 4], lock)),
+        parent_words: Some(words([0; 4], [0, 0, 0x1c00_0d50, 0x7f0b, 0, 0, 0, 0])),
+        ..low_level(tid)
+    };
+    let queue = (0..3).map(|index| one(CHILD + 1 + index)).collect();
+    assert_eq!(proven(&locks(4, queue)), Some((Proof::Queue, Certainty::Strong)));
+    // A mutex all the same, with many who wait on its condition.
+    let many = [2, 0, OWNER, 0x3fff, 0, 0, 0, 0];
+    let wait = LockWait { words: Some(words(CHUNK, many)), ..mutex(CHILD, left_behind(OWNER)) };
+    assert_eq!(proven(&locks(3, vec![wait])), CERTAIN_OWNER);
+}
+
+#[test]
+fn what_the_words_do_not_prove_is_left_to_the_calls() {
+    let open = |locks: &Locks, left_threads_behind| {
+        let child = ProcessKey { tgid: CHILD, start: BootTime(1) };
+        let case = Case { child, locks, left_threads_behind, parent_threads: &[] };
+        unexplained(&case).map(|proven| (proven.proof, proven.wait))
+    };
+    let mut parked = vec![semaphore(CHILD), semaphore(CHILD + 1), semaphore(CHILD + 2)];
+    let several = locks(3, parked.clone());
+    assert_eq!(open(&several, Some(true)), Some((Proof::Frames, 0)));
+    parked[1].slept = Some(9);
+    assert_eq!(open(&locks(3, parked), Some(true)), Some((Proof::Frames, 1)), "the longest wait");
+    assert_eq!(open(&several, Some(false)), None, "nobody was left behind");
+    assert_eq!(open(&several, None), Some((Proof::Frames, 0)), "the parent has other threads");
+    assert_eq!(open(&Locks { parent_threads: Some(0), ..several.clone() }, None), None);
+    assert_eq!(open(&Locks { stopped: true, ..several }, Some(true)), None);
+    // A lock that says who has it, and that one lives.
+    let holder = Holder { in_child: true, in_parent: None, is_forker: None, ..left_behind(502) };
+    assert_eq!(open(&locks(3, vec![mutex(CHILD, holder)]), Some(true)), None);
 }

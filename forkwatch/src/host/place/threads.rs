@@ -1,0 +1,45 @@
+//! Where the other threads of a stuck child are, and those that its parent kept.
+
+use super::super::{stack, stat::Stat, task};
+use crate::model::{
+    lock::{MAX_TOLD, ThreadAt},
+    process::ProcessKey,
+    stack::{Stack, Stacks},
+    thread::SeenThread,
+};
+
+/// The child's threads but the waiting one, from the oldest; and whether these are all.
+pub(super) fn others(child: ProcessKey, waiting: u32, stacks: Stacks) -> (Vec<ThreadAt>, bool) {
+    let Ok(mut threads) = task::user_threads(child.tgid) else { return (Vec::new(), false) };
+    threads.retain(|thread| thread.id != waiting);
+    let is_all = threads.len() <= MAX_TOLD;
+    (places(child, &threads, stacks), is_all)
+}
+
+/// The parent's threads that are older than the child, from the youngest: libraries and pools start late. The thread
+/// that forked is among them; nobody waits for that one.
+pub(super) fn behind(parent: ProcessKey, child: ProcessKey, stacks: Stacks) -> Vec<ThreadAt> {
+    let Ok(mut threads) = task::user_threads(parent.tgid) else { return Vec::new() };
+    threads.retain(|thread| task::is_older(thread, child.start, child.tgid));
+    threads.reverse();
+    places(parent, &threads, stacks)
+}
+
+fn places(process: ProcessKey, threads: &[Stat], stacks: Stacks) -> Vec<ThreadAt> {
+    // These are healthy, and not stopped for it.
+    let stacks = if stacks == Stacks::None { Stacks::None } else { Stacks::Light };
+    let place = |thread: &Stat| {
+        let script = stack::of_script(process, thread.id);
+        let runs_script = script.as_ref().is_some_and(|script| !script.frames.is_empty());
+        // What the interpreter does below its script says no more, and costs most.
+        let stack = if runs_script {
+            Stack::absent("the calls of its script tell more")
+        } else {
+            stack::of_thread(process, thread.id, stacks)
+        };
+        ThreadAt { thread: SeenThread { tid: thread.id, comm: thread.comm }, stack, script }
+    };
+    let places = threads.iter().take(MAX_TOLD).map(place).collect();
+    // What was seen may be another's.
+    if Stat::lives(process) { places } else { Vec::new() }
+}
