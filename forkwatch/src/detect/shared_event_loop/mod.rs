@@ -84,7 +84,7 @@ impl SharedEventLoop {
         let pause = followed.pause;
         followed.pause = (pause * 2).min(LONGEST_PAUSE);
         context.ask(Request::SharedLoop { child, other: followed.forker, stacks: context.settings.stacks });
-        context.wake_at(context.now + pause, child);
+        context.wake_to_look(context.now + pause, child);
     }
 
     fn seen(&mut self, child: ProcessKey, other: ProcessKey, seen: &LoopSeen, context: &mut Context) {
