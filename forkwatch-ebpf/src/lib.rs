@@ -108,9 +108,9 @@ pub mod fate {
     /// Its record went into the ring.
     pub const SUBMITTED: usize = 1;
     /// The ring had no room left at all.
-    pub const SHED_FULL: usize = 2;
-    /// A plain event, shed because the rest of the ring is kept for hazardous ones.
-    pub const SHED_PLAIN: usize = 3;
+    pub const DROPPED_FULL: usize = 2;
+    /// A plain event, dropped because the rest of the ring is kept for hazardous ones.
+    pub const DROPPED_PLAIN: usize = 3;
     /// How many fates there are.
     pub const COUNT: usize = 4;
 }

@@ -16,7 +16,7 @@ pub struct Header {
     pub length: u16,
     /// The CPU that wrote it.
     pub cpu: u32,
-    /// Counts the records of that CPU from 0, also those that were shed: a gap is a loss.
+    /// Counts the records of that CPU from 0, also those that were dropped: a gap is a loss.
     pub sequence: u64,
     /// When it happened.
     pub time: u64,

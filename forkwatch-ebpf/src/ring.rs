@@ -80,7 +80,7 @@ pub(crate) struct Label {
     pub(crate) hazardous: bool,
 }
 
-/// Makes room for a record of the row `class`, or counts it as shed.
+/// Makes room for a record of the row `class`, or counts it as dropped.
 #[inline(always)]
 pub(crate) fn reserve<R: Record>(counters: &Counters, class: usize, label: Label) -> Option<Room<R>> {
     // Plain, not atomic: kernels before 5.12 cannot fetch what they add to. Where a tracepoint is preempted in
@@ -91,7 +91,7 @@ pub(crate) fn reserve<R: Record>(counters: &Counters, class: usize, label: Label
     let used = RECORDS.query(u64::from(BPF_RB_AVAIL_DATA));
     let size = RING_SIZE.load();
     if !label.hazardous && used > size / 4 * 3 {
-        add(&counters.events[class][fate::SHED_PLAIN], 1);
+        add(&counters.events[class][fate::DROPPED_PLAIN], 1);
         R::gave_way();
         if is_wake_due(true) {
             wake(counters, wake::BY_RECORD);
@@ -99,7 +99,7 @@ pub(crate) fn reserve<R: Record>(counters: &Counters, class: usize, label: Label
         return None;
     }
     let Some(entry) = RECORDS.reserve::<R>(0) else {
-        add(&counters.events[class][fate::SHED_FULL], 1);
+        add(&counters.events[class][fate::DROPPED_FULL], 1);
         R::found_no_room();
         return None;
     };

@@ -19,7 +19,7 @@ pub use self::value::{
     telemetry_path, written,
 };
 use crate::{
-    core::allow::AllowRule,
+    core::suppress::SuppressRule,
     input_file::{self, InputFileError},
     model::{defaults, stack::Stacks},
 };
@@ -71,8 +71,8 @@ pub struct Config {
     /// How many series the metrics may have.
     pub metrics: Metrics,
     /// What the operator accepts.
-    #[serde(alias = "allow", deserialize_with = "value::allow_rules")]
-    pub suppress: Vec<AllowRule>,
+    #[serde(alias = "allow", deserialize_with = "value::suppress_rules")]
+    pub suppress: Vec<SuppressRule>,
     /// Names of the first edition that it was written with.
     #[serde(skip)]
     pub old_names: Vec<Renamed>,

@@ -140,7 +140,7 @@ fn durations_are_counted_by_kind() -> Result<()> {
     for (call, kinds) in
         [("copying", &["copying"][..]), ("thread", &["thread"]), ("sharing", &["vfork", "shared-memory"])]
     {
-        let calls = grown("forkwatch_clone_call_seconds_count", call);
+        let calls = grown("forkwatch_clone_call_duration_seconds_count", call);
         let made: f64 = kinds.iter().map(|kind| grown("forkwatch_forks_total", kind)).sum();
         ensure!((calls - made).abs() < 0.5, "{calls} calls counted as {call}, but {made} made");
         ensure!(call == "sharing" || made >= 1000.0, "only {made} made as {call}");

@@ -129,7 +129,7 @@ fn a_full_disk_loses_events_and_nothing_else() -> Result<()> {
     File::create(&ballast)?.write_all(&vec![0; 1 << 19])?;
     let daemon = Daemon::start(SOON, &["--events", file.to_str().context("not UTF-8")?])?;
     storm(2, 500)?;
-    let lost = || daemon.metric("forkwatch_event_file_lost_total", "");
+    let lost = || daemon.metric("forkwatch_event_file_dropped_total", "");
     until("lost events", || Ok((lost()? > 0.5).then_some(())))?;
     ensure!(daemon.forkwatch.stderr().contains("cannot write to the event file"), "the log does not say so");
     fs::remove_file(ballast)?;

@@ -78,25 +78,25 @@ fn accepted_findings_are_counted_and_silent() -> Result<()> {
     let rules = r#"
         [judge]
         grace = "300ms"
-        [[allow]]
+        [[suppress]]
         comm = "fw-accepted"
         reason = "accepted by name"
-        [[allow]]
+        [[suppress]]
         comm = "fw-threads"
         thread = "metrics-push"
         reason = "accepted by thread"
-        [[allow]]
+        [[suppress]]
         comm = "fw-threads"
         thread = "log-*"
         reason = "accepted by thread"
-        [[allow]]
+        [[suppress]]
         comm = "fw-signals"
         hazard = "pending-signals"
         reason = "accepted by hazard"
     "#;
     let mut daemon = Daemon::start(rules, &["--events", "stdout"])?;
     let accepted = |daemon: &Daemon, hazard: &str| {
-        daemon.metric("forkwatch_findings_allowed_total", &format!("hazard=\"{hazard}\""))
+        daemon.metric("forkwatch_findings_suppressed_total", &format!("hazard=\"{hazard}\""))
     };
     let mut named = fixture::hold_as("sentinel", "fw-accepted", &[])?;
     let mut threads = fixture::hold_as("mt_fork", "fw-threads", &[])?;
@@ -138,7 +138,7 @@ fn accepted_findings_are_counted_and_silent() -> Result<()> {
 fn a_rule_without_reason_is_refused() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("forkwatch.toml");
-    fs::write(&file, "[judge]\ngrace = \"1s\"\n\n[[allow]]\ncomm = \"gunicorn\"\n")?;
+    fs::write(&file, "[judge]\ngrace = \"1s\"\n\n[[suppress]]\ncomm = \"gunicorn\"\n")?;
     let path = file.display().to_string();
     for arguments in [vec!["check-config", "--config", &path], vec!["daemon", "--config", &path]] {
         let output = Command::new(binary::forkwatch()?).args(&arguments).output()?;

@@ -14,6 +14,7 @@ mod connections;
 mod daemon;
 mod defaults;
 mod dist;
+mod dropping;
 mod event_file;
 mod filters;
 mod fixtures;
@@ -28,7 +29,6 @@ mod recording;
 mod scan;
 mod scenarios;
 mod service;
-mod shedding;
 mod strangers;
 mod stuck;
 mod tail;
@@ -84,7 +84,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         scan,
         scenarios,
         service,
-        shedding,
+        dropping,
         strangers,
         stuck,
         tail,

@@ -264,7 +264,7 @@ fn an_output_that_nobody_reads_stops_nothing() -> Result<()> {
         Err(_) => Ok(None),
     };
     let tried = until("it to be ready", ready).and_then(|_| {
-        let lost = || Scrape::of(address).map(|scrape| scrape.sum("forkwatch_event_file_lost_total", ""));
+        let lost = || Scrape::of(address).map(|scrape| scrape.sum("forkwatch_event_file_dropped_total", ""));
         until("lost events", || {
             let mut storm = fixture::hold("fork_storm", &["2", "2000"])?;
             storm.release()?;
@@ -378,7 +378,7 @@ fn a_limit_of_file_sizes_ends_nothing() -> Result<()> {
     let listen = format!("--web.listen-address={address}");
     let daemon =
         Forkwatch::start(limited("--fsize=0")?.args(["daemon", "--events", &path("events"), &listen]))?;
-    let lost = || Ok(Scrape::of(address)?.sum("forkwatch_event_file_lost_total", ""));
+    let lost = || Ok(Scrape::of(address)?.sum("forkwatch_event_file_dropped_total", ""));
     until("lost events", || {
         Command::new("true").status()?;
         lost().map(|lost: f64| (lost > 0.5).then_some(()))

@@ -25,7 +25,7 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<()> {
         ("forks a second", 0, |round| round.rate),
         ("forks of the load that it did not count", 0, |round| round.uncounted),
         ("tasks that the kernel counted and it did not", 0, |round| round.difference),
-        ("records shed", 0, |round| round.shed),
+        ("records shed", 0, |round| round.dropped),
         ("CPU seconds for a million forks", 3, |round| round.cpu),
         ("memory when ready, MiB", 1, |round| round.fresh),
         ("memory afterwards, MiB", 1, |round| round.steady),
@@ -46,7 +46,7 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<()> {
     let of = |value: fn(&Round) -> f64, digits| {
         show(median(&rounds.iter().map(value).collect::<Vec<_>>()), digits)
     };
-    let lost = |round: &Round| round.uncounted + round.difference.abs() + round.shed;
+    let lost = |round: &Round| round.uncounted + round.difference.abs() + round.dropped;
     report.aim(
         "no fork uncounted and no record lost, at the defaults, in a storm on all CPUs",
         &format!("{} of {} a second", of(lost, 0), of(|round| round.rate, 0)),
@@ -62,7 +62,7 @@ struct Round {
     rate: f64,
     uncounted: f64,
     difference: f64,
-    shed: f64,
+    dropped: f64,
     cpu: f64,
     fresh: f64,
     steady: f64,
@@ -75,7 +75,7 @@ struct Counts {
     kernel: (u64, u64),
     all: f64,
     copying: f64,
-    shed: f64,
+    dropped: f64,
 }
 
 impl Counts {
@@ -83,9 +83,9 @@ impl Counts {
         let before = process::tasks_created()?;
         let all = daemon.metric("forkwatch_forks_total", "")?;
         let after = process::tasks_created()?;
-        let copying = daemon.metric("forkwatch_forks_total", "kind=\"copying\"")?;
-        let shed = daemon.metric("forkwatch_events_shed_total", "")?;
-        Ok(Self { kernel: (before, after), all, copying, shed })
+        let copying = daemon.metric("forkwatch_forks_total", "kind=\"fork\"")?;
+        let dropped = daemon.metric("forkwatch_events_dropped_total", "")?;
+        Ok(Self { kernel: (before, after), all, copying, dropped })
     }
 }
 
@@ -105,7 +105,7 @@ fn round(options: &Options) -> Result<Round> {
         rate: cpus / outcome.each.as_secs_f64(),
         uncounted: (count - (after.copying - before.copying)).max(0.0),
         difference: difference(&before, &after),
-        shed: after.shed - before.shed,
+        dropped: after.dropped - before.dropped,
         cpu: cpu / count * 1e6,
         fresh,
         steady: process::memory(daemon.pid())?,
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_count_within_the_kernels_bounds_is_exact() {
-        let at = |kernel, all| Counts { kernel, all, copying: 0.0, shed: 0.0 };
+        let at = |kernel, all| Counts { kernel, all, copying: 0.0, dropped: 0.0 };
         let before = at((100, 102), 0.0);
         for (counted, expected) in [(98.0, 0.0), (101.0, 0.0), (102.0, 0.0), (97.0, 1.0), (105.0, -3.0)] {
             let found = difference(&before, &at((200, 202), counted));

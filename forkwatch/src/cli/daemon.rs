@@ -401,7 +401,7 @@ fn settings(config: &Config) -> Settings {
         stuck_after,
         sweep_interval: Some(sweep_interval),
         stacks,
-        allow: config.suppress.clone(),
+        suppress: config.suppress.clone(),
         max_children: usize::try_from(memory_bound::fit(sizes(config)).children).unwrap_or(usize::MAX),
         ..Settings::default()
     }

@@ -21,7 +21,7 @@ pub enum Named {
     Table,
     /// A metric.
     Metric,
-    /// The value of a metric's label, written `metric{label="value"}`.
+    /// The value of a label, in every metric that has it.
     LabelValue,
 }
 
@@ -57,16 +57,8 @@ pub static RENAMED: &[Renamed] = &[
     metric("forkwatch_untracked_children_total", "forkwatch_tracking_dropped_total"),
     metric("forkwatch_exec_latency_seconds", "forkwatch_fork_to_exec_duration_seconds"),
     metric("forkwatch_clone_call_seconds", "forkwatch_clone_call_duration_seconds"),
-    label(r#"forkwatch_forks_total{kind="copying"}"#, r#"forkwatch_forks_total{kind="fork"}"#),
-    label(r#"forkwatch_unit_forks_total{kind="copying"}"#, r#"forkwatch_unit_forks_total{kind="fork"}"#),
-    label(
-        r#"forkwatch_clone_call_seconds{kind="copying"}"#,
-        r#"forkwatch_clone_call_duration_seconds{kind="fork"}"#,
-    ),
-    label(
-        r#"forkwatch_events_shed_total{reason="plain-shed"}"#,
-        r#"forkwatch_events_dropped_total{reason="ring-reserved"}"#,
-    ),
+    label(r#"kind="copying""#, r#"kind="fork""#),
+    label(r#"class="copying""#, r#"class="fork""#),
 ];
 
 impl Renamed {

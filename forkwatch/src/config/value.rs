@@ -14,7 +14,7 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use crate::{
-    core::allow::{AllowRule, Written},
+    core::suppress::{SuppressRule, Written},
     detect,
 };
 
@@ -198,7 +198,9 @@ pub(super) fn telemetry_path_value<'de, D: Deserializer<'de>>(deserializer: D) -
 }
 
 /// Rules about hazards that there are.
-pub(super) fn allow_rules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<AllowRule>, D::Error> {
+pub(super) fn suppress_rules<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<SuppressRule>, D::Error> {
     /// The id of a hazard. Checked where it stands, so that its line is shown.
     #[derive(Deserialize)]
     #[serde(try_from = "String")]
@@ -221,11 +223,11 @@ pub(super) fn allow_rules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         }
     }
 
-    struct Checked(AllowRule);
+    struct Checked(SuppressRule);
 
     impl<'de> Deserialize<'de> for Checked {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            let rule = AllowRule::try_from(Written::<Known>::deserialize(deserializer)?);
+            let rule = SuppressRule::try_from(Written::<Known>::deserialize(deserializer)?);
             let rule = rule.map_err(D::Error::custom)?;
             detect::check_rule(&rule).map_err(D::Error::custom)?;
             Ok(Self(rule))

@@ -1,6 +1,6 @@
 //! The life of a finding: it is reported once, or counted as a repeat, or accepted by the operator, and says how it ended.
 
-use super::{Output, Settings, allow::allowed, recent::Recent, repeats::Repeats};
+use super::{Output, Settings, recent::Recent, repeats::Repeats, suppress::suppressed};
 use crate::model::{
     child_end::ChildEnd,
     finding::{Finding, HazardId, State},
@@ -61,10 +61,10 @@ impl Findings {
         let Report { finding, of_one_child, heir, until_its_end: _ } = report;
         let (hazard, facts) = (finding.hazard, &finding.facts);
         let count = facts.thread_count.unwrap_or(0);
-        let accepted = |program| allowed(&settings.allow, hazard, program, &facts.threads, count);
+        let accepted = |program| suppressed(&settings.suppress, hazard, program, &facts.threads, count);
         if let Some((rule, accepting)) = accepted(&finding.program).or_else(|| heir.and_then(accepted)) {
             let reason = accepting.reason().to_owned();
-            out.push(Output::Allowed { hazard, program_name: finding.program_name, rule, reason });
+            out.push(Output::Suppressed { hazard, program_name: finding.program_name, rule, reason });
             return None;
         }
         let program_name = finding.program_name.clone();

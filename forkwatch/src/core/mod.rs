@@ -5,7 +5,6 @@
 //! share, which is the processes that are followed, the timers, repeats, and the life of findings. Who drives it, the
 //! kernel, a recording or a written timeline, makes no difference.
 
-pub mod allow;
 mod case;
 mod children;
 mod context;
@@ -18,6 +17,7 @@ mod repeats;
 mod scheduler;
 mod settings;
 mod signals;
+pub mod suppress;
 mod sweeps;
 mod wakefulness;
 

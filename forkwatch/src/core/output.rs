@@ -49,12 +49,12 @@ pub enum Output {
         uid: Option<u32>,
     },
     /// A finding that the operator accepts.
-    Allowed {
+    Suppressed {
         /// What it was about.
         hazard: HazardId,
         /// The program to blame.
         program_name: String,
-        /// Which rule of [`Settings::allow`](super::Settings::allow) silenced it, from 0.
+        /// Which rule of [`Settings::suppress`](super::Settings::suppress) silenced it, from 0.
         rule: usize,
         /// The rule's reason.
         reason: String,

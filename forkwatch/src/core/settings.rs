@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    core::allow::AllowRule,
+    core::suppress::SuppressRule,
     model::{defaults, stack::Stacks, time::BootTime},
 };
 
@@ -56,7 +56,8 @@ pub struct Settings {
     /// How the stacks of stuck threads may be had.
     pub stacks: Stacks,
     /// What the operator accepts.
-    pub allow: Vec<AllowRule>,
+    #[serde(alias = "allow")]
+    pub suppress: Vec<SuppressRule>,
     /// Most children that are followed at a time: 65536.
     pub max_children: usize,
     /// Whether this is a snapshot of what is there, by who cannot watch: each process is looked at twice at most, and how
@@ -77,7 +78,7 @@ impl Default for Settings {
             leak_interval: Duration::from_secs(30),
             pipe_patience: Duration::from_secs(60),
             stacks: Stacks::default(),
-            allow: Vec::new(),
+            suppress: Vec::new(),
             max_children: 1 << 16,
             snapshot: false,
         }

@@ -1,12 +1,12 @@
 //! Whether what the operator accepts can be found at all.
 
 use super::{CATALOGUE, find};
-use crate::core::allow::AllowRule;
+use crate::core::suppress::SuppressRule;
 
 /// A rule about threads, where no finding names any.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`thread` of an allow rule fits the hazards {known} alone, not `{0}`",
+    "`thread` of a suppress rule fits the hazards {known} alone, not `{0}`",
     known = know_threads()
 )]
 pub struct NoThreads(&'static str);
@@ -18,7 +18,7 @@ fn know_threads() -> String {
 }
 
 /// Checks that the hazard of a rule, where it has one, fits the rest of it.
-pub fn check_rule(rule: &AllowRule) -> Result<(), NoThreads> {
+pub fn check_rule(rule: &SuppressRule) -> Result<(), NoThreads> {
     match rule.hazard().and_then(find) {
         Some(hazard) if rule.names_a_thread() && !hazard.knows_threads => Err(NoThreads(hazard.id.name())),
         _ => Ok(()),
@@ -32,7 +32,7 @@ mod tests {
     #[test]
     fn only_some_hazards_know_threads() {
         let checked = |body: &str| {
-            let rule: AllowRule = toml::from_str(&format!("{body}\nreason = \"r\"")).unwrap();
+            let rule: SuppressRule = toml::from_str(&format!("{body}\nreason = \"r\"")).unwrap();
             check_rule(&rule).map_err(|error| error.to_string())
         };
         assert_eq!(checked("hazard = \"orphaned-lock\""), Ok(()));
@@ -40,7 +40,7 @@ mod tests {
         assert_eq!(checked("thread = \"x\"\nhazard = \"lost-threads\""), Ok(()));
         assert_eq!(
             checked("thread = \"x\"\nhazard = \"pending-signals\""),
-            Err("`thread` of an allow rule fits the hazards `multithreaded-fork` and `held-locks` and `lost-threads` \
+            Err("`thread` of a suppress rule fits the hazards `multithreaded-fork` and `held-locks` and `lost-threads` \
                  alone, not `pending-signals`"
                 .to_owned())
         );

@@ -1,4 +1,4 @@
-//! Records that were shed: noticed by the kernel's counters, told as events.
+//! Records that were dropped: noticed by the kernel's counters, told as events.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::{
 /// Least time between two looks.
 const LOSS_WINDOW: Duration = Duration::from_millis(100);
 
-/// Notices records that were shed.
+/// Notices records that were dropped.
 pub(crate) struct Losses {
     seen: [(LossReason, u64); 3],
     since: BootTime,
@@ -27,7 +27,7 @@ pub(crate) struct Losses {
 
 impl Losses {
     pub(crate) fn begin(kernel: &Kernel) -> Result<Self, KernelError> {
-        let [full, plain] = shed(kernel)?;
+        let [full, plain] = dropped(kernel)?;
         let seen = [(LossReason::RingFull, full), (LossReason::PlainShed, plain), (LossReason::Malformed, 0)];
         Ok(Self { seen, since: clock::now(), looked: Instant::now(), looks_next: false })
     }
@@ -43,7 +43,7 @@ impl Losses {
             return Ok(Vec::new());
         }
         (self.looked, self.looks_next) = (Instant::now(), false);
-        let [full, plain] = shed(kernel)?;
+        let [full, plain] = dropped(kernel)?;
         let at = clock::now();
         let mut lost = Vec::new();
         for ((reason, seen), count) in self.seen.iter_mut().zip([full, plain, ring.malformed()]) {
@@ -57,9 +57,9 @@ impl Losses {
     }
 }
 
-/// Records shed so far, because the ring was full and because plain ones give way.
-fn shed(kernel: &Kernel) -> Result<[u64; 2], KernelError> {
+/// Records dropped so far, because the ring was full and because plain ones give way.
+fn dropped(kernel: &Kernel) -> Result<[u64; 2], KernelError> {
     let counters = kernel.counters()?;
     let of = |fate: usize| counters.events.iter().filter_map(|fates| fates.get(fate)).sum();
-    Ok([of(fate::SHED_FULL), of(fate::SHED_PLAIN)])
+    Ok([of(fate::DROPPED_FULL), of(fate::DROPPED_PLAIN)])
 }

@@ -34,7 +34,7 @@ pub(crate) fn warn(asked: Bound) {
         tracing::warn!(
             "forkwatch's cgroup may take {} MiB of memory: {children} children that live on are followed at a time \
              (kernel.max_children = {}), and the ring has {ring} bytes (kernel.ring_bytes = {}); what is beyond is counted \
-             in forkwatch_given_up_total and forkwatch_events_shed_total. Raise its limit (MemoryMax= in the systemd \
+             in forkwatch_given_up_total and forkwatch_events_dropped_total. Raise its limit (MemoryMax= in the systemd \
              unit) for more",
             memory >> 20,
             asked.children,

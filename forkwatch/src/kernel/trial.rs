@@ -38,12 +38,12 @@ pub(super) struct Trial {
     socket: Option<u64>,
     used: Option<SocketUse>,
     /// Records that found no room before.
-    shed: Shed,
+    dropped: DroppedRecords,
 }
 
 /// Records that found no room so far.
 #[derive(Clone, Copy)]
-struct Shed {
+struct DroppedRecords {
     signals: u64,
     sockets: u64,
 }
@@ -51,7 +51,7 @@ struct Shed {
 impl Trial {
     /// Does what can be seen, and takes all orders back. What the kernel refuses to attach is not tried any further.
     pub(super) fn run(kernel: &mut Kernel, own: ProcessKey, child: ProcessKey) -> io::Result<Self> {
-        let shed = shed(kernel);
+        let dropped = dropped(kernel);
         order(kernel, Order::WatchSignals(child));
         kill(Pid::from_raw(child.tgid.cast_signed()), SIGNAL)?;
         order(kernel, Order::UnwatchSignals(child));
@@ -60,7 +60,7 @@ impl Trial {
             Ok(way) if !way.uses_functions() => Some(send(kernel, own)?),
             _ => None,
         };
-        Ok(Self { child, signal: None, socket, used: None, shed })
+        Ok(Self { child, signal: None, socket, used: None, dropped })
     }
 
     /// Takes in what is reported of it, and hands back everything else.
@@ -75,7 +75,7 @@ impl Trial {
 
     /// Compares. What found no room in the ring proves nothing.
     pub(super) fn judge(self, kernel: &mut Kernel, own: ProcessKey, comm: Comm) {
-        let (before, now) = (self.shed, shed(kernel));
+        let (before, now) = (self.dropped, dropped(kernel));
         let signals = match &self.signal {
             None if now.signals != before.signals || kernel.probes().way(Probe::Signals).is_err() => Ok(()),
             signal => judge_signal(signal.as_ref(), own, comm),
@@ -114,15 +114,15 @@ fn order(kernel: &mut Kernel, order: Order) {
     kernel.obey(&order, |_| Some(own));
 }
 
-fn shed(kernel: &Kernel) -> Shed {
+fn dropped(kernel: &Kernel) -> DroppedRecords {
     let counters = kernel.counters().ok();
     let of = |class: usize| {
         let fates = counters.as_ref().and_then(|counters| counters.events.get(class));
         fates.map_or(0, |fates| {
-            [fate::SHED_FULL, fate::SHED_PLAIN].iter().filter_map(|fate| fates.get(*fate)).sum()
+            [fate::DROPPED_FULL, fate::DROPPED_PLAIN].iter().filter_map(|fate| fates.get(*fate)).sum()
         })
     };
-    Shed { signals: of(class::SIGNAL), sockets: of(class::SOCKET) }
+    DroppedRecords { signals: of(class::SIGNAL), sockets: of(class::SOCKET) }
 }
 
 fn judge_signal(signal: Option<&Sent>, own: ProcessKey, comm: Comm) -> Result<(), String> {

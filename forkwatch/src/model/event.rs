@@ -14,7 +14,7 @@ use super::{
 pub struct Origin {
     /// The CPU that wrote it.
     pub cpu: u32,
-    /// Counts that CPU's records from 0, also those that were shed.
+    /// Counts that CPU's records from 0, also those that were dropped.
     pub sequence: u64,
 }
 
@@ -253,7 +253,7 @@ pub struct SocketUse {
     pub bytes: u64,
 }
 
-/// Records that were shed between two looks at the kernel's counters.
+/// Records that were dropped between two looks at the kernel's counters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     /// When it was noticed.
@@ -266,7 +266,7 @@ pub struct Lost {
     pub reason: LossReason,
 }
 
-/// Why records were shed.
+/// Why records were dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossReason {
@@ -307,7 +307,7 @@ pub enum Event {
     Signal(Signal),
     /// A watched socket was used.
     SocketUse(SocketUse),
-    /// Records were shed.
+    /// Records were dropped.
     Lost(Lost),
 }
 

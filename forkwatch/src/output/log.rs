@@ -45,7 +45,7 @@ impl Output for LogLines {
 
     fn said(&mut self, said: &core::Output) -> io::Result<()> {
         match said {
-            core::Output::Allowed { hazard, program_name, reason, .. } => {
+            core::Output::Suppressed { hazard, program_name, reason, .. } => {
                 let hazard = hazard.name();
                 tracing::debug!(hazard, program = program_name, reason, "a finding is accepted");
             }

@@ -158,9 +158,9 @@ impl Metrics {
         self.observed().unsafe_fork(hazard, program, unit, uid);
     }
 
-    /// Counts a finding that an allow rule silenced.
-    pub fn finding_allowed(&self, hazard: HazardId) {
-        self.observed().allowed(hazard);
+    /// Counts a finding that a suppress rule silenced.
+    pub fn finding_suppressed(&self, hazard: HazardId) {
+        self.observed().suppressed(hazard);
     }
 
     /// So many children are stuck now, and so many were when they could last be looked at; the longest since then.
@@ -265,7 +265,7 @@ impl Collector for OnScrape {
 
 fn unit_forks(units: &Units) -> MetricFamily {
     UNIT_FORKS.counters(units.totals().flat_map(|(unit, CgroupCounts { copying, sharing })| {
-        [([unit, "copying"], copying), ([unit, "sharing"], sharing)]
+        [([unit, "fork"], copying), ([unit, "sharing"], sharing)]
     }))
 }
 

@@ -425,7 +425,7 @@ fn one_that_sends_all_the_time_is_told_once() -> Result<()> {
     watched.wait_for_uses(inode, &[(own.tgid, Act::Sent, 1), (child.tgid(), Act::Sent, 7)])?;
     let after = counted(&watched)?;
     let grown: Vec<u64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
-    // Of the fates filtered, submitted and both kinds of shed.
+    // Of the fates filtered, submitted and both kinds of dropped.
     ensure!(grown == [9_999, 2, 0, 0], "by fate: {grown:?}");
     child.end()
 }

@@ -244,12 +244,12 @@ fn loops_of_one_program_are_reported_once() {
 
 #[test]
 fn an_accepted_loop_is_counted_and_not_reported() {
-    let allow = vec![toml::from_str("hazard = \"crash-loop\"\nreason = \"tested\"").unwrap()];
-    let mut timeline = Timeline::with(Settings { allow, ..Settings::default() });
+    let suppress = vec![toml::from_str("hazard = \"crash-loop\"\nreason = \"tested\"").unwrap()];
+    let mut timeline = Timeline::with(Settings { suppress, ..Settings::default() });
     name_parent(&mut timeline, "gunicorn");
     timeline.at(1_000_000);
     one_by_one(&mut timeline, 100, 500, SEGV);
-    assert_eq!(timeline.count(|output| matches!(output, Output::Allowed { .. })), 1);
+    assert_eq!(timeline.count(|output| matches!(output, Output::Suppressed { .. })), 1);
     assert_eq!(timeline.findings().len(), 0);
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    core::allow::AllowRule,
+    core::suppress::SuppressRule,
     model::{
         finding::{Certainty, Severity},
         held_lock::{HeldAtFork, LockKind, LostOwner},
@@ -247,12 +247,12 @@ fn what_the_child_carries_is_known_to_every_detector() {
 
 #[test]
 fn a_rule_of_the_operator_silences_it() {
-    let rule: AllowRule =
+    let rule: SuppressRule =
         serde_json::from_value(serde_json::json!({ "hazard": "held-locks", "reason": "known" })).unwrap();
-    let mut timeline = Timeline::with(Settings { allow: vec![rule], ..Settings::default() });
+    let mut timeline = Timeline::with(Settings { suppress: vec![rule], ..Settings::default() });
     timeline.parents.insert(PARENT, parent_seen("gunicorn", &["writer"]));
     timeline.held.insert(CHILD, alive_with(&[buffer()]));
     timeline.fork(threaded(2)).at(10_000);
     assert_eq!(timeline.findings(), Vec::<&Finding>::new());
-    assert_eq!(timeline.count(|output| matches!(output, Output::Allowed { .. })), 1);
+    assert_eq!(timeline.count(|output| matches!(output, Output::Suppressed { .. })), 1);
 }

@@ -167,14 +167,14 @@ fn a_program_is_told_once_a_day_about_the_same_threads() {
 }
 
 #[test]
-fn an_allow_rule_may_name_the_thread() {
+fn a_suppress_rule_may_name_the_thread() {
     let rule = "hazard = \"lost-threads\"\nthread = \"rdk:*\"\nreason = \"the workers never use Kafka\"";
-    let allow = vec![toml::from_str(rule).unwrap()];
-    let mut timeline = Timeline::with(Settings { allow, ..Settings::default() });
+    let suppress = vec![toml::from_str(rule).unwrap()];
+    let mut timeline = Timeline::with(Settings { suppress, ..Settings::default() });
     timeline.parents.insert(PARENT, parent_seen("gunicorn", &["rdk:main", "rdk:broker1"]));
     timeline.threads.insert(CHILD, busy_alone);
     timeline.fork(threaded(3)).at(9_000_000);
     assert_eq!(lost(&timeline).len(), 0);
-    let allowed = |output: &Output| matches!(output, Output::Allowed { hazard: LOST, .. });
-    assert_eq!(timeline.count(allowed), 1);
+    let suppressed = |output: &Output| matches!(output, Output::Suppressed { hazard: LOST, .. });
+    assert_eq!(timeline.count(suppressed), 1);
 }

@@ -186,11 +186,11 @@ fn questions_about_programs_are_given_up_too() {
 }
 
 #[test]
-fn an_allow_rule_may_name_either_program() {
+fn a_suppress_rule_may_name_either_program() {
     for (comm, silenced) in [("launcher", true), ("worker", true), ("other", false)] {
         let rule = format!("comm = \"{comm}\"\nreason = \"tested\"");
-        let allow = vec![toml::from_str(&rule).unwrap()];
-        let mut timeline = Timeline::with(Settings { allow, ..Settings::default() });
+        let suppress = vec![toml::from_str(&rule).unwrap()];
+        let mut timeline = Timeline::with(Settings { suppress, ..Settings::default() });
         start(&mut timeline, exec_of(PROGRAM, PARENT, TERM));
         timeline.at(1000);
         assert_eq!(timeline.findings().is_empty(), silenced, "{comm}");

@@ -200,19 +200,19 @@ fn one_user_with_many_names_fills_neither_the_output_nor_what_is_left_for_others
 #[test]
 fn what_the_operator_accepts_is_counted_and_not_reported() {
     let rule = "unit = \"web.service\"\nthread = \"metrics-*\"\nreason = \"takes no lock\"";
-    let allow = vec![toml::from_str(rule).unwrap()];
-    let mut timeline = Timeline::with(Settings { allow, ..Settings::default() });
+    let suppress = vec![toml::from_str(rule).unwrap()];
+    let mut timeline = Timeline::with(Settings { suppress, ..Settings::default() });
     let mut seen = parent_seen("gunicorn", &["metrics-flush"]);
     seen.program.unit = Some("web.service".to_owned());
     timeline.parents.insert(PARENT, seen.clone());
     timeline.fork(threaded(2)).at(2000);
-    let allowed = Output::Allowed {
+    let suppressed = Output::Suppressed {
         hazard: HazardId::new("multithreaded-fork"),
         program_name: "gunicorn".to_owned(),
         rule: 0,
         reason: "takes no lock".to_owned(),
     };
-    assert_eq!(timeline.count(|output| *output == allowed), 1);
+    assert_eq!(timeline.count(|output| *output == suppressed), 1);
     assert_eq!(timeline.count(|output| matches!(output, Output::Finding(_) | Unsafe { .. })), 0);
 
     // One thread that nobody vouched for, and the finding is back.
@@ -228,10 +228,10 @@ fn a_reload_keeps_what_is_known() {
     let mut timeline = Timeline::new();
     timeline.fork(threaded(2)).at(2000);
     timeline.at(2500).fork(Fork { child: process(5001), ..threaded(2) });
-    let allow = vec![toml::from_str("comm = \"gunicorn\"\nreason = \"tested\"").unwrap()];
-    timeline.core.configure(Settings { allow, ..Settings::default() });
+    let suppress = vec![toml::from_str("comm = \"gunicorn\"\nreason = \"tested\"").unwrap()];
+    timeline.core.configure(Settings { suppress, ..Settings::default() });
     timeline.at(4000).exit(CHILD);
-    assert_eq!(timeline.count(|output| matches!(output, Output::Allowed { .. })), 1);
+    assert_eq!(timeline.count(|output| matches!(output, Output::Suppressed { .. })), 1);
     assert_eq!(timeline.states().len(), 2, "the first finding is still resolved");
 }
 

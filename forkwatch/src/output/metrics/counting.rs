@@ -59,13 +59,13 @@ impl Output for Counting {
     }
 
     fn said(&mut self, said: &core::Output) -> io::Result<()> {
-        use core::Output::{Allowed, Dropped, SharedConnections, Stuck, Undecided, Unsafe};
+        use core::Output::{Dropped, SharedConnections, Stuck, Suppressed, Undecided, Unsafe};
         let metrics = &self.metrics;
         match said {
             Unsafe { hazard, program_name, unit, uid } => {
                 metrics.unsafe_fork(*hazard, program_name, unit.as_deref(), *uid);
             }
-            Allowed { hazard, .. } => metrics.finding_allowed(*hazard),
+            Suppressed { hazard, .. } => metrics.finding_suppressed(*hazard),
             Undecided { hazard, .. } => metrics.undecided(*hazard),
             Dropped(what) => metrics.given_up(what.name()),
             Stuck { hazard, confirmed, unknown, oldest } => {

@@ -11,7 +11,7 @@ use crate::model::{
 
 /// Names of the classes of event, by [`class`]: the kinds of clone, then all others.
 const CLASSES: [&str; class::COUNT] = [
-    "copying",
+    "fork",
     "shared-memory",
     "vfork",
     "thread",
@@ -24,7 +24,7 @@ const CLASSES: [&str; class::COUNT] = [
     "socket-use",
 ];
 /// Names of what a call of the clone family makes, by [`call`].
-const CALLS: [&str; call::COUNT] = ["copying", "sharing", "thread"];
+const CALLS: [&str; call::COUNT] = ["fork", "sharing", "thread"];
 /// Names of the outcomes, by [`outcome`].
 const OUTCOMES: [&str; outcome::COUNT] = ["exec", "late-exec", "exit", "late-exit", "killed"];
 /// Names of the errors, by [`CLONE_ERRORS`].
@@ -51,7 +51,7 @@ const PARENT_THREADS: Family<0> = Family::new(
     [],
 );
 const EXEC_LATENCY: Family<0> = Family::new(
-    "forkwatch_exec_latency_seconds",
+    "forkwatch_fork_to_exec_duration_seconds",
     "Time from a copying fork to the child's first exec, for those that exec.",
     [],
 );
@@ -61,13 +61,13 @@ const UNEXECED: Family<0> = Family::new(
     [],
 );
 const UNTRACKED: Family<0> = Family::new(
-    "forkwatch_untracked_children_total",
+    "forkwatch_tracking_dropped_total",
     "Children that are not followed, because kernel.max_children are: how they end is counted, but no event tells it.",
     [],
 );
 const SEEN: Family<1> = Family::new(
     "forkwatch_events_seen_total",
-    "Events that the kernel side saw, by class. Summed over all labels it is submitted plus filtered plus shed.",
+    "Events that the kernel side saw, by class. Summed over all labels it is submitted plus filtered plus dropped.",
     ["class"],
 );
 const SUBMITTED: Family<1> =
@@ -77,8 +77,8 @@ const FILTERED: Family<1> = Family::new(
     "Events that nobody had asked for: they are counted in the kernel and need no record.",
     ["class"],
 );
-const SHED: Family<1> = Family::new(
-    "forkwatch_events_shed_total",
+const DROPPED: Family<1> = Family::new(
+    "forkwatch_events_dropped_total",
     "Events whose record was lost, by reason: the ring was full, or kept its rest for hazardous forks.",
     ["reason"],
 );
@@ -117,7 +117,7 @@ const STATISTICS: Family<0> = Family::new(
     [],
 );
 const CLONE_SECONDS: Family<1> = Family::new(
-    "forkwatch_clone_call_seconds",
+    "forkwatch_clone_call_duration_seconds",
     "Duration of successful system calls of the clone family, by what they created (kernel.clone_calls).",
     ["kind"],
 );
@@ -171,7 +171,7 @@ fn of_counters(counters: &Counters) -> Vec<MetricFamily> {
         let counts = events.iter().map(move |fates| fates.get(fate).copied().unwrap_or_default());
         CLASSES.iter().map(|class| [*class]).zip(counts)
     };
-    let shed = |fate: usize| by_fate(fate).map(|(_, count)| count).sum();
+    let dropped = |fate: usize| by_fate(fate).map(|(_, count)| count).sum();
     vec![
         FORKS.counters(seen().take(kind::COUNT)),
         OUTCOMES_OF_FORKS
@@ -187,9 +187,9 @@ fn of_counters(counters: &Counters) -> Vec<MetricFamily> {
         SEEN.counters(seen()),
         SUBMITTED.counters(by_fate(fate::SUBMITTED)),
         FILTERED.counters(by_fate(fate::FILTERED)),
-        SHED.counters([
-            ([LossReason::RingFull.name()], shed(fate::SHED_FULL)),
-            ([LossReason::PlainShed.name()], shed(fate::SHED_PLAIN)),
+        DROPPED.counters([
+            ([LossReason::RingFull.name()], dropped(fate::DROPPED_FULL)),
+            ([LossReason::PlainShed.name()], dropped(fate::DROPPED_PLAIN)),
         ]),
         WAKEUPS.counter(*wakeups),
         UNITS_OVERFLOW.counter(*cgroups_overflow),
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn the_names_follow_the_wire_format() {
         for (index, name) in [
-            (kind::COPYING, CloneKind::Copying.name()),
+            (kind::COPYING, "fork"),
             (kind::SHARED_MEMORY, CloneKind::SharedMemory.name()),
             (kind::VFORK, CloneKind::Vfork.name()),
             (kind::KERNEL, CloneKind::Kernel.name()),
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!((CLASSES[class::SIGNAL], CLASSES[class::SOCKET]), ("signal", "socket-use"));
         assert_eq!(
             (CALLS[call::COPYING], CALLS[call::SHARING], CALLS[call::THREAD]),
-            ("copying", "sharing", "thread")
+            ("fork", "sharing", "thread")
         );
         assert_eq!(OUTCOMES[outcome::EXEC], "exec");
         assert_eq!(OUTCOMES[outcome::LATE_EXEC], "late-exec");

@@ -33,9 +33,9 @@ const FINDINGS: Family<2> =
     Family::new("forkwatch_findings_total", "Findings, repeats included.", ["hazard", "certainty"]);
 const RESOLVED: Family<2> =
     Family::new("forkwatch_findings_resolved_total", "Findings that are over, by how.", ["hazard", "how"]);
-const ALLOWED: Family<1> = Family::new(
-    "forkwatch_findings_allowed_total",
-    "Findings that an [[allow]] rule silenced: they are in no other count of findings.",
+const SUPPRESSED: Family<1> = Family::new(
+    "forkwatch_findings_suppressed_total",
+    "Findings that an [[suppress]] rule silenced: they are in no other count of findings.",
     ["hazard"],
 );
 const UNDECIDED: Family<1> = Family::new(
@@ -75,7 +75,7 @@ const MALFORMED: Family<0> = Family::new(
     [],
 );
 const FILE_LOST: Family<0> = Family::new(
-    "forkwatch_event_file_lost_total",
+    "forkwatch_event_file_dropped_total",
     "Events that could not be written: to the event file, for example because the disk was full, or to standard output, because nobody read it.",
     [],
 );
@@ -160,7 +160,7 @@ pub(super) struct Observed {
     findings: BTreeMap<(HazardId, Certainty), u64>,
     last_number: u64,
     resolved: BTreeMap<(HazardId, &'static str), u64>,
-    allowed: BTreeMap<HazardId, u64>,
+    suppressed: BTreeMap<HazardId, u64>,
     undecided: BTreeMap<HazardId, u64>,
     children_failed: BTreeMap<&'static str, u64>,
     given_up: BTreeMap<&'static str, u64>,
@@ -216,7 +216,7 @@ impl Observed {
             findings: all().flat_map(each).collect(),
             last_number: 0,
             resolved: all().flat_map(|hazard| Resolution::ALL.map(|how| ((hazard, how.name()), 0))).collect(),
-            allowed: all().map(|hazard| (hazard, 0)).collect(),
+            suppressed: all().map(|hazard| (hazard, 0)).collect(),
             undecided: all().map(|hazard| (hazard, 0)).collect(),
             children_failed: ends::WAYS.map(|way| (way, 0)).into(),
             given_up: given_up.iter().map(|what| (*what, 0)).collect(),
@@ -268,8 +268,8 @@ impl Observed {
         *self.unsafe_forks.entry((hazard, program, unit)).or_default() += 1;
     }
 
-    pub(super) fn allowed(&mut self, hazard: HazardId) {
-        *self.allowed.entry(hazard).or_default() += 1;
+    pub(super) fn suppressed(&mut self, hazard: HazardId) {
+        *self.suppressed.entry(hazard).or_default() += 1;
     }
 
     pub(super) fn undecided(&mut self, hazard: HazardId) {
@@ -333,7 +333,7 @@ impl Observed {
             ),
             RESOLVED
                 .counters(self.resolved.iter().map(|((hazard, how), count)| ([hazard.name(), *how], *count))),
-            ALLOWED.counters(self.allowed.iter().map(|(hazard, count)| ([hazard.name()], *count))),
+            SUPPRESSED.counters(self.suppressed.iter().map(|(hazard, count)| ([hazard.name()], *count))),
             UNDECIDED.counters(self.undecided.iter().map(|(hazard, count)| ([hazard.name()], *count))),
             CHILDREN_FAILED.counters(self.children_failed.iter().map(|(how, count)| ([*how], *count))),
             GIVEN_UP.counters(self.given_up.iter().map(|(what, count)| ([*what], *count))),

@@ -122,10 +122,10 @@ fn assert_has(page: &str, series: &str, expected: f64) {
 fn a_scrape_reads_the_kernel_as_it_is_now() {
     let (fake, metrics) = metrics();
     let page = metrics.render().unwrap();
-    assert_has(&page, "forkwatch_forks_total{kind=\"copying\"}", 10.0);
+    assert_has(&page, "forkwatch_forks_total{kind=\"fork\"}", 10.0);
     fake.copying.store(50, Ordering::Relaxed);
     let page = metrics.render().unwrap();
-    assert_has(&page, "forkwatch_forks_total{kind=\"copying\"}", 60.0);
+    assert_has(&page, "forkwatch_forks_total{kind=\"fork\"}", 60.0);
     assert_has(&page, "forkwatch_forks_total{kind=\"worker\"}", 0.0);
     assert_has(&page, "forkwatch_kernel_tasks_created_total", 123.0);
     assert_has(&page, "forkwatch_unit_forks_total{unit=\"unit-9.service\",kind=\"sharing\"}", 2.0);
@@ -144,14 +144,16 @@ fn seen_is_submitted_plus_filtered_plus_shed() {
             .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
             .sum()
     };
-    assert_has(&page, "forkwatch_events_submitted_total{class=\"copying\"}", 100.0);
-    assert_has(&page, "forkwatch_events_filtered_total{class=\"copying\"}", 7.0);
-    assert_has(&page, "forkwatch_events_shed_total{reason=\"ring-full\"}", 2.0);
-    assert_has(&page, "forkwatch_events_shed_total{reason=\"plain-shed\"}", 1.0);
+    assert_has(&page, "forkwatch_events_submitted_total{class=\"fork\"}", 100.0);
+    assert_has(&page, "forkwatch_events_filtered_total{class=\"fork\"}", 7.0);
+    assert_has(&page, "forkwatch_events_dropped_total{reason=\"ring-full\"}", 2.0);
+    assert_has(&page, "forkwatch_events_dropped_total{reason=\"plain-shed\"}", 1.0);
     assert_eq!(fate::COUNT, 4);
-    let [seen, submitted, filtered, shed] =
-        ["seen", "submitted", "filtered", "shed"].map(|name| sum(&format!("forkwatch_events_{name}_total")));
-    assert!((seen - 110.0).abs() < f64::EPSILON && (seen - submitted - filtered - shed).abs() < f64::EPSILON);
+    let [seen, submitted, filtered, dropped] = ["seen", "submitted", "filtered", "dropped"]
+        .map(|name| sum(&format!("forkwatch_events_{name}_total")));
+    assert!(
+        (seen - 110.0).abs() < f64::EPSILON && (seen - submitted - filtered - dropped).abs() < f64::EPSILON
+    );
 }
 
 #[test]
@@ -162,9 +164,9 @@ fn histograms_are_cumulative_and_in_base_units() {
     assert_has(&page, "forkwatch_parent_threads_bucket{le=\"+Inf\"}", 6.0);
     assert_has(&page, "forkwatch_parent_threads_count", 6.0);
     assert_has(&page, "forkwatch_parent_threads_sum", 1005.0);
-    assert_has(&page, "forkwatch_exec_latency_seconds_bucket{le=\"0.0001\"}", 0.0);
-    assert_has(&page, "forkwatch_exec_latency_seconds_bucket{le=\"0.00025\"}", 4.0);
-    assert_has(&page, "forkwatch_exec_latency_seconds_sum", 1.5);
+    assert_has(&page, "forkwatch_fork_to_exec_duration_seconds_bucket{le=\"0.0001\"}", 0.0);
+    assert_has(&page, "forkwatch_fork_to_exec_duration_seconds_bucket{le=\"0.00025\"}", 4.0);
+    assert_has(&page, "forkwatch_fork_to_exec_duration_seconds_sum", 1.5);
 }
 
 #[test]
@@ -174,13 +176,13 @@ fn findings_are_counted_once_and_repeats_by_their_number() {
     metrics.finding(&finding(1, "gunicorn", 0, State::Confirmed));
     metrics.finding(&finding(2, "gunicorn", 8, State::Suspected));
     metrics.finding(&finding(1, "gunicorn", 0, State::Resolved(Resolution::Killed)));
-    metrics.finding_allowed(HazardId::new("pending-signals"));
+    metrics.finding_suppressed(HazardId::new("pending-signals"));
     let page = metrics.render().unwrap();
     let hazard = "hazard=\"multithreaded-fork\"";
     assert_has(&page, &format!("forkwatch_findings_total{{{hazard},certainty=\"strong\"}}"), 9.0);
     assert_has(&page, &format!("forkwatch_findings_total{{{hazard},certainty=\"certain\"}}"), 0.0);
     assert_has(&page, &format!("forkwatch_findings_resolved_total{{{hazard},how=\"killed\"}}"), 1.0);
-    assert_has(&page, "forkwatch_findings_allowed_total{hazard=\"pending-signals\"}", 1.0);
+    assert_has(&page, "forkwatch_findings_suppressed_total{hazard=\"pending-signals\"}", 1.0);
 }
 
 #[test]
@@ -272,7 +274,7 @@ fn the_user_side_tells_of_itself() {
     let page = metrics.render().unwrap();
     assert_has(&page, "forkwatch_events_received_total", 3.0);
     assert_has(&page, "forkwatch_events_malformed_total", 1.0);
-    assert_has(&page, "forkwatch_event_file_lost_total", 2.0);
+    assert_has(&page, "forkwatch_event_file_dropped_total", 2.0);
     assert_has(&page, "forkwatch_children_failed_total{how=\"SIGKILL\"}", 1.0);
     assert_has(&page, "forkwatch_children_failed_total{how=\"code\"}", 0.0);
     assert_has(&page, "forkwatch_last_event_timestamp_seconds", 1.5);

@@ -196,8 +196,8 @@ fn counts_equal_the_kernels_own() -> Result<()> {
         let counted = growth.forks(kind);
         ensure!(counted >= f64::from(STORM), "{counted} of {STORM} counted as {kind}");
     }
-    let shed = growth.after.0.sum("forkwatch_events_shed_total", "");
-    ensure!(!differ(shed, 0.0), "{shed} records were shed");
+    let dropped = growth.after.0.sum("forkwatch_events_dropped_total", "");
+    ensure!(!differ(dropped, 0.0), "{dropped} records were shed");
     forkwatch.stop().map(drop)
 }
 
@@ -221,7 +221,7 @@ fn clone_calls_are_counted_exactly() -> Result<()> {
         ("thread", growth.forks("thread")),
         ("sharing", growth.forks("vfork") + growth.forks("shared-memory")),
     ] {
-        let calls = growth.of("forkwatch_clone_call_seconds_count", &format!("kind=\"{call}\""));
+        let calls = growth.of("forkwatch_clone_call_duration_seconds_count", &format!("kind=\"{call}\""));
         ensure!(made >= f64::from(STORM), "{made} of {STORM} made as {call}");
         ensure!(!differ(calls, made), "{calls} calls counted as {call}, but {made} made");
     }

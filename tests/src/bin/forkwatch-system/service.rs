@@ -81,7 +81,7 @@ pub(crate) fn a_reload_takes_effect() -> Result<()> {
     const HAZARD: &str = "hazard=\"multithreaded-fork\"";
     systemctl(&["restart", UNIT])?;
     let pid = main_pid()?;
-    let allowed = |scrape: &Scrape| scrape.sum("forkwatch_findings_allowed_total", HAZARD);
+    let allowed = |scrape: &Scrape| scrape.sum("forkwatch_findings_suppressed_total", HAZARD);
     let found = |scrape: &Scrape| scrape.sum("forkwatch_findings_total", HAZARD);
     let rule = "[[suppress]]\nunit = \"accepted.service\"\nreason = \"a test\"\n";
     let configuration = Configuration::of(&format!("[log]\nlevel = \"debug\"\n\n{rule}"))?;

@@ -118,20 +118,21 @@ fn every_event_of_a_daemon_has_exactly_one_fate() -> Result<()> {
     ensure!(same(tasks, kernels), "{tasks} tasks counted, the kernel counted {kernels}");
     ensure!(same(tasks, all("forkwatch_kernel_tasks_created_total")), "the kernel's count is another's");
     // Others on this host may fork meanwhile: their forks are in the exact sum above.
-    let copying = grown("forkwatch_forks_total", "kind=\"copying\"");
+    let copying = grown("forkwatch_forks_total", "kind=\"fork\"");
     ensure!(copying >= FORKS && tasks >= FORKS, "{copying} forks of a storm of {FORKS}");
 
     let (seen, submitted) = (all("forkwatch_events_seen_total"), all("forkwatch_events_submitted_total"));
-    let (filtered, shed) = (all("forkwatch_events_filtered_total"), all("forkwatch_events_shed_total"));
-    ensure!(shed > 10_000.0, "only {shed} events shed: the storm was none");
+    let (filtered, dropped) = (all("forkwatch_events_filtered_total"), all("forkwatch_events_dropped_total"));
+    ensure!(dropped > 10_000.0, "only {dropped} events dropped: the storm was none");
     ensure!(
-        same(seen, submitted + filtered + shed),
-        "{seen} seen, {submitted} + {filtered} + {shed} accounted"
+        same(seen, submitted + filtered + dropped),
+        "{seen} seen, {submitted} + {filtered} + {dropped} accounted"
     );
     let received = all("forkwatch_events_received_total");
     ensure!(same(submitted, received), "{submitted} records submitted, {received} received");
-    let told = |events: &[Event]| u32::try_from(lost(events)).is_ok_and(|lost| f64::from(lost) > shed - 0.5);
-    daemon.forkwatch.wait_until("events that tell of all that was shed", told)?;
+    let told =
+        |events: &[Event]| u32::try_from(lost(events)).is_ok_and(|lost| f64::from(lost) > dropped - 0.5);
+    daemon.forkwatch.wait_until("events that tell of all that was dropped", told)?;
     daemon.stop()
 }
 

@@ -13,10 +13,10 @@ use crate::model::{
 /// Silences the findings that all of its criteria fit. Patterns know `*` and `?`.
 ///
 /// Comm, executable and unit of a user's process are what that user calls them, so that nobody is silenced by a name that
-/// he has borrowed: see `AllowRule::fits`.
+/// he has borrowed: see `SuppressRule::fits`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Written<String>", into = "Written<String>")]
-pub struct AllowRule {
+pub struct SuppressRule {
     exe: Option<WildMatch>,
     comm: Option<WildMatch>,
     unit: Option<WildMatch>,
@@ -26,21 +26,21 @@ pub struct AllowRule {
     reason: String,
 }
 
-/// An allow rule that says too little or contradicts itself.
+/// A suppress rule that says too little or contradicts itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AllowError {
     /// It would silence everything.
     #[error(
-        "an allow rule without a criterion would silence every finding: give it `exe`, `comm`, `unit`, `uid`, `thread` or `hazard`"
+        "a suppress rule without a criterion would silence every finding: give it `exe`, `comm`, `unit`, `uid`, `thread` or `hazard`"
     )]
     NoCriterion,
     /// An empty pattern fits nothing.
     #[error(
-        "`{0}` of an allow rule is empty and would fit nothing: remove it, or write a pattern such as \"*\""
+        "`{0}` of a suppress rule is empty and would fit nothing: remove it, or write a pattern such as \"*\""
     )]
     EmptyPattern(&'static str),
     /// The reason is blank.
-    #[error("an allow rule needs a `reason`: say why this is safe, for whoever reads it next")]
+    #[error("a suppress rule needs a `reason`: say why this is safe, for whoever reads it next")]
     NoReason,
 }
 
@@ -64,16 +64,16 @@ pub struct Written<Hazard> {
     reason: String,
 }
 
-impl From<AllowRule> for Written<String> {
-    fn from(rule: AllowRule) -> Self {
-        let AllowRule { exe, comm, unit, uid, thread, hazard, reason } = rule;
+impl From<SuppressRule> for Written<String> {
+    fn from(rule: SuppressRule) -> Self {
+        let SuppressRule { exe, comm, unit, uid, thread, hazard, reason } = rule;
         let [exe, comm, unit, thread] =
             [exe, comm, unit, thread].map(|pattern| pattern.map(|pattern| pattern.to_string()));
         Self { exe, comm, unit, uid, thread, hazard, reason }
     }
 }
 
-impl<Hazard: Into<String>> TryFrom<Written<Hazard>> for AllowRule {
+impl<Hazard: Into<String>> TryFrom<Written<Hazard>> for SuppressRule {
     type Error = AllowError;
 
     fn try_from(written: Written<Hazard>) -> Result<Self, AllowError> {
@@ -101,7 +101,7 @@ impl<Hazard: Into<String>> TryFrom<Written<Hazard>> for AllowRule {
     }
 }
 
-impl AllowRule {
+impl SuppressRule {
     /// Why the operator accepts what it silences.
     pub fn reason(&self) -> &str {
         &self.reason
@@ -162,13 +162,13 @@ fn fits_comm(pattern: &WildMatch, comm: Comm) -> bool {
 ///
 /// Rules with `thread` silence it only if every one of the `thread_count` surviving threads is known and fits such
 /// a rule: one thread that nobody vouched for is enough to hang the child.
-pub fn allowed<'a>(
-    rules: &'a [AllowRule],
+pub fn suppressed<'a>(
+    rules: &'a [SuppressRule],
     hazard: HazardId,
     program: &Program,
     threads: &[SeenThread],
     thread_count: u32,
-) -> Option<(usize, &'a AllowRule)> {
+) -> Option<(usize, &'a SuppressRule)> {
     let fitting = || rules.iter().enumerate().filter(|(_, rule)| rule.fits(hazard, program));
     let without_thread = fitting().find(|(_, rule)| rule.thread.is_none());
     without_thread.or_else(|| {
@@ -184,16 +184,16 @@ mod tests {
     use super::*;
     use crate::model::provenance::{Executable, Namespace, Provenance};
 
-    fn rules(text: &str) -> Result<Vec<AllowRule>, String> {
+    fn rules(text: &str) -> Result<Vec<SuppressRule>, String> {
         #[derive(Debug, Deserialize)]
         struct File {
-            allow: Vec<AllowRule>,
+            suppress: Vec<SuppressRule>,
         }
-        toml::from_str::<File>(text).map(|file| file.allow).map_err(|error| error.message().to_owned())
+        toml::from_str::<File>(text).map(|file| file.suppress).map_err(|error| error.message().to_owned())
     }
 
-    fn rule(body: &str) -> Vec<AllowRule> {
-        rules(&format!("[[allow]]\nreason = \"tested\"\n{body}")).unwrap()
+    fn rule(body: &str) -> Vec<SuppressRule> {
+        rules(&format!("[[suppress]]\nreason = \"tested\"\n{body}")).unwrap()
     }
 
     fn program() -> Program {
@@ -209,10 +209,10 @@ mod tests {
         comms.iter().map(|comm| SeenThread { tid: 7, comm: (*comm).into() }).collect()
     }
 
-    fn silences(rules: &[AllowRule], comms: &[&str]) -> bool {
+    fn silences(rules: &[SuppressRule], comms: &[&str]) -> bool {
         let threads = threads(comms);
         let count = u32::try_from(threads.len()).unwrap();
-        allowed(rules, HazardId::new("multithreaded-fork"), &program(), &threads, count).is_some()
+        suppressed(rules, HazardId::new("multithreaded-fork"), &program(), &threads, count).is_some()
     }
 
     #[test]
@@ -233,7 +233,7 @@ mod tests {
 
     /// Whether a rule silences a finding about that program.
     fn fits(body: &str, program: &Program) -> bool {
-        allowed(&rule(body), HazardId::new("orphaned-lock"), program, &[], 0).is_some()
+        suppressed(&rule(body), HazardId::new("orphaned-lock"), program, &[], 0).is_some()
     }
 
     /// A program that uid 1000 runs in that cgroup.
@@ -326,8 +326,8 @@ mod tests {
         assert!(!silences(&both, &["flush-1", "rdk:main"]));
         // 70 threads, of which 2 are named: the others are unknown.
         let named = threads(&["flush-1", "flush-2"]);
-        assert!(allowed(&both, HazardId::new("multithreaded-fork"), &program(), &named, 70).is_none());
-        assert!(allowed(&both, HazardId::new("pending-signals"), &program(), &[], 0).is_none());
+        assert!(suppressed(&both, HazardId::new("multithreaded-fork"), &program(), &named, 70).is_none());
+        assert!(suppressed(&both, HazardId::new("pending-signals"), &program(), &[], 0).is_none());
     }
 
     #[test]
@@ -335,7 +335,7 @@ mod tests {
         let unknown = Program { comm: "gunicorn".into(), ..Program::default() };
         for body in ["exe = \"*\"", "unit = \"*\""] {
             assert!(
-                allowed(&rule(body), HazardId::new("pending-signals"), &unknown, &[], 0).is_none(),
+                suppressed(&rule(body), HazardId::new("pending-signals"), &unknown, &[], 0).is_none(),
                 "{body}"
             );
         }
@@ -344,11 +344,11 @@ mod tests {
     #[test]
     fn a_bad_rule_is_refused_with_what_to_do() {
         for (text, part) in [
-            ("[[allow]]\nreason = \"all\"", "without a criterion"),
-            ("[[allow]]\ncomm = \"x\"", "needs a `reason`"),
-            ("[[allow]]\ncomm = \"x\"\nreason = \" \"", "needs a `reason`"),
-            ("[[allow]]\ncomm = \"\"\nreason = \"r\"", "`comm` of an allow rule is empty"),
-            ("[[allow]]\npid = 7\nreason = \"r\"", "unknown field `pid`"),
+            ("[[suppress]]\nreason = \"all\"", "without a criterion"),
+            ("[[suppress]]\ncomm = \"x\"", "needs a `reason`"),
+            ("[[suppress]]\ncomm = \"x\"\nreason = \" \"", "needs a `reason`"),
+            ("[[suppress]]\ncomm = \"\"\nreason = \"r\"", "`comm` of a suppress rule is empty"),
+            ("[[suppress]]\npid = 7\nreason = \"r\"", "unknown field `pid`"),
         ] {
             let error = rules(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
