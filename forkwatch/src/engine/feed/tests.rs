@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     engine::{recorder::Recorder, replay::replay},
-    model::evidence::{ChildSeen, ParentSeen},
+    model::{
+        evidence::{ChildSeen, ParentSeen},
+        held_lock::{HeldLocks, HeldLocksSeen},
+    },
     output::{
         columns::{ColumnLines, Look, Times},
         json::JsonLines,
@@ -98,6 +101,20 @@ fn evidence() -> [Evidence; 2] {
     ]
 }
 
+/// The child carries no locks: until that is known its fork is not judged.
+fn no_locks() -> Evidence {
+    let held = HeldLocks {
+        at: samples::at(1600),
+        whole: true,
+        locks: Vec::new(),
+        count: 0,
+        searched: 1 << 20,
+        skipped: 0,
+        took: 1_000_000,
+    };
+    Evidence::HeldLocks { child: samples::unsafe_fork().child, seen: HeldLocksSeen::Alive(Box::new(held)) }
+}
+
 #[test]
 fn a_fork_waits_for_the_names_of_its_threads_and_all_else_behind_it() {
     let (live, replayed) = live_and_replayed(|feed| {
@@ -106,6 +123,7 @@ fn a_fork_waits_for_the_names_of_its_threads_and_all_else_behind_it() {
         feed.event(&Event::Fork(samples::unsafe_fork()), Some(0)).unwrap();
         feed.event(&Event::CloneFailure(samples::clone_failure()), Some(1)).unwrap();
         feed.evidence(samples::at(1600), &parent).unwrap();
+        feed.evidence(samples::at(1600), &no_locks()).unwrap();
         feed.advance(samples::at(2550)).unwrap();
         feed.evidence(samples::at(2600), &child).unwrap();
         // Answers come in any order, or not at all.
