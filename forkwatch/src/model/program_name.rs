@@ -100,8 +100,11 @@ pub(crate) fn bare_name(program: &Program) -> String {
     [name, &comm, "unnamed"].into_iter().map(clean).find(|name| !name.is_empty()).unwrap_or_default()
 }
 
-/// An executable's name without its version: `python` for `python3.11`.
+/// An executable's name without its version: `python` for `python3.11`, and for `python3.14t`, which has no GIL.
 pub(crate) fn stem(name: &str) -> &str {
+    let is_numbered =
+        |name: &&str| name.starts_with("python3.") && name.ends_with(|last: char| last.is_ascii_digit());
+    let name = name.strip_suffix('t').filter(is_numbered).unwrap_or(name);
     name.trim_end_matches(|character: char| character.is_ascii_digit() || matches!(character, '.' | '-'))
 }
 
@@ -170,6 +173,13 @@ mod tests {
             cmdline: cmdline.iter().map(|argument| (*argument).to_owned()).collect(),
             ..Program::default()
         })
+    }
+
+    #[test]
+    fn a_version_is_no_part_of_a_name() {
+        let stems =
+            ["python", "python3.11", "python3.14t", "ruby2.7", "print", "x3.1t", "python3.t"].map(stem);
+        assert_eq!(stems, ["python", "python", "python", "ruby", "print", "x3.1t", "python3.t"]);
     }
 
     /// What a user runs, with nothing to vouch for it.

@@ -15,11 +15,13 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 mod environment;
+mod later;
 mod pattern;
 mod unpacked;
 
 use crate::project;
 use environment::Environment;
+use later::Later;
 use pattern::newest_match;
 use unpacked::Unpacked;
 
@@ -29,6 +31,7 @@ use unpacked::Unpacked;
 struct Wanted {
     installed: Vec<Installed>,
     unpacked: Vec<Unpacked>,
+    later: Vec<Later>,
     environment: Vec<Environment>,
 }
 
@@ -111,6 +114,10 @@ pub(crate) fn run(no_install: bool) -> Result<Provided> {
             provided.note(name, present);
         }
     }
+    for program in &wanted.later {
+        let found = program.provide(&cache, !no_install).map(Present::at);
+        provided.note(&program.name, found.map_err(|error| format!("{error:#}")));
+    }
     for wanted in &wanted.environment {
         let folder = cache.join(&wanted.name);
         let made = environment::provide(wanted, &root, &folder, &provided, no_install);
@@ -188,8 +195,9 @@ mod tests {
         let list: Wanted = toml::from_str(include_str!("../../../tests/provision.toml")).unwrap();
         let installed = list.installed.iter().map(|tool| &tool.name);
         let unpacked = list.unpacked.iter().flat_map(|programs| programs.files.keys());
+        let later = list.later.iter().map(|program| &program.name);
         let environments = list.environment.iter().map(|environment| &environment.name);
-        let names: Vec<_> = installed.chain(unpacked).chain(environments).collect();
+        let names: Vec<_> = installed.chain(unpacked).chain(later).chain(environments).collect();
         let unique: BTreeSet<_> = names.iter().collect();
         assert_eq!(unique.len(), names.len());
     }

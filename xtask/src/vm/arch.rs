@@ -13,6 +13,11 @@ pub(crate) enum Arch {
 }
 
 impl Arch {
+    /// This machine's.
+    pub(crate) const fn of_the_host() -> Self {
+        if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 }
+    }
+
     /// As the compiler calls it.
     pub(crate) const fn target(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
-//! Where CPython keeps what, in each of its minor versions; micro versions agree. The offsets are those that
-//! `offsetof` gives with the headers of 3.7.16, 3.8.18, 3.9.18, 3.10.13, 3.11.7, 3.12.1 and 3.13.0, on 64 bits, of a
-//! release build; arm64 has the same.
+//! Where CPython keeps what, in each of the minor versions that do not tell it themselves; micro versions agree. The
+//! offsets are those that `offsetof` gives with the headers of 3.7.16, 3.8.18, 3.9.18, 3.10.13, 3.11.7 and 3.12.1, on 64
+//! bits, of a release build; arm64 has the same. [`super::offsets`] has them for later versions.
 
 /// Offsets into CPython's structures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +39,40 @@ pub(super) struct Layout {
     pub(super) lines: u64,
     /// `co_code_adaptive`, which the instruction points into since 3.11.
     pub(super) instructions: u64,
-    /// The sizes of `PyASCIIObject` and `PyCompactUnicodeObject`: the characters follow.
-    pub(super) text: (u64, u64),
+    /// Where threads have bytecode of their own, which the instruction points into then.
+    pub(super) local: Option<Local>,
+    /// `PyObject.ob_type`
+    pub(super) object_type: u64,
+    /// `PyTypeObject.tp_name`
+    pub(super) type_name: u64,
+    /// `ob_size` of a bytes object, and `ob_sval`.
+    pub(super) bytes: (u64, u64),
+    pub(super) text: Text,
 }
+
+/// Bytecode of a thread of its own, without GIL since 3.14.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Local {
+    /// `tlbc_index` of a frame
+    pub(super) index: u64,
+    /// `PyCodeObject.co_tlbc`: a count, and so many pointers to bytecode.
+    pub(super) codes: u64,
+}
+
+/// A string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Text {
+    pub(super) length: u64,
+    pub(super) state: u64,
+    /// The bits of `interned`, the first field of the state.
+    pub(super) interned: u32,
+    /// The size of `PyASCIIObject`: the characters follow.
+    pub(super) ascii: u64,
+    /// The same of `PyCompactUnicodeObject`, which has other characters than ASCII.
+    pub(super) compact: u64,
+}
+
+const TEXT_BEFORE_3_12: Text = Text { length: 16, state: 32, interned: 2, ascii: 48, compact: 72 };
 
 const BEFORE_3_8: Layout = Layout {
     minor: 7,
@@ -61,7 +92,11 @@ const BEFORE_3_8: Layout = Layout {
     name: 104,
     lines: 112,
     instructions: 0,
-    text: (48, 72),
+    local: None,
+    object_type: 8,
+    type_name: 24,
+    bytes: (16, 32),
+    text: TEXT_BEFORE_3_12,
 };
 
 /// Positional-only parameters came into the code object.
@@ -72,9 +107,7 @@ const BEFORE_3_10: Layout =
 const SINCE_3_11: Layout = Layout {
     minor: 11,
     interpreters: 40,
-    next_interpreter: 0,
     threads: 16,
-    next_thread: 8,
     thread_id: 152,
     frame: 56,
     within_cframe: Some(8),
@@ -87,7 +120,7 @@ const SINCE_3_11: Layout = Layout {
     name: 128,
     lines: 136,
     instructions: 184,
-    text: (48, 72),
+    ..BEFORE_3_8
 };
 
 const SINCE_3_12: Layout = Layout {
@@ -100,33 +133,22 @@ const SINCE_3_12: Layout = Layout {
     owner: Some(70),
     first_line: 68,
     instructions: 192,
-    text: (40, 56),
+    text: Text { ascii: 40, compact: 56, ..TEXT_BEFORE_3_12 },
     ..SINCE_3_11
 };
 
-const LAYOUTS: [Layout; 7] = [
+const LAYOUTS: [Layout; 6] = [
     BEFORE_3_8,
     BEFORE_3_10,
     Layout { minor: 9, ..BEFORE_3_10 },
     Layout { minor: 10, instruction: 96, ..BEFORE_3_10 },
     SINCE_3_11,
     SINCE_3_12,
-    Layout {
-        minor: 13,
-        interpreters: 632,
-        next_interpreter: 7264,
-        threads: 7344,
-        thread_id: 152,
-        frame: 72,
-        within_cframe: None,
-        instructions: 200,
-        ..SINCE_3_12
-    },
 ];
 
 impl Layout {
     /// That of version 3 of this minor; absent where it is not known.
-    pub(super) fn of(minor: u8) -> Option<&'static Self> {
-        LAYOUTS.iter().find(|layout| layout.minor == minor)
+    pub(super) fn of(minor: u8) -> Option<Self> {
+        LAYOUTS.iter().find(|layout| layout.minor == minor).copied()
     }
 }

@@ -6,6 +6,7 @@
 
 mod layout;
 mod lines;
+mod offsets;
 
 use std::{fs, os::unix::ffi::OsStrExt};
 
@@ -32,18 +33,13 @@ const MAX_SKIPPED: usize = 64;
 const MAX_CHARACTERS: u64 = 4096;
 /// A table of lines; one of a longer function is not read.
 const MAX_TABLE: u64 = 256 * 1024;
-/// `FRAME_OWNED_BY_CSTACK`, of a frame without code.
+/// `FRAME_OWNED_BY_CSTACK` of 3.12 and 3.13, `FRAME_OWNED_BY_INTERPRETER` since, and what comes after: frames without
+/// code.
 const OF_C: u8 = 3;
-/// `Py_GIL_DISABLED`, in `_Py_DebugOffsets` since 3.13.
-const FREE_THREADED: u64 = 16;
-/// `ob_type` of every object, `tp_name` of a type, `ob_size` and the content of a bytes object.
-const TYPE: u64 = 8;
-const TYPE_NAME: u64 = 24;
-const SIZE: u64 = 16;
-const CONTENT: u64 = 32;
-/// `length` and `state` of a string.
-const LENGTH: u64 = 16;
-const STATE: u64 = 32;
+/// `Py_TAG_BITS`: what the code of a frame may be marked with since 3.14, and no pointer to an object has.
+const TAGS: u64 = 3;
+/// Threads that have bytecode of their own.
+const MAX_LOCAL: u64 = 1024 * 1024;
 /// `tid` within what `pthread_self` returns: the C library keeps it right in a forked child, which CPython's own
 /// `native_thread_id` is not before the child has run its handlers. Of glibc (nptl/descr.h) and of musl
 /// (`pthread_impl.h`).
@@ -90,21 +86,24 @@ pub(super) fn stack_of(
         let name = objects.iter().find_map(|head| named_version(&head.path))?;
         return Some(Err(format!("the frames of CPython {name} cannot be read")));
     };
-    let minor = symbols::address_of(memory, &object, b"Py_Version")
+    let layout = match offsets::read(memory, runtime).unwrap_or_else(|| known_layout(memory, &object)) {
+        Ok(layout) => layout,
+        Err(why) => return Some(Err(why)),
+    };
+    let interpreter = Interpreter { memory, layout };
+    let thread = own_id().and_then(|own_id| interpreter.thread(runtime, own_id));
+    Some(Ok(thread.map(|thread| interpreter.walk(thread, most))))
+}
+
+/// The layout of a version that does not tell it.
+fn known_layout(memory: &Bytes, object: &Object) -> Result<Layout, String> {
+    let minor = symbols::address_of(memory, object, b"Py_Version")
         .and_then(|at| memory.half(at))
         .filter(|version| version >> 24 == 3)
         .map(|version| version.to_be_bytes()[1])
-        .or_else(|| named_version(&object.head.path)?.strip_prefix("3.")?.parse().ok());
-    let Some(minor) = minor else { return Some(Err("the version of CPython is not known".to_owned())) };
-    let Some(layout) = Layout::of(minor) else {
-        return Some(Err(format!("the frames of CPython 3.{minor} cannot be read")));
-    };
-    let interpreter = Interpreter { memory, layout };
-    if minor >= 13 && memory.word(runtime.wrapping_add(FREE_THREADED)) != Some(0) {
-        return Some(Err(format!("the frames of CPython 3.{minor} without GIL cannot be read")));
-    }
-    let thread = own_id().and_then(|own_id| interpreter.thread(runtime, own_id));
-    Some(Ok(thread.map(|thread| interpreter.walk(thread, most))))
+        .or_else(|| named_version(&object.head.path)?.strip_prefix("3.")?.parse().ok())
+        .ok_or("the version of CPython is not known")?;
+    Layout::of(minor).ok_or_else(|| format!("the frames of CPython 3.{minor} cannot be read"))
 }
 
 /// `3.11` of `/usr/bin/python3.11` and of `libpython3.11.so.1.0`.
@@ -119,7 +118,7 @@ pub(super) fn named_version(path: &[u8]) -> Option<String> {
 
 struct Interpreter<'a> {
     memory: &'a Bytes,
-    layout: &'static Layout,
+    layout: Layout,
 }
 
 impl Interpreter<'_> {
@@ -131,8 +130,12 @@ impl Interpreter<'_> {
             let mut thread = self.pointer(interpreter, layout.threads);
             for _ in 0..MAX_THREADS {
                 let Some(state) = thread else { break };
-                let own = self.pointer(state, layout.thread_id)?;
-                if THREAD_IDS.iter().any(|offset| self.memory.half(own.wrapping_add(*offset)) == Some(tid)) {
+                // It has none before it begins.
+                let own = self.pointer(state, layout.thread_id);
+                let is_tid = |offset: &u64| {
+                    own.and_then(|own| self.memory.half(own.wrapping_add(*offset))) == Some(tid)
+                };
+                if THREAD_IDS.iter().any(is_tid) {
                     return Some(state);
                 }
                 thread = self.pointer(state, layout.next_thread);
@@ -152,7 +155,7 @@ impl Interpreter<'_> {
         let mut skipped = 0;
         while let Some(frame) = next {
             let owner = layout.owner.and_then(|owner| self.memory.take(frame.wrapping_add(owner), 1));
-            let is_of_c = layout.minor >= 12 && owner.is_some_and(|owner| owner == [OF_C]);
+            let is_of_c = layout.minor >= 12 && owner.is_some_and(|owner| owner.first() >= Some(&OF_C));
             if stack.frames.len() == most {
                 stack.missing = Some(format!("only the innermost {most} calls are told"));
                 return stack;
@@ -173,14 +176,15 @@ impl Interpreter<'_> {
     }
 
     fn frame(&self, frame: u64) -> Option<Frame> {
-        let code = self.pointer(frame, self.layout.code)?;
-        let kind = self.pointer(self.pointer(code, TYPE)?, TYPE_NAME)?;
+        let layout = self.layout;
+        let code = self.pointer(frame, layout.code)? & !TAGS;
+        let kind = self.pointer(self.pointer(code, layout.object_type)?, layout.type_name)?;
         if self.memory.text(kind, 8) != b"code" {
             return None;
         }
         Some(Frame {
-            function: Some(self.text(self.pointer(code, self.layout.name)?)?),
-            module: self.text(self.pointer(code, self.layout.file)?),
+            function: Some(self.text(self.pointer(code, layout.name)?)?),
+            module: self.text(self.pointer(code, layout.file)?),
             offset: None,
             line: self.line(frame, code),
         })
@@ -195,27 +199,39 @@ impl Interpreter<'_> {
                 u64::from(self.memory.half(at)?.cast_signed().max(0).cast_unsigned())
                     * if layout.minor == 10 { 2 } else { 1 }
             }
-            _ => self.memory.word(at)?.saturating_sub(code.wrapping_add(layout.instructions)),
+            _ => self.memory.word(at)?.saturating_sub(self.instructions(frame, code)?),
         };
         let first = self.memory.half(code.wrapping_add(layout.first_line))?.cast_signed();
         let table = self.pointer(code, layout.lines)?;
-        let size = self.memory.word(table.wrapping_add(SIZE)).filter(|size| *size <= MAX_TABLE)?;
-        let table = self.memory.take(table.wrapping_add(CONTENT), usize::try_from(size).ok()?)?;
+        let (size, content) = layout.bytes;
+        let size = self.memory.word(table.wrapping_add(size)).filter(|size| *size <= MAX_TABLE)?;
+        let table = self.memory.take(table.wrapping_add(content), usize::try_from(size).ok()?)?;
         lines::line(layout.minor, &table, first, instruction)
+    }
+
+    /// Where the bytecode begins that a frame runs: the code object's, or a copy that its thread has of it.
+    fn instructions(&self, frame: u64, code: u64) -> Option<u64> {
+        let copies = self.layout.local.and_then(|local| Some((local, self.pointer(code, local.codes)?)));
+        let Some((local, copies)) = copies else { return Some(code.wrapping_add(self.layout.instructions)) };
+        let index = u64::from(self.memory.half(frame.wrapping_add(local.index))?);
+        let count = self.memory.word(copies)?.min(MAX_LOCAL);
+        self.pointer(copies, (index < count).then_some(8 + index * 8)?)
     }
 
     /// A string, made safe to print: names in the source are the program's, those in generated code are anybody's.
     fn text(&self, at: u64) -> Option<String> {
-        let length = self.memory.word(at.wrapping_add(LENGTH)).filter(|length| *length <= MAX_CHARACTERS)?;
-        let state = self.memory.half(at.wrapping_add(STATE))?;
-        // struct state: interned in 2 bits, kind in 3 (bytes a character), compact in 1, ascii in 1.
-        let (kind, is_compact, is_ascii) = (state >> 2 & 7, state >> 5 & 1 == 1, state >> 6 & 1 == 1);
+        let text = self.layout.text;
+        let length =
+            self.memory.word(at.wrapping_add(text.length)).filter(|length| *length <= MAX_CHARACTERS)?;
+        // struct state: `interned`, then kind in 3 bits (bytes a character), compact in 1, ascii in 1.
+        let state = self.memory.half(at.wrapping_add(text.state))? >> text.interned;
+        let (kind, is_compact, is_ascii) = (state & 7, state >> 3 & 1 == 1, state >> 4 & 1 == 1);
         if !is_compact || !matches!(kind, 1 | 2 | 4) {
             return None;
         }
-        let (ascii, other) = self.layout.text;
         let size = usize::try_from(length.checked_mul(u64::from(kind))?).ok()?;
-        let bytes = self.memory.take(at.wrapping_add(if is_ascii { ascii } else { other }), size)?;
+        let bytes =
+            self.memory.take(at.wrapping_add(if is_ascii { text.ascii } else { text.compact }), size)?;
         let characters = bytes.chunks_exact(usize::try_from(kind).ok()?).map(|character| {
             let number = character.iter().rev().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
             char::from_u32(number).unwrap_or(char::REPLACEMENT_CHARACTER)
@@ -230,17 +246,4 @@ impl Interpreter<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_version_stands_in_the_name() {
-        let version = |path: &str| named_version(path.as_bytes());
-        assert_eq!(version("/usr/bin/python3.11").as_deref(), Some("3.11"));
-        assert_eq!(version("/opt/lib/libpython3.7m.so.1.0").as_deref(), Some("3.7"));
-        assert_eq!(version("/usr/bin/python2.7 (deleted)").as_deref(), Some("2.7"));
-        assert_eq!(version("/usr/lib/python3.11/lib-dynload/_ssl.so"), None);
-        assert_eq!(version("/usr/lib/libpython3.so"), None);
-        assert_eq!(version("/usr/bin/pythonista.3"), None);
-    }
-}
+mod tests;
