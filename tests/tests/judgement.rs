@@ -15,6 +15,7 @@ pub(crate) fn tests() -> Tests {
         repeats_are_counted_and_summed_up,
         accepted_findings_are_counted_and_silent,
         a_rule_without_reason_is_refused,
+        a_configuration_of_the_first_edition_is_understood,
         an_exec_from_another_thread_is_told,
         ends_are_told_as_wait_tells_them,
         the_first_of_a_pid_namespace_is_one_there,
@@ -146,6 +147,24 @@ fn a_rule_without_reason_is_refused() -> Result<()> {
         ensure!(output.status.code() == Some(2), "{arguments:?} ended with {}: {said}", output.status);
         ensure!(said.contains("needs a `reason`") && said.contains("line 4"), "{arguments:?} said {said}");
     }
+    Ok(())
+}
+
+/// The one that the package brought, with rules: whoever upgrades keeps it, and the service must run.
+fn a_configuration_of_the_first_edition_is_understood() -> Result<()> {
+    const FIRST: &str = include_str!("../fixtures/first-edition.toml");
+    const SAYS: &str = "`[[allow]]` is called `[[suppress]]` now";
+    let daemon = Daemon::start(FIRST, &[])?;
+    until("the new name", || Ok(daemon.forkwatch.stderr().contains(SAYS).then_some(())))?;
+    daemon.stop()?;
+
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("forkwatch.toml");
+    fs::write(&file, FIRST)?;
+    let output = Command::new(binary::forkwatch()?).arg("check-config").arg(&file).output()?;
+    let (shown, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success() && said.contains(SAYS), "{said}");
+    ensure!(shown.contains("[[suppress]]") && !shown.contains("[[allow]]"), "{shown}");
     Ok(())
 }
 

@@ -156,7 +156,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
                 max_series: config.metrics.max_series,
                 by_unit: config.metrics.by_unit,
                 clone_calls: clone_calls.is_ok(),
-                hazards: detect::ids().collect(),
+                hazards: detect::ends().collect(),
                 hangs: detect::hangs().collect(),
                 given_up: &Dropped::NAMES,
             },

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Arguments, exit::Exit};
 use crate::{
+    config::renamed,
     detect::{self, CATALOGUE, Hazard},
     output::{json, metrics},
 };
@@ -40,6 +41,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     write(&directory.join("events.schema.json"), &schema)?;
     write(&directory.join("hazards.md"), &detect::markdown())?;
     write(&directory.join("metrics.md"), &metrics::markdown()?)?;
+    write(&directory.join("renamed.md"), &renamed::markdown())?;
     Ok(Exit::Fine)
 }
 

@@ -88,7 +88,10 @@ pub fn markdown() -> String {
     let rows = RENAMED
         .iter()
         .map(|Renamed { what, old, new }| format!("| {} | `{old}` | `{new}` |\n", what.words()));
-    format!("| What | First edition | Now |\n| --- | --- | --- |\n{}", rows.collect::<String>())
+    const HEAD: &str = "# What was called otherwise\n\nNames that changed after the first edition. An old name in the \
+                        configuration still works: the daemon's log and `forkwatch check-config` tell the new one. Old \
+                        names of metrics and of their labels are gone. From now on names are added, and never changed.\n\n";
+    format!("{HEAD}| What | First edition | Now |\n| --- | --- | --- |\n{}", rows.collect::<String>())
 }
 
 #[cfg(test)]

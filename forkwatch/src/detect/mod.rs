@@ -33,6 +33,7 @@ use crate::{
         detector::{Aspect, DetectorState, Observation, Reach, Wanted},
         finding::{Certainty, HazardId, Remedy, Severity, State},
         process::Comm,
+        resolution::Resolution,
     },
 };
 
@@ -109,6 +110,31 @@ pub struct Hazard {
     pub knows_threads: bool,
     /// Whether its detector tells how many children hang now.
     pub tells_who_hangs: bool,
+    /// How a finding may end; none where it is about something that has happened and is over.
+    pub ends: &'static [Resolution],
+}
+
+/// How a finding ends that its child's end ends.
+const WITH_CHILD: &[Resolution] = &[
+    Resolution::Execed,
+    Resolution::Exited,
+    Resolution::AskedByParent,
+    Resolution::AskedByOther,
+    Resolution::Killed,
+    Resolution::KilledByParent,
+    Resolution::KilledByOther,
+    Resolution::Ended,
+];
+/// The same, where the child may wake.
+const WITH_CHILD_OR_AWAKE: &[Resolution] = &with_child_or(Resolution::Woke);
+/// The same, where what was found may be so no longer.
+const WITH_CHILD_OR_CLEARED: &[Resolution] = &with_child_or(Resolution::Cleared);
+
+const fn with_child_or(other: Resolution) -> [Resolution; WITH_CHILD.len() + 1] {
+    let mut ends = [other; WITH_CHILD.len() + 1];
+    let (of_child, _) = ends.split_at_mut(WITH_CHILD.len());
+    of_child.copy_from_slice(WITH_CHILD);
+    ends
 }
 
 /// The hazard with this id, if there is one.
@@ -119,6 +145,11 @@ pub fn find(id: &str) -> Option<&'static Hazard> {
 /// The ids of all hazards.
 pub fn ids() -> impl Iterator<Item = HazardId> {
     CATALOGUE.iter().copied().map(|hazard| hazard.id)
+}
+
+/// How findings may end, by the id of their hazard.
+pub fn ends() -> impl Iterator<Item = (HazardId, &'static [Resolution])> {
+    CATALOGUE.iter().map(|hazard| (hazard.id, hazard.ends))
 }
 
 /// Those of them of which it is told how many children hang now.

@@ -36,6 +36,7 @@ use crate::{
         detector::DetectorState,
         event::Exit,
         finding::{Finding, HazardId},
+        resolution::Resolution,
     },
 };
 
@@ -105,8 +106,8 @@ pub struct Options {
     pub by_unit: bool,
     /// Whether the clone-family system calls are watched (`kernel.clone_calls`).
     pub clone_calls: bool,
-    /// The hazards that findings are about.
-    pub hazards: Vec<HazardId>,
+    /// The hazards that findings are about, and how these may end.
+    pub hazards: Vec<(HazardId, &'static [Resolution])>,
     /// Those of them of which is told how many children hang now.
     pub hangs: Vec<HazardId>,
     /// The names that [`Metrics::given_up`] is called with.

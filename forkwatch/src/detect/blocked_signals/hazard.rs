@@ -52,6 +52,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     needs: &[],
     knows_threads: false,
     tells_who_hangs: false,
+    ends: &[],
 };
 
 /// The signals that ask a program to end (SIGHUP, SIGINT, SIGQUIT, SIGTERM) or tell of its children (SIGCHLD).

@@ -12,6 +12,7 @@ use crate::{
         lasted::lasted,
         process::{ProcessKey, Program},
         program_name::{bare_name, stem},
+        resolution::Resolution,
         signals::signal_name,
     },
     remedy::remedy,
@@ -65,6 +66,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     )],
     knows_threads: false,
     tells_who_hangs: false,
+    ends: &[Resolution::Ended, Resolution::Cleared],
 };
 
 const SIGHUP: u8 = 1;

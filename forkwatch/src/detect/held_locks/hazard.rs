@@ -3,7 +3,7 @@
 use crate::{
     core::{ForkCase, Judgement, Verdict},
     detect::{
-        Hazard,
+        Hazard, WITH_CHILD,
         multithreaded_fork::{BY_DESIGN, notes},
     },
     model::{
@@ -63,6 +63,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     needs: &[],
     knows_threads: true,
     tells_who_hangs: false,
+    ends: WITH_CHILD,
 };
 
 /// Locks that a sentence names.

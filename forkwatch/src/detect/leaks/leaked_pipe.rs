@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::{
     core::{Judgement, Verdict},
-    detect::Hazard,
+    detect::{Hazard, WITH_CHILD_OR_CLEARED},
     model::{
         detector::{Aspect, DetectorState, Reach, Wanted},
         facts::{DescriptorHolder, LeakFacts},
@@ -64,6 +64,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     needs: &[],
     knows_threads: false,
     tells_who_hangs: false,
+    ends: WITH_CHILD_OR_CLEARED,
 };
 
 /// A process that sleeps on a pipe, with two looks at everybody who holds it.

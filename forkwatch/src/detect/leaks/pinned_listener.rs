@@ -7,7 +7,7 @@
 use super::leaked_pipe::holder_facts;
 use crate::{
     core::{Judgement, Verdict},
-    detect::Hazard,
+    detect::{Hazard, WITH_CHILD_OR_CLEARED},
     model::{
         detector::{Aspect, DetectorState, Reach, Wanted},
         facts::LeakFacts,
@@ -57,6 +57,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     needs: &[],
     knows_threads: false,
     tells_who_hangs: false,
+    ends: WITH_CHILD_OR_CLEARED,
 };
 
 /// Programs without any code to accept a connection.

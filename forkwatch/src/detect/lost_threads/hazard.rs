@@ -2,7 +2,7 @@
 
 use crate::{
     core::Verdict,
-    detect::{Hazard, name_threads},
+    detect::{Hazard, WITH_CHILD, name_threads},
     model::{
         detector::{Aspect, DetectorState, Reach, Wanted},
         finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
@@ -54,6 +54,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     needs: &[],
     knows_threads: true,
     tells_who_hangs: false,
+    ends: WITH_CHILD,
 };
 
 /// A background thread that a library starts once, and not again after a fork.

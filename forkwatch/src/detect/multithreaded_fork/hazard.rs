@@ -2,7 +2,7 @@
 
 use crate::{
     core::{ForkCase, Judgement, Verdict},
-    detect::{Hazard, name_threads},
+    detect::{Hazard, WITH_CHILD, name_threads},
     model::{
         detector::{Aspect, DetectorState, Reach, Wanted},
         event::Fork,
@@ -53,6 +53,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     needs: &[],
     knows_threads: true,
     tells_who_hangs: false,
+    ends: WITH_CHILD,
 };
 
 /// Servers that save in a forked child on purpose, with threads that take no part in it.

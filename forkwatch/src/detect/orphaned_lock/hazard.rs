@@ -12,7 +12,7 @@ pub use super::{
 };
 use crate::{
     core::Verdict,
-    detect::Hazard,
+    detect::{Hazard, WITH_CHILD_OR_AWAKE},
     model::{
         detector::{Aspect, DetectorState, Observation, Reach, Wanted},
         facts::Proof,
@@ -89,6 +89,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     )],
     knows_threads: false,
     tells_who_hangs: true,
+    ends: WITH_CHILD_OR_AWAKE,
 };
 
 /// Whether a forked child waits in a way that proves something. Only a second look tells whether it does so for good.

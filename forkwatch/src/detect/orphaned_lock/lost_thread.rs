@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     core::Verdict,
-    detect::Hazard,
+    detect::{Hazard, WITH_CHILD_OR_AWAKE},
     model::{
         detector::{Aspect, DetectorState, Observation, Reach, Wanted},
         facts::{LockFacts, Proof},
@@ -68,6 +68,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     )],
     knows_threads: false,
     tells_who_hangs: true,
+    ends: WITH_CHILD_OR_AWAKE,
 };
 
 /// What a child waits for, where its calls say that another thread would bring it, and the words name no lock.

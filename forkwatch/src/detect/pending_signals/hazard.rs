@@ -2,7 +2,7 @@
 
 use crate::{
     core::{ForkCase, Judgement, Verdict},
-    detect::Hazard,
+    detect::{Hazard, WITH_CHILD},
     model::{
         detector::{Aspect, DetectorState, Reach, Wanted},
         event::Fork,
@@ -45,6 +45,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     needs: &[],
     knows_threads: false,
     tells_who_hangs: false,
+    ends: WITH_CHILD,
 };
 
 /// SIGCHLD, which shells block around every fork.

@@ -49,6 +49,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     ],
     knows_threads: false,
     tells_who_hangs: false,
+    ends: &[],
 };
 
 /// The finding about a child that has shut the connection down, or has said a last short thing on it.

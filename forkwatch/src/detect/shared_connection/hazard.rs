@@ -2,7 +2,7 @@
 
 use crate::{
     core::Verdict,
-    detect::Hazard,
+    detect::{Hazard, WITH_CHILD},
     model::{
         connection::{Act, SharedSocket, Turn},
         detector::{Aspect, DetectorState, Observation, Reach, Wanted},
@@ -54,6 +54,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     needs: &[(Observation::SocketUse, DetectorState::Off, "the use of a connection cannot be watched")],
     knows_threads: false,
     tells_who_hangs: false,
+    ends: WITH_CHILD,
 };
 
 /// A connection that several processes hold, and what they did with it.

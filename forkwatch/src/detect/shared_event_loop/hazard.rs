@@ -6,7 +6,7 @@
 
 use crate::{
     core::Verdict,
-    detect::{Hazard, fork_check::RunningLoop},
+    detect::{Hazard, WITH_CHILD_OR_CLEARED, fork_check::RunningLoop},
     model::{
         detector::{Aspect, DetectorState, Reach, Wanted},
         evidence::{EmptiedLoop, SharedLoop},
@@ -70,6 +70,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     needs: &[],
     knows_threads: false,
     tells_who_hangs: false,
+    ends: WITH_CHILD_OR_CLEARED,
 };
 
 /// Two processes that wait in one instance.

@@ -214,6 +214,13 @@ struct Timeline {
     silent: bool,
 }
 
+/// Its series is there from the start.
+fn assert_end_is_known(finding: &Finding) {
+    let State::Resolved(how) = finding.state else { return };
+    let ends = crate::detect::find(finding.hazard.name()).unwrap().ends;
+    assert!(ends.contains(&how), "{how:?} of {}", finding.hazard.name());
+}
+
 impl Timeline {
     fn new() -> Self {
         Self::with(Settings::default())
@@ -259,6 +266,9 @@ impl Timeline {
 
     fn take(&mut self, out: Vec<Output>) {
         for output in out {
+            if let Output::Finding(finding) = &output {
+                assert_end_is_known(finding);
+            }
             let answer = match &output {
                 // Nothing is forked and nobody falls asleep until a test says so.
                 Output::Ask(Request::NextFork { .. } | Request::FellAsleep) => None,

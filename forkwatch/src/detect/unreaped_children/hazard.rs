@@ -10,6 +10,7 @@ use crate::{
         finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
         lasted::lasted,
         process::ProcessKey,
+        resolution::Resolution,
         time::nanoseconds,
     },
     remedy::remedy,
@@ -48,6 +49,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     needs: &[],
     knows_threads: false,
     tells_who_hangs: false,
+    ends: &[Resolution::Cleared],
 };
 
 /// So many are too many, also where they do not grow in number.

@@ -54,6 +54,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     needs: &[(Observation::Senders, DetectorState::Off, "who sends a signal cannot be watched")],
     knows_threads: false,
     tells_who_hangs: false,
+    ends: &[],
 };
 
 /// How the users of an ecosystem know its killing of workers.

@@ -10,13 +10,15 @@ use crate::model::{
     counters::{KernelReading, ProgramReading},
     detector::DetectorState,
     finding::HazardId,
+    resolution::Resolution,
 };
 
 /// Every family with its type, labels and meaning, as a Markdown table. Made by gathering all that the program can
 /// export, so that it cannot differ from it.
 pub fn markdown() -> Result<String, MetricsError> {
-    let hazards = vec![HazardId::new("multithreaded-fork")];
-    let (hangs, given_up) = (hazards.clone(), &["child"][..]);
+    let hazard = HazardId::new("multithreaded-fork");
+    let hazards = vec![(hazard, &[Resolution::Exited][..])];
+    let (hangs, given_up) = (vec![hazard], &["child"][..]);
     let options = Options { max_series: 1, by_unit: true, clone_calls: true, hazards, hangs, given_up };
     let metrics = Metrics::new(Box::new(Specimen), options)?;
     metrics.events_received(1, SystemTime::UNIX_EPOCH);

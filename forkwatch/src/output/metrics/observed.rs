@@ -20,7 +20,6 @@ use crate::{
     model::{
         detector::DetectorState,
         finding::{Certainty, Finding, HazardId, State},
-        resolution::Resolution,
     },
 };
 
@@ -208,14 +207,16 @@ const CERTAINTIES: [Certainty; 3] = [Certainty::Heuristic, Certainty::Strong, Ce
 impl Observed {
     pub(super) fn new(options: &Options) -> Self {
         let Options { hazards, hangs, max_series, given_up, .. } = options;
-        let all = || hazards.iter().copied();
+        let all = || hazards.iter().map(|(hazard, _)| *hazard);
+        let ends =
+            hazards.iter().flat_map(|(hazard, ends)| ends.iter().map(|how| ((*hazard, how.name()), 0)));
         let each = |hazard: HazardId| CERTAINTIES.map(|certainty| ((hazard, certainty), 0));
         Self {
             forkers: Shares::new(*max_series),
             unsafe_forks: all().map(|hazard| ((hazard, OTHER.to_owned(), OTHER.to_owned()), 0)).collect(),
             findings: all().flat_map(each).collect(),
             last_number: 0,
-            resolved: all().flat_map(|hazard| Resolution::ALL.map(|how| ((hazard, how.name()), 0))).collect(),
+            resolved: ends.collect(),
             suppressed: all().map(|hazard| (hazard, 0)).collect(),
             undecided: all().map(|hazard| (hazard, 0)).collect(),
             children_failed: ends::WAYS.map(|way| (way, 0)).into(),

@@ -75,7 +75,7 @@ fn options() -> Options {
         max_series: 2,
         by_unit: true,
         clone_calls: true,
-        hazards: HAZARDS.to_vec(),
+        hazards: HAZARDS.map(|hazard| (hazard, &Resolution::ALL[..])).to_vec(),
         hangs,
         given_up: &["child"],
     }

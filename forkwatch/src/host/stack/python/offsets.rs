@@ -1,5 +1,5 @@
 //! What CPython says itself about where it keeps what: since 3.13 its runtime state begins with `_Py_DebugOffsets`
-//! (Include/internal/pycore_runtime.h of 3.13, pycore_debug_offsets.h since).
+//! (`Include/internal/pycore_runtime.h` of 3.13, `pycore_debug_offsets.h` since).
 //!
 //! It is a row of words in groups, one for each structure: its size, then offsets in it. Which word is which differs
 //! between minor versions only. They are a hostile process's words too: an offset beyond its structure ends the reading,
