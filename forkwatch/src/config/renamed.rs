@@ -85,12 +85,12 @@ pub(super) fn used(text: &str) -> Vec<Renamed> {
 
 /// The table of names, as Markdown.
 pub fn markdown() -> String {
-    let rows = RENAMED
-        .iter()
-        .map(|Renamed { what, old, new }| format!("| {} | `{old}` | `{new}` |\n", what.words()));
     const HEAD: &str = "# What was called otherwise\n\nNames that changed after the first edition. An old name in the \
                         configuration still works: the daemon's log and `forkwatch check-config` tell the new one. Old \
                         names of metrics and of their labels are gone. From now on names are added, and never changed.\n\n";
+    let rows = RENAMED
+        .iter()
+        .map(|Renamed { what, old, new }| format!("| {} | `{old}` | `{new}` |\n", what.words()));
     format!("{HEAD}| What | First edition | Now |\n| --- | --- | --- |\n{}", rows.collect::<String>())
 }
 
