@@ -21,6 +21,8 @@ pub enum Named {
     Table,
     /// A metric.
     Metric,
+    /// An alert.
+    Alert,
     /// The value of a label, in every metric that has it.
     LabelValue,
 }
@@ -31,6 +33,7 @@ impl Named {
         match self {
             Self::Table => "configuration",
             Self::Metric => "metric",
+            Self::Alert => "alert",
             Self::LabelValue => "label",
         }
     }
@@ -57,6 +60,7 @@ pub static RENAMED: &[Renamed] = &[
     metric("forkwatch_untracked_children_total", "forkwatch_tracking_dropped_total"),
     metric("forkwatch_exec_latency_seconds", "forkwatch_fork_to_exec_duration_seconds"),
     metric("forkwatch_clone_call_seconds", "forkwatch_clone_call_duration_seconds"),
+    Renamed { what: Named::Alert, old: "ForkwatchEventsShed", new: "ForkwatchEventsDropped" },
     label(r#"kind="copying""#, r#"kind="fork""#),
     label(r#"class="copying""#, r#"class="fork""#),
 ];
@@ -85,9 +89,9 @@ pub(super) fn used(text: &str) -> Vec<Renamed> {
 
 /// The table of names, as Markdown.
 pub fn markdown() -> String {
-    const HEAD: &str = "# What was called otherwise\n\nNames that changed after the first edition. An old name in the \
-                        configuration still works: the daemon's log and `forkwatch check-config` tell the new one. Old \
-                        names of metrics and of their labels are gone. From now on names are added, and never changed.\n\n";
+    const HEAD: &str = "# Renamed since the first edition\n\nThese names changed after the first edition. An old name in the \
+                        configuration still works: the daemon's log and `forkwatch check-config` say the new one. Old \
+                        names of metrics, labels and alerts do not work any more. From now on, names are added and never changed.\n\n";
     let rows = RENAMED
         .iter()
         .map(|Renamed { what, old, new }| format!("| {} | `{old}` | `{new}` |\n", what.words()));
