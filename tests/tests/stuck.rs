@@ -391,11 +391,18 @@ impl ScriptHang {
     }
 }
 
+/// Versions that are watched at once: each has several programs.
+const VERSIONS_AT_ONCE: usize = 6;
+
 fn locks_of_python_are_found_with_the_line_that_waits() -> Result<()> {
+    Python::all()?.chunks(VERSIONS_AT_ONCE).try_for_each(locks_of_these_are_found)
+}
+
+fn locks_of_these_are_found(pythons: &[Python]) -> Result<()> {
     let mut cases = Vec::new();
     let mut programs = Vec::new();
-    for python in Python::all()? {
-        for hang in SCRIPT_HANGS.iter().filter(|hang| hang.is_told_of(&python)) {
+    for python in pythons {
+        for hang in SCRIPT_HANGS.iter().filter(|hang| hang.is_told_of(python)) {
             programs.push(python.hold(hang.case)?);
             cases.push((python.clone(), hang));
         }
