@@ -3,6 +3,9 @@
 //! Users share the reader's time alike, of each user the units, and of each unit the families: next is whoever has had
 //! least. Of a whole CPU the reader takes no more than a small part on average; and who has taken little lately need not
 //! wait for those who have taken much.
+//!
+//! Searches take long, and nothing is proven by them: one comes when nothing else is asked, and only while half of what may
+//! be taken at once is left for what is asked next.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -13,6 +16,11 @@ use std::{
 const MOST_WAITING: usize = 4096;
 /// After this time, half of what was had is forgotten.
 const HALF_LIFE: Duration = Duration::from_secs(10);
+/// Searches that may wait, and for how long: whoever asked then does without.
+const MOST_SEARCHES: usize = 64;
+const SEARCH_WAITS: Duration = Duration::from_secs(2);
+/// How often it is seen whether a search may begin, or has waited for too long.
+const SEARCH_LOOK: Duration = Duration::from_millis(100);
 /// Users whose allowance is remembered.
 const MOST_USERS: usize = 4096;
 
@@ -56,9 +64,17 @@ pub enum Next<T> {
     Nothing,
 }
 
+/// A search that waits.
+struct Search<T> {
+    account: Account,
+    item: T,
+    since: Instant,
+}
+
 /// Questions that wait.
 pub struct Shares<T> {
     root: Share<(Account, T)>,
+    searches: Vec<Search<T>>,
     all: Allowance,
     users: HashMap<u64, Allowance>,
     halved: Instant,
@@ -67,12 +83,18 @@ pub struct Shares<T> {
 impl<T> Shares<T> {
     /// Without any.
     pub fn new(now: Instant) -> Self {
-        Self { root: Share::new(3), all: Allowance::new(ALL, now), users: HashMap::new(), halved: now }
+        Self {
+            root: Share::new(3),
+            searches: Vec::new(),
+            all: Allowance::new(ALL, now),
+            users: HashMap::new(),
+            halved: now,
+        }
     }
 
     /// How many wait.
     pub const fn waiting(&self) -> usize {
-        self.root.waiting
+        self.root.waiting + self.searches.len()
     }
 
     /// Lets one wait. Where there is no room, one of those that have most waiting is let go, be it this one: it is
@@ -82,8 +104,47 @@ impl<T> Shares<T> {
         if self.root.waiting > MOST_WAITING { self.root.let_go().map(|(_, item)| item) } else { None }
     }
 
+    /// Lets a search wait. Where there is no room, the last of whoever has most waiting is given back.
+    pub fn put_search(&mut self, account: Account, item: T, now: Instant) -> Option<T> {
+        self.searches.push(Search { account, item, since: now });
+        if self.searches.len() <= MOST_SEARCHES {
+            return None;
+        }
+        let of = |user: u64| self.searches.iter().filter(|search| search.account.user == user).count();
+        let crowded = self.searches.iter().map(|search| search.account.user).max_by_key(|user| of(*user))?;
+        let last = self.searches.iter().rposition(|search| search.account.user == crowded)?;
+        Some(self.searches.remove(last).item)
+    }
+
+    /// A search that has waited for too long, taken out.
+    pub fn late(&mut self, now: Instant) -> Option<T> {
+        let is_late = |search: &Search<T>| now.saturating_duration_since(search.since) >= SEARCH_WAITS;
+        let place = self.searches.iter().position(is_late)?;
+        Some(self.searches.remove(place).item)
+    }
+
     /// The next one that may be asked.
     pub fn next(&mut self, now: Instant) -> Next<T> {
+        let next = self.next_look(now);
+        if self.searches.is_empty() || matches!(next, Next::Ask(..)) {
+            return next;
+        }
+        if matches!(next, Next::Nothing) && self.all.is_ample(now) {
+            let root = &self.root;
+            let had = |search: &Search<T>| root.had_by(search.account.user);
+            let least = (0..self.searches.len()).min_by_key(|place| self.searches.get(*place).map(had));
+            if let Some(place) = least {
+                let Search { account, item, .. } = self.searches.remove(place);
+                return Next::Ask(account, item);
+            }
+        }
+        match next {
+            Next::Wait(wait) => Next::Wait(wait.min(SEARCH_LOOK)),
+            _ => Next::Wait(SEARCH_LOOK),
+        }
+    }
+
+    fn next_look(&mut self, now: Instant) -> Next<T> {
         if self.root.waiting == 0 {
             return Next::Nothing;
         }
@@ -219,6 +280,14 @@ impl<T> Share<T> {
         Ok(taken)
     }
 
+    /// What one of those has had that share at this level.
+    fn had_by(&self, name: u64) -> Duration {
+        match &self.of {
+            Of::Shares(_, shares) => shares.get(&name).map_or(Duration::ZERO, |share| share.had),
+            Of::Items(_) => self.had,
+        }
+    }
+
     /// Lets the youngest go of whoever has most waiting.
     fn let_go(&mut self) -> Option<T> {
         let gone = match &mut self.of {
@@ -343,6 +412,50 @@ mod tests {
         assert!(shares.all.wait(end).is_some());
         shares.put(account(33, 1, 1), 1);
         assert_eq!(shares.next(end), Next::Ask(account(33, 1, 1), 1));
+    }
+
+    #[test]
+    fn searches_keep_no_question_waiting_and_do_not_wait_for_long() {
+        let mut now = Instant::now();
+        let mut shares = Shares::new(now);
+        for item in 0_u32..60 {
+            assert_eq!(shares.put_search(account(0, 1, u64::from(item)), item, now), None);
+        }
+        shares.put(account(0, 1, 1), 1000);
+        assert_eq!(shares.next(now), Next::Ask(account(0, 1, 1), 1000), "questions come first");
+        // As many searches as may be: after them a question of the same user is asked at once, again and again.
+        let mut searches = 0;
+        while let Next::Ask(account, _) = shares.next(now) {
+            now += 50 * MILLISECOND;
+            shares.charge(account, 50 * MILLISECOND, now);
+            searches += 1;
+        }
+        assert!((5..=20).contains(&searches), "{searches}");
+        for item in 2000..2005 {
+            shares.put(account(0, 1, 1), item);
+            assert_eq!(shares.next(now), Next::Ask(account(0, 1, 1), item));
+            shares.charge(account(0, 1, 1), 50 * MILLISECOND, now);
+        }
+        assert!(matches!(shares.next(now), Next::Wait(_)));
+        assert_eq!(shares.late(now), None);
+        let later = now + SEARCH_WAITS;
+        assert_eq!(std::iter::from_fn(|| shares.late(later)).count(), 60 - searches);
+        assert_eq!(shares.next(later), Next::Nothing);
+    }
+
+    #[test]
+    fn one_users_searches_take_no_room_from_another_s() {
+        let now = Instant::now();
+        let mut shares = Shares::new(now);
+        for item in 0..64 {
+            assert_eq!(shares.put_search(account(1000, 1, 1), item, now), None);
+        }
+        assert_eq!(shares.put_search(account(33, 1, 1), 7000, now), Some(63));
+        shares.charge(account(1000, 1, 1), MILLISECOND, now);
+        shares.root.put(&account(1000, 1, 1).path(), (account(1000, 1, 1), 1));
+        shares.charge(account(1000, 1, 1), MILLISECOND, now);
+        assert!(matches!(shares.next(now), Next::Ask(_, 1)));
+        assert_eq!(shares.next(now), Next::Ask(account(33, 1, 1), 7000), "who has had least comes first");
     }
 
     #[test]

@@ -166,6 +166,12 @@ impl HeldLocks {
         if child.unanswered.is_hopeless() || context.processes.get(process).is_none() {
             return self.done(process, context);
         }
+        // A search that has found no time is not asked for again: it would have less.
+        if child.unanswered.is_open() && matches!(child.look, Look::First { .. }) {
+            let why = "forkwatch had too much else to look at to search its memory".to_owned();
+            context.tell(Output::Undecided { hazard: HAZARD.id, child: process, why });
+            return self.done(process, context);
+        }
         let places = match child.look {
             Look::First { .. } => {
                 let searched = self.forkers.get(child.parent).filter(|searched| context.now < searched.again);

@@ -93,7 +93,13 @@ impl Work {
             What::Core(request) => {
                 let question = Question::Core(request);
                 let account = self.account(&question);
-                if let Some((number, _)) = self.shares.put(account, (number, request)) {
+                let is_search = matches!(request, Request::HeldLocks { places: None, .. });
+                let no_room = if is_search {
+                    self.shares.put_search(account, (number, request), Instant::now())
+                } else {
+                    self.shares.put(account, (number, request))
+                };
+                if let Some((number, _)) = no_room {
                     tracing::debug!("a question gives way: too many suspects at once");
                     self.tell(number, Answered::Nothing);
                 }
@@ -127,6 +133,10 @@ impl Work {
                 }
             }
             return Ok(self.pause());
+        }
+        while let Some((number, _)) = self.shares.late(Instant::now()) {
+            tracing::debug!("a search for held locks gives way: there is too much else to look at");
+            self.tell(number, Answered::Nothing);
         }
         match self.shares.next(Instant::now()) {
             Next::Nothing => Ok(None),
