@@ -138,7 +138,7 @@ fn durations_are_counted_by_kind() -> Result<()> {
         last.sum(metric, &label) - first.sum(metric, &label)
     };
     for (call, kinds) in
-        [("copying", &["copying"][..]), ("thread", &["thread"]), ("sharing", &["vfork", "shared-memory"])]
+        [("fork", &["fork"][..]), ("thread", &["thread"]), ("sharing", &["vfork", "shared-memory"])]
     {
         let calls = grown("forkwatch_clone_call_duration_seconds_count", call);
         let made: f64 = kinds.iter().map(|kind| grown("forkwatch_forks_total", kind)).sum();

@@ -25,7 +25,7 @@ struct Case {
     patience: Duration,
 }
 
-/// The grace, and `judge.stuck_after` once, twice and six times.
+/// The grace, and `judge.stuck_after` once, two and a half times and thirty times.
 const CASES: [Case; 4] = [
     Case {
         fixture: "mt_fork",
@@ -37,13 +37,13 @@ const CASES: [Case; 4] = [
         fixture: "orphan_mutex",
         alias: "fw-usual-owner",
         is_it: |finding| is_lock(finding, "owner"),
-        patience: Duration::from_secs(10),
+        patience: Duration::from_secs(2),
     },
     Case {
         fixture: "orphan_semaphore",
         alias: "fw-usual-sem",
         is_it: |finding| is_lock(finding, "no-catcher"),
-        patience: Duration::from_secs(20),
+        patience: Duration::from_secs(5),
     },
     Case {
         fixture: "queue_lll",

@@ -220,10 +220,12 @@ fn scan_is_not_kept_waiting_by_a_file_that_never_answers() -> Result<()> {
 fn scan_blames_nobody_who_only_took_a_child_over() -> Result<()> {
     for arguments in [&[][..], &["threads"]] {
         let namespace = Namespace::stuck_with("adopted", arguments)?;
-        let document = document(&namespace.scan(&["-o", "json"])?)?;
-        let events = findings(&document)?;
-        let about = events.iter().find(|event| event.pid() == namespace.child().ok());
-        let event = about.with_context(|| format!("the child was not found: {document:#}"))?;
+        // A wait that is not explained for sure is told once it has lasted for thirty times as long.
+        let event = until("the child to be found", || {
+            let scan = namespace.scanning_after("100ms", &["-o", "json"])?.output()?;
+            let found = findings(&document(&scan)?)?.into_iter();
+            Ok(found.into_iter().find(|event| event.pid() == namespace.child().ok()))
+        })?;
         let finding = event.finding().context("it is a finding")?;
         ensure!(finding.state() == "suspected", "{arguments:?}: {event:#?}");
         ensure!(event.parent_pid().is_none(), "{arguments:?}: a process is blamed: {event:#?}");

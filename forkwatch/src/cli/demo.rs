@@ -44,7 +44,7 @@ use crate::{
 
 /// The findings that must come.
 const EXPECTED: [HazardId; 3] =
-    [HazardId::new("multithreaded-fork"), HazardId::new("pending-signals"), HazardId::new("orphaned-lock")];
+    [HazardId::new("held-locks"), HazardId::new("pending-signals"), HazardId::new("orphaned-lock")];
 /// Nobody wants to wait ten seconds for a demonstration.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// They come within some seconds of the fork; on a busy host somewhat later.
@@ -315,7 +315,7 @@ mod tests {
     fn what_did_not_come_is_named() {
         assert!(
             too_late(&EXPECTED)
-                .contains("multithreaded-fork and pending-signals and orphaned-lock within 15 s")
+                .contains("held-locks and pending-signals and orphaned-lock within 15 s")
         );
     }
 }

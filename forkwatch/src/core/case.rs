@@ -21,6 +21,8 @@ pub struct ForkCase<'a> {
     pub child_comm: Comm,
     /// What the parent looked like some time later; absent where it was gone or unreadable by then.
     pub parent: Option<&'a ParentSeen>,
+    /// Whether the parent had ended by then.
+    pub parent_ended: bool,
     /// What runs in the parent, as far as is known.
     pub program: &'a Program,
     /// Its name.
@@ -119,6 +121,7 @@ pub(super) struct Case {
 pub(super) enum Answer {
     Awaited,
     Unknown,
+    Ended,
     Seen(Box<ParentSeen>),
 }
 

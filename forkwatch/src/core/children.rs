@@ -222,12 +222,16 @@ impl Core {
         }
     }
 
-    pub(super) fn forker_seen(&mut self, child: ProcessKey, seen: Option<&ParentSeen>) {
+    pub(super) fn forker_seen(&mut self, child: ProcessKey, seen: Option<&ParentSeen>, ended: bool) {
         let Some(case) = self.context.processes.get_mut(child).and_then(|process| process.case.as_mut())
         else {
             return;
         };
-        case.parent = seen.map_or(Answer::Unknown, |seen| Answer::Seen(Box::new(seen.clone())));
+        case.parent = match seen {
+            Some(seen) => Answer::Seen(Box::new(seen.clone())),
+            None if ended => Answer::Ended,
+            None => Answer::Unknown,
+        };
         self.settle(child);
     }
 
@@ -241,14 +245,15 @@ impl Core {
         }
         let (program, parent) = match &case.parent {
             Answer::Seen(seen) => (seen.program.clone(), Some(&**seen)),
-            Answer::Awaited | Answer::Unknown => (case.forker(), None),
+            Answer::Awaited | Answer::Unknown | Answer::Ended => (case.forker(), None),
         };
         let (at, fork, child_comm) = (self.context.now, &case.fork, case.lives_on.unwrap_or(case.fork.comm));
         let program_name = called(&program);
         let held = self.context.processes.get(child).and_then(|process| process.still_held(grace)).cloned();
         let held = held.as_ref();
-        let seen =
-            ForkCase { at, fork, child_comm, parent, program: &program, program_name: &program_name, held };
+        let parent_ended = matches!(case.parent, Answer::Ended);
+        let (program, program_name) = (&program, &*program_name);
+        let seen = ForkCase { at, fork, child_comm, parent, parent_ended, program, program_name, held };
         self.each(|detector, context| detector.on_forker(&seen, context));
         self.context.processes.tidy(child);
     }

@@ -192,7 +192,7 @@ impl Core {
         }
         self.each(|detector, context| detector.on_evidence(evidence, context));
         match evidence {
-            Evidence::Parent { child, seen } => self.forker_seen(*child, seen.as_ref()),
+            Evidence::Parent { child, seen, ended } => self.forker_seen(*child, seen.as_ref(), *ended),
             Evidence::Child { child, seen } => self.child_seen(*child, seen),
             Evidence::Sweep { seen } => self.swept(seen.as_deref()),
             Evidence::NextFork => self.context.sweeps.forked_again(self.context.now),

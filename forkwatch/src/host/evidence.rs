@@ -39,10 +39,11 @@ pub fn answer(request: &Request) -> Evidence {
 
 fn look(request: &Request) -> Evidence {
     match *request {
-        Request::Parent { child, parent, forking_tid, forked_at } => Evidence::Parent {
-            child,
-            seen: of_process(parent, |stat| parent_seen(stat, forking_tid, forked_at, child.tgid)),
-        },
+        Request::Parent { child, parent, forking_tid, forked_at } => {
+            let look = |stat: &Stat| parent_seen(stat, forking_tid, forked_at, child.tgid);
+            let seen = if has_ended(parent) { None } else { of_process(parent, look) };
+            Evidence::Parent { child, ended: seen.is_none() && has_ended(parent), seen }
+        }
         Request::Child { child } => Evidence::Child { child, seen: child_seen(child) },
         Request::Locks { child, parent, forked_at, forking_tid } => {
             let fork = Forked { child, parent, forked_at, forking_tid };
@@ -104,6 +105,14 @@ fn of_process<T>(key: ProcessKey, look: impl FnOnce(&Stat) -> io::Result<T>) -> 
     let before = Stat::of(key)?;
     let seen = look(&before).ok()?;
     Stat::of(key).map(|_| seen)
+}
+
+/// Whether a process is known to have ended, waited for or not.
+fn has_ended(process: ProcessKey) -> bool {
+    match Stat::of_process(process.tgid) {
+        Ok(stat) => !stat.is(process) || stat.process_has_ended(),
+        Err(_) => !absence::exists(process.tgid),
+    }
 }
 
 fn parent_seen(stat: &Stat, forking_tid: u32, forked_at: BootTime, child: u32) -> io::Result<ParentSeen> {

@@ -153,6 +153,9 @@ pub enum Evidence {
         child: ProcessKey,
         /// What was seen; absent where the parent is gone, reused, or unreadable.
         seen: Option<ParentSeen>,
+        /// Whether it is known to have ended.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        ended: bool,
     },
     /// About the child.
     Child {

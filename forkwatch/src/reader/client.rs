@@ -105,7 +105,7 @@ impl Client {
     pub fn ask(&mut self, question: &Question) -> Result<Answered, Unanswered> {
         self.hear_of_ends(Instant::now())?;
         let about = question.about();
-        if let Some(tgid) = about
+        if let Some(tgid) = about.filter(|_| question.may_hang())
             && let Some((process, owner)) = host::owner(tgid)
         {
             self.aside.may_look(process, owner.uid, Instant::now()).map_err(Unanswered::Aside)?;

@@ -107,6 +107,11 @@ impl Question {
         }
     }
 
+    /// Whether it looks at more than what always answers: `stat` and its like below `/proc`.
+    pub(super) const fn may_hang(&self) -> bool {
+        !matches!(self, Self::Core(Request::Child { .. }))
+    }
+
     /// The process whose family it concerns: its forker, where that is known.
     pub fn family(&self) -> Option<u32> {
         let forker = match self {
@@ -154,7 +159,7 @@ fn about(request: &Request) -> Option<u32> {
 /// What the core is told where a question of its was not answered, and why.
 pub fn unanswered(request: &Request, why: &str) -> Evidence {
     match *request {
-        Request::Parent { child, .. } => Evidence::Parent { child, seen: None },
+        Request::Parent { child, .. } => Evidence::Parent { child, seen: None, ended: false },
         Request::Child { child } => Evidence::Child { child, seen: ChildSeen::Unreadable(why.to_owned()) },
         Request::Locks { child, .. } => {
             Evidence::Locks { child, seen: LocksSeen::Unreadable(why.to_owned()) }

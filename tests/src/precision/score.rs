@@ -117,10 +117,10 @@ mod tests {
     #[test]
     fn what_is_there_is_found_or_missed() {
         let case = case("orphan_mutex");
-        let some = Run { found: vec![found("multithreaded-fork", "heuristic", false)] };
+        let some = Run { found: vec![found("held-locks", "strong", false)] };
         let score = score([(&case, &some)]);
-        assert_eq!(score.rows["multithreaded-fork"].found, 1);
-        assert_eq!(score.rows["multithreaded-fork"].after, [1.5]);
+        assert_eq!(score.rows["held-locks"].found, 1);
+        assert_eq!(score.rows["held-locks"].after, [1.5]);
         assert_eq!(score.rows["orphaned-lock"].missed(), 1);
         assert_eq!(score.missed, ["orphaned-lock in orphan_mutex"]);
         assert!(score.wrong.is_empty() && !score.is_certainty_broken());

@@ -29,8 +29,8 @@ fn the_demo_shows_its_findings_and_proves_that_the_child_hangs() -> Result<()> {
     assert_has(
         &text,
         &[
-            "WARNING multithreaded-fork",
-            "(log-writer, metrics-flush)",
+            "WARNING held-locks",
+            "log-writer (",
             "pending-signals",
             "SIGUSR1",
             "CRITICAL orphaned-lock",

@@ -23,7 +23,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
     detection: "The kernel side counts the live threads of the parent at each copying fork. 100 ms later the \
                 parent's threads are listed; those that lived at the fork and live still are named. If the \
                 child has neither exec'd nor ended by the end of the grace (1 s that it could have run in), \
-                the fork is reported.",
+                the fork is reported. Of a parent that has ended by then, as one does that becomes a daemon, the \
+                kernel's count is taken.",
     certainty: Certainty::Heuristic,
     certainty_reason: "That the fork happened so is certain. Whether it does harm depends on what the threads \
                        held at that moment and on what the child does, so it is a risk, and suspected until a \
@@ -68,7 +69,9 @@ pub(super) fn judge(case: &ForkCase<'_>) -> Judgement {
     if case.held.is_some_and(|held| !held.locks.is_empty()) {
         return Judgement::Clean;
     }
-    let Some(parent) = case.parent else { return Judgement::Undecided };
+    let Some(parent) = case.parent else {
+        return if case.parent_ended { of_daemon(case) } else { Judgement::Undecided };
+    };
     if parent.thread_count == 0 {
         return Judgement::Clean;
     }
@@ -99,6 +102,41 @@ pub(super) fn judge(case: &ForkCase<'_>) -> Judgement {
             ..Facts::default()
         },
         remedy: remedy(case),
+    }))
+}
+
+/// The parent has ended since, as of whoever becomes a daemon: the kernel's count at the fork is all that is known of its
+/// threads. A thread that was joined does not count there (`do_exit`, kernel/exit.c, counts it out before it wakes who
+/// joins it).
+fn of_daemon(case: &ForkCase<'_>) -> Judgement {
+    let count = case.fork.threads.saturating_sub(1);
+    let (others, those_are, whoever) = match count {
+        1 => ("another thread".to_owned(), "that thread is", "it"),
+        _ => (format!("{count} other threads"), "those threads are", "they"),
+    };
+    let summary = format!(
+        "{} (pid {}) forked {} while {others} ran, and ended at once, as a program that becomes a daemon does: {those_are} not \
+         in the child, and any lock {whoever} held stays locked in it",
+        case.program_name, case.fork.parent.tgid, case.fork.child.tgid,
+    );
+    Judgement::Unsafe(Box::new(Verdict {
+        state: HAZARD.state,
+        certainty: HAZARD.certainty,
+        severity: HAZARD.severity,
+        summary,
+        facts: Facts {
+            thread_count: Some(count),
+            age: Some(case.age()),
+            notes: notes(case.fork),
+            ..Facts::default()
+        },
+        remedy: Remedy {
+            text: "Become a daemon first (daemon(3), Process.daemon, os.fork), and start threads, clients and \
+                   libraries that have threads in the daemon. Under systemd do not become a daemon at all: run in the \
+                   foreground with Type=simple or Type=notify."
+                .to_owned(),
+            link: "https://man7.org/linux/man-pages/man3/daemon.3.html".to_owned(),
+        },
     }))
 }
 

@@ -35,6 +35,8 @@ use crate::{
     },
 };
 
+/// Looks in a row that may see nothing, before a child is given up.
+const MOST_UNREADABLE: u8 = 3;
 /// Most processes of which it is known that another has shared their memory.
 const MOST_SHARERS: usize = 1024;
 
@@ -56,6 +58,8 @@ struct Child {
     /// Whether it was told that one could not be judged.
     undecided: bool,
     unanswered: Unanswered,
+    /// Looks in a row that saw nothing.
+    unreadable: u8,
 }
 
 impl Default for OrphanedLock {
@@ -80,8 +84,9 @@ impl Detector for OrphanedLock {
     fn on_life(&mut self, child: ProcessKey, context: &mut Context) {
         let Some(process) = context.processes.get(child).map(|process| process.key) else { return };
         let unanswered = Unanswered::default();
-        let (stuck, dismissed) = (Stuck::No, Vec::new());
-        self.children.insert(process, Child { process, stuck, dismissed, undecided: false, unanswered });
+        let (stuck, dismissed, unreadable) = (Stuck::No, Vec::new(), 0);
+        let child = Child { process, stuck, dismissed, undecided: false, unanswered, unreadable };
+        self.children.insert(process, child);
         context.wake_at(context.now + SHORTEST, process);
     }
 
@@ -161,12 +166,28 @@ impl OrphanedLock {
             LocksSeen::Execed => context.gone(process, Resolution::Execed),
             LocksSeen::Unreadable(why) => {
                 if !self.out_of_sight(process, why, context) {
-                    context.tell(Output::Undecided { hazard: HAZARD.id, child: process, why: why.clone() });
-                    context.lose(process);
+                    self.unreadable(process, why, context);
                 }
             }
-            LocksSeen::Alive(locks) => self.weigh(process, locks, context),
+            LocksSeen::Alive(locks) => {
+                child.unreadable = 0;
+                self.weigh(process, locks, context);
+            }
         }
+    }
+
+    /// A child of which nothing is known cannot be looked at: for a while, where a look at it hung, or for good.
+    fn unreadable(&mut self, process: ProcessKey, why: &str, context: &mut Context) {
+        let Some(child) = self.children.get_mut(&process) else { return };
+        child.unreadable += 1;
+        let looks = child.unreadable;
+        if looks == 1 {
+            context.tell(Output::Undecided { hazard: HAZARD.id, child: process, why: why.to_owned() });
+        }
+        if looks >= MOST_UNREADABLE || context.settings.snapshot {
+            return context.lose(process);
+        }
+        self.look_again_at(process, context.now + LONGEST / 2, context);
     }
 
     fn weigh(&mut self, process: ProcessKey, locks: &Locks, context: &mut Context) {

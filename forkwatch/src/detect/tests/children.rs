@@ -104,7 +104,7 @@ fn threads_that_were_ending_are_not_to_blame() {
 }
 
 #[test]
-fn a_parent_that_is_gone_leaves_nobody_to_blame() {
+fn a_parent_that_cannot_be_seen_leaves_nobody_to_blame() {
     let mut timeline = Timeline::new();
     timeline.parents.clear();
     timeline.fork(threaded(3)).at(5000);
@@ -113,6 +113,24 @@ fn a_parent_that_is_gone_leaves_nobody_to_blame() {
     let undecided = |output: &Output| matches!(output, Output::Undecided { hazard, child, .. } if *hazard == multithreaded_fork && *child == process(CHILD));
     assert_eq!(timeline.count(undecided), 1);
     timeline.assert_forgotten();
+}
+
+#[test]
+fn a_daemon_whose_parent_ended_beside_threads_is_told_by_the_kernel_s_count() {
+    let mut timeline = Timeline::new();
+    timeline.parents.clear();
+    timeline.ended.insert(PARENT);
+    timeline.fork(threaded(3)).at(5000);
+    let finding = timeline.only_finding();
+    assert_eq!((finding.state, finding.certainty), (State::Suspected, Certainty::Heuristic));
+    assert_eq!((finding.facts.thread_count, finding.facts.threads.len()), (Some(2), 0));
+    assert!(finding.summary.contains("while 2 other threads ran, and ended at once"), "{}", finding.summary);
+    // One without threads is a daemon as it should be.
+    let mut timeline = Timeline::new();
+    timeline.parents.clear();
+    timeline.ended.insert(PARENT);
+    timeline.fork(threaded(1)).at(5000);
+    assert_eq!(timeline.findings().len(), 0);
 }
 
 #[test]
@@ -126,9 +144,9 @@ fn the_order_of_the_evidence_does_not_matter() {
     timeline.evidence(&Evidence::HeldLocks { child, seen: none });
     assert_eq!(timeline.findings().len(), 0);
     let seen = parent_seen("gunicorn", &["flush"]);
-    timeline.evidence(&Evidence::Parent { child, seen: Some(seen.clone()) });
+    timeline.evidence(&Evidence::Parent { child, seen: Some(seen.clone()), ended: false });
     assert_eq!(timeline.only_finding().facts.age, Some(1200 * MILLI));
-    timeline.evidence(&Evidence::Parent { child, seen: Some(seen) });
+    timeline.evidence(&Evidence::Parent { child, seen: Some(seen), ended: false });
     timeline.evidence(&Evidence::Child { child, seen: alive(ms(1300)) });
     timeline.only_finding();
 }
@@ -345,7 +363,8 @@ fn questions_without_an_answer_are_given_up() {
 
     timeline.at(100_000).fork(threaded(3)).at(101_000);
     timeline.evidence(&Evidence::Child { child: process(CHILD), seen: alive(ms(101_000)) }).at(200_000);
-    assert_eq!(timeline.count(|output| matches!(output, Output::Undecided { .. })), 1);
+    // Nor was its memory searched, nor the other's.
+    assert_eq!(timeline.count(|output| matches!(output, Output::Undecided { .. })), 3);
     timeline.assert_forgotten();
 }
 

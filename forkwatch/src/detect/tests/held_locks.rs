@@ -208,7 +208,11 @@ fn the_fork_is_judged_though_nobody_answers() {
     timeline.at(1000);
     let child = process(CHILD);
     timeline.evidence(&Evidence::Child { child, seen: alive(ms(1000)) });
-    timeline.evidence(&Evidence::Parent { child, seen: Some(parent_seen("gunicorn", &["writer"])) });
+    timeline.evidence(&Evidence::Parent {
+        child,
+        seen: Some(parent_seen("gunicorn", &["writer"])),
+        ended: false,
+    });
     assert_eq!(timeline.findings(), Vec::<&Finding>::new());
     timeline.at(20_000);
     // What was not seen twice is not told.
@@ -223,7 +227,11 @@ fn an_answer_after_the_grace_is_enough() {
     timeline.at(1100).silent = false;
     let child = process(CHILD);
     timeline.evidence(&Evidence::Child { child, seen: alive(ms(1100)) });
-    timeline.evidence(&Evidence::Parent { child, seen: Some(parent_seen("gunicorn", &["writer"])) });
+    timeline.evidence(&Evidence::Parent {
+        child,
+        seen: Some(parent_seen("gunicorn", &["writer"])),
+        ended: false,
+    });
     assert_eq!(timeline.findings(), Vec::<&Finding>::new());
     let held = HeldLocks { at: ms(1100), ..carries(&[buffer()]) };
     timeline.evidence(&Evidence::HeldLocks { child, seen: HeldLocksSeen::Alive(Box::new(held)) });

@@ -455,6 +455,14 @@ fn what_cannot_be_read_is_undecided() {
 }
 
 #[test]
+fn a_child_that_cannot_be_looked_at_for_a_while_is_judged_afterwards() {
+    let mut timeline = stuck(LocksSeen::Unreadable("a look at it hung".to_owned()));
+    timeline.at(10_000).locks.insert(CHILD, orphaned(3));
+    timeline.at(60_000);
+    assert_eq!(lock_states(&timeline), [State::Confirmed]);
+}
+
+#[test]
 fn a_hang_from_before_the_watch_is_found_by_the_sweep() {
     let interval = Duration::from_secs(10);
     let mut timeline = Timeline::with(Settings { sweep_interval: Some(interval), ..Settings::default() });

@@ -18,7 +18,7 @@ mod sweeps;
 mod waits;
 mod zombies;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::core::{Core, LivesOn, Output, Settings};
 use crate::model::{
@@ -192,6 +192,8 @@ struct Timeline {
     children: HashMap<u32, fn(BootTime) -> ChildSeen>,
     /// The parents, by tgid; all others are gone.
     parents: HashMap<u32, ParentSeen>,
+    /// Those that have ended.
+    ended: HashSet<u32>,
     /// Programs after an exec, by tgid; all others are gone.
     programs: HashMap<u32, ExecedSeen>,
     /// What children wait for, by tgid; all others for nothing.
@@ -233,6 +235,7 @@ impl Timeline {
             outputs: Vec::new(),
             children: HashMap::new(),
             parents: HashMap::new(),
+            ended: HashSet::new(),
             programs: HashMap::new(),
             locks: HashMap::new(),
             places: HashMap::new(),
@@ -298,7 +301,8 @@ impl Timeline {
                 Evidence::Child { child, seen }
             }
             Request::Parent { child, parent, .. } => {
-                Evidence::Parent { child, seen: self.parents.get(&parent.tgid).cloned() }
+                let seen = self.parents.get(&parent.tgid).cloned();
+                Evidence::Parent { child, ended: self.ended.contains(&parent.tgid), seen }
             }
             Request::Locks { child, .. } => {
                 let seen = self.locks.get(&child.tgid).cloned().unwrap_or_else(|| busy(1));

@@ -187,7 +187,11 @@ fn apply(core: &mut Core, now: BootTime, step: &Step, out: &mut Vec<Output>) {
         Step::Parent { process, life, threads, seen } => {
             let names = ["rdk:main", "b", "c"];
             let found = parent_seen("server", &names[..usize::try_from(threads).unwrap()]);
-            let evidence = Evidence::Parent { child: key(process, life), seen: seen.then_some(found) };
+            let evidence = Evidence::Parent {
+                child: key(process, life),
+                seen: seen.then_some(found),
+                ended: life % 2 == 0 && !seen,
+            };
             core.evidence(now, &evidence, out);
         }
         Step::Program { process, life, blocked, seen } => {

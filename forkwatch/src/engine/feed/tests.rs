@@ -96,7 +96,7 @@ fn evidence() -> [Evidence; 2] {
         stopped: false,
     };
     [
-        Evidence::Parent { child: fork.child, seen: Some(seen) },
+        Evidence::Parent { child: fork.child, seen: Some(seen), ended: false },
         Evidence::Child { child: fork.child, seen: alive },
     ]
 }

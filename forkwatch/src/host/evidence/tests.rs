@@ -69,7 +69,7 @@ fn parent_seen_by(child: &Forked, forked_at: BootTime) -> ParentSeen {
     let request =
         Request::Parent { child: child.key(), parent: own_key(), forking_tid: own_tid(), forked_at };
     match answer(&request) {
-        Evidence::Parent { child: about, seen } if about == child.key() => seen.unwrap(),
+        Evidence::Parent { child: about, seen, .. } if about == child.key() => seen.unwrap(),
         other => panic!("not an answer to the question: {other:?}"),
     }
 }
@@ -119,7 +119,7 @@ fn another_process_under_the_same_pid_is_not_an_answer() {
     let key = ProcessKey { start: BootTime(own_key().start.0 + TICK), ..own_key() };
     let request =
         Request::Parent { child: child.key(), parent: key, forking_tid: own_tid(), forked_at: clock::now() };
-    assert_eq!(answer(&request), Evidence::Parent { child: child.key(), seen: None });
+    assert_eq!(answer(&request), Evidence::Parent { child: child.key(), seen: None, ended: true });
     assert_eq!(answer(&Request::Execed { process: key }), Evidence::Execed { process: key, seen: None });
     assert_eq!(answer(&Request::Child { child: key }), Evidence::Child { child: key, seen: ChildSeen::Gone });
 }

@@ -156,7 +156,11 @@ fn evidence() -> impl Strategy<Value = Evidence> {
         },
     );
     prop_oneof![
-        (keys(), proptest::option::of(parents)).prop_map(|(child, seen)| Evidence::Parent { child, seen }),
+        (keys(), proptest::option::of(parents)).prop_map(|(child, seen)| Evidence::Parent {
+            child,
+            ended: seen.is_none(),
+            seen
+        }),
         (keys(), children).prop_map(|(child, seen)| Evidence::Child { child, seen }),
         (keys(), proptest::option::of(descriptors)).prop_map(|(process, seen)| Evidence::Descriptors {
             process,

@@ -192,12 +192,12 @@ fn counts_equal_the_kernels_own() -> Result<()> {
     let kernel = growth.after.1 - growth.before.1;
     let counted = growth.of("forkwatch_forks_total", "");
     ensure!(!differ(counted, kernel), "the kernel counts {kernel} new tasks, forkwatch {counted}");
-    for kind in ["copying", "thread", "vfork"] {
+    for kind in ["fork", "thread", "vfork"] {
         let counted = growth.forks(kind);
         ensure!(counted >= f64::from(STORM), "{counted} of {STORM} counted as {kind}");
     }
     let dropped = growth.after.0.sum("forkwatch_events_dropped_total", "");
-    ensure!(!differ(dropped, 0.0), "{dropped} records were shed");
+    ensure!(!differ(dropped, 0.0), "{dropped} records were dropped");
     forkwatch.stop().map(drop)
 }
 
@@ -217,7 +217,7 @@ fn clone_calls_are_counted_exactly() -> Result<()> {
     let forkwatch = Forkwatch::daemon(["--clone-calls", "--web.listen-address", &ADDRESS.to_string()])?;
     let growth = Growth::of_a_storm()?;
     for (call, made) in [
-        ("copying", growth.forks("copying")),
+        ("fork", growth.forks("fork")),
         ("thread", growth.forks("thread")),
         ("sharing", growth.forks("vfork") + growth.forks("shared-memory")),
     ] {
