@@ -313,9 +313,6 @@ mod tests {
 
     #[test]
     fn what_did_not_come_is_named() {
-        assert!(
-            too_late(&EXPECTED)
-                .contains("held-locks and pending-signals and orphaned-lock within 15 s")
-        );
+        assert!(too_late(&EXPECTED).contains("held-locks and pending-signals and orphaned-lock within 15 s"));
     }
 }
