@@ -105,7 +105,9 @@ impl Client {
     pub fn ask(&mut self, question: &Question) -> Result<Answered, Unanswered> {
         self.hear_of_ends(Instant::now())?;
         let about = question.about();
-        if let Some(tgid) = about.filter(|_| question.may_hang())
+        // An answer that always comes says nothing of whether others would.
+        let led_to = about.filter(|_| question.may_hang());
+        if let Some(tgid) = led_to
             && let Some((process, owner)) = host::owner(tgid)
         {
             self.aside.may_look(process, owner.uid, Instant::now()).map_err(Unanswered::Aside)?;
@@ -114,7 +116,7 @@ impl Client {
         let patience = self.patience.map_or(patience, |most| patience.min(most));
         match self.put(question, patience)? {
             Outcome::Answered(answered) => {
-                if let Some(tgid) = about {
+                if let Some(tgid) = led_to {
                     self.aside.succeeded(tgid);
                 }
                 Ok(answered)
