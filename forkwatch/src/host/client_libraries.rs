@@ -1,41 +1,7 @@
 //! Which client libraries for databases and brokers a process has loaded, and others that decide what a fork does.
 
 use super::maps::Maps;
-
-/// What stands in the path of a file that the library maps, and the library's name. Those in the name of a binding
-/// come before the library that it is bound to. What is written in Python, Ruby or PHP alone maps nothing, and is not
-/// found.
-const LIBRARIES: [(&str, &[&str]); 29] = [
-    ("sqlalchemy", &["/sqlalchemy/"]),
-    ("psycopg2", &["/psycopg2/"]),
-    ("psycopg", &["/psycopg_c/", "/psycopg_binary/"]),
-    ("asyncpg", &["/asyncpg/"]),
-    ("mysqlclient", &["/MySQLdb/"]),
-    ("mysql-connector", &["/_mysql_connector.", "/mysql/connector/"]),
-    ("oracledb", &["/oracledb/", "/cx_Oracle."]),
-    ("pymongo", &["/pymongo/", "/bson/_cbson."]),
-    ("hiredis", &["/hiredis/", "/libhiredis.", "/libhiredis-"]),
-    ("confluent-kafka", &["/confluent_kafka/"]),
-    ("pylibmc", &["/_pylibmc."]),
-    ("cassandra-driver", &["/cassandra/"]),
-    ("ruby-pg", &["/pg_ext.so"]),
-    ("ruby-mysql2", &["/mysql2/mysql2.so"]),
-    ("ruby-trilogy", &["/trilogy/cext.so"]),
-    ("rdkafka-ruby", &["/rdkafka-"]),
-    ("php-pgsql", &["/pdo_pgsql.so", "/pgsql.so"]),
-    ("php-mysql", &["/pdo_mysql.so", "/mysqli.so", "/mysqlnd.so"]),
-    ("perl-DBI", &["/auto/DBI/DBI.so"]),
-    ("libpq", &["/libpq.", "/libpq-"]),
-    ("libmysqlclient", &["/libmysqlclient.", "/libmysqlclient-"]),
-    ("libmariadb", &["/libmariadb.", "/libmariadb-", "/libmariadbclient."]),
-    ("librdkafka", &["/librdkafka.", "/librdkafka-"]),
-    ("libmemcached", &["/libmemcached.", "/libmemcached-"]),
-    ("libmongoc", &["/libmongoc"]),
-    ("librabbitmq", &["/librabbitmq.", "/librabbitmq-"]),
-    ("libldap", &["/libldap.", "/libldap-", "/libldap_r"]),
-    ("odbc", &["/libodbc.", "/libodbc-"]),
-    ("grpc", &["/cygrpc.", "/libgrpc.", "/grpc_c.so"]),
-];
+use crate::model::client_library::CLIENT_LIBRARIES;
 
 /// The client libraries that a process has mapped; none where its mappings may not be read.
 pub(super) fn client_libraries(tgid: u32) -> Vec<String> {
@@ -63,8 +29,8 @@ pub(super) fn has_gevent(tgid: u32) -> bool {
 fn libraries<'a>(files: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
     let mut files: Vec<_> = files.map(String::from_utf8_lossy).collect();
     files.dedup();
-    let loaded = |parts: &[&str]| files.iter().any(|path| parts.iter().any(|part| path.contains(part)));
-    LIBRARIES.iter().filter(|(_, parts)| loaded(parts)).map(|(name, _)| (*name).to_owned()).collect()
+    let loaded = CLIENT_LIBRARIES.iter().filter(|library| files.iter().any(|path| library.owns(path)));
+    loaded.map(|library| library.name.to_owned()).collect()
 }
 
 #[cfg(test)]

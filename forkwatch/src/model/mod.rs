@@ -1,6 +1,7 @@
 //! The plain data that the rest of the program passes around: no I/O, no clock, no kernel types.
 
 pub mod child_end;
+pub mod client_library;
 pub mod connection;
 pub mod counters;
 pub mod defaults;

@@ -1,173 +1,13 @@
 //! What to change where a connection is carried over a fork.
 
+mod advice;
+
+use self::advice::{ADVICE, Advice, Ecosystems, FAREWELL, GENERAL};
 use super::{
-    ecosystem, remedy as as_remedy,
+    client, ecosystem, remedy as as_remedy, service as service_of_peer,
     service::{Kind, kind},
 };
-use crate::model::{finding::Remedy, process::Program};
-
-/// What the users of some libraries are told about connections of one kind.
-struct Advice {
-    /// Whom it is for.
-    whom: &'static str,
-    /// Of which kind the connection is.
-    kinds: &'static [Kind],
-    /// A library of the parent, or the ecosystem it belongs to, of which it is true.
-    applies: Applies,
-    text: &'static str,
-    link: &'static str,
-}
-
-enum Applies {
-    /// Where one of these libraries is loaded.
-    To(&'static [&'static str]),
-    /// In these ecosystems.
-    In(&'static [&'static str]),
-    /// Always.
-    ToAll,
-}
-
-const PYTHON: &[&str] = &[
-    "gunicorn",
-    "uWSGI",
-    "Celery",
-    "PyTorch (DataLoader)",
-    "Python multiprocessing and ProcessPoolExecutor",
-    "Python",
-];
-const RUBY: &[&str] = &["Puma", "Resque", "Unicorn and Pitchfork", "Passenger", "Ruby"];
-
-/// The first that fits is taken: what a library says of itself stands before what its language says.
-static ADVICE: [Advice; 16] = [
-    Advice {
-        whom: "SQLAlchemy",
-        kinds: &[Kind::Sql],
-        applies: Applies::To(&["sqlalchemy"]),
-        text: "Call engine.dispose(close=False) in the child before it uses the engine (SQLAlchemy 1.4.33 or \
-                 later): its pool then forgets the parent's connections without closing them. A plain dispose() in \
-                 the child says goodbye to the server in the parent's name.",
-        link: "https://docs.sqlalchemy.org/en/20/core/pooling.html#using-connection-pools-with-multiprocessing-or-os-fork",
-    },
-    Advice {
-        whom: "psycopg, asyncpg and Django on PostgreSQL",
-        kinds: &[Kind::Sql],
-        applies: Applies::To(&["psycopg2", "psycopg", "asyncpg"]),
-        text: "Connect, or open the pool, in the child; or close every connection before the fork. In Django that \
-                 is django.db.connections.close_all(), and CONN_MAX_AGE = 0 keeps none open between requests.",
-        link: "https://www.psycopg.org/docs/usage.html#thread-and-process-safety",
-    },
-    Advice {
-        whom: "MySQL and Oracle clients in Python",
-        kinds: &[Kind::Sql],
-        applies: Applies::To(&["mysqlclient", "mysql-connector", "oracledb"]),
-        text: "Connect in the child; or close every connection before the fork. In Django that is \
-                 django.db.connections.close_all(), and CONN_MAX_AGE = 0 keeps none open between requests.",
-        link: "https://docs.djangoproject.com/en/stable/ref/databases/#persistent-connections",
-    },
-    Advice {
-        whom: "ActiveRecord",
-        kinds: &[Kind::Sql],
-        applies: Applies::In(RUBY),
-        text: "ActiveRecord leaves the parent's connections alone in the child since Rails 5.2; with an older one, \
-                 call ActiveRecord::Base.connection_pool.disconnect! before the fork and establish_connection after \
-                 it. A client of your own connects after the fork.",
-        link: "https://api.rubyonrails.org/classes/ActiveRecord/ConnectionAdapters/ConnectionHandler.html",
-    },
-    Advice {
-        whom: "Perl DBI",
-        kinds: &[Kind::Sql],
-        applies: Applies::To(&["perl-DBI"]),
-        text: "Set AutoInactiveDestroy => 1 on the handle, so that the child's exit does not end the parent's \
-                 session, and connect again in the child.",
-        link: "https://metacpan.org/pod/DBI#AutoInactiveDestroy",
-    },
-    Advice {
-        whom: "PHP",
-        kinds: &[Kind::Sql],
-        applies: Applies::To(&["php-pgsql", "php-mysql"]),
-        text: "Connect in the child. Its copy of the parent's handle must not be destroyed either, since that says \
-                 goodbye to the server: close the connection before pcntl_fork() and connect anew on both sides.",
-        link: "https://www.php.net/manual/en/function.pcntl-fork.php",
-    },
-    Advice {
-        whom: "libpq",
-        kinds: &[Kind::Sql],
-        applies: Applies::To(&["libpq"]),
-        text: "Open the connection in the child. libpq does not allow two processes on one connection, and \
-                 PQfinish in either ends it for both.",
-        link: "https://www.postgresql.org/docs/current/libpq-connect.html",
-    },
-    Advice {
-        whom: "PyMongo",
-        kinds: &[Kind::MongoDb],
-        applies: Applies::In(PYTHON),
-        text: "Create the MongoClient in the child. PyMongo 4.3 and later survives a fork, but warns of it: its \
-                 threads and locks stay behind.",
-        link: "https://pymongo.readthedocs.io/en/4.7.1/faq.html#is-pymongo-fork-safe",
-    },
-    Advice {
-        whom: "redis-py",
-        kinds: &[Kind::Redis],
-        applies: Applies::In(PYTHON),
-        text: "Create the client, or at least its connection pool, in the child. redis-py 3.2 and later notices \
-                 the fork and reconnects; a connection or pub/sub object that was taken out of the pool does not.",
-        link: "https://redis.readthedocs.io/en/stable/connections.html",
-    },
-    Advice {
-        whom: "Redis and memcached clients in Ruby",
-        kinds: &[Kind::Redis, Kind::Memcached],
-        applies: Applies::In(RUBY),
-        text: "Close the client before the fork and connect after it. The gem connection_pool does so by itself \
-                 from 2.4 on.",
-        link: "https://github.com/mperham/connection_pool",
-    },
-    Advice {
-        whom: "Kafka clients",
-        kinds: &[Kind::Kafka],
-        applies: Applies::ToAll,
-        text: "Create producers and consumers in the child: librdkafka's threads stay behind in the parent, so a \
-                 client that was made before the fork never sends anything there.",
-        link: "https://karafka.io/docs/Infrastructure-Forking/",
-    },
-    Advice {
-        whom: "pylibmc",
-        kinds: &[Kind::Memcached],
-        applies: Applies::To(&["pylibmc"]),
-        text: "Give each process its own client: clone() it in the child, or use a pool that is made there.",
-        link: "https://sendapatch.se/projects/pylibmc/pooling.html",
-    },
-    Advice {
-        whom: "gRPC",
-        kinds: &[Kind::Http, Kind::Telemetry],
-        applies: Applies::To(&["grpc"]),
-        text: "Create channels in the child. Where the parent needs gRPC too, set GRPC_ENABLE_FORK_SUPPORT=1 and \
-                 let no call be under way while it forks.",
-        link: "https://github.com/grpc/grpc/blob/master/doc/fork_support.md",
-    },
-    Advice {
-        whom: "OpenTelemetry",
-        kinds: &[Kind::Telemetry],
-        applies: Applies::ToAll,
-        text: "Build tracer and meter providers, with their exporters, in the child: their threads and \
-                 connections do not survive a fork.",
-        link: "https://opentelemetry-python.readthedocs.io/en/latest/examples/fork-process-model/README.html",
-    },
-    Advice {
-        whom: "Cassandra drivers",
-        kinds: &[Kind::Cassandra],
-        applies: Applies::ToAll,
-        text: "Create the cluster and its session in the child: the driver's threads stay behind in the parent.",
-        link: "https://docs.datastax.com/en/developer/python-driver/latest/faq/",
-    },
-    Advice {
-        whom: "HTTP sessions in Python",
-        kinds: &[Kind::Http],
-        applies: Applies::In(PYTHON),
-        text: "Create the HTTP session in the child, or close it before the fork: two processes that take turns on \
-                 a connection that is kept alive read each other's answers, and over TLS neither can read any.",
-        link: "https://docs.python.org/3/library/os.html#os.register_at_fork",
-    },
-];
+use crate::model::{connection::Peer, finding::Remedy, process::Program};
 
 /// Where each server has its users put what must happen in the child.
 static HOOKS: [(&str, &str); 7] = [
@@ -186,40 +26,116 @@ static HOOKS: [(&str, &str); 7] = [
     ),
 ];
 
-/// What everybody else is told, and where.
-const GENERAL: (&str, &str) = (
-    "Open the connection after the fork, in each process that uses it; or close it before the fork. A child that \
-     merely inherited it must not touch it, and leaves by _exit, so that no library says goodbye on it.",
-    "https://man7.org/linux/man-pages/man2/fork.2.html",
-);
+/// A connection, and what is known of who uses it.
+#[derive(Clone, Copy)]
+pub(crate) struct Connection<'a> {
+    /// The other end.
+    pub(crate) peer: &'a Peer,
+    /// The client libraries whose calls were seen on it.
+    pub(crate) used: &'a [&'a str],
+    /// The client libraries that are loaded.
+    pub(crate) loaded: &'a [String],
+    /// What runs in the process that had it first.
+    pub(crate) program: &'a Program,
+}
 
-/// All the advice, with whom it is for.
+impl Connection<'_> {
+    /// What is at the other end, as people call it: by the libraries that use it, else by its address.
+    pub(crate) fn service(&self) -> Option<&'static str> {
+        client::service(self.used).or_else(|| service_of_peer(self.peer))
+    }
+
+    /// The libraries that use it: those that were seen to, else those that are loaded and speak to such a service.
+    pub(crate) fn libraries(&self) -> Vec<String> {
+        if !self.used.is_empty() {
+            return self.used.iter().map(|library| (*library).to_owned()).collect();
+        }
+        let Some(kind) = self.service().and_then(kind) else { return Vec::new() };
+        self.loaded.iter().filter(|library| client::kinds(library).contains(&kind)).cloned().collect()
+    }
+
+    /// What to change so that no two processes use it.
+    pub(crate) fn remedy(&self) -> Remedy {
+        self.told(GENERAL, |advice| Some(advice.text))
+    }
+
+    /// What to change so that no child says goodbye on it.
+    pub(crate) fn farewell(&self) -> Remedy {
+        self.told(FAREWELL, |advice| advice.farewell)
+    }
+
+    fn told(
+        &self,
+        general: (&'static str, &'static str),
+        text: fn(&Advice) -> Option<&'static str>,
+    ) -> Remedy {
+        let ecosystem = ecosystem::recognise(self.program, &[]).name;
+        let hook = HOOKS.iter().find(|(name, _)| *name == ecosystem).map(|(_, hook)| *hook);
+        let (sentences, link) = match self.advice(ecosystem) {
+            Known::Surely(advice) => text(advice)
+                .map_or((vec![general.0.to_owned()], general.1), |told| (vec![told.to_owned()], advice.link)),
+            // What is loaded may have nothing to do with this connection.
+            Known::Perhaps(advice) => match text(advice) {
+                Some(told) => (
+                    vec![general.0.to_owned(), format!("If it is a connection of {}: {told}", advice.whom)],
+                    advice.link,
+                ),
+                None => (vec![general.0.to_owned()], general.1),
+            },
+            Known::Nothing => (vec![general.0.to_owned()], general.1),
+        };
+        as_remedy(&sentences.into_iter().chain(hook.map(str::to_owned)).collect::<Vec<_>>().join(" "), link)
+    }
+
+    fn advice(&self, ecosystem: &str) -> Known {
+        let in_use = |advice: &&Advice| self.used.iter().any(|library| advice.libraries.contains(library));
+        if let Some(advice) = ADVICE.iter().find(in_use) {
+            return Known::Surely(advice);
+        }
+        let is_loaded =
+            |advice: &Advice| self.loaded.iter().any(|library| advice.libraries.contains(&library.as_str()));
+        let fits = |advice: &&Advice, kind: Kind| {
+            let by_ecosystem = match advice.ecosystems {
+                Ecosystems::Named(names) => names.contains(&ecosystem),
+                Ecosystems::All => true,
+            };
+            advice.kinds.contains(&kind) && (by_ecosystem || is_loaded(advice))
+        };
+        if let Some(kind) = self.service().and_then(kind) {
+            return ADVICE.iter().find(|advice| fits(advice, kind)).map_or(Known::Nothing, Known::Surely);
+        }
+        let only = client::only_kind(self.loaded.iter().map(String::as_str));
+        let likely = only
+            .and_then(|kind| ADVICE.iter().find(|advice| advice.kinds.contains(&kind) && is_loaded(advice)));
+        likely.map_or(Known::Nothing, Known::Perhaps)
+    }
+}
+
+/// Whether an advice is about this connection.
+enum Known {
+    Surely(&'static Advice),
+    Perhaps(&'static Advice),
+    Nothing,
+}
+
+/// All the advice about connections that two processes use, with whom it is for.
 pub(crate) fn remedies() -> Vec<(&'static str, Remedy)> {
     let general = ("any program", as_remedy(GENERAL.0, GENERAL.1));
     ADVICE.iter().map(|advice| (advice.whom, as_remedy(advice.text, advice.link))).chain([general]).collect()
 }
 
-/// What to change in a program that carries a connection to that service (`None`: to something unknown) over a fork,
-/// with these client libraries loaded.
-pub(crate) fn remedy(service: Option<&str>, libraries: &[String], program: &Program) -> Remedy {
-    let ecosystem = ecosystem::recognise(program, &[]).name;
-    let fits = |advice: &&Advice, kind: Kind| {
-        advice.kinds.contains(&kind)
-            && match advice.applies {
-                Applies::To(names) => libraries.iter().any(|library| names.contains(&library.as_str())),
-                Applies::In(ecosystems) => ecosystems.contains(&ecosystem),
-                Applies::ToAll => true,
-            }
-    };
-    let advice = service.and_then(kind).and_then(|kind| ADVICE.iter().find(|advice| fits(advice, kind)));
-    let (text, link) = advice.map_or(GENERAL, |advice| (advice.text, advice.link));
-    let hook = HOOKS.iter().find(|(name, _)| *name == ecosystem).map(|(_, hook)| *hook);
-    as_remedy(&[Some(text), hook].into_iter().flatten().collect::<Vec<_>>().join(" "), link)
+/// All the advice about goodbyes on connections of the parent's, with whom it is for.
+pub(crate) fn farewells() -> Vec<(&'static str, Remedy)> {
+    let general = ("any program", as_remedy(FAREWELL.0, FAREWELL.1));
+    let known =
+        ADVICE.iter().filter_map(|advice| Some((advice.whom, as_remedy(advice.farewell?, advice.link))));
+    known.chain([general]).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::client_library::CLIENT_LIBRARIES;
 
     fn program(exe: &str, cmdline: &[&str]) -> Program {
         Program {
@@ -229,43 +145,122 @@ mod tests {
         }
     }
 
-    fn told(service: Option<&str>, libraries: &[&str], program: &Program) -> String {
-        let libraries: Vec<String> = libraries.iter().map(|name| (*name).to_owned()).collect();
-        remedy(service, &libraries, program).text
+    /// What is said of a connection to that port.
+    fn with<T>(
+        port: u16,
+        used: &[&str],
+        loaded: &[&str],
+        program: &Program,
+        of: impl FnOnce(&Connection<'_>) -> T,
+    ) -> T {
+        let loaded: Vec<String> = loaded.iter().map(|name| (*name).to_owned()).collect();
+        let peer = Peer::Tcp(format!("10.0.0.7:{port}"));
+        of(&Connection { peer: &peer, used, loaded: &loaded, program })
+    }
+
+    fn told(port: u16, loaded: &[&str], program: &Program) -> String {
+        with(port, &[], loaded, program, |connection| connection.remedy().text)
+    }
+
+    fn python() -> Program {
+        program("/usr/bin/python3", &["python3", "app.py"])
     }
 
     #[test]
-    fn the_library_that_speaks_to_the_service_decides() {
-        let python = program("/usr/bin/python3", &["python3", "app.py"]);
+    fn the_library_that_uses_it_decides_whatever_the_port() {
+        let loaded = ["sqlalchemy", "psycopg2", "libpq", "hiredis", "grpc"];
+        for port in [25432, 6379, 8080] {
+            let used = ["sqlalchemy", "psycopg2"];
+            let (service, text, libraries) = with(port, &used, &loaded, &python(), |connection| {
+                (connection.service(), connection.remedy().text, connection.libraries())
+            });
+            assert_eq!(service, Some("PostgreSQL"));
+            assert!(text.contains("dispose(close=False)"), "{text}");
+            assert_eq!(libraries, used);
+        }
+        for (library, part) in [
+            ("django", "close_all()"),
+            ("psycopg-pool", "pool.open()"),
+            ("pymemcache", "pymemcache does not notice"),
+            ("requests", "requests.Session"),
+            ("httpx", "httpx.Client"),
+            ("urllib3", "urllib3.PoolManager"),
+            ("phpredis", "pconnect"),
+            ("DBD-MariaDB", "DBD::MariaDB ignores it"),
+            ("ruby-mysql2", "ActiveRecord leaves"),
+        ] {
+            let text = with(4711, &[library], &loaded, &python(), |connection| connection.remedy().text);
+            assert!(text.contains(part), "{library}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_loaded_decides_by_the_service() {
         let loaded = ["sqlalchemy", "psycopg2", "libpq"];
-        assert!(told(Some("PostgreSQL"), &loaded, &python).contains("dispose(close=False)"));
-        assert!(told(Some("PostgreSQL"), &loaded[1..], &python).contains("close_all()"));
-        assert!(told(Some("Redis"), &loaded, &python).contains("redis-py"));
-        assert!(told(Some("Kafka"), &loaded, &python).contains("librdkafka"));
-        // What else is loaded says nothing about a connection to something unknown.
-        assert!(told(None, &loaded, &python).starts_with("Open the connection after the fork"));
+        assert!(told(5432, &loaded, &python()).contains("dispose(close=False)"));
+        assert!(told(5432, &loaded[1..], &python()).contains("close_all()"));
+        assert!(told(6379, &loaded, &python()).contains("redis-py"));
+        assert!(told(9092, &loaded, &python()).contains("librdkafka"));
+        let libraries = with(5432, &[], &["psycopg2", "hiredis", "libpq"], &python(), |connection| {
+            connection.libraries()
+        });
+        assert_eq!(libraries, ["psycopg2", "libpq"]);
+    }
+
+    #[test]
+    fn of_a_connection_to_something_unknown_what_is_loaded_is_only_likely() {
+        let general = "Open the connection after the fork";
+        let text = told(25432, &["sqlalchemy", "psycopg2", "libpq"], &python());
+        assert!(
+            text.starts_with(general) && text.contains("If it is a connection of SQLAlchemy: Call"),
+            "{text}"
+        );
+        let text = told(25432, &["sqlalchemy", "psycopg2", "libpq", "grpc"], &python());
+        assert!(text.starts_with(general) && !text.contains("If it is"), "{text}");
+        let none = with(25432, &[], &["psycopg2", "libpq"], &python(), |connection| connection.libraries());
+        assert_eq!(none, <[&str; 0]>::default());
+    }
+
+    #[test]
+    fn a_goodbye_has_advice_of_its_own() {
+        let farewell = |port, loaded: &[&str], program: &Program| {
+            with(port, &[], loaded, program, |connection| connection.farewell().text)
+        };
+        let perl = program("/usr/bin/perl", &["perl", "a.pl"]);
+        let text = farewell(3306, &["DBD-MariaDB", "perl-DBI", "libmariadb"], &perl);
+        assert!(text.contains("POSIX::_exit") && text.contains("ignores it"), "{text}");
+        let text = farewell(5432, &["DBD-Pg", "perl-DBI", "libpq"], &perl);
+        assert!(text.starts_with("Set AutoInactiveDestroy"), "{text}");
+        let php = program("/usr/bin/php8.2", &["php", "a.php"]);
+        let text = farewell(5432, &["php-pgsql", "libpq"], &php);
+        assert!(text.contains("posix_kill") && !text.contains("os._exit"), "{text}");
+        let text = farewell(4711, &[], &program("/srv/a.out", &["./a.out"]));
+        assert!(text.starts_with("Close the connection before the fork"), "{text}");
     }
 
     #[test]
     fn without_a_library_the_language_decides_and_the_server_says_where() {
         let puma = program("/usr/bin/ruby3.1", &["puma 6.4.2 (tcp://0.0.0.0:80) [app]"]);
-        let told_puma = told(Some("PostgreSQL"), &["ruby-pg", "libpq"], &puma);
+        let told_puma = told(5432, &["ruby-pg", "libpq"], &puma);
         assert!(told_puma.contains("ActiveRecord") && told_puma.contains("before_worker_boot"));
         let gunicorn = program("/usr/bin/python3.11", &["gunicorn: master [app]"]);
-        assert!(told(Some("MongoDB"), &["pymongo"], &gunicorn).ends_with("the server hook post_fork."));
+        assert!(told(27017, &["pymongo"], &gunicorn).ends_with("the server hook post_fork."));
         let other = program("/srv/a.out", &["./a.out"]);
-        assert!(told(Some("PostgreSQL"), &["libpq"], &other).contains("PQfinish"));
-        assert!(told(Some("LDAP"), &[], &other).starts_with("Open the connection after the fork"));
+        assert!(told(5432, &["libpq"], &other).contains("PQfinish"));
+        assert!(told(389, &[], &other).starts_with("Open the connection after the fork"));
     }
 
     #[test]
     fn every_advice_can_be_reached_and_is_linked() {
+        let is_known = |name: &str| CLIENT_LIBRARIES.iter().any(|library| library.name == name);
         for advice in &ADVICE {
             assert!(advice.link.starts_with("https://") && advice.text.ends_with('.'), "{}", advice.link);
-            let names = match advice.applies {
-                Applies::To(_) | Applies::ToAll => continue,
-                Applies::In(names) => names,
+            assert!(advice.libraries.iter().all(|name| is_known(name)), "{}", advice.whom);
+            let names = match advice.ecosystems {
+                Ecosystems::All => continue,
+                Ecosystems::Named(names) => names,
             };
+            assert!(!advice.libraries.is_empty() || !names.is_empty());
             assert!(names.iter().all(|name| ecosystem::remedies().iter().any(|(whom, _)| whom == name)));
         }
         for (name, _) in HOOKS {

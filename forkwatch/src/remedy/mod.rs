@@ -1,6 +1,7 @@
 //! Who is it, and what to change: ecosystems, client libraries, and what a connection leads to.
 
 pub mod calls;
+mod client;
 pub mod connection;
 pub mod ecosystem;
 mod service;

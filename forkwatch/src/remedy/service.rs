@@ -79,7 +79,9 @@ pub fn service(peer: &Peer) -> Option<&'static str> {
 /// Services whose clients are told the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Sql,
+    PostgreSql,
+    MySql,
+    OtherSql,
     Redis,
     Memcached,
     MongoDb,
@@ -92,10 +94,32 @@ pub(crate) enum Kind {
     Mail,
 }
 
+impl Kind {
+    /// The service that a client of this kind speaks to; absent where there are several.
+    pub(crate) const fn service(self) -> Option<&'static str> {
+        match self {
+            Self::PostgreSql => Some(POSTGRESQL),
+            Self::MySql => Some(MYSQL),
+            Self::OtherSql | Self::Mail => None,
+            Self::Redis => Some(REDIS),
+            Self::Memcached => Some(MEMCACHED),
+            Self::MongoDb => Some(MONGODB),
+            Self::Cassandra => Some(CASSANDRA),
+            Self::Kafka => Some(KAFKA),
+            Self::Amqp => Some(AMQP),
+            Self::Ldap => Some(LDAP),
+            Self::Http => Some(HTTP),
+            Self::Telemetry => Some(OTLP),
+        }
+    }
+}
+
 /// Of which kind a service is.
 pub(crate) fn kind(service: &str) -> Option<Kind> {
     Some(match service {
-        POSTGRESQL | PGBOUNCER | MYSQL | ORACLE | SQL_SERVER => Kind::Sql,
+        POSTGRESQL | PGBOUNCER => Kind::PostgreSql,
+        MYSQL => Kind::MySql,
+        ORACLE | SQL_SERVER => Kind::OtherSql,
         REDIS => Kind::Redis,
         MEMCACHED => Kind::Memcached,
         MONGODB => Kind::MongoDb,

@@ -14,7 +14,7 @@ use crate::{
         process::escape,
         thread::SeenThread,
     },
-    remedy::{connection as connection_remedy, ecosystem, remedy, service},
+    remedy::{connection::Connection, ecosystem, remedy, service},
 };
 
 /// From here on the copying of memory is felt: some ten milliseconds for the fork alone.
@@ -136,8 +136,15 @@ fn connections(seen: &Inventory) -> Vec<Reason> {
         }
     }
     let reason = |(service, peers): (Option<&'static str>, Vec<&Peer>)| {
+        let remedy = Connection {
+            peer: peers.first().copied()?,
+            used: &[],
+            loaded: &seen.libraries,
+            program: &seen.program,
+        }
+        .remedy();
         let peers = listed(peers.iter().map(ToString::to_string));
-        Reason {
+        Some(Reason {
             id: "connection",
             weight: Weight::Warning,
             what: service.map_or_else(
@@ -146,10 +153,10 @@ fn connections(seen: &Inventory) -> Vec<Reason> {
             ),
             why: "Parent and child share the connection. Once both use it, their messages mix and each can read \
                   the other's answers; and a child that closes it properly ends it for the parent.",
-            remedy: connection_remedy::remedy(service, &seen.libraries, &seen.program),
-        }
+            remedy,
+        })
     };
-    groups.into_iter().map(reason).collect()
+    groups.into_iter().filter_map(reason).collect()
 }
 
 fn databases(seen: &Inventory) -> Vec<Reason> {

@@ -5,10 +5,10 @@ use crate::{
     detect::Hazard,
     model::{
         detector::{Aspect, DetectorState, Observation, Reach, Wanted},
-        finding::{Certainty, Finding, HazardId, Remedy, Severity, State},
+        finding::{Certainty, Finding, HazardId, Severity, State},
         program_name::called,
     },
-    remedy::{connection as connection_remedy, remedy},
+    remedy::connection::farewells,
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
@@ -31,7 +31,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "A child that leaves by _exit: no destructor runs.",
         "A child that was killed.",
     ],
-    remedies,
+    remedies: farewells,
     links: &[
         "https://man7.org/linux/man-pages/man2/_exit.2.html",
         "https://man7.org/linux/man-pages/man2/shutdown.2.html",
@@ -65,20 +65,5 @@ pub fn judge(case: &Case<'_>, shut_down: bool) -> Finding {
     };
     let certainty = if shut_down { Certainty::Certain } else { HAZARD.certainty };
     let summary = format!("{how}, which its parent had opened before the fork and still holds");
-    case.finding(&HAZARD, certainty, summary, advice())
-}
-
-fn advice() -> Remedy {
-    remedy(
-        "Leave the child by os._exit(), _exit() or exit!, which run no destructors and exit handlers; or have the \
-         parent close its connections before it forks. In SQLAlchemy, engine.dispose(close=False) in the child \
-         forgets the connections without a word. In Perl, set AutoInactiveDestroy.",
-        "https://docs.python.org/3/library/os.html#os._exit",
-    )
-}
-
-fn remedies() -> Vec<(&'static str, Remedy)> {
-    let mut remedies = vec![("any program", advice())];
-    remedies.extend(connection_remedy::remedies());
-    remedies
+    case.finding(&HAZARD, certainty, summary, case.connection().farewell())
 }

@@ -12,7 +12,7 @@ use crate::{
         program_name::called,
         time::{BootTime, nanoseconds},
     },
-    remedy::{connection as connection_remedy, service},
+    remedy::connection::{Connection, remedies},
 };
 
 pub(crate) static HAZARD: Hazard = Hazard {
@@ -39,7 +39,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "Descriptors 0 to 2, as inetd and its heirs pass connections.",
         "A child that has exec'd.",
     ],
-    remedies: connection_remedy::remedies,
+    remedies,
     links: &[
         "https://docs.sqlalchemy.org/en/20/core/pooling.html#using-connection-pools-with-multiprocessing-or-os-fork",
         "https://www.psycopg.org/docs/usage.html#thread-and-process-safety",
@@ -69,7 +69,7 @@ pub struct Case<'a> {
     pub program: &'a Program,
     /// The connection.
     pub socket: &'a SharedSocket,
-    /// Client libraries there.
+    /// Client libraries that are loaded there.
     pub libraries: &'a [String],
     /// Who did what, the first turns first.
     pub turns: &'a [Turn],
@@ -81,22 +81,28 @@ impl Case<'_> {
     /// The other end, as a sentence calls it.
     pub(super) fn peer(&self) -> String {
         let peer = &self.socket.peer;
-        match service(peer) {
+        match self.connection().service() {
             Some(service) => format!("{service} at {peer}"),
             None => peer.to_string(),
         }
     }
 
+    /// What is known of who uses it.
+    pub(super) fn connection(&self) -> Connection<'_> {
+        Connection { peer: &self.socket.peer, used: &[], loaded: self.libraries, program: self.program }
+    }
+
     fn facts(&self) -> Facts {
+        let connection = self.connection();
         Facts {
             age: Some(nanoseconds(self.now.since(self.child.start))),
             connection: Some(Box::new(ConnectionFacts {
                 peer: self.socket.peer.clone(),
-                service: service(&self.socket.peer).map(str::to_owned),
+                service: connection.service().map(str::to_owned),
                 inode: self.socket.inode,
                 age_ns: nanoseconds(self.now.since(self.child.start)),
                 turns: self.turns.to_vec(),
-                libraries: self.libraries.to_vec(),
+                libraries: connection.libraries(),
             })),
             ..Facts::default()
         }
@@ -139,6 +145,5 @@ pub fn judge(case: &Case<'_>, act: Act) -> Finding {
         case.child.tgid,
     );
     let summary = if other == case.forker.tgid { summary } else { summary.replace("and its child", "and") };
-    let remedy = connection_remedy::remedy(service(&case.socket.peer), case.libraries, case.program);
-    case.finding(&HAZARD, HAZARD.certainty, summary, remedy)
+    case.finding(&HAZARD, HAZARD.certainty, summary, case.connection().remedy())
 }
