@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{
-    absence, budget, clock, fdinfo, file, held_locks,
+    absence, budget, caller, clock, fdinfo, file, held_locks,
     inventory::shared_loop,
     leaks,
     locks::{self, Fork as Forked},
@@ -59,6 +59,10 @@ fn look(request: &Request) -> Evidence {
         }
         Request::Sockets { child, parent } => {
             Evidence::Sockets { child, seen: sockets::sockets(child, parent).map(Box::new) }
+        }
+        Request::Caller { process, tid, inode, forker, stacks } => {
+            let seen = caller::caller(process, tid, inode, forker, stacks).map(Box::new);
+            Evidence::Caller { process, inode, seen }
         }
         Request::SharedLoop { child, other, stacks } => {
             Evidence::SharedLoop { child, other, seen: shared_loop(child, other, stacks) }

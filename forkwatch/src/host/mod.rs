@@ -13,6 +13,7 @@ mod attention;
 mod budget;
 mod bytes;
 mod call;
+mod caller;
 pub mod cgroup;
 pub mod cgroup_tree;
 mod client_libraries;

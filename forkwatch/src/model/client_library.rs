@@ -1,6 +1,9 @@
 //! Client libraries for databases, brokers and the like, and how the files are called that they consist of.
 
-use super::stack::{Frame, Stack};
+use super::{
+    process::Comm,
+    stack::{Frame, Stack},
+};
 
 /// A library by which programs use a service.
 pub struct ClientLibrary {
@@ -87,9 +90,20 @@ pub fn libraries_in<'a>(stacks: impl IntoIterator<Item = &'a Stack>) -> Vec<&'st
     CLIENT_LIBRARIES.iter().filter(is_called).map(|library| library.name).collect()
 }
 
-/// Whether a call is in some client library.
-pub fn is_in_library(frame: &Frame) -> bool {
-    is_of(frame, |path| CLIENT_LIBRARIES.iter().any(|library| library.owns(path)))
+/// The library that has started a thread for itself, by the calls of its script: the first of them that is not the
+/// interpreter's own is the library's.
+pub fn started_by(script: &Stack) -> Option<&'static str> {
+    // What is cut off may be the beginning.
+    let first = script.frames.iter().rev().find(|frame| !frame.is_of_interpreter());
+    let first = first.filter(|_| script.missing.is_none())?;
+    let library = CLIENT_LIBRARIES.iter().find(|library| is_of(first, |path| library.owns(path)))?;
+    Some(library.name)
+}
+
+/// The library whose thread is called so.
+pub fn thread_of(comm: Comm) -> Option<&'static str> {
+    // rd_kafka_thread_main, rd_kafka_broker_thread_main and so on, in librdkafka.
+    comm.bytes().starts_with(b"rdk:").then_some("librdkafka")
 }
 
 fn is_of(frame: &Frame, owns: impl FnOnce(&str) -> bool) -> bool {
@@ -122,6 +136,19 @@ mod tests {
             libraries_in([&stack(&["/srv/redis/shop.py", "/srv/requests/a.py"])]),
             <[&str; 0]>::default()
         );
+    }
+
+    #[test]
+    fn a_thread_is_its_that_begins_in_it() {
+        let begins = ["/usr/lib/python3.11/threading.py", "/usr/lib/python3.11/threading.py"];
+        let pool = "/venv/lib/python3.11/site-packages/psycopg_pool/pool.py";
+        let of = |modules: &[&str]| started_by(&stack(&[modules, &begins].concat()));
+        assert_eq!(of(&["/usr/lib/python3.11/queue.py", pool]), Some("psycopg-pool"));
+        // A thread of the program's own that is about to call it.
+        assert_eq!(of(&[pool, "/srv/app.py"]), None);
+        assert_eq!(of(&[]), None);
+        assert_eq!(thread_of("rdk:main".into()), Some("librdkafka"));
+        assert_eq!(thread_of("python3".into()), None);
     }
 
     #[test]

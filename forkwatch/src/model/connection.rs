@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     process::{ProcessKey, Program},
+    stack::Stack,
+    thread::SeenThread,
     time::BootTime,
 };
 
@@ -39,6 +41,46 @@ pub struct SharedSocket {
     pub child_fd: u32,
     /// The descriptor in the parent.
     pub parent_fd: u32,
+}
+
+/// Where in its program a thread was, a moment after it used a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// When it was looked at.
+    pub at: BootTime,
+    /// The thread.
+    pub tid: u32,
+    /// Whether it was at the connection still.
+    pub engaged: Engaged,
+    /// Its calls in the script that its interpreter runs; absent where it runs none that is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub script: Option<Stack>,
+    /// Its calls.
+    pub stack: Stack,
+    /// Threads that client libraries had in the process that had the connection first, and do not have in this one.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub behind: Vec<LibraryThread>,
+}
+
+/// What a thread was at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engaged {
+    /// It slept in a call on the connection.
+    WithIt,
+    /// It slept in a call on another descriptor.
+    WithAnother,
+    /// Neither: it ran, for example.
+    Otherwise,
+}
+
+/// A thread that a client library has started for itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LibraryThread {
+    /// The library.
+    pub library: String,
+    /// The thread.
+    pub thread: SeenThread,
 }
 
 /// The other end of a connection.

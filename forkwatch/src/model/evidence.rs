@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    connection::Sockets,
+    connection::{Caller, Sockets},
     held_lock::{HeldLocksSeen, Places},
     inventory::{Instance, Waiting, Whereabouts},
     leak::{Descriptors, Holders, Object},
@@ -86,6 +86,19 @@ pub enum Request {
         child: ProcessKey,
         /// The process that forked it.
         parent: ProcessKey,
+    },
+    /// Where in its program is a thread that has just used a connection?
+    Caller {
+        /// Its process.
+        process: ProcessKey,
+        /// The thread.
+        tid: u32,
+        /// The connection: its socket's inode number.
+        inode: u64,
+        /// The process that had the connection first, where it is to be seen what that has and this one lacks.
+        forker: Option<ProcessKey>,
+        /// How its stack may be had.
+        stacks: Stacks,
     },
     /// Do a forked process and another of its family wait in one epoll instance?
     SharedLoop {
@@ -191,6 +204,15 @@ pub enum Evidence {
         child: ProcessKey,
         /// What was seen; absent where either is gone, reused, or unreadable.
         seen: Option<Box<Sockets>>,
+    },
+    /// About a thread that used a connection.
+    Caller {
+        /// Its process.
+        process: ProcessKey,
+        /// The connection's inode number.
+        inode: u64,
+        /// What was seen; absent where it is gone, reused, or unreadable.
+        seen: Option<Box<Caller>>,
     },
     /// About a shared epoll instance.
     SharedLoop {

@@ -134,9 +134,34 @@ pub struct ConnectionFacts {
     /// Who used it when, the first turns first.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub turns: Vec<Turn>,
-    /// Client libraries in the parent that speak such protocols.
+    /// Client libraries that use it, as the calls show; where no call was seen, those that are loaded in the parent and
+    /// speak to such a service.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub libraries: Vec<String>,
+    /// Which code used it, as far as somebody was seen at it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub callers: Vec<CallerFacts>,
+}
+
+/// Where a thread was that used a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CallerFacts {
+    /// Its process.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// Whether it slept in a call on the connection; otherwise it was in a client library a moment after the use.
+    pub waits: bool,
+    /// The client libraries that it was in.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub libraries: Vec<String>,
+    /// Where it was in the script that it runs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub script: Option<Stack>,
+    /// Where it was in the program.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stack: Option<Stack>,
 }
 
 /// How the children of one process ended.

@@ -51,6 +51,25 @@ pub struct Frame {
     pub line: Option<u32>,
 }
 
+impl Frame {
+    /// Whether it is of Python's own library, or of no file at all.
+    pub fn is_of_interpreter(&self) -> bool {
+        self.module.as_deref().is_some_and(|path| {
+            path.starts_with('<') || path.contains("/lib/python") && !self.is_of_package()
+        })
+    }
+
+    /// Whether it is of a package that was installed.
+    fn is_of_package(&self) -> bool {
+        self.module.as_deref().is_some_and(|path| path.contains("-packages/"))
+    }
+
+    /// Whether it is of the script's own code: not of Python's library, and of no package that was installed.
+    pub fn is_of_program(&self) -> bool {
+        !self.is_of_interpreter() && !self.is_of_package()
+    }
+}
+
 impl Stack {
     /// No stack, for this reason.
     pub fn absent(why: impl Into<String>) -> Self {

@@ -119,7 +119,8 @@ impl Question {
                 Request::Locks { parent, .. }
                 | Request::Place { parent, .. }
                 | Request::Descriptors { forker: parent, .. }
-                | Request::Holders { forker: parent, .. },
+                | Request::Holders { forker: parent, .. }
+                | Request::Caller { forker: parent, .. },
             ) => *parent,
             Self::Core(
                 Request::Sockets { parent, .. }
@@ -149,6 +150,7 @@ fn about(request: &Request) -> Option<u32> {
         | Request::SharedLoop { child, .. }
         | Request::Threads { child } => Some(child.tgid),
         Request::Descriptors { process, .. }
+        | Request::Caller { process, .. }
         | Request::Execed { process }
         | Request::Holders { process, .. } => Some(process.tgid),
         Request::Program { tgid } => Some(*tgid),
@@ -169,6 +171,7 @@ pub fn unanswered(request: &Request, why: &str) -> Evidence {
         }
         Request::Place { child, .. } => Evidence::Place { child, seen: None },
         Request::Sockets { child, .. } => Evidence::Sockets { child, seen: None },
+        Request::Caller { process, inode, .. } => Evidence::Caller { process, inode, seen: None },
         Request::SharedLoop { child, other, .. } => {
             Evidence::SharedLoop { child, other, seen: LoopSeen::Unreadable(why.to_owned()) }
         }

@@ -27,22 +27,49 @@ static HOOKS: [(&str, &str); 7] = [
 ];
 
 /// A connection, and what is known of who uses it.
-#[derive(Clone, Copy)]
 pub(crate) struct Connection<'a> {
-    /// The other end.
-    pub(crate) peer: &'a Peer,
-    /// The client libraries whose calls were seen on it.
-    pub(crate) used: &'a [&'a str],
-    /// The client libraries that are loaded.
-    pub(crate) loaded: &'a [String],
-    /// What runs in the process that had it first.
-    pub(crate) program: &'a Program,
+    peer: &'a Peer,
+    used: Vec<&'a str>,
+    loaded: Vec<String>,
+    program: &'a Program,
 }
 
-impl Connection<'_> {
+impl<'a> Connection<'a> {
+    /// A connection to that peer, with the client libraries whose calls were seen on it, those that are loaded, and what
+    /// runs in the process that had it first.
+    pub(crate) const fn new(
+        peer: &'a Peer,
+        used: Vec<&'a str>,
+        loaded: Vec<String>,
+        program: &'a Program,
+    ) -> Self {
+        Self { peer, used, loaded, program }
+    }
+
+    /// The same, where these libraries have threads of their own in that process: they keep connections there.
+    pub(crate) fn with_threads_left(mut self, libraries: impl Iterator<Item = &'a str>) -> Self {
+        for library in libraries {
+            let is_akin =
+                |used: &&str| client::kinds(used).iter().any(|kind| client::kinds(library).contains(kind));
+            let is_new = !self.used.contains(&library) && !self.loaded.iter().any(|loaded| loaded == library);
+            if is_new && self.used.iter().any(is_akin) {
+                self.used.push(library);
+            } else if is_new {
+                self.loaded.push(library.to_owned());
+            }
+        }
+        self
+    }
+
+    /// Whether that library may be what uses it.
+    pub(crate) fn concerns(&self, library: &str) -> bool {
+        self.used.contains(&library)
+            || self.service().and_then(kind).is_none_or(|kind| client::kinds(library).contains(&kind))
+    }
+
     /// What is at the other end, as people call it: by the libraries that use it, else by its address.
     pub(crate) fn service(&self) -> Option<&'static str> {
-        client::service(self.used).or_else(|| service_of_peer(self.peer))
+        client::service(&self.used).or_else(|| service_of_peer(self.peer))
     }
 
     /// The libraries that use it: those that were seen to, else those that are loaded and speak to such a service.
@@ -155,7 +182,7 @@ mod tests {
     ) -> T {
         let loaded: Vec<String> = loaded.iter().map(|name| (*name).to_owned()).collect();
         let peer = Peer::Tcp(format!("10.0.0.7:{port}"));
-        of(&Connection { peer: &peer, used, loaded: &loaded, program })
+        of(&Connection::new(&peer, used.to_vec(), loaded, program))
     }
 
     fn told(port: u16, loaded: &[&str], program: &Program) -> String {
@@ -219,6 +246,21 @@ mod tests {
         assert!(text.starts_with(general) && !text.contains("If it is"), "{text}");
         let none = with(25432, &[], &["psycopg2", "libpq"], &python(), |connection| connection.libraries());
         assert_eq!(none, <[&str; 0]>::default());
+    }
+
+    #[test]
+    fn a_pool_whose_threads_stayed_behind_is_told_of() {
+        let (peer, program) = (Peer::Tcp("10.0.0.7:25432".to_owned()), python());
+        let of = |used: &[&'static str]| {
+            Connection::new(&peer, used.to_vec(), Vec::new(), &program)
+                .with_threads_left(["psycopg-pool", "librdkafka"].into_iter())
+        };
+        let connection = of(&["psycopg"]);
+        assert_eq!(connection.libraries(), ["psycopg", "psycopg-pool"]);
+        assert!(connection.remedy().text.starts_with("Open the pool in the child"));
+        assert!(connection.concerns("psycopg-pool") && !connection.concerns("librdkafka"));
+        // Where nobody was seen at it, either may be.
+        assert!(of(&[]).concerns("librdkafka"));
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::{
 };
 
 const PORT: u16 = 5432;
+/// By which nobody knows it.
+const OTHER_PORT: u16 = 25432;
 const SCRIPT: &str = "databases.py";
 const MIXED_UP: &str =
     "both workers answered, and every answer was right; asked at once they mix up the answers";
@@ -36,7 +38,7 @@ pub(super) const ALL: &[Case] = &[
             ],
         )),
         shares: Shares::One,
-        prepare: |folder| gunicorn(folder, Some(free_loopback(PORT)?), &[]),
+        prepare: |folder| gunicorn(folder, Some((free_loopback(PORT)?, PORT)), &[]),
         work: ask_until_wrong,
         outcome: MIXED_UP,
         stop: Some(Signal::SIGTERM),
@@ -59,7 +61,7 @@ pub(super) const ALL: &[Case] = &[
         shares: Shares::One,
         prepare: |folder| {
             let hooks = python_fixtures().join("gunicorn_forgets.py").display().to_string();
-            gunicorn(folder, Some(free_loopback(PORT)?), &["--config", &hooks])
+            gunicorn(folder, Some((free_loopback(PORT)?, PORT)), &["--config", &hooks])
         },
         work: ask_both,
         outcome: "both workers answered, and every answer was right",
@@ -90,6 +92,23 @@ pub(super) const ALL: &[Case] = &[
         ..case("psycopg2_connects_before_a_pool_and_the_workers_ask", |_| over_unix("psycopg2_in_a_pool"))
     },
     Case {
+        expected: Some(used(
+            SCRIPT,
+            &[
+                "PostgreSQL at 127.",
+                ":25432",
+                r#""function":"_ask""#,
+                r#""libraries":["psycopg2","#,
+                "Connect, or open the pool, in the child",
+            ],
+        )),
+        outcome: "the parent got an answer, the child waits",
+        ..case("psycopg2_waits_in_a_child_for_a_server_at_another_port", |_| {
+            let address = (free_loopback(OTHER_PORT)?, OTHER_PORT);
+            with_postgres(run(SCRIPT, "psycopg2_waits_in_the_child")?, Some(address))
+        })
+    },
+    Case {
         outcome: "the child got what was meant for the child",
         ..case("psycopg_connects_and_hands_over_to_the_child", |_| over_tcp("psycopg_in_the_child"))
     },
@@ -118,21 +137,21 @@ const fn case(name: &'static str, prepare: fn(&Path) -> Result<Launch>) -> Case 
 }
 
 fn over_tcp(case: &str) -> Result<Launch> {
-    with_postgres(run(SCRIPT, case)?, Some(free_loopback(PORT)?))
+    with_postgres(run(SCRIPT, case)?, Some((free_loopback(PORT)?, PORT)))
 }
 
 fn over_unix(case: &str) -> Result<Launch> {
     with_postgres(run(SCRIPT, case)?, None)
 }
 
-fn gunicorn(folder: &Path, address: Option<Ipv4Addr>, arguments: &[&str]) -> Result<Launch> {
+fn gunicorn(folder: &Path, address: Option<(Ipv4Addr, u16)>, arguments: &[&str]) -> Result<Launch> {
     let launch = web::gunicorn("python", folder, arguments)?
         // A worker may wait for an answer that the other has taken.
         .args(["--graceful-timeout", "1", "--preload", "wsgi_with_engine"]);
     with_postgres(launch, address)
 }
 
-fn with_postgres(launch: Launch, address: Option<Ipv4Addr>) -> Result<Launch> {
+fn with_postgres(launch: Launch, address: Option<(Ipv4Addr, u16)>) -> Result<Launch> {
     let (server, environment) = running_postgres(address)?;
     Ok(environment
         .into_iter()

@@ -31,6 +31,16 @@ pub(super) const ALL: &[Case] = &[
         ..case("a_program_and_its_child_talk_on_one_connection", |_| shared("talk"))
     },
     Case {
+        expected: Some(used(
+            SCRIPT,
+            &[r#""waits":true"#, r#""function":"ask""#, "sockets.py", "Open the connection after the fork"],
+        )),
+        outcome: "the child waits",
+        ..case("a_child_waits_for_an_answer_on_the_connection_of_its_parent", |_| {
+            run(SCRIPT, "wait_in_the_child")
+        })
+    },
+    Case {
         expected: Some(closed("shared_connection", &["127.0.0.1:", "shut down the connection"])),
         outcome: "the child shut it down, the parent could not talk",
         ..case("a_child_shuts_down_the_connection_of_its_parent", |_| shared("shutdown"))

@@ -25,6 +25,7 @@ const USER: &str = "nobody";
 const PAGE: &str = "/index.html";
 /// What asks PostgreSQL for a fast shutdown: one that does not wait for clients.
 pub(crate) const POSTGRES_STOP: Signal = Signal::SIGINT;
+const POSTGRES_PORT: u16 = 5432;
 const POSTGRES_IS_READY: &str = "database system is ready to accept connections";
 
 pub(super) const ALL: &[Scenario] = &[
@@ -57,15 +58,16 @@ pub(super) const ALL: &[Scenario] = &[
 ];
 
 /// A cluster of its own, at a Unix socket in this folder and, if one is given, at an address.
-fn postgres(folder: &Path, address: Option<Ipv4Addr>) -> Result<Launch> {
+fn postgres(folder: &Path, address: Option<(Ipv4Addr, u16)>) -> Result<Launch> {
     let server = Provided::find("postgres")?.for_everybody(folder)?;
     let initdb = server.beside("initdb");
     let script = format!(
-        "'{}' --no-sync --auth=trust --username={USER} data && exec '{}' -D data -k '{}' -c listen_addresses={}",
+        "'{}' --no-sync --auth=trust --username={USER} data && exec '{}' -D data -k '{}' -p {} -c listen_addresses={}",
         initdb.path.display(),
         server.path.display(),
         folder.display(),
-        address.map(|address| address.to_string()).unwrap_or_default()
+        address.map_or(POSTGRES_PORT, |(_, port)| port),
+        address.map(|(address, _)| address.to_string()).unwrap_or_default()
     );
     // PostgreSQL refuses root.
     Ok(server.let_run(Launch::new("/bin/sh").args(["-c", &script]))?.user(USER))
@@ -73,16 +75,19 @@ fn postgres(folder: &Path, address: Option<Ipv4Addr>) -> Result<Launch> {
 
 /// A running PostgreSQL, for programs that need one, and libpq's environment for its clients.
 pub(crate) fn running_postgres(
-    address: Option<Ipv4Addr>,
-) -> Result<(Program, [(&'static str, OsString); 3])> {
+    address: Option<(Ipv4Addr, u16)>,
+) -> Result<(Program, [(&'static str, OsString); 4])> {
     let mut program = Program::hold(|folder| postgres(folder, address))?;
     program.release()?;
     program.said(POSTGRES_IS_READY)?;
     let host = match address {
-        Some(address) => address.to_string().into(),
+        Some((address, _)) => address.to_string().into(),
         None => program.folder().as_os_str().to_owned(),
     };
-    Ok((program, [("PGHOST", host), ("PGUSER", USER.into()), ("PGDATABASE", "postgres".into())]))
+    let port = address.map_or(POSTGRES_PORT, |(_, port)| port).to_string().into();
+    let named =
+        [("PGHOST", host), ("PGPORT", port), ("PGUSER", USER.into()), ("PGDATABASE", "postgres".into())];
+    Ok((program, named))
 }
 
 fn query(program: &mut Program) -> Result<()> {

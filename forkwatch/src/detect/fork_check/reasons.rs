@@ -136,13 +136,8 @@ fn connections(seen: &Inventory) -> Vec<Reason> {
         }
     }
     let reason = |(service, peers): (Option<&'static str>, Vec<&Peer>)| {
-        let remedy = Connection {
-            peer: peers.first().copied()?,
-            used: &[],
-            loaded: &seen.libraries,
-            program: &seen.program,
-        }
-        .remedy();
+        let first = peers.first().copied()?;
+        let remedy = Connection::new(first, Vec::new(), seen.libraries.clone(), &seen.program).remedy();
         let peers = listed(peers.iter().map(ToString::to_string));
         Some(Reason {
             id: "connection",

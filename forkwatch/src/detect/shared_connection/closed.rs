@@ -53,7 +53,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
 };
 
 /// The finding about a child that has shut the connection down, or has said a last short thing on it.
-pub fn judge(case: &Case<'_>, shut_down: bool) -> Finding {
+pub(super) fn judge(case: &Case<'_>, shut_down: bool) -> Finding {
     let name = called(case.program);
     let (child, forker, peer) = (case.child.tgid, case.forker.tgid, case.peer());
     let how = if shut_down {

@@ -1,10 +1,11 @@
 //! `shared-connection`: two processes talk on one inherited connection.
 
+use super::callers::Callers;
 use crate::{
     core::Verdict,
     detect::{Hazard, WITH_CHILD},
     model::{
-        connection::{Act, SharedSocket, Turn},
+        connection::{Act, LibraryThread, SharedSocket, Turn},
         detector::{Aspect, DetectorState, Observation, Reach, Wanted},
         facts::ConnectionFacts,
         finding::{Certainty, Facts, Finding, HazardId, Remedy, Severity, State},
@@ -25,7 +26,9 @@ pub(crate) static HAZARD: Hazard = Hazard {
     detection: "When a child lives on without exec, the connected stream sockets (TCP, and Unix sockets with a name) \
                 that it and its parent both hold are looked up. While there are such, the kernel side is told to \
                 watch exactly those sockets; the programs for that are attached only then. A finding is made when \
-                two processes of the family, neither exec'd since the fork, have both sent or both received.",
+                two processes of the family, neither exec'd since the fork, have both sent or both received. Whoever uses \
+                such a connection is looked at in that moment: the finding tells the line of the script or the calls of \
+                those that were still at it, and chooses its remedy by the libraries in these calls.",
     certainty: Certainty::Certain,
     certainty_reason: "The kernel saw both processes use the same socket; the order of their calls is in the \
                        evidence. A child that says one short thing and ends within a second is \
@@ -58,7 +61,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
 };
 
 /// A connection that several processes hold, and what they did with it.
-pub struct Case<'a> {
+pub(super) struct Case<'a> {
     /// The child.
     pub child: ProcessKey,
     /// Its comm.
@@ -71,6 +74,8 @@ pub struct Case<'a> {
     pub socket: &'a SharedSocket,
     /// Client libraries that are loaded there.
     pub libraries: &'a [String],
+    /// Which code used it, as far as that was seen.
+    pub callers: &'a Callers,
     /// Who did what, the first turns first.
     pub turns: &'a [Turn],
     /// When it is judged.
@@ -89,7 +94,33 @@ impl Case<'_> {
 
     /// What is known of who uses it.
     pub(super) fn connection(&self) -> Connection<'_> {
-        Connection { peer: &self.socket.peer, used: &[], loaded: self.libraries, program: self.program }
+        Connection::new(&self.socket.peer, self.callers.libraries(), self.libraries.to_vec(), self.program)
+            .with_threads_left(self.callers.behind().iter().map(|thread| thread.library.as_str()))
+    }
+
+    /// Which threads of libraries that use it stayed behind, as phrases.
+    fn notes(&self) -> Vec<String> {
+        let connection = self.connection();
+        let mut behind: Vec<(&str, Vec<String>)> = Vec::new();
+        for LibraryThread { library, thread } in self.callers.behind() {
+            if !connection.concerns(library) {
+                continue;
+            }
+            let thread = format!("{} ({})", thread.comm, thread.tid);
+            match behind.iter_mut().find(|(of, _)| of == library) {
+                Some((_, threads)) => threads.push(thread),
+                None => behind.push((library, vec![thread])),
+            }
+        }
+        let forker = self.forker.tgid;
+        let note = |(library, threads): (&str, Vec<String>)| {
+            format!(
+                "the threads of {library} stayed behind in {forker}: {}. Nobody in the child mends, closes or renews its \
+                 connections",
+                threads.join(", ")
+            )
+        };
+        behind.into_iter().map(note).collect()
     }
 
     fn facts(&self) -> Facts {
@@ -103,7 +134,9 @@ impl Case<'_> {
                 age_ns: nanoseconds(self.now.since(self.child.start)),
                 turns: self.turns.to_vec(),
                 libraries: connection.libraries(),
+                callers: self.callers.told().to_vec(),
             })),
+            notes: self.notes(),
             ..Facts::default()
         }
     }
@@ -124,7 +157,7 @@ impl Case<'_> {
 }
 
 /// The finding about a connection on which two processes have both done this.
-pub fn judge(case: &Case<'_>, act: Act) -> Finding {
+pub(super) fn judge(case: &Case<'_>, act: Act) -> Finding {
     let name = called(case.program);
     let (did, danger) = match act {
         Act::Sent => ("send", "what they send arrives mixed up"),

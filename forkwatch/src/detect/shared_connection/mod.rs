@@ -1,11 +1,15 @@
 //! Connections that a fork left to several processes, and who uses them.
 
+mod callers;
 pub mod closed;
 pub mod hazard;
 
 use std::{collections::HashMap, time::Duration};
 
-use self::hazard as used;
+use self::{
+    callers::{Callers, Pace},
+    hazard as used,
+};
 use crate::{
     core::{Context, Detector, Dropped, Output, Report, Shared},
     model::{
@@ -34,6 +38,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(super) struct SharedConnection {
     /// The watched ones, by the socket's inode number.
     connections: HashMap<u64, Connection>,
+    /// How often their users are looked at.
+    pace: Pace,
 }
 
 /// A connection that a process and its children hold.
@@ -51,6 +57,10 @@ struct Connection {
     closed: bool,
     /// Whether a verdict is due that waits for a farewell to prove none.
     is_due: bool,
+    /// Which code uses it.
+    callers: Callers,
+    /// Since when two are known to have used it.
+    shared_since: Option<BootTime>,
 }
 
 /// A process that holds the connection.
@@ -120,14 +130,24 @@ impl Detector for SharedConnection {
     fn on_event(&mut self, event: &Event, context: &mut Context) {
         match event {
             Event::SocketUse(used) => self.used(used, context),
-            Event::Exit(exit) => self.said_farewell(exit, context),
+            Event::Exit(exit) => {
+                self.settle(exit.process, context);
+                self.said_farewell(exit, context);
+            }
+            Event::Exec(exec) => self.settle(exec.process, context),
             _ => {}
         }
     }
 
     fn on_evidence(&mut self, evidence: &Evidence, context: &mut Context) {
-        if let Evidence::Sockets { child, seen: Some(seen) } = evidence {
-            self.sockets_seen(*child, seen, context);
+        match evidence {
+            Evidence::Sockets { child, seen: Some(seen) } => self.sockets_seen(*child, seen, context),
+            Evidence::Caller { process, inode, seen } => {
+                let Some(connection) = self.connections.get_mut(inode) else { return };
+                connection.callers.seen(*process, seen.as_deref());
+                self.judge(*inode, *process, context);
+            }
+            _ => {}
         }
     }
 
@@ -183,6 +203,8 @@ impl SharedConnection {
                 used: false,
                 closed: false,
                 is_due: false,
+                callers: Callers::default(),
+                shared_since: None,
             });
             for process in [parent, child] {
                 if connection.member(process).is_none() && connection.members.len() < MOST_MEMBERS {
@@ -236,6 +258,10 @@ impl SharedConnection {
             }
             (Act::ShutDown, _) => {}
         }
+        let (forker, stacks) = (connection.forker, context.settings.stacks);
+        if let Some(look) = connection.callers.look(event, forker, stacks, &mut self.pace) {
+            context.ask(look);
+        }
         self.judge(event.inode, process, context);
     }
 
@@ -253,9 +279,23 @@ impl SharedConnection {
             }
             return;
         };
-        connection.used = true;
-        let finding = used::judge(&connection.case(child, comm, now), act);
-        context.report(Report::until_the_end(finding));
+        let since = *connection.shared_since.get_or_insert(now);
+        if let Some(due) = connection.callers.due(child, since, now) {
+            return context.wake_about(inode, due, user);
+        }
+        connection.report(act, (child, comm), context);
+    }
+
+    /// Reports what waits to be told by which code, because a process ends or execs, of which nothing more can be seen.
+    fn settle(&mut self, process: ProcessKey, context: &mut Context) {
+        for connection in self.connections.values_mut() {
+            if connection.used || connection.shared_since.is_none() || connection.member(process).is_none() {
+                continue;
+            }
+            if let Some((act, child, comm)) = connection.rivals(context.now) {
+                connection.report(act, (child, comm), context);
+            }
+        }
     }
 
     /// A process has ended: was what it said last a farewell on somebody else's connection?
@@ -328,6 +368,13 @@ impl SharedConnection {
 }
 
 impl Connection {
+    /// Reports that two processes use it.
+    fn report(&mut self, act: Act, (child, comm): (ProcessKey, Comm), context: &mut Context) {
+        self.used = true;
+        let finding = used::judge(&self.case(child, comm, context.now), act);
+        context.report(Report::until_the_end(finding));
+    }
+
     fn case(&self, child: ProcessKey, child_comm: Comm, now: BootTime) -> used::Case<'_> {
         used::Case {
             child,
@@ -336,6 +383,7 @@ impl Connection {
             program: &self.program,
             socket: &self.socket,
             libraries: &self.libraries,
+            callers: &self.callers,
             turns: &self.turns,
             now,
         }

@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::model::{
-    connection::{Act, Peer, SharedSocket, User},
+    connection::{Act, Caller, Engaged, LibraryThread, Peer, SharedSocket, User},
     event::SocketUse,
     finding::{Certainty, Severity},
     order::Order,
     resolution::Resolution,
+    stack::{Frame, Stack, Stacks},
 };
 
 const INODE: u64 = 777;
@@ -109,6 +110,104 @@ fn two_that_send_are_reported_with_their_turns() {
     assert!(finding.remedy.text.contains("psycopg") || finding.remedy.text.contains("Connect"));
     timeline.at(9000).uses(CHILD, Act::Sent, 200);
     assert_eq!(timeline.reported(), SHARED);
+}
+
+/// A thread that waits in a script for what psycopg2 is to bring, beside a pool's thread that stayed behind.
+fn caller(tgid: u32, engaged: Engaged) -> Caller {
+    let frame = |function: &str, module: &str, line| Frame {
+        function: Some(function.to_owned()),
+        module: Some(module.to_owned()),
+        offset: None,
+        line,
+    };
+    let script = vec![frame("load", "/srv/shop.py", Some(31)), frame("main", "/srv/shop.py", Some(12))];
+    let native = vec![
+        frame("poll", "/usr/lib/libc.so.6", None),
+        frame("PQexec", "/usr/lib/libpq.so.5", None),
+        frame("execute", "/venv/lib/python3.11/site-packages/psycopg2/_psycopg.so", None),
+    ];
+    let thread = SeenThread { tid: PARENT + 1, comm: "python".into() };
+    Caller {
+        at: BootTime(0),
+        tid: tgid,
+        engaged,
+        script: Some(Stack { frames: script, missing: None }),
+        stack: Stack { frames: native, missing: None },
+        behind: vec![LibraryThread { library: "psycopg-pool".to_owned(), thread }],
+    }
+}
+
+#[test]
+fn the_code_that_uses_it_and_its_libraries_are_told() {
+    let mut timeline = sharing();
+    timeline.callers.insert(CHILD, caller(CHILD, Engaged::WithIt));
+    timeline.uses(PARENT, Act::Sent, 100).uses(CHILD, Act::Sent, 200);
+    assert_eq!(timeline.reported(), SHARED);
+    let finding = timeline.findings()[0].clone();
+    let connection = finding.facts.connection.unwrap();
+    assert_eq!(connection.libraries, ["psycopg2", "libpq", "psycopg-pool"]);
+    let [told] = connection.callers.as_slice() else { panic!("{:?}", connection.callers) };
+    assert_eq!((told.pid, told.waits), (CHILD, true));
+    assert_eq!(told.script.as_ref().unwrap().frames[0].line, Some(31));
+    assert!(finding.remedy.text.starts_with("Open the pool in the child"), "{}", finding.remedy.text);
+    let behind = format!("the threads of psycopg-pool stayed behind in {PARENT}");
+    assert!(finding.facts.notes[0].starts_with(&behind), "{:?}", finding.facts.notes);
+}
+
+#[test]
+fn who_has_gone_on_is_looked_at_again_and_not_told_with_what_else_it_does() {
+    let mut timeline = sharing();
+    timeline.callers.insert(CHILD, caller(CHILD, Engaged::WithAnother));
+    timeline.uses(PARENT, Act::Sent, 100).uses(CHILD, Act::Sent, 200);
+    assert_eq!(timeline.reported(), [], "its next use is waited for");
+    timeline.callers.insert(CHILD, caller(CHILD, Engaged::WithIt));
+    timeline.at(3400).uses(CHILD, Act::Received, 200);
+    assert_eq!(timeline.reported(), SHARED);
+    assert_eq!(timeline.findings()[0].facts.connection.as_ref().unwrap().callers.len(), 1);
+
+    // There is none.
+    let mut timeline = sharing();
+    timeline.callers.insert(CHILD, caller(CHILD, Engaged::WithAnother));
+    timeline.uses(PARENT, Act::Sent, 100).uses(CHILD, Act::Sent, 200).at(4100);
+    assert_eq!(timeline.reported(), SHARED);
+    let connection = timeline.findings()[0].facts.connection.clone().unwrap();
+    // The pool's thread stayed behind all the same.
+    assert_eq!((connection.callers.len(), connection.libraries.len()), (0, 2));
+
+    // Or the child ends before.
+    let mut timeline = sharing();
+    timeline.callers.insert(CHILD, caller(CHILD, Engaged::WithAnother));
+    timeline.uses(PARENT, Act::Sent, 100).uses(CHILD, Act::Sent, 200).exit(CHILD);
+    assert_eq!(timeline.reported(), SHARED);
+}
+
+/// How often somebody was looked at.
+fn looks(timeline: &Timeline) -> usize {
+    timeline.count(|output| matches!(output, Output::Ask(Request::Caller { .. })))
+}
+
+#[test]
+fn both_are_looked_at_at_once_and_an_answer_is_not_waited_for_for_ever() {
+    let mut timeline = sharing();
+    timeline.silent = true;
+    timeline.uses(PARENT, Act::Sent, 100).uses(CHILD, Act::Sent, 200);
+    assert_eq!(looks(&timeline), 2);
+    assert_eq!(timeline.at(3499).reported(), []);
+    assert_eq!(timeline.at(3500).reported(), SHARED);
+}
+
+#[test]
+fn users_are_looked_at_a_few_times_only() {
+    let mut timeline = sharing();
+    for second in 4..40 {
+        timeline.at(second * 1000).uses(CHILD, Act::Sent, 100).uses(CHILD, Act::Received, 4000);
+    }
+    assert_eq!(looks(&timeline), 4);
+    let mut timeline = Timeline::with(Settings { stacks: Stacks::None, ..Settings::default() });
+    timeline.sockets.insert(CHILD, sockets());
+    timeline.fork(plain()).at(3000).outputs.clear();
+    timeline.uses(CHILD, Act::Sent, 100);
+    assert_eq!(looks(&timeline), 0, "stacks are not to be looked at");
 }
 
 #[test]

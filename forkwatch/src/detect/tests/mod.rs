@@ -22,7 +22,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::core::{Core, LivesOn, Output, Settings};
 use crate::model::{
-    connection::Sockets,
+    connection::{Caller, Sockets},
     event::{CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Origin},
     evidence::{
         ChildSeen, Evidence, ExecedSeen, LoopSeen, ParentSeen, ProgramSeen, Request, Sweep, Swept,
@@ -203,6 +203,8 @@ struct Timeline {
     held: HashMap<u32, HeldLocksSeen>,
     /// What children wait for events in, beside what other process; all others apart from it.
     loops: HashMap<(u32, u32), LoopSeen>,
+    /// Where those were that used a connection, by tgid; all others are gone.
+    callers: HashMap<u32, Caller>,
     /// What children share with their parents, by tgid; all others nothing.
     sockets: HashMap<u32, Sockets>,
     /// What runs under a pid; nothing under all others.
@@ -241,6 +243,7 @@ impl Timeline {
             places: HashMap::new(),
             held: HashMap::new(),
             loops: HashMap::new(),
+            callers: HashMap::new(),
             sockets: HashMap::new(),
             named: HashMap::new(),
             threads: HashMap::new(),
@@ -325,6 +328,10 @@ impl Timeline {
             }
             Request::Sockets { child, .. } => {
                 Evidence::Sockets { child, seen: self.sockets.get(&child.tgid).cloned().map(Box::new) }
+            }
+            Request::Caller { process, inode, .. } => {
+                let seen = self.callers.get(&process.tgid).cloned();
+                Evidence::Caller { process, inode, seen: seen.map(Box::new) }
             }
             Request::SharedLoop { child, other, .. } => {
                 let seen = self.loops.get(&(child.tgid, other.tgid)).cloned().unwrap_or(LoopSeen::Apart);
@@ -425,6 +432,7 @@ impl Timeline {
             Output::Ask(
                 Request::Locks { .. }
                 | Request::Sockets { .. }
+                | Request::Caller { .. }
                 | Request::SharedLoop { .. }
                 | Request::FellAsleep
                 | Request::HeldLocks { .. },

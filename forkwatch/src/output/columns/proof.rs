@@ -3,7 +3,7 @@
 use super::duration::humanly;
 use crate::model::{
     connection::{Act, Turn},
-    facts::{ConnectionFacts, HeldFacts, HistoryFacts, LeakFacts, LockFacts},
+    facts::{CallerFacts, ConnectionFacts, HeldFacts, HistoryFacts, LeakFacts, LockFacts},
     held_lock::LockKind,
     process::escape,
     stack::{Frame, Stack},
@@ -74,11 +74,34 @@ pub(super) fn connection(facts: &ConnectionFacts) -> Vec<(&'static str, String)>
         let turns: Vec<String> = facts.turns.iter().take(TURNS).map(turn).collect();
         lines.push(("turns:", format!("{}{left_out}", turns.join(", "))));
     }
+    lines.extend(facts.callers.iter().map(|caller| ("code:", code(caller))));
     if !facts.libraries.is_empty() {
         let names: Vec<String> = facts.libraries.iter().map(escape).collect();
         lines.push(("libraries:", names.join(", ")));
     }
     lines
+}
+
+/// Calls of the program's own that a terminal is shown.
+const CALLS: usize = 4;
+
+/// Which code uses a connection: the program's own calls, and what these went through.
+fn code(caller: &CallerFacts) -> String {
+    let how = if caller.waits { "waits on it in" } else { "used it in" };
+    let script = caller.script.iter().flat_map(|script| &script.frames);
+    let native = caller.stack.iter().flat_map(|stack| &stack.frames);
+    let own: Vec<&Frame> = script.clone().filter(|frame| frame.is_of_program()).take(CALLS).collect();
+    let named = native.filter(|frame| frame.function.is_some());
+    let calls = if own.is_empty() { script.chain(named).take(CALLS).collect() } else { own };
+    let calls = if calls.is_empty() {
+        "a function that cannot be told".to_owned()
+    } else {
+        calls.into_iter().map(frame).collect::<Vec<_>>().join(" < ")
+    };
+    let libraries: Vec<String> = caller.libraries.iter().map(escape).collect();
+    let through =
+        if libraries.is_empty() { String::new() } else { format!(", through {}", libraries.join(", ")) };
+    format!("{} (thread {}) {how} {calls}{through}", caller.pid, caller.tid)
 }
 
 fn turn(turn: &Turn) -> String {
