@@ -7,7 +7,7 @@ use super::{
     scheduler::{Scheduler, Setter, Timer},
     signals::{Signals, Why},
     sweeps::Sweeps,
-    wakefulness::Wakefulness,
+    wakefulness::{Rest, Wakefulness},
 };
 use crate::model::{
     child_end::ChildEnd,
@@ -88,6 +88,12 @@ impl Context {
     /// Whether it is told which children fall asleep, so that whoever sleeps need not be looked at again and again.
     pub const fn is_told_who_falls_asleep(&self) -> bool {
         self.wakefulness.is_told()
+    }
+
+    /// Whether a child has slept on since a look at it found nothing, so that no other is needed for now. Where it is not
+    /// told who falls asleep, nobody is known to.
+    pub fn sleeps_on(&self, rest: Rest) -> bool {
+        self.wakefulness.sleeps_on(rest, self.now)
     }
 
     /// The same as [`Self::wake_at`], where nothing is suspect about the process: a snapshot leaves it alone from now on.

@@ -41,6 +41,7 @@ pub use self::{
     recent::Recent,
     settings::{Settings, SettingsError},
     signals::how_it_ended,
+    wakefulness::Rest,
 };
 #[cfg(test)]
 use crate::model::{child_end::ChildEnd, event::Exit, finding::Finding, held_lock::HeldAtFork};

@@ -12,6 +12,45 @@ use crate::model::{
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a child that sleeps on may go without a look at it. Records of its end may have been lost.
+const SELDOM: Duration = Duration::from_secs(600);
+
+/// Whether a child may have done anything since a look at it found nothing, as far as it is told who falls asleep.
+///
+/// Whatever a thread does, it falls asleep after it, and that is told at the next pass. So nothing that the child itself
+/// does escapes whoever leaves it alone meanwhile.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rest {
+    /// Whether it was told to have fallen asleep since the last look began: that may have come too early.
+    has_moved: bool,
+    /// When the look at it was answered, where that found nothing and nothing was told since.
+    since: Option<BootTime>,
+}
+
+impl Rest {
+    /// It is told that it fell asleep: it did something before.
+    pub const fn fell_asleep(&mut self) {
+        *self = Self { has_moved: true, since: None };
+    }
+
+    /// A look at it is asked for, and no other is on its way.
+    pub const fn look_begins(&mut self) {
+        *self = Self { has_moved: false, since: None };
+    }
+
+    /// A look found nothing that could become anything while it sleeps on. Whether that can be relied on: false where
+    /// it may have fallen asleep after the look.
+    pub const fn found_nothing(&mut self, now: BootTime) -> bool {
+        self.since = if self.has_moved { None } else { Some(now) };
+        !self.has_moved
+    }
+
+    /// A look found something, or could not tell.
+    pub const fn is_over(&mut self) {
+        self.since = None;
+    }
+}
+
 /// The next time.
 #[derive(Default)]
 pub(super) struct Wakefulness {
@@ -40,6 +79,11 @@ impl Wakefulness {
     /// Whether it is known to tell.
     pub(super) const fn is_told(&self) -> bool {
         matches!(self.is_told, Some(true))
+    }
+
+    /// Whether a child has slept on since a look at it found nothing, so that no other is needed.
+    pub(super) fn sleeps_on(&self, rest: Rest, now: BootTime) -> bool {
+        self.is_told() && rest.since.is_some_and(|since| now.since(since) < SELDOM)
     }
 }
 

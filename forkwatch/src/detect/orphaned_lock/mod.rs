@@ -21,7 +21,7 @@ use self::{
     suspect::{Dismissed, Early, Stuck, Suspect},
 };
 use crate::{
-    core::{Context, Detector, Dropped, Output, Process, Recent, Unanswered},
+    core::{Context, Detector, Dropped, Output, Process, Recent, Rest, Unanswered},
     model::{
         event::{CloneKind, Event},
         evidence::{Evidence, Request},
@@ -60,6 +60,8 @@ struct Child {
     unanswered: Unanswered,
     /// Looks in a row that saw nothing.
     unreadable: u8,
+    /// Whether it may wait for something by now that it did not wait for at the last look.
+    rest: Rest,
 }
 
 impl Default for OrphanedLock {
@@ -85,12 +87,17 @@ impl Detector for OrphanedLock {
         let Some(process) = context.processes.get(child).map(|process| process.key) else { return };
         let unanswered = Unanswered::default();
         let (stuck, dismissed, unreadable) = (Stuck::No, Vec::new(), 0);
-        let child = Child { process, stuck, dismissed, undecided: false, unanswered, unreadable };
+        let rest = Rest::default();
+        let child = Child { process, stuck, dismissed, undecided: false, unanswered, unreadable, rest };
         self.children.insert(process, child);
         context.wake_at(context.now + SHORTEST, process);
     }
 
     fn on_timer(&mut self, process: ProcessKey, _topic: u64, context: &mut Context) {
+        if self.children.get(&process).is_some_and(|child| context.sleeps_on(child.rest)) {
+            // What this costs is next to nothing; and should it not be told any more, it is looked at again.
+            return context.wake_at(together(context.now, LONGEST), process);
+        }
         self.look(process, context);
     }
 
@@ -130,8 +137,9 @@ impl OrphanedLock {
     /// Children that may have begun to wait are looked at now, and not when it is their turn.
     fn fell_asleep(&mut self, children: &[ProcessKey], context: &mut Context) {
         for process in children {
-            let child = self.children.get(process);
-            if child.is_some_and(|child| matches!(child.stuck, Stuck::No) && !child.unanswered.is_open()) {
+            let Some(child) = self.children.get_mut(process) else { continue };
+            child.rest.fell_asleep();
+            if matches!(child.stuck, Stuck::No) && !child.unanswered.is_open() {
                 self.look(*process, context);
             }
         }
@@ -150,6 +158,9 @@ impl OrphanedLock {
             return context.lose(process);
         }
         let Some(child) = self.children.get_mut(&process) else { return };
+        if !child.unanswered.is_open() {
+            child.rest.look_begins();
+        }
         child.unanswered.put();
         let child = child.process;
         // A child is as old as its fork.
@@ -193,6 +204,7 @@ impl OrphanedLock {
     fn weigh(&mut self, process: ProcessKey, locks: &Locks, context: &mut Context) {
         let now = context.now;
         let Some(child) = self.children.get_mut(&process) else { return };
+        child.rest.is_over();
         if let Some(life) = context.processes.life_mut(process) {
             life.waits = false;
         }
@@ -272,8 +284,11 @@ impl OrphanedLock {
                 let may_get_stuck = followed.left_threads_behind() != Some(false);
                 let pause = pause(followed.age(now));
                 let has_waits = has_parked || !locks.waits.is_empty();
+                let is_too_early = !has_waits && !child.rest.found_nothing(now);
                 // Where it is told who falls asleep, that is when to look.
-                let pause = if may_get_stuck && !context.is_told_who_falls_asleep() {
+                let pause = if is_too_early {
+                    SHORTEST
+                } else if may_get_stuck && !context.is_told_who_falls_asleep() {
                     pause.min(soon(self.children.len(), has_waits))
                 } else {
                     pause

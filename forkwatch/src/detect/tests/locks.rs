@@ -618,6 +618,51 @@ fn who_falls_asleep_is_looked_at_at_once_and_who_sleeps_on_rarely() {
     assert_eq!(timeline.count(|output| matches!(output, Output::Ask(Request::FellAsleep))), 0);
 }
 
+/// A timeline in which it is told who falls asleep, with a child that was looked at.
+fn told() -> Timeline {
+    let mut timeline = Timeline::new();
+    timeline.fork(threaded(2)).at(2000);
+    timeline.evidence(&Evidence::FellAsleep { seen: Some(vec![process(CHILD)]) });
+    timeline
+}
+
+#[test]
+fn who_sleeps_on_is_not_looked_at() {
+    let mut timeline = told();
+    assert_eq!(looks_of(&mut timeline, 590_000), 0);
+    // The record of its end may have been lost.
+    assert_eq!(looks_of(&mut timeline, 640_000), 1);
+    timeline.evidence(&Evidence::FellAsleep { seen: None });
+    assert!(looks_of(&mut timeline, 700_000) >= 5, "it is not told any more");
+}
+
+#[test]
+fn who_waits_or_is_stopped_is_looked_at_though_it_sleeps_on() {
+    let words = Words([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let foreign = Some(Words([9; 12]));
+    let parked = waiting(LockWait { words: Some(words), parent_words: foreign, ..wait(0x189, 0, 1) });
+    let LocksSeen::Alive(idle) = busy(1) else { unreachable!() };
+    let stopped = LocksSeen::Alive(Box::new(Locks { stopped: true, ..*idle }));
+    for seen in [parked, stopped] {
+        let mut timeline = told();
+        timeline.locks.insert(CHILD, seen);
+        timeline.evidence(&Evidence::FellAsleep { seen: Some(vec![process(CHILD)]) });
+        assert!(looks_of(&mut timeline, 100_000) >= 4);
+    }
+}
+
+#[test]
+fn a_look_that_may_have_come_too_early_is_made_again() {
+    let mut timeline = told();
+    timeline.silent = true;
+    let asleep = Evidence::FellAsleep { seen: Some(vec![process(CHILD)]) };
+    timeline.evidence(&asleep).evidence(&asleep);
+    timeline.silent = false;
+    timeline.evidence(&Evidence::Locks { child: process(CHILD), seen: busy(1) });
+    assert_eq!(looks_of(&mut timeline, 4_000), 1, "it fell asleep while the look was on its way");
+    assert_eq!(looks_of(&mut timeline, 500_000), 0);
+}
+
 #[test]
 fn nobody_asks_who_fell_asleep_where_no_child_lives_on() {
     let mut timeline = Timeline::new();
