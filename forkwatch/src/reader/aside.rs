@@ -54,6 +54,12 @@ struct Rest {
 }
 
 impl Aside {
+    /// Whether every process may be looked into now, whoever's it is: to look up whose it is takes three files.
+    pub(super) fn lets_all(&self, now: Instant) -> bool {
+        self.lost.is_empty()
+            && self.processes.values().chain(self.users.values()).all(|rest| now >= rest.until)
+    }
+
     /// Whether the process may be looked into now; an error says why not.
     pub(super) fn may_look(&self, process: ProcessKey, user: User, now: Instant) -> Result<(), String> {
         if self.lost.values().any(|lost| *lost == user) {
@@ -210,7 +216,9 @@ mod tests {
         let why = aside.may_look(process(4), Some(1000), now).unwrap_err();
         assert!(why.contains("uid 1000") && why.contains("it hangs"), "{why}");
         assert!(aside.may_look(process(4), Some(1001), now).is_ok());
+        assert!(!aside.lets_all(now));
         assert!(aside.may_look(process(4), Some(1000), now + FIRST).is_ok());
+        assert!(aside.lets_all(now + FIRST * 4));
     }
 
     proptest! {
@@ -223,6 +231,7 @@ mod tests {
             for (reader, (tgid, user, hangs, is_lost)) in (0..).zip(looks) {
                 now += Duration::from_secs(1);
                 if aside.may_look(process(tgid), Some(user), now).is_err() {
+                    prop_assert!(!aside.lets_all(now), "whom it does not let is not looked up");
                     continue;
                 }
                 if hangs {

@@ -107,10 +107,12 @@ impl Client {
         let about = question.about();
         // An answer that always comes says nothing of whether others would.
         let led_to = about.filter(|_| question.may_hang());
+        let now = Instant::now();
         if let Some(tgid) = led_to
+            && !self.aside.lets_all(now)
             && let Some((process, owner)) = host::owner(tgid)
         {
-            self.aside.may_look(process, owner.uid, Instant::now()).map_err(Unanswered::Aside)?;
+            self.aside.may_look(process, owner.uid, now).map_err(Unanswered::Aside)?;
         }
         let patience = question.patience();
         let patience = self.patience.map_or(patience, |most| patience.min(most));
