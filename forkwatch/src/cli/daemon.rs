@@ -170,7 +170,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
                     detector.reason
                 );
             }
-            metrics.detector(detector.name, detector.state, detector.asks);
+            metrics.detector(detector.name, detector.state, detector.rests_on);
         }
         metrics.config_reloaded(true, SystemTime::now());
         let ready = Ready::default();

@@ -119,7 +119,7 @@ impl Report {
             }
         }
         text.push_str("\nDetectors\n");
-        for Detector { name, state, reason, asks: _ } in &self.detectors {
+        for Detector { name, state, reason, rests_on: _ } in &self.detectors {
             line(&mut text, state.name(), &format!("{name}: {reason}"));
         }
         text.push('\n');
@@ -146,7 +146,7 @@ fn line(text: &mut String, word: &str, content: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::detector::DetectorState;
+    use crate::{model::detector::DetectorState, output::metrics::RestsOn};
 
     fn report(obstacle: Option<&str>, checks: Vec<Check>) -> Report {
         Report {
@@ -160,7 +160,7 @@ mod tests {
                 name: "clone-calls",
                 state: DetectorState::Off,
                 reason: "no".to_owned(),
-                asks: false,
+                rests_on: RestsOn::default(),
             }],
         }
     }

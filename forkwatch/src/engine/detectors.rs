@@ -11,6 +11,7 @@ use crate::{
     host::{mounts, sight::Sight},
     kernel::{Probe, Probes, Way},
     model::detector::{DetectorState, Observation, Reach},
+    output::metrics::RestsOn,
     privilege,
 };
 
@@ -61,9 +62,9 @@ pub(crate) struct Detector {
     pub(crate) state: DetectorState,
     /// Why, and what that means.
     pub(crate) reason: String,
-    /// Whether it asks about processes, and does not rest on what comes through the ring alone.
+    /// What it rests on, which may fail later.
     #[serde(skip)]
-    pub(crate) asks: bool,
+    pub(crate) rests_on: RestsOn,
 }
 
 /// Every detector.
@@ -81,13 +82,15 @@ pub(crate) fn detectors(conditions: &Conditions) -> Vec<Detector> {
                 .reduce(|most, next| if next.0 > most.0 { next } else { most })
                 .unwrap_or((state, String::new())),
         };
-        Detector { name: hazard.id.name(), state, reason, asks: true }
+        let late = hazard.needs.iter().find(|(observation, ..)| *observation == Observation::Sleepers);
+        let rests_on = RestsOn { answers: true, late_sleepers: late.map(|(_, state, _)| *state) };
+        Detector { name: hazard.id.name(), state, reason, rests_on }
     });
     let (state, reason) = match (stopped, clone_calls) {
         (Some(why), _) | (None, Err(why)) => (DetectorState::Off, why.clone()),
         (None, Ok(way)) => (DetectorState::On, format!("by {}", way.words)),
     };
-    hazards.chain([Detector { name: "clone-calls", state, reason, asks: false }]).collect()
+    hazards.chain([Detector { name: "clone-calls", state, reason, rests_on: RestsOn::default() }]).collect()
 }
 
 /// What this kernel cannot observe for a hazard; of several the first.

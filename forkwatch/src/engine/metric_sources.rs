@@ -37,6 +37,7 @@ impl Sources for KernelSources {
             unreadable: count(living.count()),
             lost_readers: count(looks.lost),
             replaced_readers: looks.replaced,
+            sleepers_are_late: self.pulse.sleepers_are_late(),
         }
     }
 

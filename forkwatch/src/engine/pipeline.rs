@@ -95,7 +95,7 @@ impl Pipeline {
             inquiries: Inquiries::new(Instant::now().into_std()),
             losses,
             next_fork: NextFork::default(),
-            sleepers: Sleepers::default(),
+            sleepers: Sleepers::new(pulse.clone()),
             received: ring.received(),
             malformed: ring.malformed(),
         };

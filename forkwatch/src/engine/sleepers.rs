@@ -2,20 +2,32 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::{evidence::Evidence, process::ProcessKey};
+use crate::{
+    health::Pulse,
+    model::{evidence::Evidence, process::ProcessKey},
+};
 
 /// Of the time, what passes over all tasks may take: one part in so many. Somebody may have threads without number.
 const SHARE: u32 = 60;
+/// Where passes are farther apart than this, a child that begins to wait is looked at late. They are asked for each second.
+const LATE: Duration = Duration::from_secs(3);
 
 /// The question, and when the next pass may be.
 #[derive(Default)]
 pub(crate) struct Sleepers {
+    pulse: Pulse,
+    is_late: bool,
     is_asked: bool,
     is_answered: bool,
     not_before: Option<Instant>,
 }
 
 impl Sleepers {
+    /// Tells the pulse where passes are late, or refused.
+    pub(crate) fn new(pulse: Pulse) -> Self {
+        Self { pulse, ..Self::default() }
+    }
+
     /// Asks.
     pub(crate) const fn ask(&mut self) {
         self.is_asked = true;
@@ -30,10 +42,30 @@ impl Sleepers {
         }
         let seen = pass();
         let took: Duration = begin.elapsed();
-        self.not_before = Some(begin + took * SHARE);
+        let apart = took * SHARE;
+        self.not_before = Some(begin + apart);
+        self.told(seen.is_none(), apart);
         let says_nothing = self.is_answered && seen.as_ref().is_some_and(Vec::is_empty);
         self.is_answered = true;
         (!says_nothing).then_some(Evidence::FellAsleep { seen })
+    }
+
+    /// Takes in whether a pass was refused, and how far apart they are.
+    fn told(&mut self, is_refused: bool, apart: Duration) {
+        let is_late = is_refused || apart > LATE;
+        if is_late != std::mem::replace(&mut self.is_late, is_late) {
+            self.pulse.tell_sleepers(is_late);
+            match (is_late, is_refused) {
+                // Whoever refused has said so.
+                (true, true) => {}
+                (true, false) => tracing::warn!(
+                    "a look at all tasks takes {:?}: children that begin to wait are looked at every {} s only",
+                    apart / SHARE,
+                    apart.as_secs()
+                ),
+                (false, _) => tracing::info!("children that begin to wait are looked at each second again"),
+            }
+        }
     }
 }
 
@@ -73,5 +105,32 @@ mod tests {
         assert!(due > Instant::now() + Duration::from_millis(200));
         sleepers.ask();
         assert_eq!(sleepers.look(|| unreachable!("it is too early")), None);
+    }
+
+    #[test]
+    fn passes_that_are_refused_or_far_apart_are_told() {
+        let pulse = Pulse::default();
+        let mut sleepers = Sleepers::new(pulse.clone());
+        let mut is_late_after = |is_refused, apart| {
+            sleepers.told(is_refused, apart);
+            pulse.sleepers_are_late()
+        };
+        assert!(!is_late_after(false, Duration::from_millis(20)));
+        assert!(is_late_after(false, LATE * 2), "somebody has a million threads");
+        assert!(!is_late_after(false, Duration::from_millis(20)), "they are gone");
+        assert!(is_late_after(true, Duration::from_millis(20)));
+    }
+
+    #[test]
+    fn a_pass_that_is_refused_is_told() {
+        let pulse = Pulse::default();
+        let mut sleepers = Sleepers::new(pulse.clone());
+        sleepers.ask();
+        sleepers.look(|| Some(Vec::new()));
+        assert!(!pulse.sleepers_are_late());
+        sleepers.not_before = None;
+        sleepers.ask();
+        sleepers.look(|| None);
+        assert!(pulse.sleepers_are_late());
     }
 }

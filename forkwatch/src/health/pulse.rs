@@ -30,6 +30,8 @@ struct Known {
     health: Health,
     questions: Questions,
     looks: Looks,
+    /// Whether it is told late, or not at all, which children fall asleep.
+    sleepers_are_late: bool,
 }
 
 /// What has become of looks into processes that hung or broke.
@@ -113,6 +115,16 @@ impl Pulse {
     /// What has become of looks.
     pub fn looks_so_far(&self) -> Looks {
         self.known().looks.clone()
+    }
+
+    /// Notes whether it is told late, or not at all, which children fall asleep.
+    pub fn tell_sleepers(&self, are_late: bool) {
+        self.known().sleepers_are_late = are_late;
+    }
+
+    /// Whether it is told late, or not at all, which children fall asleep.
+    pub fn sleepers_are_late(&self) -> bool {
+        self.known().sleepers_are_late
     }
 
     /// The parts that do not work, as far as is known: nobody is asked.

@@ -89,6 +89,17 @@ pub struct Answering {
     pub lost_readers: u64,
     /// Readers that were replaced because they hung or broke.
     pub replaced_readers: u64,
+    /// Whether it is told late, or not at all, which children fall asleep.
+    pub sleepers_are_late: bool,
+}
+
+/// What a detector rests on, beside what comes through the ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RestsOn {
+    /// Whether it needs answers about processes.
+    pub answers: bool,
+    /// How far it works while it is told late which children fall asleep; absent where it does without.
+    pub late_sleepers: Option<DetectorState>,
 }
 
 impl Answering {
@@ -211,10 +222,9 @@ impl Metrics {
         self.observed().clone_failed(errno, cause);
     }
 
-    /// Tells how far a detector works here, and whether it `asks`: rests on answers about processes, and not only on
-    /// what comes through the ring. To be called for every detector at start.
-    pub fn detector(&self, detector: &'static str, state: DetectorState, asks: bool) {
-        self.observed().detector(detector, state, asks);
+    /// Tells how far a detector works here, and what it rests on. To be called for every detector at start.
+    pub fn detector(&self, detector: &'static str, state: DetectorState, rests_on: RestsOn) {
+        self.observed().detector(detector, state, rests_on);
     }
 
     /// Tells how loading the configuration went, at start and at every reload.

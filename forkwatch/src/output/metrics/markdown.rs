@@ -5,7 +5,7 @@ use std::{error::Error, fmt::Write, time::SystemTime};
 use forkwatch_ebpf::{CgroupCounts, CloneCalls, Counters, Durations};
 use prometheus::proto::MetricType;
 
-use super::{Answering, Metrics, MetricsError, Options, Sources};
+use super::{Answering, Metrics, MetricsError, Options, RestsOn, Sources};
 use crate::model::{
     counters::{KernelReading, ProgramReading},
     detector::DetectorState,
@@ -24,7 +24,7 @@ pub fn markdown() -> Result<String, MetricsError> {
     metrics.events_received(1, SystemTime::UNIX_EPOCH);
     metrics.config_reloaded(true, SystemTime::UNIX_EPOCH);
     metrics.clone_call_failed(11, "pids.max");
-    metrics.detector("multithreaded-fork", DetectorState::On, true);
+    metrics.detector("multithreaded-fork", DetectorState::On, RestsOn::default());
 
     let mut table = "| Metric | Type | Labels | Meaning |\n| --- | --- | --- | --- |\n".to_owned();
     for family in metrics.registry.gather() {

@@ -8,7 +8,7 @@ use std::{
 use prometheus::proto::MetricFamily;
 
 use super::{
-    Answering, Options,
+    Answering, Options, RestsOn,
     bounded::{OTHER, UNKNOWN, label},
     ends,
     family::{Family, float},
@@ -179,15 +179,20 @@ pub(super) struct Observed {
 /// What is known of a detector.
 struct Detector {
     state: DetectorState,
-    /// Whether it needs answers from the evidence, and not only what comes through the ring.
-    asks: bool,
+    rests_on: RestsOn,
 }
 
 impl Detector {
     /// Whether a part that it rests on hangs.
     fn is_stalled(&self, answering: &Answering) -> bool {
-        let hangs = answering.fails(Part::Ring) || (self.asks && answering.fails(Part::Evidence));
+        let hangs = answering.fails(Part::Ring) || (self.rests_on.answers && answering.fails(Part::Evidence));
         self.state.works() && hangs
+    }
+
+    /// How far it works now, unless it is stalled.
+    fn state(&self, answering: &Answering) -> DetectorState {
+        let late = self.rests_on.late_sleepers.filter(|_| answering.sleepers_are_late);
+        late.map_or(self.state, |late| self.state.max(late))
     }
 }
 
@@ -300,8 +305,8 @@ impl Observed {
         *self.causes.entry((errno_name(errno), cause)).or_default() += 1;
     }
 
-    pub(super) fn detector(&mut self, detector: &'static str, state: DetectorState, asks: bool) {
-        self.detectors.insert(detector, Detector { state, asks });
+    pub(super) fn detector(&mut self, detector: &'static str, state: DetectorState, rests_on: RestsOn) {
+        self.detectors.insert(detector, Detector { state, rests_on });
     }
 
     pub(super) fn events(&mut self, count: u64, at: SystemTime) {
@@ -347,7 +352,7 @@ impl Observed {
             READ_FAILURES.counter(self.read_failures),
             LIMITED.counter(self.forkers.refused() + units_refused),
             DETECTORS.gauges(self.detectors.iter().map(|(name, detector)| {
-                let works = detector.state.works() && !detector.is_stalled(answering);
+                let works = detector.state(answering).works() && !detector.is_stalled(answering);
                 ([*name], truth(works))
             })),
             self.detector_states(answering),
@@ -384,7 +389,7 @@ impl Observed {
     fn detector_states(&self, answering: &Answering) -> MetricFamily {
         let states = DetectorState::ALL.map(DetectorState::name).into_iter().chain([STALLED]);
         DETECTOR_STATES.gauges(self.detectors.iter().flat_map(|(name, detector)| {
-            let now = if detector.is_stalled(answering) { STALLED } else { detector.state.name() };
+            let now = if detector.is_stalled(answering) { STALLED } else { detector.state(answering).name() };
             states.clone().map(move |state| ([*name, state], truth(state == now)))
         }))
     }

@@ -266,7 +266,7 @@ fn the_user_side_tells_of_itself() {
     metrics.event_file_lost(2);
     metrics.config_reloaded(true, at);
     metrics.config_reloaded(false, SystemTime::now());
-    metrics.detector("clone-calls", DetectorState::Off, false);
+    metrics.detector("clone-calls", DetectorState::Off, RestsOn::default());
     metrics.clone_call_failed(11, "pids.max");
     let killed = ExitStatus::Signal { number: 9, core_dumped: false };
     metrics.child_ended(&samples::exit(1, 2, 0, "x", killed));
@@ -303,9 +303,11 @@ fn the_table_lists_every_family_once_with_its_meaning() {
 #[test]
 fn a_detector_works_only_while_the_parts_that_it_rests_on_answer() {
     let (fake, metrics) = metrics();
-    metrics.detector("orphaned-lock", DetectorState::On, true);
-    metrics.detector("pinned-listener", DetectorState::Undecided, true);
-    metrics.detector("clone-calls", DetectorState::Limited, false);
+    let asks = RestsOn { answers: true, ..RestsOn::default() };
+    let told = RestsOn { late_sleepers: Some(DetectorState::Limited), ..asks };
+    metrics.detector("orphaned-lock", DetectorState::On, told);
+    metrics.detector("pinned-listener", DetectorState::Undecided, told);
+    metrics.detector("clone-calls", DetectorState::Limited, RestsOn::default());
     let enabled = |page: &str, detector: &str| {
         value(page, &format!("forkwatch_detector_enabled{{detector=\"{detector}\"}}")).unwrap()
     };
@@ -340,6 +342,7 @@ fn a_detector_works_only_while_the_parts_that_it_rests_on_answer() {
             unreadable: 3,
             lost_readers: 2,
             replaced_readers: 5,
+            sleepers_are_late: false,
         };
         metrics.render().unwrap()
     };
@@ -354,6 +357,10 @@ fn a_detector_works_only_while_the_parts_that_it_rests_on_answer() {
     assert_has(&page, "forkwatch_evidence_lag_seconds", 2.5);
     let page = hang(&[Part::Ring]);
     assert_eq!(all(&page), [is(false, "stalled"), is(false, "undecided"), is(false, "stalled")]);
+    fake.answering.lock().unwrap().sleepers_are_late = true;
+    fake.answering.lock().unwrap().failing.clear();
+    let late = metrics.render().unwrap();
+    assert_eq!(all(&late), [is(true, "limited"), is(false, "undecided"), is(true, "limited")]);
     // Who reads this page is answered, whatever else is not.
     assert_eq!(all(&hang(&[Part::Http])), [is(true, "on"), is(false, "undecided"), is(true, "limited")]);
 }
@@ -378,7 +385,11 @@ fn promtool_finds_nothing_to_complain_about() {
     metrics.events_received(1, SystemTime::now());
     metrics.config_reloaded(true, SystemTime::now());
     metrics.unsafe_fork(HazardId::new("multithreaded-fork"), "a\"b\\c\nd\u{1b}", None, None);
-    metrics.detector("multithreaded-fork", DetectorState::On, true);
+    metrics.detector(
+        "multithreaded-fork",
+        DetectorState::On,
+        RestsOn { answers: true, ..RestsOn::default() },
+    );
     // `cargo xtask test` says where it is.
     let program = std::env::var_os("FORKWATCH_PROMTOOL").unwrap_or_else(|| "promtool".into());
     let spawned = Command::new(program)
