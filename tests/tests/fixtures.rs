@@ -26,6 +26,7 @@ pub(crate) fn tests() -> Tests {
         a_signal_taken_in_through_a_signalfd_is_silent,
         a_daemon_that_forks_twice_is_silent,
         a_daemon_whose_threads_stayed_behind_is_found,
+        a_daemon_that_forks_twice_beside_threads_is_found,
         io_uring_workers_are_no_threads,
         vfork_is_told_apart,
         a_child_that_shares_memory_is_told_apart,
@@ -178,6 +179,19 @@ fn a_daemon_whose_threads_stayed_behind_is_found() -> Result<()> {
     let finding = event.finding().context("it is a finding")?;
     ensure!(finding.pid() == Some(number(&told, "daemon")?), "wrong child: {event:#?}");
     ensure!(finding.parent_pid() == Some(number(&told, "parent")?), "wrong parent: {event:#?}");
+    watched.expect(&expected)?;
+    watched.stop().map(drop)
+}
+
+fn a_daemon_that_forks_twice_beside_threads_is_found() -> Result<()> {
+    let expected = [multithreaded("daemon_threads", &[])];
+    let mut watched = Watched::fixture("daemon_threads", &["twice"])?;
+    let told = watched.program.next_json()?;
+    let event = watched.finding(&expected[0])?;
+    let finding = event.finding().context("it is a finding")?;
+    ensure!(finding.pid() == Some(number(&told, "daemon")?), "wrong child: {event:#?}");
+    let forker = format!("(pid {}) forked", number(&told, "parent")?);
+    ensure!(finding.summary().contains(&forker), "{}", finding.summary());
     watched.expect(&expected)?;
     watched.stop().map(drop)
 }

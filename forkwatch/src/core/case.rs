@@ -1,6 +1,6 @@
 //! A fork that gives reason for suspicion, with the evidence as it comes in, and what is said of it.
 
-use super::detector::Unanswered;
+use super::{detector::Unanswered, processes::EarlierFork};
 use crate::model::{
     event::Fork,
     evidence::ParentSeen,
@@ -17,6 +17,8 @@ pub struct ForkCase<'a> {
     pub at: BootTime,
     /// The fork.
     pub fork: &'a Fork,
+    /// A fork before it that left threads behind, of which the forker is a child's child or a child itself.
+    pub earlier: Option<&'a EarlierFork>,
     /// The child's comm, when it was seen to live on.
     pub child_comm: Comm,
     /// What the parent looked like some time later; absent where it was gone or unreadable by then.

@@ -6,7 +6,7 @@ use super::{
     Context, Core, Dropped, LivesOn, Output,
     case::{Answer, Case, ForkCase},
     detector::{MOST_UNANSWERED, Unanswered},
-    processes::{Birth, Grace, Life, Processes},
+    processes::{Grace, Life, Processes},
     scheduler::{Setter, Timer},
 };
 use crate::model::{
@@ -101,10 +101,13 @@ impl Core {
         }
         let (grace, recheck) = (self.context.settings.grace, self.context.settings.recheck);
         let due = fork.at + grace;
-        let concerns: Vec<_> = self.detectors.iter().filter_map(|detector| detector.concern(fork)).collect();
-        let process = self.context.processes.enter(fork.child, Birth::seen(fork));
+        let birth = self.context.processes.birth(fork);
+        let earlier = birth.earlier.as_ref();
+        let concerns: Vec<_> =
+            self.detectors.iter().filter_map(|detector| detector.concern(fork, earlier)).collect();
+        let process = self.context.processes.enter(fork.child, birth);
         // A sweep may have found it before the record of its fork was read.
-        process.birth = Birth::seen(fork);
+        process.birth = birth;
         process.grace = Some(Grace::new(fork, due));
         if !concerns.is_empty() {
             process.case = Some(Box::new(Case::new(fork, concerns, fork.at + recheck)));
@@ -253,7 +256,10 @@ impl Core {
         let held = held.as_ref();
         let parent_ended = matches!(case.parent, Answer::Ended);
         let (program, program_name) = (&program, &*program_name);
-        let seen = ForkCase { at, fork, child_comm, parent, parent_ended, program, program_name, held };
+        let earlier = self.context.processes.get(child).and_then(|process| process.birth.earlier);
+        let earlier = earlier.as_ref();
+        let seen =
+            ForkCase { at, fork, earlier, child_comm, parent, parent_ended, program, program_name, held };
         self.each(|detector, context| detector.on_forker(&seen, context));
         self.context.processes.tidy(child);
     }

@@ -1,6 +1,6 @@
 //! What a detector is: it watches for one hazard, or for two that the same facts decide.
 
-use super::{Context, ForkCase};
+use super::{Context, EarlierFork, ForkCase};
 use crate::model::{
     event::{Event, Fork},
     evidence::Evidence,
@@ -17,8 +17,8 @@ pub(super) const MOST_UNANSWERED: u8 = 3;
 /// needs, asks, and reports, by way of the [`Context`]. Where a method is not given, the detector does not care.
 pub trait Detector: Send {
     /// Whether a copying fork gives reason to look at the forker, and at the child when its grace is over, and for which
-    /// hazard. Of such a fork [`Self::on_forker`] is told.
-    fn concern(&self, _fork: &Fork) -> Option<HazardId> {
+    /// hazard; with a fork beside threads that was on the way to the forker. Of such a fork [`Self::on_forker`] is told.
+    fn concern(&self, _fork: &Fork, _earlier: Option<&EarlierFork>) -> Option<HazardId> {
         None
     }
 

@@ -37,7 +37,7 @@ pub use self::{
     detector::{Detector, Unanswered},
     findings::{Report, later, resolved},
     output::{Dropped, LivesOn, Output, Shared},
-    processes::{Birth, Life, Process, Processes},
+    processes::{Birth, EarlierFork, Life, Process, Processes},
     recent::Recent,
     settings::{Settings, SettingsError},
     signals::how_it_ended,
@@ -292,6 +292,11 @@ impl Core {
     /// Whether the lock of a child that this futex word belongs to was held at the fork.
     pub(crate) fn held_at_fork(&self, child: ProcessKey, futex: u64) -> Option<HeldAtFork> {
         self.context.processes.held_at_fork(child, futex)
+    }
+
+    /// Whether a fork on the way to a child left threads behind.
+    pub(crate) fn left_threads_behind(&self, child: ProcessKey) -> Option<bool> {
+        self.context.processes.get(child).and_then(Process::left_threads_behind)
     }
 
     /// How many signals to a child are kept.

@@ -59,6 +59,20 @@ pub struct Birth {
     pub uid: Option<u32>,
     /// Whether the forker itself was exec'd, so that only its own threads can have left locks behind.
     pub first_generation: bool,
+    /// Who left threads behind on the way to it before that, where a record told of it: whoever becomes a daemon may fork
+    /// twice.
+    pub earlier: Option<EarlierFork>,
+}
+
+/// A fork beside threads, of which a process is a child's child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EarlierFork {
+    /// The process that forked.
+    pub forker: ProcessKey,
+    /// Comm of the thread that called fork.
+    pub comm: Comm,
+    /// Threads that it had then.
+    pub threads: u32,
 }
 
 impl Birth {
@@ -71,7 +85,15 @@ impl Birth {
             threads: Some(fork.threads),
             uid: Some(fork.uid),
             first_generation: fork.generation <= 1,
+            earlier: None,
         }
+    }
+
+    /// The last fork beside threads on the way to a child of this process.
+    fn left_behind(&self) -> Option<EarlierFork> {
+        let Self { parent, comm, threads, .. } = *self;
+        let own = parent.zip(comm).zip(threads).filter(|(_, threads)| *threads > 1);
+        own.map(|((forker, comm), threads)| EarlierFork { forker, comm, threads }).or(self.earlier)
     }
 
     /// Whether the kernel told of the fork. If not, nobody knows who forked the child: a parent may have taken it over.
@@ -133,6 +155,7 @@ impl Process {
     pub fn left_threads_behind(&self) -> Option<bool> {
         match self.birth.threads {
             Some(threads) if threads > 1 => Some(true),
+            _ if self.birth.earlier.is_some() => Some(true),
             Some(_) if self.birth.first_generation => Some(false),
             _ => None,
         }
@@ -183,6 +206,12 @@ impl Processes {
     /// The same, to be changed.
     pub fn get_mut(&mut self, key: ProcessKey) -> Option<&mut Process> {
         self.by_tgid.get_mut(&key.tgid).filter(|process| process.key == key)
+    }
+
+    /// What is known of the birth of a process that this fork has made.
+    pub(super) fn birth(&self, fork: &Fork) -> Birth {
+        let earlier = self.get(fork.parent).and_then(|parent| parent.birth.left_behind());
+        Birth { earlier, ..Birth::seen(fork) }
     }
 
     /// The life of this process, if it is known to live on.

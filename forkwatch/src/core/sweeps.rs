@@ -111,8 +111,15 @@ impl Core {
             }
             self.replace(child);
             let (parent, uid) = (swept.parent, swept.uid);
-            let birth =
-                Birth { parent, comm: None, forking_tid: None, threads: None, uid, first_generation: false };
+            let birth = Birth {
+                parent,
+                comm: None,
+                forking_tid: None,
+                threads: None,
+                uid,
+                first_generation: false,
+                earlier: None,
+            };
             self.context.processes.enter(child, birth);
             self.lives(child, false);
         }

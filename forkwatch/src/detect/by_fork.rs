@@ -2,7 +2,7 @@
 
 use super::Hazard;
 use crate::{
-    core::{Context, Detector, ForkCase, Judgement, Output, Report},
+    core::{Context, Detector, EarlierFork, ForkCase, Judgement, Output, Report},
     model::{event::Fork, finding::HazardId},
 };
 
@@ -10,19 +10,19 @@ use crate::{
 pub(super) struct ByFork {
     /// What is judged.
     pub(super) hazard: &'static Hazard,
-    /// Whether the fork alone gives reason to follow it up.
-    pub(super) concerns: fn(&Fork) -> bool,
+    /// Whether the fork, or one on the way to the forker, gives reason to follow it up.
+    pub(super) concerns: fn(&Fork, Option<&EarlierFork>) -> bool,
     /// The verdict, when all the evidence is in.
     pub(super) judge: fn(&ForkCase<'_>) -> Judgement,
 }
 
 impl Detector for ByFork {
-    fn concern(&self, fork: &Fork) -> Option<HazardId> {
-        (self.concerns)(fork).then_some(self.hazard.id)
+    fn concern(&self, fork: &Fork, earlier: Option<&EarlierFork>) -> Option<HazardId> {
+        (self.concerns)(fork, earlier).then_some(self.hazard.id)
     }
 
     fn on_forker(&mut self, case: &ForkCase<'_>, context: &mut Context) {
-        let Some(hazard) = self.concern(case.fork) else { return };
+        let Some(hazard) = self.concern(case.fork, case.earlier) else { return };
         match (self.judge)(case) {
             Judgement::Clean => {}
             Judgement::Undecided => {

@@ -9,7 +9,7 @@ use std::{collections::HashMap, time::Duration};
 
 pub(super) use self::hazard::HAZARD;
 use crate::{
-    core::{Context, Detector, ForkCase, Judgement, Output, Recent, Report, Unanswered},
+    core::{Context, Detector, EarlierFork, ForkCase, Judgement, Output, Recent, Report, Unanswered},
     model::{
         event::{CloneKind, Event, Fork},
         evidence::{Evidence, Request},
@@ -76,7 +76,7 @@ impl Default for HeldLocks {
 }
 
 impl Detector for HeldLocks {
-    fn concern(&self, fork: &Fork) -> Option<HazardId> {
+    fn concern(&self, fork: &Fork, _earlier: Option<&EarlierFork>) -> Option<HazardId> {
         // A fork beside threads is followed up for `multithreaded-fork` already.
         (fork.threads <= 1 && self.concerns(fork)).then_some(HAZARD.id)
     }

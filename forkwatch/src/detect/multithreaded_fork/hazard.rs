@@ -1,7 +1,7 @@
 //! `multithreaded-fork`: the child of a multi-threaded process lives on without exec.
 
 use crate::{
-    core::{ForkCase, Judgement, Verdict},
+    core::{EarlierFork, ForkCase, Judgement, Verdict},
     detect::{Hazard, WITH_CHILD, name_threads},
     model::{
         detector::{Aspect, DetectorState, Reach, Wanted},
@@ -24,7 +24,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 parent's threads are listed; those that lived at the fork and live still are named. If the \
                 child has neither exec'd nor ended by the end of the grace (1 s that it could have run in), \
                 the fork is reported. Of a parent that has ended by then, as one does that becomes a daemon, the \
-                kernel's count is taken.",
+                kernel's count is taken, and of one that forks twice for it that of the first fork.",
     certainty: Certainty::Heuristic,
     certainty_reason: "That the fork happened so is certain. Whether it does harm depends on what the threads \
                        held at that moment and on what the child does, so it is a risk, and suspected until a \
@@ -60,14 +60,23 @@ pub(crate) static HAZARD: Hazard = Hazard {
 /// Servers that save in a forked child on purpose, with threads that take no part in it.
 pub(crate) const BY_DESIGN: [&str; 3] = ["redis-server", "valkey-server", "keydb-server"];
 
-pub(super) fn concerns(fork: &Fork) -> bool {
-    fork.threads > 1
+pub(super) fn concerns(fork: &Fork, earlier: Option<&EarlierFork>) -> bool {
+    fork.threads > 1 || earlier.is_some()
 }
 
 pub(super) fn judge(case: &ForkCase<'_>) -> Judgement {
     // `held-locks` tells of this fork, and says more.
     if case.held.is_some_and(|held| !held.locks.is_empty()) {
         return Judgement::Clean;
+    }
+    // A forker that was alone is to blame for nothing. But if it has ended, its child is what was to become of the
+    // process that forked it beside threads.
+    if case.fork.threads <= 1 {
+        return if case.parent_ended {
+            case.earlier.map_or(Judgement::Clean, |earlier| of_twice_forked(case, earlier))
+        } else {
+            Judgement::Clean
+        };
     }
     let Some(parent) = case.parent else {
         return if case.parent_ended { of_daemon(case) } else { Judgement::Undecided };
@@ -109,23 +118,63 @@ pub(super) fn judge(case: &ForkCase<'_>) -> Judgement {
 /// threads. A thread that was joined does not count there (`do_exit`, kernel/exit.c, counts it out before it wakes who
 /// joins it).
 fn of_daemon(case: &ForkCase<'_>) -> Judgement {
-    let count = case.fork.threads.saturating_sub(1);
-    let (others, those_are, whoever) = match count {
-        1 => ("another thread".to_owned(), "that thread is", "it"),
-        _ => (format!("{count} other threads"), "those threads are", "they"),
-    };
+    let others = Others::of(case.fork.threads);
     let summary = format!(
-        "{} (pid {}) forked {} while {others} ran, and ended at once, as a program that becomes a daemon does: {those_are} not \
-         in the child, and any lock {whoever} held stays locked in it",
-        case.program_name, case.fork.parent.tgid, case.fork.child.tgid,
+        "{} (pid {}) forked {} while {} ran, and ended at once, as a program that becomes a daemon does: {}",
+        case.program_name,
+        case.fork.parent.tgid,
+        case.fork.child.tgid,
+        others.ran,
+        others.left("child"),
     );
+    left_by_daemon(case, &others, summary)
+}
+
+/// The child of a child that ended at once: what has become a daemon by two forks, the first of which left threads
+/// behind.
+fn of_twice_forked(case: &ForkCase<'_>, earlier: &EarlierFork) -> Judgement {
+    let (others, middle) = (Others::of(earlier.threads), case.fork.parent.tgid);
+    let summary = format!(
+        "{} (pid {}) forked {middle} while {} ran, which forked {} and ended at once, as a program that becomes a \
+         daemon does: {}",
+        earlier.comm,
+        earlier.forker.tgid,
+        others.ran,
+        case.fork.child.tgid,
+        others.left("daemon"),
+    );
+    left_by_daemon(case, &others, summary)
+}
+
+/// The threads beside that which called fork, for a sentence.
+struct Others {
+    count: u32,
+    ran: String,
+}
+
+impl Others {
+    /// Of a process with these many.
+    fn of(threads: u32) -> Self {
+        let count = threads.saturating_sub(1);
+        let ran = if count == 1 { "another thread".to_owned() } else { format!("{count} other threads") };
+        Self { count, ran }
+    }
+
+    fn left(&self, whom: &str) -> String {
+        let (those_are, whoever) =
+            if self.count == 1 { ("that thread is", "it") } else { ("those threads are", "they") };
+        format!("{those_are} not in the {whom}, and any lock {whoever} held stays locked in it")
+    }
+}
+
+fn left_by_daemon(case: &ForkCase<'_>, others: &Others, summary: String) -> Judgement {
     Judgement::Unsafe(Box::new(Verdict {
         state: HAZARD.state,
         certainty: HAZARD.certainty,
         severity: HAZARD.severity,
         summary,
         facts: Facts {
-            thread_count: Some(count),
+            thread_count: Some(others.count),
             age: Some(case.age()),
             notes: notes(case.fork),
             ..Facts::default()

@@ -1,7 +1,7 @@
 //! `pending-signals`: signals were pending and blocked at the fork.
 
 use crate::{
-    core::{ForkCase, Judgement, Verdict},
+    core::{EarlierFork, ForkCase, Judgement, Verdict},
     detect::{Hazard, WITH_CHILD},
     model::{
         detector::{Aspect, DetectorState, Reach, Wanted},
@@ -55,7 +55,7 @@ fn pending(fork: &Fork) -> SignalSet {
     fork.pending().without(SignalSet::of(&PARENTS_OWN))
 }
 
-pub(super) fn concerns(fork: &Fork) -> bool {
+pub(super) fn concerns(fork: &Fork, _earlier: Option<&EarlierFork>) -> bool {
     !fork.pending().is_empty() && !pending(fork).is_empty()
 }
 

@@ -134,6 +134,50 @@ fn a_daemon_whose_parent_ended_beside_threads_is_told_by_the_kernel_s_count() {
 }
 
 #[test]
+fn a_daemon_that_forks_twice_is_told_by_the_count_at_the_first_fork() {
+    const DAEMON: u32 = 4260;
+    let second = |threads| Fork { generation: 2, threads, ..fork_of(CHILD, DAEMON) };
+    let daemonise = |first: u32, middle_ends: bool| {
+        let mut timeline = Timeline::new();
+        timeline.parents.clear();
+        timeline.fork(threaded(first)).fork(second(1));
+        if middle_ends {
+            timeline.ended.insert(CHILD);
+            timeline.exit(CHILD);
+        } else {
+            timeline.parents.insert(CHILD, parent_seen("launcher", &[]));
+        }
+        timeline.at(5000);
+        timeline
+    };
+    let timeline = daemonise(3, true);
+    let finding = timeline.only_finding();
+    assert_eq!(finding.child, process(DAEMON));
+    assert_eq!((finding.state, finding.facts.thread_count), (State::Suspected, Some(2)));
+    assert_eq!(
+        finding.summary,
+        "python (pid 4242) forked 4250 while 2 other threads ran, which forked 4260 and ended at once, as a program that \
+         becomes a daemon does: those threads are not in the daemon, and any lock they held stays locked in it"
+    );
+    assert_eq!(finding.facts.notes[1], "the parent is itself a forked child: generation 2");
+    assert_eq!(daemonise(1, true).findings().len(), 0, "nobody had threads");
+    let middle_lives = daemonise(3, false);
+    let told: Vec<_> = middle_lives.findings().iter().map(|finding| finding.child).collect();
+    assert_eq!(told, [], "the forker of the first could not be seen, and the second was alone");
+}
+
+#[test]
+fn what_a_child_s_child_waits_for_may_be_what_the_first_fork_left_behind() {
+    const GRANDCHILD: u32 = 4260;
+    let left = |first| {
+        let mut timeline = Timeline::new();
+        timeline.fork(threaded(first)).fork(Fork { generation: 2, ..fork_of(CHILD, GRANDCHILD) }).at(2000);
+        timeline.core.left_threads_behind(process(GRANDCHILD))
+    };
+    assert_eq!((left(2), left(1)), (Some(true), None));
+}
+
+#[test]
 fn the_order_of_the_evidence_does_not_matter() {
     let mut timeline = Timeline::new();
     timeline.silent = true;
