@@ -154,7 +154,7 @@ impl Family {
             Request::Sockets { child, parent },
             Request::Descriptors { process: child, forker: Some(parent) },
             Request::Program { tgid: parent.tgid },
-            Request::Threads { child },
+            Request::Threads { child, stacks: Stacks::Light },
             Request::Execed { process: parent },
         ]
     }

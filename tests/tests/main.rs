@@ -16,6 +16,7 @@ mod defaults;
 mod dist;
 mod dropping;
 mod event_file;
+mod field_locks;
 mod filters;
 mod fixtures;
 mod judgement;
@@ -71,6 +72,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         daemon,
         dist,
         event_file,
+        field_locks,
         filters,
         fixtures,
         judgement,

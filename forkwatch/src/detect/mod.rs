@@ -6,6 +6,7 @@
 
 mod blocked_signals;
 mod by_fork;
+mod calls;
 mod crash_loop;
 pub mod fork_check;
 mod held_locks;

@@ -81,8 +81,9 @@ fn look(request: &Request) -> Evidence {
         Request::FellAsleep => Evidence::FellAsleep { seen: None },
         Request::Orphans => Evidence::Orphans { seen: orphans() },
         Request::Program { tgid } => Evidence::Program { tgid, seen: program_seen(tgid).map(Box::new) },
-        Request::Threads { child } => {
-            Evidence::Threads { child, seen: of_process(child, threads_seen::threads_seen) }
+        Request::Threads { child, stacks } => {
+            let look = |stat: &Stat| threads_seen::threads_seen(stat, stacks);
+            Evidence::Threads { child, seen: of_process(child, look) }
         }
         Request::Execed { process } => Evidence::Execed { process, seen: of_process(process, execed_seen) },
     }

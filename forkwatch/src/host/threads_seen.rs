@@ -2,15 +2,16 @@
 
 use std::{collections::BTreeSet, io};
 
-use super::{clock, file, stat::Stat, task};
+use super::{clock, file, place, stat::Stat, task};
 use crate::model::{
     evidence::{MAX_THREADS, ThreadsSeen},
+    stack::Stacks,
     time::TICK,
 };
 
 /// What `stat`'s process looks like now. An error where it has exec'd, or has more names of threads than anybody
 /// wants to compare: a list that was cut would make threads seem to be missing.
-pub(super) fn threads_seen(stat: &Stat) -> io::Result<ThreadsSeen> {
+pub(super) fn threads_seen(stat: &Stat, stacks: Stacks) -> io::Result<ThreadsSeen> {
     if stat.process_has_ended() || !stat.is_unexeced() {
         return Err(io::ErrorKind::NotFound.into());
     }
@@ -26,6 +27,7 @@ pub(super) fn threads_seen(stat: &Stat) -> io::Result<ThreadsSeen> {
         comms: comms.into_iter().collect(),
         ran: ran.saturating_mul(TICK),
         moved: file::read_small(format!("/proc/{}/io", stat.id)).ok().and_then(|text| bytes_moved(&text)),
+        places: if stacks == Stacks::None { Vec::new() } else { place::everywhere(stat.key(), &threads) },
     })
 }
 
@@ -66,10 +68,12 @@ mod tests {
     fn a_forked_child_shows_its_threads_and_an_execed_process_does_not() {
         let child = Forked::new();
         let stat = child.stat();
-        let seen = threads_seen(&stat).unwrap();
+        let seen = threads_seen(&stat, Stacks::Light).unwrap();
         assert_eq!(seen.comms, [stat.comm]);
         assert!(seen.moved.is_some());
+        assert_eq!(seen.places.iter().map(|place| place.thread.tid).collect::<Vec<_>>(), [stat.id]);
+        assert!(threads_seen(&stat, Stacks::None).unwrap().places.is_empty());
         // The test runner was started by exec.
-        assert!(threads_seen(&Stat::of_process(std::process::id()).unwrap()).is_err());
+        assert!(threads_seen(&Stat::of_process(std::process::id()).unwrap(), Stacks::None).is_err());
     }
 }

@@ -10,7 +10,7 @@ use super::{
     held_lock::{HeldLocksSeen, Places},
     inventory::{Instance, Waiting, Whereabouts},
     leak::{Descriptors, Holders, Object},
-    lock::{LocksSeen, Place},
+    lock::{LocksSeen, Place, ThreadAt},
     process::{Comm, ProcessKey, Program},
     signals::SignalSet,
     stack::Stacks,
@@ -144,10 +144,12 @@ pub enum Request {
         /// The pid.
         tgid: u32,
     },
-    /// Which threads does a forked and never exec'd process have, and has it done any work?
+    /// Which threads does a forked and never exec'd process have, where are they, and has it done any work?
     Threads {
         /// The process to look at.
         child: ProcessKey,
+        /// How the stacks of its threads may be had.
+        stacks: Stacks,
     },
     /// What runs in a process that exec'd, and does it still block signals? Asked some time after the exec.
     Execed {
@@ -337,6 +339,9 @@ pub struct ThreadsSeen {
     /// Bytes it has read and written by read(2), write(2) and their like; absent where that cannot be seen.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub moved: Option<u64>,
+    /// Where its oldest threads are, as far as they sleep: at most [`MAX_TOLD`](super::lock::MAX_TOLD).
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub places: Vec<ThreadAt>,
 }
 
 /// A process, some time after its exec.

@@ -148,7 +148,7 @@ fn about(request: &Request) -> Option<u32> {
         | Request::Place { child, .. }
         | Request::Sockets { child, .. }
         | Request::SharedLoop { child, .. }
-        | Request::Threads { child } => Some(child.tgid),
+        | Request::Threads { child, .. } => Some(child.tgid),
         Request::Descriptors { process, .. }
         | Request::Caller { process, .. }
         | Request::Execed { process }
@@ -182,7 +182,7 @@ pub fn unanswered(request: &Request, why: &str) -> Evidence {
         Request::FellAsleep => Evidence::FellAsleep { seen: None },
         Request::Orphans => Evidence::Orphans { seen: Vec::new() },
         Request::Program { tgid } => Evidence::Program { tgid, seen: None },
-        Request::Threads { child } => Evidence::Threads { child, seen: None },
+        Request::Threads { child, .. } => Evidence::Threads { child, seen: None },
         Request::Execed { process } => Evidence::Execed { process, seen: None },
     }
 }

@@ -43,6 +43,25 @@ fn worker(module: &str) -> Result<Launch> {
         .beside(server, redis::STOP))
 }
 
+/// A worker with a task that waits for threads of the parent's, and that is killed after these many seconds.
+pub fn celery_with_a_task_that_waits(limit: u32) -> Result<Program> {
+    Program::hold(|_| Ok(worker("celery_executor")?.env("TASK_TIME_LIMIT", limit.to_string())))
+}
+
+/// Hands such a worker its task.
+pub fn send_task(program: &mut Program) -> Result<()> {
+    program.said(" ready.")?;
+    let server = program.companion().context("celery has a redis")?;
+    let sent = Command::new(provided("python")?.join("bin/python"))
+        .arg(python_fixtures().join("celery_executor.py"))
+        .env("REDIS_SOCKET", server.folder().join(redis::SOCKET))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .context("cannot run the client")?;
+    ensure!(sent.status.success(), "the task was not sent: {}", String::from_utf8_lossy(&sent.stderr));
+    Ok(())
+}
+
 /// Has a worker process add two numbers.
 fn add(program: &mut Program) -> Result<()> {
     program.said(" ready.")?;

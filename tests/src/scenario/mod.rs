@@ -20,6 +20,7 @@ use crate::{
     watched::Watched,
 };
 
+pub use celery::{celery_with_a_task_that_waits, send_task};
 pub use web::{gunicorn_with_a_stuck_worker, uwsgi};
 
 /// A real program that forks.

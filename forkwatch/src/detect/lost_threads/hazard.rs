@@ -2,11 +2,17 @@
 
 use crate::{
     core::Verdict,
-    detect::{Hazard, WITH_CHILD, name_threads},
+    detect::{
+        Hazard, WITH_CHILD,
+        calls::{is, module_starts, name_of, named},
+        name_threads,
+    },
     model::{
         detector::{Aspect, DetectorState, Reach, Wanted},
         finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
-        process::{Comm, ProcessKey},
+        lock::ThreadAt,
+        process::{Comm, ProcessKey, escape},
+        stack::Frame,
         thread::SeenThread,
     },
     remedy::remedy,
@@ -22,11 +28,14 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 libraries. 30 s after the fork the child's threads are listed, and again later, at most for an hour, \
                 until it has been seen to work: 1 % of a CPU or 64 KiB read and written since the look before. If \
                 such a thread is missing then, and still is 30 s later, it is reported, once a day for each program \
-                and name.",
+                and name. It is reported sooner if a thread of the child waits for it: if two looks, 5 s apart, find \
+                the same thread in the same call of librdkafka, Tokio, gRPC or GLib, whatever time limit each of its \
+                short waits has.",
     certainty: Certainty::Strong,
     certainty_reason: "That the thread is missing is certain. A child that never uses the library loses nothing, \
                        which cannot be seen; for threads that serve only those who call them (Kafka and gRPC \
-                       clients, ...) a finding is heuristic, and information.",
+                       clients, ...) a finding is heuristic, and information, unless the child is seen to wait for \
+                       them.",
     state: State::Confirmed,
     severity: Severity::Warning,
     look_alikes: &[
@@ -37,6 +46,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "APScheduler: a scheduler that only the parent runs is what most want.",
         "Threads that ended in the parent within 100 ms, and io_uring workers.",
         "Children that exec, end, or do nothing, such as those that save data and exit.",
+        "A child that has made a client of its own, and waits in it: it has the client's threads.",
         "Python before 3.14: it does not tell the kernel its threads' names, so that nothing is known of them.",
     ],
     remedies,
@@ -45,11 +55,15 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "https://docs.python.org/3/whatsnew/3.14.html",
     ],
     watches: "background threads of known libraries that the parent has and the child lacks",
-    sees: &[(Aspect::Traffic, Wanted::Helps)],
+    sees: &[
+        (Aspect::Traffic, Wanted::Helps),
+        (Aspect::Calls, Wanted::Helps),
+        (Aspect::Memory, Wanted::Helps),
+    ],
     without_sight: Some((
         Reach::Programs,
         DetectorState::Limited,
-        "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the reads and writes of other users' processes are not seen: whether a child has worked is told by its CPU time alone",
+        "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the reads and writes of other users' processes are not seen, nor are their calls: whether a child has worked is told by its CPU time alone",
     )),
     needs: &[],
     knows_threads: true,
@@ -67,6 +81,12 @@ struct Known {
     stops: &'static str,
     /// Whether only those miss it who call the library.
     on_call: bool,
+    /// The calls in which a thread waits for what they do: functions, by how their names begin.
+    functions: &'static [&'static str],
+    /// The same: any call in a library whose file's name begins so.
+    libraries: &'static [&'static str],
+    /// The same: functions of scripts, each with the end of the file's path.
+    scripts: &'static [(&'static str, &'static str)],
     advice: &'static str,
     link: &'static str,
 }
@@ -84,6 +104,10 @@ const TOKIO: Known = Known {
     library: "Tokio",
     stops: "has nobody to run the tasks of runtimes made before the fork",
     on_call: true,
+    // Not of a runtime of one thread, which whoever waits runs himself.
+    functions: &["tokio::runtime::scheduler::multi_thread::"],
+    libraries: &[],
+    scripts: &[],
     advice: "Build the runtime after the fork. In Python modules written in Rust: use the module in the child \
              alone, or start workers by forkserver or spawn.",
     link: "https://docs.rs/tokio/latest/tokio/runtime/index.html",
@@ -98,6 +122,9 @@ static KNOWN: [Known; 10] = [
         library: "OpenTelemetry",
         stops: "exports no metrics",
         on_call: false,
+        functions: &[],
+        libraries: &[],
+        scripts: &[],
         advice: "Set up the MeterProvider after the fork: in gunicorn's post_fork, in a function marked @postfork in \
                  uWSGI, where py-call-uwsgi-fork-hooks = true helps as well.",
         link: "https://opentelemetry-python.readthedocs.io/en/latest/examples/fork-process-model/README.html",
@@ -108,6 +135,9 @@ static KNOWN: [Known; 10] = [
         library: "New Relic",
         stops: "reports nothing to New Relic",
         on_call: false,
+        functions: &[],
+        libraries: &[],
+        scripts: &[],
         advice: "Initialise the agent in each worker after the fork, or start the server through newrelic-admin \
                  run-program, and do not preload the application.",
         link: "https://docs.newrelic.com/docs/apm/agents/python-agent/",
@@ -119,6 +149,9 @@ static KNOWN: [Known; 10] = [
         library: "Google Cloud Logging",
         stops: "sends no log entries, and keeps them all in memory",
         on_call: false,
+        functions: &[],
+        libraries: &[],
+        scripts: &[],
         advice: "Set up the logging handler in each worker after the fork, or give it the SyncTransport.",
         link: "https://cloud.google.com/python/docs/reference/logging/latest",
     },
@@ -129,6 +162,9 @@ static KNOWN: [Known; 10] = [
         library: "LaunchDarkly",
         stops: "keeps the flags as they were at the fork",
         on_call: false,
+        functions: &[],
+        libraries: &[],
+        scripts: &[],
         advice: "Make the client in each worker, after the fork.",
         link: "https://launchdarkly.com/docs/sdk/server-side/python",
     },
@@ -139,6 +175,9 @@ static KNOWN: [Known; 10] = [
         library: "librdkafka",
         stops: "sends and fetches nothing through Kafka clients made before the fork",
         on_call: true,
+        functions: &["rd_kafka_"],
+        libraries: &["librdkafka"],
+        scripts: &[],
         advice: "Make producers and consumers after the fork, in each worker.",
         link: "https://github.com/confluentinc/librdkafka/wiki/FAQ",
     },
@@ -149,6 +188,10 @@ static KNOWN: [Known; 10] = [
         library: "gRPC",
         stops: "cannot use gRPC channels made before the fork",
         on_call: true,
+        functions: &[],
+        libraries: &[],
+        // Around each wait for an answer (grpc, src/python/grpcio/grpc/_common.py).
+        scripts: &[("_wait_once", "/grpc/_common.py"), ("wait", "/grpc/_common.py")],
         advice: "Make channels after the fork, and set GRPC_ENABLE_FORK_SUPPORT=1 in the parent.",
         link: "https://github.com/grpc/grpc/blob/master/doc/fork_support.md",
     },
@@ -158,6 +201,10 @@ static KNOWN: [Known; 10] = [
         library: "gRPC",
         stops: "cannot use gRPC channels made before the fork",
         on_call: true,
+        functions: &[],
+        libraries: &[],
+        // Around each wait for an answer (grpc, src/python/grpcio/grpc/_common.py).
+        scripts: &[("_wait_once", "/grpc/_common.py"), ("wait", "/grpc/_common.py")],
         advice: "Make channels after the fork, and set GRPC_ENABLE_FORK_SUPPORT=1 in the parent.",
         link: "https://github.com/grpc/grpc/blob/master/doc/fork_support.md",
     },
@@ -169,6 +216,9 @@ static KNOWN: [Known; 10] = [
         library: "GLib",
         stops: "sends and gets nothing on D-Bus connections made before the fork",
         on_call: true,
+        functions: &["g_dbus_connection_call_sync", "g_dbus_connection_send_message_with_reply_sync"],
+        libraries: &[],
+        scripts: &[],
         advice: "Fork before the first use of D-Bus, or exec in the child (g_spawn_async).",
         link: "https://docs.gtk.org/gio/class.DBusConnection.html",
     },
@@ -177,6 +227,62 @@ static KNOWN: [Known; 10] = [
 /// Whether a thread of this name is a loss for a child.
 pub(super) fn is_known(comm: Comm) -> bool {
     Known::of(comm).is_some()
+}
+
+/// Whether a child with threads of these names lacks this one: who has made a client of its own since the fork has the
+/// threads of that, under names that may differ by a number.
+pub(super) fn is_missing(thread: Comm, comms: &[Comm]) -> bool {
+    let of = |comm: Comm| Known::of(comm).map(|known| known.library);
+    !comms.iter().any(|comm| *comm == thread || of(*comm).is_some() && of(*comm) == of(thread))
+}
+
+/// Whether it can be seen that a child waits for what such a thread does.
+pub(super) fn may_be_waited_for(comm: Comm) -> bool {
+    Known::of(comm).is_some_and(|known| !known.functions.is_empty() || !known.scripts.is_empty())
+}
+
+/// A thread of a child in a call that only threads would serve which the child does not have.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Wait {
+    library: &'static str,
+    thread: SeenThread,
+    /// The call, and who made it.
+    call: String,
+    caller: Option<String>,
+}
+
+impl Wait {
+    /// Whether two looks have seen the same thread wait for the same.
+    pub(super) fn goes_on(&self, later: &Self) -> bool {
+        (self.library, self.thread.tid, &self.call) == (later.library, later.thread.tid, &later.call)
+    }
+}
+
+/// A thread at these places that waits for one of those that are missing.
+pub(super) fn wait(missing: &[SeenThread], places: &[ThreadAt]) -> Option<Wait> {
+    let known = missing.iter().filter_map(|thread| Known::of(thread.comm));
+    known.into_iter().find_map(|known| places.iter().find_map(|place| waits_for(known, place)))
+}
+
+/// The outermost call into the library is the one that the program has made.
+fn waits_for(known: &Known, place: &ThreadAt) -> Option<Wait> {
+    let native = &place.stack.frames;
+    let script = place.script.as_ref().map_or(&[][..], |script| &script.frames);
+    let is_native = |frame: &Frame| {
+        let is_known = |name: &str| known.functions.iter().any(|start| name.starts_with(start));
+        name_of(frame).is_some_and(is_known) || module_starts(frame, known.libraries)
+    };
+    let is_script = |frame: &Frame| known.scripts.iter().any(|(function, file)| is(frame, function, file));
+    let (call, callers) = if let Some(index) = native.iter().rposition(is_native) {
+        let frame = native.get(index)?;
+        // Without symbols, or where its stack could not be followed further, only the library is known.
+        let call = frame.function.as_deref().map_or_else(|| known.library.to_owned(), escape);
+        (call, if script.is_empty() { native.get(index + 1..)? } else { script })
+    } else {
+        let index = script.iter().rposition(is_script)?;
+        (named(script.get(index)?)?, script.get(index + 1..)?)
+    };
+    Some(Wait { library: known.library, thread: place.thread, call, caller: callers.iter().find_map(named) })
 }
 
 /// A child that works without threads that its parent has.
@@ -189,36 +295,50 @@ pub(super) struct LostCase<'a> {
     pub(super) child: ProcessKey,
     /// The missing threads, as the parent has them.
     pub(super) lost: Vec<SeenThread>,
+    /// What it waits for in vain, where two looks have seen it wait for the same.
+    pub(super) wait: Option<Wait>,
     /// Nanoseconds since the fork.
     pub(super) age: u64,
 }
 
 /// The verdict, and how sure it is; none where nothing of it is known to matter.
 pub(super) fn judge(case: LostCase<'_>) -> Option<Verdict> {
-    let known: Vec<&Known> = case.lost.iter().filter_map(|thread| Known::of(thread.comm)).collect();
-    let on_call = known.iter().all(|known| known.on_call);
+    let LostCase { parent, program_name, child, lost, wait, age } = case;
+    let known: Vec<&Known> = lost.iter().filter_map(|thread| Known::of(thread.comm)).collect();
+    let waited_for = wait.as_ref().and_then(|wait| known.iter().find(|known| known.library == wait.library));
+    let is_doubtful = waited_for.is_none() && known.iter().all(|known| known.on_call);
     // What is missed for certain comes first.
-    let first = known.iter().find(|known| !known.on_call).or_else(|| known.first())?;
+    let first = waited_for.or_else(|| known.iter().find(|known| !known.on_call)).or_else(|| known.first())?;
+    let wait = wait.filter(|_| waited_for.is_some());
+    let does = if wait.is_some() { "waits for" } else { "works without" };
+    let (in_call, note) = match &wait {
+        Some(Wait { thread, call, caller, .. }) => {
+            let by = caller.as_ref().map_or_else(String::new, |caller| format!(", called by {caller}"));
+            let note = format!("thread {} ({}) was seen in {call} twice{by}", thread.tid, thread.comm);
+            (format!("; it is in {call}{by}"), Some(note))
+        }
+        None if is_doubtful => (", if it uses them at all".to_owned(), None),
+        None => (String::new(), None),
+    };
     let summary = format!(
-        "{} (pid {}) forked {}, which works without the background threads that {} had at the fork ({}): the child \
-         {}{}",
-        case.program_name,
-        case.parent.tgid,
-        case.child.tgid,
+        "{program_name} (pid {}) forked {}, which {does} the background threads that {} had at the fork ({}): the \
+         child {}{in_call}",
+        parent.tgid,
+        child.tgid,
         first.library,
-        name_threads(case.lost.iter().map(|thread| thread.comm)),
+        name_threads(lost.iter().map(|thread| thread.comm)),
         first.stops,
-        if on_call { ", if it uses them at all" } else { "" },
     );
     Some(Verdict {
         state: HAZARD.state,
-        certainty: if on_call { Certainty::Heuristic } else { HAZARD.certainty },
-        severity: if on_call { Severity::Info } else { HAZARD.severity },
+        certainty: if is_doubtful { Certainty::Heuristic } else { HAZARD.certainty },
+        severity: if is_doubtful { Severity::Info } else { HAZARD.severity },
         summary,
         facts: Facts {
-            thread_count: u32::try_from(case.lost.len()).ok(),
-            threads: case.lost,
-            age: Some(case.age),
+            thread_count: u32::try_from(lost.len()).ok(),
+            threads: lost,
+            age: Some(age),
+            notes: note.into_iter().collect(),
             ..Facts::default()
         },
         remedy: remedy(first.advice, first.link),

@@ -5,13 +5,14 @@ mod hazard;
 use std::{collections::HashMap, time::Duration};
 
 pub(super) use self::hazard::HAZARD;
-use self::hazard::{LostCase, judge};
+use self::hazard::{LostCase, Wait, judge};
 use crate::{
     core::{Context, Detector, ForkCase, Report, Unanswered},
     model::{
         event::Event,
         evidence::{Evidence, Request, ThreadsSeen},
         process::{Comm, ProcessKey, Program},
+        stack::Stacks,
         thread::SeenThread,
         time::{BootTime, nanoseconds},
     },
@@ -21,6 +22,12 @@ use crate::{
 const FIRST_LOOK: Duration = Duration::from_secs(30);
 /// The longest that a child is waited for that does nothing: each look takes twice as long to come as the one before.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
+/// How long a wait for a missing thread must last, as two looks see it.
+const WAITS_FOR: Duration = Duration::from_secs(5);
+/// A child that falls asleep, which may be such a wait, is looked at so long after the last look; and of all children, one
+/// in such a time: a look takes some milliseconds.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 /// What makes a child one that has worked, since the look before. An idle worker that wakes each second for its
 /// heartbeat uses some 0.1 ms of CPU for it, and moves next to no bytes.
 const LEAST_SHARE: u32 = 100;
@@ -37,9 +44,13 @@ const MOST_TOLD: usize = 4096;
 #[derive(Default)]
 pub(super) struct LostThreads {
     children: HashMap<ProcessKey, Lacking>,
-    /// What was reported when: program, its unit or container, and comm.
-    told: HashMap<(String, Option<String>, Comm), BootTime>,
+    /// What was reported when: program, its unit or container, comm, and whether the child waited for the thread.
+    told: HashMap<Told, BootTime>,
+    /// From when on a child that falls asleep may be looked at.
+    next_look: BootTime,
 }
+
+type Told = (String, Option<String>, Comm, bool);
 
 /// A child that lives on.
 struct Lacking {
@@ -56,9 +67,22 @@ struct Lacking {
     unanswered: Unanswered,
     before: Option<ThreadsSeen>,
     worked: bool,
+    /// Whether it was reported that it works without them.
+    reported: bool,
+    /// When it is to be looked at for whether it has worked.
+    due: BootTime,
+    /// When it was looked at last.
+    looked: BootTime,
+    /// What it was seen to wait for, and since when.
+    waits: Option<(Wait, BootTime)>,
 }
 
 impl Lacking {
+    /// Whether it can be seen that it waits for one of them.
+    fn may_wait(&self) -> bool {
+        self.threads.iter().any(|thread| hazard::may_be_waited_for(thread.comm))
+    }
+
     fn has_worked_since(&self, seen: &ThreadsSeen) -> bool {
         self.before.as_ref().is_some_and(|before| {
             let ran = Duration::from_nanos(seen.ran.saturating_sub(before.ran));
@@ -70,30 +94,29 @@ impl Lacking {
 }
 
 impl LostThreads {
-    fn is_news(&self, program: &Program, name: &str, comm: Comm, now: BootTime) -> bool {
-        let told = self.told.get(&Self::key(program, name, comm));
-        told.is_none_or(|told| now.since(*told) >= TOLD_FOR)
+    fn is_news(&self, told: &Told, now: BootTime) -> bool {
+        self.told.get(told).is_none_or(|told| now.since(*told) >= TOLD_FOR)
     }
 
-    fn tell(&mut self, program: &Program, name: &str, comm: Comm, now: BootTime) {
+    fn tell(&mut self, told: Told, now: BootTime) {
         if self.told.len() >= MOST_TOLD {
             self.told.retain(|_, told| now.since(*told) < TOLD_FOR);
         }
         if self.told.len() < MOST_TOLD {
-            self.told.insert(Self::key(program, name, comm), now);
+            self.told.insert(told, now);
         }
-    }
-
-    fn key(program: &Program, name: &str, comm: Comm) -> (String, Option<String>, Comm) {
-        (name.to_owned(), program.place().map(str::to_owned), comm)
     }
 
     /// Remembers a child that lives on, if it should have threads that its forker has.
     fn watch(&mut self, case: &ForkCase<'_>, context: &mut Context) {
         let Some(parent) = case.parent else { return };
         let due = case.fork.at + FIRST_LOOK;
+        let place = case.program.place().map(str::to_owned);
         let news = |thread: &&SeenThread| {
-            hazard::is_known(thread.comm) && self.is_news(case.program, case.program_name, thread.comm, due)
+            let told = |waits| (case.program_name.to_owned(), place.clone(), thread.comm, waits);
+            hazard::is_known(thread.comm)
+                && (self.is_news(&told(false), due)
+                    || hazard::may_be_waited_for(thread.comm) && self.is_news(&told(true), due))
         };
         let threads: Vec<SeenThread> = parent.threads.iter().filter(news).copied().collect();
         if threads.is_empty() || self.children.len() >= MOST_CHILDREN {
@@ -111,55 +134,123 @@ impl LostThreads {
             unanswered: Unanswered::default(),
             before: None,
             worked: false,
+            reported: false,
+            due,
+            looked: case.fork.at,
+            waits: None,
         };
         self.children.insert(case.fork.child, lacking);
         context.wake_at(due, case.fork.child);
     }
 
+    fn look(&mut self, child: ProcessKey, context: &mut Context) {
+        let Some(lacking) = self.children.get_mut(&child) else { return };
+        if lacking.unanswered.is_hopeless() {
+            self.children.remove(&child);
+            return;
+        }
+        lacking.unanswered.put();
+        lacking.looked = context.now;
+        context.wake_at(context.now + FIRST_LOOK, child);
+        let stacks = if lacking.may_wait() { context.settings.stacks } else { Stacks::None };
+        context.ask(Request::Threads { child, stacks });
+    }
+
+    /// Some of them may have begun to wait for a thread that they do not have.
+    fn fell_asleep(&mut self, children: &[ProcessKey], context: &mut Context) {
+        let now = context.now;
+        for child in children {
+            if now < self.next_look {
+                return;
+            }
+            let is_due = |lacking: &Lacking| {
+                lacking.may_wait() && !lacking.unanswered.is_open() && now >= lacking.looked + LOOK_AGAIN
+            };
+            if self.children.get(child).is_some_and(is_due) {
+                self.next_look = now + BETWEEN_LOOKS;
+                self.look(*child, context);
+            }
+        }
+    }
+
     fn threads_seen(&mut self, child: ProcessKey, seen: &ThreadsSeen, context: &mut Context) {
+        let now = context.now;
         let Some(lacking) = self.children.get_mut(&child) else { return };
         lacking.unanswered.answered();
-        lacking.threads.retain(|thread| !seen.comms.contains(&thread.comm));
+        lacking.threads.retain(|thread| hazard::is_missing(thread.comm, &seen.comms));
         if lacking.threads.is_empty() {
             self.children.remove(&child);
             return;
         }
-        if lacking.worked {
-            if let Some(lacking) = self.children.remove(&child) {
-                self.threads_are_lost(child, lacking, context);
+        let wait = hazard::wait(&lacking.threads, &seen.places);
+        lacking.waits = match (lacking.waits.take(), wait) {
+            (Some((before, since)), Some(wait)) if before.goes_on(&wait) => Some((wait, since)),
+            (_, wait) => wait.map(|wait| (wait, now)),
+        };
+        if let Some((wait, since)) = &lacking.waits {
+            if now.since(*since) >= WAITS_FOR {
+                let wait = wait.clone();
+                if let Some(lacking) = self.children.remove(&child) {
+                    self.threads_are_lost(child, &lacking, Some(wait), context);
+                }
+                return;
+            }
+            return context.wake_at(*since + WAITS_FOR, child);
+        }
+        // This look was for what it waits for.
+        if now < lacking.due {
+            return context.wake_at(lacking.due, child);
+        }
+        if lacking.worked && !lacking.reported {
+            if let Some(mut lacking) = self.children.remove(&child) {
+                self.threads_are_lost(child, &lacking, None, context);
+                // It may still be seen to wait for one of them, which says more.
+                if lacking.may_wait() {
+                    (lacking.reported, lacking.wait) = (true, LONGEST_WAIT);
+                    lacking.due = now + lacking.wait;
+                    context.wake_at(lacking.due, child);
+                    self.children.insert(child, lacking);
+                }
             }
             return;
         }
-        lacking.worked = lacking.has_worked_since(seen);
+        lacking.worked |= lacking.has_worked_since(seen);
         let wait = match (&lacking.before, lacking.worked) {
-            (None, _) | (_, true) => FIRST_LOOK,
-            (Some(_), false) => lacking.wait * 2,
+            (None, _) | (_, true) if !lacking.reported => FIRST_LOOK,
+            _ => lacking.wait * 2,
         };
         if wait > LONGEST_WAIT {
             self.children.remove(&child);
             return;
         }
-        lacking.before = Some(seen.clone());
-        lacking.wait = wait;
-        context.wake_at(context.now + wait, child);
+        lacking.before = Some(ThreadsSeen { places: Vec::new(), ..seen.clone() });
+        (lacking.wait, lacking.due) = (wait, now + wait);
+        context.wake_at(lacking.due, child);
     }
 
-    fn threads_are_lost(&mut self, child: ProcessKey, lacking: Lacking, context: &mut Context) {
+    fn threads_are_lost(
+        &mut self,
+        child: ProcessKey,
+        lacking: &Lacking,
+        wait: Option<Wait>,
+        context: &mut Context,
+    ) {
         let Lacking { comm, parent, program, program_name, forked_at, tracked, threads, .. } = lacking;
         let now = context.now;
+        let place = program.place().map(str::to_owned);
+        let told = |comm: Comm| (program_name.clone(), place.clone(), comm, wait.is_some());
         // Another child of the program may have been reported meanwhile.
-        let lost: Vec<SeenThread> = threads
-            .into_iter()
-            .filter(|thread| self.is_news(&program, &program_name, thread.comm, now))
-            .collect();
+        let lost: Vec<SeenThread> =
+            threads.iter().filter(|thread| self.is_news(&told(thread.comm), now)).copied().collect();
         for thread in &lost {
-            self.tell(&program, &program_name, thread.comm, now);
+            self.tell(told(thread.comm), now);
         }
-        let age = nanoseconds(now.since(forked_at));
-        let case = LostCase { parent, program_name: &program_name, child, lost, age };
+        let age = nanoseconds(now.since(*forked_at));
+        let of_one_child = wait.is_some();
+        let case = LostCase { parent: *parent, program_name, child, lost, wait, age };
         let Some(verdict) = judge(case) else { return };
-        let finding = verdict.finding(now, HAZARD.id, (parent, &program), (child, comm));
-        context.report(Report { until_its_end: tracked, ..Report::of(finding) });
+        let finding = verdict.finding(now, HAZARD.id, (*parent, program), (child, *comm));
+        context.report(Report { until_its_end: *tracked, of_one_child, ..Report::of(finding) });
     }
 }
 
@@ -184,19 +275,13 @@ impl Detector for LostThreads {
         match evidence {
             Evidence::Threads { child, seen: Some(seen) } => self.threads_seen(*child, seen, context),
             Evidence::Threads { child, seen: None } => drop(self.children.remove(child)),
+            Evidence::FellAsleep { seen: Some(children) } => self.fell_asleep(children, context),
             _ => {}
         }
     }
 
     fn on_timer(&mut self, child: ProcessKey, _topic: u64, context: &mut Context) {
-        let Some(lacking) = self.children.get_mut(&child) else { return };
-        if lacking.unanswered.is_hopeless() {
-            self.children.remove(&child);
-            return;
-        }
-        lacking.unanswered.put();
-        context.wake_at(context.now + FIRST_LOOK, child);
-        context.ask(Request::Threads { child });
+        self.look(child, context);
     }
 
     #[cfg(test)]

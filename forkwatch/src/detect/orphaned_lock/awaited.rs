@@ -1,9 +1,12 @@
 //! What a thread waits for, as its calls say: a lock of its own script, something that another thread brings, or nothing
 //! in particular, until somebody needs it.
 
-use crate::model::{
-    lock::{Place, ThreadAt},
-    stack::{Frame, Stack},
+use crate::{
+    detect::calls::{is, module_starts, name_of},
+    model::{
+        lock::{Place, ThreadAt},
+        stack::{Frame, Stack},
+    },
 };
 
 /// What the calls of a waiting thread say.
@@ -280,37 +283,4 @@ fn of_native(stack: &Stack) -> Told {
     }
     let known = FUNCTIONS.iter().find(|(start, _)| functions().any(|function| function.starts_with(start)));
     known.map_or(Told::Nothing, |(_, awaited)| Told::Awaits(awaited))
-}
-
-/// Whether a call is of this function, which bears its class's name from some versions on, in such a file.
-fn is(frame: &Frame, function: &str, file: &str) -> bool {
-    let name = frame.function.as_deref().and_then(|name| name.rsplit('.').next());
-    (function.is_empty() || name == Some(function))
-        && frame.module.as_deref().is_some_and(|module| module.ends_with(file))
-}
-
-/// The name of a function, in Rust without the brackets around the type that it is of: `<tokio::..::Inner>::park`.
-fn name_of(frame: &Frame) -> Option<&str> {
-    frame.function.as_deref().map(|name| name.trim_start_matches(['<', '&']))
-}
-
-fn module_starts(frame: &Frame, starts: &[&str]) -> bool {
-    let module = frame.module.as_deref().and_then(|module| module.rsplit('/').next());
-    module.is_some_and(|module| starts.iter().any(|start| module.starts_with(start)))
-}
-
-impl ThreadAt {
-    /// Whether one of its script's calls is one of these: function, or any if empty, and end of the file's path.
-    fn runs(&self, calls: &[(&str, &str)]) -> bool {
-        let frames = self.script.iter().flat_map(|script| &script.frames);
-        frames.into_iter().any(|frame| calls.iter().any(|(function, file)| is(frame, function, file)))
-    }
-
-    /// Whether one of its calls is of a function, or in a library, whose name begins so.
-    fn calls(&self, functions: &[&str], libraries: &[&str]) -> bool {
-        self.stack.frames.iter().any(|frame| {
-            let named = |name: &str| functions.iter().any(|start| name.starts_with(start));
-            name_of(frame).is_some_and(named) || module_starts(frame, libraries)
-        })
-    }
 }

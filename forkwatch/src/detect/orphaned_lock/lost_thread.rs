@@ -8,14 +8,12 @@ use super::{
 };
 use crate::{
     core::Verdict,
-    detect::{Hazard, WITH_CHILD_OR_AWAKE},
+    detect::{Hazard, WITH_CHILD_OR_AWAKE, calls::named},
     model::{
         detector::{Aspect, DetectorState, Observation, Reach, Wanted},
         facts::{LockFacts, Proof},
         finding::{Certainty, Facts, Finding, HazardId, Severity, State},
         lock::{LockWait, Place, ThreadAt},
-        process::escape,
-        stack::Frame,
         time::{BootTime, nanoseconds},
     },
     remedy::ecosystem,
@@ -184,15 +182,4 @@ impl SeenAt {
             at: innermost.map_or_else(String::new, |at| format!(", now in {at}")),
         }
     }
-}
-
-/// `_worker (thread.py:81)`. What the C library does below says nothing.
-fn named(frame: &Frame) -> Option<String> {
-    let function = frame.function.as_deref()?;
-    let file = frame.module.as_deref().and_then(|module| module.rsplit('/').next()).unwrap_or_default();
-    if ["libc.", "libc-", "libpthread", "ld-"].iter().any(|start| file.starts_with(start)) {
-        return None;
-    }
-    let line = frame.line.map(|line| format!(":{line}")).unwrap_or_default();
-    Some(format!("{} ({}{line})", escape(function), escape(file)))
 }

@@ -3,7 +3,9 @@
 use super::*;
 use crate::model::{
     finding::{Certainty, Severity},
+    lock::ThreadAt,
     resolution::Resolution,
+    stack::{Frame, Stack},
 };
 
 const LOST: HazardId = HazardId::new("lost-threads");
@@ -14,6 +16,7 @@ fn seen(at: BootTime, comms: &[&str], percent: u64) -> ThreadsSeen {
         comms: comms.iter().map(|comm| (*comm).into()).collect(),
         ran: at.0 / 100 * percent,
         moved: Some(0),
+        places: Vec::new(),
     }
 }
 
@@ -177,4 +180,134 @@ fn a_suppress_rule_may_name_the_thread() {
     assert_eq!(lost(&timeline).len(), 0);
     let suppressed = |output: &Output| matches!(output, Output::Suppressed { hazard: LOST, .. });
     assert_eq!(timeline.count(suppressed), 1);
+}
+
+fn calls(calls: &[&str], file: &str) -> Stack {
+    let frame = |function: &&str| Frame {
+        function: Some((*function).to_owned()),
+        module: Some(file.to_owned()),
+        ..Frame::default()
+    };
+    Stack { frames: calls.iter().map(frame).collect(), missing: None }
+}
+
+/// A child that does nothing but sleep in these calls, below a line of its script if it has one.
+fn asleep_in(at: BootTime, native: &[&str], script: Option<Stack>) -> ThreadsSeen {
+    let thread = SeenThread { tid: CHILD, comm: "python".into() };
+    let places = vec![ThreadAt { thread, stack: calls(native, "/usr/lib/librdkafka.so.1"), script }];
+    ThreadsSeen { places, ..idle_alone(at) }
+}
+
+fn flushes(at: BootTime) -> ThreadsSeen {
+    let native = [
+        "pthread_cond_timedwait",
+        "cnd_timedwait_ms",
+        "rd_kafka_q_serve",
+        "rd_kafka_flush",
+        "Producer_flush",
+    ];
+    asleep_in(at, &native, Some(calls(&["run", "_bootstrap"], "/srv/app.py")))
+}
+
+#[test]
+fn a_child_that_waits_for_a_missing_thread_in_short_waits_is_reported() {
+    let mut timeline = forked(&["rdk:main", "rdk:broker1"], flushes);
+    timeline.at(34_999);
+    assert_eq!(lost(&timeline).len(), 0, "seen once");
+    timeline.at(35_000);
+    let [finding] = lost(&timeline)[..] else { panic!("{:#?}", timeline.findings()) };
+    assert_eq!(
+        finding.summary,
+        "gunicorn (pid 4242) forked 4250, which waits for the background threads that librdkafka had at the fork \
+         (rdk:main, rdk:broker1): the child sends and fetches nothing through Kafka clients made before the fork; it is \
+         in rd_kafka_flush, called by run (app.py)"
+    );
+    assert_eq!(
+        (finding.state, finding.certainty, finding.severity),
+        (State::Confirmed, Certainty::Strong, Severity::Warning)
+    );
+    assert_eq!(
+        finding.facts.notes,
+        ["thread 4250 (python) was seen in rd_kafka_flush twice, called by run (app.py)"]
+    );
+    timeline.at(500_000);
+    assert_eq!(lost(&timeline).len(), 1, "once");
+}
+
+#[test]
+fn who_falls_asleep_is_looked_at_sooner_but_not_all_the_time() {
+    let mut timeline = forked(&["rdk:main"], flushes);
+    let asleep = Evidence::FellAsleep { seen: Some(vec![process(CHILD)]) };
+    timeline.at(5_000).evidence(&asleep);
+    assert_eq!(looks(&timeline), 0, "a child may have begun a moment ago");
+    timeline.at(11_000).evidence(&asleep);
+    timeline.at(12_000).evidence(&asleep);
+    assert_eq!(looks(&timeline), 1);
+    timeline.at(16_000);
+    assert_eq!((lost(&timeline).len(), looks(&timeline)), (1, 2));
+
+    let mut timeline = forked(&["rdk:main"], idle_alone);
+    for second in 11..29 {
+        timeline.at(second * 1000).evidence(&asleep);
+    }
+    assert_eq!(looks(&timeline), 2, "every ten seconds");
+    // What is seen only by its work is not looked at for it.
+    let mut timeline = forked(&["OtelPeriodicExp"], idle_alone);
+    timeline.at(12_000).evidence(&asleep);
+    assert_eq!(looks(&timeline), 0);
+}
+
+#[test]
+fn whoever_waits_for_something_else_is_silent() {
+    for (threads, look) in [
+        // For a client that the child has made itself, with threads of its own.
+        (
+            &["rdk:main", "rdk:broker3"][..],
+            (|at| ThreadsSeen { comms: vec!["python".into(), "rdk:broker1".into()], ..flushes(at) })
+                as fn(_) -> _,
+        ),
+        // For nothing of the library's.
+        (&["rdk:main"], |at| asleep_in(at, &["epoll_wait", "main"], None)),
+        // For a task that it runs itself while it waits.
+        (&["tokio-rt-worker"], |at| {
+            asleep_in(
+                at,
+                &["epoll_wait", "tokio::runtime::scheduler::current_thread::CoreGuard::block_on"],
+                None,
+            )
+        }),
+        // For another thing at each look.
+        (&["rdk:main"], |at| {
+            let call = if at.0 / MILLI % 10_000 < 5000 { "rd_kafka_poll" } else { "rd_kafka_flush" };
+            asleep_in(at, &["pthread_cond_timedwait", call], None)
+        }),
+    ] {
+        let mut timeline = forked(threads, look);
+        timeline.at(9_000_000);
+        assert_eq!(lost(&timeline).len(), 0, "{threads:?}");
+    }
+}
+
+#[test]
+fn what_waits_after_it_has_worked_is_told_of_all_the_same() {
+    let mut timeline = forked(&["tokio-rt-worker"], busy_alone);
+    timeline.at(95_000);
+    assert_eq!(
+        lost(&timeline).iter().map(|found| found.certainty).collect::<Vec<_>>(),
+        [Certainty::Heuristic]
+    );
+    timeline.threads.insert(CHILD, |at| {
+        asleep_in(
+            at,
+            &["syscall", "<tokio::runtime::scheduler::multi_thread::MultiThread>::block_on", "main"],
+            None,
+        )
+    });
+    timeline.evidence(&Evidence::FellAsleep { seen: Some(vec![process(CHILD)]) });
+    assert_eq!(looks(&timeline), 3, "looked at a moment ago");
+    timeline.at(101_000).evidence(&Evidence::FellAsleep { seen: Some(vec![process(CHILD)]) });
+    timeline.at(110_000);
+    // The same program again: it is counted, and told with the next summary.
+    let told = |output: &Output| matches!(output, Output::Unsafe { hazard: LOST, .. });
+    assert_eq!(timeline.count(told), 2);
 }

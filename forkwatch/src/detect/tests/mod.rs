@@ -352,7 +352,7 @@ impl Timeline {
             Request::Program { tgid } => {
                 Evidence::Program { tgid, seen: self.named.get(&tgid).cloned().map(Box::new) }
             }
-            Request::Threads { child } => {
+            Request::Threads { child, .. } => {
                 Evidence::Threads { child, seen: self.threads.get(&child.tgid).map(|look| look(self.now)) }
             }
             Request::Execed { process } => {

@@ -175,7 +175,7 @@ fn apply(core: &mut Core, now: BootTime, step: &Step, out: &mut Vec<Output>) {
         }
         Step::Threads { process, life, lacks, ran, seen } => {
             let comms = if lacks { vec!["x".into()] } else { vec!["rdk:main".into()] };
-            let found = ThreadsSeen { at: now, comms, ran: ran * MILLI, moved: None };
+            let found = ThreadsSeen { at: now, comms, ran: ran * MILLI, moved: None, places: Vec::new() };
             let evidence = Evidence::Threads { child: key(process, life), seen: seen.then_some(found) };
             core.evidence(now, &evidence, out);
         }
@@ -293,7 +293,7 @@ impl Model {
                 Output::Ask(Request::Child { child } | Request::Parent { child, .. }) => {
                     prop_assert!(self.living.contains(child), "asked about {child:?}");
                 }
-                Output::Ask(Request::Threads { child }) => {
+                Output::Ask(Request::Threads { child, .. }) => {
                     prop_assert!(self.alive.contains(child), "asked about {child:?}");
                 }
                 Output::Ask(Request::Execed { process }) => {

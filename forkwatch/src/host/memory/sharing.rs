@@ -161,7 +161,7 @@ fn ask_everything(child: ProcessKey, parent: ProcessKey, address: u64) -> Vec<Ev
         Request::Descriptors { process: child, forker: Some(parent) },
         Request::Holders { process: child, forker: Some(parent), object: Object::Pipe(1) },
         Request::Program { tgid: child.tgid },
-        Request::Threads { child },
+        Request::Threads { child, stacks: Stacks::Light },
         Request::Execed { process: child },
     ]
     .iter()

@@ -4,6 +4,8 @@ mod listeners;
 mod relatives;
 mod threads;
 
+pub(super) use self::threads::everywhere;
+
 use super::{
     call::Activity,
     clock,

@@ -25,6 +25,19 @@ pub(super) fn behind(parent: ProcessKey, child: ProcessKey, stacks: Stacks) -> V
     places(parent, &threads, stacks)
 }
 
+/// Where the oldest of a process's threads are, in their script and below it, also those that wake all the time.
+pub(in crate::host) fn everywhere(process: ProcessKey, threads: &[Stat]) -> Vec<ThreadAt> {
+    let place = |thread: &Stat| ThreadAt {
+        thread: SeenThread { tid: thread.id, comm: thread.comm },
+        stack: stack::of_restless_thread(process, thread.id),
+        script: stack::of_running_script(process, thread.id)
+            .and_then(Result::ok)
+            .map(|frames| Stack { frames, missing: None }),
+    };
+    let places = threads.iter().take(MAX_TOLD).map(place).collect();
+    if Stat::lives(process) { places } else { Vec::new() }
+}
+
 fn places(process: ProcessKey, threads: &[Stat], stacks: Stacks) -> Vec<ThreadAt> {
     // These are healthy, and not stopped for it.
     let stacks = if stacks == Stacks::None { Stacks::None } else { Stacks::Light };

@@ -12,6 +12,7 @@ mod files;
 pub(super) mod fuzz;
 mod python;
 mod registers;
+mod restless;
 mod stop;
 mod symbols;
 mod unwind;
@@ -29,6 +30,7 @@ use registers::Registers;
 use symbols::Kind;
 use unwind::Walk;
 
+pub(super) use self::restless::of_restless_thread;
 use super::{budget, bytes::Bytes, maps::Maps, memory, stat::Stat, target_file::Files};
 use crate::model::{
     process::ProcessKey,

@@ -178,7 +178,7 @@ fn evidence() -> impl Strategy<Value = Evidence> {
         (keys(), proptest::collection::vec(comms(), 0..4), any::<(u64, u64, Option<u64>)>()).prop_map(
             |(child, comms, (at, ran, moved))| Evidence::Threads {
                 child,
-                seen: Some(ThreadsSeen { at: BootTime(at), comms, ran, moved }),
+                seen: Some(ThreadsSeen { at: BootTime(at), comms, ran, moved, places: Vec::new() }),
             }
         ),
     ]
