@@ -37,6 +37,7 @@ pub(crate) fn tests() -> Tests {
         hostile_names_keep_events_well_formed,
         an_event_loop_that_runs_on_in_a_child_is_found,
         event_loops_apart_are_silent,
+        a_lock_that_a_child_keeps_is_found_among_its_look_alikes,
     ])
 }
 
@@ -316,6 +317,34 @@ fn event_loops_apart_are_silent() -> Result<()> {
     for way in ["listeners", "unused", "own", "spawned", "gevent", "libev"] {
         let (_, mut watched) = shared_loop(way, 1)?;
         watched.expect(SILENCE).with_context(|| way.to_owned())?;
+        watched.stop()?;
+    }
+    Ok(())
+}
+
+fn a_lock_that_a_child_keeps_is_found_among_its_look_alikes() -> Result<()> {
+    // Each after what looks alike, which would be found first.
+    for (way, severity, certainty, said) in [
+        ("closed", "warning", "strong", "has closed the file"),
+        ("ended", "warning", "strong", "has ended"),
+        ("daemon", "info", "heuristic", "has ended"),
+    ] {
+        let expected = [Expected {
+            hazard: "lock-left-behind",
+            severity,
+            program: Some("left_lock"),
+            threads: &[],
+            signals: &[],
+        }];
+        let mut watched = Watched::fixture("left_lock", &["held", "own", "posix", "nobody", way])?;
+        let told = watched.program.next_json()?;
+        let event = watched.finding(&expected[0]).with_context(|| way.to_owned())?;
+        let finding = event.finding().context("it is a finding")?;
+        ensure!(finding.pid() == Some(number(&told, "child")?), "{way}: wrong child: {event:#?}");
+        ensure!(finding.certainty() == certainty, "{way}: {event:#?}");
+        ensure!(finding.summary().contains(said), "{way}: {}", finding.summary());
+        ensure!(finding.summary().contains("left_lock (pid"), "{way}: {}", finding.summary());
+        watched.expect(&expected).with_context(|| way.to_owned())?;
         watched.stop()?;
     }
     Ok(())

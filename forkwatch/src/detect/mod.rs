@@ -11,6 +11,7 @@ mod crash_loop;
 pub mod fork_check;
 mod held_locks;
 pub mod leaks;
+mod lock_left_behind;
 mod lost_threads;
 mod multithreaded_fork;
 pub mod orphaned_lock;
@@ -55,6 +56,7 @@ pub static CATALOGUE: &[&Hazard] = &[
     &leaks::leaked_pipe::HAZARD,
     &leaks::pinned_listener::HAZARD,
     &shared_event_loop::HAZARD,
+    &lock_left_behind::HAZARD,
 ];
 
 /// Every detector. They are called in this order: who tells of a hang comes before those that ask for it.
@@ -72,6 +74,7 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         Box::<leaks::Leaks>::default(),
         Box::<held_locks::HeldLocks>::default(),
         Box::<shared_event_loop::SharedEventLoop>::default(),
+        Box::<lock_left_behind::LockLeftBehind>::default(),
     ]
 }
 

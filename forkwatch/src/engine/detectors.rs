@@ -203,6 +203,7 @@ mod tests {
             ("leaked-pipe", "undecided"),
             ("pinned-listener", "undecided"),
             ("shared-event-loop", "limited"),
+            ("lock-left-behind", "limited"),
         ];
         let views = vec![view(1, true, &[]), view(800, true, &[]), view(801, false, &[Aspect::Descriptors])];
         assert_eq!(limits(views), expected);
@@ -251,6 +252,7 @@ mod tests {
                 ("orphaned-lock", "limited"),
                 ("worker-killed-while-stuck", "limited"),
                 ("shared-event-loop", "limited"),
+                ("lock-left-behind", "limited"),
             ]
         );
         let found = limits(vec![view(800, false, &[Aspect::Details])]);
@@ -259,7 +261,8 @@ mod tests {
             [
                 ("blocked-signals", "limited"),
                 ("pinned-listener", "undecided"),
-                ("shared-event-loop", "limited")
+                ("shared-event-loop", "limited"),
+                ("lock-left-behind", "limited"),
             ]
         );
     }

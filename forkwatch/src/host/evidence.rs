@@ -5,7 +5,7 @@ use std::io;
 use super::{
     absence, budget, caller, clock, fdinfo, file, held_locks,
     inventory::shared_loop,
-    leaks,
+    leaks, left_locks,
     locks::{self, Fork as Forked},
     place,
     program::{self, program},
@@ -66,6 +66,9 @@ fn look(request: &Request) -> Evidence {
         }
         Request::SharedLoop { child, other, stacks } => {
             Evidence::SharedLoop { child, other, seen: shared_loop(child, other, stacks) }
+        }
+        Request::CarriedLocks { child, forker } => {
+            Evidence::CarriedLocks { child, seen: left_locks::carried_locks(child, forker) }
         }
         Request::Descriptors { process, forker } => {
             let seen = leaks::descriptors(process, forker).map(Box::new);

@@ -33,8 +33,10 @@ mod host_mounts;
 #[cfg(any(test, fuzzing))]
 mod image;
 mod inventory;
+mod kcmp;
 mod kernel_flags;
 mod leaks;
+mod left_locks;
 mod limits;
 mod locks;
 mod maps;

@@ -19,6 +19,8 @@ pub(super) struct Stat {
     pub(super) state: u8,
     /// The parent process.
     pub(super) parent: u32,
+    /// The session that it is in, by the id of the process that began it.
+    pub(super) session: u32,
     /// Bits of [`kernel_flags`].
     pub(super) flags: u32,
     /// Threads of its process, kernel workers and ending ones included.
@@ -66,15 +68,16 @@ impl Stat {
         let id = std::str::from_utf8(text.get(..open)?).ok()?.trim().parse().ok()?;
         let comm = Comm::new(text.get(open + 1..close)?);
         let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
-        // proc(5) counts from 1, and the first of these is the third: state, ppid, flags (9), num_threads (20),
-        // starttime (22) and startstack (28) are used.
+        // proc(5) counts from 1, and the first of these is the third: state, ppid, session (6), flags (9), num_threads
+        // (20), starttime (22) and startstack (28) are used.
         let mut fields = rest.split_ascii_whitespace();
         Some(Self {
             id,
             comm,
             state: *fields.next()?.as_bytes().first()?,
             parent: fields.next()?.parse().ok()?,
-            flags: fields.nth(4)?.parse().ok()?,
+            session: fields.nth(1)?.parse().ok()?,
+            flags: fields.nth(2)?.parse().ok()?,
             threads: fields.nth(10)?.parse().ok()?,
             start: fields.nth(1)?.parse().ok()?,
             stack: fields.nth(5).and_then(|field| field.parse().ok()).unwrap_or_default(),
@@ -145,6 +148,7 @@ mod tests {
                 comm: "cat".into(),
                 state: b'S',
                 parent: 77,
+                session: 7521,
                 flags: 4_194_368,
                 threads: 1,
                 start: 133_629,

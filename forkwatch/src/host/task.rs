@@ -54,7 +54,17 @@ mod tests {
     use super::*;
 
     fn thread(id: u32, start: u64) -> Stat {
-        Stat { id, comm: "x".into(), state: b'S', parent: 1, flags: 0, threads: 2, start, stack: 0 }
+        Stat {
+            id,
+            comm: "x".into(),
+            state: b'S',
+            parent: 1,
+            session: 1,
+            flags: 0,
+            threads: 2,
+            start,
+            stack: 0,
+        }
     }
 
     #[test]

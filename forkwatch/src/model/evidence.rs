@@ -10,6 +10,7 @@ use super::{
     held_lock::{HeldLocksSeen, Places},
     inventory::{Instance, Waiting, Whereabouts},
     leak::{Descriptors, Holders, Object},
+    left_lock::CarriedLocksSeen,
     lock::{LocksSeen, Place, ThreadAt},
     process::{Comm, ProcessKey, Program},
     signals::SignalSet,
@@ -108,6 +109,13 @@ pub enum Request {
         other: ProcessKey,
         /// How the stack may be had that tells whose loop it is.
         stacks: Stacks,
+    },
+    /// Which locks on files does a forked process carry that another took, and who waits for them?
+    CarriedLocks {
+        /// The forked process.
+        child: ProcessKey,
+        /// The process that forked it, where that is known.
+        forker: Option<ProcessKey>,
     },
     /// What does a process sleep on, and does it hold what may have been left behind?
     Descriptors {
@@ -224,6 +232,13 @@ pub enum Evidence {
         other: ProcessKey,
         /// What was seen.
         seen: LoopSeen,
+    },
+    /// About locks on files that a forked process carries.
+    CarriedLocks {
+        /// The forked process.
+        child: ProcessKey,
+        /// What was seen.
+        seen: CarriedLocksSeen,
     },
     /// About what a process sleeps on and holds.
     Descriptors {

@@ -17,6 +17,7 @@ pub mod inventory;
 pub mod kernel_log;
 pub mod lasted;
 pub mod leak;
+pub mod left_lock;
 pub mod limit;
 pub mod lock;
 pub mod order;

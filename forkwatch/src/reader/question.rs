@@ -11,6 +11,7 @@ use crate::{
         evidence::{ChildSeen, Evidence, LoopSeen, Request},
         held_lock::HeldLocksSeen,
         inventory::Inventory,
+        left_lock::CarriedLocksSeen,
         lock::LocksSeen,
         particulars::Particulars,
         process::ProcessKey,
@@ -120,6 +121,7 @@ impl Question {
                 | Request::Place { parent, .. }
                 | Request::Descriptors { forker: parent, .. }
                 | Request::Holders { forker: parent, .. }
+                | Request::CarriedLocks { forker: parent, .. }
                 | Request::Caller { forker: parent, .. },
             ) => *parent,
             Self::Core(
@@ -148,6 +150,7 @@ fn about(request: &Request) -> Option<u32> {
         | Request::Place { child, .. }
         | Request::Sockets { child, .. }
         | Request::SharedLoop { child, .. }
+        | Request::CarriedLocks { child, .. }
         | Request::Threads { child, .. } => Some(child.tgid),
         Request::Descriptors { process, .. }
         | Request::Caller { process, .. }
@@ -174,6 +177,9 @@ pub fn unanswered(request: &Request, why: &str) -> Evidence {
         Request::Caller { process, inode, .. } => Evidence::Caller { process, inode, seen: None },
         Request::SharedLoop { child, other, .. } => {
             Evidence::SharedLoop { child, other, seen: LoopSeen::Unreadable(why.to_owned()) }
+        }
+        Request::CarriedLocks { child, .. } => {
+            Evidence::CarriedLocks { child, seen: CarriedLocksSeen::Unreadable(why.to_owned()) }
         }
         Request::Descriptors { process, .. } => Evidence::Descriptors { process, seen: None, lives: true },
         Request::Holders { process, object, .. } => Evidence::Holders { process, object, seen: None },

@@ -18,6 +18,7 @@ const PIPE: &str = "leaked-pipe";
 const LISTENER: &str = "pinned-listener";
 
 const LOOP: &str = "shared-event-loop";
+const LEFT: &str = "lock-left-behind";
 const SHARED: &str = "shared-connection";
 const CLOSED: &str = "shared-connection-closed";
 
@@ -130,6 +131,14 @@ pub(super) const FIXTURES: &[Case] = &[
     python("shared_loop.py", "spawned", &[], &[LOOP]),
     python("shared_loop.py", "gevent", &[], &[LOOP]),
     python("shared_loop.py", "libev", &[], &[LOOP]),
+    // Locks on files.
+    c("left_lock", &["closed"], &[LEFT], &[]),
+    c("left_lock", &["ended"], &[LEFT], &[]),
+    c("left_lock", &["daemon"], &[LEFT], &[]),
+    c("left_lock", &["held"], &[], &[LEFT]),
+    c("left_lock", &["own"], &[], &[LEFT]),
+    c("left_lock", &["posix"], &[], &[LEFT]),
+    c("left_lock", &["nobody"], &[], &[LEFT]),
     // Ends of children.
     c("crash_loop", &[], &[CRASHES], &[]),
     c("crash_loop", &["0"], &[], &[CRASHES]),

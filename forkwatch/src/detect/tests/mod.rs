@@ -6,6 +6,7 @@ mod deaths;
 mod held_locks;
 mod killed;
 mod leaks;
+mod lock_left_behind;
 mod locks;
 mod lost_threads;
 mod pending;
@@ -31,6 +32,7 @@ use crate::model::{
     finding::{Finding, HazardId, State},
     held_lock::{HeldLock, HeldLocks, HeldLocksSeen},
     leak::{Descriptors, Holders, Object},
+    left_lock::CarriedLocksSeen,
     lock::{Locks, LocksSeen, Place},
     process::{ProcessKey, Program},
     signals::SignalSet,
@@ -205,6 +207,8 @@ struct Timeline {
     loops: HashMap<(u32, u32), LoopSeen>,
     /// Where those were that used a connection, by tgid; all others are gone.
     callers: HashMap<u32, Caller>,
+    /// What locks on files children carry, by tgid; all others none.
+    carried: HashMap<u32, CarriedLocksSeen>,
     /// What children share with their parents, by tgid; all others nothing.
     sockets: HashMap<u32, Sockets>,
     /// What runs under a pid; nothing under all others.
@@ -244,6 +248,7 @@ impl Timeline {
             held: HashMap::new(),
             loops: HashMap::new(),
             callers: HashMap::new(),
+            carried: HashMap::new(),
             sockets: HashMap::new(),
             named: HashMap::new(),
             threads: HashMap::new(),
@@ -336,6 +341,16 @@ impl Timeline {
             Request::SharedLoop { child, other, .. } => {
                 let seen = self.loops.get(&(child.tgid, other.tgid)).cloned().unwrap_or(LoopSeen::Apart);
                 Evidence::SharedLoop { child, other, seen }
+            }
+            Request::CarriedLocks { child, .. } => {
+                let seen = match self.carried.get(&child.tgid).cloned().unwrap_or(CarriedLocksSeen::None) {
+                    CarriedLocksSeen::Carried(mut carried) => {
+                        carried.at = self.now;
+                        CarriedLocksSeen::Carried(carried)
+                    }
+                    other => other,
+                };
+                Evidence::CarriedLocks { child, seen }
             }
             Request::Descriptors { process, .. } => {
                 let seen = self.descriptors.get(&process.tgid).map(|seen| seen(self.now));
@@ -434,6 +449,7 @@ impl Timeline {
                 | Request::Sockets { .. }
                 | Request::Caller { .. }
                 | Request::SharedLoop { .. }
+                | Request::CarriedLocks { .. }
                 | Request::FellAsleep
                 | Request::HeldLocks { .. },
             ) => None,

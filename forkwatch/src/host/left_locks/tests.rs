@@ -1,0 +1,163 @@
+use std::{
+    fs::File,
+    os::fd::{AsRawFd as _, RawFd},
+    time::{Duration, Instant},
+};
+
+use nix::sys::wait::waitpid;
+use proptest::prelude::*;
+
+use super::*;
+use crate::host::forked::Forked;
+
+fn own() -> ProcessKey {
+    Stat::of_process(std::process::id()).unwrap().key()
+}
+
+fn lock(fd: RawFd) {
+    // SAFETY: a system call on numbers.
+    assert_eq!(unsafe { libc::flock(fd, libc::LOCK_EX) }, 0);
+}
+
+/// A file that is locked through a descriptor which children get.
+fn locked() -> File {
+    let file = tempfile::tempfile().unwrap();
+    lock(file.as_raw_fd());
+    file
+}
+
+fn carried(child: &Forked, forker: Option<ProcessKey>, fd: RawFd) -> CarriedLock {
+    let seen = carried_locks(child.key(), forker);
+    let CarriedLocksSeen::Carried(carried) = seen else { panic!("{seen:?}") };
+    let fd = fd.cast_unsigned();
+    carried.locks.into_iter().find(|lock| lock.file.fd == fd).unwrap()
+}
+
+/// Looks until a process is seen to wait.
+fn waiters(child: &Forked, forker: Option<ProcessKey>, fd: RawFd) -> Vec<LockWaiter> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let lock = carried(child, forker, fd);
+        assert!(Instant::now() < deadline, "{lock:?}");
+        if !lock.waiters.is_empty() {
+            return lock.waiters;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_lock_that_its_taker_holds_too_is_not_left() {
+    let file = locked();
+    let child = Forked::new();
+    let seen = carried(&child, Some(own()), file.as_raw_fd());
+    assert_eq!((seen.kind, seen.taker, seen.waiters), (FileLockKind::Flock, Taker::Holds, Vec::new()));
+}
+
+#[test]
+fn a_lock_that_its_taker_has_closed_is_left_and_who_waits_is_named() {
+    let file = locked();
+    let number = file.as_raw_fd();
+    let child = Forked::new();
+    let path = format!("/proc/{}/fd/{number}", child.tgid());
+    drop(file);
+    let waits = Forked::into(|| {
+        let again = File::options().write(true).open(&path).unwrap();
+        lock(again.as_raw_fd());
+    });
+    let waiters = waiters(&child, Some(own()), number);
+    assert_eq!(waiters.iter().map(|waiter| waiter.process).collect::<Vec<_>>(), [waits.key()]);
+    assert_eq!(carried(&child, Some(own()), number).taker, Taker::Closed);
+    // Who forked it is not known; the taker lives, and may hold it somewhere.
+    assert_eq!(carried(&child, None, number).taker, Taker::Holds);
+}
+
+#[test]
+fn a_lock_whose_taker_has_ended_is_left() {
+    let (read, write) = nix::unistd::pipe().unwrap();
+    // The one in the middle takes a lock, forks one that tells its pid, and ends.
+    let middle = Forked::into(|| {
+        let file = tempfile::tempfile().unwrap();
+        lock(file.as_raw_fd());
+        let child = Forked::new().unguarded();
+        let told = [child.as_raw(), file.as_raw_fd()];
+        let bytes: Vec<u8> = told.iter().flat_map(|number| number.to_ne_bytes()).collect();
+        nix::unistd::write(&write, &bytes).unwrap();
+        // SAFETY: it ends at once.
+        unsafe { libc::_exit(0) };
+    });
+    let forker = middle.key();
+    let mut told = [0_u8; 8];
+    assert_eq!(nix::unistd::read(&read, &mut told).unwrap(), told.len());
+    let numbers: Vec<i32> = told.as_chunks::<4>().0.iter().map(|bytes| i32::from_ne_bytes(*bytes)).collect();
+    waitpid(middle.unguarded(), None).unwrap();
+    let child = Stat::of_process(numbers[0].cast_unsigned()).unwrap().key();
+    let taker = |forker| match carried_locks(child, forker) {
+        CarriedLocksSeen::Carried(carried) => {
+            let fd = numbers[1].cast_unsigned();
+            carried.locks.into_iter().find(|lock| lock.file.fd == fd).unwrap().taker
+        }
+        other => panic!("{other:?}"),
+    };
+    let takers = (taker(Some(forker)), taker(None));
+    // SAFETY: a system call on numbers.
+    unsafe { libc::kill(numbers[0], libc::SIGKILL) };
+    assert_eq!(takers, (Taker::Ended, Taker::Unknown));
+    assert_eq!(carried_locks(forker, None), CarriedLocksSeen::Gone);
+}
+
+#[test]
+fn a_lock_of_its_own_is_none_that_it_carries() {
+    let child = Forked::into(|| {
+        let file = tempfile::tempfile().unwrap();
+        lock(file.as_raw_fd());
+        std::mem::forget(file);
+    });
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !locks(child.tgid()).unwrap().iter().any(|lock| lock.line.pid == Some(child.tgid())) {
+        assert!(Instant::now() < deadline, "it has taken none");
+        std::thread::yield_now();
+    }
+    match carried_locks(child.key(), Some(own())) {
+        CarriedLocksSeen::None => {}
+        // Other tests hold locks in this process at this moment.
+        CarriedLocksSeen::Carried(carried) => {
+            let own: Vec<u32> = locks(child.tgid())
+                .unwrap()
+                .into_iter()
+                .filter(|lock| lock.line.pid == Some(child.tgid()))
+                .map(|lock| lock.file.fd)
+                .collect();
+            assert!(carried.locks.iter().all(|lock| !own.contains(&lock.file.fd)), "{carried:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn lines_of_locks_and_of_waits_are_read() {
+    let line = |text: &str| Line::parse(text.as_bytes());
+    let of = |waits, kind, pid| Some(Line { waits, kind, pid, place: "fe:00:5678".to_owned() });
+    assert_eq!(
+        line("1: FLOCK  ADVISORY  WRITE 77 fe:00:5678 0 EOF"),
+        of(false, FileLockKind::Flock, Some(77))
+    );
+    assert_eq!(
+        line("1: -> FLOCK  ADVISORY  WRITE 78 fe:00:5678 0 EOF"),
+        of(true, FileLockKind::Flock, Some(78))
+    );
+    assert_eq!(
+        line("3:  -> OFDLCK ADVISORY  READ -1 fe:00:5678 0 9"),
+        of(true, FileLockKind::OpenFile, None)
+    );
+    assert_eq!(line("4: POSIX  ADVISORY  WRITE 0 fe:00:5678 0 EOF"), of(false, FileLockKind::Posix, None));
+    assert_eq!(line("5: LEASE  ACTIVE    READ 77 fe:00:80 0 EOF"), None);
+    assert_eq!(line("6: FLOCK"), None);
+}
+
+proptest! {
+    #[test]
+    fn no_line_makes_it_panic(line in proptest::collection::vec(any::<u8>(), 0..100)) {
+        let _ = Line::parse(&line);
+    }
+}
