@@ -45,6 +45,7 @@ mod memory_users;
 mod mountinfo;
 pub mod mounts;
 mod net;
+mod occupation;
 mod owner;
 mod pidfd;
 mod place;

@@ -54,4 +54,5 @@ pub(in crate::host) fn python(image: &Image) {
     if let Some(Ok(Some(stack))) = python::stack_of(memory, maps, Some(b"/python3.11"), own_id, most) {
         assert!(stack.frames.len() <= most);
     }
+    let _ = python::threads_of(memory, maps, Some(b"/python3.11"));
 }

@@ -26,6 +26,7 @@ use std::{
 
 use asleep::Sleep;
 use elf::Object;
+pub(super) use python::Script;
 use registers::Registers;
 use symbols::Kind;
 use unwind::Walk;
@@ -61,6 +62,17 @@ pub(super) fn of_running_script(process: ProcessKey, tid: u32) -> Option<Result<
     budget::part(|| outer_calls(process, tid)).unwrap_or_else(|why| Some(Err(why)))
 }
 
+/// The threads of a process as the script that it runs has them, which may go on meanwhile. Absent where no interpreter
+/// that is known runs in the process; an error says why they cannot be told.
+pub(super) fn scripts(process: ProcessKey) -> Option<Result<Vec<Script>, String>> {
+    let look = || {
+        let (memory, maps) = open(process).ok()?;
+        let scripts = python::threads(process.tgid, &memory, &maps)?;
+        Some(scripts.and_then(|scripts| same(process).map(|()| scripts)))
+    };
+    budget::part(look).unwrap_or_else(|why| Some(Err(why)))
+}
+
 /// The object whose code a sleeping thread was started to run: of its first call that is not the C library's own.
 /// Absent where its stack cannot be followed so far.
 pub(super) fn first_object(process: ProcessKey, tid: u32) -> Option<String> {
@@ -76,7 +88,7 @@ pub(super) fn first_object(process: ProcessKey, tid: u32) -> Option<String> {
 
 /// Whether a path is the C library's or the loader's, where threads begin: glibc's, before 2.34 with a library of
 /// threads beside it, and musl's.
-fn is_of_c_library(path: &str) -> bool {
+pub(super) fn is_of_c_library(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
     ["libc.", "libc-", "libpthread", "ld-"].iter().any(|start| name.starts_with(start))
 }

@@ -29,6 +29,8 @@ pub(super) struct Layout {
     pub(super) instruction: u64,
     /// `owner`: where it is absent, no frame belongs to C.
     pub(super) owner: Option<u64>,
+    /// `f_localsplus`, later `localsplus`: the local variables, the arguments first.
+    pub(super) locals: u64,
     /// `PyCodeObject.co_filename`
     pub(super) file: u64,
     /// `co_firstlineno`
@@ -87,6 +89,7 @@ const BEFORE_3_8: Layout = Layout {
     previous: 24,
     instruction: 104,
     owner: None,
+    locals: 360,
     file: 96,
     first_line: 36,
     name: 104,
@@ -115,6 +118,7 @@ const SINCE_3_11: Layout = Layout {
     previous: 48,
     instruction: 56,
     owner: Some(69),
+    locals: 72,
     file: 112,
     first_line: 72,
     name: 128,
@@ -141,7 +145,7 @@ const LAYOUTS: [Layout; 6] = [
     BEFORE_3_8,
     BEFORE_3_10,
     Layout { minor: 9, ..BEFORE_3_10 },
-    Layout { minor: 10, instruction: 96, ..BEFORE_3_10 },
+    Layout { minor: 10, instruction: 96, locals: 352, ..BEFORE_3_10 },
     SINCE_3_11,
     SINCE_3_12,
 ];

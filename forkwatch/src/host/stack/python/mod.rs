@@ -4,13 +4,19 @@
 //! A process can put anything into its memory, so every count is bounded, every length is checked before it is read,
 //! and what is not a code object ends the walk.
 
+mod attributes;
 mod layout;
 mod lines;
 mod offsets;
+mod threads;
 
 use std::{fs, os::unix::ffi::OsStrExt};
 
 use layout::Layout;
+pub(in crate::host) use threads::Script;
+pub(super) use threads::threads;
+#[cfg(any(test, fuzzing))]
+pub(super) use threads::threads_of;
 
 use super::{elf::Object, symbols};
 use crate::{
@@ -72,26 +78,11 @@ pub(super) fn stack_of(
     own_id: impl FnOnce() -> Option<u32>,
     most: usize,
 ) -> Option<Result<Option<Stack>, String>> {
-    let mut objects: Vec<&Mapping> = maps
-        .objects()
-        .filter(|head| Some(head.path.as_slice()) == program || named_version(&head.path).is_some())
-        .collect();
-    objects.dedup_by_key(|head| head.start);
-    let found = objects.iter().find_map(|head| {
-        let object = Object::read(memory, head).ok()?;
-        let runtime = symbols::address_of(memory, &object, b"_PyRuntime")?;
-        Some((object, runtime))
-    });
-    let Some((object, runtime)) = found else {
-        let name = objects.iter().find_map(|head| named_version(&head.path))?;
-        return Some(Err(format!("the frames of CPython {name} cannot be read")));
-    };
-    let layout = match offsets::read(memory, runtime).unwrap_or_else(|| known_layout(memory, &object)) {
-        Ok(layout) => layout,
+    let interpreter = match Interpreter::find(memory, maps, program)? {
+        Ok(interpreter) => interpreter,
         Err(why) => return Some(Err(why)),
     };
-    let interpreter = Interpreter { memory, layout };
-    let thread = own_id().and_then(|own_id| interpreter.thread(runtime, own_id));
+    let thread = own_id().and_then(|own_id| interpreter.thread(own_id));
     Some(Ok(thread.map(|thread| interpreter.walk(thread, most))))
 }
 
@@ -119,24 +110,50 @@ pub(super) fn named_version(path: &[u8]) -> Option<String> {
 struct Interpreter<'a> {
     memory: &'a Bytes,
     layout: Layout,
+    /// The address of `_PyRuntime`.
+    runtime: u64,
 }
 
-impl Interpreter<'_> {
+impl<'a> Interpreter<'a> {
+    /// CPython in a process whose program has this path; absent where none runs there.
+    fn find(memory: &'a Bytes, maps: &Maps, program: Option<&[u8]>) -> Option<Result<Self, String>> {
+        let mut objects: Vec<&Mapping> = maps
+            .objects()
+            .filter(|head| Some(head.path.as_slice()) == program || named_version(&head.path).is_some())
+            .collect();
+        objects.dedup_by_key(|head| head.start);
+        let found = objects.iter().find_map(|head| {
+            let object = Object::read(memory, head).ok()?;
+            let runtime = symbols::address_of(memory, &object, b"_PyRuntime")?;
+            Some((object, runtime))
+        });
+        let Some((object, runtime)) = found else {
+            let name = objects.iter().find_map(|head| named_version(&head.path))?;
+            return Some(Err(format!("the frames of CPython {name} cannot be read")));
+        };
+        let layout = offsets::read(memory, runtime).unwrap_or_else(|| known_layout(memory, &object));
+        Some(layout.map(|layout| Self { memory, layout, runtime }))
+    }
+
     /// The address of a thread's `PyThreadState`.
-    fn thread(&self, runtime: u64, tid: u32) -> Option<u64> {
+    fn thread(&self, tid: u32) -> Option<u64> {
+        self.each_thread(|own, state| {
+            // It has none before it begins.
+            let is_tid = |offset: &u64| self.memory.half(own?.wrapping_add(*offset)).filter(|id| *id == tid);
+            THREAD_IDS.iter().find_map(is_tid).map(|_| state)
+        })
+    }
+
+    /// Shows the `thread_id` and the address of each `PyThreadState`, until something is found.
+    fn each_thread<T>(&self, mut look: impl FnMut(Option<u64>, u64) -> Option<T>) -> Option<T> {
         let layout = self.layout;
-        let mut interpreter = self.pointer(runtime, layout.interpreters)?;
+        let mut interpreter = self.pointer(self.runtime, layout.interpreters)?;
         for _ in 0..MAX_INTERPRETERS {
             let mut thread = self.pointer(interpreter, layout.threads);
             for _ in 0..MAX_THREADS {
                 let Some(state) = thread else { break };
-                // It has none before it begins.
-                let own = self.pointer(state, layout.thread_id);
-                let is_tid = |offset: &u64| {
-                    own.and_then(|own| self.memory.half(own.wrapping_add(*offset))) == Some(tid)
-                };
-                if THREAD_IDS.iter().any(is_tid) {
-                    return Some(state);
+                if let Some(found) = look(self.pointer(state, layout.thread_id), state) {
+                    return Some(found);
                 }
                 thread = self.pointer(state, layout.next_thread);
             }
@@ -145,21 +162,27 @@ impl Interpreter<'_> {
         None
     }
 
+    /// The innermost frame of a thread.
+    fn first_frame(&self, thread: u64) -> Option<u64> {
+        let first = self.pointer(thread, self.layout.frame)?;
+        self.layout.within_cframe.map_or(Some(first), |offset| self.pointer(first, offset))
+    }
+
+    /// Whether a frame is no script's.
+    fn is_of_c(&self, frame: u64) -> bool {
+        let owner = self.layout.owner.and_then(|owner| self.memory.take(frame.wrapping_add(owner), 1));
+        self.layout.minor >= 12 && owner.is_some_and(|owner| owner.first() >= Some(&OF_C))
+    }
+
     fn walk(&self, thread: u64, most: usize) -> Stack {
-        let layout = self.layout;
-        let mut next = self.pointer(thread, layout.frame);
-        if let Some(offset) = layout.within_cframe {
-            next = next.and_then(|cframe| self.pointer(cframe, offset));
-        }
+        let mut next = self.first_frame(thread);
         let mut stack = Stack::default();
         let mut skipped = 0;
         while let Some(frame) = next {
-            let owner = layout.owner.and_then(|owner| self.memory.take(frame.wrapping_add(owner), 1));
-            let is_of_c = layout.minor >= 12 && owner.is_some_and(|owner| owner.first() >= Some(&OF_C));
             if stack.frames.len() == most {
                 stack.missing = Some(format!("only the innermost {most} calls are told"));
                 return stack;
-            } else if is_of_c && skipped < MAX_SKIPPED {
+            } else if self.is_of_c(frame) && skipped < MAX_SKIPPED {
                 skipped += 1;
             } else if let Some(frame) = self.frame(frame) {
                 stack.frames.push(frame);
@@ -167,7 +190,7 @@ impl Interpreter<'_> {
                 stack.missing = Some("the interpreter's next frame makes no sense".to_owned());
                 return stack;
             }
-            next = self.pointer(frame, layout.previous);
+            next = self.pointer(frame, self.layout.previous);
         }
         if stack.frames.is_empty() {
             stack.missing = Some("the thread runs no Python code".to_owned());

@@ -121,6 +121,7 @@ impl Groups {
             previous: words.offset(self.frame, 1)?,
             instruction: words.offset(self.frame, 3)?,
             owner: Some(words.offset(self.frame, 5)?),
+            locals: words.offset(self.frame, 4)?,
             file: words.offset(self.code, 1)?,
             first_line: words.offset(self.code, 5)?,
             name: words.offset(self.code, 3)?,

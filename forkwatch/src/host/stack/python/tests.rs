@@ -450,6 +450,7 @@ fn each_version_tells_its_layout() {
         interpreters: 808,
         next_interpreter: 7272,
         owner: Some(74),
+        locals: 80,
         instructions: 208,
         ..layout_of_3_13
     };
@@ -564,8 +565,8 @@ fn free_threaded(words: &[u64]) -> (Memory, Layout) {
 
 fn walk(memory: &Memory, layout: Layout) -> Option<Stack> {
     let memory = memory.done();
-    let interpreter = Interpreter { memory: &memory, layout };
-    interpreter.thread(RUNTIME, TID).map(|thread| interpreter.walk(thread, 16))
+    let interpreter = Interpreter { memory: &memory, layout, runtime: RUNTIME };
+    interpreter.thread(TID).map(|thread| interpreter.walk(thread, 16))
 }
 
 #[test]

@@ -1,0 +1,155 @@
+//! Against real processes: every Python there is, and this one.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::*;
+use crate::host::{stack::tests::pythons, task};
+
+/// Threads of every sort: each tells its tid when it is where it stays.
+const SCRIPT: &str = "
+import queue, sys, threading, time, _thread
+try:
+    from concurrent.futures import ThreadPoolExecutor
+except ImportError:
+    sys.exit(0)
+def holder(ready):
+    ready.set()
+    time.sleep(1000)
+def waits(ready):
+    ready.set()
+    threading.Event().wait()
+class Flusher(threading.Thread):
+    def __init__(self, ready):
+        self.before = 1
+        super().__init__(name='r\\u00e9sum\\u00e9-flusher')
+        self.ready = ready
+    def run(self):
+        self.ready.set()
+        queue.Queue().get()
+class Open(Flusher):
+    pass
+def start(thread, ready):
+    thread.daemon = True
+    thread.start()
+    ready.wait()
+    return thread
+for make in (
+    lambda ready: threading.Thread(target=holder, args=(ready,), name='cache-refresher'),
+    lambda ready: threading.Thread(target=waits, args=(ready,), name='x' * 100),
+    Flusher,
+    Open,
+):
+    ready = threading.Event()
+    thread = start(make(ready), ready)
+# With a dictionary of its own, and a name of its own choice.
+thread.__dict__['more'] = 1
+thread.name = 'renamed'
+pool = ThreadPoolExecutor(1, thread_name_prefix='pool')
+pool.submit(int).result()
+_thread.start_new_thread(time.sleep, (1000,))
+print('ready')
+sys.stdout.flush()
+time.sleep(1000)
+";
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn threads_of_python_have_their_names_and_places() {
+    let pythons = pythons();
+    if pythons.is_empty() {
+        crate::skip::skip("there is no python3 here");
+    }
+    for program in pythons {
+        let mut child = Running(
+            Command::new(&program)
+                .args(["-c", SCRIPT])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap(),
+        );
+        let mut line = String::new();
+        BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let process = Stat::of_process(child.0.id()).unwrap().key();
+        let program = program.display().to_string();
+        // Those before 3.7, and not yet known ones.
+        if line != "ready\n" || stack::scripts(process).is_none_or(|scripts| scripts.is_err()) {
+            eprintln!("not tested: {program}");
+            continue;
+        }
+        let told =
+            |name: &str, function: &str, file: &str| (name.to_owned(), function.to_owned(), file.to_owned());
+        let long = format!("{}...", "x".repeat(64));
+        let pool = told("pool_0", "_worker", "thread.py");
+        let expected = [
+            told("", "<module>", "<string>"),
+            told("cache-refresher", "holder", "<string>"),
+            told(&long, "waits", "<string>"),
+            told("résumé-flusher", "run", "<string>"),
+            told("renamed", "run", "<string>"),
+            pool,
+        ];
+        let mut seen = Vec::new();
+        let patience = Instant::now() + Duration::from_secs(10);
+        // What is ready need not be where it stays yet.
+        while seen != expected {
+            assert!(Instant::now() < patience, "{program}: {seen:?}");
+            let threads = task::user_threads(process.tgid).unwrap();
+            assert_eq!(threads.len(), 7, "{program}");
+            let occupations = occupations(process, &threads, Stacks::Light);
+            // The last was started without any script to run, so that only its native calls are there.
+            seen = occupations
+                .into_iter()
+                .filter(|occupation| occupation.tid != threads[6].id)
+                .map(|Occupation { name, at, .. }| {
+                    let at = at.unwrap_or_default();
+                    let function = at.function.unwrap_or_default();
+                    let function = function.rsplit('.').next().unwrap_or_default();
+                    let file = at.module.unwrap_or_default();
+                    told(&name.unwrap_or_default(), function, file.rsplit('/').next().unwrap_or_default())
+                })
+                .collect();
+        }
+    }
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn forkwatch_test_keeps_busy() -> libc::c_int {
+    // SAFETY: a sleep with no memory of its own.
+    let left = unsafe { libc::sleep(1000) };
+    std::hint::black_box(left.cast_signed())
+}
+
+#[test]
+fn a_thread_without_a_script_is_in_its_innermost_named_function() {
+    let child = crate::host::forked::Forked::into(|| {
+        forkwatch_test_keeps_busy();
+    });
+    let process = child.key();
+    let patience = Instant::now() + Duration::from_secs(10);
+    loop {
+        let threads = task::user_threads(process.tgid).unwrap();
+        let seen = occupations(process, &threads, Stacks::Light);
+        let at = seen.first().and_then(|occupation| occupation.at.clone());
+        if at.is_some_and(|at| at.function.as_deref() == Some("forkwatch_test_keeps_busy")) {
+            break;
+        }
+        assert!(Instant::now() < patience, "{seen:?}");
+        thread::yield_now();
+    }
+    assert_eq!(occupations(process, &task::user_threads(process.tgid).unwrap(), Stacks::None), []);
+}
