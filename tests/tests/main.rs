@@ -33,6 +33,7 @@ mod service;
 mod strangers;
 mod stuck;
 mod tail;
+mod thread_names;
 mod whole_host;
 
 use std::{env, fs, path::Path, process::ExitCode};
@@ -90,6 +91,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         strangers,
         stuck,
         tail,
+        thread_names,
         whole_host,
     ];
     let own = Tests::side_by_side(tests![every_file_of_tests_is_a_module_here]);

@@ -17,13 +17,11 @@ use crate::{
     host,
     model::{
         connection::Peer,
-        inventory::{
-            Contended, Database, FileLock, Instance, Inventory, Memory, OpenFile, Unknown, Waiting,
-            Whereabouts,
-        },
+        inventory::{Contended, Database, FileLock, Instance, Inventory, Memory, OpenFile, Unknown, Waiting},
         process::{Program, escape},
         program_name::called,
-        thread::SeenThread,
+        stack::Frame,
+        thread::{SeenThread, occupation},
     },
     reader::{Answer, Answered, Client, Question, Starter, Unanswered},
     remedy::service,
@@ -110,6 +108,12 @@ struct Thread {
     tid: u32,
     /// Its comm, safe for a terminal.
     name: String,
+    /// The name that its program gave it, where that is another: CPython's `threading.Thread` has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_name: Option<String>,
+    /// Where it is: in its script, else in native code outside of the C library.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<Frame>,
     /// The object whose code it was started to run, where that could be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     start: Option<String>,
@@ -244,7 +248,7 @@ fn document<'a>(pid: u32, inventory: &'a Inventory, assessment: &'a Assessment) 
 
 fn facts(seen: &Inventory) -> Facts<'_> {
     Facts {
-        threads: seen.threads.iter().map(|thread| started(thread, &seen.whereabouts)).collect(),
+        threads: seen.threads.iter().map(|thread| started(thread, seen)).collect(),
         thread_count: seen.thread_count,
         pending_signals: seen.pending.names(),
         events: Events {
@@ -255,8 +259,8 @@ fn facts(seen: &Inventory) -> Facts<'_> {
             timerfd: seen.events.timerfd,
             inotify: seen.events.inotify,
             instances: &seen.events.instances,
-            waiting: seen.events.waiting.iter().map(waiter).collect(),
-            running: running_loops(seen).map(running).collect(),
+            waiting: seen.events.waiting.iter().map(|waiting| waiter(waiting, seen)).collect(),
+            running: running_loops(seen).map(|of| running(of, seen)).collect(),
         },
         connections: seen
             .connections
@@ -276,34 +280,42 @@ fn facts(seen: &Inventory) -> Facts<'_> {
         databases: &seen.databases,
         file_locks: &seen.file_locks,
         devices: &seen.devices,
-        contended_locks: seen.contended.iter().map(contended).collect(),
+        contended_locks: seen.contended.iter().map(|lock| contended(lock, seen)).collect(),
         libraries: &seen.libraries,
         memory: seen.memory,
     }
 }
 
-fn thread(thread: &SeenThread) -> Thread {
-    Thread { tid: thread.tid, name: thread.comm.to_string(), start: None }
+fn thread(thread: &SeenThread, seen: &Inventory) -> Thread {
+    let occupation = occupation(thread.tid, &seen.occupations);
+    let comm = thread.comm.to_string();
+    Thread {
+        tid: thread.tid,
+        own_name: occupation.and_then(|occupation| occupation.name.clone()).filter(|name| *name != comm),
+        name: comm,
+        at: occupation.and_then(|occupation| occupation.at.clone()),
+        start: None,
+    }
 }
 
-fn started(seen: &SeenThread, whereabouts: &[Whereabouts]) -> Thread {
-    let known = whereabouts.iter().find(|known| known.thread.tid == seen.tid);
-    Thread { start: known.and_then(|known| known.start.clone()), ..thread(seen) }
+fn started(of: &SeenThread, seen: &Inventory) -> Thread {
+    let known = seen.whereabouts.iter().find(|known| known.thread.tid == of.tid);
+    Thread { start: known.and_then(|known| known.start.clone()), ..thread(of, seen) }
 }
 
-fn waiter(waiting: &Waiting) -> Waiter {
-    Waiter { thread: thread(&waiting.thread), epoll: waiting.epoll }
+fn waiter(waiting: &Waiting, seen: &Inventory) -> Waiter {
+    Waiter { thread: thread(&waiting.thread, seen), epoll: waiting.epoll }
 }
 
-fn running(running: RunningLoop<'_>) -> Running {
-    Running { thread: thread(&running.thread), of: running.of, function: running.function.to_owned() }
+fn running(running: RunningLoop<'_>, seen: &Inventory) -> Running {
+    Running { thread: thread(&running.thread, seen), of: running.of, function: running.function.to_owned() }
 }
 
-fn contended(lock: &Contended) -> ContendedLock {
+fn contended(lock: &Contended, seen: &Inventory) -> ContendedLock {
     ContendedLock {
         address: format!("{:#x}", lock.address),
-        owner: thread(&lock.owner),
-        waiter: thread(&lock.waiter),
+        owner: thread(&lock.owner, seen),
+        waiter: thread(&lock.waiter, seen),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::model::{
     held_lock::HeldLocks,
     process::{Comm, ProcessKey, Program},
     program_name::program_name,
+    thread::Occupation,
     time::{BootTime, nanoseconds},
 };
 
@@ -31,6 +32,8 @@ pub struct ForkCase<'a> {
     pub program_name: &'a str,
     /// The locks that the child still carried, when it was known to live on, of threads that it does not have.
     pub held: Option<&'a HeldLocks>,
+    /// What the parent's threads are called in its program and do, as far as that is known.
+    pub occupations: &'a [Occupation],
 }
 
 impl ForkCase<'_> {
@@ -115,8 +118,9 @@ pub(super) struct Case {
     pub(super) parent: Answer,
     pub(super) due: BootTime,
     pub(super) unanswered: Unanswered,
-    /// Whether a detector is about to learn more.
-    pub(super) on_hold: bool,
+    /// The detectors that are about to learn more, a bit for the place of each.
+    pub(super) on_hold: u64,
+    pub(super) occupations: Vec<Occupation>,
 }
 
 /// What is known of the forker.
@@ -130,13 +134,14 @@ pub(super) enum Answer {
 impl Case {
     pub(super) fn new(fork: &Fork, concerns: Vec<HazardId>, due: BootTime) -> Self {
         let unanswered = Unanswered::default();
-        let (lives_on, parent, on_hold) = (None, Answer::Awaited, false);
-        Self { fork: fork.clone(), concerns, lives_on, parent, due, unanswered, on_hold }
+        let (lives_on, parent, on_hold) = (None, Answer::Awaited, 0);
+        let (fork, occupations) = (fork.clone(), Vec::new());
+        Self { fork, concerns, lives_on, parent, due, unanswered, on_hold, occupations }
     }
 
     /// Whether all the evidence is in.
     pub(super) const fn is_complete(&self) -> bool {
-        !self.on_hold && self.lives_on.is_some() && !matches!(self.parent, Answer::Awaited)
+        self.on_hold == 0 && self.lives_on.is_some() && !matches!(self.parent, Answer::Awaited)
     }
 
     pub(super) fn awaits(&self, due: BootTime) -> bool {

@@ -257,9 +257,19 @@ impl Core {
         let parent_ended = matches!(case.parent, Answer::Ended);
         let (program, program_name) = (&program, &*program_name);
         let earlier = self.context.processes.get(child).and_then(|process| process.birth.earlier);
-        let earlier = earlier.as_ref();
-        let seen =
-            ForkCase { at, fork, earlier, child_comm, parent, parent_ended, program, program_name, held };
+        let (earlier, occupations) = (earlier.as_ref(), &case.occupations);
+        let seen = ForkCase {
+            at,
+            fork,
+            earlier,
+            child_comm,
+            parent,
+            parent_ended,
+            program,
+            program_name,
+            held,
+            occupations,
+        };
         self.each(|detector, context| detector.on_forker(&seen, context));
         self.context.processes.tidy(child);
     }

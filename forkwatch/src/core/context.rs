@@ -129,17 +129,24 @@ impl Context {
 
     /// Has a fork not judged before [`Self::release`]: a detector is about to learn more of its child.
     pub fn hold(&mut self, child: ProcessKey) {
+        let who = self.bit();
         if let Some(case) = self.processes.get_mut(child).and_then(|process| process.case.as_mut()) {
-            case.on_hold = true;
+            case.on_hold |= who;
         }
     }
 
-    /// Has it judged, as soon as all else is known.
+    /// Has it judged, as soon as all else is known, and no other detector is about to learn more.
     pub fn release(&mut self, child: ProcessKey) {
+        let who = self.bit();
         let case = self.processes.get_mut(child).and_then(|process| process.case.as_mut());
-        if case.is_some_and(|case| std::mem::take(&mut case.on_hold)) {
-            self.released.push(child);
-        }
+        let Some(case) = case.filter(|case| case.on_hold & who != 0) else { return };
+        case.on_hold &= !who;
+        self.released.push(child);
+    }
+
+    /// Stands for the detector that is at work among those that hold a fork.
+    fn bit(&self) -> u64 {
+        u32::try_from(self.at_work).ok().and_then(|place| 1_u64.checked_shl(place)).unwrap_or(0)
     }
 
     /// Reports a finding, unless the operator accepts it or it is a repeat. Gives it back where it is reported now.

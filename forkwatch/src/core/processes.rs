@@ -8,7 +8,7 @@ use crate::model::{
     finding::Finding,
     held_lock::{HeldAtFork, HeldLocks},
     process::{Comm, ProcessKey, Program},
-    thread::SeenThread,
+    thread::{Occupation, SeenThread},
     time::BootTime,
 };
 
@@ -171,6 +171,11 @@ impl Process {
         self.life.as_deref()
     }
 
+    /// The fork that it came from, until that is judged.
+    pub fn fork_to_judge(&self) -> Option<&Fork> {
+        self.case.as_deref().map(|case| &case.fork)
+    }
+
     /// The locks that it was seen to carry of threads that it does not have.
     pub fn held(&self) -> Option<&HeldLocks> {
         self.held.as_deref().map(|(held, _)| held)
@@ -232,6 +237,13 @@ impl Processes {
             Some(before) => Box::new((before.0.still(seen), Looks::Several)),
             None => Box::new((seen.clone(), Looks::One)),
         });
+    }
+
+    /// What the threads of a process's forker are called and do, for as long as the fork is not judged.
+    pub fn set_occupations(&mut self, key: ProcessKey, seen: &[Occupation]) {
+        if let Some(case) = self.get_mut(key).and_then(|process| process.case.as_mut()) {
+            case.occupations = seen.to_vec();
+        }
     }
 
     /// What became known of the fork of a process that lives on is to be seen there from now on.

@@ -22,6 +22,7 @@ mod shared_event_loop;
 #[cfg(test)]
 mod tests;
 mod text;
+mod thread_names;
 mod unreaped_children;
 mod worker_killed;
 
@@ -34,7 +35,6 @@ use crate::{
     model::{
         detector::{Aspect, DetectorState, Observation, Reach, Wanted},
         finding::{Certainty, HazardId, Remedy, Severity, State},
-        process::Comm,
         resolution::Resolution,
     },
 };
@@ -62,7 +62,7 @@ pub static CATALOGUE: &[&Hazard] = &[
 /// Every detector. They are called in this order: who tells of a hang comes before those that ask for it.
 pub fn all() -> Vec<Box<dyn Detector>> {
     vec![
-        Box::new(multithreaded_fork::detector()),
+        Box::<multithreaded_fork::MultithreadedFork>::default(),
         Box::new(pending_signals::detector()),
         Box::<blocked_signals::BlockedSignals>::default(),
         Box::<orphaned_lock::OrphanedLock>::default(),
@@ -161,27 +161,6 @@ pub fn hangs() -> impl Iterator<Item = HazardId> {
     CATALOGUE.iter().copied().filter(|hazard| hazard.tells_who_hangs).map(|hazard| hazard.id)
 }
 
-/// Names of threads for a sentence: the first few different ones, with how often each was seen.
-fn name_threads(comms: impl Iterator<Item = Comm>) -> String {
-    const SHOWN: usize = 4;
-    let mut names: Vec<(Comm, usize)> = Vec::new();
-    for comm in comms {
-        match names.iter_mut().find(|(name, _)| *name == comm) {
-            Some((_, count)) => *count += 1,
-            None => names.push((comm, 1)),
-        }
-    }
-    let mut shown: Vec<String> = names
-        .iter()
-        .take(SHOWN)
-        .map(|(name, count)| if *count > 1 { format!("{name} x{count}") } else { name.to_string() })
-        .collect();
-    if names.len() > SHOWN {
-        shown.push("...".to_owned());
-    }
-    shown.join(", ")
-}
-
 /// A uid after a pid in brackets; nothing where it is not known.
 fn uid_words(uid: Option<u32>) -> String {
     uid.map_or_else(String::new, |uid| format!(", uid {uid}"))
@@ -214,11 +193,5 @@ mod catalogue_tests {
                 "{name}"
             );
         }
-    }
-
-    #[test]
-    fn threads_are_named_without_repeating_a_name() {
-        let comms = ["python", "flush", "python", "\x1b[2J", "grpc", "rdk:main"].map(Comm::from);
-        assert_eq!(name_threads(comms.into_iter()), "python x2, flush, \\x1b[2J, grpc, ...");
     }
 }

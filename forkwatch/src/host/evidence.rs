@@ -7,7 +7,7 @@ use super::{
     inventory::shared_loop,
     leaks, left_locks,
     locks::{self, Fork as Forked},
-    place,
+    occupation, place,
     program::{self, program},
     scan,
     scope::Scope,
@@ -21,7 +21,8 @@ use crate::model::{
     evidence::{ChildSeen, Evidence, ExecedSeen, MAX_THREADS, ParentSeen, ProgramSeen, Request},
     process::{Comm, ProcessKey},
     signals::SignalSet,
-    thread::SeenThread,
+    stack::Stacks,
+    thread::{Occupation, SeenThread},
     time::BootTime,
 };
 
@@ -45,6 +46,10 @@ fn look(request: &Request) -> Evidence {
             Evidence::Parent { child, ended: seen.is_none() && has_ended(parent), seen }
         }
         Request::Child { child } => Evidence::Child { child, seen: child_seen(child) },
+        Request::Occupations { child, parent, forking_tid, forked_at } => {
+            let look = |stat: &Stat| occupations(stat, forking_tid, forked_at, child.tgid);
+            Evidence::Occupations { child, seen: of_process(parent, look).unwrap_or_default() }
+        }
         Request::Locks { child, parent, forked_at, forking_tid } => {
             let fork = Forked { child, parent, forked_at, forking_tid };
             Evidence::Locks { child, seen: locks::locks(&fork) }
@@ -123,10 +128,27 @@ fn has_ended(process: ProcessKey) -> bool {
     }
 }
 
-fn parent_seen(stat: &Stat, forking_tid: u32, forked_at: BootTime, child: u32) -> io::Result<ParentSeen> {
+/// The threads that lived at the fork, without the one that forked, by tid.
+fn other_threads(stat: &Stat, forking_tid: u32, forked_at: BootTime, child: u32) -> io::Result<Vec<Stat>> {
     let mut threads = task::user_threads(stat.id)?;
     threads.retain(|thread| thread.id != forking_tid && task::is_older(thread, forked_at, child));
     threads.sort_unstable_by_key(|thread| thread.id);
+    Ok(threads)
+}
+
+fn occupations(
+    stat: &Stat,
+    forking_tid: u32,
+    forked_at: BootTime,
+    child: u32,
+) -> io::Result<Vec<Occupation>> {
+    let mut threads = other_threads(stat, forking_tid, forked_at, child)?;
+    threads.truncate(MAX_THREADS);
+    Ok(occupation::occupations(stat.key(), &threads, Stacks::Light))
+}
+
+fn parent_seen(stat: &Stat, forking_tid: u32, forked_at: BootTime, child: u32) -> io::Result<ParentSeen> {
+    let threads = other_threads(stat, forking_tid, forked_at, child)?;
     let forking_thread = Status::of_thread(stat.id, forking_tid).or_else(|_| Status::of_process(stat.id))?;
     Ok(ParentSeen {
         at: clock::now(),

@@ -14,7 +14,7 @@ use super::{
     client_libraries::{client_libraries, has_gevent, has_sqlite},
     clock,
     descriptors::{Descriptor, STANDARD, Table},
-    file, host_mounts, program,
+    file, host_mounts, occupation, program,
     scan::{Process, ScanError},
     socket::{Socket, Sockets},
     stat::Stat,
@@ -26,6 +26,7 @@ use crate::model::{
     inventory::{Connection, Inventory, Listener, MAX_ENTRIES, Memory, Subject, Unknown},
     process::ProcessKey,
     signals::SignalSet,
+    stack::Stacks,
     thread::SeenThread,
 };
 use crate::privilege;
@@ -118,6 +119,8 @@ fn look_into_threads(
     let loops = |tid: u32| may_loop && (Some(tid) == main || waits(tid));
     let (whereabouts, untold) = whereabouts::whereabouts(key, main, threads, loops);
     inventory.whereabouts = whereabouts;
+    let told: Vec<Stat> = threads.iter().take(MAX_ENTRIES).copied().collect();
+    inventory.occupations = occupation::occupations(key, &told, Stacks::Light);
     if let Some(why) = untold {
         unknown.note(Subject::Stacks, why, false);
     }

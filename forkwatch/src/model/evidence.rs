@@ -15,7 +15,7 @@ use super::{
     process::{Comm, ProcessKey, Program},
     signals::SignalSet,
     stack::Stacks,
-    thread::SeenThread,
+    thread::{Occupation, SeenThread},
     time::BootTime,
 };
 
@@ -65,6 +65,17 @@ pub enum Request {
         forked_at: BootTime,
         /// Where to look; absent for all of its memory.
         places: Option<Places>,
+    },
+    /// What are the threads called, and what do they do, that a forker had at the fork and has still?
+    Occupations {
+        /// The fork's child: names the question.
+        child: ProcessKey,
+        /// The process to look at.
+        parent: ProcessKey,
+        /// The thread that forked, which is not in the answer.
+        forking_tid: u32,
+        /// Threads that started later are not in the answer either.
+        forked_at: BootTime,
     },
     /// Where is a stuck thread, and what does it keep from others?
     Place {
@@ -200,6 +211,13 @@ pub enum Evidence {
         child: ProcessKey,
         /// What was seen.
         seen: HeldLocksSeen,
+    },
+    /// About the threads of a forker.
+    Occupations {
+        /// The fork's child.
+        child: ProcessKey,
+        /// What was seen, of the first [`MAX_THREADS`] by tid; nothing where the forker is gone or unreadable.
+        seen: Vec<Occupation>,
     },
     /// About one stuck thread.
     Place {

@@ -11,7 +11,7 @@ use super::{
     process::{Comm, ProcessKey, Program},
     resolution::Resolution,
     signals::SignalSet,
-    thread::SeenThread,
+    thread::{Occupation, SeenThread},
     time::BootTime,
 };
 
@@ -109,6 +109,9 @@ pub struct Facts {
     /// How many there were in all.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub thread_count: Option<u32>,
+    /// What those threads are called in their program and do, as far as that is known.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub occupations: Vec<Occupation>,
     /// The signals it is about.
     #[serde(skip_serializing_if = "SignalSet::is_empty_ref", default)]
     pub signals: SignalSet,

@@ -3,7 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    connection::Peer, process::Program, signals::SignalSet, stack::Frame, thread::SeenThread, time::BootTime,
+    connection::Peer,
+    process::Program,
+    signals::SignalSet,
+    stack::Frame,
+    thread::{Occupation, SeenThread},
+    time::BootTime,
 };
 
 /// Most entries of one sort that are told.
@@ -22,6 +27,9 @@ pub struct Inventory {
     pub thread_count: u32,
     /// Signals that are pending for the process or one of its threads, and blocked there.
     pub pending: SignalSet,
+    /// What its threads are called in its program, and what they do, as far as that could be told.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub occupations: Vec<Occupation>,
     /// Where its threads were seen to be, the main one included.
     pub whereabouts: Vec<Whereabouts>,
     /// Its means to wait for events.

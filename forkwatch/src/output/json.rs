@@ -16,6 +16,7 @@ use crate::model::{
     provenance::Executable,
     signals::signal_name,
     standing::Standing,
+    thread::{Occupation, SeenThread, occupation},
     time::BootTime,
 };
 
@@ -144,7 +145,7 @@ impl<'a> Draft<'a> {
         let parent = Process {
             name: name(&fork.comm),
             user: user(fork.uid),
-            thread: Some(Thread { id: fork.parent_tid, name: name(&fork.comm) }),
+            thread: Some(Thread { id: fork.parent_tid, name: name(&fork.comm), ..Thread::default() }),
             ..self.process(fork.parent)
         };
         self.document.process = Some(Process {
@@ -213,7 +214,7 @@ impl<'a> Draft<'a> {
         self.document.process = Some(Process {
             pid: thread.tgid,
             name: self.name(&thread.comm),
-            thread: Some(Thread { id: thread.tid, name: None }),
+            thread: Some(Thread { id: thread.tid, ..Thread::default() }),
             ..Process::default()
         });
         self.document.forkwatch.thread =
@@ -232,7 +233,7 @@ impl<'a> Draft<'a> {
             pid: failure.tgid,
             name: self.name(&failure.comm),
             user: user(failure.uid),
-            thread: Some(Thread { id: failure.tid, name: name(&failure.comm) }),
+            thread: Some(Thread { id: failure.tid, name: name(&failure.comm), ..Thread::default() }),
             ..Process::default()
         });
         self.document.forkwatch.clone_failure =
@@ -306,7 +307,7 @@ impl<'a> Draft<'a> {
             program: finding.program_name.clone(),
             repeats: finding.repeats,
             evidence: Evidence {
-                threads: threads.map(|thread| Thread { id: thread.tid, name: name(&thread.comm) }).collect(),
+                threads: threads.map(|of| thread(of, &finding.facts.occupations)).collect(),
                 thread_count: finding.facts.thread_count,
                 signals: finding.facts.signals.names(),
                 age_ns: finding.facts.age,
@@ -325,6 +326,17 @@ impl<'a> Draft<'a> {
 
 fn time(context: &Context, at: BootTime) -> String {
     format!("{:.9}", context.timestamp(at))
+}
+
+fn thread(seen: &SeenThread, occupations: &[Occupation]) -> Thread {
+    let comm = name(&seen.comm);
+    let known = occupation(seen.tid, occupations);
+    Thread {
+        id: seen.tid,
+        own_name: known.and_then(|known| known.name.clone()).filter(|own| Some(own) != comm.as_ref()),
+        at: known.and_then(|known| known.at.clone()),
+        name: comm,
+    }
 }
 
 fn name(comm: &Comm) -> Option<String> {

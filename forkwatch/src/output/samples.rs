@@ -14,8 +14,9 @@ use crate::model::{
     provenance::{Executable, Namespace, Provenance},
     resolution::Resolution,
     signals::SignalSet,
+    stack::Frame,
     standing::{Reason, Standing, Verdict, Weight},
-    thread::SeenThread,
+    thread::{Occupation, SeenThread},
     time::BootTime,
 };
 
@@ -141,6 +142,16 @@ pub(crate) fn finding() -> Finding {
         facts: Facts {
             threads: threads.to_vec(),
             thread_count: Some(3),
+            occupations: vec![Occupation {
+                tid: 4102,
+                name: Some("pymongo_server_monitor_thread".to_owned()),
+                at: Some(Frame {
+                    function: Some("target".to_owned()),
+                    module: Some("/srv/venv/lib/python3.11/site-packages/pymongo/monitor.py".to_owned()),
+                    line: Some(74),
+                    ..Frame::default()
+                }),
+            }],
             signals: SignalSet::EMPTY,
             age: Some(1_100_000_000),
             notes: vec!["preload_app is set".to_owned()],

@@ -128,6 +128,7 @@ impl Question {
                 Request::Sockets { parent, .. }
                 | Request::Parent { parent, .. }
                 | Request::SharedLoop { other: parent, .. }
+                | Request::Occupations { parent, .. }
                 | Request::HeldLocks { parent, .. },
             ) => Some(*parent),
             _ => None,
@@ -143,7 +144,7 @@ impl Question {
 
 fn about(request: &Request) -> Option<u32> {
     match request {
-        Request::Parent { parent, .. } => Some(parent.tgid),
+        Request::Parent { parent, .. } | Request::Occupations { parent, .. } => Some(parent.tgid),
         Request::Child { child }
         | Request::Locks { child, .. }
         | Request::HeldLocks { child, .. }
@@ -172,6 +173,7 @@ pub fn unanswered(request: &Request, why: &str) -> Evidence {
         Request::HeldLocks { child, .. } => {
             Evidence::HeldLocks { child, seen: HeldLocksSeen::Unreadable(why.to_owned()) }
         }
+        Request::Occupations { child, .. } => Evidence::Occupations { child, seen: Vec::new() },
         Request::Place { child, .. } => Evidence::Place { child, seen: None },
         Request::Sockets { child, .. } => Evidence::Sockets { child, seen: None },
         Request::Caller { process, inode, .. } => Evidence::Caller { process, inode, seen: None },

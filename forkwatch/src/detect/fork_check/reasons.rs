@@ -47,7 +47,7 @@ pub(super) fn all(seen: &Inventory, name: &str) -> Vec<Reason> {
 
 fn contended(seen: &Inventory) -> Option<Reason> {
     let first = seen.contended.first()?;
-    let thread = |thread: SeenThread| format!("thread {} ({})", thread.tid, thread.comm);
+    let thread = |thread: SeenThread| format!("thread {} ({})", thread.tid, thread.name(&seen.occupations));
     let more = match seen.contended.len() {
         1 => String::new(),
         count => format!(", and {} more wait likewise", count - 1),
@@ -110,7 +110,7 @@ fn other_threads(seen: &Inventory, name: &str) -> Option<Reason> {
         ),
         Bearing::Unknown => (Weight::Unsafe, LEFT_BEHIND, usual()),
     };
-    let what = format!("{what}: {}{note}", threads::described(&seen.threads, &seen.whereabouts));
+    let what = format!("{what}: {}{note}", threads::described(seen));
     Some(Reason { id: "threads", weight, what, why, remedy })
 }
 

@@ -1,8 +1,13 @@
 //! Whose threads are these?
 
 use crate::{
-    detect::name_threads,
-    model::{inventory::Whereabouts, process::Comm, stack::Frame, thread::SeenThread},
+    detect::thread_names::name_threads,
+    model::{
+        inventory::{Inventory, Whereabouts},
+        process::Comm,
+        stack::Frame,
+        thread::SeenThread,
+    },
 };
 
 /// Threads that a library or runtime starts, by how their names begin (15 bytes of them are kept).
@@ -106,9 +111,9 @@ fn is_idle_of_gevent(at: &Whereabouts) -> bool {
 }
 
 /// The threads for a sentence: `libuv-worker x4, flush; among them libuv's`.
-pub(super) fn described(threads: &[SeenThread], whereabouts: &[Whereabouts]) -> String {
-    let named = name_threads(threads.iter().map(|thread| thread.comm));
-    let owned = || threads.iter().map(|thread| known(*thread, whereabouts).owner);
+pub(super) fn described(seen: &Inventory) -> String {
+    let named = name_threads(&seen.threads, &seen.occupations);
+    let owned = || seen.threads.iter().map(|thread| known(*thread, &seen.whereabouts).owner);
     let mut owners: Vec<&str> = Vec::new();
     for owner in owned().flatten() {
         if !owners.contains(&owner) {
@@ -149,12 +154,12 @@ mod tests {
     #[test]
     fn known_threads_are_named_with_whose_they_are() {
         let threads = ["libuv-worker", "libuv-worker", "flush", "rdk:main"].map(|comm| thread(2, comm));
-        assert_eq!(
-            described(&threads, &[]),
-            "libuv-worker x2, flush, rdk:main; among them libuv's, librdkafka's"
-        );
-        assert_eq!(described(&threads[2..3], &[]), "flush");
-        assert_eq!(described(&threads[..2], &[]), "libuv-worker x2, libuv's");
+        let described = |threads: &[SeenThread]| {
+            described(&Inventory { threads: threads.to_vec(), ..Inventory::default() })
+        };
+        assert_eq!(described(&threads), "libuv-worker x2, flush, rdk:main; among them libuv's, librdkafka's");
+        assert_eq!(described(&threads[2..3]), "flush");
+        assert_eq!(described(&threads[..2]), "libuv-worker x2, libuv's");
         let bearing = |comm| known(thread(2, comm), &[]).bearing;
         assert_eq!(bearing("jemalloc_bg_thd"), Bearing::Handled);
         assert_eq!(bearing("jemalloc"), Bearing::Unknown);

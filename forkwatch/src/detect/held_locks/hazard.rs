@@ -81,6 +81,7 @@ pub(super) fn judge(case: &ForkCase<'_>) -> Judgement {
         facts: Facts {
             threads: threads.to_vec(),
             thread_count: case.parent.map(|parent| parent.thread_count),
+            occupations: case.occupations.to_vec(),
             age: Some(case.age()),
             held: held.locks.iter().map(facts).collect(),
             notes: all_notes(case.fork, held),

@@ -5,7 +5,7 @@ use crate::{
     detect::{
         Hazard, WITH_CHILD,
         calls::{is, module_starts, name_of, named},
-        name_threads,
+        thread_names::name_threads,
     },
     model::{
         detector::{Aspect, DetectorState, Reach, Wanted},
@@ -326,7 +326,7 @@ pub(super) fn judge(case: LostCase<'_>) -> Option<Verdict> {
         parent.tgid,
         child.tgid,
         first.library,
-        name_threads(lost.iter().map(|thread| thread.comm)),
+        name_threads(&lost, &[]),
         first.stops,
     );
     Some(Verdict {

@@ -2,7 +2,7 @@
 
 use crate::{
     core::{EarlierFork, ForkCase, Judgement, Verdict},
-    detect::{Hazard, WITH_CHILD, name_threads},
+    detect::{Hazard, WITH_CHILD, thread_names::name_threads},
     model::{
         detector::{Aspect, DetectorState, Reach, Wanted},
         event::Fork,
@@ -23,8 +23,11 @@ pub(crate) static HAZARD: Hazard = Hazard {
     detection: "The kernel side counts the live threads of the parent at each copying fork. 100 ms later the \
                 parent's threads are listed; those that lived at the fork and live still are named. If the \
                 child has neither exec'd nor ended by the end of the grace (1 s that it could have run in), \
-                the fork is reported. Of a parent that has ended by then, as one does that becomes a daemon, the \
-                kernel's count is taken, and of one that forks twice for it that of the first fork.",
+                the fork is reported. The parent's memory tells what its threads are called in its program and where \
+                they are: for CPython 3.7 to 3.15 the name of the `threading.Thread` and the line of the script, for up \
+                to 8 other threads the innermost function outside of the C library. That is read at most once in 10 s \
+                of one parent, and only for a child that lives on. Of a parent that has ended by then, as one does that \
+                becomes a daemon, the kernel's count is taken, and of one that forks twice for it that of the first fork.",
     certainty: Certainty::Heuristic,
     certainty_reason: "That the fork happened so is certain. Whether it does harm depends on what the threads \
                        held at that moment and on what the child does, so it is a risk, and suspected until a \
@@ -93,7 +96,7 @@ pub(super) fn judge(case: &ForkCase<'_>) -> Judgement {
         case.program_name,
         case.fork.parent.tgid,
         case.fork.child.tgid,
-        name_threads(parent.threads.iter().map(|thread| thread.comm)),
+        name_threads(&parent.threads, case.occupations),
     );
     if by_design {
         summary.push_str("; this server does so by design, to save its data in the background");
@@ -106,6 +109,7 @@ pub(super) fn judge(case: &ForkCase<'_>) -> Judgement {
         facts: Facts {
             threads: parent.threads.clone(),
             thread_count: Some(count),
+            occupations: case.occupations.to_vec(),
             age: Some(case.age()),
             notes: notes(case.fork),
             ..Facts::default()

@@ -8,6 +8,7 @@ use crate::{
     model::{
         finding::{Certainty, Severity},
         resolution::Resolution,
+        stack::Frame,
     },
 };
 
@@ -31,6 +32,70 @@ fn a_child_that_lives_on_beside_threads_is_reported_with_their_names() {
     assert_eq!((finding.facts.thread_count, finding.facts.age), (Some(3), Some(1000 * MILLI)));
     assert!(finding.remedy.text.contains("post_fork"), "{}", finding.remedy.text);
     assert_eq!(timeline.lives_on().len(), 1);
+}
+
+/// What a thread of `parent_seen` does.
+fn occupied(tid: u32, name: &str, function: &str, line: u32) -> Occupation {
+    let at = Frame {
+        function: Some(function.to_owned()),
+        module: Some("/srv/shop/jobs.py".to_owned()),
+        line: Some(line),
+        ..Frame::default()
+    };
+    Occupation { tid, name: Some(name.to_owned()), at: Some(at) }
+}
+
+#[test]
+fn threads_are_told_by_their_own_names_with_what_they_do() {
+    let mut timeline = Timeline::new();
+    timeline.parents.insert(PARENT, parent_seen("gunicorn", &["python", "python", "python", "rdk:main"]));
+    let occupations = vec![
+        occupied(5000, "cache-refresher", "holder", 4),
+        occupied(5001, "pool-0_0", "work", 9),
+        occupied(5002, "pool-0_1", "work", 9),
+    ];
+    timeline.occupations.insert(PARENT, occupations.clone());
+    timeline.fork(threaded(5)).at(1000);
+    let finding = timeline.only_finding();
+    let names = "(cache-refresher: holder (jobs.py:4), pool-*_* x2: work (jobs.py:9), rdk:main)";
+    assert!(finding.summary.contains(names), "{}", finding.summary);
+    assert_eq!(finding.facts.occupations, occupations);
+}
+
+#[test]
+fn a_forker_is_asked_what_its_threads_do_once_in_a_while() {
+    let looks = |timeline: &Timeline| {
+        timeline.count(|output| matches!(output, Output::Ask(Request::Occupations { .. })))
+    };
+    let mut timeline = Timeline::new();
+    timeline.occupations.insert(PARENT, vec![occupied(5000, "flusher", "flush", 7)]);
+    for child in 0..5 {
+        timeline.fork(Fork { child: process(6000 + child), ..threaded(2) });
+    }
+    // Of a child that execs in time, nothing.
+    timeline.fork(Fork { child: process(7000), ..threaded(2) }).exec(exec_of(7000, PARENT, &[]));
+    timeline.fork(Fork { child: process(7001), ..plain() }).at(2000);
+    assert_eq!(looks(&timeline), 1);
+    assert!(timeline.only_finding().summary.contains("flusher: flush (jobs.py:7)"));
+    timeline.at(20_000).fork(Fork { child: process(7002), ..threaded(2) }).at(22_000);
+    assert_eq!(looks(&timeline), 2);
+}
+
+#[test]
+fn a_fork_is_judged_also_where_its_forkers_threads_cannot_be_looked_at() {
+    let mut timeline = Timeline::new();
+    timeline.fork(threaded(2)).at(999);
+    let mut out = Vec::new();
+    // Answered by hand, but for what the threads do.
+    timeline.silent = true;
+    timeline.at(1000);
+    let seen = alive(ms(1000));
+    timeline.core.evidence(ms(1000), &Evidence::Child { child: process(CHILD), seen }, &mut out);
+    assert!(!out.iter().any(|output| matches!(output, Output::Finding(_))), "{out:?}");
+    timeline.at(2999);
+    assert_eq!(timeline.findings().len(), 0);
+    timeline.at(3000);
+    assert!(timeline.only_finding().summary.contains("(metrics-flush)"));
 }
 
 #[test]
@@ -184,6 +249,7 @@ fn the_order_of_the_evidence_does_not_matter() {
     let child = process(CHILD);
     timeline.fork(threaded(2)).at(1000);
     timeline.evidence(&Evidence::Child { child, seen: alive(ms(1000)) }).at(1200);
+    timeline.evidence(&Evidence::Occupations { child, seen: Vec::new() });
     let none = HeldLocksSeen::Alive(Box::new(carries(&[])));
     timeline.evidence(&Evidence::HeldLocks { child, seen: none });
     assert_eq!(timeline.findings().len(), 0);

@@ -36,7 +36,7 @@ use crate::model::{
     lock::{Locks, LocksSeen, Place},
     process::{ProcessKey, Program},
     signals::SignalSet,
-    thread::SeenThread,
+    thread::{Occupation, SeenThread},
     time::BootTime,
 };
 
@@ -203,6 +203,7 @@ struct Timeline {
     places: HashMap<u32, Place>,
     /// What locks children carry, by tgid; all others none.
     held: HashMap<u32, HeldLocksSeen>,
+    occupations: HashMap<u32, Vec<Occupation>>,
     /// What children wait for events in, beside what other process; all others apart from it.
     loops: HashMap<(u32, u32), LoopSeen>,
     /// Where those were that used a connection, by tgid; all others are gone.
@@ -246,6 +247,7 @@ impl Timeline {
             locks: HashMap::new(),
             places: HashMap::new(),
             held: HashMap::new(),
+            occupations: HashMap::new(),
             loops: HashMap::new(),
             callers: HashMap::new(),
             carried: HashMap::new(),
@@ -327,6 +329,10 @@ impl Timeline {
                     other => other,
                 };
                 Evidence::HeldLocks { child, seen }
+            }
+            Request::Occupations { child, parent, .. } => {
+                let seen = self.occupations.get(&parent.tgid).cloned().unwrap_or_default();
+                Evidence::Occupations { child, seen }
             }
             Request::Place { child, .. } => {
                 Evidence::Place { child, seen: self.places.get(&child.tgid).cloned().map(Box::new) }
@@ -451,6 +457,7 @@ impl Timeline {
                 | Request::SharedLoop { .. }
                 | Request::CarriedLocks { .. }
                 | Request::FellAsleep
+                | Request::Occupations { .. }
                 | Request::HeldLocks { .. },
             ) => None,
             Output::Ask(request) => Some(*request),

@@ -126,6 +126,9 @@ fn a_fork_waits_for_the_names_of_its_threads_and_all_else_behind_it() {
         feed.evidence(samples::at(1600), &no_locks()).unwrap();
         feed.advance(samples::at(2550)).unwrap();
         feed.evidence(samples::at(2600), &child).unwrap();
+        let occupations = samples::finding().facts.occupations;
+        let seen = Evidence::Occupations { child: samples::unsafe_fork().child, seen: occupations };
+        feed.evidence(samples::at(2600), &seen).unwrap();
         // Answers come in any order, or not at all.
         feed.particulars(1, &Particulars::Limit(samples::limit())).unwrap();
         feed.event(&Event::Lost(samples::lost()), None).unwrap();
@@ -144,6 +147,7 @@ fn a_fork_waits_for_the_names_of_its_threads_and_all_else_behind_it() {
     );
     assert_eq!(actions[actions.len() - 2..], ["events_lost", "fork"]);
     let [json, columns, summary] = &live;
+    assert!(json.contains("pymongo_server_monitor_thread: target (monitor.py:74)"), "{json}");
     assert!(json.contains(r#""thread_names":["ticker","flusher"]"#), "{json}");
     assert!(json.contains(r#""cause":"pids.max""#) && columns.contains("pids.max reached"), "{columns}");
     assert!(summary.contains("2 forks") && summary.contains("1 failed clone call"), "{summary}");

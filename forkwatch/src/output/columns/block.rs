@@ -12,7 +12,7 @@ use crate::{
         finding::{Certainty, Finding, Severity, State},
         process::{Program, escape},
         resolution::Resolution,
-        thread::SeenThread,
+        thread::{Occupation, occupation},
     },
     output::identity::identity,
 };
@@ -84,7 +84,11 @@ impl Block {
                 .and_then(|all| usize::try_from(all).ok()?.checked_sub(facts.threads.len()))
                 .filter(|more| *more > 0)
                 .map(|more| format!("{more} more"));
-            let named = facts.threads.iter().map(|SeenThread { tid, comm }| format!("{comm} ({tid})"));
+            let named = facts.threads.iter().map(|thread| {
+                let place = occupation(thread.tid, &facts.occupations).and_then(Occupation::place);
+                let place = place.map_or_else(String::new, |place| format!(": {place}"));
+                format!("{} ({}){place}", thread.name(&facts.occupations), thread.tid)
+            });
             self.paragraph(lines, "threads:", named.chain(unnamed).collect::<Vec<_>>().join(", "));
         }
         if !facts.signals.is_empty() {
