@@ -194,7 +194,7 @@ fn calls(calls: &[&str], file: &str) -> Stack {
 /// A child that does nothing but sleep in these calls, below a line of its script if it has one.
 fn asleep_in(at: BootTime, native: &[&str], script: Option<Stack>) -> ThreadsSeen {
     let thread = SeenThread { tid: CHILD, comm: "python".into() };
-    let places = vec![ThreadAt { thread, stack: calls(native, "/usr/lib/librdkafka.so.1"), script }];
+    let places = vec![ThreadAt { thread, stack: calls(native, "/srv/client"), script }];
     ThreadsSeen { places, ..idle_alone(at) }
 }
 
@@ -232,6 +232,27 @@ fn a_child_that_waits_for_a_missing_thread_in_short_waits_is_reported() {
     );
     timeline.at(500_000);
     assert_eq!(lost(&timeline).len(), 1, "once");
+}
+
+/// Whose functions have no names, as where its symbols are stripped.
+fn polls_a_library(at: BootTime) -> ThreadsSeen {
+    let frame = |module: &str| Frame { module: Some(module.to_owned()), ..Frame::default() };
+    let frames = [frame("/usr/lib/libc.so.6"), frame("/app/confluent_kafka.libs/librdkafka-0cb94173.so.1")];
+    let mut seen = asleep_in(at, &[], Some(calls(&["poll"], "/srv/app.py")));
+    seen.places[0].stack = Stack { frames: frames.to_vec(), missing: Some("no further".to_owned()) };
+    seen
+}
+
+#[test]
+fn a_library_without_symbols_is_known_by_its_file() {
+    let mut timeline = forked(&["rdk:main"], polls_a_library);
+    timeline.at(35_000);
+    let [finding] = lost(&timeline)[..] else { panic!("{:#?}", timeline.findings()) };
+    assert!(
+        finding.summary.ends_with("; it is in librdkafka, called by poll (app.py)"),
+        "{}",
+        finding.summary
+    );
 }
 
 #[test]
