@@ -16,7 +16,8 @@ use crate::{
     kernel::btf::{Btf, Kind},
     model::{
         finding::Certainty,
-        lock::{Holder, LockWait, Locks, MAX_WAITS, Mapping, Words},
+        held_lock::{HeldLocks, PlainLock},
+        lock::{Holder, LockWait, Locks, MAX_WAITS, Mapping, Parked, Words},
         process::{Comm, ProcessKey},
         signals::SignalSet,
         thread::SeenThread,
@@ -127,11 +128,23 @@ fn locks(data: &[u8]) {
         adopted: flag(6),
     };
     let parent_threads = [thread(51), thread(52)];
+    let plain = |address, held| PlainLock { object: 8, address, held, held_in_parent: Some(held) };
+    let held = HeldLocks {
+        at: BootTime(0),
+        whole: true,
+        locks: Vec::new(),
+        count: 0,
+        plain: vec![plain(0x1000, true), plain(0x1004, false)],
+        searched: 0,
+        skipped: 0,
+        took: 0,
+    };
     let case = Case {
         child,
         locks: &locks,
         left_threads_behind: flag(7).then_some(flag(8)),
         parent_threads: if flag(9) { &parent_threads } else { &[] },
+        held: flag(10).then_some(&held),
     };
     let Some(proven) = orphaned_lock::prove(&case) else { return };
     assert!(!locks.stopped, "nothing can be concluded of what is stopped");
@@ -184,6 +197,14 @@ impl Numbers<'_> {
             parent_words: flag(1).then(|| self.words()),
             mapping: flag(2).then(|| Mapping { name: String::new(), offset: 0, shared: flag(11) }),
             holders: if flag(12) { vec![holder(self.next())] } else { Vec::new() },
+            parked: flag(13).then(|| {
+                Box::new(Parked {
+                    address: 0x1000 + u64::from(flags >> 20 & 7),
+                    words: self.words(),
+                    parent_words: flag(14).then(|| self.words()),
+                    mapping: Mapping { name: String::new(), offset: 0, shared: flag(15) },
+                })
+            }),
         }
     }
 }

@@ -14,12 +14,10 @@ use forkwatch_tests::{
     event::{Event, Finding},
     fixture,
     forkwatch::Forkwatch,
-    host::skip,
     process,
     program::Program,
-    python::Python,
     runner::Tests,
-    scenario::{Scenario, gunicorn_with_a_stuck_worker},
+    scenario::{Scenario, gunicorn_with_a_stuck_worker, gunicorn_with_stuck_threads},
     tests, thread,
     wait::until,
 };
@@ -32,6 +30,7 @@ use serde_json::{Value, json};
 pub(crate) fn tests() -> Tests {
     Tests::side_by_side(tests![
         a_worker_that_gunicorn_kills_was_stuck,
+        threads_of_gunicorn_that_wait_for_a_lock_from_before_the_fork_are_found,
         a_worker_that_gunicorn_kills_waited_for_a_lost_thread,
         a_child_that_exits_for_a_signal_has_not_ended_by_itself,
         idle_workers_of_servers_are_silent,
@@ -170,11 +169,6 @@ fn ask(program: &mut Program) -> Result<UnixStream> {
 }
 
 fn a_worker_that_gunicorn_kills_was_stuck() -> Result<()> {
-    if Python::system()?.parks {
-        return skip(
-            "what the locks of CPython 3.13.1 and later prove beside signal handlers is not known yet",
-        );
-    }
     let programs = vec![("gunicorn".to_owned(), gunicorn_with_a_stuck_worker(6, "wsgi_stuck")?)];
     let mut crowd = Crowd::start_with(programs, |_, program| {
         let request = ask(program)?;
@@ -209,6 +203,29 @@ fn a_worker_that_gunicorn_kills_was_stuck() -> Result<()> {
     ensure!(summary.contains(&format!("finding #{number} ")), "{summary}");
     let how = resolution(&mut crowd.forkwatch, &stuck)?;
     ensure!(how == "killed-by-parent", "resolved as {how}");
+    crowd.forkwatch.stop().map(drop)
+}
+
+/// Its main thread lives, so that gunicorn never kills it; it has handlers, and other threads.
+fn threads_of_gunicorn_that_wait_for_a_lock_from_before_the_fork_are_found() -> Result<()> {
+    let programs = vec![("gunicorn".to_owned(), gunicorn_with_stuck_threads("wsgi_stuck")?)];
+    let mut crowd = Crowd::start_with(programs, |_, program| {
+        for _ in 0..3 {
+            std::mem::forget(ask(program)?);
+        }
+        Ok(json!({}))
+    })?;
+    let master = i64::from(crowd.member(0)?.program.pid());
+    let stuck = crowd.forkwatch.wait_for("stuck threads", |event| {
+        event.parent_pid() == Some(master) && is_finding(event, "orphaned-lock", |_| true)
+    })?;
+    let finding = stuck.finding().context("it is a finding")?;
+    let proof = finding.lock().pointer("/proof").and_then(Value::as_str);
+    let is = (proof, finding.certainty(), finding.state());
+    ensure!(is == (Some("held-at-fork"), "strong", "confirmed"), "{stuck:#?}");
+    let function = finding.lock().pointer("/script/frames/0/function");
+    ensure!(function == Some(&json!("application")), "wrong place in the script: {stuck:#?}");
+    ensure!(finding.summary().contains("was held right after the fork"), "{}", finding.summary());
     crowd.forkwatch.stop().map(drop)
 }
 

@@ -7,6 +7,7 @@ use forkwatch_tests::{
     event::{Event, Finding},
     fixture,
     program::Program,
+    python::Python,
     recording,
     runner::Tests,
     tests,
@@ -15,6 +16,7 @@ use forkwatch_tests::{
 pub(crate) fn tests() -> Tests {
     Tests::side_by_side(tests![
         a_lock_that_the_child_took_itself_is_not_blamed_on_the_fork,
+        a_lock_of_python_that_the_child_took_itself_is_told_as_its_own,
         a_lock_that_another_process_can_release_is_not_called_orphaned,
     ])
 }
@@ -57,6 +59,22 @@ fn a_lock_that_the_child_took_itself_is_not_blamed_on_the_fork() -> Result<()> {
     crowd.expect_silence(|name, finding| {
         doubtful(name) && finding.hazard() == LOCK && tells_both_stories(finding)
     })
+}
+
+/// It was seen free right after the fork, so that one story is left.
+fn a_lock_of_python_that_the_child_took_itself_is_told_as_its_own() -> Result<()> {
+    let python = Python::system()?;
+    let programs = vec![python.hold("own_lock")?, python.hold("own_lock_with_handler")?];
+    let mut crowd = Crowd::start(programs)?;
+    for index in 0..crowd.members.len() {
+        let event = crowd.stuck_of(index)?;
+        let finding = event.finding().context("it is a finding")?;
+        let is = (finding.state(), finding.certainty(), finding.severity());
+        ensure!(is == ("suspected", "heuristic", "warning"), "{event:#?}");
+        ensure!(finding.summary().contains("the child itself has taken it since"), "{event:#?}");
+        ensure!(!finding.summary().contains("thread of the parent"), "{event:#?}");
+    }
+    crowd.forkwatch.stop().map(drop)
 }
 
 fn a_lock_that_another_process_can_release_is_not_called_orphaned() -> Result<()> {

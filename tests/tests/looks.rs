@@ -80,7 +80,7 @@ fn of_a_process_that_has_ended() -> Result<()> {
     }
     let mut client = Client::new(Starter::start()?);
     for request in family.questions() {
-        let Answer::Core(confined) = ask(&mut client, &Question::Core(request))? else {
+        let Answer::Core(confined) = ask(&mut client, &Question::Core(request.clone()))? else {
             bail!("another answer")
         };
         let free = host::answer(&request);
@@ -147,7 +147,7 @@ impl Family {
                 forking_tid: Some(forking_tid),
             },
             held_locks(None),
-            held_locks(Some(Places([lock, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))),
+            held_locks(Some(Places { owned: vec![lock], plain: vec![lock] })),
             place(Stacks::None),
             place(Stacks::Light),
             place(Stacks::Full),
@@ -195,7 +195,7 @@ fn sees_the_same(program: &mut Program) -> Result<()> {
     ensure!(before.1 > 8 * 1024, "the child shares {} kB alone", before.1);
     let mut client = Client::new(Starter::start()?);
     for request in family.questions() {
-        let Answer::Core(confined) = ask(&mut client, &Question::Core(request))? else {
+        let Answer::Core(confined) = ask(&mut client, &Question::Core(request.clone()))? else {
             bail!("another answer")
         };
         let after = (shared(family.parent)?, shared(family.child)?);

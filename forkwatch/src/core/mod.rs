@@ -44,7 +44,12 @@ pub use self::{
     wakefulness::Rest,
 };
 #[cfg(test)]
-use crate::model::{child_end::ChildEnd, event::Exit, finding::Finding, held_lock::HeldAtFork};
+use crate::model::{
+    child_end::ChildEnd,
+    event::Exit,
+    finding::Finding,
+    held_lock::{AtFork, HeldAtFork},
+};
 
 /// What is known of the processes, and who judges it.
 pub struct Core {
@@ -297,6 +302,11 @@ impl Core {
     /// Whether a fork on the way to a child left threads behind.
     pub(crate) fn left_threads_behind(&self, child: ProcessKey) -> Option<bool> {
         self.context.processes.get(child).and_then(Process::left_threads_behind)
+    }
+
+    /// What that lock of CPython's was at the fork.
+    pub(crate) fn at_fork(&self, child: ProcessKey, lock: u64) -> Option<AtFork> {
+        self.context.processes.get(child)?.held()?.at_fork(lock)
     }
 
     /// How many signals to a child are kept.

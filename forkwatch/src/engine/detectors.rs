@@ -220,6 +220,7 @@ mod tests {
             ("shared-connection", "limited"),
             ("shared-connection-closed", "limited"),
             ("worker-killed-while-stuck", "undecided"),
+            ("lost-threads", "limited"),
             ("leaked-pipe", "undecided"),
             ("pinned-listener", "undecided"),
             ("shared-event-loop", "undecided"),

@@ -27,7 +27,7 @@ pub(crate) fn look(processes: &[host::Process], asker: &Asker) -> Vec<Standing> 
         };
         let descendants = host::descendants(process.key.tgid, &all);
         let unexeced: Vec<_> = descendants.into_iter().filter(|child| child.unexeced).collect();
-        let look = |request: &Request| match asker.ask_now(Question::Core(*request), PATIENCE) {
+        let look = |request: &Request| match asker.ask_now(Question::Core(request.clone()), PATIENCE) {
             Some(Answer::Core(evidence)) => *evidence,
             _ => unanswered(request, "no answer came"),
         };

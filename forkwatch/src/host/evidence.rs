@@ -54,7 +54,8 @@ fn look(request: &Request) -> Evidence {
             let fork = Forked { child, parent, forked_at, forking_tid };
             Evidence::Locks { child, seen: locks::locks(&fork) }
         }
-        Request::HeldLocks { child, parent, forking_tid, forked_at, places } => {
+        Request::HeldLocks { child, parent, forking_tid, forked_at, ref places } => {
+            let places = places.clone();
             let question = held_locks::Question { child, parent, forking_tid, forked_at, places };
             Evidence::HeldLocks { child, seen: held_locks::held_locks(&question) }
         }

@@ -42,6 +42,11 @@ impl EndlessWait {
         }
     }
 
+    /// Whether this is how glibc waits for a semaphore that is used up.
+    pub(super) const fn is_for_semaphore(&self) -> bool {
+        self.operation & !REALTIME == WAIT_BITSET | PRIVATE && self.value == 0
+    }
+
     /// Whether this is how glibc waits for a mutex: for a word that says "locked, with waiters".
     pub(super) const fn is_for_mutex(&self) -> bool {
         self.operation == WAIT | PRIVATE && self.value == 2
@@ -61,11 +66,11 @@ mod tests {
         let futex = libc::SYS_futex;
         let mutex = EndlessWait { address: 0x55_8000, operation: 128, value: 2 };
         assert_eq!(of(futex, [0x55_8000, 128, 2, 0, 7, 7]), Some(mutex));
-        assert!(mutex.is_for_mutex());
+        assert!(mutex.is_for_mutex() && !mutex.is_for_semaphore());
         // glibc's rwlocks, condition variables and semaphores: WAIT_BITSET with CLOCK_REALTIME.
         let semaphore = EndlessWait { address: 0x55_8000, operation: 393, value: 0 };
         assert_eq!(of(futex, [0x55_8000, 393, 0, 0, 0, 0xffff_ffff]), Some(semaphore));
-        assert!(!semaphore.is_for_mutex());
+        assert!(!semaphore.is_for_mutex() && semaphore.is_for_semaphore());
         // With a timeout, shared (pthread_join), waking, and requeueing.
         assert_eq!(of(futex, [0x55_8000, 393, 0, 0x7ffe_0000, 0, 0xffff_ffff]), None);
         assert_eq!(of(futex, [0x55_8000, 265, 77, 0, 0, 0xffff_ffff]), None);

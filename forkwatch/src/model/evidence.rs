@@ -23,7 +23,7 @@ use super::{
 pub const MAX_THREADS: usize = 64;
 
 /// A question of the core, to be answered off the hot path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
     /// Who forked, and which of its threads that lived at the fork live still?

@@ -24,6 +24,9 @@ pub enum Proof {
     Differential,
     /// Several threads queue on one lock that none of them owns, without progress.
     Queue,
+    /// The lock was seen held in the child and in the parent right after the fork, and the waiting thread's calls say that
+    /// it wants a lock.
+    HeldAtFork,
     /// The calls of the waiting thread say what it waits for, and no thread of the child is known to bring it.
     Frames,
 }
@@ -37,6 +40,7 @@ impl Proof {
             Self::NoCatcher => "no-catcher",
             Self::Differential => "differential",
             Self::Queue => "queue",
+            Self::HeldAtFork => "held-at-fork",
             Self::Frames => "frames",
         }
     }
@@ -48,7 +52,8 @@ impl Proof {
 pub struct LockFacts {
     /// Why that is known.
     pub proof: Proof,
-    /// The address of the futex word in the child, in hexadecimal.
+    /// The address of the futex word in the child, in hexadecimal; of CPython's locks since 3.13.1, which wake a waiting
+    /// thread by a futex on its own stack, that of the lock.
     pub address: String,
     /// The memory that it lies in.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -75,6 +80,9 @@ pub struct LockFacts {
     /// The same of the parent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub parent_words: Option<String>,
+    /// Whether the lock was seen held, or free, right after the fork; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held_at_fork: Option<bool>,
     /// Where the waiting thread is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stack: Option<Stack>,

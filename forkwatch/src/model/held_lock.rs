@@ -6,6 +6,8 @@ use super::{lock::Mapping, process::Comm, time::BootTime};
 
 /// Most locks that one answer names. The same are looked at again.
 pub const MAX_HELD: usize = 16;
+/// Most locks without an owner that one answer tells of.
+pub const MAX_PLAIN: usize = 512;
 
 /// A lock that is held in a child by a thread that does not exist in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +89,9 @@ pub struct HeldLocks {
     pub locks: Vec<HeldLock>,
     /// How many there are in all.
     pub count: u32,
+    /// The locks that note no owner, at most [`MAX_PLAIN`]: who holds one nobody can tell, but whether it was held.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub plain: Vec<PlainLock>,
     /// Bytes of memory that were gone through.
     pub searched: u64,
     /// Bytes that were not, because the budget was used up before.
@@ -94,6 +99,30 @@ pub struct HeldLocks {
     pub skipped: u64,
     /// Nanoseconds of a CPU that it took.
     pub took: u64,
+}
+
+/// A `_thread.lock` of CPython's, which notes no owner: what `threading.Lock` makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlainLock {
+    /// Where the object begins.
+    pub object: u64,
+    /// Where the lock itself is: a `sem_t` somewhere else, or since 3.13.1 the byte of a `PyMutex` within the object.
+    pub address: u64,
+    /// Whether it is held.
+    pub held: bool,
+    /// Whether the parent's copy is; absent where that was not to be seen, and of a lock that is free.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held_in_parent: Option<bool>,
+}
+
+/// What a lock was at the fork, as far as a look soon after it tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtFork {
+    /// Held: by a thread that the child does not have, or, where it notes no owner, in the child and in the parent. The one
+    /// must have it from the other then, unless each took its own within the few milliseconds between.
+    Held,
+    /// Free: if it is held now, the child itself took it.
+    Free,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
@@ -115,24 +144,28 @@ pub enum HeldLocksSeen {
     Unreadable(String),
 }
 
-/// Where locks were found: the only places that a further look is made at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Places(pub [u64; MAX_HELD]);
+/// Where locks were found: the only places that a further look is made at. At most [`MAX_HELD`] and [`MAX_PLAIN`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Places {
+    /// Objects that lost threads hold.
+    pub owned: Vec<u64>,
+    /// Objects that note no owner.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub plain: Vec<u64>,
+}
 
 impl Places {
-    /// Those of these locks; of more than [`MAX_HELD`] the first.
-    pub fn of(locks: &[HeldLock]) -> Self {
-        let mut places = Self::default();
-        for (place, lock) in places.0.iter_mut().zip(locks) {
-            *place = lock.object;
+    /// All that a look has found.
+    pub fn of(held: &HeldLocks) -> Self {
+        Self {
+            owned: held.locks.iter().map(|lock| lock.object).collect(),
+            plain: held.plain.iter().map(|lock| lock.object).collect(),
         }
-        places
     }
 
-    /// They.
-    pub fn iter(&self) -> impl Iterator<Item = u64> {
-        self.0.iter().copied().filter(|place| *place != 0)
+    /// Whether there is nothing to look at.
+    pub const fn is_empty(&self) -> bool {
+        self.owned.is_empty() && self.plain.is_empty()
     }
 }
 
@@ -153,7 +186,28 @@ impl HeldLocks {
         Some(if lock.from_before { HeldAtFork::Sure } else { HeldAtFork::Strong })
     }
 
-    /// What both looks have seen: a lock that is held no longer, or by another, was made anew or released.
+    /// The lock of CPython's that a lost thread was seen to hold, and that somebody who wants this lock waits for.
+    pub fn object(&self, lock: u64) -> Option<&HeldLock> {
+        let is_object = |held: &&HeldLock| matches!(held.kind, LockKind::Buffer | LockKind::Recursive);
+        self.locks.iter().filter(is_object).find(|held| held.has(lock))
+    }
+
+    /// What a lock of CPython's was at the fork; absent where that is not known.
+    pub fn at_fork(&self, lock: u64) -> Option<AtFork> {
+        if self.object(lock).is_some() {
+            return Some(AtFork::Held);
+        }
+        let lock = self.plain.iter().find(|plain| plain.address == lock)?;
+        match (lock.held, lock.held_in_parent) {
+            (false, _) => Some(AtFork::Free),
+            (true, Some(true)) => Some(AtFork::Held),
+            // The child may have taken it in the first few milliseconds.
+            (true, _) => None,
+        }
+    }
+
+    /// What both looks have seen: a lock that is held no longer, or by another, was made anew or released. Of locks
+    /// without an owner it remains what the first has seen.
     #[must_use]
     pub fn still(mut self, later: &Self) -> Self {
         let before = self.locks.len();
@@ -194,7 +248,8 @@ mod tests {
 
     fn seen(locks: Vec<HeldLock>) -> HeldLocks {
         let count = u32::try_from(locks.len()).unwrap();
-        HeldLocks { at: BootTime(1), whole: true, locks, count, searched: 0, skipped: 0, took: 0 }
+        let plain = Vec::new();
+        HeldLocks { at: BootTime(1), whole: true, locks, count, plain, searched: 0, skipped: 0, took: 0 }
     }
 
     #[test]
@@ -213,6 +268,22 @@ mod tests {
         let still = first.clone().still(&second);
         assert_eq!((still.count, still.locks), (1, vec![lock(1, 7, true)]));
         assert_eq!(first.clone().still(&seen(vec![lock(1, 8, true)])).count, 0);
-        assert_eq!(Places::of(&first.locks).iter().collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(Places::of(&first).owned, [1, 2]);
+    }
+
+    #[test]
+    fn a_lock_without_an_owner_was_held_at_the_fork_only_if_both_copies_are() {
+        let plain = |address, held, held_in_parent| PlainLock { object: 8, address, held, held_in_parent };
+        let plain = vec![
+            plain(0x10, true, Some(true)),
+            plain(0x20, true, Some(false)),
+            plain(0x30, true, None),
+            plain(0x40, false, None),
+        ];
+        let seen = HeldLocks { plain, ..seen(Vec::new()) };
+        let told = [0x10, 0x20, 0x30, 0x40, 0x50].map(|lock| seen.at_fork(lock));
+        assert_eq!(told, [Some(AtFork::Held), None, None, Some(AtFork::Free), None]);
+        // A later look, which is at others, changes nothing of it.
+        assert_eq!(seen.clone().still(&HeldLocks { plain: Vec::new(), ..seen.clone() }).plain, seen.plain);
     }
 }

@@ -65,6 +65,56 @@ pub struct LockWait {
     /// cannot be a tid are left out.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub holders: Vec<Holder>,
+    /// The lock that it wants, where the futex is only what it is woken by.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parked: Option<Box<Parked>>,
+}
+
+impl LockWait {
+    /// Where the lock is that the thread wants.
+    pub fn lock(&self) -> u64 {
+        self.parked.as_ref().map_or(self.address, |parked| parked.address)
+    }
+
+    /// The memory that it lies in.
+    pub fn lock_mapping(&self) -> Option<&Mapping> {
+        self.parked.as_ref().map_or(self.mapping.as_ref(), |parked| Some(&parked.mapping))
+    }
+
+    /// What lies around it, in the child and in the parent.
+    pub fn lock_words(&self) -> (Option<Words>, Option<Words>) {
+        self.parked
+            .as_ref()
+            .map_or((self.words, self.parent_words), |parked| (Some(parked.words), parked.parent_words))
+    }
+}
+
+/// A `PyMutex` of CPython's, of one byte, that a thread wants. Such a thread sleeps on a semaphore of its own, next to which
+/// the address of the lock stands (`struct wait_entry`, `Python/parking_lot.c` of 3.13 and later).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    /// Where the byte is.
+    pub address: u64,
+    /// What lies around the aligned word that the byte is in.
+    pub words: Words,
+    /// The same of the parent, as in [`LockWait::parent_words`].
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent_words: Option<Words>,
+    /// The mapping that it lies in.
+    pub mapping: Mapping,
+}
+
+impl Parked {
+    /// The lock itself: `_Py_LOCKED` is 1, `_Py_HAS_PARKED` is 2.
+    pub fn byte(&self, words: &Words) -> u8 {
+        let [first, second, third, fourth] = words.at(0).unwrap_or_default().to_ne_bytes();
+        match self.address & 3 {
+            0 => first,
+            1 => second,
+            2 => third,
+            _ => fourth,
+        }
+    }
 }
 
 /// A part of a process's memory.

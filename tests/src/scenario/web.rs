@@ -105,6 +105,12 @@ pub fn gunicorn_with_a_stuck_worker(timeout: u32, application: &str) -> Result<P
     Program::hold(|folder| gunicorn("python", folder, &["--timeout", &timeout, "--preload", application]))
 }
 
+/// gunicorn whose workers have threads for requests, with an application of the fixtures that it loads before it forks.
+pub fn gunicorn_with_stuck_threads(application: &str) -> Result<Program> {
+    let threads = ["--worker-class", "gthread", "--threads", "4", "--preload", application];
+    Program::hold(|folder| gunicorn("python", folder, &threads))
+}
+
 /// uWSGI with two workers for this application of the fixtures.
 pub fn uwsgi(folder: &Path, application: &str, arguments: &[&str]) -> Result<Launch> {
     let plugin = Provided::find("uwsgi-python3")?;

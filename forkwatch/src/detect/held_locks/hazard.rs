@@ -45,7 +45,9 @@ pub(crate) static HAZARD: Hazard = Hazard {
          that of Python's own `sys.stdout`, and those of logging handlers since 3.9: held no longer at the second look.",
         "Locks that the forking thread itself holds: it goes on in the child.",
         "Locks that are free, however many threads there are: `multithreaded-fork` says that there were threads.",
-        "Semaphores, condition variables, and locks that note no owner, such as Python's `threading.Lock`: not looked for.",
+        "Semaphores and condition variables: not looked for.",
+        "Locks that note no owner, such as Python's `threading.Lock`: a held one may be a signal, or be held by the forking \
+         thread. It is remembered, and proves the hang (`orphaned-lock`) if one comes of it.",
         "A child that execs or ends within the grace.",
     ],
     remedies: ecosystem::remedies,

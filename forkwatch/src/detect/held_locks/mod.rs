@@ -51,7 +51,7 @@ struct Child {
 }
 
 /// How far looking at a child has come.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Look {
     /// It is yet to begin, or not answered yet; the child may be known to live on already.
     First { lives: bool },
@@ -104,10 +104,10 @@ impl Detector for HeldLocks {
         let Some(child) = self.children.get_mut(&process) else { return };
         // Its fork is judged when it is known whether it still carries them.
         context.hold(process);
-        match child.look {
-            Look::First { .. } => child.look = Look::First { lives: true },
+        match &mut child.look {
+            Look::First { lives } => *lives = true,
             Look::Found(places) | Look::Again(places) => {
-                child.look = Look::Again(places);
+                child.look = Look::Again(std::mem::take(places));
                 self.look(process, context);
             }
         }
@@ -172,15 +172,15 @@ impl HeldLocks {
             context.tell(Output::Undecided { hazard: HAZARD.id, child: process, why });
             return self.done(process, context);
         }
-        let places = match child.look {
+        let places = match &child.look {
             Look::First { .. } => {
                 let searched = self.forkers.get(child.parent).filter(|searched| context.now < searched.again);
-                searched.map(|searched| searched.found)
+                searched.map(|searched| searched.found.clone())
             }
-            Look::Found(places) | Look::Again(places) => Some(places),
+            Look::Found(places) | Look::Again(places) => Some(places.clone()),
         };
         // A sibling was searched a moment ago, and carried nothing.
-        if places.is_some_and(|places| places.iter().next().is_none()) {
+        if places.as_ref().is_some_and(Places::is_empty) {
             return self.done(process, context);
         }
         child.unanswered.put();
@@ -202,16 +202,18 @@ impl HeldLocks {
             HeldLocksSeen::Gone | HeldLocksSeen::Execed => return self.done(process, context),
         };
         child.unanswered.answered();
-        let places = Places::of(&held.locks);
+        let places = Places::of(held);
         let (parent, lives) =
             (child.parent, matches!(child.look, Look::First { lives: true } | Look::Again(_)));
+        let owned = Places { owned: places.owned.clone(), plain: Vec::new() };
         if held.whole {
             self.searched(parent, held, places, context);
         }
         if held.locks.is_empty() || lives {
             self.done(process, context);
         } else if let Some(child) = self.children.get_mut(&process) {
-            child.look = Look::Found(places);
+            // Of those without an owner the first look has told all.
+            child.look = Look::Found(owned);
         }
     }
 

@@ -245,6 +245,13 @@ fn of_script(script: &Stack) -> Told {
     if inner.clone().any(|frame| is(frame, "join", "/threading.py")) {
         return Told::Awaits(&THREAD_END);
     }
+    // Whoever enters a lock, or takes it again after a wait, wants that lock.
+    let takes = |frame| {
+        ["__enter__", "acquire", "_acquire_restore"].iter().any(|name| is(frame, name, "/threading.py"))
+    };
+    if script.frames.first().is_some_and(takes) {
+        return Told::Nothing;
+    }
     let count = inner.count();
     let caller = script.frames.get(count);
     let known =

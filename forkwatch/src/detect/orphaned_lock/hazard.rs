@@ -36,8 +36,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 is looked at closely: the words of the lock, the same words in the parent, the threads of both, \
                 and the signals that it handles. What proves that nobody can wake it is named in the finding, \
                 with the values it rests on, once the wait has lasted without any change: 2 s for the proofs \
-                by owner (judge.stuck_after), 5 s where the parent's copy of the lock is held too, 20 s for a single \
-                thread otherwise, and 60 s for a queue and for what is only suspected (2.5, 10 and 30 times as long).",
+                by owner (judge.stuck_after), 5 s where the lock was seen held right after the fork or the parent's \
+                copy of it is held too, 20 s for a single thread otherwise, and 60 s for a queue and for what is only suspected (2.5, 10 and 30 times as long).",
     certainty: Certainty::Certain,
     certainty_reason: "The proof decides. Owner: a glibc mutex or rwlock names the thread that holds it, and that is \
                        one which the parent has still and the child does not have: certain; strong where that thread \
@@ -52,7 +52,13 @@ pub(crate) static HAZARD: Hazard = Hazard {
                        read, which would tell whether it is parked: heuristic. Queue: two or more threads of the \
                        child wait for one inherited lock without an owner and without progress: strong, and \
                        confirmed if all of them do. Of one such thread among others, whose calls say that it wants a \
-                       lock: heuristic, and suspected. Nothing is certain where it could not be found out that no other \
+                       lock: heuristic, and suspected. Held-at-fork: 20 ms after the fork the memory of the child is \
+                       searched for CPython's locks. One that was held then, in the child and in the parent, or by a \
+                       thread that the child does not have, is strong and confirmed also in a child of several threads \
+                       and with handlers, where the calls of the thread say that it wants the lock. It is never \
+                       certain: such a lock may be a gate that another thread of the child is to open. One that was \
+                       free then the child has taken itself: told as that where its only thread waits, heuristic and \
+                       suspected, and not told where it has others. Nothing is certain where it could not be found out that no other \
                        process uses the child's memory.",
     state: State::Confirmed,
     severity: Severity::Critical,
@@ -63,7 +69,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "Locks in shared memory, such as multiprocessing's: another process may release them.",
         "A child that waits for a thread that it started itself, or for a lock that such a thread owns.",
         "A lock that the forking thread itself held: it goes on as the child's main thread, and may release it.",
-        "A mutex that a thread of the child has taken itself, and waits for or keeps: no fork is to blame.",
+        "A mutex, or a lock of CPython's, that a thread of the child has taken itself and keeps: no fork is to blame.",
         "A child whose memory another process uses too (clone with CLONE_VM), which may release the lock.",
         "A wait with a timeout.",
         "A child that a debugger or a signal has stopped.",
@@ -94,7 +100,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
 
 /// Whether a forked child waits in a way that proves something. Only a second look tells whether it does so for good.
 pub fn waits_as_if_stuck(child: ProcessKey, locks: &Locks) -> bool {
-    prove(&Case { child, locks, left_threads_behind: None, parent_threads: &[] }).is_some()
+    prove(&Case { child, locks, left_threads_behind: None, parent_threads: &[], held: None }).is_some()
 }
 
 /// The process to blame for a child whose fork was not seen: its present parent, where that has the thread which holds
@@ -161,7 +167,7 @@ fn by_script(stuck: &Stuck<'_>) -> Option<Certainty> {
         Proof::Owner | Proof::SelfOwned | Proof::Queue => return Some(certainty),
         // What the words do not prove, the calls would have to say.
         Proof::Frames => return None,
-        Proof::NoCatcher | Proof::Differential => {}
+        Proof::NoCatcher | Proof::Differential | Proof::HeldAtFork => {}
     }
     let told = stuck.place.map(|place| awaited::told(place, stuck.case.locks.threads == 1));
     let script = stuck.place.and_then(|place| place.script.as_ref());
@@ -170,6 +176,8 @@ fn by_script(stuck: &Stuck<'_>) -> Option<Certainty> {
         Some(Told::Parked) => None,
         // A line of the script that wants a lock which the parent had at each look: in a child of several threads one of
         // these would have had it all that time as well.
+        // Where the calls cannot be read, the thread may as well be parked at another lock in the same place.
+        _ if proof == Proof::HeldAtFork && !is_read => Some(Certainty::Heuristic),
         Some(Told::Nothing)
             if is_read && stuck.case.locks.threads > 1 && stuck.proven.copy == ParentCopy::Held =>
         {

@@ -51,5 +51,6 @@ pub(super) fn case<'a>(followed: &'a Process, locks: &'a Locks) -> hazard::Case<
         locks,
         left_threads_behind: followed.left_threads_behind(),
         parent_threads: followed.life().map_or(&[], |life| &life.forker_threads),
+        held: followed.held(),
     }
 }

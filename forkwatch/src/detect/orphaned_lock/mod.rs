@@ -356,7 +356,7 @@ fn place_of(followed: &Process, suspect: &Suspect, locks: &Locks, stacks: Stacks
         hazard::forker_of_unseen(locks, &suspect.proven)
     };
     let holder = suspect.proven.owner_in_parent();
-    let (tid, address) = (suspect.wait.tid, suspect.wait.address);
+    let (tid, address) = (suspect.wait.tid, suspect.wait.lock());
     Request::Place { child: followed.key, parent, tid, address, holder, stacks }
 }
 

@@ -8,7 +8,8 @@ use std::{cmp::Reverse, time::Duration};
 use crate::model::{
     facts::Proof,
     finding::Certainty,
-    lock::{Holder, LockWait, Locks, Words},
+    held_lock::{AtFork, HeldLocks},
+    lock::{Holder, LockWait, Locks, Parked, Words},
     process::ProcessKey,
     signals::SignalSet,
     thread::SeenThread,
@@ -39,6 +40,8 @@ pub struct Case<'a> {
     pub left_threads_behind: Option<bool>,
     /// Threads that the parent had at the fork and some time later, where they were looked at; not the forking one.
     pub parent_threads: &'a [SeenThread],
+    /// The locks that it was seen to carry right after the fork, where it was looked for them.
+    pub held: Option<&'a HeldLocks>,
 }
 
 /// A wait that nobody can end.
@@ -56,6 +59,8 @@ pub struct Proven {
     pub owner_thread: Option<SeenThread>,
     /// What the parent's copy of the lock says.
     pub copy: ParentCopy,
+    /// What the lock was seen to be right after the fork.
+    pub at_fork: Option<AtFork>,
 }
 
 /// What a parent's copy of a lock says of the fork.
@@ -80,11 +85,13 @@ impl Proven {
             }
             (Proof::Owner | Proof::SelfOwned, _) => stuck_after,
             // Within the 10 s after which some servers kill a worker.
-            (Proof::NoCatcher | Proof::Differential, _) if self.copy == ParentCopy::Held => {
+            (Proof::NoCatcher | Proof::Differential | Proof::HeldAtFork, _) if self.was_held() => {
                 stuck_after * 5 / 2
             }
             // Within the 30 s after which gunicorn, by default, does.
-            (Proof::NoCatcher | Proof::Differential | Proof::Frames, _) => stuck_after * 10,
+            (Proof::NoCatcher | Proof::Differential | Proof::HeldAtFork | Proof::Frames, _) => {
+                stuck_after * 10
+            }
         }
     }
 
@@ -101,6 +108,12 @@ impl Proven {
         Self { copy: if was_free { ParentCopy::Free } else { self.copy }, ..self }
     }
 
+    /// Whether it was held at the fork, as far as can be told: by what was seen right after it, or else by the parent's
+    /// copy.
+    pub fn was_held(&self) -> bool {
+        self.at_fork.map_or(self.copy == ParentCopy::Held, |at_fork| at_fork == AtFork::Held)
+    }
+
     /// Whether one story alone fits, in which the fork is to blame.
     pub(super) fn is_settled(&self, locks: &Locks, queue: usize) -> bool {
         match self.proof {
@@ -108,7 +121,8 @@ impl Proven {
             Proof::Owner => self.certainty > Certainty::Heuristic,
             // A child that was cloned without the C library may have taken it since, under its forker's name.
             Proof::SelfOwned => self.certainty == Certainty::Certain,
-            Proof::NoCatcher | Proof::Differential => self.copy == ParentCopy::Held && locks.threads == 1,
+            Proof::NoCatcher | Proof::Differential => self.was_held() && locks.threads == 1,
+            Proof::HeldAtFork => true,
             // What is waited for says it: see `lost_thread`.
             Proof::Frames => false,
             // Of the child's other threads one may hold it.
@@ -125,10 +139,12 @@ pub fn prove(case: &Case<'_>) -> Option<Proven> {
     let waits = || case.locks.waits.iter().enumerate().filter(|(_, wait)| !is_shared(wait));
     let owned = waits().filter_map(|(index, wait)| by_owner(case, index, wait));
     let alone = waits().filter_map(|(index, wait)| alone(case, index, wait));
+    let inherited = waits().filter_map(|(index, wait)| by_inventory(case, index, wait));
     let queues = waits().filter_map(|(index, wait)| queued(case, index, wait));
     // Of those that are equally sure, the first says most.
     owned
         .chain(alone)
+        .chain(inherited)
         .chain(queues)
         .reduce(|best, next| if next.certainty > best.certainty { next } else { best })
 }
@@ -136,6 +152,7 @@ pub fn prove(case: &Case<'_>) -> Option<Proven> {
 /// The word may be another process's, whatever the operation says.
 fn is_shared(wait: &LockWait) -> bool {
     wait.mapping.as_ref().is_some_and(|mapping| mapping.shared)
+        || wait.lock_mapping().is_some_and(|mapping| mapping.shared)
 }
 
 /// The lock names its owner, and that is a thread which did not come along.
@@ -176,7 +193,7 @@ fn by_owner(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
         _ => return None,
     };
     let (owner, copy) = (Some(holder.named), ParentCopy::Silent);
-    Some(Proven { proof, certainty, wait: index, owner, owner_thread: thread, copy })
+    Some(Proven { proof, certainty, wait: index, owner, owner_thread: thread, copy, at_fork: None })
 }
 
 /// Who owns the lock, where it is of a kind that says.
@@ -235,8 +252,24 @@ fn alone(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
     if case.left_threads_behind == Some(false) || owner(wait).is_some() {
         return None;
     }
-    let copy = held_at_fork(case, wait);
-    let (proof, certainty) = match (nobody_catches(case.locks), copy) {
+    let (copy, at_fork) = (copy_in_parent(case, wait), at_fork(case, wait));
+    let catches = !nobody_catches(case.locks);
+    // The child itself has taken it: no fork is to blame.
+    if at_fork == Some(AtFork::Free) {
+        let proof = if catches { Proof::Differential } else { Proof::NoCatcher };
+        let certainty = Certainty::Heuristic;
+        return Some(Proven {
+            proof,
+            certainty,
+            wait: index,
+            owner: None,
+            owner_thread: None,
+            copy,
+            at_fork,
+        });
+    }
+    let seen = if at_fork == Some(AtFork::Held) { ParentCopy::Held } else { copy };
+    let (proof, certainty) = match (!catches, seen) {
         // A semaphore that it has made itself since the fork: it may be parked on it until it is killed.
         (true, ParentCopy::Silent) if is_semaphore(wait) || !forker_had_threads(case) => {
             (Proof::NoCatcher, Certainty::Heuristic)
@@ -250,7 +283,33 @@ fn alone(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
         (false, ParentCopy::Held | ParentCopy::Free) => (Proof::Differential, Certainty::Strong),
         (false, ParentCopy::Silent) => return None,
     };
-    Some(Proven { proof, certainty, wait: index, owner: None, owner_thread: None, copy })
+    Some(Proven { proof, certainty, wait: index, owner: None, owner_thread: None, copy, at_fork })
+}
+
+/// A thread among others waits for a lock of CPython's that was seen held right after the fork, in the parent as well. Its
+/// calls will say whether it wants the lock, or is parked at one in whose place it lies.
+///
+/// Never certain: such a lock may be a gate that another thread of the child is to open, or a signal handler.
+fn by_inventory(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
+    let at_fork = at_fork(case, wait).filter(|at_fork| *at_fork == AtFork::Held)?;
+    let is_among_others = case.locks.threads > 1 && case.left_threads_behind != Some(false);
+    is_among_others.then(|| Proven {
+        proof: Proof::HeldAtFork,
+        certainty: Certainty::Strong,
+        wait: index,
+        owner: None,
+        owner_thread: None,
+        copy: copy_in_parent(case, wait),
+        at_fork: Some(at_fork),
+    })
+}
+
+/// What a look right after the fork says of the lock that a thread wants, where that is one of CPython's.
+fn at_fork(case: &Case<'_>, wait: &LockWait) -> Option<AtFork> {
+    if !case.locks.python || !is_semaphore(wait) {
+        return None;
+    }
+    case.held?.at_fork(wait.lock())
 }
 
 /// Whether the process that forked the child had other threads, as far as is known.
@@ -281,20 +340,21 @@ pub(super) fn unexplained(case: &Case<'_>) -> Option<Proven> {
         wait: index,
         owner: None,
         owner_thread: None,
-        copy: held_at_fork(case, wait),
+        copy: copy_in_parent(case, wait),
+        at_fork: at_fork(case, wait),
     })
 }
 
-/// What is known of a lock at the fork: for now, what the parent's copy of it says. Evidence of what was held at the
-/// fork comes in here.
-fn held_at_fork(case: &Case<'_>, wait: &LockWait) -> ParentCopy {
+/// What the parent's copy of a lock says of it, where the parent may be compared.
+fn copy_in_parent(case: &Case<'_>, wait: &LockWait) -> ParentCopy {
     if case.locks.comparable { parent_copy(wait) } else { ParentCopy::Silent }
 }
 
 /// Whether what a thread waits for was there before the fork.
 pub(super) fn is_inherited(case: &Case<'_>, wait: &LockWait) -> bool {
-    let place = || Some(is_same_place(wait, &wait.words?, &wait.parent_words?));
-    held_at_fork(case, wait) != ParentCopy::Silent || case.locks.comparable && place().unwrap_or_default()
+    let (words, parent) = wait.lock_words();
+    let place = || Some(is_same_place(wait, &words?, &parent?));
+    copy_in_parent(case, wait) != ParentCopy::Silent || case.locks.comparable && place().unwrap_or_default()
 }
 
 /// Whether a word is that of a lock, which nobody waits for in order to be told of something: glibc's; that of a mutex of
@@ -332,6 +392,9 @@ pub(super) fn is_semaphore(wait: &LockWait) -> bool {
 /// Whether the parent has the same lock at the same place, so that it was made before the fork; and whether it is held
 /// there.
 fn parent_copy(wait: &LockWait) -> ParentCopy {
+    if let Some(parked) = &wait.parked {
+        return parked_copy(parked);
+    }
     let (Some(words), Some(parent)) = (wait.words, wait.parent_words) else { return ParentCopy::Silent };
     let small = |word: Option<u32>, most: u32| word.is_some_and(|word| word <= most);
     let same = |offset: i64| words.at(offset) == parent.at(offset);
@@ -350,11 +413,27 @@ fn parent_copy(wait: &LockWait) -> ParentCopy {
     }
 }
 
+/// The same of a lock of one byte. What stands before it is the type of the object that it belongs to, or another part of
+/// that.
+fn parked_copy(parked: &Parked) -> ParentCopy {
+    /// `_Py_LOCKED`, and all that the byte may be.
+    const LOCKED: u8 = 1;
+    const MOST: u8 = 3;
+    let Some(parent) = parked.parent_words else { return ParentCopy::Silent };
+    let same = |offset: i64| parked.words.at(offset) == parent.at(offset);
+    let is_same_object = same(-8) && same(-4) && parked.words.at(-8) != Some(0);
+    match (is_same_object, parked.byte(&parent)) {
+        (true, byte) if byte <= MOST && byte & LOCKED != 0 => ParentCopy::Held,
+        (true, byte) if byte <= MOST => ParentCopy::Free,
+        _ => ParentCopy::Silent,
+    }
+}
+
 /// Memory that is zero in the parent may never have been a lock there: what stands before it, such as the size of the
 /// allocation (malloc's chunk header), must be the same too. Of a file's data that goes without saying.
 fn is_same_place(wait: &LockWait, words: &Words, parent: &Words) -> bool {
     let same = |offset: i64| words.at(offset) == parent.at(offset);
-    let is_static = wait.mapping.as_ref().is_some_and(|mapping| mapping.name.starts_with('/'));
+    let is_static = wait.lock_mapping().is_some_and(|mapping| mapping.name.starts_with('/'));
     let before = [-16, -12, -8, -4];
     let is_same_place = before.iter().all(|offset| same(*offset))
         && before.iter().any(|offset| words.at(*offset).is_some_and(|word| word != 0));
@@ -373,7 +452,7 @@ fn queued(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
     let words = wait.words.as_ref()?;
     let queue = case.locks.waits.iter().filter(|other| other.address == wait.address).count();
     let is_first = case.locks.waits.iter().position(|other| other.address == wait.address) == Some(index);
-    let copy = held_at_fork(case, wait);
+    let copy = copy_in_parent(case, wait);
     let is_orphan = case.locks.threads > 1
         && queue >= 2
         && is_first
@@ -390,6 +469,7 @@ fn queued(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
         owner: None,
         owner_thread: None,
         copy,
+        at_fork: None,
     })
 }
 

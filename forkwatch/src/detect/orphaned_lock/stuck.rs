@@ -8,6 +8,7 @@ use crate::{
     model::{
         facts::{LockFacts, LockOwner},
         finding::Remedy,
+        held_lock::AtFork,
         lock::{Blocked, LockWait, MemoryUsers, Place, Words},
         process::{ProcessKey, Program, escape},
         stack::Stack,
@@ -55,7 +56,7 @@ pub(super) fn remedy(stuck: &Stuck<'_>) -> Remedy {
 
 /// How many threads wait for the same.
 pub(super) fn queue(stuck: &Stuck<'_>, wait: &LockWait) -> usize {
-    stuck.case.locks.waits.iter().filter(|other| other.address == wait.address).count()
+    stuck.case.locks.waits.iter().filter(|other| other.lock() == wait.lock()).count()
 }
 
 pub(super) fn facts(stuck: &Stuck<'_>, wait: &LockWait) -> LockFacts {
@@ -66,10 +67,11 @@ pub(super) fn facts(stuck: &Stuck<'_>, wait: &LockWait) -> LockFacts {
         name: proven.owner_thread.map(|thread| thread.comm.to_string()),
         doing: place.and_then(|place| place.holder.clone()),
     });
+    let (words, parent_words) = wait.lock_words();
     LockFacts {
         proof: proven.proof,
-        address: format!("{:#x}", wait.address),
-        mapping: wait.mapping.clone(),
+        address: format!("{:#x}", wait.lock()),
+        mapping: wait.lock_mapping().cloned(),
         symbol: place.and_then(|place| place.symbol.clone()),
         owner,
         waiting_thread: wait.tid,
@@ -77,8 +79,9 @@ pub(super) fn facts(stuck: &Stuck<'_>, wait: &LockWait) -> LockFacts {
         waited_ns: nanoseconds(stuck.waited),
         operation: wait.operation,
         value: wait.value,
-        words: wait.words.map(hex),
-        parent_words: wait.parent_words.map(hex),
+        words: words.map(hex),
+        parent_words: parent_words.map(hex),
+        held_at_fork: proven.at_fork.map(|at_fork| at_fork == AtFork::Held),
         stack: Some(
             place.map_or_else(
                 || Stack::absent("not looked at, or not to be seen"),

@@ -10,6 +10,7 @@ use crate::{
     model::{
         facts::Proof,
         finding::{Certainty, Finding, State},
+        held_lock::AtFork,
         lock::{LockWait, Locks, MemoryUsers, Place},
         stack::Stacks,
         time::BootTime,
@@ -151,6 +152,10 @@ impl Suspect {
         }
         let Locks { threads, python, comparable, .. } = *case.locks;
         let is_alone = threads == 1;
+        // A thread of the child's has taken it since the fork, and another waits for that one.
+        if !is_alone && self.proven.at_fork == Some(AtFork::Free) {
+            return None;
+        }
         let is_lock = is_lock(&self.wait);
         let wants_lock = match awaited::told(place, is_alone) {
             Told::Awaits(_) => return Some(self),

@@ -7,6 +7,7 @@ use super::{
 use crate::model::{
     facts::Proof,
     finding::Certainty,
+    held_lock::{AtFork, LostOwner},
     lock::{LockWait, Mapping, Place},
     process::escape,
 };
@@ -44,6 +45,28 @@ pub(super) fn summary(stuck: &Stuck<'_>, wait: &LockWait, certainty: Certainty) 
             "{who} waits{ever}{thread} for {lock}: the thread that called fork held it, and waits for itself in \
              the child"
         ),
+        (Proof::HeldAtFork, _) | (Proof::NoCatcher | Proof::Differential, _)
+            if proven.at_fork == Some(AtFork::Held) && certainty > Certainty::Heuristic =>
+        {
+            let alone = if locks.threads == 1 { ", which has no other thread" } else { "" };
+            match holder(stuck, wait) {
+                Some(holder) => format!(
+                    "{who} waits{thread} for {lock}: {holder} held it at the fork, and does not exist in the child{alone}"
+                ),
+                None => format!(
+                    "{who} waits{thread} for {lock}, which was held right after the fork, in the parent too: the thread of \
+                     the parent that held it does not exist in the child{alone}"
+                ),
+            }
+        }
+        (Proof::NoCatcher | Proof::Differential, _) if proven.at_fork == Some(AtFork::Free) => format!(
+            "{who} waits for {lock}, which was free right after the fork: the child itself has taken it since, and waits \
+             for itself"
+        ),
+        (Proof::HeldAtFork, _) => format!(
+            "{who} waits{thread} for {lock}, which was held right after the fork, in the parent too: a thread held it that \
+             does not exist in the child, or this one is parked at another in its place"
+        ),
         (Proof::NoCatcher, _) if certainty == Certainty::Heuristic => format!(
             "{who} waits for {lock} with no other thread and no signal handler that could end the wait: it is \
              parked until it is killed, or it waits for a thread that the fork left behind"
@@ -77,6 +100,16 @@ pub(super) fn summary(stuck: &Stuck<'_>, wait: &LockWait, certainty: Certainty) 
             format!("{who} has {} threads that wait for {lock} without progress: {why}", queue(stuck, wait))
         }
     }
+}
+
+/// The thread that was seen to hold the lock right after the fork, where that is known.
+fn holder(stuck: &Stuck<'_>, wait: &LockWait) -> Option<String> {
+    let LostOwner { id, name } = &stuck.case.held?.object(wait.lock())?.owner;
+    Some(match (name, id) {
+        (Some(name), Some(id)) => format!("the thread {name} ({id}) of the parent"),
+        (Some(name), None) => format!("the thread {name} of the parent"),
+        (None, _) => "a thread of the parent, which has ended,".to_owned(),
+    })
 }
 
 /// The two stories that fit a lock without an owner that is free in the parent.
@@ -113,7 +146,7 @@ fn lock_words(stuck: &Stuck<'_>, wait: &LockWait) -> String {
     // CPython's locks are semaphores as well.
     let kind = if is_semaphore(wait) && !stuck.case.locks.python { "semaphore" } else { "lock" };
     let symbol = stuck.place.and_then(|place| place.symbol.as_deref());
-    let memory = wait.mapping.as_ref().map(memory_words);
+    let memory = wait.lock_mapping().map(memory_words);
     match (symbol, memory) {
         (Some(symbol), Some(memory)) => format!("the {kind} `{symbol}` {memory}"),
         (Some(symbol), None) => format!("the {kind} `{symbol}`"),

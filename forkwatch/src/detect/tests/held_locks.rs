@@ -5,7 +5,7 @@ use crate::{
     core::suppress::SuppressRule,
     model::{
         finding::{Certainty, Severity},
-        held_lock::{HeldAtFork, LockKind, LostOwner},
+        held_lock::{AtFork, HeldAtFork, LockKind, LostOwner, PlainLock},
         lock::Mapping,
         resolution::Resolution,
     },
@@ -236,6 +236,28 @@ fn an_answer_after_the_grace_is_enough() {
     let held = HeldLocks { at: ms(1100), ..carries(&[buffer()]) };
     timeline.evidence(&Evidence::HeldLocks { child, seen: HeldLocksSeen::Alive(Box::new(held)) });
     assert_eq!(timeline.only_finding().hazard, HELD);
+}
+
+/// Workers are forked one after the other: what is known of a lock must be known of it in each of them.
+#[test]
+fn locks_without_an_owner_are_looked_at_in_siblings_too() {
+    let plain = |held| PlainLock { object: 0x3000, address: 0x9000, held, held_in_parent: Some(held) };
+    let seen = |held| HeldLocks { plain: vec![plain(held)], ..carries(&[]) };
+    let mut timeline = forked(&[]);
+    timeline.held.insert(CHILD, HeldLocksSeen::Alive(Box::new(seen(false))));
+    timeline.held.insert(CHILD + 1, HeldLocksSeen::Alive(Box::new(seen(true))));
+    timeline.at(1).fork(Fork { threads: 2, ..fork_of(PARENT, CHILD + 1) }).at(60);
+    let places = |output: &Output| match output {
+        Output::Ask(Request::HeldLocks { places, .. }) => Some(places.clone()),
+        _ => None,
+    };
+    let asked: Vec<_> = timeline.outputs.iter().filter_map(places).collect();
+    assert_eq!(asked.len(), 2);
+    assert_eq!(asked[1].as_ref().map(|places| places.plain.as_slice()), Some(&[0x3000][..]));
+    let told = [CHILD, CHILD + 1].map(|child| timeline.core.at_fork(process(child), 0x9000));
+    assert_eq!(told, [Some(AtFork::Free), Some(AtFork::Held)]);
+    timeline.at(10_000);
+    assert_eq!(looks(&timeline).len(), 2, "nothing more is to be learnt of them");
 }
 
 #[test]

@@ -60,6 +60,7 @@ pub(super) fn wait(operation: u32, value: u32, switches: u64) -> LockWait {
         parent_words: None,
         mapping: None,
         holders: Vec::new(),
+        parked: None,
     }
 }
 
@@ -94,6 +95,16 @@ pub(super) fn stuck(seen: LocksSeen) -> Timeline {
     let mut timeline = Timeline::new();
     timeline.locks.insert(CHILD, seen);
     timeline.places.insert(CHILD, place(&["emit", "handle"]));
+    timeline.fork(threaded(2));
+    timeline
+}
+
+/// The same of a child that was seen to carry this.
+pub(super) fn with_inventory(seen: LocksSeen, carries: HeldLocks) -> Timeline {
+    let mut timeline = Timeline::new();
+    timeline.locks.insert(CHILD, seen);
+    timeline.places.insert(CHILD, place(&["emit", "handle"]));
+    timeline.held.insert(CHILD, HeldLocksSeen::Alive(Box::new(carries)));
     timeline.fork(threaded(2));
     timeline
 }

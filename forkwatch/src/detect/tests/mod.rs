@@ -47,7 +47,16 @@ const CHILD: u32 = 4250;
 fn carries(locks: &[HeldLock]) -> HeldLocks {
     let count = u32::try_from(locks.len()).unwrap();
     let locks = locks.to_vec();
-    HeldLocks { at: BootTime(0), whole: true, locks, count, searched: 1 << 20, skipped: 0, took: 100_000 }
+    HeldLocks {
+        at: BootTime(0),
+        whole: true,
+        locks,
+        count,
+        plain: Vec::new(),
+        searched: 1 << 20,
+        skipped: 0,
+        took: 100_000,
+    }
 }
 
 /// What glibc blocks around `posix_spawn`.
@@ -318,7 +327,7 @@ impl Timeline {
                 let seen = self.locks.get(&child.tgid).cloned().unwrap_or_else(|| busy(1));
                 Evidence::Locks { child, seen: self.now_is(seen) }
             }
-            Request::HeldLocks { child, places, .. } => {
+            Request::HeldLocks { child, ref places, .. } => {
                 let none = || HeldLocksSeen::Alive(Box::new(carries(&[])));
                 let seen = match self.held.get(&child.tgid).cloned().unwrap_or_else(none) {
                     HeldLocksSeen::Alive(held) => HeldLocksSeen::Alive(Box::new(HeldLocks {
@@ -460,7 +469,7 @@ impl Timeline {
                 | Request::Occupations { .. }
                 | Request::HeldLocks { .. },
             ) => None,
-            Output::Ask(request) => Some(*request),
+            Output::Ask(request) => Some(request.clone()),
             _ => None,
         };
         self.outputs.iter().filter_map(ask).collect()

@@ -1,11 +1,12 @@
 //! Children that wait for threads which the fork left behind, and those that have threads and handlers.
 
 use super::{
-    locks::{LOCK, asked_by_parent, orphaned, place, stuck, wait, waiting},
+    locks::{LOCK, asked_by_parent, orphaned, place, stuck, wait, waiting, with_inventory},
     *,
 };
 use crate::model::{
     finding::{Certainty, Severity},
+    held_lock::PlainLock,
     lock::{LockWait, Mapping, ThreadAt, Words},
     resolution::Resolution,
     stack::{Frame, Stack},
@@ -199,6 +200,72 @@ fn a_lock_that_one_of_several_threads_wants_is_suspected_after_a_minute() {
     assert_eq!(idle.of_lock().len(), 0);
     let looks = idle.count(|output| matches!(output, Output::Ask(Request::Place { .. })));
     assert_eq!(looks, 1, "looked at once, for it has not moved since");
+}
+
+/// One of several threads waits in these calls for a lock that the parent has free now; right after the fork it was so.
+fn among_others(script: &[(&str, &str)], held: bool, held_in_parent: Option<bool>) -> Timeline {
+    let words = Words([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let free = Words([0, 0, 0x31, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    let one = LockWait { words: Some(words), parent_words: Some(free), ..wait(0x189, 0, 1) };
+    let plain = vec![PlainLock { object: 8, address: one.address, held, held_in_parent }];
+    let LocksSeen::Alive(locks) = waiting(one) else { unreachable!() };
+    let locks = Locks { threads: 5, caught: HANDLERS, ..*locks };
+    let carries = HeldLocks { plain, ..carries(&[]) };
+    let mut timeline = with_inventory(LocksSeen::Alive(Box::new(locks)), carries);
+    timeline.places.insert(CHILD, place_at(script, &[&WORKER]));
+    timeline
+}
+
+const REQUEST: [(&str, &str); 2] = [("application", "shop.py"), ("handle_request", "gthread.py")];
+
+#[test]
+fn a_lock_that_was_held_right_after_the_fork_is_found_in_time() {
+    let mut timeline = among_others(&REQUEST, true, Some(true));
+    timeline.at(6_900);
+    assert_eq!(timeline.of_lock().len(), 0, "not yet");
+    timeline.at(9_000);
+    let found = timeline.of_lock();
+    assert_eq!(found.len(), 1);
+    let is = (found[0].state, found[0].certainty, found[0].severity);
+    assert_eq!(is, (State::Confirmed, Certainty::Strong, Severity::Critical));
+    let facts = found[0].facts.lock.as_ref().unwrap();
+    assert_eq!((facts.proof.name(), facts.held_at_fork), ("held-at-fork", Some(true)));
+    assert!(found[0].summary.contains("was held right after the fork"), "{}", found[0].summary);
+}
+
+#[test]
+fn a_thread_that_is_parked_where_a_lock_was_held_is_left_alone() {
+    let event = [("Condition.wait", "threading.py"), ("Event.wait", "threading.py"), ("main", "app.py")];
+    for script in [&WORKER[..], &event] {
+        let mut timeline = among_others(script, true, Some(true));
+        timeline.at(300_000);
+        assert_eq!(timeline.of_lock().len() + timeline.of_lost().len(), 0, "{script:?}");
+    }
+}
+
+#[test]
+fn a_lock_that_a_thread_of_the_child_has_taken_since_is_left_alone() {
+    let mut timeline = among_others(&REQUEST, false, None);
+    timeline.at(300_000);
+    assert_eq!(timeline.of_lock().len(), 0);
+    // Where it may have taken it before the look, both stories are told, and late.
+    for held_in_parent in [Some(false), None] {
+        let mut timeline = among_others(&REQUEST, true, held_in_parent);
+        timeline.at(30_000);
+        assert_eq!(timeline.of_lock().len(), 0);
+        timeline.at(120_000);
+        let found = timeline.of_lock();
+        assert_eq!(found.iter().map(|finding| finding.state).collect::<Vec<_>>(), [State::Suspected]);
+    }
+}
+
+/// A queue's own lock, not what the queue holds.
+#[test]
+fn whoever_enters_a_condition_wants_its_lock() {
+    let put = [("Condition.__enter__", "threading.py"), ("Queue.put", "/queue.py"), ("main", "app.py")];
+    let mut timeline = among_others(&put, true, Some(true));
+    timeline.at(9_000);
+    assert_eq!((timeline.of_lock().len(), timeline.of_lost().len()), (1, 0));
 }
 
 #[test]

@@ -91,9 +91,8 @@ impl Work {
             }
             What::Heartbeat => self.urgent.push_back(Urgent::Heartbeat(number)),
             What::Core(request) => {
-                let question = Question::Core(request);
-                let account = self.account(&question);
                 let is_search = matches!(request, Request::HeldLocks { places: None, .. });
+                let account = self.account(&Question::Core(request.clone()));
                 let no_room = if is_search {
                     self.shares.put_search(account, (number, request), Instant::now())
                 } else {
@@ -142,9 +141,9 @@ impl Work {
             Next::Nothing => Ok(None),
             Next::Wait(wait) => Ok(Some(wait)),
             Next::Ask(account, (number, request)) => {
-                let question = match request {
-                    Request::Sweep { mark } => Question::Sweep { mark, scope: self.scope.clone() },
-                    request => Question::Core(request),
+                let question = match &request {
+                    Request::Sweep { mark } => Question::Sweep { mark: *mark, scope: self.scope.clone() },
+                    request => Question::Core(request.clone()),
                 };
                 let (at, evidence) = match self.ask(&question)? {
                     Ok(reader::Answered { at, cpu, answer }) => {

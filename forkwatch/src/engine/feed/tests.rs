@@ -108,6 +108,7 @@ fn no_locks() -> Evidence {
         whole: true,
         locks: Vec::new(),
         count: 0,
+        plain: Vec::new(),
         searched: 1 << 20,
         skipped: 0,
         took: 1_000_000,

@@ -36,7 +36,7 @@ impl Reader {
 
     /// What is seen.
     pub(super) fn answer(&mut self, request: &Request) -> Evidence {
-        let answered = self.client.ask(&reader::Question::Core(*request));
+        let answered = self.client.ask(&reader::Question::Core(request.clone()));
         if let Ok(Answered { cpu, .. }) = &answered {
             self.cpu += Duration::from_nanos(*cpu);
         }

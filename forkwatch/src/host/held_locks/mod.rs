@@ -2,10 +2,11 @@
 //!
 //! Its memory is the record of what was held at the fork. Searched are the pages that are its own and in memory; nothing
 //! is copied or fetched for it. What is found is a lock by its structure, which a thread holds that the forker had and
-//! the child lacks.
+//! the child lacks. Of locks that note no owner it is told whether they are held, in the child and in the parent.
 
 mod lost;
 mod order;
+mod plain;
 mod python;
 mod search;
 #[cfg(test)]
@@ -17,8 +18,9 @@ use nix::time::{ClockId, clock_gettime};
 
 use self::{
     lost::Lost,
+    plain::PlainType,
     python::Python,
-    search::{Found, Search},
+    search::{Found, FoundPlain, Search},
 };
 use super::{
     absence, budget,
@@ -32,7 +34,7 @@ use super::{
     task,
 };
 use crate::model::{
-    held_lock::{HeldLock, HeldLocks, HeldLocksSeen, LockKind, MAX_HELD, Places},
+    held_lock::{HeldLock, HeldLocks, HeldLocksSeen, LockKind, MAX_HELD, MAX_PLAIN, Places, PlainLock},
     lock::LocksSeen,
     process::ProcessKey,
     time::BootTime,
@@ -88,16 +90,23 @@ fn look(question: &Question) -> io::Result<HeldLocksSeen> {
     let _ = budget::part(|| {
         lost.find_descriptors(&pages, &maps);
         let mut search = Search::new(&lost, &python);
+        if locks::runs_python(stat.id, &maps)
+            && let Some(class) = PlainType::find(stat.id, &memory, &pages, &maps)
+        {
+            search = search.with_plain(class, &memory);
+        }
         let (searched, skipped) = match &question.places {
             Some(places) => {
-                places.iter().for_each(|place| search.look_at(&memory, place));
+                places.owned.iter().take(MAX_HELD).for_each(|place| search.look_at(&memory, *place));
+                places.plain.iter().take(MAX_PLAIN).for_each(|place| search.look_at_plain(&memory, *place));
                 (0, 0)
             }
             None => order::go_through(&pages, &maps, &lost, &mut search),
         };
-        outcome = Some((search.found(), searched, skipped));
+        outcome = Some((search.plain(), search.found(), searched, skipped));
     });
-    let ((found, count), searched, skipped) = outcome.unwrap_or_default();
+    let (plain, (found, count), searched, skipped) = outcome.unwrap_or_default();
+    let plain = plain.iter().map(|found| plain_lock(found, parent.as_ref())).collect();
     let locks = found
         .into_iter()
         .filter_map(|found| describe(&found, &stat, &maps, &pages, &lost, &python))
@@ -110,10 +119,28 @@ fn look(question: &Question) -> io::Result<HeldLocksSeen> {
         whole: question.places.is_none(),
         count,
         locks,
+        plain,
         searched,
         skipped,
         took: thread_time().saturating_sub(began),
     })))
+}
+
+/// A lock without an owner, with what the parent's copy of the same object says.
+fn plain_lock(found: &FoundPlain, parent: Option<&Parent>) -> PlainLock {
+    let address = found.address();
+    let parent = parent.filter(|parent| found.lock.held && parent.comparable).map(|parent| parent.key.tgid);
+    let held_in_parent = parent.and_then(|parent| {
+        let pointer_at = found.object.wrapping_add(found.lock.within);
+        if let Some(semaphore) = found.lock.semaphore {
+            let there = memory::there::<8>(parent, pointer_at).map(u64::from_ne_bytes);
+            let value = memory::there::<4>(parent, semaphore).map(u32::from_ne_bytes);
+            value.filter(|value| there == Some(semaphore) && *value <= 1).map(|value| value == 0)
+        } else {
+            memory::there::<1>(parent, pointer_at).map(|[byte]| byte & 1 != 0)
+        }
+    });
+    PlainLock { object: found.object, address, held: found.lock.held, held_in_parent }
 }
 
 fn become_of(seen: &LocksSeen) -> HeldLocksSeen {

@@ -1,4 +1,4 @@
-//! CPython's objects that note which thread holds them, from 3.7 to 3.14 and without a GIL: they are recognised by the
+//! CPython's objects that note which thread holds them, from 3.6 to 3.15 and without a GIL: they are recognised by the
 //! name of their type, so that no table of versions is needed.
 //!
 //! `Modules/_io/bufferedio.c` (`buffered`), `Modules/_threadmodule.c` (`rlockobject`), `Modules/_io/fileio.c`
@@ -134,7 +134,7 @@ impl<'a> Python<'a> {
 }
 
 /// Whether somebody refers to an object that begins with these words.
-fn is_alive(head: u64, first: u64, second: u64, third: u64) -> bool {
+pub(super) fn is_alive(head: u64, first: u64, second: u64, third: u64) -> bool {
     let count = |word: u64| u32::try_from(word & 0xffff_ffff).unwrap_or(0);
     let is_count = |count: u32| (1..MOST_REFERENCES).contains(&count);
     if head == 16 {

@@ -1,12 +1,17 @@
 //! The search for locks in memory. Every word is compared with the few that name a lost thread; what stands around such a
-//! word decides.
+//! word decides. Locks without an owner are known by the word that names their type.
 
-use super::{is_full, lost::Lost, lost::Owner, python::Python};
+use super::{
+    is_full,
+    lost::{Lost, Owner},
+    plain::{Plain, PlainType},
+    python::Python,
+};
 use crate::{
     host::bytes::Bytes,
     model::{
         glibc::{MUTEX_OWNER, RWLOCK_WORDS, RWLOCK_WRITER, mutex_owner, rwlock_writer},
-        held_lock::LockKind,
+        held_lock::{LockKind, MAX_PLAIN},
     },
 };
 
@@ -24,19 +29,51 @@ pub(super) struct Found {
     pub(super) owner: Owner,
 }
 
+/// A lock that notes no owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FoundPlain {
+    /// Where the object begins.
+    pub(super) object: u64,
+    pub(super) lock: Plain,
+}
+
+impl FoundPlain {
+    /// Where the lock itself is.
+    pub(super) fn address(&self) -> u64 {
+        self.lock.semaphore.unwrap_or_else(|| self.object.wrapping_add(self.lock.within))
+    }
+}
+
 /// What was found so far.
 pub(super) struct Search<'a> {
     lost: &'a Lost,
     python: &'a Python<'a>,
+    /// The type of locks without an owner, with the memory that they lie in; absent where there are none.
+    plain_type: Option<(PlainType, &'a Bytes)>,
     found: Vec<Found>,
     count: u32,
     /// The last lock that was counted: pieces of memory overlap.
     last: Option<u64>,
+    /// Locks without an owner that are held, and that are free.
+    plain: [Vec<FoundPlain>; 2],
 }
 
 impl<'a> Search<'a> {
     pub(super) const fn new(lost: &'a Lost, python: &'a Python<'a>) -> Self {
-        Self { lost, python, found: Vec::new(), count: 0, last: None }
+        let plain = [Vec::new(), Vec::new()];
+        Self { lost, python, plain_type: None, found: Vec::new(), count: 0, last: None, plain }
+    }
+
+    /// The same, which finds locks without an owner too.
+    pub(super) fn with_plain(self, class: PlainType, memory: &'a Bytes) -> Self {
+        Self { plain_type: Some((class, memory)), ..self }
+    }
+
+    /// Locks without an owner: first those that are held.
+    pub(super) fn plain(&mut self) -> Vec<FoundPlain> {
+        let [held, free] = &mut self.plain;
+        held.append(free);
+        std::mem::take(held)
     }
 
     /// The first locks that were found, and how many there are.
@@ -47,7 +84,11 @@ impl<'a> Search<'a> {
     /// Looks through memory that begins at an address.
     pub(super) fn piece(&mut self, at: u64, bytes: &[u8]) {
         let quick = self.lost.quick();
-        let may_name = |found: bool, word: &[u8; 8]| found | quick.admits(u64::from_ne_bytes(*word));
+        let class = self.class();
+        let may_name = |found: bool, word: &[u8; 8]| {
+            let word = u64::from_ne_bytes(*word);
+            found | quick.admits(word) | (word == class)
+        };
         let (blocks, rest) = bytes.as_chunks::<BLOCK>();
         for (index, block) in blocks.iter().enumerate() {
             if block.as_chunks::<8>().0.iter().fold(false, may_name) {
@@ -72,6 +113,43 @@ impl<'a> Search<'a> {
         }
         if self.lost.has_descriptor(word) {
             self.descriptor(at, bytes, offset, word);
+        }
+        if word == self.class() {
+            self.plain_object(at, bytes, offset);
+        }
+    }
+
+    /// The word that locks without an owner are known by. Nothing lies at the highest address.
+    fn class(&self) -> u64 {
+        self.plain_type.map_or(u64::MAX, |(class, _)| class.class)
+    }
+
+    /// A word at an offset of the piece is the type of locks without an owner.
+    fn plain_object(&mut self, at: u64, bytes: &[u8], offset: usize) {
+        let object = self.plain_type.and_then(|(class, memory)| class.object_at(memory, bytes, offset));
+        if let Some((start, lock)) = object {
+            self.add_plain(FoundPlain { object: at.wrapping_add(start as u64), lock });
+        }
+    }
+
+    fn add_plain(&mut self, found: FoundPlain) {
+        /// More of them do not lie where pieces overlap.
+        const IN_OVERLAP: usize = 16;
+        let [held, free] = &mut self.plain;
+        let same = if found.lock.held { held } else { free };
+        let is_known = same.iter().rev().take(IN_OVERLAP).any(|known| known.object == found.object);
+        if !is_known && same.len() < MAX_PLAIN / 2 {
+            same.push(found);
+        }
+    }
+
+    /// Looks at one object of which a search has told that it is a lock without an owner.
+    pub(super) fn look_at_plain(&mut self, memory: &Bytes, object: u64) {
+        const LONGEST: usize = 64;
+        let bytes = memory.take_up_to(object, LONGEST);
+        // The type stands in the last word of the head.
+        for offset in [8, 24] {
+            self.plain_object(object, &bytes, offset);
         }
     }
 

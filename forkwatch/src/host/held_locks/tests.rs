@@ -15,7 +15,8 @@ use nix::unistd::gettid;
 use super::*;
 use crate::{
     host::{forked::Forked, stack::tests::pythons},
-    model::held_lock::HeldAtFork,
+    model::held_lock::{AtFork, HeldAtFork},
+    model::lock::LockWait,
 };
 
 /// A lock of glibc that lives for ever, as threads and children may use it to the end.
@@ -139,8 +140,8 @@ fn a_further_look_tells_what_is_still_held() {
     // As a library would whose handler makes its locks anew at the fork.
     let child = Forked::into(|| ());
     let first = found(&question(&child));
-    let places =
-        Places([held.address(), other.address() + 8, 0x1000, u64::MAX, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let owned = vec![held.address(), other.address() + 8, 0x1000, u64::MAX, 8];
+    let places = Places { owned, plain: vec![held.address(), u64::MAX, 8] };
     let second = found(&Question { places: Some(places), ..question(&child) });
     assert!(!second.whole);
     assert_eq!(second.locks.iter().map(|lock| lock.object).collect::<Vec<_>>(), [held.address()]);
@@ -183,10 +184,31 @@ impl Script {
         Self { child: child.parse().unwrap(), rest: rest.to_owned(), parent }
     }
 
-    fn held(&self) -> HeldLocks {
+    fn question(&self) -> Question {
         let child = Stat::of_process(self.child).unwrap().key();
         let parent = Stat::of_process(self.parent.id()).unwrap().key();
-        found(&Question { child, parent, forking_tid: parent.tgid, forked_at: child.start, places: None })
+        Question { child, parent, forking_tid: parent.tgid, forked_at: child.start, places: None }
+    }
+
+    fn held(&self) -> HeldLocks {
+        found(&self.question())
+    }
+
+    /// The wait of the child's only thread, once it waits.
+    fn wait(&self) -> LockWait {
+        let Question { child, parent, forking_tid, forked_at, .. } = self.question();
+        let (parent, forked_at, forking_tid) = (Some(parent), Some(forked_at), Some(forking_tid));
+        let fork = Fork { child, parent, forked_at, forking_tid };
+        let patience = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            if let LocksSeen::Alive(seen) = locks::locks(&fork)
+                && let Some(wait) = seen.waits.first()
+            {
+                return wait.clone();
+            }
+            assert!(std::time::Instant::now() < patience, "it never waits");
+            thread::yield_now();
+        }
     }
 }
 
@@ -248,6 +270,61 @@ fn objects_of_cpython_are_found_by_their_owner() {
         assert!(buffers[0].name.as_deref().is_some_and(|name| name.starts_with("the buffer of descriptor ")));
         assert!(buffers[0].owner.id.is_some(), "{held:#?}");
         assert_eq!(recursive.len().to_string(), script.rest, "{}: {held:#?}", python.display());
+    }
+}
+
+/// A thread holds one lock, another is free, and the child takes a third; then it wants the first.
+const PLAIN: &str = "
+import os, sys, threading, _thread
+held, free, own = threading.Lock(), threading.Lock(), threading.Lock()
+ready, go = threading.Semaphore(0), threading.Event()
+def holds():
+    with held:
+        ready.release()
+        go.wait()
+threading.Thread(target=holds, daemon=True).start()
+ready.acquire()
+readable, writable = os.pipe()
+child = os.fork()
+if not child:
+    own.acquire()
+    os.write(writable, b'.')
+    held.acquire()
+os.read(readable, 1)
+print(child, id(held), id(free), id(own), flush=True)
+sys.stdin.read()
+";
+
+/// What is known of the first lock is known of what the child waits for, be that a semaphore of the lock's, or one that the
+/// thread has made in order to sleep.
+#[test]
+fn locks_of_cpython_without_an_owner_are_found_and_the_wait_for_one_is_known() {
+    let pythons: Vec<_> =
+        pythons().into_iter().filter(|path| !path.to_string_lossy().contains("/2.7")).collect();
+    if pythons.is_empty() {
+        return crate::skip::skip("there is no python3 here");
+    }
+    for python in pythons {
+        let script = Script::new(&python, PLAIN);
+        let seen = script.held();
+        let objects: Vec<u64> = script.rest.split(' ').map(|object| object.parse().unwrap()).collect();
+        let [held, free, own] = objects[..] else { panic!("{}", script.rest) };
+        let of = |object| seen.plain.iter().find(|plain| plain.object == object).copied();
+        let told = [held, free, own].map(|object| of(object).map(|plain| (plain.held, plain.held_in_parent)));
+        let expected = [(true, Some(true)), (false, None), (true, Some(false))].map(Some);
+        assert_eq!(told, expected, "{}: {seen:#?}", python.display());
+        let at_fork =
+            [held, free, own].map(|object| of(object).and_then(|plain| seen.at_fork(plain.address)));
+        assert_eq!(at_fork, [Some(AtFork::Held), Some(AtFork::Free), None]);
+        // The same, looked at where they are.
+        let again = found(&Question { places: Some(Places::of(&seen)), ..script.question() });
+        assert!(!again.whole);
+        let same = |object| again.plain.iter().find(|plain| plain.object == object).copied() == of(object);
+        assert!([held, free, own].into_iter().all(same), "{}: {again:#?}", python.display());
+        let wait = script.wait();
+        assert_eq!(seen.at_fork(wait.lock()), Some(AtFork::Held), "{}: {wait:#?}", python.display());
+        let (words, parent_words) = wait.lock_words();
+        assert!(words.is_some() && parent_words.is_some(), "{}: {wait:#?}", python.display());
     }
 }
 

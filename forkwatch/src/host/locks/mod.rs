@@ -5,6 +5,7 @@
 
 mod holder;
 mod parent;
+mod parked;
 mod slept;
 mod threads;
 
@@ -157,7 +158,9 @@ fn look_closer(
     locks.python = runs_python(stat.id, &maps);
     let child = Threads::new(stat, threads.to_vec())?;
     let look = |parent: Option<&Parent>| {
-        let one = |waiting: &Waiting| lock_wait(waiting, stat, &maps, &child, parent, fork).transpose();
+        let python = locks.python;
+        let one =
+            |waiting: &Waiting| lock_wait(waiting, stat, &maps, &child, parent, (fork, python)).transpose();
         waiting.iter().filter_map(one).collect::<io::Result<Vec<LockWait>>>()
     };
     let parent = Parent::of(stat, fork);
@@ -182,7 +185,7 @@ fn lock_wait(
     maps: &Maps,
     child: &Threads,
     parent: Option<&Parent>,
-    fork: &Fork,
+    (fork, python): (&Fork, bool),
 ) -> io::Result<Option<LockWait>> {
     let Waiting { thread, comm, call, wait } = waiting;
     let Some(status) = absence::unless_gone(Status::of_thread(process.id, *thread))? else { return Ok(None) };
@@ -190,13 +193,11 @@ fn lock_wait(
     let region = maps.find(wait.address);
     let words = region.and_then(|region| memory::words(process.id, *thread, wait.address, region));
     let holders = words.map(|words| holder::holders(wait, &words, child, parent, fork)).unwrap_or_default();
-    let parent_words = || {
-        let parent = parent.filter(|parent| parent.comparable)?;
-        let theirs = parent.maps.as_ref()?.find(wait.address)?;
-        region.filter(|ours| ours.is_same(theirs))?;
-        memory::words(parent.key.tgid, parent.key.tgid, wait.address, theirs)
-    };
-    let parent_words = parent_words();
+    let parent_words =
+        parent.zip(region).and_then(|(parent, ours)| parked::in_parent(parent, wait.address, ours));
+    let parked = words
+        .filter(|_| python)
+        .and_then(|words| parked::parked(wait, &words, process, *thread, maps, parent));
     let activity = absence::unless_gone(Activity::of_thread(process.id, *thread))?;
     let still = activity.is_some_and(|activity| activity.call() == Some(call));
     Ok(still.then(|| LockWait {
@@ -211,6 +212,7 @@ fn lock_wait(
         parent_words,
         mapping: region.map(|region| mapping(process, maps, wait.address, region)),
         holders,
+        parked,
     }))
 }
 
@@ -227,7 +229,7 @@ pub(super) fn mapping(process: &Stat, maps: &Maps, address: u64, region: &maps::
 }
 
 /// Whether CPython runs in a process: as its program, or as a library in another's.
-fn runs_python(tgid: u32, maps: &Maps) -> bool {
+pub(super) fn runs_python(tgid: u32, maps: &Maps) -> bool {
     let is_python = |name: &str| name.starts_with("python");
     fs::read_link(format!("/proc/{tgid}/exe"))
         .is_ok_and(|exe| exe.file_name().and_then(|name| name.to_str()).is_some_and(is_python))

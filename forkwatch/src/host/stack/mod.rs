@@ -17,6 +17,8 @@ mod stop;
 mod symbols;
 mod unwind;
 
+pub(super) use self::python::{Types as PythonTypes, types as python_types};
+
 use std::{
     io,
     rc::Rc,

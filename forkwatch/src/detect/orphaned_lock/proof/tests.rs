@@ -1,7 +1,7 @@
 //! The words are those that were read from real processes: glibc 2.36, CPython 3.11, Linux 6.18.
 
 use super::*;
-use crate::model::{lock::Mapping, process::Comm, time::BootTime};
+use crate::model::{held_lock::PlainLock, lock::Mapping, process::Comm, time::BootTime};
 
 const CHILD: u32 = 500;
 const OWNER: u32 = 401;
@@ -33,6 +33,7 @@ fn wait(tid: u32, operation: u32, value: u32, lock: [u32; 8]) -> LockWait {
         parent_words: None,
         mapping: Some(mapping("[heap]")),
         holders: Vec::new(),
+        parked: None,
     }
 }
 
@@ -86,7 +87,7 @@ fn locks(threads: u32, waits: Vec<LockWait>) -> Locks {
 
 fn proven_of(locks: &Locks, left_threads_behind: Option<bool>) -> Option<(Proof, Certainty)> {
     let child = ProcessKey { tgid: CHILD, start: BootTime(1) };
-    let case = Case { child, locks, left_threads_behind, parent_threads: &[] };
+    let case = Case { child, locks, left_threads_behind, parent_threads: &[], held: None };
     prove(&case).map(|proven| (proven.proof, proven.certainty))
 }
 
@@ -105,6 +106,7 @@ fn an_owner_that_stayed_behind_is_named() {
         locks: &child,
         left_threads_behind: None,
         parent_threads: &[],
+        held: None,
     };
     let found = prove(&case).unwrap();
     assert_eq!((found.owner, found.owner_in_parent()), (Some(OWNER), Some(OWNER)));
@@ -204,6 +206,7 @@ fn an_owner_that_is_gone_everywhere_is_strong() {
         locks: &several,
         left_threads_behind: Some(true),
         parent_threads: &seen,
+        held: None,
     };
     assert_eq!(prove(&case).map(|proven| proven.owner_thread), Some(Some(seen[0])));
 }
@@ -265,7 +268,7 @@ fn what_a_child_made_itself_is_no_lock_from_the_fork() {
 fn the_parents_copy_tells_one_story_or_leaves_two() {
     let copy_of = |locks: &Locks| {
         let child = ProcessKey { tgid: CHILD, start: BootTime(1) };
-        let case = Case { child, locks, left_threads_behind: Some(true), parent_threads: &[] };
+        let case = Case { child, locks, left_threads_behind: Some(true), parent_threads: &[], held: None };
         let proven = prove(&case).unwrap();
         assert_eq!(proven.certainty, Certainty::Strong);
         (proven.proof, proven.copy, proven.is_settled(locks, 1))
@@ -298,6 +301,7 @@ fn a_lock_that_the_parent_ever_had_free_may_have_been_free_at_the_fork() {
         owner: None,
         owner_thread: None,
         copy,
+        at_fork: None,
     };
     for (before, now, both) in [
         (ParentCopy::Held, ParentCopy::Held, ParentCopy::Held),
@@ -325,7 +329,7 @@ fn a_queue_for_an_inherited_lock_without_an_owner_is_strong() {
         let parent = Some(words([0; 4], [held, 0, 0, 0, 0, 0, 0, 0]));
         let queue = queue(5).into_iter().map(|wait| LockWait { parent_words: parent, ..wait }).collect();
         let locks = locks(all, queue);
-        let case = Case { child, locks: &locks, left_threads_behind: None, parent_threads: &[] };
+        let case = Case { child, locks: &locks, left_threads_behind: None, parent_threads: &[], held: None };
         assert_eq!(prove(&case).unwrap().is_settled(&locks, 5), is_settled, "{held} {all}");
     }
     assert_eq!(proven(&locks(5, queue(1))), None);
@@ -356,7 +360,8 @@ fn shared_memory_and_stopped_children_prove_nothing() {
 fn proofs_without_an_owner_take_more_patience() {
     let patience = |proof| {
         let (certainty, copy) = (Certainty::Strong, ParentCopy::Silent);
-        let proven = Proven { proof, certainty, wait: 0, owner: None, owner_thread: None, copy };
+        let proven =
+            Proven { proof, certainty, wait: 0, owner: None, owner_thread: None, copy, at_fork: None };
         proven.patience(Duration::from_secs(2)).as_secs()
     };
     let all =
@@ -397,7 +402,7 @@ fn a_low_level_lock_before_a_pointer_is_no_mutex() {
 fn what_the_words_do_not_prove_is_left_to_the_calls() {
     let open = |locks: &Locks, left_threads_behind| {
         let child = ProcessKey { tgid: CHILD, start: BootTime(1) };
-        let case = Case { child, locks, left_threads_behind, parent_threads: &[] };
+        let case = Case { child, locks, left_threads_behind, parent_threads: &[], held: None };
         unexplained(&case).map(|proven| (proven.proof, proven.wait))
     };
     let mut parked = vec![semaphore(CHILD), semaphore(CHILD + 1), semaphore(CHILD + 2)];
@@ -412,4 +417,99 @@ fn what_the_words_do_not_prove_is_left_to_the_calls() {
     // A lock that says who has it, and that one lives.
     let holder = Holder { in_child: true, in_parent: None, is_forker: None, ..left_behind(502) };
     assert_eq!(open(&locks(3, vec![mutex(CHILD, holder)]), Some(true)), None);
+}
+
+/// What a look right after the fork has seen of a lock of CPython's at an address.
+fn inventory(address: u64, held: bool, held_in_parent: Option<bool>) -> HeldLocks {
+    HeldLocks {
+        at: BootTime(0),
+        whole: true,
+        locks: Vec::new(),
+        count: 0,
+        plain: vec![PlainLock { object: 8, address, held, held_in_parent }],
+        searched: 0,
+        skipped: 0,
+        took: 0,
+    }
+}
+
+fn with(locks: &Locks, held: &HeldLocks) -> Option<Proven> {
+    let child = ProcessKey { tgid: CHILD, start: BootTime(1) };
+    let held = Some(held);
+    prove(&Case { child, locks, left_threads_behind: Some(true), parent_threads: &[], held })
+}
+
+/// Several threads, handlers, and a lock that the parent has released since.
+#[test]
+fn what_was_held_right_after_the_fork_is_found_among_threads_and_handlers() {
+    let one = |python, wait| Locks { python, caught: SignalSet(u64::MAX), ..locks(5, vec![wait]) };
+    let waits = LockWait { parent_words: Some(words(CHUNK, [1, 0, 0, 0, 0, 0, 0, 0])), ..semaphore(503) };
+    let child = one(true, waits.clone());
+    let held = inventory(waits.address, true, Some(true));
+    let found = with(&child, &held).unwrap();
+    assert_eq!((found.proof, found.certainty), (Proof::HeldAtFork, Certainty::Strong));
+    assert!(found.is_settled(&child, 1));
+    assert_eq!(found.patience(Duration::from_secs(2)), Duration::from_secs(5));
+    // The child may have taken it in the first moments, or later; and what lies elsewhere says nothing of it.
+    for other in [
+        inventory(waits.address, true, Some(false)),
+        inventory(waits.address, true, None),
+        inventory(waits.address, false, None),
+        inventory(waits.address + 32, true, Some(true)),
+    ] {
+        assert_eq!(with(&child, &other), None, "{other:?}");
+    }
+    // No semaphore, and one that is none of CPython's.
+    assert_eq!(with(&one(false, waits), &held), None);
+    assert_eq!(with(&one(true, low_level(503)), &inventory(low_level(503).address, true, Some(true))), None);
+}
+
+#[test]
+fn a_lock_that_was_free_right_after_the_fork_was_taken_by_the_child() {
+    for caught in [SignalSet::EMPTY, SignalSet(1 << 14)] {
+        for parent in [0, 1] {
+            let parent_words = Some(words(CHUNK, [parent, 0, 0, 0, 0, 0, 0, 0]));
+            let wait = LockWait { parent_words, ..semaphore(CHILD) };
+            let child = Locks { python: true, caught, ..locks(1, vec![wait.clone()]) };
+            let free = with(&child, &inventory(wait.address, false, None)).unwrap();
+            assert_eq!((free.certainty, free.is_settled(&child, 1)), (Certainty::Heuristic, false));
+            let held = with(&child, &inventory(wait.address, true, Some(true))).unwrap();
+            assert_eq!((held.certainty, held.is_settled(&child, 1)), (Certainty::Strong, true));
+        }
+    }
+}
+
+/// A thread parked at a lock of one byte, of an object of the same type in the parent.
+fn parked(tid: u32, in_child: u32, in_parent: Option<[u32; 2]>) -> LockWait {
+    const TYPE: u32 = 0x5560_1230;
+    let object = |class, byte| words([1, 0, class, 0x5580], [byte, 0, 0, 0, 0, 0, 0, 0]);
+    let parked = Parked {
+        address: 0x7f00_5500,
+        words: object(TYPE, in_child),
+        parent_words: in_parent.map(|[class, byte]| object(TYPE + class, byte)),
+        mapping: mapping(""),
+    };
+    LockWait { parked: Some(Box::new(parked)), mapping: Some(mapping("[stack]")), ..semaphore(tid) }
+}
+
+#[test]
+fn a_lock_of_one_byte_is_compared_where_it_is() {
+    for (in_parent, expected) in [
+        (Some([0, 1]), ParentCopy::Held),
+        (Some([0, 3]), ParentCopy::Held),
+        (Some([0, 0]), ParentCopy::Free),
+        // No lock, another object, and nothing.
+        (Some([0, 7]), ParentCopy::Silent),
+        (Some([16, 1]), ParentCopy::Silent),
+        (None, ParentCopy::Silent),
+    ] {
+        assert_eq!(parent_copy(&parked(CHILD, 3, in_parent)), expected, "{in_parent:?}");
+    }
+    let child = Locks { python: true, ..locks(1, vec![parked(CHILD, 3, Some([0, 1]))]) };
+    let proven = proven_of(&child, Some(true));
+    assert_eq!(proven, Some((Proof::NoCatcher, Certainty::Strong)));
+    // It was seen at the address of the byte.
+    let several = Locks { python: true, ..locks(4, vec![parked(503, 3, None)]) };
+    let found = with(&several, &inventory(0x7f00_5500, true, Some(true)));
+    assert_eq!(found.map(|proven| proven.proof), Some(Proof::HeldAtFork));
 }

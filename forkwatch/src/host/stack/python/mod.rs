@@ -9,6 +9,9 @@ mod layout;
 mod lines;
 mod offsets;
 mod threads;
+mod types;
+
+pub(in crate::host) use self::types::{Types, types};
 
 use std::{fs, os::unix::ffi::OsStrExt};
 

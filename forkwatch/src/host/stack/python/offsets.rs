@@ -8,7 +8,7 @@
 use super::layout::{Layout, Local, Text};
 use crate::host::bytes::Bytes;
 
-const COOKIE: &[u8; 8] = b"xdebugpy";
+pub(super) const COOKIE: &[u8; 8] = b"xdebugpy";
 /// Words that are read of it; none that is needed comes later.
 const WORDS: usize = 96;
 /// The runtime state is the largest structure of all: 0.4 MB.
@@ -19,6 +19,8 @@ const CANDIDATE: u64 = 0xc;
 /// Words of the head, and where the first groups are in all versions.
 const VERSION: usize = 1;
 const FREE_THREADED: usize = 2;
+/// Bytes from the beginning to the word that says whether there is no GIL.
+pub(super) const FREE_THREADED_AT: u64 = 8 * FREE_THREADED as u64;
 const RUNTIME: usize = 3;
 const INTERPRETER: usize = 6;
 
