@@ -10,15 +10,16 @@ mod records;
 mod tables;
 
 pub use records::{
-    CloneCallRecord, ExecRecord, ExitRecord, ForkRecord, Header, SignalRecord, SocketRecord, ThreadRecord,
+    CloneCallRecord, ExecRecord, ExitRecord, ForkRecord, Header, HeirRecord, InheritedSocket, MOST_INHERITED,
+    SharerEndRecord, SignalRecord, SocketRecord, ThreadRecord,
 };
 pub use tables::{
-    CLONE_ERRORS, CgroupCounts, CloneCalls, Counters, Durations, Family, LATENCY_BOUNDS, Sharer, Signalled,
-    Sleeper, Socket, SocketUser, THREAD_BOUNDS, Wake,
+    CLONE_ERRORS, CgroupCounts, CloneCalls, Counters, Durations, Family, Forker, Heir, HeldSocket,
+    LATENCY_BOUNDS, Sharer, Signalled, Sleeper, Socket, SocketUser, THREAD_BOUNDS, Wake,
 };
 
 /// Bumped whenever a layout here changes; stands in recordings.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Length of a task's `comm`, NUL included (`TASK_COMM_LEN`, include/linux/sched.h).
 pub const COMM_LEN: usize = 16;
@@ -39,6 +40,12 @@ pub mod record {
     pub const SIGNAL: u8 = 6;
     /// A [`SocketRecord`](crate::SocketRecord): a watched socket was used.
     pub const SOCKET: u8 = 7;
+    /// A [`HeirRecord`](crate::HeirRecord): a child was born with connections of its parent's.
+    pub const HEIR: u8 = 8;
+    /// A [`HeirRecord`](crate::HeirRecord): such a child ends, and bytes have moved on these since its birth.
+    pub const MOVED: u8 = 9;
+    /// A [`SharerEndRecord`](crate::SharerEndRecord): a process that shares sockets has ended or exec'd.
+    pub const SHARER_END: u8 = 10;
 }
 
 /// How a task came to be ([`ForkRecord::kind`]; also the first index of [`Counters::events`]).
@@ -71,7 +78,7 @@ pub mod class {
     pub const CLONE_CALL: usize = kind::COUNT + 2;
     /// A signal to a process that is watched for it.
     pub const SIGNAL: usize = kind::COUNT + 3;
-    /// A use of a watched socket.
+    /// A use of a watched socket, a birth with connections, or an end of one that has them.
     pub const SOCKET: usize = kind::COUNT + 4;
     /// How many classes there are.
     pub const COUNT: usize = kind::COUNT + 5;
@@ -209,8 +216,12 @@ pub mod map {
     pub const SHARERS: &str = "SHARERS";
     /// Hash: inode number to the watched [`Socket`](crate::Socket).
     pub const SOCKETS: &str = "SOCKETS";
-    /// Hash: [`SocketUser`](crate::SocketUser)s that have been told.
+    /// Hash, of which the oldest make way: [`SocketUser`](crate::SocketUser)s that have been told.
     pub const SOCKET_USERS: &str = "SOCKET_USERS";
+    /// Hash, of which the oldest make way: tgid to the [`Heir`](crate::Heir) that was born with connections.
+    pub const HEIRS: &str = "HEIRS";
+    /// Hash, of which the oldest make way: tgid to the [`Forker`](crate::Forker) of such children.
+    pub const FORKERS: &str = "FORKERS";
     /// Ring buffer of aya-log, in the object that logs.
     pub const LOG: &str = "AYA_LOGS";
     /// Per-CPU array with the number of lines that were to be logged, in the object that logs.

@@ -37,4 +37,6 @@ speakers! {
     PARENTS = 7, "parents";
     /// The system calls of the clone family.
     CLONE_CALLS = 8, "clone-calls";
+    /// Which children are born with connections.
+    HEIRS = 9, "heirs";
 }

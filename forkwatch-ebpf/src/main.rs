@@ -1,7 +1,7 @@
 //! The kernel side of forkwatch: an object for the BPF target, and nothing at all for a host.
 //!
 //! The programs of `fork`, `exec`, `exit` and `newtask` are always attached, those of `clone_calls` only where they
-//! are asked for, those of `signals`, `sharers` and `sockets` only while a question is open that they answer; that of `sleepers` runs when it
+//! are asked for, those of `heirs` where the kernel allows copies, those of `signals`, `sharers` and `sockets` only while a question is open that they answer; that of `sleepers` runs when it
 //! is read.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
@@ -30,6 +30,8 @@ mod exit;
 mod family;
 #[cfg(target_arch = "bpf")]
 mod fork;
+#[cfg(target_arch = "bpf")]
+mod heirs;
 #[cfg(target_arch = "bpf")]
 mod kernel;
 #[cfg(target_arch = "bpf")]

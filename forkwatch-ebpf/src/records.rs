@@ -214,6 +214,64 @@ pub struct SocketRecord {
     pub comm: [u8; COMM_LEN],
 }
 
+/// Most connections of a child that are told.
+pub const MOST_INHERITED: usize = 16;
+
+/// A child was born with connections of its parent's, or one that was ends. Shorter than the others allow: connections
+/// beyond `count` are zero.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeirRecord {
+    /// Common header.
+    pub header: Header,
+    /// Start of the parent's process.
+    pub parent_start: u64,
+    /// Start of the child.
+    pub child_start: u64,
+    /// Parent process.
+    pub parent_tgid: u32,
+    /// Child process.
+    pub child_tgid: u32,
+    /// How many connections follow.
+    pub count: u32,
+    /// 1 where it has more, or more descriptors than were looked at.
+    pub more: u32,
+    /// Comm of the calling thread.
+    pub comm: [u8; COMM_LEN],
+    /// The connections, those at the lowest descriptors first.
+    pub sockets: [InheritedSocket; MOST_INHERITED],
+}
+
+/// A connected stream socket at a descriptor above 2.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InheritedSocket {
+    /// Its inode number.
+    pub inode: u64,
+    /// The descriptor, which parent and child have alike.
+    pub descriptor: u32,
+    /// `AF_UNIX`, `AF_INET` or `AF_INET6`: Unix sockets do not count their bytes.
+    pub family: u32,
+    /// Bytes that were ever sent, modulo 2^32; at the end those since the birth.
+    pub sent: u32,
+    /// Bytes that were ever taken out, likewise.
+    pub received: u32,
+}
+
+/// A process that shares sockets has ended or exec'd.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharerEndRecord {
+    /// Common header.
+    pub header: Header,
+    /// Start of the process.
+    pub start: u64,
+    /// The process.
+    pub tgid: u32,
+    /// 1 where it has exec'd.
+    pub execed: u32,
+}
+
 /// Every record is a multiple of 8 bytes without holes, so that no stale kernel memory can leak through padding.
 const _: () = {
     assert!(size_of::<Header>() == 24 && align_of::<Header>() == 8);
@@ -245,4 +303,11 @@ const _: () = {
     assert!(size_of::<SocketRecord>() == 80 && align_of::<SocketRecord>() == 8);
     assert!(offset_of!(SocketRecord, tgid) == 48 && offset_of!(SocketRecord, act) == 60);
     assert!(offset_of!(SocketRecord, comm) == 64);
+
+    assert!(size_of::<InheritedSocket>() == 24 && offset_of!(InheritedSocket, sent) == 16);
+    assert!(size_of::<HeirRecord>() == 456 && align_of::<HeirRecord>() == 8);
+    assert!(offset_of!(HeirRecord, parent_tgid) == 40 && offset_of!(HeirRecord, comm) == 56);
+    assert!(offset_of!(HeirRecord, sockets) == 72);
+
+    assert!(size_of::<SharerEndRecord>() == 40 && offset_of!(SharerEndRecord, tgid) == 32);
 };

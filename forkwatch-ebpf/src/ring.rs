@@ -80,9 +80,46 @@ pub(crate) struct Label {
     pub(crate) hazardous: bool,
 }
 
+/// Hands over a record that is too large for the stack, and lies in a map; `wakes` has the reader look at once. Tells
+/// whether it found room.
+#[inline(always)]
+pub(crate) fn submit_copy<R: Record>(
+    counters: &Counters,
+    class: usize,
+    label: Label,
+    record: &mut R,
+    wakes: bool,
+) -> bool {
+    let Some((header, filling)) = head::<R>(counters, class, label) else { return false };
+    // SAFETY: a `Record` is `repr(C)` and starts with a header.
+    unsafe { *core::ptr::from_mut(record).cast::<Header>() = header };
+    if RECORDS.output::<R>(&*record, u64::from(BPF_RB_NO_WAKEUP)).is_err() {
+        add(&counters.events[class][fate::DROPPED_FULL], 1);
+        R::found_no_room();
+        return false;
+    }
+    add(&counters.events[class][fate::SUBMITTED], 1);
+    if is_wake_due(filling) || wakes {
+        wake(counters, wake::BY_RECORD);
+    }
+    true
+}
+
 /// Makes room for a record of the row `class`, or counts it as dropped.
 #[inline(always)]
 pub(crate) fn reserve<R: Record>(counters: &Counters, class: usize, label: Label) -> Option<Room<R>> {
+    let (header, filling) = head::<R>(counters, class, label)?;
+    let Some(entry) = RECORDS.reserve::<R>(0) else {
+        add(&counters.events[class][fate::DROPPED_FULL], 1);
+        R::found_no_room();
+        return None;
+    };
+    Some(Room { entry, header, class, filling })
+}
+
+/// How a record starts, and whether the ring fills; nothing where the record gives way to others.
+#[inline(always)]
+fn head<R: Record>(counters: &Counters, class: usize, label: Label) -> Option<(Header, bool)> {
     // Plain, not atomic: kernels before 5.12 cannot fetch what they add to. Where a tracepoint is preempted in
     // between, two records bear one number; the counters stay right.
     let sequence = counters.sequence;
@@ -98,16 +135,11 @@ pub(crate) fn reserve<R: Record>(counters: &Counters, class: usize, label: Label
         }
         return None;
     }
-    let Some(entry) = RECORDS.reserve::<R>(0) else {
-        add(&counters.events[class][fate::DROPPED_FULL], 1);
-        R::found_no_room();
-        return None;
-    };
     let Label { record, flags, time, hazardous: _ } = label;
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let header = Header { record, flags, length: size_of::<R>() as u16, cpu, sequence, time };
-    Some(Room { entry, header, class, filling: used > size / 2 })
+    Some((header, used > size / 2))
 }
 
 impl<R: Record> Room<R> {

@@ -2,18 +2,32 @@
 //! programs are attached, which is as long as a socket is watched.
 
 use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid,
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
     macros::{btf_tracepoint, map},
     maps::HashMap,
     programs::BtfTracePointContext,
 };
-use forkwatch_ebpf::{Sharer, kind};
+use forkwatch_ebpf::{Sharer, SharerEndRecord, class, kind, record};
 
-use crate::{family, task::Task};
+use crate::{
+    counters::counters,
+    family,
+    ring::{self, Label, ring_record},
+    task::Task,
+};
+
+ring_record!(SharerEndRecord, SHARERS);
 
 /// By tgid.
 #[map]
 static SHARERS: HashMap<u32, Sharer> = HashMap::with_max_entries(4096, 0);
+
+/// Enters a process; `flags` are those of the table (include/uapi/linux/bpf.h). Where there is no room, its use of the
+/// socket is not seen.
+#[inline(always)]
+pub(crate) fn enter(tgid: u32, sharer: &Sharer, flags: u64) {
+    let _ = SHARERS.insert(&tgid, sharer, flags);
+}
 
 /// The current process, if it is one.
 #[inline(always)]
@@ -62,7 +76,10 @@ fn sharer_execs(_context: BtfTracePointContext) -> i32 {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if let Some(sharer) = SHARERS.get_ptr_mut(&tgid) {
         // SAFETY: a value of the map, and the current process's own.
+        let start = unsafe { (*sharer).start };
+        // SAFETY: likewise.
         unsafe { (*sharer).unexeced = 0 };
+        is_over(tgid, start, 1);
     }
     0
 }
@@ -70,9 +87,21 @@ fn sharer_execs(_context: BtfTracePointContext) -> i32 {
 /// On `sched_process_exit`: its tgid may be another's soon.
 #[btf_tracepoint(function = "sched_process_exit")]
 fn sharer_ends(context: BtfTracePointContext) -> i32 {
-    let Some((tgid, _)) = current() else { return 0 };
-    if Task::new(context.arg(0)).signal().live() == 0 {
-        let _ = SHARERS.remove(&tgid);
+    let Some((tgid, sharer)) = current() else { return 0 };
+    if Task::new(context.arg(0)).signal().live() == 0 && SHARERS.remove(&tgid).is_ok() {
+        is_over(tgid, sharer.start, 0);
     }
     0
+}
+
+/// Tells that a process shares nothing any more: of a forker that has exec'd once, no other record tells its end.
+#[inline(always)]
+fn is_over(tgid: u32, start: u64, execed: u32) {
+    let Some(counters) = counters() else { return };
+    // SAFETY: a helper without arguments.
+    let time = unsafe { bpf_ktime_get_boot_ns() };
+    let label = Label { record: record::SHARER_END, flags: 0, time, hazardous: true };
+    let Some(room) = ring::reserve(counters, class::SOCKET, label) else { return };
+    let record = SharerEndRecord { header: room.header, start, tgid, execed };
+    room.submit(counters, record);
 }

@@ -7,7 +7,7 @@
 use aya_ebpf::{
     helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
     macros::{btf_tracepoint, fentry, fexit, map},
-    maps::HashMap,
+    maps::{HashMap, LruHashMap},
     programs::{BtfTracePointContext, FEntryContext, FExitContext},
 };
 use forkwatch_ebpf::{ABSENT, Socket, SocketRecord, SocketUser, act, class, fate, record};
@@ -24,9 +24,10 @@ use crate::{
 #[map]
 static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(1024, 0);
 
-/// Who has been told of which; user space removes those of a socket that it no longer watches.
+/// Who has been told of which; user space removes those of a socket that it no longer watches. The oldest make way: a
+/// process that stays, and forks one child after the other, has a socket watched for ever.
 #[map]
-static SOCKET_USERS: HashMap<SocketUser, u8> = HashMap::with_max_entries(8192, 0);
+static SOCKET_USERS: LruHashMap<SocketUser, u8> = LruHashMap::with_max_entries(8192, 0);
 
 ring_record!(SocketRecord, SOCKETS);
 
@@ -192,6 +193,14 @@ fn used(inode: impl FnOnce() -> u64, act: u8, result: i32) {
     };
     room.submit(counters, record);
     say!(SOCKETS, debug, "process {}: use of socket {} told, act {}", tgid = tgid, inode = inode, act = act);
+}
+
+/// Watches a socket that a child was just born with. What was told of it before is told again: who used it last did so
+/// before this child was there.
+#[inline(always)]
+pub(crate) fn inherit(inode: u64) {
+    // Where there is no room, user space says so when it comes to the same.
+    let _ = SOCKETS.insert(&inode, &Socket { last: [0; act::COUNT], told: 0 }, 0);
 }
 
 /// Whether this use is told. CPUs that ask at once may tell one turn more, or one less.

@@ -2,7 +2,7 @@
 
 use core::mem::{offset_of, size_of};
 
-use crate::{act, call, class, fate, outcome};
+use crate::{MOST_INHERITED, act, call, class, fate, outcome};
 
 /// Upper bounds of [`Counters::parent_threads`]'s buckets, in threads; one more bucket follows for the rest.
 pub const THREAD_BOUNDS: [u32; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
@@ -149,6 +149,50 @@ pub struct SocketUser {
     pub act: u32,
 }
 
+/// A process that was born with connections of its parent's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heir {
+    /// Its start.
+    pub start: u64,
+    /// Start of its parent's process.
+    pub parent_start: u64,
+    /// That process.
+    pub parent_tgid: u32,
+    /// How many connections follow.
+    pub count: u32,
+    /// Those that count their bytes; zero where one does not.
+    pub sockets: [HeldSocket; MOST_INHERITED],
+}
+
+/// A TCP connection, as it was at the fork.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldSocket {
+    /// The kernel's structure: by now it may be another's, which the inode number shows.
+    pub sock: u64,
+    /// Its inode number.
+    pub inode: u64,
+    /// Bytes that had been sent, modulo 2^32.
+    pub sent: u32,
+    /// Bytes that had been taken out, likewise.
+    pub received: u32,
+}
+
+/// A process that has forked children with its connections.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forker {
+    /// Its start.
+    pub start: u64,
+    /// Until when its children are not told.
+    pub quiet_until: u64,
+    /// 1 where all are told: it has left such a connection to a child before.
+    pub covered: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
 /// A sleeping thread of an un-exec'd child, as a pass over all tasks finds it: no table holds it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +234,8 @@ const _: () = {
     assert!(size_of::<CgroupCounts>() == 16 && size_of::<Wake>() == 16);
     assert!(size_of::<Signalled>() == 32 && offset_of!(Signalled, sender) == 24);
     assert!(size_of::<Sleeper>() == 24 && offset_of!(Sleeper, tgid) == 16);
+    assert!(size_of::<HeldSocket>() == 24 && size_of::<Heir>() == 24 + 24 * MOST_INHERITED);
+    assert!(size_of::<Forker>() == 24 && offset_of!(Forker, covered) == 16);
     assert!(size_of::<Sharer>() == 16 && size_of::<Socket>() == 16 && size_of::<SocketUser>() == 16);
     assert!(
         size_of::<Counters>()

@@ -186,6 +186,9 @@ impl Core {
             }
             Event::Signal(_)
             | Event::SocketUse(_)
+            | Event::Heir(_)
+            | Event::Moved(_)
+            | Event::SharerEnd(_)
             | Event::Thread(_)
             | Event::CloneFailure(_)
             | Event::Lost(_) => {}

@@ -124,7 +124,11 @@ impl Collector {
 
     /// Whether a fork is that of a reader: it belongs to the watch, and says nothing of the host.
     pub(crate) fn is_of_reader(&self, event: &Event) -> bool {
-        matches!(event, Event::Fork(fork) if fork.parent.tgid == self.starter)
+        match event {
+            Event::Fork(fork) => fork.parent.tgid == self.starter,
+            Event::Heir(heir) | Event::Moved(heir) => heir.parent.tgid == self.starter,
+            _ => false,
+        }
     }
 
     /// Asks by itself.

@@ -106,6 +106,7 @@ fn missing(observation: Observation, probes: &Probes) -> Option<String> {
     let missing = |probe| probes.way(probe).err().map(ToString::to_string);
     match observation {
         Observation::SocketUse => missing(Probe::Sockets),
+        Observation::Heirs => missing(Probe::Heirs),
         Observation::Senders => missing(Probe::Signals),
         Observation::Sleepers => missing(Probe::Sleepers),
         Observation::GoodEnds => missing(Probe::Families),

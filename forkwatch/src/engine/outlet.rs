@@ -133,7 +133,9 @@ fn tell_event(outputs: &mut [Box<dyn Output>], event: &Event, particulars: &Part
     outputs.iter_mut().try_for_each(|output| match event {
         Event::Lost(lost) => output.lost(lost),
         // Evidence, and no events of their own.
-        Event::Signal(_) | Event::SocketUse(_) => Ok(()),
+        Event::Signal(_) | Event::SocketUse(_) | Event::Heir(_) | Event::Moved(_) | Event::SharerEnd(_) => {
+            Ok(())
+        }
         event => output.event(event, particulars),
     })
 }

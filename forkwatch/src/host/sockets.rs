@@ -21,9 +21,17 @@ const MAX_DESCRIPTORS: usize = 4096;
 /// See [`crate::model::evidence::Request::Sockets`]. A connection whose peer cannot be seen is left out.
 pub(super) fn sockets(child: ProcessKey, parent: ProcessKey) -> Option<Sockets> {
     let parent_stat = Stat::of(parent)?;
-    let mut sockets = socket::Sockets::of(child)?;
     let list = |process: ProcessKey| Table::of_process(process.tgid).list(MAX_DESCRIPTORS).ok();
-    let candidates = shared(&list(child)?, &list(parent)?);
+    let of_parent = list(parent)?;
+    // A child that has ended held what its parent holds, each at the same descriptor.
+    // Between its last descriptor and its end it has none.
+    let of_child = list(child).filter(|of_child| !of_child.is_empty() && Stat::lives(child));
+    let child_is_gone = of_child.is_none();
+    let candidates = match &of_child {
+        Some(of_child) => shared(of_child, &of_parent),
+        None => shared(&of_parent, &of_parent),
+    };
+    let mut sockets = socket::Sockets::of(if child_is_gone { parent } else { child })?;
     let shared = candidates
         .into_iter()
         .filter_map(|Candidate { inode, child_fd, parent_fd }| {
@@ -39,8 +47,11 @@ pub(super) fn sockets(child: ProcessKey, parent: ProcessKey) -> Option<Sockets> 
         program: program::read(parent.tgid, &parent_stat),
         shared,
         libraries: client_libraries(parent.tgid),
+        child_is_gone,
+        of_child: of_child.map(|of_child| lowest(&of_child).into_keys().collect()),
+        of_parent: Some(lowest(&of_parent).into_keys().collect()),
     };
-    Stat::of(child).and(Stat::of(parent)).map(|_| seen)
+    Stat::of(parent).filter(|_| child_is_gone || Stat::of(child).is_some()).map(|_| seen)
 }
 
 /// A socket that both hold.
@@ -137,7 +148,13 @@ mod tests {
         assert_eq!(seen.shared[0].parent_fd, u32::try_from(shared.as_raw_fd()).unwrap());
         assert!(seen.shared[0].child_fd > 2);
         assert_eq!(seen.program.exe, Some(std::env::current_exe().unwrap()));
-        assert_eq!((of_another, gone), ((None, None), None));
+        assert_eq!(of_another.1, None);
+        // Of a child that is gone, the parent tells what it has held.
+        for gone in [of_another.0, gone] {
+            let gone = gone.unwrap();
+            let inodes: Vec<u64> = gone.shared.iter().map(|socket| socket.inode).collect();
+            assert!(gone.child_is_gone && inodes.contains(&seen.shared[0].inode), "{gone:?}");
+        }
     }
 
     #[test]

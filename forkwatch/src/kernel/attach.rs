@@ -86,7 +86,7 @@ pub(super) fn load(
 fn requests(options: &Options) -> impl Iterator<Item = (&'static str, &'static [&'static str], bool)> {
     TABLE.iter().filter_map(|row| match row.when {
         When::OnRequest { setting } => Some((setting, row.maps, options.asked.contains(&row.probe))),
-        When::Always | When::OnDemand { .. } | When::OnRead => None,
+        When::Always | When::Optional | When::OnDemand { .. } | When::OnRead => None,
     })
 }
 

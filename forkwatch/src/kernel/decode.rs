@@ -1,15 +1,15 @@
 //! From the bytes of a ring record to an [`Event`]: a function for each record, which its probe names.
 
 use forkwatch_ebpf::{
-    CloneCallRecord, ExecRecord, ExitRecord, ForkRecord, Header, SignalRecord, SocketRecord, ThreadRecord,
-    act, flag, kind,
+    CloneCallRecord, ExecRecord, ExitRecord, ForkRecord, Header, HeirRecord, InheritedSocket,
+    SharerEndRecord, SignalRecord, SocketRecord, ThreadRecord, act, flag, kind,
 };
 
 use crate::model::{
-    connection::{Act, User},
+    connection::{Act, Inherited, User},
     event::{
-        CloneFailure, CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Origin, Signal, SocketUse,
-        Thread,
+        CloneFailure, CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Heir, Origin, SharerEnd,
+        Signal, SocketUse, Thread,
     },
     process::{Comm, ProcessKey},
     signals::SignalSet,
@@ -38,6 +38,10 @@ unsafe impl Record for CloneCallRecord {}
 unsafe impl Record for SignalRecord {}
 // SAFETY: likewise.
 unsafe impl Record for SocketRecord {}
+// SAFETY: likewise.
+unsafe impl Record for HeirRecord {}
+// SAFETY: likewise.
+unsafe impl Record for SharerEndRecord {}
 
 /// Which record it is ([`record`](forkwatch_ebpf::record)), where its head is one and tells the length that it has.
 pub(super) fn number(bytes: &[u8]) -> Option<u8> {
@@ -192,6 +196,46 @@ pub(super) fn socket_use(bytes: &[u8]) -> Option<Event> {
     }))
 }
 
+pub(super) fn heir(bytes: &[u8]) -> Option<Event> {
+    connections(bytes).map(Event::Heir)
+}
+
+pub(super) fn moved(bytes: &[u8]) -> Option<Event> {
+    connections(bytes).map(Event::Moved)
+}
+
+fn connections(bytes: &[u8]) -> Option<Heir> {
+    let record: HeirRecord = read(bytes)?;
+    let sockets = record.sockets.iter().take(usize::try_from(record.count).ok()?);
+    let inherited = |socket: &InheritedSocket| {
+        let counts = i32::try_from(socket.family) != Ok(libc::AF_UNIX);
+        Inherited {
+            inode: socket.inode,
+            descriptor: socket.descriptor,
+            bytes: counts.then_some((socket.sent, socket.received)),
+        }
+    };
+    Some(Heir {
+        origin: origin(&record.header),
+        at: BootTime(record.header.time),
+        parent: ProcessKey { tgid: record.parent_tgid, start: BootTime(record.parent_start) },
+        child: ProcessKey { tgid: record.child_tgid, start: BootTime(record.child_start) },
+        comm: Comm::new(&record.comm),
+        sockets: sockets.map(inherited).collect(),
+        more: record.more != 0,
+    })
+}
+
+pub(super) fn sharer_end(bytes: &[u8]) -> Option<Event> {
+    let record: SharerEndRecord = read(bytes)?;
+    Some(Event::SharerEnd(SharerEnd {
+        origin: origin(&record.header),
+        at: BootTime(record.header.time),
+        process: ProcessKey { tgid: record.tgid, start: BootTime(record.start) },
+        execed: record.execed != 0,
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use forkwatch_ebpf::record;
@@ -270,6 +314,49 @@ mod tests {
         assert_eq!(decode(&bytes), None, "an act of no meaning");
     }
 
+    /// Of a child that was born with two connections, one of them a Unix socket.
+    fn heir_record(number: u8) -> Vec<u8> {
+        let mut bytes = vec![number, 0, 200, 1, 1, 0, 0, 0];
+        bytes.extend([6_u64, 3_000, 400, 900].iter().flat_map(|number| number.to_le_bytes()));
+        bytes.extend([10_u32, 20, 2, 1].iter().flat_map(|number| number.to_le_bytes()));
+        bytes.extend(b"worker\0\0\0\0\0\0\0\0\0\0");
+        for (inode, numbers) in [(777_u64, [7_u32, 2, 100, 200]), (778, [9, 1, 0, 0])] {
+            bytes.extend(inode.to_le_bytes());
+            bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        }
+        bytes.resize(456, 0);
+        bytes
+    }
+
+    #[test]
+    fn an_heir_is_read_field_by_field() {
+        let expected = Heir {
+            origin: Origin { cpu: 1, sequence: 6 },
+            at: BootTime(3_000),
+            parent: ProcessKey { tgid: 10, start: BootTime(400) },
+            child: ProcessKey { tgid: 20, start: BootTime(900) },
+            comm: Comm::from("worker"),
+            sockets: vec![
+                Inherited { inode: 777, descriptor: 7, bytes: Some((100, 200)) },
+                Inherited { inode: 778, descriptor: 9, bytes: None },
+            ],
+            more: true,
+        };
+        assert_eq!(decode(&heir_record(record::HEIR)), Some(Event::Heir(expected.clone())));
+        assert_eq!(decode(&heir_record(record::MOVED)), Some(Event::Moved(expected)));
+    }
+
+    #[test]
+    fn the_end_of_a_sharer_is_read_field_by_field() {
+        let mut bytes = vec![record::SHARER_END, 0, 40, 0, 1, 0, 0, 0];
+        bytes.extend([6_u64, 3_000, 400].iter().flat_map(|number| number.to_le_bytes()));
+        bytes.extend([10_u32, 1].iter().flat_map(|number| number.to_le_bytes()));
+        let process = ProcessKey { tgid: 10, start: BootTime(400) };
+        let origin = Origin { cpu: 1, sequence: 6 };
+        let expected = SharerEnd { origin, at: BootTime(3_000), process, execed: true };
+        assert_eq!(decode(&bytes), Some(Event::SharerEnd(expected)));
+    }
+
     #[test]
     fn what_is_not_a_record_is_refused() {
         let record = fork_record();
@@ -286,7 +373,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_can_break_the_decoder(mut bytes in prop::collection::vec(any::<u8>(), 0..160), tag in 0_u8..9) {
+        fn no_bytes_can_break_the_decoder(mut bytes in prop::collection::vec(any::<u8>(), 0..160), tag in 0_u8..12) {
             // Half of the cases get past the header, so that the records themselves are reached too.
             if tag > 0 && bytes.len() >= 4 {
                 bytes[0] = tag;
@@ -296,7 +383,7 @@ mod tests {
             if let Some(event) = decode(&bytes) {
                 let time = u64::from_le_bytes(bytes[16..24].try_into().unwrap());
                 prop_assert_eq!(event.at(), BootTime(time));
-                prop_assert!([56, 64, 72, 80, 104, 120].contains(&bytes.len()));
+                prop_assert!([40, 56, 64, 72, 80, 104, 120].contains(&bytes.len()));
             }
         }
     }

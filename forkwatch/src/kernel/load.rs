@@ -24,6 +24,7 @@ use super::{
     ring::{Gauge, Ring},
     sleepers::Sleepers,
     statistics,
+    switch::Switch,
     ways::Probes,
     wire::{CgroupWords, CounterWords, FamilyCell, sum_cgroup, sum_counters},
 };
@@ -88,21 +89,24 @@ impl Kernel {
             let mut ebpf = attach::load(options, &layout, release, pid_levels)?;
             let mut found = found.clone();
             load_programs(&mut ebpf, &mut found, &ids)?;
+            let mut switch = Switch::new(found);
+            switch.on_from_start(&mut ebpf, true);
             for program in probes::always() {
                 attach::attach(&mut ebpf, program)?;
             }
-            found.attach_asked(&mut ebpf, &ids)?;
-            Ok((ebpf, found))
+            switch.probes_mut().attach_asked(&mut ebpf, &ids)?;
+            switch.on_from_start(&mut ebpf, false);
+            Ok((ebpf, switch))
         });
-        let (options, (ebpf, found)) =
+        let (options, (ebpf, switch)) =
             started.map_err(|error| if logs { error.of_logging() } else { error })?;
         drop(ids);
         trim_heap();
-        Self::adopt(ebpf, &options, found)
+        Self::adopt(ebpf, &options, switch)
     }
 
     /// Takes the maps out of the loaded object.
-    fn adopt(mut ebpf: Ebpf, options: &Options, found: Probes) -> Result<(Self, Ring), KernelError> {
+    fn adopt(mut ebpf: Ebpf, options: &Options, switch: Switch) -> Result<(Self, Ring), KernelError> {
         let ring = take(&mut ebpf, map::RECORDS)?;
         let ring: aya::maps::RingBuf<MapData> = ring;
         let gauge = Gauge::map(ring.as_fd())
@@ -115,7 +119,7 @@ impl Kernel {
             cgroups: take(&mut ebpf, map::CGROUPS)?,
             workers: take(&mut ebpf, map::WORKERS)?,
             wanted: take(&mut ebpf, map::WANTED)?,
-            orders: Orders::new(&mut ebpf, found)?,
+            orders: Orders::new(&mut ebpf, switch)?,
             sleepers: Sleepers::default(),
             gauge,
             ring_bytes: options.ring_bytes,

@@ -5,7 +5,7 @@ use aya::{
     Ebpf,
     maps::{HashMap, MapData},
 };
-use forkwatch_ebpf::{Family, Sharer, Signalled, Socket, act, flag, kind, map};
+use forkwatch_ebpf::{Family, Forker, Sharer, Signalled, Socket, act, flag, kind, map};
 
 use super::{
     error::KernelError,
@@ -13,9 +13,13 @@ use super::{
     probes::{Probe, SLEEPER},
     switch::{Asker, Switch},
     ways::Probes,
-    wire::{FamilyCell, SharerCell, SignalledCell, SocketCell, SocketUserCell},
+    wire::{FamilyCell, ForkerCell, SharerCell, SignalledCell, SocketCell, SocketUserCell},
 };
-use crate::model::{order::Order, process::ProcessKey, time::TICK};
+use crate::model::{
+    order::Order,
+    process::ProcessKey,
+    time::{BootTime, TICK},
+};
 
 /// Insert only where there is no entry yet, or only where there is one (include/uapi/linux/bpf.h).
 const BPF_NOEXIST: u64 = 1;
@@ -41,19 +45,21 @@ pub(super) struct Orders {
     sharers: HashMap<MapData, u32, SharerCell>,
     sockets: HashMap<MapData, u64, SocketCell>,
     users: HashMap<MapData, SocketUserCell, u8>,
+    forkers: HashMap<MapData, u32, ForkerCell>,
     /// Whether a failure has been told: the next ones are only for those who look for them.
     complained: bool,
 }
 
 impl Orders {
-    pub(super) fn new(ebpf: &mut Ebpf, probes: Probes) -> Result<Self, KernelError> {
+    pub(super) fn new(ebpf: &mut Ebpf, switch: Switch) -> Result<Self, KernelError> {
         Ok(Self {
-            switch: Switch::new(probes),
+            switch,
             parents: take(ebpf, map::PARENTS)?,
             signalled: take(ebpf, map::SIGNALLED)?,
             sharers: take(ebpf, map::SHARERS)?,
             sockets: take(ebpf, map::SOCKETS)?,
             users: take(ebpf, map::SOCKET_USERS)?,
+            forkers: take(ebpf, map::FORKERS)?,
             complained: false,
         })
     }
@@ -130,6 +136,8 @@ impl Orders {
                 let _ = self.sharers.remove(&process.tgid);
                 Ok(())
             }
+            Order::Cover(forker) => self.know(forker, BootTime(0), true),
+            Order::Disregard { forker, until } => self.know(forker, until, false),
         };
         self.detach_idle();
         match done {
@@ -166,6 +174,13 @@ impl Orders {
         }
         let _ = self.sharers.remove(&process.tgid);
         Ok(())
+    }
+
+    /// Has the kernel side tell of all children of a process that are born with connections, or of none before a time.
+    fn know(&mut self, forker: ProcessKey, until: BootTime, is_covered: bool) -> Result<(), KernelError> {
+        let (start, covered) = (forker.start.0, u32::from(is_covered));
+        let cell = ForkerCell(Forker { start, quiet_until: until.0, covered, reserved: 0 });
+        self.forkers.insert(forker.tgid, cell, 0).map_err(map_error(map::FORKERS))
     }
 
     fn forget_users(&mut self, is_forgotten: impl Fn(u64) -> bool) {

@@ -25,6 +25,8 @@ pub enum Probe {
     Signals,
     /// Sends and receives on a stream socket.
     Sockets,
+    /// Which connections children are born with.
+    Heirs,
     /// Which children fell asleep.
     Sleepers,
     /// shutdown(2) of a TCP connection.
@@ -109,6 +111,8 @@ impl Way {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum When {
     Always,
+    /// From the start on, where the kernel has a way. The last program is attached after all others, the rest before them.
+    Optional,
     /// While a question is open that it answers; some only beside another one.
     OnDemand {
         beside: Option<Probe>,
@@ -175,6 +179,32 @@ const SLEEPER_FIELDS: [&str; 3] =
 /// What leads from a socket to its inode number.
 const SOCKET_FIELDS: &[&[&str]] =
     &[&["OFFSET_SOCK_SOCKET", "OFFSET_SOCKET_FILE", "OFFSET_FILE_INODE", "OFFSET_INODE_NUMBER"]];
+
+/// What leads from a process to its sockets, and tells what these are.
+const HEIR_FIELDS: &[&[&str]] = &[&[
+    "OFFSET_TASK_FILES",
+    "OFFSET_FILES_TABLE",
+    "OFFSET_TABLE_SIZE",
+    "OFFSET_TABLE_FILES",
+    "OFFSET_FILE_OPERATIONS",
+    "OFFSET_FILE_PRIVATE",
+    "OFFSET_FILE_INODE",
+    "OFFSET_INODE_NUMBER",
+    "OFFSET_INODE_MODE",
+    "OFFSET_SOCKET_STATE",
+    "OFFSET_SOCKET_TYPE",
+    "OFFSET_SOCKET_SOCK",
+    "OFFSET_SOCKET_FILE",
+    "OFFSET_SOCK_SOCKET",
+    "OFFSET_SOCK_FAMILY",
+    "OFFSET_SOCK_STATE",
+    "OFFSET_SOCK_PROTOCOL",
+    "OFFSET_TCP_WRITTEN",
+    "OFFSET_TCP_TAKEN",
+    "OFFSET_UNIX_PEER",
+    "OFFSET_UNIX_ADDRESS",
+    "OFFSET_ADDRESS_NAME",
+]];
 
 const TCP_RECEIVE: &str = "tcp_recvmsg";
 
@@ -295,7 +325,25 @@ pub(super) static TABLE: &[Row] = &[
             socket_functions(&by_exits("tcp_receives_5_18"), 6),
         ],
         maps: &[map::SHARERS, map::SOCKETS, map::SOCKET_USERS],
-        records: &[(record::SOCKET, decode::socket_use)],
+        records: &[(record::SOCKET, decode::socket_use), (record::SHARER_END, decode::sharer_end)],
+    },
+    Row {
+        probe: Probe::Heirs,
+        tells: "the connections that children are born with",
+        when: When::Optional,
+        ways: &[Way {
+            fields: HEIR_FIELDS,
+            ..way(
+                "a walk of the child's descriptors at the fork",
+                // What has moved must be told before the end of the child, and a birth after the fork.
+                &[
+                    tracepoint("heir_ends", "sched_process_exit"),
+                    tracepoint("heir_is_born", "sched_process_fork"),
+                ],
+            )
+        }],
+        maps: &[map::HEIRS, map::FORKERS],
+        records: &[(record::HEIR, decode::heir), (record::MOVED, decode::moved)],
     },
     Row {
         probe: Probe::Sleepers,
@@ -390,7 +438,7 @@ mod tests {
         let records = TABLE.iter().flat_map(|row| row.records);
         once("records", records.clone().map(|(number, _)| number.to_string()).collect());
         let numbers: BTreeSet<u8> = records.map(|(number, _)| *number).collect();
-        assert_eq!(numbers, (record::FORK..=record::SOCKET).collect());
+        assert_eq!(numbers, (record::FORK..=record::SHARER_END).collect());
         // Of one row alone: two ways share those who hold a socket.
         let programs = TABLE.iter().flat_map(|row| {
             let names = row.ways.iter().flat_map(|way| way.programs).map(|program| program.name.to_owned());

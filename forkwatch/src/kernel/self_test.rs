@@ -62,11 +62,15 @@ pub fn run(
         let threads = IdleThreads::start().map_err(failed("starting threads"))?;
         pthread_kill(pthread_self(), PENDING.0).map_err(failed("raising a signal"))?;
         kill(Pid::this(), PENDING.1).map_err(failed("raising a signal"))?;
+        let connection = trial::Connection::new()
+            .map_err(|error| KernelError::SelfTestFailed { what: "connecting to itself", error })?;
+        let dropped = trial::dropped(kernel);
         let (release_exec, exec_child) = fork_waiting(exec_self).map_err(failed("forking"))?;
         let (release_exit, exit_child) = fork_waiting(|| ()).map_err(failed("forking"))?;
         let expected = Expected::read(exec_child, exit_child)
             .map_err(|error| KernelError::SelfTestFailed { what: "reading /proc", error })?;
-        let trial = Trial::run(kernel, expected.own(), expected.exit_child.key()).map_err(|error| {
+        let (own, child) = (expected.own(), expected.exit_child.key());
+        let trial = Trial::run(kernel, own, child, &connection, dropped).map_err(|error| {
             KernelError::SelfTestFailed { what: "trying what is watched on demand", error }
         })?;
         drop((release_exec, release_exit));

@@ -19,6 +19,8 @@ pub(super) enum Asker {
     Process(u32),
     /// A socket, by inode number.
     Socket(u64),
+    /// The watch itself, for as long as it lasts.
+    Watch,
 }
 
 /// The probes of a loaded object, each on while somebody asks for it.
@@ -43,6 +45,36 @@ impl Switch {
 
     pub(super) const fn probes(&self) -> &Probes {
         &self.probes
+    }
+
+    /// The same, to be changed before anything is switched on.
+    pub(super) const fn probes_mut(&mut self) -> &mut Probes {
+        &mut self.probes
+    }
+
+    /// Switches on what is on from the start where the kernel has a way: `first` those programs that must be attached
+    /// before all others, else the others. To be called twice.
+    pub(super) fn on_from_start(&mut self, ebpf: &mut Ebpf, first: bool) {
+        for row in TABLE.iter().filter(|row| row.when == When::Optional) {
+            let Ok(way) = self.probes.way(row.probe) else { continue };
+            let Some((last, others)) = way.programs.split_last() else { continue };
+            let programs = if first { others } else { std::slice::from_ref(last) };
+            match programs
+                .iter()
+                .map(|program| attach::attach_on_demand(ebpf, *program))
+                .collect::<Result<Vec<_>, _>>()
+            {
+                Ok(links) => self.change(row.probe, |switched| {
+                    switched.askers.insert(Asker::Watch);
+                    switched.links.extend(links);
+                }),
+                Err(error) => {
+                    tracing::warn!(%error, "what this program reports is not watched on this kernel");
+                    self.detach(row.probe);
+                    self.probes.forget(row.probe, NoProbe::refused(last.name, &error));
+                }
+            }
+        }
     }
 
     /// Switches a probe on for somebody, and forgets it where the kernel refuses.

@@ -1,12 +1,16 @@
 //! What is attached on demand is tried in the self-test, before anything rests on it: a tracepoint's arguments may mean
 //! something else on the next kernel, and neither its types nor the verifier show that.
 //!
-//! A child of forkwatch is sent a signal, and a byte goes through a socket. Both are reported before that child ends, and
-//! the ring keeps the order, so that nothing has to be waited for.
+//! A child of forkwatch is born with a connection and sent a signal, and a byte goes through a socket. All of it is
+//! reported before that child ends, and the ring keeps the order, so that nothing has to be waited for.
 
 use std::{
     io::{self, Write as _},
-    os::{fd::AsFd as _, unix::net::UnixStream},
+    os::{
+        fd::{AsFd as _, AsRawFd as _},
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener, UnixStream},
+    },
 };
 
 use forkwatch_ebpf::{class, fate};
@@ -21,7 +25,7 @@ use nix::{
 use super::{Kernel, Living, Probe};
 use crate::model::{
     connection::Act,
-    event::{Event, Signal as Sent, SocketUse},
+    event::{Event, Heir, Signal as Sent, SocketUse},
     order::Order,
     process::{Comm, ProcessKey},
 };
@@ -30,9 +34,34 @@ use crate::model::{
 pub(super) const SIGNAL: Signal = Signal::SIGUSR1;
 const MESSAGE: &[u8] = b"?";
 
+/// A connection that children inherit: a Unix stream to a peer with a name.
+pub(super) struct Connection {
+    _listener: UnixListener,
+    stream: UnixStream,
+}
+
+impl Connection {
+    pub(super) fn new() -> io::Result<Self> {
+        let address = SocketAddr::from_abstract_name(format!("forkwatch-trial-{}", std::process::id()))?;
+        let listener = UnixListener::bind_addr(&address)?;
+        Ok(Self { _listener: listener, stream: UnixStream::connect_addr(&address)? })
+    }
+
+    fn inode(&self) -> io::Result<u64> {
+        Ok(fstat(self.stream.as_fd())?.st_ino)
+    }
+
+    fn descriptor(&self) -> u32 {
+        self.stream.as_raw_fd().unsigned_abs()
+    }
+}
+
 /// What was done, and what was reported of it.
 pub(super) struct Trial {
     child: ProcessKey,
+    /// The inode number and the descriptor of what the children inherited, and what was told of that.
+    inherited: (u64, u32),
+    heir: Option<Heir>,
     signal: Option<Sent>,
     /// Inode number of the socket; absent where none is tried.
     socket: Option<u64>,
@@ -43,15 +72,26 @@ pub(super) struct Trial {
 
 /// Records that found no room so far.
 #[derive(Clone, Copy)]
-struct DroppedRecords {
+pub(super) struct DroppedRecords {
     signals: u64,
     sockets: u64,
 }
 
 impl Trial {
     /// Does what can be seen, and takes all orders back. What the kernel refuses to attach is not tried any further.
-    pub(super) fn run(kernel: &mut Kernel, own: ProcessKey, child: ProcessKey) -> io::Result<Self> {
-        let dropped = dropped(kernel);
+    ///
+    /// The first of the children was born with the connection, after the records that found no room were counted.
+    pub(super) fn run(
+        kernel: &mut Kernel,
+        own: ProcessKey,
+        child: ProcessKey,
+        connection: &Connection,
+        dropped: DroppedRecords,
+    ) -> io::Result<Self> {
+        let inherited = (connection.inode()?, connection.descriptor());
+        // The kernel side has entered them by itself.
+        order(kernel, Order::UnwatchSocket(inherited.0));
+        order(kernel, Order::Unshare(own));
         order(kernel, Order::WatchSignals(child));
         kill(Pid::from_raw(child.tgid.cast_signed()), SIGNAL)?;
         order(kernel, Order::UnwatchSignals(child));
@@ -60,13 +100,16 @@ impl Trial {
             Ok(way) if !way.uses_functions() => Some(send(kernel, own)?),
             _ => None,
         };
-        Ok(Self { child, signal: None, socket, used: None, dropped })
+        Ok(Self { child, inherited, heir: None, signal: None, socket, used: None, dropped })
     }
 
     /// Takes in what is reported of it, and hands back everything else.
     pub(super) fn take(&mut self, event: Event) -> Option<Event> {
         match event {
             Event::Signal(signal) if signal.target.tgid == self.child.tgid => self.signal = Some(signal),
+            Event::Heir(heir) if heir.parent.tgid == std::process::id() => {
+                self.heir.get_or_insert(heir);
+            }
             Event::SocketUse(used) if Some(used.inode) == self.socket => self.used = Some(used),
             event => return Some(event),
         }
@@ -89,7 +132,14 @@ impl Trial {
             }
             used => judge_use(used.as_ref(), own),
         };
-        for (probe, judged) in [(Probe::Signals, signals), (Probe::Sockets, sockets)] {
+        let heirs = match &self.heir {
+            None if now.sockets != before.sockets || kernel.probes().way(Probe::Heirs).is_err() => Ok(()),
+            heir => judge_heir(heir.as_ref(), self.inherited, own),
+        };
+        if let Some(heir) = &self.heir {
+            order(kernel, Order::Unshare(heir.child));
+        }
+        for (probe, judged) in [(Probe::Signals, signals), (Probe::Sockets, sockets), (Probe::Heirs, heirs)] {
             if let Err(why) = judged {
                 kernel.distrust(probe, why);
             }
@@ -114,7 +164,8 @@ fn order(kernel: &mut Kernel, order: Order) {
     kernel.obey(&order, |_| Some(own));
 }
 
-fn dropped(kernel: &Kernel) -> DroppedRecords {
+/// How many have found no room so far.
+pub(super) fn dropped(kernel: &Kernel) -> DroppedRecords {
     let counters = kernel.counters().ok();
     let of = |class: usize| {
         let fates = counters.as_ref().and_then(|counters| counters.events.get(class));
@@ -144,6 +195,16 @@ fn judge_use(used: Option<&SocketUse>, own: ProcessKey) -> Result<(), String> {
     check("how much was sent on a socket", &used.bytes, &(MESSAGE.len() as u64))
 }
 
+fn judge_heir(heir: Option<&Heir>, (inode, descriptor): (u64, u32), own: ProcessKey) -> Result<(), String> {
+    let Some(heir) = heir else {
+        return Err("a child that was born with a connection was not reported".to_owned());
+    };
+    let found = heir.sockets.iter().find(|socket| socket.inode == inode);
+    check("how a child's connection was found", &found.is_some(), &true)?;
+    check("a connection's descriptor", &found.map_or(0, |socket| socket.descriptor), &descriptor)?;
+    check("the start of a forker", &heir.parent.start.ticks(), &own.start.ticks())
+}
+
 fn check<T: PartialEq + std::fmt::Display>(what: &str, reported: &T, actual: &T) -> Result<(), String> {
     if reported == actual {
         return Ok(());
@@ -154,7 +215,11 @@ fn check<T: PartialEq + std::fmt::Display>(what: &str, reported: &T, actual: &T)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{connection::User, event::Origin, time::BootTime};
+    use crate::model::{
+        connection::{Inherited, User},
+        event::Origin,
+        time::BootTime,
+    };
 
     const OWN: ProcessKey = ProcessKey { tgid: 7, start: BootTime(1) };
     const CHILD: ProcessKey = ProcessKey { tgid: 8, start: BootTime(2) };
@@ -174,6 +239,26 @@ mod tests {
         assert!(judge(None).unwrap_err().contains("was not reported"));
         let other = Sent { number: 12, ..signal(7) };
         assert_eq!(judge(Some(&other)).unwrap_err(), "the number of a signal was reported as 12, and is 10");
+    }
+
+    #[test]
+    fn a_connection_of_a_child_that_is_told_wrong_is_noticed() {
+        let heir = |inode, descriptor| Heir {
+            origin: Origin::default(),
+            at: BootTime(3),
+            parent: OWN,
+            child: CHILD,
+            comm: "forkwatch".into(),
+            sockets: vec![Inherited { inode, descriptor, bytes: None }],
+            more: false,
+        };
+        let judge = |heir: Option<&Heir>| judge_heir(heir, (77, 9), OWN);
+        assert_eq!(judge(Some(&heir(77, 9))), Ok(()));
+        let later = ProcessKey { start: BootTime(1 << 40), ..OWN };
+        for wrong in [heir(78, 9), heir(77, 8), Heir { parent: later, ..heir(77, 9) }] {
+            assert!(judge(Some(&wrong)).is_err(), "{wrong:?}");
+        }
+        assert!(judge(None).unwrap_err().contains("was not reported"));
     }
 
     #[test]

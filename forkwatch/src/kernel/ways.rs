@@ -181,9 +181,9 @@ impl Probes {
     }
 }
 
-/// Whether its programs are loaded at the start, and attached or read when a question is open.
+/// Whether its programs are loaded at the start where the kernel takes them, and attached or read later.
 fn is_loaded_only(row: &Row) -> bool {
-    matches!(row.when, When::OnDemand { .. } | When::OnRead)
+    matches!(row.when, When::Optional | When::OnDemand { .. } | When::OnRead)
 }
 
 /// A way of a row, and those for a kernel that refuses it.
@@ -235,7 +235,7 @@ fn lacks(types: &Btf<'_>, row: &Row, absent: &[Place], place: Place) -> bool {
     match row.when {
         // Where it is not there, nothing can be watched, and the load says so.
         When::Always => false,
-        When::OnDemand { .. } | When::OnRead => absent.contains(&place),
+        When::Optional | When::OnDemand { .. } | When::OnRead => absent.contains(&place),
         When::OnRequest { .. } => place.function().is_some_and(|function| !types.has_function(function)),
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::AddAssign;
 
 use aya::Pod;
-use forkwatch_ebpf::{CgroupCounts, Counters, Family, Sharer, Signalled, Socket, SocketUser, Wake};
+use forkwatch_ebpf::{CgroupCounts, Counters, Family, Forker, Sharer, Signalled, Socket, SocketUser, Wake};
 
 /// One CPU's [`Counters`], word by word: every field is a u64, so that a sum is a sum of words.
 #[derive(Clone, Copy)]
@@ -37,6 +37,8 @@ macro_rules! cells {
 cells! {
     /// A [`Family`].
     FamilyCell(Family);
+    /// A [`Forker`].
+    ForkerCell(Forker);
     /// A [`Sharer`].
     SharerCell(Sharer);
     /// A [`Signalled`].

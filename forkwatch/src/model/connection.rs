@@ -28,6 +28,28 @@ pub struct Sockets {
     /// Names of the client libraries that are loaded in the parent and speak such protocols: `psycopg2`, `sqlalchemy`,
     /// `redis`, `libpq`, as far as its mappings and open files show.
     pub libraries: Vec<String>,
+    /// Whether the child was gone by then, so that these are all of the parent's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub child_is_gone: bool,
+    /// Inode numbers of all sockets that the child holds, also of those that the parent has closed meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_child: Option<Vec<u64>>,
+    /// Likewise of the parent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_parent: Option<Vec<u64>>,
+}
+
+/// A connection that a child was born with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inherited {
+    /// Its inode number.
+    pub inode: u64,
+    /// The descriptor, which parent and child have alike.
+    pub descriptor: u32,
+    /// Bytes that its holders had sent by then, and taken out of it, modulo 2^32; of an end: since the birth. Absent of
+    /// a Unix socket, which does not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<(u32, u32)>,
 }
 
 /// A connection that two processes hold.

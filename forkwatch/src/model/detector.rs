@@ -117,6 +117,8 @@ pub enum Reach {
 pub enum Observation {
     /// Who sends and receives on a connection.
     SocketUse,
+    /// Which connections a child is born with.
+    Heirs,
     /// Every shutdown(2) of one.
     Shutdowns,
     /// Who sends a signal.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    connection::{Act, User},
+    connection::{Act, Inherited, User},
     process::{Comm, ProcessKey},
     signals::SignalSet,
     time::BootTime,
@@ -253,6 +253,39 @@ pub struct SocketUse {
     pub bytes: u64,
 }
 
+/// A child was born with connections of its parent's; or one that was has ended, and these have moved bytes since.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heir {
+    /// Place in the stream.
+    pub origin: Origin,
+    /// When.
+    pub at: BootTime,
+    /// The process that forked.
+    pub parent: ProcessKey,
+    /// The child.
+    pub child: ProcessKey,
+    /// Comm of the thread that forked, or of the one that ended last.
+    pub comm: Comm,
+    /// The connections.
+    pub sockets: Vec<Inherited>,
+    /// Whether it has more that were not looked at.
+    pub more: bool,
+}
+
+/// A process that shares sockets with others has ended or exec'd. It is told of while uses are watched, and where no
+/// other record may tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharerEnd {
+    /// Place in the stream.
+    pub origin: Origin,
+    /// When.
+    pub at: BootTime,
+    /// Which process.
+    pub process: ProcessKey,
+    /// Whether it has exec'd, and lives on as another program.
+    pub execed: bool,
+}
+
 /// Records that were dropped between two looks at the kernel's counters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
@@ -307,6 +340,12 @@ pub enum Event {
     Signal(Signal),
     /// A watched socket was used.
     SocketUse(SocketUse),
+    /// A child was born with connections.
+    Heir(Heir),
+    /// Such a child ends, and connections have moved bytes since its birth.
+    Moved(Heir),
+    /// A process that shares sockets is no more.
+    SharerEnd(SharerEnd),
     /// Records were dropped.
     Lost(Lost),
 }
@@ -322,6 +361,8 @@ impl Event {
             Self::CloneFailure(event) => event.at,
             Self::Signal(event) => event.at,
             Self::SocketUse(event) => event.at,
+            Self::Heir(event) | Self::Moved(event) => event.at,
+            Self::SharerEnd(event) => event.at,
             Self::Lost(event) => event.at,
         }
     }

@@ -1,6 +1,6 @@
 //! What the core has the kernel side do while a question is open.
 
-use super::process::ProcessKey;
+use super::{process::ProcessKey, time::BootTime};
 
 /// An instruction for the kernel side. What it attaches for one it detaches when the last is taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,4 +29,13 @@ pub enum Order {
     Share(ProcessKey),
     /// It does no longer.
     Unshare(ProcessKey),
+    /// Tell of every child that this process forks with connections: it has left some to a child before.
+    Cover(ProcessKey),
+    /// Tell of none before this time: its children do not keep them.
+    Disregard {
+        /// The process that forks.
+        forker: ProcessKey,
+        /// Until when.
+        until: BootTime,
+    },
 }

@@ -41,7 +41,9 @@ pub fn event(context: &Context, sequence: u64, event: &Event, particulars: &Part
             build(Action::CloneFailure, Type::Start).clone_failure(failure, particulars.limit())
         }
         Event::Lost(seen) => lost(context, sequence, seen),
-        Event::Signal(_) | Event::SocketUse(_) => return None,
+        Event::Signal(_) | Event::SocketUse(_) | Event::Heir(_) | Event::Moved(_) | Event::SharerEnd(_) => {
+            return None;
+        }
     })
 }
 

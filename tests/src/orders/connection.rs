@@ -5,7 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::{fs::MetadataExt as _, net::UnixStream},
     },
 };
@@ -24,6 +24,11 @@ impl Connection {
         let shared = TcpStream::connect(listener.local_addr()?)?;
         let (other, _) = listener.accept()?;
         Ok(Self::of(shared.into(), other.into()))
+    }
+
+    /// The descriptor of the shared end.
+    pub(super) fn descriptor(&self) -> u32 {
+        self.shared.as_raw_fd().unsigned_abs()
     }
 
     pub(super) fn unix() -> Result<Self> {

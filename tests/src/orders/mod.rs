@@ -14,9 +14,10 @@ use forkwatch::{
     kernel::{Kernel, Living, NoProbe, Options, Probe, Ring},
     model::{
         connection::Act,
-        event::{Event, ExitStatus, SocketUse},
+        event::{Event, ExitStatus, Heir, SocketUse},
         order::Order,
         process::ProcessKey,
+        time::BootTime,
     },
     privilege,
 };
@@ -41,7 +42,7 @@ use connection::Connection;
 type Test = (&'static str, fn() -> Result<()>);
 
 /// All of them, each in a process of its own: one of a single thread, whose forks nobody streams.
-const TESTS: [Test; 13] = [
+const TESTS: [Test; 16] = [
     ("a followed child's end is told", a_followed_childs_end_is_told),
     ("a followed child's exec is told", a_followed_childs_exec_is_told),
     ("a bad end is told of a child that nobody follows", a_bad_end_is_told),
@@ -54,6 +55,9 @@ const TESTS: [Test; 13] = [
     ("one that sends all the time is told once", one_that_sends_all_the_time_is_told_once),
     ("a shutdown of a TCP connection is told", a_tcp_shutdown_is_told),
     ("a shutdown of a Unix stream is told", a_unix_shutdown_is_told),
+    ("what a child is born with is told", what_a_child_is_born_with_is_told),
+    ("the next child of a covered forker is told at its birth", every_child_of_a_covered_forker_is_told),
+    ("an ended forker is told", an_ended_forker_is_told),
     ("nothing is told once the orders are taken back", nothing_is_told_without_orders),
 ];
 
@@ -465,6 +469,102 @@ fn a_unix_shutdown_is_told() -> Result<()> {
     child.perform(Task::ShutDown)?;
     watched.wait_for_uses(inode, &[(child.tgid(), Act::ShutDown, 0)])?;
     child.end()
+}
+
+/// Whether it cannot be told what children are born with, for a reason that is none of forkwatch's.
+fn no_heirs(watched: &Watched) -> Option<String> {
+    match watched.kernel.probes().way(Probe::Heirs) {
+        Err(error @ (NoProbe::Absent(_) | NoProbe::Fields)) => Some(format!("heirs: {error}")),
+        Err(error) if is_confidential() => Some(format!("heirs: {error}")),
+        _ => None,
+    }
+}
+
+/// The birth of this child, or what has moved until its end.
+fn heir_of(tgid: u32, is_birth: bool) -> impl Fn(&Event) -> Option<Heir> {
+    move |event| match event {
+        Event::Heir(heir) if is_birth && heir.child.tgid == tgid => Some(heir.clone()),
+        Event::Moved(heir) if !is_birth && heir.child.tgid == tgid => Some(heir.clone()),
+        _ => None,
+    }
+}
+
+fn what_a_child_is_born_with_is_told() -> Result<()> {
+    let mut watched = Watched::start()?;
+    if let Some(reason) = no_heirs(&watched) {
+        return skip(reason);
+    }
+    let (connection, pair) = (Connection::tcp()?, Connection::unix()?);
+    let inode = connection.inode()?;
+    connection.send(10)?;
+    let own = own_key()?;
+    let mut child = Child::fork(Some(&connection))?;
+    let key = child.key()?;
+    let born = watched.wait_for("the birth", heir_of(key.tgid, true))?;
+    ensure!(born.parent.tgid == own.tgid && born.parent.start.ticks() == own.start.ticks(), "{born:?}");
+    ensure!(born.child.start.ticks() == key.start.ticks() && !born.more, "{born:?}, and not {key:?}");
+    let told = born.sockets.iter().find(|socket| socket.inode == inode).context("it is not told")?;
+    ensure!(told.descriptor == connection.descriptor(), "{told:?} is not {}", connection.descriptor());
+    ensure!(told.bytes.is_some(), "TCP counts its bytes");
+    // The other end is this process's too, and a socket of a pair has a peer without a name.
+    let pair = pair.inode()?;
+    ensure!(born.sockets.iter().all(|socket| socket.inode != pair), "a pair is told: {born:?}");
+    child.perform(Task::Send(5))?;
+    child.end()?;
+    let moved = watched.wait_for("what has moved", heir_of(key.tgid, false))?;
+    let bytes: Vec<_> = moved.sockets.iter().map(|socket| (socket.inode, socket.bytes)).collect();
+    ensure!(bytes.contains(&(inode, Some((5, 0)))), "{bytes:?}");
+    let ends = watched.events().iter().position(|event| exit_of(key.tgid)(event).is_some());
+    let moves = watched.events().iter().position(|event| heir_of(key.tgid, false)(event).is_some());
+    ensure!(ends.is_none() || moves < ends, "what has moved is told after the end");
+    Ok(())
+}
+
+fn every_child_of_a_covered_forker_is_told() -> Result<()> {
+    let mut watched = Watched::start()?;
+    if let Some(reason) = no_heirs(&watched) {
+        return skip(reason);
+    }
+    let connection = Connection::tcp()?;
+    let own = own_key()?;
+    let children = [Child::fork(Some(&connection))?, Child::fork(Some(&connection))?];
+    // Of an unknown forker one is told in a second.
+    watched.wait_for("the first birth", heir_of(children[0].tgid(), true))?;
+    watched.order(Order::Cover(own));
+    watched.order(Order::Share(own));
+    let inode = connection.inode()?;
+    let mut covered = Child::fork(Some(&connection))?;
+    // Nobody has ordered anything about the socket or the child.
+    covered.perform(Task::Send(7))?;
+    watched.wait_for("the birth of the covered one", heir_of(covered.tgid(), true))?;
+    if watched.kernel.probes().way(Probe::Sockets).is_ok() {
+        watched.wait_for_uses(inode, &[(covered.tgid(), Act::Sent, 7)])?;
+    }
+    let until = BootTime(u64::MAX);
+    watched.order(Order::Disregard { forker: own, until });
+    let unheard = Child::fork(Some(&connection))?;
+    let tgid = unheard.tgid();
+    unheard.end()?;
+    covered.end()?;
+    children.into_iter().try_for_each(Child::end)?;
+    let is_told = |event: &Event| heir_of(tgid, true)(event).is_some();
+    ensure!(!watched.events().iter().any(is_told), "a birth is told that nobody wants to hear of");
+    Ok(())
+}
+
+fn an_ended_forker_is_told() -> Result<()> {
+    let mut watched = Watched::start()?;
+    let connection = Connection::tcp()?;
+    let child = Child::fork(Some(&connection))?;
+    let key = child.key()?;
+    watched.share(&connection, &[own_key()?, key])?;
+    child.end()?;
+    let execed = watched.wait_for("the end", |event| match event {
+        Event::SharerEnd(end) if end.process.tgid == key.tgid => Some(end.execed),
+        _ => None,
+    })?;
+    ensure!(!execed, "it has not exec'd");
+    Ok(())
 }
 
 fn nothing_is_told_without_orders() -> Result<()> {

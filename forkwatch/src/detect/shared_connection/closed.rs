@@ -19,8 +19,10 @@ pub(crate) static HAZARD: Hazard = Hazard {
            the server ends a session that the parent still uses: it finds its connection lost, or hangs in the \
            next request.",
     detection: "The sockets are watched as for shared-connection. A finding is made when a child that has not used \
-                the connection otherwise sends one message of at most 64 bytes on it and ends within a second, \
-                or when a child shuts the socket down.",
+                the connection otherwise sends one message of at most 64 bytes on it and ends within a second, or \
+                closes its copy; when the parent does so as it ends, and the child uses the connection; or when a \
+                child shuts the socket down. Of a child too short-lived to be watched, the bytes that TCP counted \
+                until its end tell, where the parent was not seen to send.",
     certainty: Certainty::Strong,
     certainty_reason: "shutdown(2) acts on the socket itself, for everyone who holds it: certain. Of a short message \
                        just before the end it is only not known whether it was the farewell: strong.",
@@ -45,6 +47,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     )),
     needs: &[
         (Observation::SocketUse, DetectorState::Off, "the use of a connection cannot be watched"),
+        (Observation::Heirs, DetectorState::Limited, "a child's first second is not seen"),
         (Observation::Shutdowns, DetectorState::Limited, "farewells are seen, but not every shutdown(2)"),
     ],
     knows_threads: false,
@@ -52,18 +55,38 @@ pub(crate) static HAZARD: Hazard = Hazard {
     ends: &[],
 };
 
-/// The finding about a child that has shut the connection down, or has said a last short thing on it.
-pub(super) fn judge(case: &Case<'_>, shut_down: bool) -> Finding {
+/// In what way a connection was ended for the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// The child shut it down.
+    ShutDown,
+    /// The child said a last short thing as it ended.
+    AtItsEnd,
+    /// The child said one short thing, closed its copy, and went on.
+    AndWentOn,
+    /// The process that had it first did so as it ended, and the child uses it.
+    OfForker,
+}
+
+/// The finding about a connection that was ended for the others.
+pub(super) fn judge(case: &Case<'_>, farewell: Farewell) -> Finding {
     let name = called(case.program);
     let (child, forker, peer) = (case.child.tgid, case.forker.tgid, case.peer());
-    let how = if shut_down {
-        format!("The child {child} of {name} (pid {forker}) shut down the connection to {peer}")
-    } else {
-        format!(
-            "The child {child} of {name} (pid {forker}) said goodbye on the connection to {peer} as it ended"
-        )
+    let of_child = format!("The child {child} of {name} (pid {forker})");
+    let of_parent = "which its parent had opened before the fork and still holds";
+    let summary = match farewell {
+        Farewell::ShutDown => format!("{of_child} shut down the connection to {peer}, {of_parent}"),
+        Farewell::AtItsEnd => {
+            format!("{of_child} said goodbye on the connection to {peer} as it ended, {of_parent}")
+        }
+        Farewell::AndWentOn => {
+            format!("{of_child} said goodbye on the connection to {peer} and closed its copy, {of_parent}")
+        }
+        Farewell::OfForker => format!(
+            "{name} (pid {forker}) said goodbye on the connection to {peer} as it ended, which it had opened before \
+             the fork and its child {child} still uses"
+        ),
     };
-    let certainty = if shut_down { Certainty::Certain } else { HAZARD.certainty };
-    let summary = format!("{how}, which its parent had opened before the fork and still holds");
+    let certainty = if farewell == Farewell::ShutDown { Certainty::Certain } else { HAZARD.certainty };
     case.finding(&HAZARD, certainty, summary, case.connection().farewell())
 }

@@ -23,12 +23,16 @@ pub(crate) static HAZARD: Hazard = Hazard {
            What both send arrives mixed up at the server, and an answer goes to whichever process reads first: one \
            user's rows are shown to another, protocols lose their step, TLS breaks off. It fails now and then, \
            under load, and nowhere near its cause.",
-    detection: "When a child lives on without exec, the connected stream sockets (TCP, and Unix sockets with a name) \
-                that it and its parent both hold are looked up. While there are such, the kernel side is told to \
-                watch exactly those sockets; the programs for that are attached only then. A finding is made when \
-                two processes of the family, neither exec'd since the fork, have both sent or both received. Whoever uses \
-                such a connection is looked at in that moment: the finding tells the line of the script or the calls of \
-                those that were still at it, and chooses its remedy by the libraries in these calls.",
+    detection: "At the fork the kernel side looks through the child's descriptors, before the child runs: which connected \
+                stream sockets (TCP, and Unix sockets with a name) it was born with. Exactly those are watched; the \
+                programs for that are attached only then, some milliseconds after the first such fork. They stay \
+                attached while a process lives that has left connections to a child, so that its next child is seen \
+                from its first instruction. Of a first child's first milliseconds only the bytes on TCP connections \
+                are known, and nothing of Unix sockets. Where the kernel side may not look (lockdown), the \
+                connections are looked up a second after the fork. A finding is made when two processes of the \
+                family, neither exec'd since the fork, have both sent or both received since both had the connection. \
+                Whoever uses such a connection is looked at in that moment: the finding tells the line of the script or \
+                the calls of those that were still at it, and chooses its remedy by the libraries in these calls.",
     certainty: Certainty::Certain,
     certainty_reason: "The kernel saw both processes use the same socket; the order of their calls is in the \
                        evidence. A child that says one short thing and ends within a second is \
@@ -54,7 +58,10 @@ pub(crate) static HAZARD: Hazard = Hazard {
         DetectorState::Limited,
         "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the memory and the descriptors of other users' processes cannot be read: only one's own are judged",
     )),
-    needs: &[(Observation::SocketUse, DetectorState::Off, "the use of a connection cannot be watched")],
+    needs: &[
+        (Observation::SocketUse, DetectorState::Off, "the use of a connection cannot be watched"),
+        (Observation::Heirs, DetectorState::Limited, "a child's first second is not seen"),
+    ],
     knows_threads: false,
     tells_who_hangs: false,
     ends: WITH_CHILD,

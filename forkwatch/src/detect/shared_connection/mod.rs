@@ -2,13 +2,18 @@
 
 mod callers;
 pub mod closed;
+mod early;
+mod farewell;
 pub mod hazard;
+mod heirs;
 
 use std::{collections::HashMap, time::Duration};
 
 use self::{
     callers::{Callers, Pace},
+    closed::Farewell,
     hazard as used,
+    heirs::Heirs,
 };
 use crate::{
     core::{Context, Detector, Dropped, Output, Report, Shared},
@@ -16,6 +21,7 @@ use crate::{
         connection::{Act, SharedSocket, Sockets, Turn, User},
         event::{Event, Exit, ExitStatus, SocketUse},
         evidence::{Evidence, Request},
+        finding::Finding,
         order::Order,
         process::{Comm, ProcessKey, Program},
         time::BootTime,
@@ -26,10 +32,16 @@ use crate::{
 const MOST_SOCKETS: usize = 1024;
 /// Most processes that are known to hold one of them.
 const MOST_MEMBERS: usize = 256;
+/// Most farewells of which it is not known yet whether the parent misses the connection.
+const MOST_FAREWELLS: usize = 64;
 /// Turns that a finding tells.
 const MOST_TURNS: usize = 32;
 /// A longer message is no farewell: that of `PostgreSQL` has 5 bytes, that of `MySQL` 5, a TLS alert some 30.
 const LONGEST_FAREWELL: u64 = 64;
+/// The topics of timers that are about no socket.
+const TO_LOOK: u64 = 0;
+const TO_LET_GO: u64 = u64::MAX;
+
 /// A child that says one thing and ends within this time has said farewell.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -38,8 +50,13 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(super) struct SharedConnection {
     /// The watched ones, by the socket's inode number.
     connections: HashMap<u64, Connection>,
+    /// Findings about connections that a child has ended for its parent, which must hold them still: the child, and the
+    /// socket's inode number.
+    farewells: Vec<(ProcessKey, u64, Finding)>,
     /// How often their users are looked at.
     pace: Pace,
+    /// Children of which it is not known yet what they share, and forkers whose children are all watched.
+    heirs: Heirs,
 }
 
 /// A connection that a process and its children hold.
@@ -55,12 +72,12 @@ struct Connection {
     turns: Vec<Turn>,
     used: bool,
     closed: bool,
-    /// Whether a verdict is due that waits for a farewell to prove none.
-    is_due: bool,
     /// Which code uses it.
     callers: Callers,
     /// Since when two are known to have used it.
     shared_since: Option<BootTime>,
+    /// Whether the process that had it first has said farewell on it as it ended.
+    is_left: bool,
 }
 
 /// A process that holds the connection.
@@ -69,6 +86,10 @@ struct Member {
     comm: Comm,
     sent: Sent,
     received: bool,
+    /// When its last turn of either began.
+    last: [Option<BootTime>; 2],
+    /// Whether it was asked if it has closed the connection since it said one short thing on it.
+    is_asked: bool,
 }
 
 /// What a process has sent since the fork.
@@ -82,23 +103,45 @@ enum Sent {
 
 impl Member {
     fn new(process: ProcessKey, comm: Comm) -> Self {
-        Self { process, comm, sent: Sent::Nothing, received: false }
+        Self { process, comm, sent: Sent::Nothing, received: false, last: [None; 2], is_asked: false }
     }
 
-    /// Whether it has sent what is no farewell, as far as can be told by now.
-    fn has_sent(&self, now: BootTime) -> bool {
+    /// Whether it has sent what is no farewell, as far as can be told by now: of a child it is asked.
+    fn has_sent(&self, forker: ProcessKey, now: BootTime) -> bool {
         match self.sent {
             Sent::Nothing => false,
-            Sent::Little(at) => self.received || at + FAREWELL <= now,
+            Sent::Little(at) => self.received || self.process == forker && at + FAREWELL <= now,
             Sent::Enough => true,
         }
     }
 
-    fn has_used(&self, act: Act, now: BootTime) -> bool {
+    fn has_used(&self, act: Act, forker: ProcessKey, now: BootTime) -> bool {
         match act {
-            Act::Sent => self.has_sent(now),
+            Act::Sent => self.has_sent(forker, now),
             Act::Received => self.received,
             Act::ShutDown => false,
+        }
+    }
+
+    /// Since when it has had the connection: the process that opened it, always.
+    fn since(&self, forker: ProcessKey) -> BootTime {
+        if self.process == forker { BootTime(0) } else { self.process.start }
+    }
+
+    /// When its last turn of that kind began.
+    fn last(&self, act: Act) -> Option<BootTime> {
+        match act {
+            Act::Sent => self.last[0],
+            Act::Received => self.last[1],
+            Act::ShutDown => None,
+        }
+    }
+
+    fn takes_turn(&mut self, act: Act, at: BootTime) {
+        match act {
+            Act::Sent => self.last[0] = Some(at),
+            Act::Received => self.last[1] = Some(at),
+            Act::ShutDown => {}
         }
     }
 }
@@ -108,20 +151,53 @@ impl Connection {
         self.members.iter_mut().find(|member| member.process == process)
     }
 
-    /// Two processes that have done the same, if there are two: the one that did it last, and another.
+    /// Enters a process that holds it, where there is room.
+    fn enter(&mut self, process: ProcessKey, comm: Comm) {
+        if self.member(process).is_none() && self.members.len() < MOST_MEMBERS {
+            self.members.push(Member::new(process, comm));
+        }
+    }
+
+    /// Two processes that have done the same, if there are two: the one that did it last, and another. What a process did
+    /// before the other was born is no rivalry: it may have handed the connection over since.
     fn rivals(&self, now: BootTime) -> Option<(Act, ProcessKey, Comm)> {
         [Act::Sent, Act::Received].into_iter().find_map(|act| {
-            let mut users = self.members.iter().filter(|member| member.has_used(act, now));
-            let (first, second) = (users.next()?, users.next()?);
+            let users = || self.members.iter().filter(|member| member.has_used(act, self.forker, now));
+            let did_since = |one: &Member, other: &Member| one.last(act) >= Some(other.since(self.forker));
+            let (first, second) = users().enumerate().find_map(|(at, first)| {
+                let mut others = users().skip(at + 1);
+                let second = others.find(|second| did_since(first, second) && did_since(second, first))?;
+                Some((first, second))
+            })?;
             // The child is told, not the process that had the connection first.
             let child = if second.process == self.forker { first } else { second };
             Some((act, child.process, child.comm))
         })
     }
+
+    /// A child was born to one of its holders. What was done before all other children ended is past.
+    fn is_inherited(&mut self) {
+        if self.members.len() > 1 {
+            return;
+        }
+        for member in &mut self.members {
+            *member = Member::new(member.process, member.comm);
+        }
+        self.turns.clear();
+        self.callers = Callers::default();
+        self.shared_since = None;
+        self.first = None;
+        self.used = false;
+        self.closed = false;
+        self.is_left = false;
+    }
 }
 
 impl Detector for SharedConnection {
     fn on_life(&mut self, child: ProcessKey, context: &mut Context) {
+        if self.heirs.knows(child) {
+            return self.tell_shares(child, context);
+        }
         if let Some(parent) = context.processes.get(child).and_then(|process| process.birth.parent) {
             context.ask(Request::Sockets { child, parent });
         }
@@ -129,19 +205,39 @@ impl Detector for SharedConnection {
 
     fn on_event(&mut self, event: &Event, context: &mut Context) {
         match event {
-            Event::SocketUse(used) => self.used(used, context),
+            Event::SocketUse(used) => {
+                self.ask_at_once(used.inode, event, context);
+                self.used(used, context);
+            }
+            Event::Heir(heir) => self.born(heir, context),
             Event::Exit(exit) => {
                 self.settle(exit.process, context);
+                self.forker_said_farewell(exit.process, exit.at, context);
                 self.said_farewell(exit, context);
+                self.ended(exit, context);
             }
-            Event::Exec(exec) => self.settle(exec.process, context),
+            Event::Exec(exec) => {
+                self.settle(exec.process, context);
+                self.let_heir_go(exec.process, context);
+                self.shares_no_longer(exec.process, context);
+            }
+            Event::Moved(moved) => self.bytes_moved(moved, context),
+            Event::SharerEnd(end) => self.sharer_ended(end, context),
             _ => {}
         }
     }
 
     fn on_evidence(&mut self, evidence: &Evidence, context: &mut Context) {
         match evidence {
-            Evidence::Sockets { child, seen: Some(seen) } => self.sockets_seen(*child, seen, context),
+            Evidence::Sockets { child, seen } => {
+                if !self.farewells_are_felt(*child, seen.as_deref(), context)
+                    && !self.farewell_seen(*child, seen.as_deref(), context)
+                    && !self.heir_seen(*child, seen.as_deref(), context)
+                    && let Some(seen) = seen
+                {
+                    self.sockets_seen(*child, seen, context);
+                }
+            }
             Evidence::Caller { process, inode, seen } => {
                 let Some(connection) = self.connections.get_mut(inode) else { return };
                 connection.callers.seen(*process, seen.as_deref());
@@ -152,10 +248,14 @@ impl Detector for SharedConnection {
     }
 
     fn on_timer(&mut self, user: ProcessKey, inode: u64, context: &mut Context) {
-        if let Some(connection) = self.connections.get_mut(&inode) {
-            connection.is_due = false;
+        match inode {
+            TO_LOOK => return self.look(user, context),
+            TO_LET_GO => return self.let_go(user, context),
+            _ => {}
         }
-        self.judge(inode, user, context);
+        if !self.asks_for_farewell(inode, user, context) {
+            self.judge(inode, user, context);
+        }
     }
 
     fn forget(&mut self, process: ProcessKey, context: &mut Context) {
@@ -164,7 +264,8 @@ impl Detector for SharedConnection {
 
     #[cfg(test)]
     fn remembers(&self) -> (usize, bool) {
-        (self.connections.len(), self.connections.len() <= MOST_SOCKETS)
+        let is_bounded = self.connections.len() <= MOST_SOCKETS && self.heirs.is_within_bounds();
+        (self.connections.len() + self.heirs.len(), is_bounded)
     }
 }
 
@@ -174,23 +275,53 @@ impl SharedConnection {
             return;
         };
         let Some(parent) = process.birth.parent else { return };
-        let Sockets { program, shared, libraries, .. } = seen;
-        if shared.is_empty() {
+        if seen.shared.is_empty() || seen.child_is_gone {
             return;
         }
         let (now, child) = (context.now, process.key);
-        for socket in shared {
+        let mut room = MOST_SOCKETS.saturating_sub(self.connections.len());
+        for socket in &seen.shared {
             // Also where there is no room to watch what is done with it.
-            let told = Shared { child, parent, at: now, program: program.clone(), peer: socket.peer.clone() };
-            context.tell(Output::Shares(told));
-            let inode = socket.inode;
-            let is_new = !self.connections.contains_key(&inode);
-            if is_new && self.connections.len() >= MOST_SOCKETS {
-                context.tell(Output::Dropped(Dropped::Connection));
+            let (program, peer) = (seen.program.clone(), socket.peer.clone());
+            context.tell(Output::Shares(Shared { child, parent, at: now, program, peer }));
+            if self.connections.contains_key(&socket.inode) {
                 continue;
             }
-            if is_new {
-                context.order(Order::WatchSocket(inode));
+            if room == 0 {
+                context.tell(Output::Dropped(Dropped::Connection));
+            } else {
+                room -= 1;
+                context.order(Order::WatchSocket(socket.inode));
+            }
+        }
+        self.share(child, parent, seen, &seen.shared, context);
+        context.follow(child);
+        self.cover(parent, context);
+    }
+
+    /// Whether there is room for a connection; if not, that is told.
+    fn has_room(&self, context: &mut Context) -> bool {
+        let has_room = self.connections.len() < MOST_SOCKETS;
+        if !has_room {
+            context.tell(Output::Dropped(Dropped::Connection));
+        }
+        has_room
+    }
+
+    /// Remembers that these connections are shared, as far as there is room.
+    fn share(
+        &mut self,
+        child: ProcessKey,
+        parent: ProcessKey,
+        seen: &Sockets,
+        shared: &[SharedSocket],
+        context: &mut Context,
+    ) {
+        let Sockets { program, libraries, .. } = seen;
+        for socket in shared {
+            let inode = socket.inode;
+            if !self.connections.contains_key(&inode) && self.connections.len() >= MOST_SOCKETS {
+                continue;
             }
             let connection = self.connections.entry(inode).or_insert_with(|| Connection {
                 socket: socket.clone(),
@@ -202,20 +333,17 @@ impl SharedConnection {
                 turns: Vec::new(),
                 used: false,
                 closed: false,
-                is_due: false,
                 callers: Callers::default(),
                 shared_since: None,
+                is_left: false,
             });
             for process in [parent, child] {
-                if connection.member(process).is_none() && connection.members.len() < MOST_MEMBERS {
-                    connection.members.push(Member::new(process, program.comm));
-                }
+                connection.enter(process, program.comm);
             }
         }
         for process in [parent, child] {
             context.order(Order::Share(process));
         }
-        context.follow(child);
         self.tell_shared(context);
     }
 
@@ -235,6 +363,11 @@ impl SharedConnection {
         if !unexeced && !is_forker {
             return;
         }
+        if !is_forker {
+            let forker = connection.forker;
+            self.cover(forker, context);
+        }
+        let Some(connection) = self.connections.get_mut(&event.inode) else { return };
         let first = *connection.first.get_or_insert(event.at);
         if connection.turns.len() < MOST_TURNS {
             let after = event.at.since(first).as_nanos();
@@ -247,16 +380,21 @@ impl SharedConnection {
         }
         let Some(member) = connection.member(process) else { return };
         member.comm = event.comm;
+        member.takes_turn(event.act, event.at);
         match (event.act, member.sent) {
             (Act::Received, _) => member.received = true,
-            (Act::Sent, Sent::Nothing) if !is_forker && event.bytes <= LONGEST_FAREWELL => {
+            (Act::Sent, Sent::Nothing) if event.bytes <= LONGEST_FAREWELL => {
                 member.sent = Sent::Little(event.at);
+                context.wake_about(event.inode, event.at + FAREWELL, process);
             }
             (Act::Sent, _) => member.sent = Sent::Enough,
             (Act::ShutDown, _) if !is_forker => {
-                return self.closed(event.inode, process, true, context);
+                return self.closed(event.inode, process, Farewell::ShutDown, context);
             }
             (Act::ShutDown, _) => {}
+        }
+        if connection.is_left && !is_forker {
+            return self.closed(event.inode, process, Farewell::OfForker, context);
         }
         let (forker, stacks) = (connection.forker, context.settings.stacks);
         if let Some(look) = connection.callers.look(event, forker, stacks, &mut self.pace) {
@@ -265,20 +403,14 @@ impl SharedConnection {
         self.judge(event.inode, process, context);
     }
 
-    /// Reports a connection that two processes use, now or when it is clear that it was no farewell.
+    /// Reports a connection that two processes use.
     fn judge(&mut self, inode: u64, user: ProcessKey, context: &mut Context) {
         let now = context.now;
         let Some(connection) = self.connections.get_mut(&inode) else { return };
         if connection.used {
             return;
         }
-        let Some((act, child, comm)) = connection.rivals(now) else {
-            if !connection.is_due && connection.rivals(now + FAREWELL).is_some() {
-                connection.is_due = true;
-                context.wake_about(inode, now + FAREWELL, user);
-            }
-            return;
-        };
+        let Some((act, child, comm)) = connection.rivals(now) else { return };
         let since = *connection.shared_since.get_or_insert(now);
         if let Some(due) = connection.callers.due(child, since, now) {
             return context.wake_about(inode, due, user);
@@ -316,31 +448,42 @@ impl SharedConnection {
             })
             .collect();
         for inode in farewells {
-            self.closed(inode, process, false, context);
+            self.closed(inode, process, Farewell::AtItsEnd, context);
         }
     }
 
     /// Reports a connection that a child has closed for all.
-    fn closed(&mut self, inode: u64, child: ProcessKey, shut_down: bool, context: &mut Context) {
+    fn closed(&mut self, inode: u64, child: ProcessKey, how: Farewell, context: &mut Context) {
         let Some(connection) = self.connections.get_mut(&inode) else { return };
         if std::mem::replace(&mut connection.closed, true) {
             return;
         }
         let comm = connection.member(child).map_or(Comm::default(), |member| member.comm);
-        let finding = closed::judge(&connection.case(child, comm, context.now), shut_down);
-        context.report(Report::of(finding));
+        let finding = closed::judge(&connection.case(child, comm, context.now), how);
+        if matches!(how, Farewell::OfForker | Farewell::AndWentOn) {
+            context.report(Report::of(finding));
+        } else if self.farewells.len() < MOST_FAREWELLS {
+            // A server that accepts and then forks has closed its copy: it misses nothing.
+            let parent = connection.forker;
+            self.farewells.push((child, inode, finding));
+            context.ask(Request::Sockets { child, parent });
+        }
     }
 
     /// A process holds no connection any more: it has exec'd or ended.
     fn shares_no_longer(&mut self, process: ProcessKey, context: &mut Context) {
         let mut free = Vec::new();
+        let heirs = &self.heirs;
+        let has_room = self.connections.len() <= MOST_SOCKETS / 2;
         self.connections.retain(|inode, connection| {
             if connection.member(process).is_none() {
                 return true;
             }
             connection.members.retain(|member| member.process != process);
             free.push(process);
-            let is_shared = connection.members.len() > 1;
+            // The next child of one that is covered may be born any time.
+            let is_shared = connection.members.len() > usize::from(!connection.is_left)
+                || has_room && connection.members.iter().any(|member| heirs.is_covered(member.process));
             if !is_shared {
                 context.order(Order::UnwatchSocket(*inode));
                 free.extend(connection.members.iter().map(|member| member.process));
@@ -352,14 +495,18 @@ impl SharedConnection {
         }
         free.sort_unstable();
         free.dedup();
-        let connections = &mut self.connections;
-        free.retain(|process| {
-            connections.values_mut().all(|connection| connection.member(*process).is_none())
-        });
         for process in free {
-            context.order(Order::Unshare(process));
+            self.unshare(process, context);
         }
         self.tell_shared(context);
+    }
+
+    /// A process is to be watched no longer, if it shares nothing and may not soon do so.
+    fn unshare(&mut self, process: ProcessKey, context: &mut Context) {
+        let is_member = self.connections.values_mut().any(|connection| connection.member(process).is_some());
+        if !is_member && !self.heirs.concerns(process) {
+            context.order(Order::Unshare(process));
+        }
     }
 
     fn tell_shared(&self, context: &mut Context) {

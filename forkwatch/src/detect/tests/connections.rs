@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::model::{
-    connection::{Act, Caller, Engaged, LibraryThread, Peer, SharedSocket, User},
-    event::SocketUse,
+    connection::{Act, Caller, Engaged, Inherited, LibraryThread, Peer, SharedSocket, User},
+    event::{Heir, SharerEnd, SocketUse},
     finding::{Certainty, Severity},
     order::Order,
     resolution::Resolution,
@@ -25,6 +25,9 @@ pub(super) fn sockets_of(inode: u64) -> Sockets {
         program: program("gunicorn"),
         shared: vec![socket],
         libraries: vec!["psycopg2".to_owned()],
+        child_is_gone: false,
+        of_child: Some(vec![inode]),
+        of_parent: Some(vec![inode]),
     }
 }
 
@@ -52,6 +55,36 @@ impl Timeline {
         }))
     }
 
+    /// A child is born with the connection.
+    fn is_born(&mut self, child: u32) -> &mut Self {
+        let heir = self.heir(child, (100, 200));
+        self.event(&Event::Heir(heir))
+    }
+
+    fn heir(&self, child: u32, bytes: (u32, u32)) -> Heir {
+        Heir {
+            origin: Origin::default(),
+            at: self.now,
+            parent: process(PARENT),
+            child: process(child),
+            comm: "gunicorn".into(),
+            sockets: vec![Inherited { inode: INODE, descriptor: 7, bytes: Some(bytes) }],
+            more: false,
+        }
+    }
+
+    /// The kernel counted bytes on the connection until the end of a child.
+    fn moved(&mut self, child: u32, bytes: (u32, u32)) -> &mut Self {
+        let heir = self.heir(child, bytes);
+        self.event(&Event::Moved(heir))
+    }
+
+    /// A process that shares ends, of which no other record tells.
+    fn ends(&mut self, tgid: u32) -> &mut Self {
+        let (at, process) = (self.now, process(tgid));
+        self.event(&Event::SharerEnd(SharerEnd { origin: Origin::default(), at, process, execed: false }))
+    }
+
     fn reported(&self) -> Vec<(HazardId, Certainty, u32)> {
         self.findings()
             .iter()
@@ -77,7 +110,12 @@ fn a_connection_that_both_hold_is_watched_and_no_fault() {
     let timeline = sharing();
     assert_eq!(
         timeline.ordered(),
-        [Order::WatchSocket(INODE), Order::Share(process(PARENT)), Order::Share(process(CHILD))]
+        [
+            Order::WatchSocket(INODE),
+            Order::Share(process(PARENT)),
+            Order::Share(process(CHILD)),
+            Order::Cover(process(PARENT)),
+        ]
     );
     assert_eq!(timeline.count(|output| matches!(output, Output::Shares(_))), 1);
     assert_eq!(timeline.reported(), []);
@@ -266,6 +304,8 @@ fn a_short_query_is_a_use_once_the_child_lives_on() {
     // Or as soon as it takes the answer.
     let mut timeline = sharing();
     timeline.uses(PARENT, Act::Sent, 14).uses(CHILD, Act::Sent, 14).uses(CHILD, Act::Received, 60);
+    // What the parent said may be its own farewell, for as long as that takes.
+    timeline.at(4001);
     assert_eq!(timeline.reported(), SHARED);
 }
 
@@ -298,13 +338,15 @@ fn watching_ends_when_nobody_shares_any_more() {
     let mut timeline = sharing();
     timeline.at(4000).outputs.clear();
     timeline.exit(CHILD);
-    let orders = timeline.ordered();
-    for order in
-        [Order::UnwatchSocket(INODE), Order::Unshare(process(CHILD)), Order::Unshare(process(PARENT))]
-    {
-        assert!(orders.contains(&order), "{orders:?} lacks {order:?}");
-    }
+    // The parent's next child is watched from its first instruction.
+    assert_eq!(timeline.ordered(), [Order::Unshare(process(CHILD))]);
+    timeline.outputs.clear();
+    timeline.ends(PARENT);
+    assert_eq!(timeline.ordered(), [Order::UnwatchSocket(INODE)]);
     assert_eq!(timeline.core.remembered(SHARED_CONNECTION), 0);
+    timeline.at(63_000).outputs.clear();
+    timeline.at(65_000);
+    assert_eq!(timeline.ordered(), [Order::Unshare(process(PARENT))]);
     // Another child holds it as well: only the one that left is let go.
     let mut timeline = sharing();
     timeline.sockets.insert(SIBLING, sockets());
@@ -319,4 +361,205 @@ fn the_end_of_the_child_resolves_the_finding() {
     timeline.uses(PARENT, Act::Sent, 100).uses(CHILD, Act::Sent, 100).at(9000).exit(CHILD);
     let last = timeline.findings().last().map(|finding| (finding.hazard, finding.state));
     assert_eq!(last, Some((HazardId::new("shared-connection"), State::Resolved(Resolution::Exited))));
+}
+
+/// Children that are born two and three seconds after the start: a process of these tests has its start as tgid.
+const BORN: u32 = 2_000_000_000;
+const LATER: u32 = 3_000_000_000;
+
+/// A child is born with a connection of its parent's, which it shares.
+fn born() -> Timeline {
+    let mut timeline = Timeline::new();
+    timeline.sockets.insert(BORN, sockets());
+    timeline.at(2000).is_born(BORN);
+    timeline
+}
+
+/// The same, and it has ended by the time that anybody looks.
+fn born_and_gone() -> Timeline {
+    let mut timeline = born();
+    timeline.sockets.insert(BORN, Sockets { child_is_gone: true, ..sockets() });
+    timeline
+}
+
+const CLOSED: [(HazardId, Certainty, u32); 1] =
+    [(HazardId::new("shared-connection-closed"), Certainty::Strong, BORN)];
+const USED: [(HazardId, Certainty, u32); 1] =
+    [(HazardId::new("shared-connection"), Certainty::Certain, BORN)];
+
+#[test]
+fn what_a_child_is_born_with_is_watched_at_once() {
+    let timeline = born();
+    assert_eq!(
+        timeline.ordered(),
+        [Order::WatchSocket(INODE), Order::Share(process(PARENT)), Order::Share(process(BORN))]
+    );
+    let asked =
+        |timeline: &Timeline| timeline.count(|output| matches!(output, Output::Ask(Request::Sockets { .. })));
+    assert_eq!(asked(&timeline), 0);
+    let mut timeline = timeline;
+    timeline.at(2050);
+    assert_eq!(asked(&timeline), 1);
+}
+
+#[test]
+fn a_use_in_the_first_second_is_reported() {
+    let mut timeline = born();
+    timeline.at(2001).uses(BORN, Act::Sent, 200).at(2004).uses(PARENT, Act::Sent, 200);
+    assert_eq!(timeline.reported(), USED);
+    // What happened before it was known what the connection is counts, in its order.
+    let turns = &timeline.findings()[0].facts.connection.as_ref().unwrap().turns;
+    assert_eq!(turns.iter().map(|turn| turn.pid).collect::<Vec<_>>(), [BORN, PARENT]);
+}
+
+#[test]
+fn a_farewell_in_the_first_second_is_told_however_short_the_child_lived() {
+    for lived in [1, 3, 500, 950] {
+        let mut timeline = born_and_gone();
+        timeline.at(2000 + lived).uses(BORN, Act::Sent, 5).exit(BORN).at(9000);
+        assert_eq!(timeline.reported(), CLOSED, "{lived} ms");
+    }
+}
+
+#[test]
+fn a_farewell_that_only_the_kernel_counted_is_told() {
+    let mut timeline = born_and_gone();
+    timeline.at(2001).moved(BORN, (5, 0)).exit(BORN).at(9000);
+    assert_eq!(timeline.reported(), CLOSED);
+    // An answer came too, or more was sent than a farewell has: the parent may have done that.
+    for bytes in [(5, 60), (200, 0), (0, 60)] {
+        let mut timeline = born_and_gone();
+        timeline.at(2001).moved(BORN, bytes).exit(BORN).at(9000);
+        assert_eq!(timeline.reported(), [], "{bytes:?}");
+    }
+    // The parent was seen to send.
+    let mut timeline = born_and_gone();
+    timeline.uses(PARENT, Act::Sent, 5).at(2001).moved(BORN, (5, 0)).exit(BORN).at(9000);
+    assert_eq!(timeline.reported(), []);
+}
+
+#[test]
+fn children_that_exec_or_end_at_once_are_nobodys() {
+    for ends in [true, false] {
+        let mut timeline = born();
+        timeline.at(2004);
+        if ends {
+            timeline.exit(BORN);
+        } else {
+            timeline.exec(exec_of(BORN, PARENT, &[]));
+        }
+        timeline.at(9000);
+        assert_eq!(timeline.count(|output| matches!(output, Output::Ask(Request::Sockets { .. }))), 0);
+        let orders = timeline.ordered();
+        for order in
+            [Order::UnwatchSocket(INODE), Order::Unshare(process(BORN)), Order::Unshare(process(PARENT))]
+        {
+            assert!(orders.contains(&order), "{orders:?} lacks {order:?}");
+        }
+        assert!(!orders.contains(&Order::Cover(process(PARENT))));
+        assert_eq!(timeline.core.remembered(SHARED_CONNECTION), 0);
+    }
+}
+
+#[test]
+fn a_forker_whose_children_do_not_keep_its_connections_is_left_alone_for_longer_each_time() {
+    let mut timeline = Timeline::new();
+    let nothing = Sockets { shared: Vec::new(), ..sockets() };
+    let mut until = Vec::new();
+    for (time, child) in [(2000, BORN), (3000, LATER)] {
+        timeline.sockets.insert(child, nothing.clone());
+        timeline.at(time).is_born(child).at(time + 100);
+        until.extend(timeline.ordered().into_iter().filter_map(|order| match order {
+            Order::Disregard { until, .. } => Some(until.0 / MILLI - time),
+            _ => None,
+        }));
+        timeline.outputs.clear();
+    }
+    let rests: Vec<u64> = until.iter().map(|until| until / 1000).collect();
+    assert_eq!(rests, [10, 20]);
+    assert_eq!(timeline.core.remembered(SHARED_CONNECTION), 0);
+}
+
+#[test]
+fn what_a_parent_did_before_a_child_was_born_is_no_rivalry() {
+    // The first child keeps the connection open and is silent; the parent hands it over to the second.
+    let mut timeline = born();
+    timeline.at(2500).uses(PARENT, Act::Sent, 200).at(3000).is_born(LATER);
+    timeline.at(3500).uses(LATER, Act::Sent, 200).at(9000);
+    assert_eq!(timeline.reported(), []);
+    timeline.uses(PARENT, Act::Sent, 200);
+    assert_eq!(timeline.reported(), [(HazardId::new("shared-connection"), Certainty::Certain, LATER)]);
+}
+
+#[test]
+fn the_next_child_of_a_covered_forker_is_judged_by_what_happens_from_its_birth_on() {
+    let mut timeline = born();
+    timeline.at(2500).uses(BORN, Act::Sent, 200).exit(BORN);
+    assert!(timeline.ordered().contains(&Order::Cover(process(PARENT))));
+    // The first child alone used it; the second alone does.
+    timeline.at(3000).is_born(LATER).at(3001).uses(LATER, Act::Sent, 200).at(9000);
+    assert_eq!(timeline.reported(), []);
+    timeline.uses(PARENT, Act::Sent, 200);
+    assert_eq!(timeline.reported(), [(HazardId::new("shared-connection"), Certainty::Certain, LATER)]);
+}
+
+#[test]
+fn nothing_is_left_of_children_that_nobody_could_look_at() {
+    let mut timeline = born();
+    timeline.sockets.clear();
+    timeline.at(2001).uses(BORN, Act::Sent, 200);
+    assert_eq!(timeline.count(|output| matches!(output, Output::Undecided { .. })), 1);
+    timeline.exit(BORN).at(9000);
+    assert_eq!((timeline.reported(), timeline.core.remembered(SHARED_CONNECTION)), (Vec::new(), 0));
+}
+
+#[test]
+fn a_child_that_says_farewell_and_goes_on_is_told_as_such() {
+    let mut timeline = born();
+    timeline.at(2001).uses(BORN, Act::Sent, 5).at(2100);
+    // It has closed its copy since.
+    timeline.sockets.insert(BORN, Sockets { shared: Vec::new(), of_child: Some(vec![9]), ..sockets() });
+    timeline.at(5000).uses(PARENT, Act::Sent, 200).at(9000);
+    assert_eq!(timeline.reported(), CLOSED);
+    let summary = &timeline.findings()[0].summary;
+    assert!(summary.contains("said goodbye") && summary.contains("closed its copy"), "{summary}");
+    // One that keeps it has used it.
+    let mut timeline = born();
+    timeline.at(2001).uses(BORN, Act::Sent, 5).at(5000).uses(PARENT, Act::Sent, 200).at(9000);
+    assert_eq!(timeline.reported(), USED);
+}
+
+#[test]
+fn a_parent_that_says_farewell_as_it_ends_is_told_where_its_child_uses_the_connection() {
+    let farewell = |uses_before: bool, uses_after: bool| {
+        let mut timeline = born();
+        timeline.at(3000);
+        if uses_before {
+            timeline.uses(BORN, Act::Sent, 200).uses(BORN, Act::Received, 200);
+        }
+        timeline.at(6000).uses(PARENT, Act::Sent, 5).ends(PARENT).at(7500);
+        if uses_after {
+            timeline.uses(BORN, Act::Sent, 200);
+        }
+        timeline.at(9000);
+        timeline
+    };
+    for (before, after) in [(true, false), (false, true), (true, true)] {
+        let timeline = farewell(before, after);
+        assert_eq!(timeline.reported(), CLOSED, "{before} {after}");
+        assert!(timeline.findings()[0].summary.contains("its child"));
+    }
+    assert_eq!(farewell(false, false).reported(), []);
+}
+
+#[test]
+fn a_server_that_accepts_and_forks_misses_nothing() {
+    for act in [Act::Sent, Act::ShutDown] {
+        let mut timeline = born();
+        // The parent has not closed its copy yet when the child is looked at, but has by its end.
+        timeline.at(2030);
+        timeline.sockets.insert(BORN, Sockets { shared: Vec::new(), of_parent: Some(vec![]), ..sockets() });
+        timeline.at(2100).uses(BORN, act, 5).exit(BORN).at(9000);
+        assert_eq!(timeline.reported(), [], "{act:?}");
+    }
 }

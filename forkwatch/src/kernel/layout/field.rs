@@ -36,14 +36,16 @@ pub(super) enum Expected {
     Bytes(u32),
     /// An array of structs of that name, of any length.
     Structs(&'static str),
+    /// A pointer to anything.
+    Address,
     /// A struct, of which the size is wanted.
     Sized,
 }
 
-use Expected::{Bytes, Integer, Pointer, Sized, Structs};
+use Expected::{Address, Bytes, Integer, Pointer, Sized, Structs};
 
 /// Fields of one struct stand together, for it is looked up once.
-pub(super) const FIELDS: [Field; 41] = [
+pub(super) const FIELDS: [Field; 59] = [
     required("OFFSET_TASK_FLAGS", "task_struct", &["flags"], Integer(4)),
     required("OFFSET_TASK_MM", "task_struct", &["mm"], Pointer("mm_struct")),
     required("OFFSET_TASK_EXIT_CODE", "task_struct", &["exit_code"], Integer(4)),
@@ -62,6 +64,7 @@ pub(super) const FIELDS: [Field; 41] = [
     required("OFFSET_TASK_PENDING", "task_struct", &["pending.signal.sig"], Bytes(8)),
     // CONFIG_CGROUPS may be off.
     optional("OFFSET_TASK_CGROUPS", "task_struct", &["cgroups"], Pointer("css_set")),
+    on_demand("OFFSET_TASK_FILES", "task_struct", &["files"], Pointer("files_struct")),
     // The one became the other in Linux 5.14, and half as long.
     on_demand("OFFSET_TASK_STATE", "task_struct", &["__state"], Integer(4)),
     on_demand("OFFSET_TASK_LONG_STATE", "task_struct", &["state"], Integer(8)),
@@ -83,13 +86,31 @@ pub(super) const FIELDS: [Field; 41] = [
     required("OFFSET_UPID_NR", "upid", &["nr"], Integer(4)),
     required("SIZE_UPID", "upid", &[], Sized),
     on_demand("OFFSET_SIGINFO_CODE", "kernel_siginfo", &["si_code"], Integer(4)),
+    on_demand("OFFSET_FILES_TABLE", "files_struct", &["fdt"], Pointer("fdtable")),
+    on_demand("OFFSET_TABLE_SIZE", "fdtable", &["max_fds"], Integer(4)),
+    on_demand("OFFSET_TABLE_FILES", "fdtable", &["fd"], Address),
     on_demand("OFFSET_SOCK_SOCKET", "sock", &["sk_socket"], Pointer("socket")),
+    on_demand("OFFSET_SOCK_FAMILY", "sock", &["__sk_common.skc_family"], Integer(2)),
+    on_demand("OFFSET_SOCK_STATE", "sock", &["__sk_common.skc_state"], Integer(1)),
+    // A bitfield before Linux 5.6.
+    on_demand("OFFSET_SOCK_PROTOCOL", "sock", &["sk_protocol"], Integer(2)),
+    on_demand("OFFSET_TCP_WRITTEN", "tcp_sock", &["write_seq"], Integer(4)),
+    on_demand("OFFSET_TCP_TAKEN", "tcp_sock", &["copied_seq"], Integer(4)),
+    on_demand("OFFSET_UNIX_PEER", "unix_sock", &["peer"], Pointer("sock")),
+    on_demand("OFFSET_UNIX_ADDRESS", "unix_sock", &["addr"], Pointer("unix_address")),
+    on_demand("OFFSET_ADDRESS_NAME", "unix_address", &["name"], Structs("sockaddr_un")),
     on_demand("OFFSET_SOCKET_FILE", "socket", &["file"], Pointer("file")),
+    on_demand("OFFSET_SOCKET_STATE", "socket", &["state"], Integer(4)),
+    on_demand("OFFSET_SOCKET_TYPE", "socket", &["type"], Integer(2)),
+    on_demand("OFFSET_SOCKET_SOCK", "socket", &["sk"], Pointer("sock")),
     on_demand("OFFSET_FILE_INODE", "file", &["f_inode"], Pointer("inode")),
+    on_demand("OFFSET_FILE_OPERATIONS", "file", &["f_op"], Pointer("file_operations")),
+    on_demand("OFFSET_FILE_PRIVATE", "file", &["private_data"], Address),
     // The one became the other in Linux 6.13, and counts otherwise.
     on_demand("OFFSET_FILE_COUNT", "file", &["f_count.counter"], Integer(8)),
     on_demand("OFFSET_FILE_REF", "file", &["f_ref.refcnt.counter"], Integer(8)),
     on_demand("OFFSET_INODE_NUMBER", "inode", &["i_ino"], Integer(8)),
+    on_demand("OFFSET_INODE_MODE", "inode", &["i_mode"], Integer(2)),
 ];
 
 const fn required(
@@ -135,6 +156,7 @@ impl Expected {
             }
             Bytes(size) => definition.kind == Kind::Array && definition.size == Some(size),
             Structs(name) => definition.kind == Kind::Array && is_struct(name),
+            Address => definition.kind == Kind::Pointer,
             Sized => definition.kind == Kind::Struct,
         }
     }
@@ -147,6 +169,7 @@ impl fmt::Display for Expected {
             Integer(size) => write!(formatter, "an integer of {size} bytes"),
             Bytes(size) => write!(formatter, "an array of {size} bytes"),
             Structs(name) => write!(formatter, "an array of struct {name}"),
+            Address => formatter.write_str("a pointer"),
             Sized => formatter.write_str("a struct"),
         }
     }

@@ -11,7 +11,7 @@ use super::*;
 const RECORDED: &str = include_str!("recorded.txt");
 
 /// The members of the synthetic kernels and their types, in the notation of [`type_named`].
-const MEMBERS: [(&str, &str); 36] = [
+const MEMBERS: [(&str, &str); 53] = [
     ("task_struct.flags", "u32"),
     ("task_struct.mm", "*mm_struct"),
     ("task_struct.exit_code", "u32"),
@@ -48,11 +48,28 @@ const MEMBERS: [(&str, &str); 36] = [
     ("file.f_inode", "*inode"),
     ("file.f_count", "atomic_long_t"),
     ("inode.i_ino", "u64"),
+    ("task_struct.files", "*files_struct"),
+    ("files_struct.fdt", "*fdtable"),
+    ("fdtable.max_fds", "u32"),
+    ("fdtable.fd", "**file"),
+    ("sock.__sk_common", "sock_common"),
+    ("sock.sk_protocol", "u16"),
+    ("tcp_sock.write_seq", "u32"),
+    ("tcp_sock.copied_seq", "u32"),
+    ("unix_sock.peer", "*sock"),
+    ("unix_sock.addr", "*unix_address"),
+    ("unix_address.name", "sockaddr_un[]"),
+    ("socket.state", "u32"),
+    ("socket.type", "u16"),
+    ("socket.sk", "*sock"),
+    ("file.f_op", "*file_operations"),
+    ("file.private_data", "*"),
+    ("inode.i_mode", "u16"),
 ];
 
 /// Those that not every start needs, which are not recorded: structs of 512 bytes, and a place that
 /// disturbs nothing.
-const ON_DEMAND: [(&str, u32); 8] = [
+const ON_DEMAND: [(&str, u32); 24] = [
     ("bpf_iter_meta.seq", 8),
     ("kernfs_node.parent", 8),
     ("kernel_siginfo.si_code", 8),
@@ -61,10 +78,26 @@ const ON_DEMAND: [(&str, u32); 8] = [
     ("file.f_inode", 32),
     ("file.f_count", 56),
     ("inode.i_ino", 64),
+    ("files_struct.fdt", 32),
+    ("fdtable.max_fds", 0),
+    ("fdtable.fd", 8),
+    ("sock.__sk_common", 0),
+    ("sock.sk_protocol", 410),
+    ("tcp_sock.write_seq", 300),
+    ("tcp_sock.copied_seq", 304),
+    ("unix_sock.peer", 200),
+    ("unix_sock.addr", 208),
+    ("unix_address.name", 8),
+    ("socket.state", 0),
+    ("socket.type", 4),
+    ("socket.sk", 24),
+    ("file.f_op", 40),
+    ("file.private_data", 48),
+    ("inode.i_mode", 0),
 ];
 
 /// Their structs.
-const STRUCTURES: [&str; 12] = [
+const STRUCTURES: [&str; 17] = [
     "task_struct",
     "bpf_iter_meta",
     "signal_struct",
@@ -73,6 +106,11 @@ const STRUCTURES: [&str; 12] = [
     "kernfs_node",
     "pid",
     "kernel_siginfo",
+    "files_struct",
+    "fdtable",
+    "tcp_sock",
+    "unix_sock",
+    "unix_address",
     "sock",
     "socket",
     "file",
@@ -80,7 +118,7 @@ const STRUCTURES: [&str; 12] = [
 ];
 
 /// The globals and the recorded offsets that add up to each.
-const GLOBALS: [(&str, &[&str]); 38] = [
+const GLOBALS: [(&str, &[&str]); 54] = [
     ("OFFSET_TASK_FLAGS", &["task_struct.flags"]),
     ("OFFSET_TASK_MM", &["task_struct.mm"]),
     ("OFFSET_TASK_EXIT_CODE", &["task_struct.exit_code"]),
@@ -119,6 +157,22 @@ const GLOBALS: [(&str, &[&str]); 38] = [
     ("OFFSET_FILE_INODE", &["file.f_inode"]),
     ("OFFSET_FILE_COUNT", &["file.f_count"]),
     ("OFFSET_INODE_NUMBER", &["inode.i_ino"]),
+    ("OFFSET_TASK_FILES", &["task_struct.files"]),
+    ("OFFSET_FILES_TABLE", &["files_struct.fdt"]),
+    ("OFFSET_TABLE_SIZE", &["fdtable.max_fds"]),
+    ("OFFSET_TABLE_FILES", &["fdtable.fd"]),
+    ("OFFSET_SOCK_PROTOCOL", &["sock.sk_protocol"]),
+    ("OFFSET_TCP_WRITTEN", &["tcp_sock.write_seq"]),
+    ("OFFSET_TCP_TAKEN", &["tcp_sock.copied_seq"]),
+    ("OFFSET_UNIX_PEER", &["unix_sock.peer"]),
+    ("OFFSET_UNIX_ADDRESS", &["unix_sock.addr"]),
+    ("OFFSET_ADDRESS_NAME", &["unix_address.name"]),
+    ("OFFSET_SOCKET_STATE", &["socket.state"]),
+    ("OFFSET_SOCKET_TYPE", &["socket.type"]),
+    ("OFFSET_SOCKET_SOCK", &["socket.sk"]),
+    ("OFFSET_FILE_OPERATIONS", &["file.f_op"]),
+    ("OFFSET_FILE_PRIVATE", &["file.private_data"]),
+    ("OFFSET_INODE_MODE", &["inode.i_mode"]),
 ];
 
 /// Size of `struct upid` on 64-bit kernels: an int, padding, a pointer. Not recorded.
@@ -147,6 +201,7 @@ fn columns() -> Vec<(String, Column)> {
         column.insert("task_struct.nvcsw".to_owned(), (end - 24, 8));
         column.insert("task_struct.nivcsw".to_owned(), (end - 32, 8));
         column.insert("task_struct.__state".to_owned(), (end - 40, 4));
+        column.insert("task_struct.files".to_owned(), (end - 48, 8));
         for structure in ["css_set", "cgroup", "kernfs_node", "pid"] {
             column.insert(structure.to_owned(), (0, 512));
         }
@@ -194,6 +249,14 @@ fn kernel(column: &Column, rows: &[Row]) -> Vec<u8> {
 
 /// Adds a type: `*x` is a pointer to `const struct x`.
 fn type_named(builder: &mut Builder, name: &str, column: &Column) -> TypeId {
+    if name == "*" {
+        return builder.pointer(VOID);
+    }
+    if let Some(target) = name.strip_prefix("**") {
+        let target = builder.wrap(Kind::Forward, target, VOID);
+        let target = builder.pointer(target);
+        return builder.pointer(target);
+    }
     if let Some(target) = name.strip_prefix('*') {
         let target = builder.wrap(Kind::Forward, target, VOID);
         let target = builder.wrap(Kind::Const, "", target);
@@ -202,6 +265,16 @@ fn type_named(builder: &mut Builder, name: &str, column: &Column) -> TypeId {
     match name {
         "u32" => builder.int(name, 4),
         "u64" => builder.int(name, 8),
+        "u16" => builder.int(name, 2),
+        "sock_common" => {
+            let (family, state) = (builder.int("u16", 2), builder.int("u8", 1));
+            builder.structure(name, 32, &[("skc_family", family, 16), ("skc_state", state, 18)])
+        }
+        "sockaddr_un[]" => {
+            let short = builder.int("u16", 2);
+            let address = builder.structure("sockaddr_un", 110, &[("sun_family", short, 0)]);
+            builder.array(address, 0)
+        }
         "u32:3" => builder.partial_int("u32", 4, 3),
         "pid_t" => {
             let int = builder.int("int", 4);
@@ -272,7 +345,8 @@ fn every_recorded_kernel_resolves_to_its_offsets() {
         assert_eq!(layout["SIZE_UPID"], UPID_SIZE);
         assert_eq!(layout["OFFSET_FILE_REF"], ABSENT);
         assert_eq!(layout["OFFSET_TASK_LONG_STATE"], ABSENT);
-        assert_eq!(layout.len(), GLOBALS.len() + 3, "no global is without a test");
+        assert_eq!((layout["OFFSET_SOCK_FAMILY"], layout["OFFSET_SOCK_STATE"]), (16, 18));
+        assert_eq!(layout.len(), GLOBALS.len() + 5, "no global is without a test");
     }
 }
 
