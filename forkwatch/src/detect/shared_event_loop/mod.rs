@@ -11,7 +11,7 @@ use std::{collections::HashMap, time::Duration};
 pub(super) use self::hazard::HAZARD;
 use self::hazard::{Case, judge, judge_emptied};
 use crate::{
-    core::{Context, Detector, Output, Report, Unanswered},
+    core::{Context, Detector, Output, Report, Rest, Unanswered},
     model::{
         evidence::{EmptiedLoop, Evidence, LoopSeen, Request, SharedLoop},
         finding::Finding,
@@ -24,6 +24,9 @@ use crate::{
 /// How long after the first look the next one comes. Each further one comes twice as late, up to the longest pause.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(128);
+/// From this pause on, a child that waits for no events is left alone as long as it sleeps on. Before, its forker may
+/// still be on its way into the loop.
+const SETTLED: Duration = Duration::from_secs(16);
 
 /// Children that live on, and what they wait for events in.
 #[derive(Default)]
@@ -37,6 +40,7 @@ struct Child {
     held: Option<u32>,
     pause: Duration,
     unanswered: Unanswered,
+    rest: Rest,
     /// With whom it was reported to share the loop.
     reported: Option<ProcessKey>,
 }
@@ -45,19 +49,31 @@ impl Detector for SharedEventLoop {
     fn on_life(&mut self, child: ProcessKey, context: &mut Context) {
         let Some(process) = context.processes.get(child) else { return };
         let (child, Some(forker)) = (process.key, process.birth.parent) else { return };
-        let unanswered = Unanswered::default();
-        let followed = Child { forker, held: None, pause: FIRST_PAUSE, unanswered, reported: None };
+        let (unanswered, rest) = (Unanswered::default(), Rest::default());
+        let followed = Child { forker, held: None, pause: FIRST_PAUSE, unanswered, rest, reported: None };
         self.children.insert(child, followed);
         self.look(child, context);
     }
 
     fn on_timer(&mut self, child: ProcessKey, _topic: u64, context: &mut Context) {
+        let is_settled = |followed: &&Child| followed.pause >= SETTLED && context.sleeps_on(followed.rest);
+        if let Some(followed) = self.children.get(&child).filter(is_settled) {
+            return context.wake_to_look(context.now + followed.pause, child);
+        }
         self.look(child, context);
     }
 
     fn on_evidence(&mut self, evidence: &Evidence, context: &mut Context) {
-        if let Evidence::SharedLoop { child, other, seen } = evidence {
-            self.seen(*child, *other, seen, context);
+        match evidence {
+            Evidence::SharedLoop { child, other, seen } => self.seen(*child, *other, seen, context),
+            Evidence::FellAsleep { seen: Some(seen) } => {
+                for child in seen {
+                    if let Some(followed) = self.children.get_mut(child) {
+                        followed.rest.fell_asleep();
+                    }
+                }
+            }
+            _ => {}
         }
     }
 
@@ -80,6 +96,9 @@ impl SharedEventLoop {
             self.children.remove(&child);
             return;
         }
+        if !followed.unanswered.is_open() {
+            followed.rest.look_begins();
+        }
         followed.unanswered.put();
         let pause = followed.pause;
         followed.pause = (pause * 2).min(LONGEST_PAUSE);
@@ -90,6 +109,10 @@ impl SharedEventLoop {
     fn seen(&mut self, child: ProcessKey, other: ProcessKey, seen: &LoopSeen, context: &mut Context) {
         let Some(followed) = self.children.get_mut(&child) else { return };
         followed.unanswered.answered();
+        followed.rest.is_over();
+        if *seen == LoopSeen::Apart && other == followed.forker {
+            followed.rest.found_nothing(context.now);
+        }
         let (is_forker, reported) = (other == followed.forker, followed.reported);
         followed.held = match seen {
             LoopSeen::Held(fd) if is_forker => Some(*fd),

@@ -205,3 +205,17 @@ fn a_forker_whose_loop_was_emptied_is_told_once_and_hangs_on_without_the_child()
     );
     assert_eq!(finding.facts.notes, ["thread 4242 sleeps in epoll descriptor 4 without a time limit"]);
 }
+
+#[test]
+fn a_child_that_waits_for_no_events_and_sleeps_on_is_left_alone() {
+    let asleep = Evidence::FellAsleep { seen: Some(vec![process(CHILD)]) };
+    for (seen, least, most) in [(LoopSeen::Apart, 0, 0), (LoopSeen::Held(6), 4, 6)] {
+        let mut timeline = forked(seen);
+        timeline.at(2000).evidence(&asleep).at(20_000).outputs.clear();
+        timeline.at(600_000);
+        assert!((least..=most).contains(&looks(&timeline)), "{}", looks(&timeline));
+        timeline.evidence(&asleep).outputs.clear();
+        timeline.at(750_000);
+        assert!(looks(&timeline) >= 1, "it did something meanwhile");
+    }
+}
