@@ -4,7 +4,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
@@ -36,6 +36,7 @@ pub(crate) fn tests() -> Tests {
         each_of_the_three_processes_has_what_it_needs_and_no_more,
         memory_that_never_answers_keeps_nobody_else_waiting,
         a_look_that_hangs_is_given_up_and_named,
+        a_reader_that_no_signal_ends_keeps_nobody_waiting,
         programs_on_a_silent_file_system_keep_nobody_else_waiting,
         a_reader_that_is_killed_is_replaced,
         the_watch_does_not_outlive_the_starter,
@@ -149,7 +150,11 @@ impl Silent {
 
 /// A child of another user that waits for a lock which a thread of its parent holds.
 fn honest() -> Result<(Program, i64)> {
-    let mut program = fixture::hold_for("daemon", "orphan_mutex")?;
+    honest_of("daemon")
+}
+
+fn honest_of(user: &'static str) -> Result<(Program, i64)> {
+    let mut program = fixture::hold_for(user, "orphan_mutex")?;
     program.release()?;
     let told = program.next_json()?;
     let child = told.get("child").and_then(serde_json::Value::as_i64).context("no child")?;
@@ -212,20 +217,96 @@ fn memory_that_never_answers_keeps_nobody_else_waiting() -> Result<()> {
     nobody_else_is_kept_waiting("memory", "3")
 }
 
+/// The reader, once what is asked at the start has been answered: the next question is about somebody.
+fn idle_reader(watch: &Forkwatch, address: SocketAddr) -> Result<Identity> {
+    let reader = only(watch.pid(), READER)?;
+    until("it to have nothing to do", || {
+        let waiting = Scrape::of(address)?.sum("forkwatch_evidence_unanswered_questions", "");
+        let call = fs::read_to_string(format!("/proc/{}/syscall", reader.pid))?;
+        let number = call.split_ascii_whitespace().next().and_then(|number| number.parse().ok());
+        Ok((waiting < 0.5 && number == Some(libc::SYS_recvfrom)).then_some(()))
+    })?;
+    Ok(reader)
+}
+
+/// A process that is frozen by a control group of the first version: no signal ends it before it is thawed, as none ends
+/// one that waits for a file system in the kernel (`__refrigerator`, kernel/freezer.c).
+struct Frozen {
+    group: PathBuf,
+    process: Identity,
+}
+
+impl Frozen {
+    fn freeze(process: Identity) -> Result<Self> {
+        let mounts = fs::read_to_string("/proc/self/mounts")?;
+        let freezer = mounts.lines().find_map(|line| {
+            let mut fields = line.split(' ').skip(1);
+            let (place, kind, options) = (fields.next()?, fields.next()?, fields.next()?);
+            (kind == "cgroup" && options.split(',').any(|option| option == "freezer")).then_some(place)
+        });
+        let Some(freezer) = freezer else {
+            return skip("no control group of the first version freezes processes here");
+        };
+        let group = Path::new(freezer).join(format!("forkwatch-test-{}", std::process::id()));
+        fs::create_dir(&group).context("cannot make a control group")?;
+        let frozen = Self { group, process };
+        fs::write(frozen.group.join("cgroup.procs"), process.pid.to_string())?;
+        frozen.set("FROZEN")?;
+        until("it to be frozen", || Ok((frozen.state()? == "FROZEN").then_some(())))?;
+        Ok(frozen)
+    }
+
+    fn state(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.group.join("freezer.state"))?.trim().to_owned())
+    }
+
+    fn set(&self, state: &str) -> Result<()> {
+        fs::write(self.group.join("freezer.state"), state).context("cannot freeze or thaw")
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = self.set("THAWED");
+        self.process.kill();
+        let _ = until("its control group to be empty", || Ok(fs::remove_dir(&self.group).ok()));
+    }
+}
+
+/// It is lost on its user's account, another takes its place, and the watch ends without it.
+fn a_reader_that_no_signal_ends_keeps_nobody_waiting() -> Result<()> {
+    needs_root()?;
+    let folder = tempfile::tempdir()?;
+    let address = free_address()?;
+    let mut watch = daemon_with(folder.path(), address, "sweep_interval = \"1h\"")?;
+    let reader = idle_reader(&watch, address)?;
+    let frozen = Frozen::freeze(reader)?;
+    let (_one, child) = honest()?;
+    until("it to be lost", || {
+        Ok((Scrape::of(address)?.sum("forkwatch_lost_readers", "") >= 1.0).then_some(()))
+    })?;
+    // Whose account it was lost on depends on who else forked at this moment: it is one user's.
+    let (_other, other) = honest_of("nobody")?;
+    let is_found = |event: &Event| is_stuck(event, child) || is_stuck(event, other);
+    watch.wait_longer_for(PATIENCE, "another user's stuck child", is_found)?;
+    let starter = only(watch.pid(), STARTER)?;
+    watch.signal(Signal::SIGTERM)?;
+    let ended = watch.ended()?;
+    ensure!(ended.code() == Some(0), "{ended}: {}", watch.stderr());
+    ensure!(!starter.lives(), "the starter waits for its reader");
+    ensure!(reader.lives() && frozen.state()? == "FROZEN", "a signal has ended it");
+    TcpListener::bind(address).context("its port stays bound")?;
+    drop(frozen);
+    until("the reader to end", || Ok((!reader.lives()).then_some(())))
+}
+
 /// Stopped, it is as one that hangs in a look.
 fn a_look_that_hangs_is_given_up_and_named() -> Result<()> {
     needs_root()?;
     let folder = tempfile::tempdir()?;
     let address = free_address()?;
     let mut watch = daemon_with(folder.path(), address, "sweep_interval = \"1h\"")?;
-    let first = only(watch.pid(), READER)?;
-    // What is asked at the start has been answered: the next question is about somebody.
-    until("it to have nothing to do", || {
-        let waiting = Scrape::of(address)?.sum("forkwatch_evidence_unanswered_questions", "");
-        let call = fs::read_to_string(format!("/proc/{}/syscall", first.pid))?;
-        let number = call.split_ascii_whitespace().next().and_then(|number| number.parse().ok());
-        Ok((waiting < 0.5 && number == Some(libc::SYS_recvfrom)).then_some(()))
-    })?;
+    let first = idle_reader(&watch, address)?;
     kill(Pid::from_raw(first.pid), Signal::SIGSTOP)?;
     let (_honest, child) = honest()?;
     until("the log to name a process that cannot be looked into", || {
