@@ -38,6 +38,8 @@ pub(crate) fn tests() -> Tests {
         an_event_loop_that_runs_on_in_a_child_is_found,
         event_loops_apart_are_silent,
         a_lock_that_a_child_keeps_is_found_among_its_look_alikes,
+        random_numbers_that_two_children_draw_are_found,
+        random_numbers_that_differ_or_are_not_drawn_are_silent,
     ])
 }
 
@@ -345,6 +347,54 @@ fn a_lock_that_a_child_keeps_is_found_among_its_look_alikes() -> Result<()> {
         ensure!(finding.summary().contains(said), "{way}: {}", finding.summary());
         ensure!(finding.summary().contains("left_lock (pid"), "{way}: {}", finding.summary());
         watched.expect(&expected).with_context(|| way.to_owned())?;
+        watched.stop()?;
+    }
+    Ok(())
+}
+
+/// `duplicated_random.py` under watch, once both of its children have told of themselves.
+fn random_numbers(way: &str) -> Result<(Value, Watched)> {
+    let mut watched = Watched::start(Program::hold(|_| {
+        let python = Launch::new(provided("python")?.join("bin/python"));
+        let script = workspace().join("tests/fixtures/python/duplicated_random.py").into_os_string();
+        Ok(python.args([script, way.into()]).env("PYTHONDONTWRITEBYTECODE", "1"))
+    })?)?;
+    watched.program.next_json()?;
+    Ok((watched.program.next_json()?, watched))
+}
+
+fn random_numbers_that_two_children_draw_are_found() -> Result<()> {
+    for (way, said, change) in [
+        ("object", "a random.Random object", "register_at_fork"),
+        ("seeded_before", "a random.Random object", "register_at_fork"),
+        ("numpy", "NumPy's generator", "SeedSequence"),
+        ("pool", "NumPy's generator", "SeedSequence"),
+    ] {
+        let expected = [Expected {
+            hazard: "duplicated-random",
+            severity: "warning",
+            program: Some("duplicated_random.py"),
+            threads: &[],
+            signals: &[],
+        }];
+        let (told, mut watched) = random_numbers(way)?;
+        let event = watched.finding(&expected[0]).with_context(|| way.to_owned())?;
+        let finding = event.finding().context("it is a finding")?;
+        ensure!(finding.parent_pid() == Some(number(&told, "parent")?), "{way}: wrong parent: {event:#?}");
+        ensure!(finding.certainty() == "strong" && finding.state() == "suspected", "{way}: {event:#?}");
+        ensure!(finding.summary().contains(said), "{way}: {}", finding.summary());
+        let remedy = event.text("/forkwatch/finding/remedy/text");
+        ensure!(remedy.contains(change), "{way}: {remedy}");
+        watched.expect(&expected).with_context(|| way.to_owned())?;
+        watched.stop()?;
+    }
+    Ok(())
+}
+
+fn random_numbers_that_differ_or_are_not_drawn_are_silent() -> Result<()> {
+    for way in ["module", "reseeded", "alone", "unused", "system"] {
+        let (_, mut watched) = random_numbers(way)?;
+        watched.expect(SILENCE).with_context(|| way.to_owned())?;
         watched.stop()?;
     }
     Ok(())

@@ -8,6 +8,7 @@ mod blocked_signals;
 mod by_fork;
 mod calls;
 mod crash_loop;
+mod duplicated_random;
 pub mod fork_check;
 mod held_locks;
 pub mod leaks;
@@ -57,6 +58,7 @@ pub static CATALOGUE: &[&Hazard] = &[
     &leaks::pinned_listener::HAZARD,
     &shared_event_loop::HAZARD,
     &lock_left_behind::HAZARD,
+    &duplicated_random::HAZARD,
 ];
 
 /// Every detector. They are called in this order: who tells of a hang comes before those that ask for it.
@@ -75,6 +77,7 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         Box::<held_locks::HeldLocks>::default(),
         Box::<shared_event_loop::SharedEventLoop>::default(),
         Box::<lock_left_behind::LockLeftBehind>::default(),
+        Box::<duplicated_random::DuplicatedRandom>::default(),
     ]
 }
 

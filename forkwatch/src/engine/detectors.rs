@@ -225,6 +225,7 @@ mod tests {
             ("leaked-pipe", "undecided"),
             ("pinned-listener", "undecided"),
             ("shared-event-loop", "undecided"),
+            ("duplicated-random", "undecided"),
         ];
         assert_eq!(limits(vec![view(1, true, &hidden), view(800, true, &hidden)]), expected);
         // Where others' alone are hidden, one's own are judged.
@@ -236,6 +237,7 @@ mod tests {
             "waits-for-lost-thread",
             "worker-killed-while-stuck",
             "shared-event-loop",
+            "duplicated-random",
         ];
         assert_eq!(found, limited.map(|name| (name, "limited")));
         // Of one's own none was there to be tried.

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{
-    absence, budget, caller, clock, fdinfo, file, held_locks,
+    absence, budget, caller, clock, fdinfo, file, generators, held_locks,
     inventory::shared_loop,
     leaks, left_locks,
     locks::{self, Fork as Forked},
@@ -33,6 +33,7 @@ pub fn answer(request: &Request) -> Evidence {
         // These concern every process of the host.
         Request::Holders { .. } | Request::Sweep { .. } | Request::Orphans => budget::LARGE,
         Request::HeldLocks { .. } => held_locks::BUDGET,
+        Request::Generators { .. } => generators::BUDGET,
         _ => budget::EVIDENCE,
     };
     budget::question(limits, || look(request))
@@ -75,6 +76,9 @@ fn look(request: &Request) -> Evidence {
         }
         Request::CarriedLocks { child, forker } => {
             Evidence::CarriedLocks { child, seen: left_locks::carried_locks(child, forker) }
+        }
+        Request::Generators { child, parent, places } => {
+            Evidence::Generators { child, seen: generators::generators(child, parent, places) }
         }
         Request::Descriptors { process, forker } => {
             let seen = leaks::descriptors(process, forker).map(Box::new);

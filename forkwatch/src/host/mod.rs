@@ -28,6 +28,7 @@ mod forked;
 mod futex;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod generators;
 mod held_locks;
 mod host_mounts;
 #[cfg(any(test, fuzzing))]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     connection::{Caller, Sockets},
+    generator::{GeneratorPlaces, GeneratorsSeen},
     held_lock::{HeldLocksSeen, Places},
     inventory::{Instance, Waiting, Whereabouts},
     leak::{Descriptors, Holders, Object},
@@ -127,6 +128,15 @@ pub enum Request {
         child: ProcessKey,
         /// The process that forked it, where that is known.
         forker: Option<ProcessKey>,
+    },
+    /// From which generators of random numbers has a forked process drawn what its siblings may draw, too?
+    Generators {
+        /// The forked process.
+        child: ProcessKey,
+        /// The process that forked it.
+        parent: ProcessKey,
+        /// Where the parent's generators lie; absent where its memory is to be searched for them.
+        places: Option<GeneratorPlaces>,
     },
     /// What does a process sleep on, and does it hold what may have been left behind?
     Descriptors {
@@ -257,6 +267,13 @@ pub enum Evidence {
         child: ProcessKey,
         /// What was seen.
         seen: CarriedLocksSeen,
+    },
+    /// About generators of random numbers.
+    Generators {
+        /// The forked process.
+        child: ProcessKey,
+        /// What was seen.
+        seen: GeneratorsSeen,
     },
     /// About what a process sleeps on and holds.
     Descriptors {

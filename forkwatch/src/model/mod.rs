@@ -11,6 +11,7 @@ pub mod evidence;
 pub mod exit_code;
 pub mod facts;
 pub mod finding;
+pub mod generator;
 pub mod glibc;
 pub mod held_lock;
 pub mod inventory;

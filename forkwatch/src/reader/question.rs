@@ -9,6 +9,7 @@ use crate::{
     model::{
         event::Event,
         evidence::{ChildSeen, Evidence, LoopSeen, Request},
+        generator::GeneratorsSeen,
         held_lock::HeldLocksSeen,
         inventory::Inventory,
         left_lock::CarriedLocksSeen,
@@ -129,7 +130,8 @@ impl Question {
                 | Request::Parent { parent, .. }
                 | Request::SharedLoop { other: parent, .. }
                 | Request::Occupations { parent, .. }
-                | Request::HeldLocks { parent, .. },
+                | Request::HeldLocks { parent, .. }
+                | Request::Generators { parent, .. },
             ) => Some(*parent),
             _ => None,
         };
@@ -151,6 +153,7 @@ fn about(request: &Request) -> Option<u32> {
         | Request::Place { child, .. }
         | Request::Sockets { child, .. }
         | Request::SharedLoop { child, .. }
+        | Request::Generators { child, .. }
         | Request::CarriedLocks { child, .. }
         | Request::Threads { child, .. } => Some(child.tgid),
         Request::Descriptors { process, .. }
@@ -182,6 +185,9 @@ pub fn unanswered(request: &Request, why: &str) -> Evidence {
         }
         Request::CarriedLocks { child, .. } => {
             Evidence::CarriedLocks { child, seen: CarriedLocksSeen::Unreadable(why.to_owned()) }
+        }
+        Request::Generators { child, .. } => {
+            Evidence::Generators { child, seen: GeneratorsSeen::Unreadable(why.to_owned()) }
         }
         Request::Descriptors { process, .. } => Evidence::Descriptors { process, seen: None, lives: true },
         Request::Holders { process, object, .. } => Evidence::Holders { process, object, seen: None },

@@ -19,6 +19,7 @@ const LISTENER: &str = "pinned-listener";
 
 const LOOP: &str = "shared-event-loop";
 const LEFT: &str = "lock-left-behind";
+const RANDOM: &str = "duplicated-random";
 const SHARED: &str = "shared-connection";
 const CLOSED: &str = "shared-connection-closed";
 
@@ -139,6 +140,16 @@ pub(super) const FIXTURES: &[Case] = &[
     c("left_lock", &["own"], &[], &[LEFT]),
     c("left_lock", &["posix"], &[], &[LEFT]),
     c("left_lock", &["nobody"], &[], &[LEFT]),
+    // Random numbers.
+    python("duplicated_random.py", "object", &[RANDOM], &[]),
+    python("duplicated_random.py", "seeded_before", &[RANDOM], &[]),
+    python("duplicated_random.py", "numpy", &[RANDOM], &[]),
+    python("duplicated_random.py", "pool", &[RANDOM], &[]),
+    python("duplicated_random.py", "module", &[], &[RANDOM]),
+    python("duplicated_random.py", "reseeded", &[], &[RANDOM]),
+    python("duplicated_random.py", "alone", &[], &[RANDOM]),
+    python("duplicated_random.py", "unused", &[], &[RANDOM]),
+    python("duplicated_random.py", "system", &[], &[RANDOM]),
     // Ends of children.
     c("crash_loop", &[], &[CRASHES], &[]),
     c("crash_loop", &["0"], &[], &[CRASHES]),

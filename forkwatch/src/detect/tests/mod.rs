@@ -3,6 +3,7 @@
 mod children;
 mod connections;
 mod deaths;
+mod duplicated_random;
 mod held_locks;
 mod killed;
 mod leaks;
@@ -30,6 +31,7 @@ use crate::model::{
         ThreadsSeen,
     },
     finding::{Finding, HazardId, State},
+    generator::GeneratorsSeen,
     held_lock::{HeldLock, HeldLocks, HeldLocksSeen},
     leak::{Descriptors, Holders, Object},
     left_lock::CarriedLocksSeen,
@@ -219,6 +221,8 @@ struct Timeline {
     callers: HashMap<u32, Caller>,
     /// What locks on files children carry, by tgid; all others none.
     carried: HashMap<u32, CarriedLocksSeen>,
+    /// How the generators of children stand to those of their parents, by tgid; nothing is known of all others'.
+    generators: HashMap<u32, GeneratorsSeen>,
     /// What children share with their parents, by tgid; all others nothing.
     sockets: HashMap<u32, Sockets>,
     /// What runs under a pid; nothing under all others.
@@ -260,6 +264,7 @@ impl Timeline {
             loops: HashMap::new(),
             callers: HashMap::new(),
             carried: HashMap::new(),
+            generators: HashMap::new(),
             sockets: HashMap::new(),
             named: HashMap::new(),
             threads: HashMap::new(),
@@ -367,6 +372,10 @@ impl Timeline {
                 };
                 Evidence::CarriedLocks { child, seen }
             }
+            Request::Generators { child, .. } => {
+                let seen = self.generators.get(&child.tgid).cloned().unwrap_or(GeneratorsSeen::Unknown);
+                Evidence::Generators { child, seen }
+            }
             Request::Descriptors { process, .. } => {
                 let seen = self.descriptors.get(&process.tgid).map(|seen| seen(self.now));
                 Evidence::Descriptors { process, lives: seen.is_some(), seen: seen.map(Box::new) }
@@ -465,6 +474,7 @@ impl Timeline {
                 | Request::Caller { .. }
                 | Request::SharedLoop { .. }
                 | Request::CarriedLocks { .. }
+                | Request::Generators { .. }
                 | Request::FellAsleep
                 | Request::Occupations { .. }
                 | Request::HeldLocks { .. },

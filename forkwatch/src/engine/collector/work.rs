@@ -91,7 +91,10 @@ impl Work {
             }
             What::Heartbeat => self.urgent.push_back(Urgent::Heartbeat(number)),
             What::Core(request) => {
-                let is_search = matches!(request, Request::HeldLocks { places: None, .. });
+                let is_search = matches!(
+                    request,
+                    Request::HeldLocks { places: None, .. } | Request::Generators { places: None, .. }
+                );
                 let account = self.account(&Question::Core(request.clone()));
                 let no_room = if is_search {
                     self.shares.put_search(account, (number, request), Instant::now())
