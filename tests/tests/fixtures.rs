@@ -1,5 +1,7 @@
 //! Programs of ours under watch, each of which forks in one known way.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 use forkwatch_tests::{
     event::Event,
@@ -36,6 +38,7 @@ pub(crate) fn tests() -> Tests {
         a_thread_storm_is_silent,
         hostile_names_keep_events_well_formed,
         an_event_loop_that_runs_on_in_a_child_is_found,
+        signals_that_go_to_the_loop_of_the_parent_are_found,
         event_loops_apart_are_silent,
         a_lock_that_a_child_keeps_is_found_among_its_look_alikes,
         random_numbers_that_two_children_draw_are_found,
@@ -286,6 +289,7 @@ fn an_event_loop_that_runs_on_in_a_child_is_found() -> Result<()> {
     for (way, children, severity, certainty, said, change) in [
         ("asyncio", 1, "critical", "certain", "both run on in one asyncio loop", "asyncio.run"),
         ("workers", 2, "critical", "certain", "both run on in one asyncio loop", "asyncio.run"),
+        ("closed", 1, "critical", "strong", "no longer watches its own wake-up", "asyncio.run"),
         ("emptied", 1, "critical", "strong", "an epoll instance that watches nothing", "EPOLL_CTL_DEL"),
         ("epoll", 1, "warning", "heuristic", "both wait in one epoll instance", "after the fork"),
     ] {
@@ -315,8 +319,34 @@ fn an_event_loop_that_runs_on_in_a_child_is_found() -> Result<()> {
     Ok(())
 }
 
+fn signals_that_go_to_the_loop_of_the_parent_are_found() -> Result<()> {
+    let (told, mut watched) = shared_loop("signals", 1)?;
+    let python = provided("python")?.join("bin/python");
+    let version =
+        Command::new(python).args(["-c", "import sys; print(sys.version_info >= (3, 12))"]).output()?;
+    if version.stdout.starts_with(b"True") {
+        // It takes them back itself.
+        watched.expect(SILENCE)?;
+        return watched.stop().map(drop);
+    }
+    let expected = [Expected {
+        hazard: "shared-event-loop",
+        severity: "warning",
+        program: Some("shared_loop.py"),
+        threads: &[],
+        signals: &["SIGTERM"],
+    }];
+    let event = watched.finding(&expected[0])?;
+    let finding = event.finding().context("it is a finding")?;
+    ensure!(finding.pid() == Some(number(&told, "child")?), "wrong child: {event:#?}");
+    ensure!(finding.certainty() == "strong" && finding.state() == "suspected", "{event:#?}");
+    ensure!(finding.summary().starts_with("SIGTERM to the forked child"), "{}", finding.summary());
+    watched.expect(&expected)?;
+    watched.stop().map(drop)
+}
+
 fn event_loops_apart_are_silent() -> Result<()> {
-    for way in ["listeners", "unused", "own", "spawned", "gevent", "libev"] {
+    for way in ["listeners", "taken_back", "unused", "own", "spawned", "gevent", "libev"] {
         let (_, mut watched) = shared_loop(way, 1)?;
         watched.expect(SILENCE).with_context(|| way.to_owned())?;
         watched.stop()?;

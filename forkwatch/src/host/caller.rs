@@ -67,16 +67,16 @@ fn script(process: ProcessKey, tid: u32) -> Option<Stack> {
 }
 
 /// Whether a thread sleeps in a call on a socket, or on another descriptor.
-fn engaged(tgid: u32, tid: u32, inode: u64) -> Engaged {
-    let Ok(activity) = Activity::of_thread(tgid, tid) else { return Engaged::Otherwise };
+fn engaged(process: u32, thread: u32, inode: u64) -> Engaged {
+    let Ok(activity) = Activity::of_thread(process, thread) else { return Engaged::Otherwise };
     let Some(call) = activity.call() else { return Engaged::Otherwise };
     let descriptors = match call.name().as_str() {
         "read" | "readv" | "recvfrom" | "recvmsg" | "recvmmsg" | "write" | "writev" | "sendto"
         | "sendmsg" => call.word(0).into_iter().collect(),
-        "poll" | "ppoll" => polled(tgid, call),
+        "poll" | "ppoll" => polled(process, call),
         _ => Vec::new(),
     };
-    let table = Table::of_process(tgid);
+    let table = Table::of_process(process);
     let is_it = |fd: &u32| {
         let descriptor = table.get(*fd).ok().flatten();
         descriptor.is_some_and(|descriptor| descriptor.socket() == Some(inode))
@@ -166,13 +166,13 @@ mod tests {
     #[test]
     fn a_thread_that_waits_for_an_answer_is_seen_in_that_call() {
         let (mut connection, _server) = connected();
-        let number = connection.as_raw_fd();
-        let reads = Forked::into(move || {
+        let socket = inode(connection.as_raw_fd());
+        let reads = Forked::into(|| {
             let _ = connection.write_all(b"question");
             let _ = connection.read(&mut [0; 8]);
         });
         let (other, _its_server) = connected();
-        let seen = seen_to_wait(&reads, inode(number));
+        let seen = seen_to_wait(&reads, socket);
         assert!(seen.behind.is_empty(), "{seen:?}");
         // Not on another one.
         let elsewhere = caller(reads.key(), reads.tgid(), inode(other.as_raw_fd()), None, Stacks::Light);

@@ -4,7 +4,7 @@ use std::io;
 
 use super::{
     absence, budget, caller, clock, fdinfo, file, generators, held_locks,
-    inventory::shared_loop,
+    inventory::{foreign_wake_up, resting_loop, shared_loop},
     leaks, left_locks,
     locks::{self, Fork as Forked},
     occupation, place,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::model::{
     event::Fork,
-    evidence::{ChildSeen, Evidence, ExecedSeen, MAX_THREADS, ParentSeen, ProgramSeen, Request},
+    evidence::{ChildSeen, Evidence, ExecedSeen, LoopSeen, MAX_THREADS, ParentSeen, ProgramSeen, Request},
     process::{Comm, ProcessKey},
     signals::SignalSet,
     stack::Stacks,
@@ -72,7 +72,17 @@ fn look(request: &Request) -> Evidence {
             Evidence::Caller { process, inode, seen }
         }
         Request::SharedLoop { child, other, stacks } => {
-            Evidence::SharedLoop { child, other, seen: shared_loop(child, other, stacks) }
+            let seen = shared_loop(child, other, stacks);
+            let may_rest = matches!(seen, LoopSeen::Apart | LoopSeen::Held(_));
+            let resting = may_rest.then(|| resting_loop(child, other, stacks)).flatten();
+            let told = may_rest.then(|| foreign_wake_up(child, other)).flatten();
+            Evidence::SharedLoop {
+                child,
+                other,
+                seen,
+                resting: resting.map(Box::new),
+                wakes_other: told.map(Box::new),
+            }
         }
         Request::CarriedLocks { child, forker } => {
             Evidence::CarriedLocks { child, seen: left_locks::carried_locks(child, forker) }

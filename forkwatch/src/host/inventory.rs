@@ -1,7 +1,9 @@
 //! What a process holds that a fork would copy, share or lose.
 
 mod calls;
+mod edited_loop;
 mod files;
+mod foreign_wakeup;
 mod instances;
 mod pairs;
 mod shared_loop;
@@ -31,6 +33,8 @@ use crate::model::{
 };
 use crate::privilege;
 
+pub(super) use edited_loop::resting_loop;
+pub(super) use foreign_wakeup::foreign_wake_up;
 pub(super) use shared_loop::shared_loop;
 
 /// Descriptors that are looked at, from the lowest. More take long, and are noted as unknown.

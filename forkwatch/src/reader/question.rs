@@ -181,7 +181,8 @@ pub fn unanswered(request: &Request, why: &str) -> Evidence {
         Request::Sockets { child, .. } => Evidence::Sockets { child, seen: None },
         Request::Caller { process, inode, .. } => Evidence::Caller { process, inode, seen: None },
         Request::SharedLoop { child, other, .. } => {
-            Evidence::SharedLoop { child, other, seen: LoopSeen::Unreadable(why.to_owned()) }
+            let seen = LoopSeen::Unreadable(why.to_owned());
+            Evidence::SharedLoop { child, other, seen, resting: None, wakes_other: None }
         }
         Request::CarriedLocks { child, .. } => {
             Evidence::CarriedLocks { child, seen: CarriedLocksSeen::Unreadable(why.to_owned()) }

@@ -244,8 +244,10 @@ mod tests {
         );
         let text = told(25432, &["sqlalchemy", "psycopg2", "libpq", "grpc"], &python());
         assert!(text.starts_with(general) && !text.contains("If it is"), "{text}");
-        let none = with(25432, &[], &["psycopg2", "libpq"], &python(), |connection| connection.libraries());
-        assert_eq!(none, <[&str; 0]>::default());
+        let is_silent = with(25432, &[], &["psycopg2", "libpq"], &python(), |connection| {
+            connection.libraries().is_empty()
+        });
+        assert!(is_silent);
     }
 
     #[test]

@@ -30,15 +30,19 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 (kcmp) whether it is the one that a thread of its parent sleeps in at the same moment, or of another \
                 child of that. It is reported if the instance watches something that only the program itself sets off: a \
                 socket pair or a pipe to itself, an eventfd, a timerfd or a signalfd. The stack tells whose loop it is. \
-                It is also reported if the parent has one thread, which sleeps without end in an instance that watches \
-                nothing.",
+                The same is asked of threads that sleep in an io_uring. It is also reported if the parent has one thread, which sleeps without end in an instance that watches \
+                nothing; if a known loop of the parent's lacks the wake-up that it always watches; and if the parent's \
+                instance loses, from one look to the next, what the parent has open still, while all its threads slept. \
+                And it is reported if the signals that a child handles are told to the parent's asyncio loop (up to \
+                Python 3.11): its table of handlers has asyncio's, and it has the socket that the loop reads.",
     certainty: Certainty::Certain,
     certainty_reason: "The kernel says that both slept in one instance at one moment, and none has exec'd since the \
                        fork. It is certain where it is a known loop that waits there, whose makers rule that out. In \
                        a loop of the program's own it is suspected: wake-ups may be meant for all, as one that stops \
                        every worker is. In a known loop without any wake-up it is information: nothing may be lost. \
-                       That a child emptied the instance in which its parent waits is concluded from that wait: \
-                       strong.",
+                       That a child took something from the instance in which its parent waits is concluded from what \
+                       is missing there, and from the parent's sleep: strong. So is what follows from a child's signal \
+                       handlers, and that two wait in one io_uring.",
     state: State::Confirmed,
     severity: Severity::Critical,
     look_alikes: &[
@@ -89,6 +93,9 @@ pub(super) struct Case<'a> {
 /// The verdict; none where nothing speaks for a fault.
 pub(super) fn judge(case: &Case<'_>) -> Option<Verdict> {
     let shared = case.shared;
+    if shared.is_ring {
+        return Some(judge_ring(case));
+    }
     let running = RunningLoop::that_waits(&shared.whereabouts);
     let own = shared.instance.watched.saturating_sub(shared.instance.outside);
     let who = case.who();
@@ -121,6 +128,29 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Verdict> {
     let remedy = running.map_or_else(general, |running| Ecosystem::of(running.of));
     Some(Verdict { state, certainty, severity, summary, facts, remedy })
 }
+
+/// The verdict about two that wait in one `io_uring`.
+fn judge_ring(case: &Case<'_>) -> Verdict {
+    let SharedLoop { waits, other_waits, instance, whereabouts, .. } = case.shared;
+    let (one, other, fd) = (waits.thread.tid, other_waits.thread.tid, instance.fd);
+    let slept = format!("threads {one} and {other} slept in io_uring descriptor {fd} at the same moment");
+    let summary = format!(
+        "{} both wait in one io_uring: each completion goes to whichever takes it first, whoever has asked for it",
+        case.who()
+    );
+    let notes = [slept].into_iter().chain(place(&whereabouts.script, None)).collect();
+    Verdict {
+        state: HAZARD.state,
+        certainty: Certainty::Strong,
+        severity: HAZARD.severity,
+        summary,
+        facts: Facts { age: Some(case.age), notes, ..Facts::default() },
+        remedy: Ecosystem::of(RING),
+    }
+}
+
+/// What [`ECOSYSTEMS`] calls it.
+const RING: &str = "io_uring";
 
 /// The verdict about a process that waits without end in an instance that watches nothing.
 pub(super) fn judge_emptied(
@@ -192,7 +222,7 @@ fn line(frame: &Frame) -> Option<String> {
 }
 
 /// What the users of an event loop have to change.
-struct Ecosystem {
+pub(super) struct Ecosystem {
     /// Whom the advice is for.
     whom: &'static str,
     /// What [`RunningLoop`] calls their loops.
@@ -202,13 +232,13 @@ struct Ecosystem {
 }
 
 impl Ecosystem {
-    fn of(name: &str) -> Remedy {
+    pub(super) fn of(name: &str) -> Remedy {
         let known = ECOSYSTEMS.iter().find(|known| known.names.contains(&name));
         known.map_or_else(general, |known| remedy(known.advice, known.link))
     }
 }
 
-static ECOSYSTEMS: [Ecosystem; 11] = [
+static ECOSYSTEMS: [Ecosystem; 12] = [
     Ecosystem {
         whom: "asyncio and uvloop",
         names: &["asyncio", "uvloop"],
@@ -281,6 +311,13 @@ static ECOSYSTEMS: [Ecosystem; 11] = [
         link: "https://libevent.org/libevent-book/Ref2_eventbase.html",
     },
     Ecosystem {
+        whom: "io_uring",
+        names: &[RING],
+        advice: "Make the ring after the fork, in each process its own. A child that inherits one closes its descriptor and \
+                 does not touch its memory: liburing's io_uring_ring_dontfork keeps that from it.",
+        link: "https://man7.org/linux/man-pages/man7/io_uring.7.html",
+    },
+    Ecosystem {
         whom: "Tokio",
         names: &["Tokio"],
         advice: "Fork before the runtime is built, or exec in the child (tokio::process). A forked child makes a \
@@ -289,7 +326,7 @@ static ECOSYSTEMS: [Ecosystem; 11] = [
     },
 ];
 
-fn general() -> Remedy {
+pub(super) fn general() -> Remedy {
     remedy(
         "Make the loop, and its epoll instance, after the fork, in each process its own; or exec in the child. A child \
          that does not go on in the loop closes its descriptors and removes nothing from it: EPOLL_CTL_DEL works on \

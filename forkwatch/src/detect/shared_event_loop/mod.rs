@@ -4,16 +4,22 @@
 //! waits in an instance that this process has but does not wait in, it is compared with the other children of which the
 //! same is known.
 
+mod edited;
 mod hazard;
+mod wake_up;
 
 use std::{collections::HashMap, time::Duration};
 
 pub(super) use self::hazard::HAZARD;
-use self::hazard::{Case, judge, judge_emptied};
+use self::{
+    edited::{judge_taken, judge_unwoken, taken},
+    hazard::{Case, judge, judge_emptied},
+    wake_up::judge_wake_up,
+};
 use crate::{
     core::{Context, Detector, Output, Report, Rest, Unanswered},
     model::{
-        evidence::{EmptiedLoop, Evidence, LoopSeen, Request, SharedLoop},
+        evidence::{EmptiedLoop, Evidence, ForeignWakeUp, LoopSeen, Request, RestingLoop, SharedLoop},
         finding::Finding,
         process::ProcessKey,
         resolution::Resolution,
@@ -38,9 +44,13 @@ struct Child {
     forker: ProcessKey,
     /// The forker's descriptor of the instance that it waits in, while the forker does not.
     held: Option<u32>,
+    /// What the forker slept for at the last look.
+    resting: Option<Box<RestingLoop>>,
     pause: Duration,
     unanswered: Unanswered,
     rest: Rest,
+    /// Whether it was reported that its signals are told to the forker.
+    wakes_forker: bool,
     /// With whom it was reported to share the loop.
     reported: Option<ProcessKey>,
 }
@@ -50,7 +60,17 @@ impl Detector for SharedEventLoop {
         let Some(process) = context.processes.get(child) else { return };
         let (child, Some(forker)) = (process.key, process.birth.parent) else { return };
         let (unanswered, rest) = (Unanswered::default(), Rest::default());
-        let followed = Child { forker, held: None, pause: FIRST_PAUSE, unanswered, rest, reported: None };
+        let pause = FIRST_PAUSE;
+        let followed = Child {
+            forker,
+            held: None,
+            resting: None,
+            pause,
+            unanswered,
+            rest,
+            wakes_forker: false,
+            reported: None,
+        };
         self.children.insert(child, followed);
         self.look(child, context);
     }
@@ -65,7 +85,13 @@ impl Detector for SharedEventLoop {
 
     fn on_evidence(&mut self, evidence: &Evidence, context: &mut Context) {
         match evidence {
-            Evidence::SharedLoop { child, other, seen } => self.seen(*child, *other, seen, context),
+            Evidence::SharedLoop { child, other, seen, resting, wakes_other } => {
+                self.seen(*child, *other, seen, context);
+                self.rests(*child, *other, resting.as_deref(), context);
+                if let Some(told) = wakes_other {
+                    self.wakes(*child, *other, told, context);
+                }
+            }
             Evidence::FellAsleep { seen: Some(seen) } => {
                 for child in seen {
                     if let Some(followed) = self.children.get_mut(child) {
@@ -181,6 +207,45 @@ impl SharedEventLoop {
         let finding = Finding { child_uid: shared.uid, ..finding };
         context.follow(child);
         context.report(Report::until_the_end(finding));
+    }
+
+    /// The forker sleeps: has anybody taken from its instance what it waits for?
+    fn rests(
+        &mut self,
+        child: ProcessKey,
+        other: ProcessKey,
+        resting: Option<&RestingLoop>,
+        context: &mut Context,
+    ) {
+        let Some(followed) = self.children.get_mut(&child) else { return };
+        if other != followed.forker || followed.reported.is_some() {
+            return;
+        }
+        let before = std::mem::replace(&mut followed.resting, resting.cloned().map(Box::new));
+        let Some(now) = resting else { return };
+        let lost = before.map(|before| taken(&before, now)).unwrap_or_default();
+        let verdict = if lost.is_empty() {
+            judge_unwoken(child, other, now)
+        } else {
+            Some(judge_taken(child, other, now, &lost))
+        };
+        let Some(verdict) = verdict else { return };
+        followed.reported = Some(other);
+        let parent = (other, &now.program);
+        let finding = verdict.finding(context.now, HAZARD.id, parent, (child, now.comm));
+        context.report(Report::of(Finding { child_uid: now.uid, ..finding }));
+    }
+
+    /// The loop of the forker is told of the child's signals.
+    fn wakes(&mut self, child: ProcessKey, other: ProcessKey, told: &ForeignWakeUp, context: &mut Context) {
+        let Some(followed) = self.children.get_mut(&child) else { return };
+        let is_reported = followed.reported.is_some() || std::mem::replace(&mut followed.wakes_forker, true);
+        if other != followed.forker || is_reported {
+            return;
+        }
+        let verdict = judge_wake_up(child, other, told);
+        let finding = verdict.finding(context.now, HAZARD.id, (other, &told.program), (child, told.comm));
+        context.report(Report::of(Finding { child_uid: told.uid, ..finding }));
     }
 
     /// The forker waits for nothing. The end of the child does not end that.

@@ -27,8 +27,8 @@ use crate::model::{
     connection::{Caller, Sockets},
     event::{CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Origin},
     evidence::{
-        ChildSeen, Evidence, ExecedSeen, LoopSeen, ParentSeen, ProgramSeen, Request, Sweep, Swept,
-        ThreadsSeen,
+        ChildSeen, Evidence, ExecedSeen, ForeignWakeUp, LoopSeen, ParentSeen, ProgramSeen, Request,
+        RestingLoop, Sweep, Swept, ThreadsSeen,
     },
     finding::{Finding, HazardId, State},
     generator::GeneratorsSeen,
@@ -217,6 +217,10 @@ struct Timeline {
     occupations: HashMap<u32, Vec<Occupation>>,
     /// What children wait for events in, beside what other process; all others apart from it.
     loops: HashMap<(u32, u32), LoopSeen>,
+    /// Children whose forkers are told of their signals, by tgid.
+    wake_ups: HashMap<u32, ForeignWakeUp>,
+    /// What forkers sleep for, by tgid; all others are awake.
+    resting: HashMap<u32, RestingLoop>,
     /// Where those were that used a connection, by tgid; all others are gone.
     callers: HashMap<u32, Caller>,
     /// What locks on files children carry, by tgid; all others none.
@@ -262,6 +266,8 @@ impl Timeline {
             held: HashMap::new(),
             occupations: HashMap::new(),
             loops: HashMap::new(),
+            resting: HashMap::new(),
+            wake_ups: HashMap::new(),
             callers: HashMap::new(),
             carried: HashMap::new(),
             generators: HashMap::new(),
@@ -360,7 +366,9 @@ impl Timeline {
             }
             Request::SharedLoop { child, other, .. } => {
                 let seen = self.loops.get(&(child.tgid, other.tgid)).cloned().unwrap_or(LoopSeen::Apart);
-                Evidence::SharedLoop { child, other, seen }
+                let resting = self.resting.get(&other.tgid).cloned().map(Box::new);
+                let wakes_other = self.wake_ups.get(&child.tgid).cloned().map(Box::new);
+                Evidence::SharedLoop { child, other, seen, resting, wakes_other }
             }
             Request::CarriedLocks { child, .. } => {
                 let seen = match self.carried.get(&child.tgid).cloned().unwrap_or(CarriedLocksSeen::None) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{
-    evidence::{EmptiedLoop, SharedLoop},
+    evidence::{EmptiedLoop, SharedLoop, Watched},
     finding::{Certainty, Severity},
     inventory::{Instance, Waiting, Whereabouts},
     resolution::Resolution,
@@ -40,6 +40,7 @@ fn shared(watched: u32, outside: u32, script: Vec<Frame>) -> LoopSeen {
         waits,
         other_waits: waiting(PARENT),
         instance: Instance { fd: 6, watched, outside },
+        is_ring: false,
         whereabouts: Whereabouts { thread: waits.thread, start: None, native: Vec::new(), script },
     }))
 }
@@ -104,6 +105,17 @@ fn a_known_loop_without_wake_ups_is_information() {
     let finding = timeline.only_finding();
     assert_eq!((finding.certainty, finding.severity), (Certainty::Heuristic, Severity::Info));
     assert_eq!(finding.state, State::Suspected);
+}
+
+#[test]
+fn two_that_wait_in_one_ring_are_reported() {
+    let LoopSeen::Shared(seen) = shared(0, 0, Vec::new()) else { unreachable!() };
+    let mut timeline = forked(LoopSeen::Shared(Box::new(SharedLoop { is_ring: true, ..*seen })));
+    timeline.at(1000);
+    let finding = timeline.only_finding();
+    assert_eq!((finding.certainty, finding.severity), (Certainty::Strong, Severity::Critical));
+    assert!(finding.summary.contains("both wait in one io_uring"), "{}", finding.summary);
+    assert!(finding.remedy.text.contains("io_uring_ring_dontfork"), "{}", finding.remedy.text);
 }
 
 #[test]
@@ -218,4 +230,101 @@ fn a_child_that_waits_for_no_events_and_sleeps_on_is_left_alone() {
         timeline.at(750_000);
         assert!(looks(&timeline) >= 1, "it did something meanwhile");
     }
+}
+
+#[test]
+fn signals_that_the_loop_of_the_forker_is_told_of_are_reported_once() {
+    let mut timeline = Timeline::new();
+    let told = ForeignWakeUp {
+        at: ms(1000),
+        comm: "python".into(),
+        uid: Some(33),
+        program: program("gunicorn"),
+        signals: SignalSet::of(&[1, 15]),
+        descriptor: 8,
+        epoll: 6,
+    };
+    timeline.wake_ups.insert(CHILD, told);
+    timeline.fork(plain()).at(600_000);
+    let finding = timeline.only_finding();
+    assert_eq!(
+        (finding.hazard, finding.certainty, finding.state),
+        (SHARED_LOOP, Certainty::Strong, State::Suspected)
+    );
+    let begins =
+        "SIGHUP, SIGTERM to the forked child 4250 are handled by the asyncio loop of gunicorn (pid 4242)";
+    assert!(finding.summary.starts_with(begins), "{}", finding.summary);
+    assert!(finding.remedy.text.contains("set_wakeup_fd(-1)"), "{}", finding.remedy.text);
+}
+
+/// PARENT sleeps in an instance that watches these, and that CHILD has too.
+fn resting(switches: u64, numbers: &[u32], script: Option<Vec<Frame>>) -> RestingLoop {
+    let thread = SeenThread { tid: PARENT, comm: "python".into() };
+    let watched = |number: &u32| Watched { number: *number, inode: Some(u64::from(*number) + 100) };
+    RestingLoop {
+        at: ms(1000),
+        comm: "python".into(),
+        uid: Some(33),
+        program: program("gunicorn"),
+        waits: Waiting { thread, epoll: Some(6) },
+        switches,
+        threads: 1,
+        is_held: true,
+        watched: numbers.iter().map(watched).collect(),
+        whereabouts: script.map(|script| Whereabouts { thread, start: None, native: Vec::new(), script }),
+    }
+}
+
+/// What is found where PARENT is seen so, and then so.
+fn found(first: RestingLoop, second: RestingLoop) -> Vec<Finding> {
+    let mut timeline = Timeline::new();
+    timeline.resting.insert(PARENT, first);
+    timeline.fork(plain()).at(1500).resting.insert(PARENT, second);
+    timeline.at(600_000).findings().into_iter().cloned().collect()
+}
+
+#[test]
+fn what_goes_from_the_loop_of_a_sleeping_forker_its_child_has_taken() {
+    let findings = found(resting(70, &[4, 5, 8], None), resting(70, &[4], None));
+    let [finding] = findings.as_slice() else { panic!("{findings:#?}") };
+    assert_eq!((finding.hazard, finding.certainty), (SHARED_LOOP, Certainty::Strong));
+    assert!(
+        finding.summary.starts_with("gunicorn (pid 4242) slept while 2 descriptors"),
+        "{}",
+        finding.summary
+    );
+    assert_eq!(
+        finding.facts.notes,
+        [
+            "thread 4242 slept in epoll descriptor 6 all the while",
+            "open in pid 4242 still, and no longer watched: 5, 8",
+        ]
+    );
+    assert!(finding.remedy.text.contains("EPOLL_CTL_DEL"), "{}", finding.remedy.text);
+}
+
+#[test]
+fn what_the_forker_may_have_done_itself_is_silent() {
+    let before = || resting(70, &[4, 5], None);
+    // It woke, or had another thread, or more was added; or the child never had the instance.
+    let awoke = resting(71, &[4], None);
+    let threads = RestingLoop { threads: 2, ..resting(70, &[4], None) };
+    for after in [awoke, threads, resting(70, &[4, 5, 8], None), before()] {
+        assert_eq!(found(before(), after), []);
+    }
+    assert_eq!(found(RestingLoop { is_held: false, ..before() }, resting(70, &[4], None)), []);
+}
+
+#[test]
+fn a_known_loop_without_the_wake_up_that_it_always_has_was_closed_by_a_child() {
+    let closed = resting(70, &[4], Some(asyncio()));
+    let findings = found(closed.clone(), closed);
+    let [finding] = findings.as_slice() else { panic!("{findings:#?}") };
+    assert_eq!((finding.hazard, finding.certainty), (SHARED_LOOP, Certainty::Strong));
+    let begins = "The asyncio loop of gunicorn (pid 4242) no longer watches its own wake-up";
+    assert!(finding.summary.starts_with(begins), "{}", finding.summary);
+    assert!(finding.remedy.text.contains("asyncio.run"), "{}", finding.remedy.text);
+    // Of a loop of the program's own nobody knows what it watches.
+    let own = resting(70, &[4], Some(Vec::new()));
+    assert_eq!(found(own.clone(), own), []);
 }

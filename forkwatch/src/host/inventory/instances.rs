@@ -5,10 +5,12 @@ use std::{cell::OnceCell, collections::HashSet};
 use super::pairs::Pairs;
 use crate::{
     host::{
+        budget,
         descriptors::{Descriptor, Table},
         file,
     },
     model::{
+        evidence::Watched,
         inventory::{Instance, MAX_ENTRIES},
         leak::{Access, Object},
     },
@@ -33,13 +35,52 @@ pub(super) fn instances(tgid: u32, descriptors: &[Descriptor]) -> Vec<Instance> 
     epolls.filter_map(instance).take(MAX_ENTRIES).collect()
 }
 
-/// A descriptor that an instance watches. The number is the one under which it was entered: it may be closed by now,
-/// or another's, while the open file lives on elsewhere.
+/// What one instance watches.
+pub(super) struct Contents {
+    /// As far as the process has it open under the number by which it was entered.
+    pub(super) open: Vec<Watched>,
+    /// Whether that is all.
+    pub(super) is_all: bool,
+}
+
+/// What one instance watches; absent where that cannot be seen, or is too much.
+pub(super) fn watched_in(tgid: u32, epoll: u32, descriptors: &[Descriptor]) -> Option<Contents> {
+    let text = file::read(format!("/proc/{tgid}/fdinfo/{epoll}"), MAX_TEXT).ok()?;
+    let is_open = |watched: &Watched| {
+        let descriptor = descriptors.iter().find(|descriptor| descriptor.number == watched.number);
+        descriptor.is_some_and(|descriptor| match descriptor.object() {
+            Some(Object::Pipe(inode) | Object::Socket(inode)) => watched.inode.is_none_or(|is| is == inode),
+            None => true,
+        })
+    };
+    let all: Vec<Watched> = watched(&text).take(MAX_ENTRIES + 1).collect();
+    if all.len() > MAX_ENTRIES {
+        return None;
+    }
+    let open: Vec<Watched> = all.iter().filter(|watched| is_open(watched)).copied().collect();
+    Some(Contents { is_all: open.len() == all.len(), open })
+}
+
+/// Whether an instance has anything in it that only the process itself sets off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Watched {
-    number: u32,
-    /// Absent before Linux 5.1.
-    inode: Option<u64>,
+pub(super) enum Wakes {
+    /// It has, or may have.
+    Perhaps,
+    /// Nothing.
+    None,
+}
+
+/// Whether any of this is a wake-up of the process's own. It stays open of a socket whose other end cannot be found out, and
+/// where something is watched that the process does not have under that number.
+pub(super) fn wakes(tgid: u32, contents: &Contents, descriptors: &[Descriptor]) -> Wakes {
+    let ends = Ends::new(tgid, descriptors);
+    let knows_pairs = Pairs::of_process(tgid).is_ok();
+    let may_be_own = |watched: &Watched| {
+        let object = descriptors.iter().find(|one| one.number == watched.number).map(Descriptor::object);
+        let is_untold = matches!(object, None | Some(Some(Object::Socket(_)))) && !knows_pairs;
+        is_untold || ends.are_own(*watched)
+    };
+    if !contents.is_all || contents.open.iter().any(may_be_own) { Wakes::Perhaps } else { Wakes::None }
 }
 
 /// `tfd:        8 events:       19 data:                8  pos:0 ino:a120 sdev:9`
@@ -52,6 +93,34 @@ fn watched(text: &[u8]) -> impl Iterator<Item = Watched> {
         Some(Watched { number, inode })
     };
     text.split(|byte| *byte == b'\n').filter_map(parse)
+}
+
+/// A pair of sockets of which the process has both ends, and one of its instances watches one.
+pub(super) struct OwnPair {
+    /// The instance.
+    pub(super) epoll: u32,
+    /// The inode number of the end that is not watched.
+    pub(super) written: u64,
+}
+
+/// The pairs by which a process wakes itself.
+pub(super) fn own_pairs(tgid: u32, descriptors: &[Descriptor]) -> Vec<OwnPair> {
+    let Ok(pairs) = Pairs::of_process(tgid) else { return Vec::new() };
+    let sockets: HashSet<u64> = descriptors.iter().filter_map(Descriptor::socket).collect();
+    let mut found = Vec::new();
+    for instance in descriptors.iter().filter(|descriptor| descriptor.link() == b"anon_inode:[eventpoll]") {
+        let number = instance.number;
+        let contents = watched_in(tgid, number, descriptors);
+        for Watched { inode, .. } in contents.map(|contents| contents.open).unwrap_or_default() {
+            let socket = inode.filter(|inode| sockets.contains(inode));
+            let peer = socket.and_then(|socket| pairs.peer(socket)).filter(|peer| sockets.contains(peer));
+            found.extend(peer.map(|written| OwnPair { epoll: number, written }));
+            if found.len() >= MAX_ENTRIES || budget::steps(1).is_err() {
+                return found;
+            }
+        }
+    }
+    found
 }
 
 /// The descriptors of a process, to find both ends of something among them.

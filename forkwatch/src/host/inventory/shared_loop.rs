@@ -1,4 +1,4 @@
-//! Whether two processes wait in one epoll instance that a fork has left to both.
+//! Whether two processes wait in one epoll instance, or in one `io_uring`, that a fork has left to both.
 //!
 //! A descriptor that fork copies keeps its number and its open file, and the kernel compares open files (`kcmp(2)`). Of
 //! each waiting thread its call is read first and its switches afterwards: two looks that agree mean that it slept from the
@@ -15,7 +15,7 @@ use crate::{
     host::{
         absence::{is_gone, unless_gone},
         budget,
-        call::Activity,
+        call::{Activity, SystemCall},
         clock,
         descriptors::Table,
         kcmp::{FILES, VM, same, same_file},
@@ -78,7 +78,7 @@ fn look(child: ProcessKey, other: ProcessKey, stacks: Stacks) -> io::Result<Loop
         }
         let theirs = Threads::of(other.tgid)?;
         if let Some((wait, other_wait)) = common(child.tgid, &theirs.waits)? {
-            if shares_on_request(&wait, other_wait)? {
+            if shares_on_request(wait.thread.id, other_wait.thread.id)? {
                 return Ok(LoopSeen::Apart);
             }
             return describe((child, &own), (other, &its), (&wait, other_wait), stacks);
@@ -92,22 +92,24 @@ fn look(child: ProcessKey, other: ProcessKey, stacks: Stacks) -> io::Result<Loop
     Ok(held.map_or(LoopSeen::Apart, LoopSeen::Held))
 }
 
-/// A thread that sleeps in an epoll instance.
-struct Wait {
+/// A thread that sleeps in an epoll instance or an `io_uring`.
+pub(super) struct Wait {
     process: u32,
-    thread: Stat,
-    fd: u32,
+    pub(super) thread: Stat,
+    pub(super) fd: u32,
+    /// Whether that is an `io_uring`.
+    pub(super) is_ring: bool,
     /// How often it had been taken from its processor, some time after it began to sleep.
     switches: u64,
 }
 
 impl Wait {
     /// Absent where the thread does something else.
-    fn of(process: u32, thread: Stat, activity: Activity) -> io::Result<Option<Self>> {
-        let call = activity.call().filter(|call| NAMES.contains(&call.name().as_str()));
-        let Some(fd) = call.and_then(|call| call.word(0)) else { return Ok(None) };
+    pub(super) fn of(process: u32, thread: Stat, activity: Activity) -> io::Result<Option<Self>> {
+        let waited = activity.call().and_then(|call| Some((call.word(0)?, waits_in_ring(call)?)));
+        let Some((fd, is_ring)) = waited else { return Ok(None) };
         let switches = Status::of_thread(process, thread.id)?.switches;
-        Ok(Some(Self { process, thread, fd, switches }))
+        Ok(Some(Self { process, thread, fd, is_ring, switches }))
     }
 
     /// Whether it has slept there all the while.
@@ -117,8 +119,8 @@ impl Wait {
         Ok(now.is_some_and(|now| now.fd == self.fd && now.switches == self.switches))
     }
 
-    fn seen(&self) -> Waiting {
-        Waiting { thread: seen(&self.thread), epoll: Some(self.fd) }
+    pub(super) fn seen(&self) -> Waiting {
+        Waiting { thread: seen(&self.thread), epoll: (!self.is_ring).then_some(self.fd) }
     }
 }
 
@@ -141,6 +143,18 @@ fn waits_for_nothing(stat: &Stat) -> io::Result<Option<Waiting>> {
 
 /// The calls that wait in an epoll instance, which is their first argument.
 const NAMES: [&str; 3] = ["epoll_wait", "epoll_pwait", "epoll_pwait2"];
+
+/// `IORING_ENTER_REGISTERED_RING` (`include/uapi/linux/io_uring.h`): the first argument is no descriptor.
+const REGISTERED: u32 = 1 << 4;
+
+/// Whether a call waits in an `io_uring`; absent where it waits in no epoll instance either. Both are the first argument.
+fn waits_in_ring(call: &SystemCall) -> Option<bool> {
+    match call.name().as_str() {
+        name if NAMES.contains(&name) => Some(false),
+        "io_uring_enter" => call.word(3).filter(|flags| flags & REGISTERED == 0).map(|_| true),
+        _ => None,
+    }
+}
 
 /// What the threads of a process do.
 struct Threads {
@@ -184,8 +198,7 @@ fn is_held(waits: &[Wait], fd: u32, other: u32) -> bool {
 
 /// Whether the processes have the whole table of descriptors or their memory in common, which only a clone(2) does that
 /// asks for it: then they share the loop like threads.
-fn shares_on_request(one: &Wait, other: &Wait) -> io::Result<bool> {
-    let (one, other) = (one.thread.id, other.thread.id);
+pub(super) fn shares_on_request(one: u32, other: u32) -> io::Result<bool> {
     Ok(same(VM, (one, 0), (other, 0))? || same(FILES, (one, 0), (other, 0))?)
 }
 
@@ -195,10 +208,15 @@ fn describe(
     (wait, other_wait): (&Wait, &Wait),
     stacks: Stacks,
 ) -> io::Result<LoopSeen> {
-    let descriptors = Table::of_process(other.tgid).list(MAX_DESCRIPTORS)?;
-    let is_it = |instance: &Instance| instance.fd == other_wait.fd;
-    let instance = instances(other.tgid, &descriptors).into_iter().find(is_it);
-    let instance = instance.ok_or_else(|| io::Error::other("its epoll instance cannot be looked into"))?;
+    let instance = if other_wait.is_ring {
+        // What it waits for stands in the submissions alone.
+        Instance { fd: other_wait.fd, watched: 0, outside: 0 }
+    } else {
+        let descriptors = Table::of_process(other.tgid).list(MAX_DESCRIPTORS)?;
+        let is_it = |instance: &Instance| instance.fd == other_wait.fd;
+        let instance = instances(other.tgid, &descriptors).into_iter().find(is_it);
+        instance.ok_or_else(|| io::Error::other("its epoll instance cannot be looked into"))?
+    };
     let shared = SharedLoop {
         at: clock::now(),
         comm: own.comm,
@@ -207,6 +225,7 @@ fn describe(
         waits: wait.seen(),
         other_waits: other_wait.seen(),
         instance,
+        is_ring: other_wait.is_ring,
         whereabouts: place(child, wait.thread, stacks),
     };
     // Neither pid has become another's meanwhile.
@@ -217,12 +236,12 @@ fn describe(
     })
 }
 
-fn real_uid(tgid: u32) -> Option<u32> {
+pub(super) fn real_uid(tgid: u32) -> Option<u32> {
     Status::of_process(tgid).ok().map(|status| status.uid)
 }
 
 /// Where in its program a thread waits, as far as that may be looked at.
-fn place(process: ProcessKey, thread: Stat, stacks: Stacks) -> Whereabouts {
+pub(super) fn place(process: ProcessKey, thread: Stat, stacks: Stacks) -> Whereabouts {
     let looked_at = || whereabouts(process, Some(thread.id), &[thread], |_| true).0.into_iter().next();
     let found = if stacks == Stacks::None { None } else { looked_at() };
     let nowhere =
@@ -297,6 +316,30 @@ mod tests {
         assert_eq!((shared.instance.watched, shared.instance.outside), (1, 0));
         assert_eq!(shared.waits.epoll, Some(number.cast_unsigned()));
         assert_eq!((shared.waits.thread.tid, shared.other_waits.thread.tid), (one.tgid(), other.tgid()));
+    }
+
+    #[test]
+    fn two_that_wait_in_one_ring_are_seen() {
+        // `struct io_uring_params` has 120 bytes (include/uapi/linux/io_uring.h).
+        let mut parameters = [0_u8; 120];
+        // SAFETY: the parameters outlive the call.
+        let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 4, parameters.as_mut_ptr()) };
+        let Ok(ring) = i32::try_from(ring) else { unreachable!("a descriptor is a small number") };
+        if ring < 0 {
+            return crate::skip::skip("io_uring is refused here");
+        }
+        // SAFETY: a descriptor that was just made, and that nobody else owns.
+        let _ring = unsafe { OwnedFd::from_raw_fd(ring) };
+        // One completion is waited for (IORING_ENTER_GETEVENTS), and none comes.
+        let wait = || {
+            // SAFETY: numbers alone.
+            unsafe { libc::syscall(libc::SYS_io_uring_enter, ring, 0, 1, 1, 0, 0) };
+        };
+        let (one, other) = (Forked::into(wait), Forked::into(wait));
+        let seen = seen_of(&one, &other, |seen| matches!(seen, LoopSeen::Shared(_)));
+        let LoopSeen::Shared(shared) = seen else { panic!("{seen:?}") };
+        assert!(shared.is_ring && shared.waits.epoll.is_none(), "{shared:?}");
+        assert_eq!(shared.instance.fd, ring.cast_unsigned());
     }
 
     #[test]

@@ -75,6 +75,17 @@ pub(super) fn scripts(process: ProcessKey) -> Option<Result<Vec<Script>, String>
     budget::part(look).unwrap_or_else(|why| Some(Err(why)))
 }
 
+/// The functions of a script that handle signals, where their numbers are also written to that descriptor; absent where no
+/// CPython up to 3.11 runs in the process.
+pub(super) fn signal_handlers(process: ProcessKey, descriptor: u32) -> Option<Vec<python::Handler>> {
+    let found = budget::part(|| {
+        let (memory, maps) = open(process).ok()?;
+        let handlers = python::handlers(process.tgid, &memory, &maps, descriptor)?;
+        same(process).ok().map(|()| handlers)
+    });
+    found.ok().flatten()
+}
+
 /// The object whose code a sleeping thread was started to run: of its first call that is not the C library's own.
 /// Absent where its stack cannot be followed so far.
 pub(super) fn first_object(process: ProcessKey, tid: u32) -> Option<String> {

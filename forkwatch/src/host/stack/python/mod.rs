@@ -5,6 +5,7 @@
 //! and what is not a code object ends the walk.
 
 mod attributes;
+mod handlers;
 mod layout;
 mod lines;
 mod offsets;
@@ -15,6 +16,7 @@ pub(in crate::host) use self::types::{Types, types};
 
 use std::{fs, os::unix::ffi::OsStrExt};
 
+pub(in crate::host) use handlers::Handler;
 use layout::Layout;
 pub(in crate::host) use threads::Script;
 pub(super) use threads::threads;
@@ -87,6 +89,24 @@ pub(super) fn stack_of(
     };
     let thread = own_id().and_then(|own_id| interpreter.thread(own_id));
     Some(Ok(thread.map(|thread| interpreter.walk(thread, most))))
+}
+
+/// The last version in which a child tells the loop of its forker of its signals.
+const LAST_THAT_TELLS: u8 = 11;
+
+/// The functions that handle signals, where the interpreter also writes their numbers to that descriptor; absent where no
+/// CPython runs in the process, or a later one.
+pub(super) fn handlers(tgid: u32, memory: &Bytes, maps: &Maps, descriptor: u32) -> Option<Vec<Handler>> {
+    let program = fs::read_link(format!("/proc/{tgid}/exe")).ok()?;
+    let is_named =
+        |head: &&Mapping| head.path == program.as_os_str().as_bytes() || named_version(&head.path).is_some();
+    maps.objects().filter(is_named).find_map(|head| {
+        let object = Object::read(memory, head).ok()?;
+        let runtime = symbols::address_of(memory, &object, b"_PyRuntime")?;
+        let layout = known_layout(memory, &object).ok()?;
+        let interpreter = Interpreter { memory, layout, runtime };
+        (layout.minor <= LAST_THAT_TELLS).then(|| handlers::handlers(&interpreter, maps, head, descriptor))
+    })
 }
 
 /// The layout of a version that does not tell it.

@@ -1,0 +1,47 @@
+//! A forked child whose signals are told to the event loop of its forker.
+
+use crate::{
+    core::Verdict,
+    model::{
+        evidence::ForeignWakeUp,
+        finding::{Certainty, Facts, Severity, State},
+        process::ProcessKey,
+        program_name::called,
+        time::nanoseconds,
+    },
+    remedy::remedy,
+};
+
+/// The verdict. That the child writes to the socket of the loop follows from its handlers, as long as it has not taken the
+/// descriptor back.
+pub(super) fn judge_wake_up(child: ProcessKey, forker: ProcessKey, told: &ForeignWakeUp) -> Verdict {
+    let (name, child_pid, forker) = (called(&told.program), child.tgid, forker.tgid);
+    let ForeignWakeUp { signals, descriptor, epoll, .. } = told;
+    let (are, each) =
+        if signals.names().len() == 1 { ("is", "a signal") } else { ("are", "one of these signals") };
+    Verdict {
+        state: State::Suspected,
+        certainty: Certainty::Strong,
+        severity: Severity::Warning,
+        summary: format!(
+            "{signals} to the forked child {child_pid} {are} handled by the asyncio loop of {name} (pid {forker}): the \
+             child inherited the wake-up socket that its own signal handler writes to. Whoever sends {each} to the child \
+             stops or reloads its parent, and the child goes on"
+        ),
+        facts: Facts {
+            age: Some(nanoseconds(told.at.since(child.start))),
+            signals: *signals,
+            notes: vec![format!(
+                "the child writes to its descriptor {descriptor}; epoll descriptor {epoll} of pid {forker} watches the \
+                 other end"
+            )],
+            ..Facts::default()
+        },
+        remedy: remedy(
+            "Call signal.set_wakeup_fd(-1) first thing in the child, and set the handlers of its signals anew \
+             (signal.signal(signal.SIGTERM, signal.SIG_DFL)). Or start workers by multiprocessing's method spawn or \
+             forkserver. Python 3.12 and later take the wake-up back in a forked child themselves.",
+            "https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd",
+        ),
+    }
+}
