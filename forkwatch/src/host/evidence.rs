@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{
-    absence, budget, caller, clock, fdinfo, file, generators, held_locks,
+    absence, budget, caller, clock, family, fdinfo, file, generators, held_locks,
     inventory::{foreign_wake_up, resting_loop, shared_loop},
     leaks, left_locks,
     locks::{self, Fork as Forked},
@@ -30,8 +30,10 @@ use crate::model::{
 /// for one with hundreds of threads, and never much more of a processor's time than its budget grants.
 pub fn answer(request: &Request) -> Evidence {
     let limits = match request {
-        // These concern every process of the host.
-        Request::Holders { .. } | Request::Sweep { .. } | Request::Orphans => budget::LARGE,
+        // These concern every process of the host, or all threads of a family.
+        Request::Holders { .. } | Request::Sweep { .. } | Request::Orphans | Request::Family { .. } => {
+            budget::LARGE
+        }
         Request::HeldLocks { .. } => held_locks::BUDGET,
         Request::Generators { .. } => generators::BUDGET,
         _ => budget::EVIDENCE,
@@ -98,6 +100,7 @@ fn look(request: &Request) -> Evidence {
             let seen = leaks::holders(process, forker, object);
             Evidence::Holders { process, object, seen: seen.map(Box::new) }
         }
+        Request::Family { forker } => Evidence::Family { forker, seen: family::family(forker).map(Box::new) },
         Request::Sweep { mark } => sweep(mark, &Scope::default()),
         // Who has the kernel side asks that; the host cannot wait, and what may be so does no harm.
         Request::NextFork { .. } => Evidence::NextFork,

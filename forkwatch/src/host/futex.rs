@@ -47,6 +47,26 @@ impl EndlessWait {
         self.operation & !REALTIME == WAIT_BITSET | PRIVATE && self.value == 0
     }
 
+    /// The same for a futex that other processes may share as well.
+    pub(super) fn of_any(call: &SystemCall) -> Option<Self> {
+        let [address, _, _, timeout, newer_timeout, _] = call.arguments;
+        if call.number == libc::SYS_futex {
+            let operation = call.word(1)?;
+            let waits = matches!(operation & !(PRIVATE | REALTIME), WAIT | WAIT_BITSET);
+            (waits && timeout == 0).then_some(Self { address, operation, value: call.word(2)? })
+        } else if call.number == FUTEX_WAIT_CALL {
+            let operation = WAIT_BITSET | (call.word(3)? & PRIVATE);
+            (newer_timeout == 0).then_some(Self { address, operation, value: call.word(1)? })
+        } else {
+            None
+        }
+    }
+
+    /// Whether the futex is the process's alone.
+    pub(super) const fn is_private(&self) -> bool {
+        self.operation & PRIVATE != 0
+    }
+
     /// Whether this is how glibc waits for a mutex: for a word that says "locked, with waiters".
     pub(super) const fn is_for_mutex(&self) -> bool {
         self.operation == WAIT | PRIVATE && self.value == 2
@@ -59,6 +79,28 @@ mod tests {
 
     fn of(number: libc::c_long, arguments: [u64; 6]) -> Option<EndlessWait> {
         EndlessWait::of(&SystemCall::made_up(number, arguments))
+    }
+
+    #[test]
+    fn a_futex_that_others_share_is_told_from_ones_own() {
+        let of_any = |number, arguments| EndlessWait::of_any(&SystemCall::made_up(number, arguments));
+        let futex = libc::SYS_futex;
+        // glibc's mutexes and semaphores of several processes, and the newer call without FUTEX2_PRIVATE.
+        for (number, arguments) in [
+            (futex, [16, 0, 2, 0, 0, 0]),
+            (futex, [16, 265, 0, 0, 0, 7]),
+            (FUTEX_WAIT_CALL, [16, 0, 7, 2, 0, 1]),
+        ] {
+            assert_eq!(of_any(number, arguments).map(|wait| wait.is_private()), Some(false), "{arguments:?}");
+            assert_eq!(of(number, arguments), None);
+        }
+        assert_eq!(of_any(futex, [16, 128, 2, 0, 0, 0]).map(|wait| wait.is_private()), Some(true));
+        // With a timeout, waking, and another call.
+        for (number, arguments) in
+            [(futex, [16, 0, 2, 9, 0, 0]), (futex, [16, 1, 2, 0, 0, 0]), (libc::SYS_read, [0; 6])]
+        {
+            assert_eq!(of_any(number, arguments), None, "{arguments:?}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod client_libraries;
 pub mod clock;
 mod descriptors;
 mod evidence;
+mod family;
 mod fdinfo;
 mod file;
 mod file_systems;

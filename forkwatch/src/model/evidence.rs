@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     connection::{Caller, Sockets},
+    family::Family,
     generator::{GeneratorPlaces, GeneratorsSeen},
     held_lock::{HeldLocksSeen, Places},
     inventory::{Instance, Waiting, Whereabouts},
@@ -154,6 +155,11 @@ pub enum Request {
         /// The pipe or socket.
         object: Object,
     },
+    /// What do the threads of a process and of its forked children wait for?
+    Family {
+        /// The process.
+        forker: ProcessKey,
+    },
     /// Which forked and never exec'd processes live, and which have ended and not been waited for?
     Sweep {
         /// What the last answer bore as its mark: where nothing was forked since, nothing is looked at.
@@ -299,6 +305,13 @@ pub enum Evidence {
         object: Object,
         /// What was seen; absent where `/proc` cannot be read.
         seen: Option<Box<Holders>>,
+    },
+    /// About a process and its forked children.
+    Family {
+        /// The process.
+        forker: ProcessKey,
+        /// What was seen; absent where it is gone, reused, or unreadable.
+        seen: Option<Box<Family>>,
     },
     /// About the whole host.
     Sweep {

@@ -45,6 +45,29 @@ pub fn mutex_owner(words: &[u32]) -> Option<u32> {
     (is_mutex && is_held).then_some(*owner)
 }
 
+/// `PTHREAD_MUTEX_PSHARED_BIT`: of several processes.
+const SHARED: u32 = 128;
+/// Words of a `sem_t` (`struct new_sem`, `sysdeps/nptl/internaltypes.h`): value, waiters, and whether it is shared.
+pub const SEMAPHORE_WORDS: usize = 4;
+
+/// The tid of the thread that holds the mutex of several processes which these words are; absent where they are no such
+/// mutex that is held, or are a robust one.
+pub fn shared_mutex_owner(words: &[u32]) -> Option<u32> {
+    let mut plain = *words.first_chunk::<MUTEX_WORDS>()?;
+    let [_, _, _, _, kind, ..] = &mut plain;
+    if *kind & SHARED == 0 {
+        return None;
+    }
+    *kind &= !SHARED;
+    mutex_owner(&plain)
+}
+
+/// Whether these words are a semaphore of several processes that has nothing to give, and that somebody waits at.
+pub fn is_shared_semaphore_at_zero(words: &[u32]) -> bool {
+    // `FUTEX_SHARED` is noted as `LLL_SHARED`, which is 128.
+    matches!(words.first_chunk::<SEMAPHORE_WORDS>(), Some([0, waiters, SHARED, _]) if (1..MOST_USERS).contains(waiters))
+}
+
 /// The tid of the thread that holds the read-write lock which these words are for writing; absent where they are none that
 /// is held so.
 pub fn rwlock_writer(words: &[u32]) -> Option<u32> {
@@ -95,6 +118,23 @@ mod tests {
             unsafe { libc::pthread_mutex_unlock(mutex.get()) };
             assert_eq!(mutex_owner(&words(&mutex)), None);
         }
+    }
+
+    #[test]
+    fn locks_of_several_processes_are_told_from_others() {
+        let mutex = [2, 0, 4711, 1, 128, 0, 0, 0, 0, 0];
+        assert_eq!((shared_mutex_owner(&mutex), mutex_owner(&mutex)), (Some(4711), None));
+        // Robust, one process's alone, and free.
+        for (place, value) in [(4, 128 | 16), (4, 0), (0, 0), (2, 0)] {
+            let mut other = mutex;
+            other[place] = value;
+            assert_eq!(shared_mutex_owner(&other), None, "{other:?}");
+        }
+        assert!(is_shared_semaphore_at_zero(&[0, 2, 128, 0]));
+        for other in [[1, 2, 128, 0], [0, 0, 128, 0], [0, 2, 0, 0]] {
+            assert!(!is_shared_semaphore_at_zero(&other), "{other:?}");
+        }
+        assert!(!is_shared_semaphore_at_zero(&[0, 2, 128]));
     }
 
     #[test]

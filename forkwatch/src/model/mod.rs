@@ -10,6 +10,7 @@ pub mod event;
 pub mod evidence;
 pub mod exit_code;
 pub mod facts;
+pub mod family;
 pub mod finding;
 pub mod generator;
 pub mod glibc;

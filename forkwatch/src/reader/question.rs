@@ -91,7 +91,7 @@ impl Question {
             Self::Core(Request::Holders { .. } | Request::Sweep { .. } | Request::Orphans)
             | Self::Sweep { .. }
             | Self::Sight(_) => 10,
-            Self::Core(Request::Place { .. }) | Self::Inventory(_) => 4,
+            Self::Core(Request::Place { .. } | Request::Family { .. }) | Self::Inventory(_) => 4,
             Self::Core(_) | Self::Particulars(_) | Self::Living(_) => 2,
         };
         Duration::from_secs(seconds)
@@ -131,7 +131,8 @@ impl Question {
                 | Request::SharedLoop { other: parent, .. }
                 | Request::Occupations { parent, .. }
                 | Request::HeldLocks { parent, .. }
-                | Request::Generators { parent, .. },
+                | Request::Generators { parent, .. }
+                | Request::Family { forker: parent },
             ) => Some(*parent),
             _ => None,
         };
@@ -159,7 +160,8 @@ fn about(request: &Request) -> Option<u32> {
         Request::Descriptors { process, .. }
         | Request::Caller { process, .. }
         | Request::Execed { process }
-        | Request::Holders { process, .. } => Some(process.tgid),
+        | Request::Holders { process, .. }
+        | Request::Family { forker: process } => Some(process.tgid),
         Request::Program { tgid } => Some(*tgid),
         Request::Sweep { .. } | Request::NextFork { .. } | Request::FellAsleep | Request::Orphans => None,
     }
@@ -192,6 +194,7 @@ pub fn unanswered(request: &Request, why: &str) -> Evidence {
         }
         Request::Descriptors { process, .. } => Evidence::Descriptors { process, seen: None, lives: true },
         Request::Holders { process, object, .. } => Evidence::Holders { process, object, seen: None },
+        Request::Family { forker } => Evidence::Family { forker, seen: None },
         Request::Sweep { .. } => Evidence::Sweep { seen: None },
         Request::NextFork { .. } => Evidence::NextFork,
         Request::FellAsleep => Evidence::FellAsleep { seen: None },

@@ -55,6 +55,22 @@ pub(super) fn words(process: u32, thread: u32, address: u64, mapping: &Mapping) 
     Some(Words(words))
 }
 
+/// So many bytes of a mapping, if they all lie in it and their pages are there.
+pub(super) fn part<const N: usize>(
+    process: u32,
+    thread: u32,
+    address: u64,
+    mapping: &Mapping,
+) -> Option<[u8; N]> {
+    let last = address.checked_add(N as u64)?.checked_sub(1)?;
+    if !mapping.contains(address) || !mapping.contains(last) {
+        return None;
+    }
+    let memory = Memory::open(process, thread).ok()?;
+    let there = memory.is_there(address) && memory.is_there(last);
+    there.then(|| whole(&memory, Some(mapping), address))?
+}
+
 /// So many bytes of the memory that is a process's own, such as its stack, if their pages are there.
 pub(super) fn there<const N: usize>(process: u32, address: u64) -> Option<[u8; N]> {
     whole(&Memory::open(process, process).ok()?, None, address)

@@ -4,7 +4,7 @@ mod listeners;
 mod relatives;
 mod threads;
 
-pub(super) use self::threads::everywhere;
+pub(super) use self::{relatives::children, threads::everywhere};
 
 use super::{
     call::Activity,

@@ -24,7 +24,7 @@ const MAX_THREADS: usize = 512;
 
 /// Who waits for the child to end, or for it to close a pipe.
 pub(super) fn blocked(child: ProcessKey, parent: ProcessKey) -> Vec<Blocked> {
-    let siblings = children(parent.tgid);
+    let siblings = children(parent.tgid, MAX_RELATIVES);
     let only_child = siblings.iter().all(|sibling| *sibling == child.tgid);
     let siblings = siblings.into_iter().filter(|sibling| *sibling != child.tgid);
     let mut relatives: Vec<u32> = [parent.tgid].into_iter().chain(siblings).collect();
@@ -64,7 +64,7 @@ pub(super) fn blocked(child: ProcessKey, parent: ProcessKey) -> Vec<Blocked> {
 }
 
 /// The living children of a process: none where the kernel does not list them (`CONFIG_PROC_CHILDREN`).
-fn children(tgid: u32) -> Vec<u32> {
+pub(in crate::host) fn children(tgid: u32, most: usize) -> Vec<u32> {
     let threads = file::numbers(format!("/proc/{tgid}/task"), MAX_THREADS).unwrap_or_default();
     let lists = threads
         .into_iter()
@@ -76,7 +76,7 @@ fn children(tgid: u32) -> Vec<u32> {
                 .filter_map(|pid| pid.parse().ok())
                 .collect::<Vec<_>>()
         })
-        .take(MAX_RELATIVES)
+        .take(most)
         .collect()
 }
 
