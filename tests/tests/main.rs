@@ -21,9 +21,11 @@ mod filters;
 mod fixtures;
 mod judgement;
 mod kernel_log;
+mod killed_members;
 mod leaks;
 mod looks;
 mod orders;
+mod pipes;
 mod reader;
 mod real_programs;
 mod recording;
@@ -78,9 +80,11 @@ fn files() -> Vec<(&'static str, Tests)> {
         fixtures,
         judgement,
         kernel_log,
+        killed_members,
         leaks,
         looks,
         orders,
+        pipes,
         reader,
         real_programs,
         recording,

@@ -49,9 +49,10 @@ pub struct Settings {
     pub stuck_after: Duration,
     /// How often all processes are looked at for forked children that no event told of; none for never.
     pub sweep_interval: Option<Duration>,
-    /// How often a child that lives on is looked at for descriptors left behind, at most: every 30 s. At least 1 ms.
+    /// How often a child that lives on is looked at by the clock for descriptors left behind, at most: every 30 s. At
+    /// least 1 ms.
     pub leak_interval: Duration,
-    /// How long a child must have slept on a pipe before its holders are looked for: 60 s.
+    /// How long a child must have been seen to sleep on a pipe before its holders are looked for: 1 s.
     pub pipe_patience: Duration,
     /// How the stacks of stuck threads may be had.
     pub stacks: Stacks,
@@ -76,7 +77,7 @@ impl Default for Settings {
             stuck_after: defaults::STUCK_AFTER,
             sweep_interval: None,
             leak_interval: Duration::from_secs(30),
-            pipe_patience: Duration::from_secs(60),
+            pipe_patience: Duration::from_secs(1),
             stacks: Stacks::default(),
             suppress: Vec::new(),
             max_children: 1 << 16,

@@ -11,6 +11,7 @@ mod crash_loop;
 mod duplicated_random;
 pub mod fork_check;
 mod held_locks;
+mod killed_member;
 pub mod leaks;
 mod lock_left_behind;
 mod lost_threads;
@@ -56,9 +57,13 @@ pub static CATALOGUE: &[&Hazard] = &[
     &lost_threads::HAZARD,
     &leaks::leaked_pipe::HAZARD,
     &leaks::pinned_listener::HAZARD,
+    &leaks::nobody_accepts::HAZARD,
     &shared_event_loop::HAZARD,
     &lock_left_behind::HAZARD,
     &duplicated_random::HAZARD,
+    &killed_member::abandoned_semaphore::HAZARD,
+    &killed_member::lost_result::HAZARD,
+    &killed_member::not_replaced::HAZARD,
 ];
 
 /// Every detector. They are called in this order: who tells of a hang comes before those that ask for it.
@@ -78,6 +83,8 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         Box::<shared_event_loop::SharedEventLoop>::default(),
         Box::<lock_left_behind::LockLeftBehind>::default(),
         Box::<duplicated_random::DuplicatedRandom>::default(),
+        Box::<killed_member::KilledMember>::default(),
+        Box::<leaks::KeptPipes>::default(),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! Descriptors that a fork left behind: what a process sleeps on, and who else on the host holds it.
 
 mod calls;
+mod elsewhere;
 mod holders;
 mod listeners;
 mod rest;
@@ -11,11 +12,12 @@ use self::listeners::Tables;
 use super::{
     clock,
     descriptors::{Descriptor, STANDARD, Table},
+    file,
     stat::Stat,
     status::Status,
 };
 use crate::model::{
-    leak::{Access, Descriptors, Object},
+    leak::{Access, Descriptors, End, MAX_KEPT, Object},
     process::ProcessKey,
 };
 
@@ -34,7 +36,11 @@ fn look(stat: &Stat, forker: Option<ProcessKey>) -> io::Result<Descriptors> {
     let parent = Stat::of_process(stat.parent).ok();
     let reparented = is_reparented(stat, parent.as_ref(), forker);
     let may_be_pinned = reparented && !rest.stopped && !calls.may_serve();
-    let held = if rest.pipe.is_some() || may_be_pinned { held(stat)? } else { Held::default() };
+    // A forked child beside its forker, that may have been left with what it has no use for.
+    let may_keep = forker.is_some() && !reparented && stat.is_unexeced() && wrote(stat.id) == Some(0);
+    let looks = rest.pipe.is_some() || may_be_pinned || may_keep;
+    let held = if looks { held(stat)? } else { Held::default() };
+    let kept = if may_keep { kept(&held)? } else { Vec::new() };
     let holds_other_end = match rest.pipe {
         Some(wait) => {
             let access = held.access(Object::Pipe(wait.inode))?;
@@ -42,9 +48,42 @@ fn look(stat: &Stat, forker: Option<ProcessKey>) -> io::Result<Descriptors> {
         }
         None => false,
     };
+    let forker_holds = match (rest.pipe, forker.filter(|_| holds_other_end && !reparented)) {
+        (Some(wait), Some(forker)) => holds(forker, Object::Pipe(wait.inode), wait.end.other()),
+        _ => false,
+    };
     let listeners = if may_be_pinned { listeners(stat, &held) } else { Vec::new() };
     let parent = parent.map(|parent| parent.key());
-    Ok(Descriptors { at, parent, reparented, rest, holds_other_end, listeners })
+    Ok(Descriptors { at, parent, reparented, rest, holds_other_end, forker_holds, kept, listeners })
+}
+
+/// Bytes that a process has written since it was forked, to whatever (`proc_pid_io(5)`).
+fn wrote(tgid: u32) -> Option<u64> {
+    file::field(&file::read_small(format!("/proc/{tgid}/io")).ok()?, "wchar:")?.trim().parse().ok()
+}
+
+/// The pipes to which a process can write alone, beside its standard descriptors.
+fn kept(held: &Held) -> io::Result<Vec<u64>> {
+    let (mut write, mut read) = (Vec::new(), HashSet::new());
+    for descriptor in &held.descriptors {
+        let (Some(Object::Pipe(inode)), Some(table)) = (descriptor.object(), &held.table) else { continue };
+        match table.access(descriptor.number)? {
+            Some(Access::Write) if descriptor.number > STANDARD => write.push(inode),
+            Some(_) => drop(read.insert(inode)),
+            None => {}
+        }
+    }
+    write.retain(|inode| !read.contains(inode));
+    write.sort_unstable();
+    write.dedup();
+    write.truncate(MAX_KEPT);
+    Ok(write)
+}
+
+/// Whether a process holds an end of a pipe. That it cannot be seen says nothing: a search will tell.
+fn holds(process: ProcessKey, pipe: Object, end: End) -> bool {
+    let access = || held(&Stat::of(process)?).ok()?.access(pipe).ok();
+    access().is_some_and(|found| found.iter().any(|(_, access)| access.holds(end)))
 }
 
 /// A process with more descriptors is not looked at.

@@ -93,7 +93,7 @@ pub enum Wanted {
     Each,
     /// Of every process of the host but init, or else it concludes nothing.
     AllButInit,
-    /// Of every process of the host, or else it concludes nothing.
+    /// Of every process of the host, or else it concludes nothing. Without init it is less sure.
     All,
     /// Of those that it judges, and without it does so less well.
     Helps,

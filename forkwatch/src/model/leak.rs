@@ -11,6 +11,9 @@ use super::{
 /// Most holders of one pipe or socket that are told.
 pub const MAX_HOLDERS: usize = 256;
 
+/// Most pipes of one process that are told as kept.
+pub const MAX_KEPT: usize = 8;
+
 /// What several processes can hold descriptors of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -111,6 +114,13 @@ pub struct Descriptors {
     pub rest: Rest,
     /// Whether it holds the other end of the pipe that it sleeps on itself.
     pub holds_other_end: bool,
+    /// Whether the process that forked it holds that other end too. Looked for only where it does itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub forker_holds: bool,
+    /// Pipes that it can write to and not read, at most [`MAX_KEPT`], which it holds beside the three standard descriptors
+    /// and has written nothing at all since it was forked. Looked for only beside the process that forked it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub kept: Vec<u64>,
     /// Listening sockets that it holds beside the three standard descriptors, by inode number. Looked for only where
     /// it was reparented and no thread waits in a call that could serve them.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
@@ -129,6 +139,10 @@ pub struct Holders {
     pub hidden: Vec<u32>,
     /// Who, by ascending pid.
     pub holders: Vec<Holder>,
+    /// Whether there may be descriptors that no process has: on their way through a Unix socket, or registered with an
+    /// `io_uring`. Looked for only where it is about a pipe.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub elsewhere: bool,
     /// Of a socket that listens: where.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub listener: Option<Listener>,
@@ -191,6 +205,12 @@ pub struct Holder {
     /// What speaks for its serving the socket, if it is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub service: Option<Service>,
+    /// Of a pipe: whether any of its threads sleeps in a read of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub awaits: bool,
+    /// Of a pipe: how many bytes it has written since it was forked, to whatever; absent where that may not be read.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub wrote: Option<u64>,
 }
 
 /// A descriptor of a process.

@@ -16,15 +16,19 @@ const LOST: &str = "lost-threads";
 const AWAITS: &str = "waits-for-lost-thread";
 const PIPE: &str = "leaked-pipe";
 const LISTENER: &str = "pinned-listener";
+const ACCEPTS: &str = "nobody-accepts";
 
 const LOOP: &str = "shared-event-loop";
 const LEFT: &str = "lock-left-behind";
 const RANDOM: &str = "duplicated-random";
 const SHARED: &str = "shared-connection";
+const ABANDONED: &str = "abandoned-semaphore";
+const RESULT: &str = "lost-result";
+const REPLACED: &str = "worker-not-replaced";
 const CLOSED: &str = "shared-connection-closed";
 
-/// Looked for twice a minute only.
-pub(super) const SLOW: [&str; 2] = [PIPE, LISTENER];
+/// Looked for twice a minute only, and once the forker is known to have stayed.
+pub(super) const SLOW: [&str; 2] = [LISTENER, ACCEPTS];
 
 /// A C fixture that is done with what it does once it has said so.
 const fn c(
@@ -162,6 +166,16 @@ pub(super) const FIXTURES: &[Case] = &[
     c("unreaped", &[], &[UNREAPED], &[]),
     c("unreaped", &["ignored"], &[], &[UNREAPED]),
     Case { step: Step::Later, ..c("unreaped", &["late"], &[], &[UNREAPED]) },
+    // What a killed member leaves its family waiting for.
+    Case { step: Step::Later, ..c("abandoned_mutex", &[], &[ABANDONED], &[]) },
+    Case { step: Step::Later, ..c("abandoned_mutex", &["robust"], &[], &[ABANDONED]) },
+    Case { step: Step::Later, ..c("abandoned_mutex", &["free"], &[], &[ABANDONED]) },
+    Case { step: Step::Later, ..c("abandoned_mutex", &["semaphore"], &[], &[ABANDONED]) },
+    Case { step: Step::Later, ..python("killed_pool.py", "lock", &[ABANDONED], &[RESULT, REPLACED]) },
+    Case { step: Step::Later, ..python("killed_pool.py", "job", &[RESULT], &[ABANDONED, REPLACED]) },
+    Case { step: Step::Later, ..python("killed_pool.py", "door", &[], &[ABANDONED, RESULT, REPLACED]) },
+    Case { step: Step::Later, ..python("killed_pool.py", "timeout", &[], &[ABANDONED, RESULT, REPLACED]) },
+    Case { step: Step::Later, ..python("killed_pool.py", "executor", &[], &[ABANDONED, RESULT, REPLACED]) },
     // Threads that do not come along.
     c("lost_thread", &[], &[THREADS, LOST], &[]),
     c("lost_thread", &["restarted"], &[THREADS], &[LOST]),
@@ -176,6 +190,28 @@ pub(super) const FIXTURES: &[Case] = &[
     c("pool_pipe", &[], &[], &[PIPE]),
     c("self_pipe", &[], &[], &[PIPE]),
     c("self_pipe", &["opened"], &[], &[PIPE]),
+    Case { step: Step::Later, ..c("pool_pipe", &["closed"], &[PIPE], &[]) },
+    Case { step: Step::Later, ..python("pipe_eof.py", "kept", &[PIPE], &[]) },
+    Case { step: Step::Later, ..python("pipe_eof.py", "closed", &[], &[PIPE]) },
+    Case { step: Step::Later, ..c("kept_pipe", &[], &[THREADS, PIPE], &[]) },
+    Case { step: Step::Later, ..c("kept_pipe", &["exec"], &[THREADS, PIPE], &[]) },
+    Case { step: Step::Later, ..c("kept_pipe", &["idle"], &[THREADS], &[PIPE]) },
+    c("pipes_on_purpose", &["pipeline"], &[], &[PIPE]),
+    c("pipes_on_purpose", &["kept"], &[], &[PIPE]),
+    c("pipes_on_purpose", &["closed"], &[], &[PIPE]),
+    c("pipes_on_purpose", &["opened"], &[], &[PIPE]),
+    c("pipes_on_purpose", &["shared"], &[], &[PIPE]),
+    Case { step: Step::WhenOld, ..c("pinned_listener", &["pause"], &[LISTENER], &[]) },
+    Case { step: Step::WhenOld, ..c("pinned_listener", &["queued"], &[LISTENER], &[]) },
+    Case { step: Step::WhenOld, ..c("pinned_listener", &["unix", "socket"], &[LISTENER], &[]) },
+    Case { step: Step::WhenOld, ..c("pinned_listener", &["accept"], &[], &[LISTENER]) },
+    Case { step: Step::WhenOld, ..c("pinned_listener", &["serve"], &[], &[LISTENER]) },
+    Case { step: Step::WhenOld, ..c("pinned_listener", &["watch"], &[], &[LISTENER]) },
+    Case { step: Step::Later, ..c("lost_acceptor", &[], &[THREADS, ACCEPTS], &[LISTENER]) },
+    Case { step: Step::Later, ..c("lost_acceptor", &["restarted"], &[THREADS], &[ACCEPTS, LISTENER]) },
+    Case { step: Step::Later, ..c("lost_acceptor", &["alone"], &[], &[ACCEPTS, LISTENER]) },
+    // A daemon: its parent has ended at once.
+    Case { step: Step::Later, ..c("pinned_listener", &["daemon"], &[], &[LISTENER]) },
 ];
 
 /// What is wrong with a real program: of one that is not right, that it forks beside threads.
@@ -187,7 +223,7 @@ pub(super) fn truth(scenario: &Scenario) -> &'static [&'static str] {
 pub(super) fn look_alike(truth: &[&str]) -> &'static [&'static str] {
     const ALL: &[&str] = &[
         THREADS, HELD, PENDING, BLOCKED, LOCK, AWAITS, SHARED, CLOSED, LOOP, KILLED, CRASHES, UNREAPED, LOST,
-        PIPE,
+        PIPE, ABANDONED, RESULT, REPLACED,
     ];
     // Of one that forks beside threads both tell.
     if truth.contains(&THREADS) { ALL.get(2..).unwrap_or_default() } else { ALL }

@@ -46,6 +46,8 @@ enum Step {
     None,
     /// When its children have lived on for a while. What it does then is the fault.
     Later,
+    /// When their forker is known to have stayed beside them for long.
+    WhenOld,
     /// As soon as this has been found.
     Once(&'static str),
 }

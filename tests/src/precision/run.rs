@@ -21,6 +21,8 @@ pub(super) const WATCHED: Duration = Duration::from_secs(120);
 const WATCHED_FOR_DESCRIPTORS: Duration = Duration::from_secs(200);
 /// How old children are before a fixture takes its later step: five times the grace.
 const LATER: Duration = Duration::from_secs(5);
+/// And before one does whose children a daemon's could be: longer than a daemon's forker is thought to stay.
+const OLD: Duration = Duration::from_secs(40);
 
 /// A finding.
 #[derive(Clone, Debug)]
@@ -61,6 +63,10 @@ pub fn run(case: &Case) -> Result<Run> {
             thread::sleep(LATER);
             program.step()?;
         }
+        Step::WhenOld => {
+            thread::sleep(OLD);
+            program.step()?;
+        }
         Step::Once(hazard) => {
             let is_it = |event: &Event| event.finding().is_some_and(|finding| finding.hazard() == hazard);
             // A miss is a result too, and what follows would tell nothing more.
@@ -91,7 +97,7 @@ impl Case {
     /// The action of the event with which a fault begins; none where that is what the fixture has told.
     fn fault(&self, hazard: &str) -> Option<&'static str> {
         match hazard {
-            _ if self.step == Step::Later => None,
+            _ if matches!(self.step, Step::Later | Step::WhenOld) => None,
             "crash-loop" => None,
             "blocked-signals" => Some("exec"),
             "unreaped-children" | "worker-killed-while-stuck" => Some("exit"),

@@ -113,6 +113,16 @@ pub fn gunicorn_with_stuck_threads(application: &str) -> Result<Program> {
 
 /// uWSGI with two workers for this application of the fixtures.
 pub fn uwsgi(folder: &Path, application: &str, arguments: &[&str]) -> Result<Launch> {
+    let arguments = [&["--master", "--enable-threads"], arguments].concat();
+    uwsgi_with(folder, application, &arguments)
+}
+
+/// uWSGI with two workers for an application that does nothing but answer, with a master or without.
+pub fn plain_uwsgi(folder: &Path, master: bool) -> Result<Launch> {
+    uwsgi_with(folder, "wsgi.py", if master { &["--master"] } else { &[] })
+}
+
+fn uwsgi_with(folder: &Path, application: &str, arguments: &[&str]) -> Result<Launch> {
     let plugin = Provided::find("uwsgi-python3")?;
     // Installed, its name has a link without the version, which is what the plugin itself goes by.
     let link = folder.join("python3_plugin.so");
@@ -121,17 +131,7 @@ pub fn uwsgi(folder: &Path, application: &str, arguments: &[&str]) -> Result<Lau
     let application = python_fixtures().join(application);
     Ok(Provided::find("uwsgi")?
         .launch()?
-        .args([
-            "--plugin-dir",
-            &plugins,
-            "--plugins",
-            "python3",
-            "--master",
-            "--processes",
-            "2",
-            "--enable-threads",
-            "--need-app",
-        ])
+        .args(["--plugin-dir", &plugins, "--plugins", "python3", "--processes", "2", "--need-app"])
         .args(["--die-on-term", "--http-socket", &folder.join("socket").display().to_string()])
         .args(["--wsgi-file", &application.display().to_string()])
         .args(["--pythonpath", &python_fixtures().display().to_string()])

@@ -29,15 +29,18 @@ pub(crate) static HAZARD: Hazard = Hazard {
            reads from a pipe and has not closed its own copy of the write end keeps the pipe open for itself: when \
            the writer is gone, the end of the data never comes, and the child waits for ever. Likewise a child \
            that writes to a pipe and holds the read end too is never told that nobody reads.",
-    detection: "Children that live on without exec are looked at every 30 s. One that has slept in the same read \
-                or write of a pipe for 60 s, and holds the other end itself, has every process of the host looked \
-                at twice, 30 s apart, for who else holds that end. It is reported if each of them slept, from the \
-                first look to the second, in the same call on the same pipe.",
+    detection: "A child that lives on without exec is looked at when it has slept for 2 s. If it sleeps in a read or \
+                write of a pipe, holds the other end itself, and its parent does not, every process of the host is \
+                looked at twice, 2 s apart, for who else holds that end. It is reported if each of them slept, from \
+                the first look to the second, in the same call on the same pipe. A family at rest is found out so \
+                within 10 s. A child that has written nothing since its fork, and holds the write end of a pipe to \
+                whose end somebody reads, is suspected once all have ended that had written.",
     certainty: Certainty::Certain,
     certainty_reason: "Nobody is left who could write to the pipe, or read from it, or close it. It is strong only \
-                       where signal handlers could still interrupt a writer, or where a holder is a child that was \
-                       proven stuck elsewhere. A descriptor that is on its way between two processes through a \
-                       Unix socket, or that only an io_uring holds, is not seen.",
+                       where signal handlers could still interrupt a writer, where a holder is a child that was \
+                       proven stuck elsewhere, or where some descriptor of the host is held by no process: it is on \
+                       its way through a Unix socket, or an io_uring has it, and it may be the other end. That a child \
+                       which has written nothing yet has no use for its end is a suspicion.",
     state: State::Confirmed,
     severity: Severity::Critical,
     look_alikes: &[
@@ -47,6 +50,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
          own stays silent when it reads, and so does one that waits in poll or epoll.",
         "A pipe that was opened for both reading and writing with one descriptor: done on purpose.",
         "A process with a thread that does anything else, that is stopped, or that a debugger traces.",
+        "Workers that have not written yet, of which none that had has ended, and descriptors 0 to 2.",
         "A host on which not every process could be looked at: undecided.",
     ],
     remedies,
@@ -113,7 +117,9 @@ pub fn judge(case: &PipeCase<'_>) -> Judgement {
     let inert: Option<Vec<Inert>> = others.iter().map(|holder| case.inert(holder, wait)).collect();
     // Nobody at all: the end of the data is on its way.
     let Some(least) = inert.and_then(|inert| inert.into_iter().min()) else { return Judgement::Clean };
-    let certainty = if least == Inert::Asleep { Certainty::Certain } else { Certainty::Strong };
+    let elsewhere = case.first.elsewhere || case.second.elsewhere;
+    let is_certain = least == Inert::Asleep && !elsewhere;
+    let certainty = if is_certain { Certainty::Certain } else { Certainty::Strong };
     Judgement::Unsafe(Box::new(Verdict {
         state: HAZARD.state,
         certainty,
@@ -228,7 +234,7 @@ pub fn concern(wait: Option<PipeWait>, holds_other_end: bool) -> Option<Object> 
     wait.filter(|_| holds_other_end).map(|wait| Object::Pipe(wait.inode))
 }
 
-fn advice() -> Remedy {
+pub(super) fn advice() -> Remedy {
     remedy(
         "Close the end of a pipe that a process does not use right after the fork, in the parent and in the child. \
          Open pipes with O_CLOEXEC (pipe2), and have a child that keeps nothing call close_range(3, ~0U, 0).",

@@ -1,17 +1,22 @@
 //! Children that live on, and the descriptors that their fork left behind.
 //!
-//! A child is looked at now and then, which is cheap. What it sleeps on, or listens to, becomes suspect; when that has
-//! lasted without the child having run, the whole host is searched for other holders, which is dear: twice before a
-//! finding, and ever less often where the first search cleared the suspicion.
+//! A child is looked at when it has slept for a moment, which is cheap. What it sleeps on, or listens to, becomes suspect.
+//! When that has lasted without the child having run, the whole host is searched for other holders, which is dear: twice
+//! before a finding, and ever less often where the first search cleared the suspicion. One child of each forker is looked
+//! at by the clock besides: it shows when the forker has ended, and then all are looked at.
 
+mod families;
+mod kept;
 pub mod leaked_pipe;
+pub mod nobody_accepts;
 pub mod pinned_listener;
 
 use std::{collections::HashMap, time::Duration};
 
-use self::{leaked_pipe::PipeCase, pinned_listener::ListenerCase};
+pub(super) use self::kept::KeptPipes;
+use self::{families::Families, leaked_pipe::PipeCase, pinned_listener::ListenerCase};
 use crate::{
-    core::{Context, Detector, Dropped, Judgement, Output, Report, Unanswered, Verdict},
+    core::{Context, Detector, Dropped, Judgement, Output, Process, Report, Unanswered, Verdict},
     model::{
         evidence::{Evidence, Request},
         finding::{Finding, HazardId, State},
@@ -23,34 +28,49 @@ use crate::{
     },
 };
 
-/// A child with nothing suspect about it is looked at less and less often, down to once in so many intervals.
+/// A child that has slept for so long is looked at: before, it may be between two reads.
+const AT_REST: Duration = Duration::from_secs(2);
+/// A child that is looked at by the clock, and has nothing suspect about it, is looked at less and less often, down to
+/// once in so many intervals.
 const SLOWEST: u32 = 4;
+/// The same where it waits for something that its forker alone can bring: what that does is to be seen soon.
+const WHILE_FORKER_HOLDS: Duration = Duration::from_secs(4);
 /// A suspect that a search has cleared is searched for again later and later, down to once in so many intervals.
 const SELDOM: u32 = 64;
+/// Two searches for the holders of a pipe, of which nobody is to have run from the one to the other, are so far apart.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 /// No two searches of the host are closer than this: they keep other questions waiting.
-const BETWEEN_SEARCHES: Duration = Duration::from_secs(2);
+const BETWEEN_SEARCHES: Duration = Duration::from_millis(250);
+/// Nor closer than so many times what the last has taken, up to a bound: on a busy host that is more than it costs.
+const SHARE: u32 = 30;
+const FARTHEST: Duration = Duration::from_secs(2);
 
 /// What was left behind in children that live on.
 #[derive(Default)]
 pub(super) struct Leaks {
     children: HashMap<ProcessKey, Child>,
-    last_search: Option<BootTime>,
+    families: Families,
+    /// When the host may be searched again.
+    free: BootTime,
 }
 
 struct Child {
     process: ProcessKey,
     forker: Option<ProcessKey>,
-    /// Whether the forker was seen beside it when it was some time old.
-    forker_stayed: bool,
     suspicion: Option<Suspicion>,
     /// Intervals between two looks.
     pace: u32,
+    /// When it is looked at next.
+    due: Option<BootTime>,
     unanswered: Unanswered,
 }
 
 /// Something that a child sleeps on or listens to, for as long as it does not run.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, as it was seen or told")]
 struct Suspicion {
     object: Object,
+    /// What is reported of it.
+    hazard: HazardId,
     switches: u64,
     since: BootTime,
     /// The first search, where that has found nobody to use the object.
@@ -58,6 +78,8 @@ struct Suspicion {
     /// When to search next, and how many intervals that is to be put off if nothing comes of it.
     search_at: BootTime,
     put_off: u32,
+    /// Whether the forker held the other end when the child was looked at last.
+    forker_holds: bool,
     undecided: bool,
     reported: bool,
     /// Whether the child could not be looked at last time.
@@ -73,6 +95,42 @@ impl Object {
     }
 }
 
+impl Suspicion {
+    /// Of what was seen now. `again` says whether it was suspect before, and has run since.
+    fn new(object: Object, seen: &Descriptors, again: bool, context: &Context) -> Self {
+        let patience = match object {
+            // Where it is not told who falls asleep, who runs now and then is not looked at every second.
+            Object::Pipe(_) if !again || context.is_told_who_falls_asleep() => context.settings.pipe_patience,
+            Object::Pipe(_) | Object::Socket(_) => context.settings.leak_interval,
+        };
+        Self {
+            object,
+            hazard: object.hazard(),
+            switches: seen.rest.switches,
+            since: seen.at,
+            first: None,
+            search_at: seen.at + context.settings.pause(patience),
+            put_off: 1,
+            forker_holds: false,
+            undecided: false,
+            reported: false,
+            unseen: false,
+        }
+    }
+
+    /// Takes in whether the forker holds the other end: as long as it does, and could use it, a search comes to nothing.
+    fn is_held_by_forker(&mut self, forker_holds: bool, context: &Context) {
+        let (held, now) = (std::mem::replace(&mut self.forker_holds, forker_holds), context.now);
+        match (held, forker_holds) {
+            (false, true) => {
+                self.search_at = now + context.settings.pause(context.settings.leak_interval * self.put_off);
+            }
+            (true, false) => (self.search_at, self.put_off) = (now, 1),
+            _ => {}
+        }
+    }
+}
+
 impl Detector for Leaks {
     fn on_life(&mut self, child: ProcessKey, context: &mut Context) {
         let Some(process) = context.processes.get(child) else { return };
@@ -82,13 +140,17 @@ impl Detector for Leaks {
     fn on_timer(&mut self, process: ProcessKey, _topic: u64, context: &mut Context) {
         let Some(child) = self.children.get_mut(&process) else { return };
         if child.unanswered.is_hopeless() {
-            self.children.remove(&process);
-            return context.tell(Output::Dropped(Dropped::Unanswered));
+            self.leave(process, context);
+            // Of a child that is followed, those say it who ask about its locks.
+            if context.processes.life(process).is_none() {
+                context.tell(Output::Dropped(Dropped::Unanswered));
+            }
+            return;
         }
         child.unanswered.put();
         let (process, forker) = (child.process, child.forker);
         context.ask(Request::Descriptors { process, forker });
-        context.wake_at(context.now + context.settings.leak_interval, process);
+        self.wake(process, context.now + context.settings.leak_interval, context);
     }
 
     fn on_evidence(&mut self, evidence: &Evidence, context: &mut Context) {
@@ -96,6 +158,8 @@ impl Detector for Leaks {
             // Programs that a parent left behind are many on some hosts: they are looked at where that is done once.
             Evidence::Sweep { seen: Some(_) } if context.settings.snapshot => context.ask(Request::Orphans),
             Evidence::Orphans { seen } => seen.iter().for_each(|orphan| self.follow(*orphan, None, context)),
+            Evidence::FellAsleep { seen: Some(seen) } => self.fell_asleep(seen, context),
+            Evidence::FellAsleep { seen: None } => self.is_not_told(context),
             Evidence::Descriptors { process, seen: None, lives: true } => self.unseen(*process, context),
             Evidence::Descriptors { process, seen: None, lives: false } => self.gone(*process, context),
             Evidence::Descriptors { process, seen: Some(seen), .. } => self.seen(*process, seen, context),
@@ -107,22 +171,77 @@ impl Detector for Leaks {
     }
 
     fn forget(&mut self, process: ProcessKey, context: &mut Context) {
-        self.children.remove(&process);
-        context.sleep(process);
+        self.leave(process, context);
     }
 
     #[cfg(test)]
     fn remembers(&self) -> (usize, bool) {
-        (self.children.len(), true)
+        (self.children.len(), self.families.members() <= self.children.len())
     }
 }
 
 impl Leaks {
     fn follow(&mut self, process: ProcessKey, forker: Option<ProcessKey>, context: &mut Context) {
         let unanswered = Unanswered::default();
-        let child = Child { process, forker, forker_stayed: false, suspicion: None, pace: 1, unanswered };
+        let child = Child { process, forker, suspicion: None, pace: 1, due: None, unanswered };
         self.children.insert(process, child);
-        context.wake_at(context.now + context.settings.leak_interval, process);
+        if let Some(forker) = forker {
+            self.families.join(forker, process);
+        }
+        let due = self.place_for(process, context.now + at_rest(context));
+        self.wake(process, due, context);
+    }
+
+    /// Follows a child no more.
+    fn leave(&mut self, process: ProcessKey, context: &mut Context) -> Option<Child> {
+        context.sleep(process);
+        let child = self.children.remove(&process)?;
+        let heir = child.forker.and_then(|forker| self.families.leave(forker, child.process));
+        if let Some(heir) = heir {
+            let due = context.now + at_rest(context);
+            if self.children.get(&heir).is_some_and(|heir| heir.due.is_none_or(|before| before > due)) {
+                self.wake(heir, due, context);
+            }
+        }
+        Some(child)
+    }
+
+    fn wake(&mut self, process: ProcessKey, due: BootTime, context: &mut Context) {
+        if let Some(child) = self.children.get_mut(&process) {
+            child.due = Some(due);
+            context.wake_at(due, process);
+        }
+    }
+
+    /// When a child may be looked at that is due at this time.
+    fn place_for(&mut self, process: ProcessKey, due: BootTime) -> BootTime {
+        let forker = self.children.get(&process).and_then(|child| child.forker);
+        forker.map_or(due, |forker| self.families.place_for(forker, due))
+    }
+
+    /// Children that may have come to rest are looked at when they have slept for a moment.
+    fn fell_asleep(&mut self, children: &[ProcessKey], context: &mut Context) {
+        let due = context.now + at_rest(context);
+        for process in children {
+            let Some(child) = self.children.get(process) else { continue };
+            // What was reported is over where it runs, however often it falls asleep.
+            let is_reported = child.suspicion.as_ref().is_some_and(|suspicion| suspicion.reported);
+            let is_due = is_reported && child.due.is_some_and(|before| before <= due);
+            if !is_due && !child.unanswered.is_open() {
+                let due = self.place_for(*process, due);
+                self.wake(*process, due, context);
+            }
+        }
+    }
+
+    /// Where it is not told who falls asleep, each child is looked at by the clock.
+    fn is_not_told(&mut self, context: &mut Context) {
+        let quiet: Vec<ProcessKey> =
+            self.children.values().filter(|child| child.due.is_none()).map(|child| child.process).collect();
+        for process in quiet {
+            let due = self.place_for(process, context.now + at_rest(context));
+            self.wake(process, due, context);
+        }
     }
 
     /// A child lives and cannot be looked at. What was reported of it may still be so.
@@ -131,30 +250,28 @@ impl Leaks {
         let Some(child) = self.children.get_mut(&process) else { return };
         child.unanswered.answered();
         let Some(suspicion) = child.suspicion.as_mut().filter(|suspicion| suspicion.reported) else {
-            self.children.remove(&process);
-            return context.sleep(process);
+            self.leave(process, context);
+            return;
         };
         if !std::mem::replace(&mut suspicion.unseen, true) {
             let words = "can no longer be looked at, and whether it still waits there is unknown";
-            context.tell_later(process, suspicion.object.hazard(), State::Unknown, words);
+            context.tell_later(process, suspicion.hazard, State::Unknown, words);
         }
-        context.wake_at(context.now + pause, process);
+        self.wake(process, context.now + pause, context);
     }
 
     /// A child has ended.
     fn gone(&mut self, process: ProcessKey, context: &mut Context) {
-        let suspicion = self.children.remove(&process).and_then(|child| child.suspicion);
-        context.sleep(process);
+        let suspicion = self.leave(process, context).and_then(|child| child.suspicion);
         if let Some(suspicion) = suspicion.filter(|suspicion| suspicion.reported) {
-            context.resolve(process, suspicion.object.hazard(), Resolution::Ended);
+            context.resolve(process, suspicion.hazard, Resolution::Ended);
         }
     }
 
     fn seen(&mut self, process: ProcessKey, seen: &Descriptors, context: &mut Context) {
-        let (interval, pipe_patience) = (context.settings.leak_interval, context.settings.pipe_patience);
         let Some(child) = self.children.get_mut(&process) else { return };
         child.unanswered.answered();
-        child.forker_stayed |= !seen.reparented && seen.at.since(process.start) >= interval;
+        child.due = None;
         let object = object(seen);
         let same = |suspicion: &Suspicion| {
             Some(suspicion.object) == object && suspicion.switches == seen.rest.switches
@@ -163,53 +280,92 @@ impl Leaks {
             child.pace = 1;
             if std::mem::take(&mut suspicion.unseen) {
                 let words = "can be looked at again, and is as it was";
-                context.tell_later(process, suspicion.object.hazard(), State::Confirmed, words);
+                context.tell_later(process, suspicion.hazard, State::Confirmed, words);
             }
         } else {
-            let patience = |object| match object {
-                Object::Pipe(_) => context.settings.pause(pipe_patience),
-                Object::Socket(_) => context.settings.pause(interval),
-            };
-            let fresh = object.map(|object| Suspicion {
-                object,
-                switches: seen.rest.switches,
-                since: seen.at,
-                first: None,
-                search_at: seen.at + patience(object),
-                put_off: 1,
-                undecided: false,
-                reported: false,
-                unseen: false,
-            });
-            child.pace = if fresh.is_some() { 1 } else { (child.pace * 2).min(SLOWEST) };
+            let fresh = object.map(|object| Suspicion::new(object, seen, child.suspicion.is_some(), context));
+            // Whether its forker stays is to be known once it is so old.
+            let is_young = seen.at.since(process.start) < context.settings.leak_interval;
+            child.pace = if fresh.is_some() || is_young { 1 } else { (child.pace * 2).min(SLOWEST) };
             let before = std::mem::replace(&mut child.suspicion, fresh);
             if let Some(before) = before.filter(|before| before.reported) {
-                context.resolve(process, before.object.hazard(), Resolution::Cleared);
+                context.resolve(process, before.hazard, Resolution::Cleared);
             }
         }
-        let due = context.now + interval * child.pace;
-        if child.suspicion.is_none() {
-            return context.wake_to_look(due, process);
+        if let Some(suspicion) = &mut child.suspicion {
+            suspicion.is_held_by_forker(seen.forker_holds, context);
         }
+        self.forker_seen(process, seen, context);
+        self.look_again(process, context);
+    }
+
+    /// Takes in what a child shows of its forker.
+    fn forker_seen(&mut self, process: ProcessKey, seen: &Descriptors, context: &mut Context) {
+        let Some(forker) = self.children.get(&process).and_then(|child| child.forker) else { return };
+        if !seen.reparented {
+            return self.families.seen_beside(forker, seen.at);
+        }
+        for other in self.families.orphaned(forker) {
+            let is_open = self.children.get(&other).is_none_or(|other| other.unanswered.is_open());
+            if other != process && !is_open {
+                let due = self.families.place_for(forker, context.now);
+                self.wake(other, due, context);
+            }
+        }
+    }
+
+    /// Plans the next look at a child, and has the host searched if that is due.
+    fn look_again(&mut self, process: ProcessKey, context: &mut Context) {
+        let (now, interval) = (context.now, context.settings.leak_interval);
+        let is_told = context.is_told_who_falls_asleep();
+        let Some(child) = self.children.get(&process) else { return };
+        let (process, forker, due) = (child.process, child.forker, now + interval * child.pace);
+        let Some(suspicion) = &child.suspicion else {
+            let by_clock = forker.is_none_or(|forker| self.families.sentinel(forker) == Some(process));
+            if context.settings.snapshot || (is_told && !by_clock) {
+                return context.sleep(process);
+            }
+            return self.wake(process, due, context);
+        };
+        let waits_for_forker = suspicion.forker_holds && !suspicion.reported;
+        let due = match forker.filter(|_| waits_for_forker && is_told) {
+            Some(forker)
+                if self.families.sentinel(forker) == Some(process) || self.takes_over(forker, process) =>
+            {
+                due.min(now + WHILE_FORKER_HOLDS)
+            }
+            Some(_) => now + interval * SLOWEST,
+            None => due,
+        };
         let due = self.search(process, context).map_or(due, |later| later.min(due));
-        context.wake_at(due, process);
+        self.wake(process, due, context);
+    }
+
+    /// Has a child that waits for its forker looked at by the clock, in place of one that does not.
+    fn takes_over(&mut self, forker: ProcessKey, process: ProcessKey) -> bool {
+        let waits = |child: &Child| child.suspicion.as_ref().is_some_and(|suspicion| suspicion.forker_holds);
+        let sentinel = self.families.sentinel(forker);
+        let is_taken = sentinel.and_then(|other| self.children.get(&other)).is_some_and(waits);
+        if !is_taken {
+            self.families.appoint(forker, process);
+        }
+        !is_taken
     }
 
     /// Has the host searched if that is due for a child. Gives when to come back for it, where it cannot be done now.
     fn search(&mut self, process: ProcessKey, context: &mut Context) -> Option<BootTime> {
         let now = context.now;
         let apart = context.settings.pause(BETWEEN_SEARCHES.min(context.settings.leak_interval));
-        let free = self.last_search.map_or(now, |last| last + apart);
         let child = self.children.get(&process)?;
         let (process, forker) = (child.process, child.forker);
         let suspicion = child.suspicion.as_ref().filter(|suspicion| !suspicion.reported)?;
         if suspicion.search_at > now {
             return Some(suspicion.search_at);
         }
-        if free > now {
-            return Some(free);
+        if self.free > now && !context.settings.snapshot {
+            return Some(self.free);
         }
-        self.last_search = Some(now);
+        self.free = now + apart;
         context.ask(Request::Holders { process, forker, object: suspicion.object });
         None
     }
@@ -222,27 +378,40 @@ impl Leaks {
         context: &mut Context,
     ) {
         let (now, interval) = (context.now, context.settings.leak_interval);
+        let took = seen.map_or(Duration::ZERO, |seen| now.since(seen.at));
+        self.free = self.free.max(now + context.settings.pause((took * SHARE).min(FARTHEST)));
         let Some(child) = self.children.get_mut(&process) else { return };
-        let (process, forker, forker_stayed) = (child.process, child.forker, child.forker_stayed);
+        let (process, forker) = (child.process, child.forker);
+        let stayed = |forker| self.families.stayed(forker, process.start + interval);
+        let forker_stayed = forker.is_some_and(stayed);
         let Some(suspicion) = child.suspicion.as_mut().filter(|one| one.object == object && !one.reported)
         else {
             return;
         };
         let first = suspicion.first.take();
         let stuck = context.processes.hanging();
-        let judged = seen.map_or(Judgement::Undecided, |second| {
+        let left_threads =
+            context.processes.get(process).and_then(Process::left_threads_behind) == Some(true);
+        let (hazard, judged) = seen.map_or((suspicion.hazard, Judgement::Undecided), |second| {
             let first = first.as_deref().unwrap_or(second);
-            judge(process, forker, forker_stayed, suspicion, (first, second), &stuck, now)
+            let history = History { forker, forker_stayed, left_threads };
+            judge(process, history, suspicion, (first, second), &stuck, now)
         });
         match (judged, seen) {
             (Judgement::Unsafe(verdict), Some(second)) if first.is_some() => {
-                suspicion.reported = true;
-                let finding = finding(now, process, forker, object.hazard(), *verdict, second);
+                (suspicion.reported, suspicion.hazard) = (true, hazard);
+                let finding = finding(now, process, forker, hazard, *verdict, second);
                 context.report(Report::until_the_end(finding));
             }
             (Judgement::Unsafe(_), seen) => {
                 suspicion.first = seen.cloned().map(Box::new);
-                suspicion.search_at = now + interval;
+                suspicion.search_at = now
+                    + match object {
+                        Object::Pipe(_) => BETWEEN_LOOKS.min(interval),
+                        Object::Socket(_) => interval,
+                    };
+                let due = suspicion.search_at;
+                self.wake(process, due, context);
             }
             (judged, _) => {
                 suspicion.search_at = now + interval * suspicion.put_off;
@@ -260,6 +429,11 @@ impl Leaks {
     }
 }
 
+/// How long a child sleeps before it is looked at.
+fn at_rest(context: &Context) -> Duration {
+    AT_REST.min(context.settings.leak_interval)
+}
+
 /// What a child has to be suspected for.
 fn object(seen: &Descriptors) -> Option<Object> {
     if seen.rest.stopped {
@@ -269,17 +443,26 @@ fn object(seen: &Descriptors) -> Option<Object> {
     pipe.or_else(|| seen.listeners.first().copied().map(Object::Socket))
 }
 
+/// What is known of the fork that a process came from.
+struct History {
+    forker: Option<ProcessKey>,
+    /// Whether the forker was seen beside it when it was some time old.
+    forker_stayed: bool,
+    /// Whether it ran other threads.
+    left_threads: bool,
+}
+
+/// The verdict, and which hazard it is about.
 fn judge(
     process: ProcessKey,
-    forker: Option<ProcessKey>,
-    forker_stayed: bool,
+    History { forker, forker_stayed, left_threads }: History,
     suspicion: &Suspicion,
     (first, second): (&Holders, &Holders),
     stuck: &[ProcessKey],
     now: BootTime,
-) -> Judgement {
+) -> (HazardId, Judgement) {
     let name = called(&second.program);
-    match suspicion.object {
+    let judged = match suspicion.object {
         Object::Pipe(inode) => leaked_pipe::judge(&PipeCase {
             process,
             forker,
@@ -290,17 +473,20 @@ fn judge(
             stuck,
             program_name: &name,
         }),
-        Object::Socket(inode) => pinned_listener::judge(&ListenerCase {
-            process,
-            forker,
-            forker_stayed,
-            inode,
-            first,
-            second,
-            stuck,
-            program_name: &name,
-        }),
-    }
+        Object::Socket(inode) => {
+            let program_name = &name;
+            let case =
+                ListenerCase { process, forker, forker_stayed, inode, first, second, stuck, program_name };
+            match pinned_listener::judge(&case) {
+                // A daemon: it may do without its parent, but not without a thread that accepts.
+                Judgement::Clean if left_threads => {
+                    return (nobody_accepts::HAZARD.id, nobody_accepts::judge(&case));
+                }
+                judged => judged,
+            }
+        }
+    };
+    (suspicion.object.hazard(), judged)
 }
 
 fn finding(

@@ -24,14 +24,17 @@ pub(crate) static HAZARD: Hazard = Hazard {
     what: "A listening socket lives for as long as anybody holds it. A child that inherits it and outlives the \
            server keeps the port taken: the kernel goes on accepting connections into the queue, where clients hang \
            with nobody to answer them, and the server that starts anew gets EADDRINUSE.",
-    detection: "Children that live on without exec are looked at every 30 s. If the parent of one has ended and it \
+    detection: "Children that live on without exec are looked at when they have slept for 2 s, and again when their \
+                parent is seen to have ended, within some 30 s to 2 minutes. If the parent of one has ended and it \
                 holds a listening socket, every process of the host is looked at twice, 30 s apart, for who else \
                 holds it. It is reported if none of the holders accepts, or waits in a way that could lead to it. \
                 `forkwatch scan` also finds programs that were started with the socket and cannot accept.",
     certainty: Certainty::Strong,
     certainty_reason: "That nobody accepted between the two looks is certain; that nobody is going to is concluded \
                        from what the holders do. It is certain where connections wait to be accepted, where the \
-                       holder is a child that was proven stuck, or a program such as sleep(1) that cannot accept.",
+                       holder is a child that was proven stuck, or a program such as sleep(1) that cannot accept. \
+                       Where process 1 may not be looked at, it may hold the socket too: certain becomes strong, and \
+                       strong a suspicion.",
     state: State::Confirmed,
     severity: Severity::Warning,
     look_alikes: &[
@@ -66,7 +69,7 @@ const CANNOT_ACCEPT: [&str; 23] = [
     "sed", "sh", "sleep", "sort", "tail", "tee", "timeout", "xargs", "yes",
 ];
 /// `SIGIO`, by which a socket may tell of connections (`fcntl(2)`, `F_SETOWN`).
-const SIGIO: u32 = 29;
+pub(super) const SIGIO: u32 = 29;
 
 /// A process that holds a listening socket after its parent has ended, with two looks at everybody who holds it.
 pub struct ListenerCase<'a> {
@@ -91,9 +94,10 @@ pub struct ListenerCase<'a> {
 /// The verdict.
 pub fn judge(case: &ListenerCase<'_>) -> Judgement {
     let (first, second) = (case.first, case.second);
-    if !first.are_all() || !second.are_all() {
+    if !first.are_all_but_init() || !second.are_all_but_init() {
         return Judgement::Undecided;
     }
+    let knows_init = first.are_all() && second.are_all();
     let (Some(before), Some(listener)) = (&first.listener, &second.listener) else { return Judgement::Clean };
     let holders: Vec<&Holder> = second.holders.iter().collect();
     if second.of(case.process).is_none() {
@@ -103,9 +107,18 @@ pub fn judge(case: &ListenerCase<'_>) -> Judgement {
     let Some(least) = idle.and_then(|idle| idle.into_iter().min()) else { return Judgement::Clean };
     let waiting = |listener: &Listener| listener.queue.is_some_and(|queue| queue > 0);
     let queued = waiting(before) && waiting(listener);
+    let certainty = if queued { Certainty::Certain } else { least };
+    // An init that may not be looked at may hold the socket too. It accepts only on those of its own units.
+    let certainty = match certainty {
+        certainty if knows_init => certainty,
+        Certainty::Certain => Certainty::Strong,
+        Certainty::Strong | Certainty::Heuristic => Certainty::Heuristic,
+    };
+    let is_suspected = certainty == Certainty::Heuristic;
+    let init = "process 1 does not let itself be looked at, and may hold the socket too";
     Judgement::Unsafe(Box::new(Verdict {
-        state: HAZARD.state,
-        certainty: if queued { Certainty::Certain } else { least },
+        state: if is_suspected { State::Suspected } else { HAZARD.state },
+        certainty,
         severity: if queued { Severity::Critical } else { HAZARD.severity },
         summary: case.summary(listener, &holders),
         facts: Facts {
@@ -114,6 +127,7 @@ pub fn judge(case: &ListenerCase<'_>) -> Judgement {
                 address: Some(listener.address.clone()),
                 holders: holder_facts(&holders, None),
             })),
+            notes: (!knows_init).then(|| init.to_owned()).into_iter().collect(),
             ..Facts::default()
         },
         remedy: advice(),

@@ -22,7 +22,16 @@ fn reading() -> Rest {
 
 fn descriptors(at: BootTime, rest: Rest) -> Descriptors {
     let parent = Some(process(PARENT));
-    Descriptors { at, parent, reparented: false, rest, holds_other_end: true, listeners: Vec::new() }
+    Descriptors {
+        at,
+        parent,
+        reparented: false,
+        rest,
+        holds_other_end: true,
+        forker_holds: false,
+        kept: Vec::new(),
+        listeners: Vec::new(),
+    }
 }
 
 /// Sleeps in a read of a pipe whose write end it holds.
@@ -59,6 +68,8 @@ pub(super) fn holder(tgid: u32, fds: &[(u32, Access)], rest: Rest) -> Holder {
         held: fds.iter().map(|(fd, access)| Held { fd: *fd, access: *access }).collect(),
         rest,
         service: None,
+        awaits: false,
+        wrote: None,
     }
 }
 
@@ -68,6 +79,7 @@ pub(super) fn holders(holders: Vec<Holder>) -> Holders {
         complete: true,
         hidden: Vec::new(),
         holders,
+        elsewhere: false,
         listener: None,
         program: program("gunicorn"),
     }
@@ -117,9 +129,9 @@ fn a_waiting_child_that_cannot_be_looked_at_is_unknown_and_has_not_ended() {
 #[test]
 fn a_reader_that_alone_holds_the_write_end_is_reported_after_two_searches() {
     let mut timeline = pipe_timeline(blocked, vec![both_ends()]);
-    timeline.at(120_000);
+    timeline.at(5900);
     assert_eq!((searches(&timeline), timeline.findings().len()), (1, 0));
-    timeline.at(121_000);
+    timeline.at(6100);
     assert_eq!(searches(&timeline), 2);
     let finding = timeline.only_finding();
     assert_eq!(
@@ -159,10 +171,10 @@ fn where_another_could_write_the_host_is_searched_ever_less_often() {
 fn a_holder_that_moves_between_the_searches_clears_the_suspicion() {
     let other = |switches| holder(4300, &[(4, Access::Write)], Rest { switches, ..reading() });
     let mut timeline = pipe_timeline(blocked, vec![both_ends(), other(7)]);
-    timeline.at(92_000);
+    timeline.at(5000);
     assert_eq!(searches(&timeline), 1);
     timeline.holders.insert(Object::Pipe(PIPE), holders(vec![both_ends(), other(8)]));
-    timeline.at(122_000);
+    timeline.at(7000);
     assert_eq!((searches(&timeline), timeline.findings().len()), (2, 0));
     // It stays where it is from now on: two more searches.
     timeline.at(300_000);
@@ -209,9 +221,9 @@ fn a_finding_ends_when_its_child_runs_and_when_it_ends() {
 #[test]
 fn a_listener_is_reported_once_its_server_has_ended() {
     let mut timeline = listener_timeline(orphaned);
-    timeline.at(150_000);
-    assert_eq!((searches(&timeline), timeline.findings().len()), (1, 0));
     timeline.at(152_000);
+    assert_eq!((searches(&timeline), timeline.findings().len()), (1, 0));
+    timeline.at(154_000);
     let finding = timeline.only_finding();
     assert_eq!((finding.hazard, finding.certainty), (HazardId::new("pinned-listener"), Certainty::Strong));
     assert_eq!(
@@ -236,11 +248,11 @@ fn many_suspects_share_the_searches() {
         timeline.descriptors.insert(child, blocked);
         timeline.fork(fork_of(PARENT, child));
     }
-    timeline.at(91_000);
+    timeline.at(4000);
     assert_eq!(searches(&timeline), 1);
-    timeline.at(92_500);
-    assert!(searches(&timeline) <= 2, "{}", searches(&timeline));
-    timeline.at(200_000);
+    timeline.at(4450);
+    assert_eq!(searches(&timeline), 2);
+    timeline.at(60_000);
     let asked: HashSet<u32> = timeline
         .asked()
         .iter()
@@ -260,4 +272,204 @@ fn questions_without_an_answer_are_given_up_here_too() {
     timeline.at(1_000_000);
     assert_eq!(timeline.core.remembered(LEAKS), 0);
     assert_eq!(timeline.count(|output| *output == Output::Dropped(crate::core::Dropped::Unanswered)), 1);
+}
+
+impl Timeline {
+    /// It is told, now and from now on, that these fell asleep.
+    fn fell_asleep(&mut self, children: &[u32]) -> &mut Self {
+        let seen = Some(children.iter().copied().map(process).collect());
+        self.evidence(&Evidence::FellAsleep { seen })
+    }
+
+    fn looks(&self) -> usize {
+        self.count(|output| matches!(output, Output::Ask(Request::Descriptors { .. })))
+    }
+}
+
+/// Sleeps in a read of a pipe whose write end its parent holds too.
+fn idle(at: BootTime) -> Descriptors {
+    Descriptors { forker_holds: true, ..blocked(at) }
+}
+
+/// The same until its parent ends.
+fn left(at: BootTime) -> Descriptors {
+    let reparented = at > ms(40_000);
+    Descriptors { reparented, forker_holds: !reparented, ..blocked(at) }
+}
+
+#[test]
+fn children_at_rest_are_not_looked_at_by_the_clock_but_for_one() {
+    let mut timeline = Timeline::new();
+    let children: Vec<u32> = (5000..5100).collect();
+    for child in &children {
+        timeline.descriptors.insert(*child, |at| descriptors(at, rest(9, "pause", None)));
+        timeline.fork(fork_of(PARENT, *child));
+    }
+    timeline.at(2000).fell_asleep(&children);
+    timeline.at(30_000);
+    assert_eq!(timeline.looks(), 100, "each once");
+    timeline.at(3_600_000);
+    assert!((120..140).contains(&timeline.looks()), "{}", timeline.looks());
+    // Where this is told no more, the clock does it again.
+    timeline.evidence(&Evidence::FellAsleep { seen: None }).at(3_800_000);
+    assert!(timeline.looks() > 220, "{}", timeline.looks());
+}
+
+#[test]
+fn who_runs_now_and_then_is_looked_at_once_it_rests() {
+    let mut timeline = pipe_timeline(blocked, vec![both_ends()]);
+    timeline.at(1500);
+    for second in 2..60 {
+        timeline.at(second * 1000).fell_asleep(&[CHILD]);
+    }
+    assert_eq!((timeline.looks(), timeline.findings().len()), (0, 0));
+    timeline.at(69_000);
+    assert_eq!(timeline.only_finding().hazard, HazardId::new("leaked-pipe"));
+}
+
+#[test]
+fn an_idle_family_costs_no_search_and_is_found_soon_after_its_parent_ends() {
+    let mut timeline = Timeline::new();
+    let children: Vec<u32> = (5000..5004).collect();
+    for child in &children {
+        timeline.descriptors.insert(*child, left);
+        timeline.fork(fork_of(PARENT, *child));
+    }
+    let both = |child: &u32| Holder { process: process(*child), ..both_ends() };
+    let all = || children.iter().map(both);
+    let parent = holder(PARENT, &[(5, Access::Write)], rest(3, "poll", None));
+    timeline.holders.insert(Object::Pipe(PIPE), holders(all().chain([parent]).collect()));
+    timeline.at(2000).fell_asleep(&children);
+    timeline.at(29_000);
+    assert_eq!(searches(&timeline), 0);
+    timeline.at(40_000).holders.insert(Object::Pipe(PIPE), holders(all().collect()));
+    assert!(searches(&timeline) <= 4, "one each, to be sure: {}", searches(&timeline));
+    timeline.at(50_000);
+    let found: HashSet<u32> = timeline.findings().iter().map(|found| found.child.tgid).collect();
+    assert!(!found.is_empty());
+    assert!(timeline.findings().iter().all(|found| found.hazard == HazardId::new("leaked-pipe")));
+}
+
+#[test]
+fn a_parent_that_closes_its_end_at_last_is_noticed_soon() {
+    let mut timeline = pipe_timeline(idle, vec![both_ends()]);
+    timeline.at(2000).fell_asleep(&[CHILD]);
+    timeline.at(29_000);
+    assert_eq!(searches(&timeline), 0);
+    timeline.descriptors.insert(CHILD, blocked);
+    timeline.at(39_000);
+    assert_eq!(timeline.only_finding().hazard, HazardId::new("leaked-pipe"));
+}
+
+#[test]
+fn where_a_descriptor_may_be_on_its_way_nothing_is_certain() {
+    let mut timeline = pipe_timeline(blocked, Vec::new());
+    timeline.holders.insert(Object::Pipe(PIPE), Holders { elsewhere: true, ..holders(vec![both_ends()]) });
+    timeline.at(10_000);
+    assert_eq!(timeline.only_finding().certainty, Certainty::Strong);
+}
+
+/// A child at rest that could write to a pipe and has written nothing.
+fn keeps(at: BootTime) -> Descriptors {
+    Descriptors { holds_other_end: false, kept: vec![PIPE], ..descriptors(at, rest(9, "pause", None)) }
+}
+
+#[test]
+fn a_pipe_that_is_kept_open_for_nothing_is_told_once_its_writer_has_ended() {
+    let reads = || {
+        let reader = holder(PARENT, &[(5, Access::Read)], rest(3, "read", None));
+        Holder { awaits: true, wrote: Some(90), ..reader }
+    };
+    let keeper = || Holder { wrote: Some(0), ..holder(CHILD, &[(6, Access::Write)], rest(9, "pause", None)) };
+    let writer = Holder { wrote: Some(5), ..holder(4260, &[(6, Access::Write)], rest(1, "write", None)) };
+    let mut timeline = Timeline::new();
+    timeline.descriptors.insert(CHILD, keeps);
+    timeline.holders.insert(Object::Pipe(PIPE), holders(vec![reads(), writer, keeper()]));
+    timeline.fork(plain()).fork(fork_of(PARENT, 4260)).at(60_000);
+    assert_eq!((searches(&timeline), timeline.findings().len()), (1, 0));
+    timeline.exit(4260).holders.insert(Object::Pipe(PIPE), holders(vec![reads(), keeper()]));
+    timeline.at(70_000);
+    let finding = timeline.only_finding();
+    assert_eq!((finding.hazard, finding.certainty), (HazardId::new("leaked-pipe"), Certainty::Heuristic));
+    assert_eq!(
+        (finding.parent, finding.child, finding.state),
+        (process(PARENT), process(CHILD), State::Suspected)
+    );
+    timeline.kill(CHILD).at(80_000);
+    assert_eq!(
+        timeline.findings().last().map(|found| found.state),
+        Some(State::Resolved(Resolution::Killed))
+    );
+    assert_eq!(timeline.core.remembered(KEPT_PIPES), 0);
+}
+
+#[test]
+fn workers_that_have_not_written_yet_are_left_alone() {
+    let mut timeline = Timeline::new();
+    timeline.descriptors.insert(CHILD, keeps);
+    let reader = Holder { awaits: true, ..holder(PARENT, &[(5, Access::Read)], rest(3, "read", None)) };
+    let idle = Holder { wrote: Some(0), ..holder(CHILD, &[(6, Access::Write)], rest(9, "pause", None)) };
+    timeline.holders.insert(Object::Pipe(PIPE), holders(vec![reader, idle]));
+    timeline.fork(plain()).fork(fork_of(PARENT, 4260)).at(60_000);
+    timeline.kill(4260).at(3_600_000);
+    assert_eq!((searches(&timeline), timeline.findings().len()), (3, 0));
+}
+
+/// A daemon whose listener nobody accepts at, with this many connections waiting.
+fn daemon_timeline(threads: u32, queue: u32) -> Timeline {
+    let mut timeline = listener_timeline(daemon);
+    if let Some(seen) = timeline.holders.get_mut(&Object::Socket(LISTENER)) {
+        seen.listener = Some(Listener { address: "127.0.0.1:8000".to_owned(), queue: Some(queue) });
+    }
+    timeline.exit(CHILD);
+    timeline.outputs.clear();
+    timeline.fork(threaded(threads));
+    timeline
+}
+
+fn told(timeline: &Timeline, hazard: &str) -> Vec<(Certainty, State)> {
+    let of = timeline.findings().into_iter().filter(|found| found.hazard.name() == hazard);
+    of.map(|found| (found.certainty, found.state)).collect()
+}
+
+#[test]
+fn a_daemon_whose_acceptor_stayed_behind_is_told_while_clients_wait() {
+    let mut timeline = daemon_timeline(2, 3);
+    timeline.at(100_000);
+    assert_eq!(told(&timeline, "nobody-accepts"), [(Certainty::Strong, State::Confirmed)]);
+    let found =
+        timeline.findings().into_iter().find(|found| found.hazard.name() == "nobody-accepts").unwrap();
+    assert_eq!(
+        found.summary,
+        "gunicorn (pid 4250), forked beside other threads, listens at 127.0.0.1:8000, and nobody accepts: 3 connections \
+         wait there, and a thread that accepted before the fork has not come along"
+    );
+    timeline.kill(CHILD);
+    let last = told(&timeline, "nobody-accepts").last().map(|(_, state)| *state);
+    assert_eq!(last, Some(State::Resolved(Resolution::Killed)));
+    assert_eq!(told(&timeline, "pinned-listener"), []);
+}
+
+#[test]
+fn daemons_without_clients_or_without_threads_before_the_fork_are_silent() {
+    for (threads, queue) in [(2, 0), (1, 3)] {
+        let mut timeline = daemon_timeline(threads, queue);
+        timeline.at(3_600_000);
+        assert_eq!(told(&timeline, "nobody-accepts"), [], "{threads} threads, {queue} waiting");
+    }
+    // It runs now and then.
+    let mut timeline = daemon_timeline(2, 3);
+    timeline.at(40_000);
+    if let Some(seen) = timeline.holders.get_mut(&Object::Socket(LISTENER)) {
+        seen.holders[0].rest.switches += 1;
+    }
+    timeline.at(64_500);
+    assert_eq!(told(&timeline, "nobody-accepts"), []);
+    // What init may hold too is a suspicion.
+    let mut timeline = daemon_timeline(2, 3);
+    if let Some(seen) = timeline.holders.get_mut(&Object::Socket(LISTENER)) {
+        seen.hidden.push(1);
+    }
+    timeline.at(100_000);
+    assert_eq!(told(&timeline, "nobody-accepts"), [(Certainty::Heuristic, State::Suspected)]);
 }

@@ -6,6 +6,7 @@ mod deaths;
 mod duplicated_random;
 mod held_locks;
 mod killed;
+mod killed_member;
 mod leaks;
 mod lock_left_behind;
 mod locks;
@@ -30,6 +31,7 @@ use crate::model::{
         ChildSeen, Evidence, ExecedSeen, ForeignWakeUp, LoopSeen, ParentSeen, ProgramSeen, Request,
         RestingLoop, Sweep, Swept, ThreadsSeen,
     },
+    family::Family,
     finding::{Finding, HazardId, State},
     generator::GeneratorsSeen,
     held_lock::{HeldLock, HeldLocks, HeldLocksSeen},
@@ -191,6 +193,8 @@ const ORPHANED_LOCK: usize = 3;
 const SHARED_CONNECTION: usize = 4;
 const LOST_THREADS: usize = 8;
 const LEAKS: usize = 9;
+const KILLED_MEMBER: usize = 14;
+const KEPT_PIPES: usize = 15;
 
 fn core_with(settings: Settings) -> Core {
     Core::new(settings, super::all())
@@ -237,6 +241,8 @@ struct Timeline {
     descriptors: HashMap<u32, fn(BootTime) -> Descriptors>,
     /// Who holds a pipe or socket; of all others nothing can be seen.
     holders: HashMap<Object, Holders>,
+    /// Processes with their children, by tgid; all others are gone.
+    families: HashMap<u32, Family>,
     silent: bool,
 }
 
@@ -276,6 +282,7 @@ impl Timeline {
             threads: HashMap::new(),
             descriptors: HashMap::new(),
             holders: HashMap::new(),
+            families: HashMap::new(),
             silent: false,
         };
         timeline.parents.insert(PARENT, parent_seen("gunicorn", &["metrics-flush"]));
@@ -392,6 +399,9 @@ impl Timeline {
                 let seen = self.holders.get(&object).map(|seen| Holders { at: self.now, ..seen.clone() });
                 Evidence::Holders { process, object, seen: seen.map(Box::new) }
             }
+            Request::Family { forker } => {
+                Evidence::Family { forker, seen: self.families.get(&forker.tgid).cloned().map(Box::new) }
+            }
             Request::Sweep { .. } => Evidence::Sweep { seen: None },
             Request::NextFork { .. } => Evidence::NextFork,
             Request::FellAsleep => Evidence::FellAsleep { seen: Some(Vec::new()) },
@@ -483,6 +493,7 @@ impl Timeline {
                 | Request::SharedLoop { .. }
                 | Request::CarriedLocks { .. }
                 | Request::Generators { .. }
+                | Request::Descriptors { .. }
                 | Request::FellAsleep
                 | Request::Occupations { .. }
                 | Request::HeldLocks { .. },

@@ -339,7 +339,7 @@ impl Model {
                             "shared-connection" | "shared-connection-closed" => {
                                 prop_assert!(self.watched > 0);
                             }
-                            "leaked-pipe" | "pinned-listener" => {
+                            "leaked-pipe" | "pinned-listener" | "nobody-accepts" => {
                                 prop_assert!(self.alive.contains(&finding.child), "{finding:?}");
                             }
                             "unreaped-children" | "worker-killed-while-stuck" => {}

@@ -14,11 +14,24 @@ pub(super) fn hides(wants: &[(Aspect, Wanted)], sight: &Sight) -> Option<(Detect
         return Some((DetectorState::Undecided, why.to_owned()));
     }
     let hides = |(aspect, scope): &(Aspect, Wanted)| {
-        let counts = |view: &&View| view.tgid != 1 || *scope == Wanted::All;
-        hides_aspect(*aspect, *scope, sight.views.iter().filter(counts))
+        let others = sight.views.iter().filter(|view| view.tgid != 1);
+        let init = || sight.views.iter().find(|view| *scope == Wanted::All && view.tgid == 1);
+        hides_aspect(*aspect, *scope, others).or_else(|| init_hides(*aspect, init()?))
     };
     // Of equals the first.
     wants.iter().filter_map(hides).reduce(|most, next| if next.0 > most.0 { next } else { most })
+}
+
+/// Init is the one that others hand their sockets to, and is handed none by most.
+fn init_hides(aspect: Aspect, init: &View) -> Option<(DetectorState, String)> {
+    let (what, why) = (aspect.words(), init.refusal(aspect)?);
+    Some((
+        DetectorState::Limited,
+        format!(
+            "{what} of process 1 cannot be seen here ({why}): it may hold any listening socket, so that what is reported \
+             is less sure"
+        ),
+    ))
 }
 
 fn hides_aspect<'a>(

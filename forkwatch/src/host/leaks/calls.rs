@@ -1,6 +1,6 @@
 //! The system calls that the threads of a process sleep in.
 
-use crate::host::call::Activity;
+use crate::{host::call::Activity, model::leak::Held};
 
 /// What the threads of a process do.
 pub(super) struct Calls(pub(super) Vec<Activity>);
@@ -32,6 +32,14 @@ const SERVING: &[libc::c_long] = &[
 ];
 
 impl Calls {
+    /// Whether a thread sleeps in a read of one of these descriptors.
+    pub(super) fn read_any_of(&self, held: &[Held]) -> bool {
+        self.0.iter().filter_map(Activity::call).any(|call| {
+            let is_read = matches!(call.number, libc::SYS_read | libc::SYS_readv);
+            is_read && call.word(0).is_some_and(|fd| held.iter().any(|held| held.fd == fd))
+        })
+    }
+
     /// Whether a thread is at work, or sleeps where it may wait for connections.
     pub(super) fn may_serve(&self) -> bool {
         self.0.iter().any(|activity| match activity {
@@ -45,7 +53,16 @@ impl Calls {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::call::SystemCall;
+    use crate::{host::call::SystemCall, model::leak::Access};
+
+    #[test]
+    fn who_reads_a_descriptor_is_known_by_its_number() {
+        let sleeping_in = |number, fd| Activity::Call(SystemCall::made_up(number, [fd, 0, 0, 0, 0, 0]));
+        let held = [Held { fd: 3, access: Access::Read }];
+        assert!(Calls(vec![Activity::Running, sleeping_in(libc::SYS_read, 3)]).read_any_of(&held));
+        assert!(!Calls(vec![sleeping_in(libc::SYS_read, 4)]).read_any_of(&held));
+        assert!(!Calls(vec![sleeping_in(libc::SYS_write, 3)]).read_any_of(&held));
+    }
 
     #[test]
     fn whoever_runs_or_accepts_may_serve() {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fs, io};
 
-use super::{calls::Calls, held, is_reparented, listeners::Tables, rest};
+use super::{calls::Calls, elsewhere::Elsewhere, held, is_reparented, listeners::Tables, rest, wrote};
 use crate::{
     host::{
         absence, clock,
@@ -35,7 +35,8 @@ pub(crate) fn holders(process: ProcessKey, forker: Option<ProcessKey>, object: O
         Object::Pipe(_) => None,
     };
     let listener = tables.as_ref().and_then(|tables| tables.listener(object.inode()));
-    let search = Search { process, forker, object, tables: tables.unwrap_or_default() };
+    let (tables, elsewhere) = (tables.unwrap_or_default(), Elsewhere::default());
+    let mut search = Search { process, forker, object, tables, elsewhere };
     let tgids = file::numbers("/proc", MAX_PROCESSES + 1).ok()?;
     // Pid 1 always lives: where it is not listed, /proc hides others' processes (hidepid).
     let mut complete = is_root_namespace() && tgids.contains(&1) && tgids.len() <= MAX_PROCESSES;
@@ -51,7 +52,8 @@ pub(crate) fn holders(process: ProcessKey, forker: Option<ProcessKey>, object: O
     }
     found.sort_unstable_by_key(|holder| holder.process.tgid);
     let program = forker.and_then(program).or_else(|| program(process))?;
-    Some(Holders { at, complete, hidden, holders: found, listener, program })
+    let elsewhere = search.elsewhere.may_be();
+    Some(Holders { at, complete, hidden, holders: found, elsewhere, listener, program })
 }
 
 /// Whether this process is in the root pid namespace, where every process has a pid.
@@ -64,11 +66,12 @@ struct Search {
     forker: Option<ProcessKey>,
     object: Object,
     tables: Tables,
+    elsewhere: Elsewhere,
 }
 
 impl Search {
     /// What a process has to do with the object; an error where that cannot be seen.
-    fn holder(&self, tgid: u32) -> io::Result<Option<Holder>> {
+    fn holder(&mut self, tgid: u32) -> io::Result<Option<Holder>> {
         let looked = self.look(tgid);
         match &looked {
             Err(_)
@@ -81,12 +84,15 @@ impl Search {
         }
     }
 
-    fn look(&self, tgid: u32) -> io::Result<Option<Holder>> {
+    fn look(&mut self, tgid: u32) -> io::Result<Option<Holder>> {
         let stat = Stat::of_process(tgid)?;
         if stat.is_kernel_thread() || stat.process_has_ended() {
             return Ok(None);
         }
         let all = held(&stat)?;
+        if matches!(self.object, Object::Pipe(_)) {
+            self.elsewhere.look(tgid, &all.descriptors);
+        }
         let own = all.access(self.object)?;
         let held: Vec<Held> = own.into_iter().map(|(fd, access)| Held { fd, access }).collect();
         if held.is_empty() {
@@ -97,6 +103,9 @@ impl Search {
             Object::Socket(inode) => self.service(&stat, inode, &held, &all.descriptors, &calls)?,
             Object::Pipe(_) => None,
         };
+        let is_pipe = matches!(self.object, Object::Pipe(_));
+        let awaits = is_pipe && calls.read_any_of(&held);
+        let wrote = if is_pipe { wrote(tgid) } else { None };
         let parent = Stat::of_process(stat.parent).ok();
         let forker = self.forker.filter(|_| stat.is(self.process));
         let executable = fs::read_link(format!("/proc/{tgid}/exe")).ok();
@@ -114,6 +123,8 @@ impl Search {
             held,
             rest,
             service,
+            awaits,
+            wrote,
         };
         if Stat::of_process(tgid)?.is(stat.key()) {
             Ok(Some(holder))

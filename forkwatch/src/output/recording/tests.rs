@@ -83,6 +83,66 @@ fn programs() -> impl Strategy<Value = Program> {
     )
 }
 
+fn rests() -> impl Strategy<Value = Rest> + Clone {
+    (any::<(u32, u64, bool, u64)>(), any::<String>(), any::<Option<u64>>()).prop_map(
+        |((threads, switches, stopped, caught), doing, inode)| Rest {
+            threads,
+            switches,
+            stopped,
+            caught: SignalSet(caught),
+            doing,
+            pipe: inode.map(|inode| PipeWait { inode, end: End::Write }),
+        },
+    )
+}
+
+fn descriptors() -> impl Strategy<Value = Descriptors> {
+    (rests(), keys(), any::<Vec<u64>>()).prop_map(|(rest, parent, listeners)| {
+        let at = BootTime(rest.switches);
+        let (reparented, holds_other_end) = (rest.stopped, !rest.stopped);
+        Descriptors {
+            at,
+            parent: Some(parent),
+            reparented,
+            rest,
+            holds_other_end,
+            forker_holds: reparented,
+            kept: listeners.clone(),
+            listeners,
+        }
+    })
+}
+
+fn holders() -> impl Strategy<Value = Holders> {
+    (proptest::collection::vec((keys(), comms(), rests()), 0..3), any::<(bool, u32)>()).prop_map(
+        |(holders, (complete, queue))| Holders {
+            at: BootTime(u64::from(queue)),
+            complete,
+            hidden: vec![queue],
+            holders: holders
+                .into_iter()
+                .map(|(process, comm, rest)| Holder {
+                    process,
+                    comm,
+                    uid: Some(queue),
+                    executable: Some(rest.doing.clone()),
+                    parent: None,
+                    reparented: complete,
+                    unexeced: !complete,
+                    held: vec![Held { fd: queue, access: Access::Both }],
+                    rest,
+                    service: complete.then_some(Service::Watched),
+                    awaits: complete,
+                    wrote: Some(u64::from(queue)),
+                })
+                .collect(),
+            elsewhere: false,
+            listener: Some(Listener { address: "[::]:80".to_owned(), queue: Some(queue) }),
+            program: Program::default(),
+        },
+    )
+}
+
 fn evidence() -> impl Strategy<Value = Evidence> {
     let parents =
         (any::<u64>(), programs(), proptest::collection::vec((any::<u32>(), comms()), 0..4), any::<u64>())
@@ -116,45 +176,6 @@ fn evidence() -> impl Strategy<Value = Evidence> {
         any::<String>().prop_map(ChildSeen::Unreadable),
         alive
     ];
-    let rests = (any::<(u32, u64, bool, u64)>(), any::<String>(), any::<Option<u64>>()).prop_map(
-        |((threads, switches, stopped, caught), doing, inode)| Rest {
-            threads,
-            switches,
-            stopped,
-            caught: SignalSet(caught),
-            doing,
-            pipe: inode.map(|inode| PipeWait { inode, end: End::Write }),
-        },
-    );
-    let descriptors = (rests.clone(), keys(), any::<Vec<u64>>()).prop_map(|(rest, parent, listeners)| {
-        let at = BootTime(rest.switches);
-        let (reparented, holds_other_end) = (rest.stopped, !rest.stopped);
-        Descriptors { at, parent: Some(parent), reparented, rest, holds_other_end, listeners }
-    });
-    let holders = (proptest::collection::vec((keys(), comms(), rests), 0..3), any::<(bool, u32)>()).prop_map(
-        |(holders, (complete, queue))| Holders {
-            at: BootTime(u64::from(queue)),
-            complete,
-            hidden: vec![queue],
-            holders: holders
-                .into_iter()
-                .map(|(process, comm, rest)| Holder {
-                    process,
-                    comm,
-                    uid: Some(queue),
-                    executable: Some(rest.doing.clone()),
-                    parent: None,
-                    reparented: complete,
-                    unexeced: !complete,
-                    held: vec![Held { fd: queue, access: Access::Both }],
-                    rest,
-                    service: complete.then_some(Service::Watched),
-                })
-                .collect(),
-            listener: Some(Listener { address: "[::]:80".to_owned(), queue: Some(queue) }),
-            program: Program::default(),
-        },
-    );
     prop_oneof![
         (keys(), proptest::option::of(parents)).prop_map(|(child, seen)| Evidence::Parent {
             child,
@@ -162,12 +183,12 @@ fn evidence() -> impl Strategy<Value = Evidence> {
             seen
         }),
         (keys(), children).prop_map(|(child, seen)| Evidence::Child { child, seen }),
-        (keys(), proptest::option::of(descriptors)).prop_map(|(process, seen)| Evidence::Descriptors {
+        (keys(), proptest::option::of(descriptors())).prop_map(|(process, seen)| Evidence::Descriptors {
             process,
             lives: seen.is_some(),
             seen: seen.map(Box::new)
         }),
-        (keys(), any::<u64>(), proptest::option::of(holders)).prop_map(|(process, inode, seen)| {
+        (keys(), any::<u64>(), proptest::option::of(holders())).prop_map(|(process, inode, seen)| {
             Evidence::Holders { process, object: Object::Pipe(inode), seen: seen.map(Box::new) }
         }),
         (keys(), proptest::option::of(execed)).prop_map(|(process, seen)| Evidence::Execed { process, seen }),

@@ -32,6 +32,8 @@ fn sleeper(tgid: u32, end: End, fds: &[(u32, Access)]) -> Holder {
             pipe: Some(PipeWait { inode: INODE, end }),
         },
         service: None,
+        awaits: false,
+        wrote: None,
     }
 }
 
@@ -45,6 +47,7 @@ fn judged_of(first: Vec<Holder>, second: Vec<Holder>, stuck: &[ProcessKey]) -> J
         complete: true,
         hidden: Vec::new(),
         holders,
+        elsewhere: false,
         listener: None,
         program: Program::default(),
     };

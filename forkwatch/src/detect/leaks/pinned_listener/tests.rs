@@ -31,6 +31,8 @@ fn orphan(tgid: u32) -> Holder {
             pipe: None,
         },
         service: None,
+        awaits: false,
+        wrote: None,
     }
 }
 
@@ -41,18 +43,21 @@ fn execed(tgid: u32, executable: &str) -> Holder {
 struct Look {
     stayed: bool,
     complete: bool,
+    hidden: Vec<u32>,
     queue: Option<u32>,
     stuck: Vec<ProcessKey>,
 }
 
-const PLAIN: Look = Look { stayed: true, complete: true, queue: Some(0), stuck: Vec::new() };
+const PLAIN: Look =
+    Look { stayed: true, complete: true, hidden: Vec::new(), queue: Some(0), stuck: Vec::new() };
 
 fn judged_as(look: &Look, first: Vec<Holder>, second: Vec<Holder>) -> Judgement {
     let holders = |holders| Holders {
         at: BootTime(0),
         complete: look.complete,
-        hidden: Vec::new(),
+        hidden: look.hidden.clone(),
         holders,
+        elsewhere: false,
         listener: Some(Listener { address: "/run/s".to_owned(), queue: look.queue }),
         program: Program::default(),
     };
@@ -145,4 +150,20 @@ fn whoever_has_a_living_parent_moves_or_waits_for_signals_clears_it() {
 #[test]
 fn a_host_that_cannot_all_be_seen_is_undecided() {
     assert_eq!(judged(&Look { complete: false, ..PLAIN }, vec![orphan(1)]), Judgement::Undecided);
+}
+
+#[test]
+fn an_init_that_hides_makes_it_less_sure() {
+    let hidden = |pid| Look { hidden: vec![pid], ..PLAIN };
+    let of = |look: &Look, who: Holder| match judged(look, vec![who]) {
+        Judgement::Unsafe(verdict) => (verdict.state, verdict.certainty, verdict.facts.notes.len()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(of(&hidden(1), orphan(1)), (State::Suspected, Certainty::Heuristic, 1));
+    assert_eq!(of(&hidden(1), execed(1, "sleep")), (State::Confirmed, Certainty::Strong, 1));
+    let queued = Look { queue: Some(2), ..hidden(1) };
+    assert_eq!(of(&queued, orphan(1)), (State::Confirmed, Certainty::Strong, 1));
+    assert_eq!(of(&PLAIN, orphan(1)), (State::Confirmed, Certainty::Strong, 0));
+    // Any other might be the server.
+    assert_eq!(judged(&hidden(7), vec![orphan(1)]), Judgement::Undecided);
 }

@@ -1,0 +1,232 @@
+//! Who keeps a reader waiting for the end of a pipe.
+
+use crate::{
+    core::Verdict,
+    model::{
+        facts::LeakFacts,
+        finding::{Certainty, Facts, Severity, State},
+        leak::{End, Holder, Holders},
+        process::ProcessKey,
+        program_name::called,
+    },
+};
+
+use super::super::leaked_pipe::{advice, holder_facts};
+
+/// What a look at the holders of a pipe shows.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Somebody waits for it, and these have written to something and never exec'd.
+    Writers(Vec<ProcessKey>),
+    /// There were such once. Somebody still waits, and all that hold the write end have written nothing.
+    Left,
+    /// Neither.
+    Nothing,
+}
+
+/// What is to be seen, where these have written before.
+pub(super) fn look(seen: &Holders, keeper: ProcessKey, before: &[ProcessKey]) -> Seen {
+    if !seen.are_all_but_init() || seen.of(keeper).is_none() || readers(seen).next().is_none() {
+        return Seen::Nothing;
+    }
+    // Who reads and could write itself does not wait for an end.
+    if readers(seen).any(|reader| holds(reader, End::Write)) {
+        return Seen::Nothing;
+    }
+    let wrote = |holder: &&Holder| holder.wrote.is_none_or(|bytes| bytes > 0);
+    let writers = || seen.holders.iter().filter(|holder| holds(holder, End::Write));
+    let busy = writers().filter(wrote);
+    if writers().all(|holder| is_beyond_standard(holder) && !wrote(&holder)) {
+        return if before.is_empty() { Seen::Nothing } else { Seen::Left };
+    }
+    // One that has exec'd is not followed to its end, and who has written may have a use for it.
+    let is_writer = |holder: &Holder| holder.unexeced && holder.process != keeper;
+    let writers: Option<Vec<ProcessKey>> =
+        busy.map(|holder| is_writer(holder).then_some(holder.process)).collect();
+    writers.filter(|writers| !writers.is_empty()).map_or(Seen::Nothing, Seen::Writers)
+}
+
+/// The verdict from two looks at which nobody was left that has written.
+pub(super) fn judge(
+    first: &Holders,
+    second: &Holders,
+    keeper: ProcessKey,
+    forker: ProcessKey,
+    inode: u64,
+) -> Option<Verdict> {
+    let reader =
+        readers(second).find(|reader| readers(first).any(|before| before.process == reader.process))?;
+    let keepers: Vec<&Holder> = second.holders.iter().filter(|holder| holds(holder, End::Write)).collect();
+    let rests = |now: &&Holder| {
+        let before = first.of(now.process);
+        let still = |before: &Holder| {
+            before.rest.switches == now.rest.switches && before.rest.threads == now.rest.threads
+        };
+        !now.rest.stopped && before.is_some_and(still)
+    };
+    if keepers.is_empty() || !keepers.iter().all(rests) {
+        return None;
+    }
+    let name = called(&second.program);
+    let who = if reader.process == forker {
+        format!("{name} (pid {})", forker.tgid)
+    } else {
+        format!(
+            "{} (pid {}), of the family of {name} (pid {}),",
+            reader.comm, reader.process.tgid, forker.tgid
+        )
+    };
+    let others = match keepers.len() {
+        0 | 1 => String::new(),
+        2 => " and another".to_owned(),
+        more => format!(" and {} others", more - 1),
+    };
+    let (has, keep) = if others.is_empty() { ("has", "keeps") } else { ("have", "keep") };
+    let holders: Vec<&Holder> = keepers.iter().copied().chain([reader]).collect();
+    Some(Verdict {
+        state: State::Suspected,
+        certainty: Certainty::Heuristic,
+        severity: Severity::Warning,
+        summary: format!(
+            "{who} reads from a pipe to its end, whose writer has ended: {}{others}, which {has} inherited the write end \
+             and never written anything, {keep} it open, so that the end does not come",
+            keeper.tgid
+        ),
+        facts: Facts {
+            leak: Some(Box::new(LeakFacts { inode, address: None, holders: holder_facts(&holders, None) })),
+            ..Facts::default()
+        },
+        remedy: advice(),
+    })
+}
+
+/// Who sleeps in a read of it.
+fn readers(seen: &Holders) -> impl Iterator<Item = &Holder> {
+    seen.holders.iter().filter(|holder| holder.awaits)
+}
+
+fn holds(holder: &Holder, end: End) -> bool {
+    holder.held.iter().any(|held| held.access.holds(end))
+}
+
+/// A standard descriptor is given to a child on purpose.
+fn is_beyond_standard(holder: &Holder) -> bool {
+    const STANDARD: u32 = 2;
+    holder.held.iter().all(|held| held.fd > STANDARD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        leak::{Access, Held, Rest},
+        process::Program,
+        signals::SignalSet,
+        time::BootTime,
+    };
+
+    fn key(tgid: u32) -> ProcessKey {
+        ProcessKey { tgid, start: BootTime(0) }
+    }
+
+    fn holder(tgid: u32, fd: u32, access: Access) -> Holder {
+        Holder {
+            process: key(tgid),
+            comm: "job".into(),
+            uid: None,
+            executable: None,
+            parent: Some(key(1)),
+            reparented: false,
+            unexeced: true,
+            held: vec![Held { fd, access }],
+            rest: Rest {
+                threads: 1,
+                switches: 3,
+                stopped: false,
+                caught: SignalSet::EMPTY,
+                doing: "pause".to_owned(),
+                pipe: None,
+            },
+            service: None,
+            awaits: false,
+            wrote: Some(0),
+        }
+    }
+
+    fn reader() -> Holder {
+        Holder { awaits: true, wrote: Some(900), ..holder(1, 5, Access::Read) }
+    }
+
+    fn keeper() -> Holder {
+        holder(3, 6, Access::Write)
+    }
+
+    fn writer() -> Holder {
+        Holder { wrote: Some(8), ..holder(2, 6, Access::Write) }
+    }
+
+    fn seen(holders: Vec<Holder>) -> Holders {
+        Holders {
+            at: BootTime(0),
+            complete: true,
+            hidden: Vec::new(),
+            holders,
+            elsewhere: false,
+            listener: None,
+            program: Program { comm: "supervisor".into(), ..Program::default() },
+        }
+    }
+
+    fn looked(holders: Vec<Holder>, before: &[u32]) -> Seen {
+        let before: Vec<ProcessKey> = before.iter().copied().map(key).collect();
+        look(&seen(holders), key(3), &before)
+    }
+
+    #[test]
+    fn a_pipe_whose_writer_has_ended_is_left_to_who_keeps_it() {
+        assert_eq!(looked(vec![reader(), writer(), keeper()], &[]), Seen::Writers(vec![key(2)]));
+        assert_eq!(looked(vec![reader(), keeper()], &[2]), Seen::Left);
+        // A program that a child has become, too.
+        let execed = Holder { unexeced: false, ..holder(4, 9, Access::Write) };
+        assert_eq!(looked(vec![reader(), keeper(), execed], &[2]), Seen::Left);
+    }
+
+    #[test]
+    fn whoever_may_have_a_use_for_it_clears_it() {
+        // Nobody has written, nobody waits, or who reads keeps it open itself.
+        assert_eq!(looked(vec![reader(), keeper()], &[]), Seen::Nothing);
+        assert_eq!(looked(vec![keeper()], &[2]), Seen::Nothing);
+        let mut both = reader();
+        both.held.push(Held { fd: 6, access: Access::Write });
+        assert_eq!(looked(vec![both, keeper()], &[2]), Seen::Nothing);
+        // It is the output of another, or one that was started with it writes.
+        assert_eq!(looked(vec![reader(), keeper(), holder(4, 1, Access::Write)], &[2]), Seen::Nothing);
+        let logs = Holder { unexeced: false, wrote: Some(3), ..holder(4, 6, Access::Write) };
+        assert_eq!(looked(vec![reader(), keeper(), logs], &[2]), Seen::Nothing);
+        let unknown = Holder { wrote: None, ..keeper() };
+        assert_eq!(looked(vec![reader(), unknown], &[2]), Seen::Nothing);
+        // It has closed it, or not all can be seen.
+        assert_eq!(looked(vec![reader(), holder(4, 6, Access::Write)], &[2]), Seen::Nothing);
+        let hidden = Holders { hidden: vec![7], ..seen(vec![reader(), keeper()]) };
+        assert_eq!(look(&hidden, key(3), &[key(2)]), Seen::Nothing);
+    }
+
+    #[test]
+    fn two_looks_at_who_rests_give_a_suspicion() {
+        let of =
+            |first: Vec<Holder>, second: Vec<Holder>| judge(&seen(first), &seen(second), key(3), key(1), 77);
+        let verdict = of(vec![reader(), keeper()], vec![reader(), keeper()]).unwrap();
+        assert_eq!((verdict.certainty, verdict.state), (Certainty::Heuristic, State::Suspected));
+        assert_eq!(
+            verdict.summary,
+            "supervisor (pid 1) reads from a pipe to its end, whose writer has ended: 3, which has inherited the write end \
+             and never written anything, keeps it open, so that the end does not come"
+        );
+        assert_eq!(verdict.facts.leak.map(|leak| leak.holders.len()), Some(2));
+        let mut moved = keeper();
+        moved.rest.switches += 1;
+        assert!(of(vec![reader(), keeper()], vec![reader(), moved]).is_none());
+        let other = Holder { process: key(8), ..reader() };
+        assert!(of(vec![reader(), keeper()], vec![other, keeper()]).is_none());
+    }
+}
