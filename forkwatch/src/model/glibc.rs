@@ -11,8 +11,13 @@ const RECURSIVE: u32 = 1;
 const ADAPTIVE: u32 = 3;
 /// Nobody spins for longer (`MAX_ADAPTIVE_COUNT` is 100 by default, and at most 32767).
 const MOST_SPINS: u32 = 0x8000;
-/// No more threads than this use one lock.
-const MOST_USERS: u32 = 0x1_0000;
+/// No more threads than this use one lock. Half a pointer to the heap or to a library is no less: then the words belong to
+/// a low-level lock, and to another variable behind it, such as the list of interfaces behind glibc's lock around it
+/// (`check_pf.c`).
+const MOST_USERS: u32 = 0x4000;
+
+/// A low-level lock with waiters, and so a mutex (`sysdeps/nptl/lowlevellock.h`).
+pub const LOCKED_WITH_WAITERS: u32 = 2;
 
 /// `PTHREAD_RWLOCK_WRPHASE` and `PTHREAD_RWLOCK_WRLOCKED` of `__readers`.
 pub const WRITING: u32 = 3;
@@ -24,14 +29,27 @@ pub const MUTEX_WORDS: usize = 10;
 pub const RWLOCK_WORDS: usize = 14;
 /// Where the owner stands, in bytes: `__owner` of a mutex.
 pub const MUTEX_OWNER: u64 = 8;
+/// `__nusers` and `__kind`.
+const MUTEX_USERS: i64 = 12;
+const MUTEX_KIND: i64 = 16;
 /// `__cur_writer` of a read-write lock.
 pub const RWLOCK_WRITER: u64 = 24;
+/// The words of it that threads wait for: `__wrphase_futex` for the phase to change, `__writers_futex` to become the next
+/// writer.
+pub const RWLOCK_FUTEXES: [u64; 2] = [8, 12];
 
 /// Where a descriptor of a thread (`struct pthread`) has its own address once more, which it begins with (`tcbhead_t`,
 /// `sysdeps/x86_64/nptl/tls.h`). Those of other machines have no such mark.
 pub const DESCRIPTOR_SELF: Option<usize> = if cfg!(target_arch = "x86_64") { Some(16) } else { None };
 /// Bytes from the tid in it to the list of robust locks that the kernel knows.
 pub const TID_BEFORE_ROBUST_LIST: u64 = 16;
+
+/// Whether the words behind a low-level lock are those of a plain mutex that somebody holds, by what stands so many bytes
+/// from it: the users are the owner and those who wait on a condition for which they let it go.
+pub fn is_mutex(at: impl Fn(i64) -> Option<u32>) -> bool {
+    at(MUTEX_USERS).is_some_and(|users| (1..MOST_USERS).contains(&users))
+        && at(MUTEX_KIND).is_some_and(|kind| kind & !PLAIN_KINDS == 0)
+}
 
 /// The tid of the thread that holds the mutex which these words are; absent where they are no plain mutex that is held.
 pub fn mutex_owner(words: &[u32]) -> Option<u32> {

@@ -8,6 +8,7 @@ use std::{cmp::Reverse, time::Duration};
 use crate::model::{
     facts::Proof,
     finding::Certainty,
+    glibc::{self, LOCKED_WITH_WAITERS, MUTEX_OWNER, RWLOCK_FUTEXES, RWLOCK_WRITER, WRITING},
     held_lock::{AtFork, HeldLocks},
     lock::{Holder, LockWait, Locks, Parked, Words},
     process::ProcessKey,
@@ -20,9 +21,6 @@ const WAIT_PRIVATE: u32 = 0x80;
 /// `FUTEX_WAIT_BITSET_PRIVATE`; glibc adds `FUTEX_CLOCK_REALTIME` where it passes no timeout.
 const WAIT_BITSET_PRIVATE: u32 = 0x89;
 const CLOCK_REALTIME: u32 = 0x100;
-
-/// A lock with waiters, in glibc's low-level locks and so in its mutexes (`sysdeps/nptl/lowlevellock.h`).
-const LOCKED_WITH_WAITERS: u32 = 2;
 
 /// Handlers of these wake nobody on purpose: faults of the thread itself, and glibc's own signals (`nptl/pthreadP.h`).
 const NO_CATCHERS: [u32; 8] = [4, 5, 7, 8, 11, 31, 32, 33];
@@ -199,34 +197,24 @@ fn by_owner(case: &Case<'_>, index: usize, wait: &LockWait) -> Option<Proven> {
 /// Who owns the lock, where it is of a kind that says.
 fn owner(wait: &LockWait) -> Option<Holder> {
     let words = wait.words.as_ref()?;
-    let named_at = |offset: u32| wait.holders.iter().find(|holder| holder.offset == offset).copied();
+    let named_at =
+        |offset: u64| wait.holders.iter().find(|holder| u64::from(holder.offset) == offset).copied();
     if is_mutex(wait, words) {
-        return named_at(8);
+        return named_at(MUTEX_OWNER);
     }
     if !is_bitset(wait) {
         return None;
     }
-    // A reader or writer that waits for a writer: for the phase to change (word 2), or to become the next (word 3).
-    [(8, 16), (12, 12)].into_iter().find_map(|(base, offset)| {
-        let readers = words.at(-i64::from(base))?;
-        (readers & RWLOCK_WRITING == RWLOCK_WRITING).then(|| named_at(offset)).flatten()
+    // A reader or writer that waits for a writer.
+    RWLOCK_FUTEXES.into_iter().find_map(|futex| {
+        let readers = words.at(-futex.cast_signed())?;
+        (readers & WRITING == WRITING).then(|| named_at(RWLOCK_WRITER - futex)).flatten()
     })
 }
 
-/// `PTHREAD_RWLOCK_WRPHASE` and `PTHREAD_RWLOCK_WRLOCKED` (`nptl/pthread_rwlock_common.c`).
-const RWLOCK_WRITING: u32 = 3;
-
-/// A `pthread_mutex_t` of the common kinds: lock, count, owner, users, kind.
+/// A `pthread_mutex_t` of the common kinds. Robust, priority-inheriting and process-shared ones wait otherwise.
 fn is_mutex(wait: &LockWait, words: &Words) -> bool {
-    /// Of `__kind`: the four plain types, and the two bits about elision. Robust, priority-inheriting and
-    /// process-shared mutexes wait otherwise.
-    const KINDS: u32 = 0x303;
-    /// Half a pointer to the heap or to a library is no less than this: then the lock is a low-level one, and the words
-    /// after it are another variable, such as the list of interfaces behind glibc's lock around it (`check_pf.c`).
-    const HALF_A_POINTER: u32 = 0x4000;
-    is_contended_lock(wait, words)
-        && words.at(12).is_some_and(|users| (1..HALF_A_POINTER).contains(&users))
-        && words.at(16).is_some_and(|kind| kind & !KINDS == 0)
+    is_contended_lock(wait, words) && glibc::is_mutex(|offset| words.at(offset))
 }
 
 /// A low-level lock that somebody holds and others wait for. Condition variables may have the same value, but wait by

@@ -7,6 +7,7 @@ use super::{
     threads::Threads,
 };
 use crate::model::{
+    glibc::{MUTEX_OWNER, RWLOCK_FUTEXES, RWLOCK_WRITER, is_mutex},
     lock::{Holder, Words},
     thread::SeenThread,
 };
@@ -14,20 +15,15 @@ use crate::model::{
 /// Where glibc would have noted an owner, in bytes from the futex word; nowhere if it is no lock of glibc's that has
 /// one, as far as that can be told. To a word of another kind of lock the number of a thread is as good as any other,
 /// least of all in a container, where tids are small.
-fn owner_offsets(wait: &EndlessWait, words: &Words) -> &'static [u32] {
+fn owner_offsets(wait: &EndlessWait, words: &Words) -> Vec<u64> {
     if wait.is_for_mutex() {
-        // `__owner` of a mutex, whose word is 2 while threads wait (`struct __pthread_mutex_s`, bits/struct_mutex.h).
-        // The users are the owner and those who wait on a condition for which they let it go, and the kind is a few
-        // flags (nptl/pthreadP.h): in stdio's locks there is a pointer instead.
-        let users = words.at(12).is_some_and(|users| (1..0x4000).contains(&users));
-        let kind = words.at(16).is_some_and(|kind| kind < 0x400);
-        if users && kind { &[8] } else { &[] }
+        // In stdio's locks there is a pointer instead.
+        if is_mutex(|offset| words.at(offset)) { vec![MUTEX_OWNER] } else { Vec::new() }
     } else if (wait.operation, wait.value) == (RWLOCK_WAIT, 3) {
-        // `__cur_writer` of a read-write lock, from its `__writers_futex` and its `__wrphase_futex`: 1 as long as
-        // there is a writer, and 2 as somebody waits (`struct __pthread_rwlock_arch_t`, bits/struct_rwlock.h).
-        &[12, 16]
+        // 1 as long as there is a writer, and 2 as somebody waits.
+        RWLOCK_FUTEXES.iter().rev().map(|futex| RWLOCK_WRITER - futex).collect()
     } else {
-        &[]
+        Vec::new()
     }
 }
 
@@ -50,8 +46,8 @@ pub(super) fn holders(
     let same_ids = parent.map_or(!child.namespaced, |parent| parent.shares_ids);
     let renewed = main_thread_is_renewed(child.process);
     owner_offsets(wait, words)
-        .iter()
-        .filter_map(|&offset| Some((offset, words.at(i64::from(offset))?)))
+        .into_iter()
+        .filter_map(|offset| Some((u32::try_from(offset).ok()?, words.at(offset.cast_signed())?)))
         .filter(|(_, word)| (1..=highest).contains(word))
         .map(|(offset, named)| {
             let in_parent =
@@ -107,7 +103,7 @@ fn pid_max() -> u32 {
 mod tests {
     use super::*;
 
-    fn offsets(operation: u32, value: u32, after: [u32; 5]) -> &'static [u32] {
+    fn offsets(operation: u32, value: u32, after: [u32; 5]) -> Vec<u64> {
         let mut words = Words([0xdead; Words::COUNT]);
         words.0[4..9].copy_from_slice(&after);
         owner_offsets(&EndlessWait { address: 64, operation, value }, &words)
@@ -118,7 +114,7 @@ mod tests {
         assert_eq!(offsets(128, 2, [2, 0, 4711, 1, 0]), [8]);
         assert_eq!(offsets(128, 2, [2, 1, 4711, 9, 0x101]), [8], "recursive, with waiters on its condition");
         assert_eq!(offsets(393, 3, [3, 1, 0, 0, 4711]), [12, 16]);
-        let none: [u32; 0] = [];
+        let none: [u64; 0] = [];
         assert_eq!(offsets(128, 2, [2, 1, 0x740, 0x7f1c, 0]), none, "stdio's owner is a pointer");
         assert_eq!(offsets(128, 2, [2, 0, 0, 0, 0]), none, "without an owner");
         assert_eq!(offsets(393, 0, [0, 1, 0, 0, 0]), none, "a semaphore");
