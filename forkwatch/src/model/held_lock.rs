@@ -66,7 +66,8 @@ pub struct LostOwner {
     /// Its tid as its process has it; absent where that is not known any more.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub id: Option<u32>,
-    /// Its comm in the parent, safe for a terminal; absent where it has ended there.
+    /// The name that its program gave it, or else its comm in the parent, safe for a terminal; absent where it has ended
+    /// there.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub name: Option<String>,
 }

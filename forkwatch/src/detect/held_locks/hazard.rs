@@ -11,9 +11,10 @@ use crate::{
         event::Fork,
         facts::HeldFacts,
         finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
-        held_lock::{HeldLock, HeldLocks, LockKind},
+        held_lock::{HeldLock, HeldLocks, LockKind, LostOwner},
         process::escape,
         program_name::bare_name,
+        thread::SeenThread,
     },
     remedy::ecosystem,
 };
@@ -85,7 +86,7 @@ pub(super) fn judge(case: &ForkCase<'_>) -> Judgement {
             thread_count: case.parent.map(|parent| parent.thread_count),
             occupations: case.occupations.to_vec(),
             age: Some(case.age()),
-            held: held.locks.iter().map(facts).collect(),
+            held: held.locks.iter().map(|lock| facts(lock, case)).collect(),
             notes: all_notes(case.fork, held),
             ..Facts::default()
         },
@@ -103,7 +104,7 @@ fn summary(case: &ForkCase<'_>, held: &HeldLocks) -> String {
         1 => ("a lock that a thread holds which does".to_owned(), "it"),
         count => (format!("{count} locks that threads hold which do"), "one of them"),
     };
-    let mut named: Vec<String> = held.locks.iter().take(NAMED).map(words).collect();
+    let mut named: Vec<String> = held.locks.iter().take(NAMED).map(|lock| words(lock, case)).collect();
     if held.count as usize > named.len() {
         named.push("...".to_owned());
     }
@@ -117,8 +118,19 @@ fn summary(case: &ForkCase<'_>, held: &HeldLocks) -> String {
 }
 
 /// A lock and who holds it.
-fn words(lock: &HeldLock) -> String {
-    format!("{}: {}", what(lock), who(lock))
+fn words(lock: &HeldLock, case: &ForkCase<'_>) -> String {
+    format!("{}: {}", what(lock), who(&owner(lock, case)))
+}
+
+/// The thread that holds it, by the name that its program gave it where that is known.
+fn owner(lock: &HeldLock, case: &ForkCase<'_>) -> LostOwner {
+    let threads = case.parent.map_or(&[][..], |parent| &parent.threads);
+    // Its tid is its own process's, and in a pid namespace of its own that may be another thread's outside.
+    let is_it = |thread: &&SeenThread| {
+        lock.owner.id == Some(thread.tid) && lock.owner.name.as_deref() == Some(&*thread.comm.to_string())
+    };
+    let name = threads.iter().find(is_it).map(|thread| thread.name(case.occupations));
+    LostOwner { name: name.or_else(|| lock.owner.name.clone()), ..lock.owner }
 }
 
 /// What a lock is, for a reader.
@@ -138,8 +150,8 @@ fn what(lock: &HeldLock) -> String {
     }
 }
 
-fn who(lock: &HeldLock) -> String {
-    match (&lock.owner.name, lock.owner.id) {
+fn who(owner: &LostOwner) -> String {
+    match (&owner.name, owner.id) {
         (Some(name), Some(id)) => format!("thread {name} ({id})"),
         (Some(name), None) => format!("thread {name}"),
         (None, Some(id)) => format!("a thread {id}, which has ended"),
@@ -147,13 +159,13 @@ fn who(lock: &HeldLock) -> String {
     }
 }
 
-fn facts(lock: &HeldLock) -> HeldFacts {
+fn facts(lock: &HeldLock, case: &ForkCase<'_>) -> HeldFacts {
     HeldFacts {
         kind: lock.kind,
         name: lock.name.clone(),
         address: format!("{:#x}", lock.object),
         mapping: lock.mapping.clone(),
-        owner: lock.owner.clone(),
+        owner: owner(lock, case),
     }
 }
 

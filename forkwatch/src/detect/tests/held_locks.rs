@@ -8,6 +8,7 @@ use crate::{
         held_lock::{AtFork, HeldAtFork, LockKind, LostOwner, PlainLock},
         lock::Mapping,
         resolution::Resolution,
+        thread::Occupation,
     },
 };
 
@@ -93,6 +94,28 @@ fn of_one_lock_it_is_told_as_one() {
     timeline.at(2000);
     let finding = timeline.only_finding();
     assert!(finding.summary.contains("which carries a lock that a thread holds which does not exist in it"));
+}
+
+/// CPython's threads bear the program's name for the kernel.
+#[test]
+fn an_owner_is_called_as_its_program_calls_it() {
+    let occupation = |tid, name: &str| Occupation { tid, name: Some(name.to_owned()), at: None };
+    for (tid, comm, called) in [
+        (5000, "writer", "thread metrics-flusher (5000)"),
+        // Of others nothing is known; nor where the tid is another thread's, outside of a pid namespace.
+        (5001, "writer", "thread writer (5000)"),
+        (5000, "python", "thread writer (5000)"),
+    ] {
+        let mut timeline =
+            forked(&[HeldLock { owner: LostOwner::named(5000, "writer".into()), ..registry() }]);
+        timeline.parents.insert(PARENT, parent_seen("gunicorn", &[comm]));
+        timeline.occupations.insert(PARENT, vec![occupation(tid, "metrics-flusher")]);
+        timeline.at(10_000);
+        let finding = timeline.only_finding();
+        assert!(finding.summary.contains(called), "{}", finding.summary);
+        let name = finding.facts.held[0].owner.name.as_deref().unwrap_or_default();
+        assert!(called.contains(name), "{name}");
+    }
 }
 
 #[test]
