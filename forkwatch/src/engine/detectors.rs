@@ -240,6 +240,7 @@ mod tests {
             "orphaned-lock",
             "waits-for-lost-thread",
             "worker-killed-while-stuck",
+            "lost-threads",
             "shared-event-loop",
             "duplicated-random",
             "abandoned-semaphore",
