@@ -121,10 +121,10 @@ impl DuplicatedRandom {
         let Some(forker) = self.forkers.get_mut(followed.forker) else {
             return self.leave(child, context);
         };
-        if forker.is_reported {
+        let places = forker.found.map(|(places, _)| places);
+        if forker.is_reported || places.is_some_and(|places| places.is_empty()) {
             return self.leave(child, context);
         }
-        let places = forker.found.map(|(places, _)| places);
         if followed.unanswered.is_hopeless() {
             // A search gives way to all other questions.
             if places.is_none() {

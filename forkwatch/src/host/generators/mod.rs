@@ -70,7 +70,7 @@ fn look(
     }
     let (places, skipped) = match places {
         Some(places) => (places, 0),
-        None => find(parent.tgid, &maps)?,
+        None => find(parent.tgid, &maps, makers)?,
     };
     let mut ahead = Vec::new();
     if !places.is_empty() {
@@ -109,9 +109,9 @@ impl Makers {
 }
 
 /// Searches the memory that is a process's own. Gives how much of it was left out, too.
-fn find(tgid: u32, maps: &Maps) -> io::Result<(GeneratorPlaces, u64)> {
+fn find(tgid: u32, maps: &Maps, makers: Makers) -> io::Result<(GeneratorPlaces, u64)> {
     let pages = OwnPages::of_process(tgid)?;
-    let mut search = Search::default();
+    let mut search = Search::new(makers);
     let mut skipped = 0;
     let mut regions: Vec<_> = maps.iter().filter(|mapping| pages.admits(mapping)).collect();
     // Objects lie in the heaps, which are small before they are large.

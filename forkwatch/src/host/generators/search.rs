@@ -1,27 +1,36 @@
 //! Where the states of generators lie in a process's memory: found by their content.
 
-use super::twister::{self, Twister, WORDS};
+use super::{
+    Makers,
+    twister::{self, BYTES, Twister, WORDS},
+};
 use crate::model::generator::MAX_GENERATORS;
 
-/// Words before and after a state of which one says which word is next.
-const BESIDE: usize = 1;
-/// Words that are needed to say whether a state begins at the second of them.
-const NEEDED: usize = WORDS + 2 * BESIDE;
+/// Bytes before a state that say which of its words is next, and bytes after it.
+const BESIDE: usize = 4;
+const BEYOND: usize = 8;
+/// Bytes that are needed to say whether a state begins at the second word of them.
+const NEEDED: usize = BESIDE + BYTES + BEYOND;
 
 /// A search through pieces of memory.
-#[derive(Default)]
 pub(super) struct Search {
-    /// The words that were shown last, which may be the beginning of a state.
-    window: Vec<u32>,
+    makers: Makers,
+    /// The bytes that were shown last, in which a state may begin.
+    window: Vec<u8>,
     /// The address of the first.
     start: u64,
     found: Vec<u64>,
 }
 
 impl Search {
+    /// Searches for the states of these.
+    pub(super) const fn new(makers: Makers) -> Self {
+        Self { makers, window: Vec::new(), start: 0, found: Vec::new() }
+    }
+
     /// Takes in a piece, which may repeat the end of the one before.
     pub(super) fn piece(&mut self, at: u64, bytes: &[u8]) {
-        let end = self.start + 4 * self.window.len() as u64;
+        let end = self.start + self.window.len() as u64;
         let known = match end.checked_sub(at).and_then(|known| usize::try_from(known).ok()) {
             Some(known) if at >= self.start => known,
             _ => {
@@ -30,12 +39,20 @@ impl Search {
                 0
             }
         };
-        let new = bytes.get(known..).unwrap_or_default().as_chunks().0;
-        self.window.extend(new.iter().map(|word| u32::from_ne_bytes(*word)));
-        self.look();
-        let done = self.window.len().saturating_sub(NEEDED - 1);
+        self.window.extend_from_slice(bytes.get(known..).unwrap_or_default());
+        // So many places have enough before and after them.
+        let done = self.window.len().saturating_sub(NEEDED - 1) / 4 * 4;
+        if self.makers.python {
+            // An object of this size lies at a multiple of 16 bytes, and its state 20 bytes after its beginning, or 36
+            // (`RandomObject`).
+            self.look::<16>(done, 4, |place| place.saturating_sub(BESIDE));
+        }
+        if self.makers.numpy {
+            // Pointers come before it.
+            self.look::<BEYOND>(done, 0, |place| place.saturating_add(BYTES));
+        }
         self.window.drain(..done);
-        self.start += 4 * done as u64;
+        self.start += done as u64;
     }
 
     /// Whether no more can be told of.
@@ -48,35 +65,39 @@ impl Search {
         self.found
     }
 
-    fn look(&mut self) {
-        let from = |place: usize| self.window.get(place..).unwrap_or_default();
-        let (firsts, middles, lasts) = (from(BESIDE), from(BESIDE + 396), from(BESIDE + WORDS - 1));
-        // The last of them has a word after it.
-        let ends = from(BESIDE + WORDS);
-        let words = firsts.iter().zip(from(BESIDE + 1)).zip(middles).zip(lasts).zip(ends).enumerate();
-        let may_be = words.filter(|(_, ((((first, second), middle), last), _))| {
-            twister::is_twisted(**first, **middle, **last) || twister::is_seeded(**first, **second)
-        });
-        let places: Vec<usize> = may_be.map(|(place, _)| place).collect();
-        for place in places {
-            let beside = |at: usize| self.window.get(at).copied().filter(|next| twister::is_place(*next));
-            let state = self.window.get(place + BESIDE..place + BESIDE + WORDS).unwrap_or_default();
-            let bytes: Vec<u8> = state.iter().flat_map(|word| word.to_ne_bytes()).collect();
-            let is_state = |next: u32| Twister::of(&bytes, next).is_some();
-            let next = [beside(place), beside(place + BESIDE + WORDS)];
-            if !self.is_full() && next.into_iter().flatten().any(is_state) {
-                self.found.push(self.start + 4 * (place + BESIDE) as u64);
+    /// Looks at the places in the first so many bytes, of which one in `STEP` may be the beginning of a state. Nearly all
+    /// are ruled out by what would say which word is next.
+    fn look<const STEP: usize>(&mut self, done: usize, rest: u64, next: impl Fn(usize) -> usize) {
+        let away = rest.wrapping_sub(self.start + BESIDE as u64) % STEP as u64;
+        let first = BESIDE + usize::try_from(away).unwrap_or(0);
+        let count = (done + BESIDE).saturating_sub(first).div_ceil(STEP);
+        let chunks = self.window.get(next(first)..).unwrap_or_default().as_chunks::<STEP>().0;
+        let mut found = Vec::new();
+        for (index, chunk) in chunks.iter().take(count).enumerate() {
+            let Some(next) = chunk.first_chunk().map(|word| u32::from_ne_bytes(*word)) else { break };
+            if !twister::is_place(next) {
+                continue;
+            }
+            let place = first + index * STEP;
+            let state = self.window.get(place..).unwrap_or_default();
+            let at = |index: usize| {
+                let word = state.get(4 * index..).and_then(<[u8]>::first_chunk);
+                word.map_or(0, |word| u32::from_ne_bytes(*word))
+            };
+            let may_be =
+                twister::is_twisted(at(0), at(396), at(WORDS - 1)) || twister::is_seeded(at(0), at(1));
+            if may_be && Twister::of(state, next).is_some() {
+                found.push(self.start + place as u64);
             }
         }
+        let room = MAX_GENERATORS.saturating_sub(self.found.len());
+        self.found.extend(found.into_iter().take(room));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::twister::{BYTES, tests::state},
-        *,
-    };
+    use super::{super::twister::tests::state, *};
 
     const BASE: u64 = 0x7000_0000;
 
@@ -92,7 +113,7 @@ mod tests {
 
     /// Shows it as `OwnPages` does.
     fn search(memory: &[u8]) -> Vec<u64> {
-        let mut search = Search::default();
+        let mut search = Search::new(Makers { python: true, numpy: true });
         for (index, piece) in memory.chunks(256 << 10).enumerate() {
             let at = index * (256 << 10);
             let begin = at.saturating_sub(256);
@@ -107,9 +128,9 @@ mod tests {
     #[test]
     fn a_state_is_found_wherever_it_lies_and_whatever_it_has_given() {
         // Also across two pieces, and at the very end.
-        for offset in [20, 4096 + 4, (256 << 10) - 700, (600 << 10) - BYTES - 4] {
+        for offset in [16, 4096, (256 << 10) - 704, (600 << 10) - BYTES - 16] {
             for numbers in [0, 1, 624, 5000] {
-                for before in [true, false] {
+                for (before, offset) in [(true, offset + 4), (false, offset), (false, offset + 8)] {
                     let found = search(&memory(offset, 42, numbers, before));
                     assert_eq!(found, [BASE + offset as u64], "{offset} {numbers} {before}");
                 }
