@@ -19,6 +19,7 @@ mod event_file;
 mod field_locks;
 mod filters;
 mod fixtures;
+mod held_now;
 mod judgement;
 mod kernel_log;
 mod killed_members;
@@ -78,6 +79,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         field_locks,
         filters,
         fixtures,
+        held_now,
         judgement,
         kernel_log,
         killed_members,

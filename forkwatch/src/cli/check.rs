@@ -1,5 +1,6 @@
 //! `forkwatch check`: whether a fork of a running process would be safe now.
 
+mod held;
 mod text;
 
 use std::{
@@ -13,15 +14,21 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use crate::{
+    config,
     detect::fork_check::{Assessment, Reason, RunningLoop, Verdict, assess, running_loops},
     host,
     model::{
         connection::Peer,
+        held_lock::{self as model, LockKind},
+        held_now::LockNow,
         inventory::{Contended, Database, FileLock, Instance, Inventory, Memory, OpenFile, Unknown, Waiting},
+        lock::Mapping,
         process::{Program, escape},
         program_name::called,
+        sampling as model_sampling,
         stack::Frame,
         thread::{SeenThread, occupation},
+        time::nanoseconds,
     },
     reader::{Answer, Answered, Client, Question, Starter, Unanswered},
     remedy::service,
@@ -37,6 +44,10 @@ pub(super) struct Options {
     /// The process
     #[arg(value_name = "PID")]
     pid: u32,
+    /// Look for this long, such as 30s, how often its threads hold locks that a child would get locked; Ctrl-C ends it
+    /// early
+    #[arg(long = "for", value_name = "DURATION", value_parser = config::run_time)]
+    span: Option<Duration>,
     /// How the answer is shown
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -95,6 +106,12 @@ struct Facts<'a> {
     file_locks: &'a [FileLock],
     devices: &'a [OpenFile],
     contended_locks: Vec<ContendedLock>,
+    /// Locks that threads held when they were looked for; absent where nobody could look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_locks: Option<Vec<HeldLock>>,
+    /// How often they were held, with `--for`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampling: Option<Sampling>,
     /// Client libraries for databases and brokers.
     libraries: &'a [String],
     /// In bytes.
@@ -184,6 +201,67 @@ struct ContendedLock {
     waiter: Thread,
 }
 
+/// A lock that a thread holds.
+#[derive(Debug, Serialize)]
+struct HeldLock {
+    #[serde(flatten)]
+    lock: Lock,
+    owner: Thread,
+}
+
+/// A lock.
+#[derive(Debug, Serialize)]
+struct Lock {
+    /// Which kind of lock.
+    kind: LockKind,
+    /// The variable that it is, or what it guards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// In hexadecimal.
+    address: String,
+    /// The memory that it lies in.
+    mapping: Mapping,
+}
+
+/// What many looks have seen.
+#[derive(Debug, Serialize)]
+struct Sampling {
+    /// From the first look to the last.
+    duration_ns: u64,
+    /// How often the locks that were known were looked at.
+    looks: u32,
+    /// In how many of these looks one was held that a child would get locked.
+    held: u32,
+    /// How often the memory was searched for more of them. What a search finds counts from then on.
+    searches: u32,
+    /// Time of a CPU that all of it took.
+    cpu_ns: u64,
+    locks: Vec<SampledLock>,
+    /// Why it ended early.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<String>,
+}
+
+/// A lock, and how often it was held.
+#[derive(Debug, Serialize)]
+struct SampledLock {
+    #[serde(flatten)]
+    lock: Lock,
+    /// How often it was looked at since it was found.
+    looks: u32,
+    /// How often it was held then.
+    held: u32,
+    by: Vec<Holder>,
+}
+
+/// A thread, and how often it held the lock.
+#[derive(Debug, Serialize)]
+struct Holder {
+    #[serde(flatten)]
+    thread: Thread,
+    held: u32,
+}
+
 /// How long somebody who waits is kept waiting.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -193,7 +271,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     }
     let process = host::find(options.pid)?;
     let mut reader = Client::new(Starter::start()?).with_patience(PATIENCE);
-    let inventory = inventory(&mut reader, &process)?;
+    let mut inventory = inventory(&mut reader, &process)?;
+    held::look(&mut reader, process.key, options.span, &mut inventory)?;
     let assessment = assess(&inventory);
     let text = match options.output {
         Output::Text => text::text(options.pid, &inventory, &assessment),
@@ -280,6 +359,11 @@ fn facts(seen: &Inventory) -> Facts<'_> {
         databases: &seen.databases,
         file_locks: &seen.file_locks,
         devices: &seen.devices,
+        held_locks: seen
+            .held
+            .as_ref()
+            .map(|held| held.locks.iter().map(|now| held_lock(now, seen)).collect()),
+        sampling: seen.sampling.as_deref().map(|sampling| sampled(sampling, seen)),
         contended_locks: seen.contended.iter().map(|lock| contended(lock, seen)).collect(),
         libraries: &seen.libraries,
         memory: seen.memory,
@@ -316,6 +400,38 @@ fn contended(lock: &Contended, seen: &Inventory) -> ContendedLock {
         address: format!("{:#x}", lock.address),
         owner: thread(&lock.owner, seen),
         waiter: thread(&lock.waiter, seen),
+    }
+}
+
+fn lock(lock: &model::HeldLock) -> Lock {
+    Lock {
+        kind: lock.kind,
+        name: lock.name.clone(),
+        address: format!("{:#x}", lock.object),
+        mapping: lock.mapping.clone(),
+    }
+}
+
+fn held_lock(now: &LockNow, seen: &Inventory) -> HeldLock {
+    HeldLock { lock: lock(&now.lock), owner: thread(&now.thread, seen) }
+}
+
+fn sampled(sampling: &model_sampling::Sampling, seen: &Inventory) -> Sampling {
+    let holder = |(of, held): &(SeenThread, u32)| Holder { thread: thread(of, seen), held: *held };
+    let locks = sampling.locks.iter().map(|known| SampledLock {
+        lock: lock(&known.lock),
+        looks: known.looks,
+        held: known.held,
+        by: known.by.iter().map(holder).collect(),
+    });
+    Sampling {
+        duration_ns: nanoseconds(sampling.until.since(sampling.from)),
+        looks: sampling.looks,
+        held: sampling.held,
+        searches: sampling.searches,
+        cpu_ns: sampling.took,
+        locks: locks.collect(),
+        ended: sampling.ended.clone(),
     }
 }
 

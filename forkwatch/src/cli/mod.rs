@@ -60,11 +60,11 @@ enum Command {
     Doctor(doctor::Options),
     /// Say whether a fork of a running process would be safe now
     ///
-    /// Looks at its threads, pending signals, event loops, connections, databases, locks and memory. It uses no eBPF,
-    /// disturbs nothing, and judges the fork of a child that lives on: one that execs at once is always safe. Ends
-    /// with 0 where the fork would be safe, warnings included, and 10 where it would not; with 3 where it saw nothing
-    /// unsafe, but may not look at everything. The JSON document's names (schema, verdict, id of a reason) do not
-    /// change within its version.
+    /// Looks at its threads, the locks they hold, pending signals, event loops, connections, databases, locks on files
+    /// and memory. It uses no eBPF, disturbs nothing, and judges the fork of a child that lives on: one that execs at
+    /// once is always safe. Ends with 0 where the fork would be safe, warnings included, and 10 where it would not; with
+    /// 3 where it saw nothing unsafe, but may not look at everything. The JSON document's names (schema, verdict, id of a
+    /// reason) do not change within its version.
     Check(check::Options),
     /// Explain a hazard: what it is, how it is found, how sure that is, what to change
     Explain(explain::Options),

@@ -1,6 +1,7 @@
 //! Whether a fork of a process would be safe now, if its child lives on without exec.
 
 mod event_loop;
+mod locks;
 mod loops;
 mod reasons;
 mod threads;
@@ -14,6 +15,7 @@ use crate::model::{
     inventory::{Inventory, Subject},
     program_name::bare_name,
 };
+pub use locks::share;
 pub use loops::{RunningLoop, running_loops};
 
 /// Something that speaks against a fork, or that its author should know.
@@ -64,7 +66,7 @@ fn bears_on_safety(subject: Subject, inventory: &Inventory, name: &str) -> bool 
         // Where the threads are matters for a loop that may run, and nothing else has told whether it does.
         Subject::Stacks if event_loop::is_known(inventory, name) => false,
         Subject::Signals | Subject::Descriptors | Subject::Calls | Subject::Stacks => true,
-        Subject::Sockets | Subject::FileLocks | Subject::Memory => false,
+        Subject::Sockets | Subject::FileLocks | Subject::Memory | Subject::HeldLocks => false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! All that reads `/proc` and the cgroup tree. It answers questions of fact and judges nothing.
 //!
 //! What a look into a process waits for, that process may decide: its memory may lie in a file system that never answers.
-//! So [`answer`], [`inventory()`], [`sight`], [`program()`] and [`Limits`] belong into a reader (`reader/`), where
+//! So [`answer`], [`inventory()`], [`held_now`], [`sight`], [`program()`] and [`Limits`] belong into a reader (`reader/`), where
 //! [`attend_at`] has it said whom it looks into. The rest reads what never waits, and is for everybody.
 //!
 //! What a process shows of itself is bounded in bytes and count before it is kept, and every answer about a process
@@ -68,6 +68,7 @@ mod threads_seen;
 
 pub use attention::attend_at;
 pub use evidence::{answer, left_behind, sweep};
+pub use held_locks::held_now;
 pub use inventory::{begin_anew, inventory};
 pub use limits::{Limits, own_memory};
 pub use owner::{Owner, owner};

@@ -45,6 +45,8 @@ pub enum LockKind {
     Buffer,
     /// An `_thread.RLock` of CPython's.
     Recursive,
+    /// That of a `FILE` of glibc's, which fork(3) makes anew in the child.
+    Stream,
 }
 
 impl LockKind {
@@ -55,6 +57,7 @@ impl LockKind {
             Self::ReadWrite => 56,
             // A `sem_t`.
             Self::Buffer | Self::Recursive => 32,
+            Self::Stream => 16,
         }
     }
 }

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     connection::Peer,
+    held_now::HeldNow,
     process::Program,
+    sampling::Sampling,
     signals::SignalSet,
     stack::Frame,
     thread::{Occupation, SeenThread},
@@ -48,6 +50,12 @@ pub struct Inventory {
     pub devices: Vec<OpenFile>,
     /// Threads that wait at this moment for a mutex that another thread holds.
     pub contended: Vec<Contended>,
+    /// Locks that its threads held when it was looked at; absent where nobody looked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held: Option<Box<HeldNow>>,
+    /// How often locks were held when it was looked at again and again; absent where it was not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sampling: Option<Box<Sampling>>,
     /// Client libraries for databases and brokers that are loaded.
     pub libraries: Vec<String>,
     /// Its memory; absent where that could not be read.
@@ -231,6 +239,8 @@ pub enum Subject {
     FileLocks,
     /// Memory.
     Memory,
+    /// Locks that its threads hold.
+    HeldLocks,
 }
 
 impl Subject {
@@ -244,6 +254,7 @@ impl Subject {
             Self::Sockets => "sockets",
             Self::FileLocks => "file-locks",
             Self::Memory => "memory",
+            Self::HeldLocks => "held-locks",
         }
     }
 }

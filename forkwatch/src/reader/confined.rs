@@ -65,6 +65,7 @@ fn answer(question: &Question, limits: &mut Limits) -> Answer {
         Question::Core(request) => Answer::Core(Box::new(without_us(host::answer(request)))),
         Question::Sweep { mark, scope } => Answer::Core(Box::new(without_us(host::sweep(*mark, scope)))),
         Question::Inventory(process) => Answer::Inventory(host::inventory(process).map(Box::new)),
+        Question::HeldNow(process, places) => Answer::HeldNow(host::held_now(*process, places.as_ref())),
         Question::Sight(most) => Answer::Sight(host::sight::sight(*most)),
         Question::Particulars(event) => Answer::Particulars(particulars(event, limits)),
         Question::Living(process) => Answer::Living(host::look_again(*process)),

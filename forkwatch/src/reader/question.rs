@@ -10,7 +10,8 @@ use crate::{
         event::Event,
         evidence::{ChildSeen, Evidence, LoopSeen, Request},
         generator::GeneratorsSeen,
-        held_lock::HeldLocksSeen,
+        held_lock::{HeldLocksSeen, Places},
+        held_now::HeldNowSeen,
         inventory::Inventory,
         left_lock::CarriedLocksSeen,
         lock::LocksSeen,
@@ -36,6 +37,8 @@ pub enum Question {
     },
     /// What a process holds that a fork would copy, share or lose.
     Inventory(Process),
+    /// Which locks the threads of a process hold now: anywhere, or at these places.
+    HeldNow(ProcessKey, Option<Places>),
     /// What this host lets be seen, tried on at most so many processes.
     Sight(usize),
     /// What an output wants to know of an event.
@@ -52,6 +55,8 @@ pub enum Answer {
     Core(Box<Evidence>),
     /// What it holds, or why that cannot be told.
     Inventory(Result<Box<Inventory>, ScanError>),
+    /// Which they hold.
+    HeldNow(HeldNowSeen),
     /// What could be seen.
     Sight(Sight),
     /// To an output.
@@ -91,8 +96,9 @@ impl Question {
             Self::Core(Request::Holders { .. } | Request::Sweep { .. } | Request::Orphans)
             | Self::Sweep { .. }
             | Self::Sight(_) => 10,
-            Self::Core(Request::Place { .. } | Request::Family { .. }) | Self::Inventory(_) => 4,
-            Self::Core(_) | Self::Particulars(_) | Self::Living(_) => 2,
+            Self::Core(Request::Place { .. } | Request::Family { .. }) => 4,
+            Self::Inventory(_) => 6,
+            Self::Core(_) | Self::HeldNow(..) | Self::Particulars(_) | Self::Living(_) => 2,
         };
         Duration::from_secs(seconds)
     }
@@ -102,7 +108,7 @@ impl Question {
         match self {
             Self::Core(request) => about(request),
             Self::Inventory(process) => Some(process.key.tgid),
-            Self::Living(process) => Some(process.tgid),
+            Self::Living(process) | Self::HeldNow(process, _) => Some(process.tgid),
             Self::Particulars(Event::Fork(fork)) => Some(fork.parent.tgid),
             Self::Particulars(Event::CloneFailure(failure)) => Some(failure.tgid),
             Self::Particulars(_) | Self::Sweep { .. } | Self::Sight(_) => None,

@@ -1,8 +1,13 @@
 //! The answer for a reader, in 80 columns.
 
 use crate::{
-    detect::fork_check::{Assessment, Verdict},
-    model::inventory::{Inventory, Unknown},
+    detect::fork_check::{Assessment, Verdict, share},
+    model::{
+        inventory::{Inventory, Unknown},
+        lasted::lasted,
+        sampling::Sampling,
+        time::nanoseconds,
+    },
     output::identity::identity,
     paragraph,
 };
@@ -30,6 +35,10 @@ pub(super) fn text(pid: u32, inventory: &Inventory, assessment: &Assessment) -> 
         paragraph::add(&mut out, &format!("{INDENT}-> "), &format!("{INDENT}   "), &reason.remedy.text);
         paragraph::add(&mut out, &format!("{INDENT}   "), INDENT, &reason.remedy.link);
     }
+    if let Some(sampling) = &inventory.sampling {
+        out.push('\n');
+        paragraph::add(&mut out, &format!("  {:<8} ", "sampled"), INDENT, &sampled(sampling));
+    }
     if !inventory.unknown.is_empty() {
         out.push('\n');
     }
@@ -39,6 +48,29 @@ pub(super) fn text(pid: u32, inventory: &Inventory, assessment: &Assessment) -> 
         paragraph::add(&mut out, &format!("  {:<8} ", "unknown"), INDENT, &content);
     }
     out
+}
+
+/// How the locks were looked at, and what that cost.
+fn sampled(sampling: &Sampling) -> String {
+    let span = nanoseconds(sampling.until.since(sampling.from));
+    let what = match (sampling.looks, sampling.held) {
+        (0, _) => "no look at known locks was made".to_owned(),
+        (looks, 0) => format!("in none of {looks} looks a lock was held that a child would get locked"),
+        (looks, held) => format!(
+            "in {held} of {looks} looks ({}) a lock was held that a child would get locked",
+            share(held, looks)
+        ),
+    };
+    let searches = match sampling.searches {
+        1 => "1 search".to_owned(),
+        count => format!("{count} searches"),
+    };
+    let ended = sampling.ended.as_ref().map_or_else(String::new, |why| format!("; ended early: {why}"));
+    format!(
+        "{what}. It took {} in all, with {searches} of its memory, and {} of a CPU{ended}",
+        lasted(span),
+        lasted(sampling.took)
+    )
 }
 
 /// What could not be looked at, by why: most share their reason but for the number of the error.

@@ -3,6 +3,7 @@
 use super::{
     Reason, Weight,
     event_loop::event_loop,
+    locks::locks,
     threads::{self, Bearing},
     words::{GEVENT_OS, OF_GEVENT, counted},
 };
@@ -32,6 +33,7 @@ const LEFT_BEHIND: &str = "fork copies only the thread that calls it. A lock tha
 pub(super) fn all(seen: &Inventory, name: &str) -> Vec<Reason> {
     let mut reasons = Vec::new();
     reasons.extend(contended(seen));
+    reasons.extend(locks(seen, name));
     reasons.extend(other_threads(seen, name));
     reasons.extend(pending(seen));
     reasons.extend(event_loop(seen, name));

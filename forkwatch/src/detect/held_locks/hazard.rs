@@ -134,7 +134,7 @@ fn owner(lock: &HeldLock, case: &ForkCase<'_>) -> LostOwner {
 }
 
 /// What a lock is, for a reader.
-fn what(lock: &HeldLock) -> String {
+pub(crate) fn what(lock: &HeldLock) -> String {
     let place = match lock.mapping.name.as_str() {
         "" | "[heap]" => "on the heap".to_owned(),
         "[stack]" => "on the stack".to_owned(),
@@ -143,6 +143,7 @@ fn what(lock: &HeldLock) -> String {
     match (&lock.name, lock.kind) {
         (Some(name), LockKind::Buffer) => name.clone(),
         (None, LockKind::Buffer) => "an output buffer".to_owned(),
+        (name, LockKind::Stream) => format!("the lock of {}", escape(name.as_deref().unwrap_or("a FILE"))),
         (_, LockKind::Recursive) => "a threading.RLock".to_owned(),
         (Some(name), LockKind::Mutex | LockKind::ReadWrite) => format!("`{}` {place}", escape(name)),
         (None, LockKind::Mutex) => format!("a mutex {place}"),

@@ -7,7 +7,7 @@ mod hazard;
 
 use std::{collections::HashMap, time::Duration};
 
-pub(super) use self::hazard::HAZARD;
+pub(super) use self::hazard::{HAZARD, what};
 use crate::{
     core::{Context, Detector, EarlierFork, ForkCase, Judgement, Output, Recent, Report, Unanswered},
     model::{

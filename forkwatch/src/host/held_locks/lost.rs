@@ -87,10 +87,8 @@ impl Lost {
         lost
     }
 
-    /// Threads with these tids.
-    #[cfg(test)]
-    pub(super) fn made_up(tids: &[u32], descriptors: &[u64]) -> Self {
-        let mut lost = Self {
+    fn nobody() -> Self {
+        Self {
             tids: HashMap::new(),
             near: None,
             own: HashSet::new(),
@@ -99,7 +97,38 @@ impl Lost {
             bits: Box::new([0; 1024]),
             quick: Quick::NOTHING,
             parent: None,
-        };
+        }
+    }
+
+    /// The threads of a running process: none of them is lost yet, and a fork by another would leave each behind.
+    pub(super) fn living(threads: &Threads) -> Self {
+        let mut all = Self::nobody();
+        for thread in &threads.all {
+            let Some(id) = own_id(threads.process, thread.id, threads.namespaced) else { continue };
+            let seen = SeenThread { tid: thread.id, comm: thread.comm };
+            all.enter(id, seen);
+            if let Some(descriptor) = descriptor(thread.id) {
+                all.descriptors.insert(descriptor, Some((id, seen)));
+                all.quick.add_descriptor(descriptor);
+            }
+        }
+        all
+    }
+
+    /// The thread that an owner is, where it is known.
+    pub(super) fn thread(&self, owner: Owner) -> Option<SeenThread> {
+        match owner {
+            Owner::Tid(tid) => self.tids.get(&tid).copied(),
+            Owner::Descriptor(descriptor) => {
+                self.descriptors.get(&descriptor)?.as_ref().map(|(_, thread)| *thread)
+            }
+        }
+    }
+
+    /// Threads with these tids.
+    #[cfg(test)]
+    pub(super) fn made_up(tids: &[u32], descriptors: &[u64]) -> Self {
+        let mut lost = Self::nobody();
         for tid in tids {
             lost.enter(*tid, SeenThread { tid: *tid, comm: "lost".into() });
         }

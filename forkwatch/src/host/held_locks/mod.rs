@@ -4,11 +4,13 @@
 //! is copied or fetched for it. What is found is a lock by its structure, which a thread holds that the forker had and
 //! the child lacks. Of locks that note no owner it is told whether they are held, in the child and in the parent.
 
+mod living;
 mod lost;
 mod order;
 mod plain;
 mod python;
 mod search;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +18,7 @@ use std::{io, rc::Rc};
 
 use nix::time::{ClockId, clock_gettime};
 
+pub use self::living::held_now;
 use self::{
     lost::Lost,
     plain::PlainType,
@@ -164,7 +167,7 @@ fn describe(
     let name = match found.kind {
         LockKind::Mutex | LockKind::ReadWrite if is_of_file => stack::symbol(stat.key(), found.object),
         LockKind::Mutex | LockKind::ReadWrite => None,
-        LockKind::Buffer | LockKind::Recursive => python.name(found.kind, found.object),
+        LockKind::Buffer | LockKind::Recursive | LockKind::Stream => python.name(found.kind, found.object),
     };
     let untouched = pages.is_untouched(found.object);
     let owner = lost.owner(found.owner);

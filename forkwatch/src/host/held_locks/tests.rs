@@ -371,3 +371,62 @@ fn what_a_search_costs() {
     }
     assert!(fs::metadata("/proc/self").is_ok() && memory.len() > 1);
 }
+
+mod living {
+    //! What the threads of this process hold.
+
+    use std::sync::mpsc::channel;
+
+    use super::super::living::held_now;
+    use crate::{
+        host::stat::Stat,
+        model::{
+            held_lock::LockKind,
+            held_now::{HeldNow, HeldNowSeen},
+        },
+    };
+
+    unsafe extern "C" {
+        static stdin: *mut libc::FILE;
+        fn flockfile(stream: *mut libc::FILE);
+        fn funlockfile(stream: *mut libc::FILE);
+    }
+
+    fn look() -> HeldNow {
+        match held_now(Stat::of_process(std::process::id()).unwrap().key(), None) {
+            HeldNowSeen::Alive(seen) => *seen,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    #[cfg(target_env = "gnu")]
+    fn the_lock_of_a_stream_is_told_with_its_holder() {
+        let ((taken, is_taken), (done, is_done)) = (channel(), channel::<()>());
+        let held = |seen: &HeldNow| {
+            let mut streams = seen.locks.iter().filter(|now| now.lock.kind == LockKind::Stream);
+            streams.any(|now| {
+                now.lock.name.as_deref() == Some("stdin") && now.thread.comm.bytes() == b"takes-stdin"
+            })
+        };
+        std::thread::scope(|scope| {
+            let holder = std::thread::Builder::new().name("takes-stdin".to_owned());
+            holder
+                .spawn_scoped(scope, move || {
+                    // SAFETY: the stream is the C library's own, which nobody closes, and is released below.
+                    unsafe { flockfile(stdin) };
+                    taken.send(()).unwrap();
+                    let _ = is_done.recv();
+                    // SAFETY: as above.
+                    unsafe { funlockfile(stdin) };
+                })
+                .unwrap();
+            is_taken.recv().unwrap();
+            let seen = look();
+            assert!(held(&seen), "{seen:?}");
+            drop(done);
+        });
+        let seen = look();
+        assert!(!held(&seen), "{seen:?}");
+    }
+}

@@ -128,6 +128,19 @@ pub(super) fn object(process: ProcessKey, address: u64) -> Option<(String, u64)>
     Some((elf::name(&object.head), address.checked_sub(object.head.start)?))
 }
 
+/// The address of a variable that an object exports whose path is of some kind.
+pub(super) fn exported(
+    memory: &Bytes,
+    maps: &Maps,
+    is_it: impl Fn(&str) -> bool,
+    name: &[u8],
+) -> Option<u64> {
+    let heads = maps.objects().filter(|head| std::str::from_utf8(&head.path).is_ok_and(&is_it));
+    heads
+        .filter_map(|head| Object::read(memory, head).ok())
+        .find_map(|object| symbols::address_of(memory, &object, name))
+}
+
 fn covering(memory: &Bytes, maps: &Maps, address: u64) -> Option<Object> {
     maps.heads_before(address)
         .filter_map(|head| Object::read(memory, head).ok())

@@ -144,6 +144,7 @@ pub(super) fn held(locks: &[HeldFacts]) -> Vec<(&'static str, String)> {
             LockKind::ReadWrite => "read-write lock",
             LockKind::Buffer => "buffer of Python's",
             LockKind::Recursive => "threading.RLock",
+            LockKind::Stream => "lock of a FILE",
         };
         let name = lock.name.as_ref().map(|name| format!(" ({})", escape(name))).unwrap_or_default();
         let place = match lock.mapping.name.as_str() {
