@@ -21,7 +21,10 @@ use crate::{
         connection::Peer,
         held_lock::{self as model, LockKind},
         held_now::LockNow,
-        inventory::{Contended, Database, FileLock, Instance, Inventory, Memory, OpenFile, Unknown, Waiting},
+        inventory::{
+            self, Collector, Contended, Database, FileLock, Instance, Inventory, Memory, OpenFile, Unknown,
+            Waiting,
+        },
         lock::Mapping,
         process::{Program, escape},
         program_name::called,
@@ -117,6 +120,11 @@ struct Facts<'a> {
     /// In bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<Memory>,
+    /// The garbage collector of CPython.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    collector: Option<Collector>,
+    /// Processes that it has forked, which live and have not exec'd, with their memory in bytes.
+    workers: Vec<Worker>,
 }
 
 /// A thread.
@@ -262,6 +270,20 @@ struct Holder {
     held: u32,
 }
 
+/// A process that was forked.
+#[derive(Debug, Serialize)]
+struct Worker {
+    pid: u32,
+    /// Its comm, safe for a terminal.
+    name: String,
+    /// In RAM.
+    resident: u64,
+    /// Of this, what it shares with other processes.
+    shared: u64,
+    /// Of this, what is its own and was written: copied or new since the fork.
+    copied: u64,
+}
+
 /// How long somebody who waits is kept waiting.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -367,6 +389,8 @@ fn facts(seen: &Inventory) -> Facts<'_> {
         contended_locks: seen.contended.iter().map(|lock| contended(lock, seen)).collect(),
         libraries: &seen.libraries,
         memory: seen.memory,
+        collector: seen.collector,
+        workers: seen.workers.iter().map(worker).collect(),
     }
 }
 
@@ -401,6 +425,11 @@ fn contended(lock: &Contended, seen: &Inventory) -> ContendedLock {
         owner: thread(&lock.owner, seen),
         waiter: thread(&lock.waiter, seen),
     }
+}
+
+fn worker(of: &inventory::Worker) -> Worker {
+    let inventory::Worker { pid, comm, resident, shared, copied } = *of;
+    Worker { pid, name: comm.to_string(), resident, shared, copied }
 }
 
 fn lock(lock: &model::HeldLock) -> Lock {

@@ -8,6 +8,7 @@ mod instances;
 mod pairs;
 mod shared_loop;
 mod whereabouts;
+mod workers;
 
 use std::io;
 
@@ -19,6 +20,7 @@ use super::{
     file, host_mounts, occupation, program,
     scan::{Process, ScanError},
     socket::{Socket, Sockets},
+    stack,
     stat::Stat,
     status::Status,
     task,
@@ -99,6 +101,8 @@ fn gather(key: ProcessKey, stat: &Stat) -> Result<Inventory, ScanError> {
         open_descriptors(key, &threads, &descriptors, &mut inventory, &mut unknown);
     }
     look_into_threads(key, main, &threads, &mut inventory, &mut unknown);
+    inventory.collector = stack::collector(key);
+    inventory.workers = workers::workers(tgid);
     if let Some(why) = budget::exceeded() {
         for subject in [Subject::Stacks, Subject::Descriptors] {
             unknown.note(subject, why.to_string(), false);

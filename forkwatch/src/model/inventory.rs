@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     connection::Peer,
     held_now::HeldNow,
-    process::Program,
+    process::{Comm, Program},
     sampling::Sampling,
     signals::SignalSet,
     stack::Frame,
@@ -61,6 +61,12 @@ pub struct Inventory {
     /// Its memory; absent where that could not be read.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub memory: Option<Memory>,
+    /// The garbage collector of CPython; absent where none runs in it, or it could not be looked at.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub collector: Option<Collector>,
+    /// Processes that it has forked, which live and have not exec'd.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub workers: Vec<Worker>,
     /// What could not be looked at. Nothing follows from its absence above.
     pub unknown: Vec<Unknown>,
 }
@@ -208,6 +214,36 @@ pub struct Memory {
     pub anonymous: u64,
     /// Page tables, which the fork itself copies.
     pub page_tables: u64,
+}
+
+/// The state of CPython's garbage collector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collector {
+    /// Whether it collects by itself: `gc.isenabled()`.
+    pub enabled: bool,
+    /// Objects that it leaves alone: `gc.get_freeze_count()`.
+    pub frozen: u64,
+    /// Objects that a full collection looks at.
+    pub tracked: u64,
+    /// Bytes of the pages that it writes to for them: copied, as far as a forked process shares them still.
+    pub copies: u64,
+    /// Whether all of them were counted. If not, there are more.
+    pub whole: bool,
+}
+
+/// A forked process, and its memory in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its pid.
+    pub pid: u32,
+    /// Its comm.
+    pub comm: Comm,
+    /// In RAM.
+    pub resident: u64,
+    /// Of this, what it shares with another process, its forker for one.
+    pub shared: u64,
+    /// Of this, what is its own and was written: copied or new since the fork.
+    pub copied: u64,
 }
 
 /// Something that could not be looked at.

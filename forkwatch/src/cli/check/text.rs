@@ -3,7 +3,7 @@
 use crate::{
     detect::fork_check::{Assessment, Verdict, share},
     model::{
-        inventory::{Inventory, Unknown},
+        inventory::{Collector, Inventory, Unknown, Worker},
         lasted::lasted,
         sampling::Sampling,
         time::nanoseconds,
@@ -35,6 +35,14 @@ pub(super) fn text(pid: u32, inventory: &Inventory, assessment: &Assessment) -> 
         paragraph::add(&mut out, &format!("{INDENT}-> "), &format!("{INDENT}   "), &reason.remedy.text);
         paragraph::add(&mut out, &format!("{INDENT}   "), INDENT, &reason.remedy.link);
     }
+    if let Some(collector) = &inventory.collector {
+        out.push('\n');
+        paragraph::add(&mut out, &format!("  {:<8} ", "python"), INDENT, &collected(collector));
+    }
+    if !inventory.workers.is_empty() {
+        out.push('\n');
+        paragraph::add(&mut out, &format!("  {:<8} ", "workers"), INDENT, &forked(&inventory.workers));
+    }
     if let Some(sampling) = &inventory.sampling {
         out.push('\n');
         paragraph::add(&mut out, &format!("  {:<8} ", "sampled"), INDENT, &sampled(sampling));
@@ -50,10 +58,74 @@ pub(super) fn text(pid: u32, inventory: &Inventory, assessment: &Assessment) -> 
     out
 }
 
+/// From here on it is said what to do against copies.
+const MUCH: u64 = 16 << 20;
+/// Workers that are told one by one.
+const SHOWN: usize = 4;
+
+/// What the collector does to memory that a child shares.
+fn collected(collector: &Collector) -> String {
+    let Collector { enabled, frozen, tracked, copies, whole } = collector;
+    let enabled_ = if *enabled { "is enabled" } else { "is disabled" };
+    let frozen_ = match frozen {
+        0 => "no object is frozen".to_owned(),
+        1 => "1 object is frozen".to_owned(),
+        frozen => format!("{frozen} objects are frozen"),
+    };
+    let (least, most) = if *whole { ("", "up to") } else { ("at least ", "more than") };
+    let mut words = format!(
+        "the garbage collector {enabled_}, and {frozen_}. A full collection in a forked child looks at {least}{tracked} \
+         objects, and copies {most} {} of what it shares with its parent",
+        megabytes(*copies)
+    );
+    if *copies >= MUCH {
+        words.push_str(
+            ". gc.disable() at the start of the program, gc.freeze() right before the fork and gc.enable() in the \
+             child keep that memory shared",
+        );
+    }
+    words
+}
+
+fn forked(workers: &[Worker]) -> String {
+    let sum = |of: fn(&Worker) -> u64| workers.iter().map(of).fold(0_u64, u64::saturating_add);
+    let mut largest: Vec<&Worker> = workers.iter().collect();
+    largest.sort_by_key(|worker| std::cmp::Reverse(worker.copied));
+    let mut named: Vec<String> = largest
+        .iter()
+        .take(SHOWN)
+        .map(|worker| format!("{} (pid {}) {}", worker.comm, worker.pid, megabytes(worker.copied)))
+        .collect();
+    if workers.len() > SHOWN {
+        named.push("...".to_owned());
+    }
+    let count = match workers.len() {
+        1 => "1 forked child has".to_owned(),
+        count => format!("{count} forked children have"),
+    };
+    format!(
+        "{count} {} resident, of which {} are shared and {} were copied or are new since the fork: {}",
+        megabytes(sum(|worker| worker.resident)),
+        megabytes(sum(|worker| worker.shared)),
+        megabytes(sum(|worker| worker.copied)),
+        named.join(", ")
+    )
+}
+
+/// `114 MiB`, `0.4 MiB`.
+fn megabytes(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) >> 20;
+    match tenths {
+        0..100 => format!("{}.{} MiB", tenths / 10, tenths % 10),
+        tenths => format!("{} MiB", tenths / 10),
+    }
+}
+
 /// How the locks were looked at, and what that cost.
 fn sampled(sampling: &Sampling) -> String {
     let span = nanoseconds(sampling.until.since(sampling.from));
     let what = match (sampling.looks, sampling.held) {
+        _ if sampling.locks.is_empty() => "no lock was found held".to_owned(),
         (0, _) => "no look at known locks was made".to_owned(),
         (looks, 0) => format!("in none of {looks} looks a lock was held that a child would get locked"),
         (looks, held) => format!(

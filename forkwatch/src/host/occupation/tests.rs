@@ -153,3 +153,52 @@ fn a_thread_without_a_script_is_in_its_innermost_named_function() {
     }
     assert_eq!(occupations(process, &task::user_threads(process.tgid).unwrap(), Stacks::None), []);
 }
+
+/// Says what the collector is like, and stays so.
+const COLLECTED: &str = "
+import gc, sys, time
+exec(sys.argv[1])
+kept = [[] for _ in range(100000)]
+exec(sys.argv[2])
+count = sum(len(gc.get_objects(generation=g)) for g in range(3)) if sys.version_info >= (3, 8) else 0
+print(int(gc.isenabled()), gc.get_freeze_count(), count)
+sys.stdout.flush()
+time.sleep(1000)
+";
+
+#[test]
+fn the_collector_of_python_is_told_as_it_is() {
+    let pythons = pythons();
+    if pythons.is_empty() {
+        crate::skip::skip("there is no python3 here");
+    }
+    for program in pythons {
+        for (before, after) in [("pass", "pass"), ("gc.disable()", "pass"), ("pass", "gc.freeze()")] {
+            let mut child = Running(
+                Command::new(&program)
+                    .args(["-c", COLLECTED, before, after])
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::null())
+                    .spawn()
+                    .unwrap(),
+            );
+            let mut line = String::new();
+            BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            let process = Stat::of_process(child.0.id()).unwrap().key();
+            let program = program.display().to_string();
+            let numbers: Vec<u64> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
+            // 2.7 and 3.6 cannot freeze.
+            let ([enabled, frozen, tracked], Some(seen)) = (&numbers[..], stack::collector(process)) else {
+                eprintln!("not tested: {program}");
+                continue;
+            };
+            assert_eq!((u64::from(seen.enabled), seen.frozen), (*enabled, *frozen), "{program} {seen:?}");
+            assert!(seen.whole, "{program} {seen:?}");
+            // Printing makes a few more, or fewer.
+            assert!(*tracked == 0 || seen.tracked.abs_diff(*tracked) < 2000, "{program} {tracked} {seen:?}");
+            // A list with its head takes 56 to 72 bytes.
+            let lists = if after == "pass" { 100_000 * 56..100_000 * 200 } else { 0..1_000_000 };
+            assert!(lists.contains(&seen.copies), "{program} {seen:?}");
+        }
+    }
+}

@@ -36,6 +36,7 @@ use unwind::Walk;
 pub(super) use self::restless::of_restless_thread;
 use super::{budget, bytes::Bytes, maps::Maps, memory, stat::Stat, target_file::Files};
 use crate::model::{
+    inventory::Collector,
     process::ProcessKey,
     stack::{Frame, MAX_FRAMES, Stack, Stacks},
 };
@@ -84,6 +85,17 @@ pub(super) fn signal_handlers(process: ProcessKey, descriptor: u32) -> Option<Ve
         same(process).ok().map(|()| handlers)
     });
     found.ok().flatten()
+}
+
+/// The state of the garbage collector of the script that a process runs; absent where no interpreter that is known runs
+/// in it.
+pub(super) fn collector(process: ProcessKey) -> Option<Collector> {
+    budget::part(|| {
+        let (memory, maps) = open(process).ok()?;
+        let collector = python::collector(process.tgid, &memory, &maps)?;
+        same(process).is_ok().then_some(collector)
+    })
+    .ok()?
 }
 
 /// The object whose code a sleeping thread was started to run: of its first call that is not the C library's own.

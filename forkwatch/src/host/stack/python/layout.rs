@@ -9,6 +9,9 @@ pub(super) struct Layout {
     pub(super) minor: u8,
     /// `_PyRuntimeState.interpreters.head`
     pub(super) interpreters: u64,
+    /// `PyInterpreterState.gc`, where it is told; 0 where the collector's offsets are the interpreter's. Absent without
+    /// GIL, where the collector has no lists.
+    pub(super) collector: Option<u64>,
     /// `PyInterpreterState.next`
     pub(super) next_interpreter: u64,
     /// `PyInterpreterState.tstate_head`, later `.threads.head`
@@ -79,6 +82,7 @@ const TEXT_BEFORE_3_12: Text = Text { length: 16, state: 32, interned: 2, ascii:
 const BEFORE_3_8: Layout = Layout {
     minor: 7,
     interpreters: 24,
+    collector: Some(0),
     next_interpreter: 0,
     threads: 8,
     next_thread: 8,

@@ -5,6 +5,7 @@
 //! and what is not a code object ends the walk.
 
 mod attributes;
+mod collector;
 mod handlers;
 mod layout;
 mod lines;
@@ -31,6 +32,7 @@ use crate::{
         status::Status,
     },
     model::{
+        inventory::Collector,
         process,
         stack::{Frame, Stack},
     },
@@ -107,6 +109,14 @@ pub(super) fn handlers(tgid: u32, memory: &Bytes, maps: &Maps, descriptor: u32) 
         let interpreter = Interpreter { memory, layout, runtime };
         (layout.minor <= LAST_THAT_TELLS).then(|| handlers::handlers(&interpreter, maps, head, descriptor))
     })
+}
+
+/// The state of CPython's garbage collector; absent where none runs in the process, or it is not known how this version
+/// keeps it.
+pub(super) fn collector(tgid: u32, memory: &Bytes, maps: &Maps) -> Option<Collector> {
+    let program = fs::read_link(format!("/proc/{tgid}/exe")).ok();
+    let program = program.as_deref().map(|path| path.as_os_str().as_bytes());
+    Interpreter::find(memory, maps, program)?.ok()?.collector()
 }
 
 /// The layout of a version that does not tell it.

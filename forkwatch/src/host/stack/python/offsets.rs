@@ -27,6 +27,8 @@ const INTERPRETER: usize = 6;
 /// At which word the groups begin, in one minor version.
 struct Groups {
     minor: u8,
+    /// The word of `gc` within that of the interpreter.
+    collector: usize,
     thread: usize,
     /// The word of `thread_id` within that of the thread.
     thread_id: usize,
@@ -45,6 +47,7 @@ struct Groups {
 const GROUPS: [Groups; 3] = [
     Groups {
         minor: 13,
+        collector: 4,
         thread: 19,
         thread_id: 5,
         frame: 28,
@@ -58,6 +61,7 @@ const GROUPS: [Groups; 3] = [
     },
     Groups {
         minor: 14,
+        collector: 5,
         thread: 22,
         thread_id: 5,
         frame: 31,
@@ -71,6 +75,7 @@ const GROUPS: [Groups; 3] = [
     },
     Groups {
         minor: 15,
+        collector: 5,
         thread: 22,
         thread_id: 8,
         frame: 39,
@@ -113,6 +118,7 @@ impl Groups {
         Some(Layout {
             minor: self.minor,
             interpreters: words.offset(RUNTIME, 2)?,
+            collector: if is_free_threaded { None } else { Some(words.offset(INTERPRETER, self.collector)?) },
             next_interpreter: words.offset(INTERPRETER, 2)?,
             threads: words.offset(INTERPRETER, 3)?,
             next_thread: words.offset(self.thread, 2)?,

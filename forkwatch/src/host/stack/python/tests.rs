@@ -435,6 +435,7 @@ fn each_version_tells_its_layout() {
     let layout_of_3_13 = Layout {
         minor: 13,
         interpreters: 632,
+        collector: Some(7400),
         next_interpreter: 7264,
         threads: 7344,
         thread_id: 152,
@@ -448,6 +449,7 @@ fn each_version_tells_its_layout() {
     let expected = Layout {
         minor: 14,
         interpreters: 808,
+        collector: Some(7408),
         next_interpreter: 7272,
         owner: Some(74),
         locals: 80,
@@ -457,7 +459,7 @@ fn each_version_tells_its_layout() {
     assert_eq!(later, expected);
     for (words, minor) in [(&OF_3_14_FREE[..], 14), (&OF_3_15_FREE[..], 15)] {
         let free = layout(words).unwrap();
-        assert_eq!(free.minor, minor);
+        assert_eq!((free.minor, free.collector), (minor, None));
         assert_eq!(free.thread_id, if minor == 14 { 152 } else { 176 });
         assert_eq!((free.object_type, free.type_name, free.bytes), (24, 40, (32, 48)));
         assert_eq!((free.file, free.name, free.lines, free.first_line), (128, 144, 152, 84));
@@ -563,9 +565,9 @@ fn free_threaded(words: &[u64]) -> (Memory, Layout) {
     (memory, layout)
 }
 
-fn walk(memory: &Memory, layout: Layout) -> Option<Stack> {
+fn walk(memory: &Memory, layout: &Layout) -> Option<Stack> {
     let memory = memory.done();
-    let interpreter = Interpreter { memory: &memory, layout, runtime: RUNTIME };
+    let interpreter = Interpreter { memory: &memory, layout: *layout, runtime: RUNTIME };
     interpreter.thread(TID).map(|thread| interpreter.walk(thread, 16))
 }
 
@@ -580,10 +582,10 @@ fn bytecode_of_a_thread_leads_to_the_line() {
             line,
         };
         let stack = |line| Some(Stack { frames: vec![frame(line), frame(line)], missing: None });
-        assert_eq!(walk(&memory, layout), stack(Some(13)));
+        assert_eq!(walk(&memory, &layout), stack(Some(13)));
         // There is no such copy.
         memory.word(COPIES, 1);
-        assert_eq!(walk(&memory, layout), stack(None));
+        assert_eq!(walk(&memory, &layout), stack(None));
     }
 }
 
@@ -591,13 +593,13 @@ fn bytecode_of_a_thread_leads_to_the_line() {
 fn frames_in_a_circle_end() {
     let (mut memory, layout) = free_threaded(&OF_3_14_FREE);
     memory.word(FRAMES[2] + layout.previous, FRAMES[0]);
-    let stack = walk(&memory, layout).unwrap();
+    let stack = walk(&memory, &layout).unwrap();
     assert_eq!((stack.frames.len(), stack.missing.is_some()), (16, true));
     memory.word(FRAMES[1] + layout.previous, FRAMES[1]);
-    assert!(walk(&memory, layout).unwrap().missing.is_some());
+    assert!(walk(&memory, &layout).unwrap().missing.is_some());
     memory.word(OTHER_THREAD + layout.next_thread, OTHER_THREAD);
     memory.word(INTERPRETER + layout.next_interpreter, INTERPRETER);
-    assert_eq!(walk(&memory, layout), None);
+    assert_eq!(walk(&memory, &layout), None);
 }
 
 proptest! {
@@ -610,7 +612,7 @@ proptest! {
         memory.word(START + at as u64 * 8, word);
         memory.word(START + 16, free.into());
         if let Some(Ok(layout)) = offsets::read(&memory.done(), START) {
-            let _ = walk(&memory, layout);
+            let _ = walk(&memory, &layout);
         }
     }
 }

@@ -1,0 +1,104 @@
+//! The memory of the processes that a process has forked and that have not exec'd: its workers.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    host::{file, stat::Stat},
+    model::inventory::{MAX_ENTRIES, Worker},
+};
+
+/// Threads of the forker whose children are listed.
+const MAX_THREADS: usize = 512;
+/// How long all of that may take: the kernel walks through all memory of each.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Those of a process, as far as the kernel lists its children (`CONFIG_PROC_CHILDREN`) and they may be looked at.
+pub(super) fn workers(tgid: u32) -> Vec<Worker> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut found = Vec::new();
+    for child in children(tgid) {
+        if found.len() >= MAX_ENTRIES || Instant::now() >= deadline {
+            break;
+        }
+        found.extend(worker(tgid, child));
+    }
+    found
+}
+
+fn children(tgid: u32) -> Vec<u32> {
+    let threads = file::numbers(format!("/proc/{tgid}/task"), MAX_THREADS).unwrap_or_default();
+    let lists = threads
+        .into_iter()
+        .filter_map(|tid| file::read_small(format!("/proc/{tgid}/task/{tid}/children")).ok());
+    let mut all: Vec<u32> = Vec::new();
+    for list in lists {
+        let text = String::from_utf8_lossy(&list);
+        all.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+    }
+    all
+}
+
+fn worker(parent: u32, pid: u32) -> Option<Worker> {
+    let is_worker = |stat: &Stat| stat.parent == parent && stat.is_unexeced() && !stat.process_has_ended();
+    let stat = Stat::of_process(pid).ok().filter(is_worker)?;
+    let text = file::read_small(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let memory = parse(&text)?;
+    Stat::lives(stat.key()).then_some(Worker { pid, comm: stat.comm, ..memory })
+}
+
+/// `/proc/PID/smaps_rollup` (`proc_pid_smaps(5)`), in kibibytes.
+fn parse(text: &[u8]) -> Option<Worker> {
+    let bytes = |key| {
+        let kibibytes: u64 = file::field(text, key)?.strip_suffix(" kB")?.trim().parse().ok()?;
+        kibibytes.checked_mul(1024)
+    };
+    Some(Worker {
+        resident: bytes("Rss:")?,
+        shared: bytes("Shared_Clean:")?.checked_add(bytes("Shared_Dirty:")?)?,
+        copied: bytes("Private_Dirty:")?,
+        ..Worker::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::forked::Forked;
+
+    #[test]
+    fn figures_are_read_from_their_fields() {
+        let text =
+            b"55d0-7ffe ---p 00000000 00:00 0    [rollup]\nRss:   100 kB\nPss: 40 kB\nShared_Clean: 20 kB\n\
+                     Shared_Dirty:   30 kB\nPrivate_Clean: 5 kB\nPrivate_Dirty:   45 kB\n";
+        let worker = parse(text).unwrap();
+        assert_eq!((worker.resident, worker.shared, worker.copied), (102_400, 51_200, 46_080));
+        assert_eq!(parse(b"Rss: 100 kB\n"), None);
+    }
+
+    #[test]
+    fn what_a_child_writes_is_its_own() {
+        const SIZE: usize = 8 << 20;
+        let mut memory = vec![1_u8; SIZE];
+        let idle = Forked::new();
+        let writes = Forked::into(|| memory.fill(2));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let all = workers(std::process::id());
+            let own = |child: &Forked| {
+                all.iter().find(|worker| worker.pid == child.tgid()).map(|worker| worker.copied)
+            };
+            // Other tests' children are there as well.
+            let (Some(idle), Some(writes)) = (own(&idle), own(&writes)) else {
+                if std::fs::metadata("/proc/self/task").is_ok() && children(std::process::id()).is_empty() {
+                    crate::skip::skip("the kernel lists no children");
+                    return;
+                }
+                continue;
+            };
+            if writes >= idle + SIZE as u64 {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{idle} {writes}");
+        }
+    }
+}
