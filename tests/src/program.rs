@@ -149,7 +149,7 @@ impl Program {
             let text = fs::read_to_string(&path)?;
             match text.split_inclusive('\n').nth(number).filter(|line| line.ends_with('\n')) {
                 Some(line) => Ok(Some(line.to_owned())),
-                None => self.still_runs().map(|()| None),
+                None => self.may_still_speak().map(|()| None),
             }
         })?;
         self.lines_read += 1;
@@ -207,6 +207,14 @@ impl Program {
             companion.end(Some(*stop))?;
         }
         Ok(status)
+    }
+
+    /// Whether a line may still come: a program that has ended well may have left a daemon that speaks in its place.
+    fn may_still_speak(&mut self) -> Result<()> {
+        if self.child.try_wait()?.is_some_and(|status| status.success()) {
+            return Ok(());
+        }
+        self.still_runs()
     }
 
     fn still_runs(&mut self) -> Result<()> {
