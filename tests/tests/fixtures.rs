@@ -346,7 +346,7 @@ fn signals_that_go_to_the_loop_of_the_parent_are_found() -> Result<()> {
 }
 
 fn event_loops_apart_are_silent() -> Result<()> {
-    for way in ["listeners", "taken_back", "unused", "own", "spawned", "gevent", "libev"] {
+    for way in ["listeners", "unused", "own", "spawned", "gevent", "libev"] {
         let (_, mut watched) = shared_loop(way, 1)?;
         watched.expect(SILENCE).with_context(|| way.to_owned())?;
         watched.stop()?;

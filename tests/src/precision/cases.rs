@@ -132,7 +132,6 @@ pub(super) const FIXTURES: &[Case] = &[
     python("shared_loop.py", "closed", &[LOOP], &[]),
     python("shared_loop.py", "emptied", &[LOOP], &[]),
     python("shared_loop.py", "listeners", &[], &[LOOP]),
-    python("shared_loop.py", "taken_back", &[], &[LOOP]),
     python("shared_loop.py", "unused", &[], &[LOOP]),
     python("shared_loop.py", "own", &[], &[LOOP]),
     python("shared_loop.py", "spawned", &[], &[LOOP]),

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The verdict. That the child writes to the socket of the loop follows from its handlers, as long as it has not taken the
-/// descriptor back.
+/// descriptor back and left its handlers as they were. Then it would take no notice of the signals at all.
 pub(super) fn judge_wake_up(child: ProcessKey, forker: ProcessKey, told: &ForeignWakeUp) -> Verdict {
     let (name, child_pid, forker) = (called(&told.program), child.tgid, forker.tgid);
     let ForeignWakeUp { signals, descriptor, epoll, .. } = told;
