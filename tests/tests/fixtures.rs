@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use std::ffi::OsString;
+
 use anyhow::{Context, Result, ensure};
 use forkwatch_tests::{
     event::Event,
@@ -41,6 +43,8 @@ pub(crate) fn tests() -> Tests {
         signals_that_go_to_the_loop_of_the_parent_are_found,
         event_loops_apart_are_silent,
         a_lock_that_a_child_keeps_is_found_among_its_look_alikes,
+        files_that_two_processes_use_are_found_among_their_look_alikes,
+        output_from_before_the_fork_is_found_among_its_look_alikes,
         random_numbers_that_two_children_draw_are_found,
         random_numbers_that_differ_or_are_not_drawn_are_silent,
     ])
@@ -270,13 +274,20 @@ fn hostile_names_keep_events_well_formed() -> Result<()> {
     watched.stop().map(drop)
 }
 
+/// A fixture of ours in Python under watch.
+fn python(script: &str, arguments: &[&str]) -> Result<Watched> {
+    Watched::start(Program::hold(|_| {
+        let python = Launch::new(provided("python")?.join("bin/python"));
+        let script = workspace().join("tests/fixtures/python").join(script).into_os_string();
+        let arguments = arguments.iter().map(|argument| OsString::from(*argument));
+        let launch = python.args([script].into_iter().chain(arguments));
+        Ok(launch.env("PYTHONDONTWRITEBYTECODE", "1"))
+    })?)
+}
+
 /// `shared_loop.py` under watch, once it has told of this many children.
 fn shared_loop(way: &str, children: usize) -> Result<(Value, Watched)> {
-    let mut watched = Watched::start(Program::hold(|_| {
-        let python = Launch::new(provided("python")?.join("bin/python"));
-        let script = workspace().join("tests/fixtures/python/shared_loop.py").into_os_string();
-        Ok(python.args([script, way.into()]).env("PYTHONDONTWRITEBYTECODE", "1"))
-    })?)?;
+    let mut watched = python("shared_loop.py", &[way])?;
     let mut told = Value::Null;
     for _ in 0..children {
         told = watched.program.next_json()?;
@@ -425,6 +436,64 @@ fn random_numbers_that_differ_or_are_not_drawn_are_silent() -> Result<()> {
     for way in ["module", "reseeded", "alone", "unused", "system"] {
         let (_, mut watched) = random_numbers(way)?;
         watched.expect(SILENCE).with_context(|| way.to_owned())?;
+        watched.stop()?;
+    }
+    Ok(())
+}
+
+fn files_that_two_processes_use_are_found_among_their_look_alikes() -> Result<()> {
+    const ALIKE: [&str; 6] = ["one", "anew", "pread", "log", "unused", "own"];
+    // Way, hazard, severity, certainty, and what is said of it.
+    for (way, hazard, severity, certainty, said) in [
+        ("archive", "shared-offset", "warning", "strong", "each moves the place"),
+        ("both", "shared-offset", "warning", "strong", "and its forked child"),
+        ("queue", "shared-offset", "info", "heuristic", "each gets only a part"),
+        ("sqlite", "shared-database-file", "warning", "strong", "uses what it got of that"),
+        ("closed", "shared-database-file", "critical", "strong", "has closed it, and the journal"),
+    ] {
+        let expected =
+            [Expected { hazard, severity, program: Some("shared_file.py"), threads: &[], signals: &[] }];
+        let mut watched = python("shared_file.py", &[&ALIKE[..], &[way]].concat())?;
+        let told = watched.program.next_json()?;
+        let child = number(&told, "child")?;
+        if way == "closed" {
+            // It is seen to have the database first.
+            watched.judged()?;
+            watched.program.step()?;
+        }
+        let event = watched.finding(&expected[0]).with_context(|| way.to_owned())?;
+        let finding = event.finding().context("it is a finding")?;
+        // Of two children that read one file, either may be told of.
+        let is_it = finding.pid() == Some(child) || matches!(way, "archive" | "queue");
+        ensure!(is_it, "{way}: wrong child: {event:#?}");
+        ensure!(finding.certainty() == certainty, "{way}: {event:#?}");
+        ensure!(finding.summary().contains(said), "{way}: {}", finding.summary());
+        watched.expect(&expected).with_context(|| way.to_owned())?;
+        watched.stop()?;
+    }
+    Ok(())
+}
+
+fn output_from_before_the_fork_is_found_among_its_look_alikes() -> Result<()> {
+    for (way, said) in
+        [("unwritten", "which {} has not written yet either"), ("written", "which {} has written")]
+    {
+        let expected = [Expected {
+            hazard: "unflushed-output",
+            severity: "warning",
+            program: Some("unflushed"),
+            threads: &[],
+            signals: &[],
+        }];
+        let mut watched = Watched::fixture("unflushed", &["flushed", "own", "unbuffered", way])?;
+        let told = watched.program.next_json()?;
+        let event = watched.finding(&expected[0]).with_context(|| way.to_owned())?;
+        let finding = event.finding().context("it is a finding")?;
+        ensure!(finding.pid() == Some(number(&told, "child")?), "{way}: wrong child: {event:#?}");
+        let note = event.text("/forkwatch/finding/evidence/notes/0");
+        let said = said.replace("{}", &number(&told, "parent")?.to_string());
+        ensure!(note.ends_with(&said), "{way}: {note}");
+        watched.expect(&expected).with_context(|| way.to_owned())?;
         watched.stop()?;
     }
     Ok(())

@@ -21,10 +21,12 @@ mod pending_signals;
 mod rules;
 pub mod shared_connection;
 mod shared_event_loop;
+mod shared_files;
 #[cfg(test)]
 mod tests;
 mod text;
 mod thread_names;
+mod unflushed_output;
 mod unreaped_children;
 mod worker_killed;
 
@@ -64,6 +66,9 @@ pub static CATALOGUE: &[&Hazard] = &[
     &killed_member::abandoned_semaphore::HAZARD,
     &killed_member::lost_result::HAZARD,
     &killed_member::not_replaced::HAZARD,
+    &shared_files::offset::HAZARD,
+    &shared_files::database::HAZARD,
+    &unflushed_output::HAZARD,
 ];
 
 /// Every detector. They are called in this order: who tells of a hang comes before those that ask for it.
@@ -85,6 +90,8 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         Box::<duplicated_random::DuplicatedRandom>::default(),
         Box::<killed_member::KilledMember>::default(),
         Box::<leaks::KeptPipes>::default(),
+        Box::new(unflushed_output::UnflushedOutput),
+        Box::<shared_files::SharedFiles>::default(),
     ]
 }
 

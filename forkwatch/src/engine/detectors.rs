@@ -206,6 +206,9 @@ mod tests {
             ("nobody-accepts", "undecided"),
             ("shared-event-loop", "limited"),
             ("lock-left-behind", "limited"),
+            ("shared-offset", "limited"),
+            ("shared-database-file", "limited"),
+            ("unflushed-output", "limited"),
         ];
         let views = vec![view(1, true, &[]), view(800, true, &[]), view(801, false, &[Aspect::Descriptors])];
         assert_eq!(limits(views), expected);
@@ -230,6 +233,7 @@ mod tests {
             ("duplicated-random", "undecided"),
             ("abandoned-semaphore", "undecided"),
             ("lost-result", "undecided"),
+            ("unflushed-output", "undecided"),
         ];
         assert_eq!(limits(vec![view(1, true, &hidden), view(800, true, &hidden)]), expected);
         // Where others' alone are hidden, one's own are judged.
@@ -245,6 +249,7 @@ mod tests {
             "duplicated-random",
             "abandoned-semaphore",
             "lost-result",
+            "unflushed-output",
         ];
         assert_eq!(found, limited.map(|name| (name, "limited")));
         // Of one's own none was there to be tried.
@@ -254,7 +259,14 @@ mod tests {
     #[test]
     fn what_only_helps_limits() {
         let found = limits(vec![view(800, false, &[Aspect::Executable, Aspect::Traffic])]);
-        let limited = ["multithreaded-fork", "pending-signals", "lost-threads", "worker-not-replaced"];
+        let limited = [
+            "multithreaded-fork",
+            "pending-signals",
+            "lost-threads",
+            "worker-not-replaced",
+            "shared-offset",
+            "shared-database-file",
+        ];
         assert_eq!(found, limited.map(|name| (name, "limited")));
         let found = limits(vec![view(800, false, &[Aspect::Sharing])]);
         assert_eq!(
@@ -264,6 +276,8 @@ mod tests {
                 ("worker-killed-while-stuck", "limited"),
                 ("shared-event-loop", "limited"),
                 ("lock-left-behind", "limited"),
+                ("shared-offset", "limited"),
+                ("shared-database-file", "limited"),
             ]
         );
         let found = limits(vec![view(800, false, &[Aspect::Details])]);
@@ -275,6 +289,8 @@ mod tests {
                 ("nobody-accepts", "undecided"),
                 ("shared-event-loop", "limited"),
                 ("lock-left-behind", "limited"),
+                ("shared-offset", "limited"),
+                ("shared-database-file", "limited"),
             ]
         );
     }

@@ -11,10 +11,10 @@ use super::{
     program::{self, program},
     scan,
     scope::Scope,
-    sockets,
+    shared_files, sockets,
     stat::Stat,
     status::Status,
-    sweep as whole_host, task, threads_seen,
+    sweep as whole_host, task, threads_seen, unflushed,
 };
 use crate::model::{
     event::Fork,
@@ -85,6 +85,13 @@ fn look(request: &Request) -> Evidence {
                 resting: resting.map(Box::new),
                 wakes_other: told.map(Box::new),
             }
+        }
+        Request::SharedFiles { child, forker, sibling, database, closely } => {
+            let question = shared_files::Question { child, forker, sibling, database, closely };
+            Evidence::SharedFiles { child, seen: shared_files::shared_files(&question) }
+        }
+        Request::Unflushed { child, forker } => {
+            Evidence::Unflushed { child, forker, seen: unflushed::unflushed(child, forker) }
         }
         Request::CarriedLocks { child, forker } => {
             Evidence::CarriedLocks { child, seen: left_locks::carried_locks(child, forker) }

@@ -13,6 +13,7 @@ use super::{
     descriptors::{Descriptor, Table},
     file,
     kcmp::same_file,
+    lock_line::Line,
     program,
     stat::Stat,
 };
@@ -80,8 +81,7 @@ fn locks(tgid: u32) -> io::Result<Vec<Held>> {
         let Some(file) = on_path(&descriptor) else { continue };
         let path = format!("/proc/{tgid}/fdinfo/{}", descriptor.number);
         let Some(text) = unless_gone(file::read_small(path))? else { continue };
-        let lines = text.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"lock:"));
-        let of_file = lines.filter_map(Line::parse).filter(|line| !line.waits && line.is_of_file());
+        let of_file = Line::of_fdinfo(&text).filter(Line::is_of_file);
         found.extend(of_file.map(|line| Held { file: file.clone(), line }));
     }
     Ok(found)
@@ -156,39 +156,6 @@ fn waiting_lines() -> io::Result<Vec<Line>> {
     let text = file::read("/proc/locks", MAX_TABLE)?;
     let lines = text.split(|byte| *byte == b'\n').filter_map(Line::parse);
     Ok(lines.filter(|line| line.waits && line.is_of_file()).collect())
-}
-
-/// A line of `/proc/locks`, or of a lock in `fdinfo` (`lock_get_status`, fs/locks.c):
-/// `1: FLOCK  ADVISORY  WRITE 77 fe:00:5678 0 EOF`, with `->` after the number where somebody waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Line {
-    waits: bool,
-    kind: FileLockKind,
-    /// Who took it, or waits. Absent where the kernel does not tell.
-    pid: Option<u32>,
-    /// Device and inode number, as the kernel writes them.
-    place: String,
-}
-
-impl Line {
-    fn parse(line: &[u8]) -> Option<Self> {
-        let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace().skip(1).peekable();
-        let waits = words.next_if_eq(&"->").is_some();
-        let kind = match words.next()? {
-            "POSIX" => FileLockKind::Posix,
-            "FLOCK" => FileLockKind::Flock,
-            "OFDLCK" => FileLockKind::OpenFile,
-            // Leases and delegations are asked back before anybody is in the way.
-            _ => return None,
-        };
-        let pid: i64 = words.nth(2)?.parse().ok()?;
-        let pid = u32::try_from(pid).ok().filter(|pid| *pid != 0);
-        Some(Self { waits, kind, pid, place: words.next()?.to_owned() })
-    }
-
-    fn is_of_file(&self) -> bool {
-        self.kind != FileLockKind::Posix
-    }
 }
 
 #[cfg(test)]

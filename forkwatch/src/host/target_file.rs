@@ -200,6 +200,14 @@ fn plain(path: &Path) -> PathBuf {
     out
 }
 
+/// The file that a process has open at a descriptor, if it is a regular one on a file system that answers. It has opened it
+/// itself, so that it is to be read by it.
+pub(super) fn of_descriptor(tgid: u32, fd: u32) -> Option<Bytes> {
+    let place = answering::place(&format!("/proc/{tgid}/fd/{fd}")).ok()?;
+    examined(tgid, &place)?;
+    opened(&place)
+}
+
 /// What is known of a place, if it is a regular file's on a file system that answers.
 fn examined(tgid: u32, place: &File) -> Option<Metadata> {
     let mount = answering::mount_of(place).ok()?;

@@ -15,10 +15,12 @@ use super::{
     left_lock::CarriedLocksSeen,
     lock::{LocksSeen, Place, ThreadAt},
     process::{Comm, ProcessKey, Program},
+    shared_file::SharedFilesSeen,
     signals::SignalSet,
     stack::Stacks,
     thread::{Occupation, SeenThread},
     time::BootTime,
+    unflushed::UnflushedSeen,
 };
 
 /// Most threads that an answer names.
@@ -122,6 +124,26 @@ pub enum Request {
         other: ProcessKey,
         /// How the stack may be had that tells whose loop it is.
         stacks: Stacks,
+    },
+    /// Which files have a forked process and its family open at one place for all, and who moves that?
+    SharedFiles {
+        /// The forked process.
+        child: ProcessKey,
+        /// The process that forked it.
+        forker: ProcessKey,
+        /// Another child of that.
+        sibling: Option<ProcessKey>,
+        /// A descriptor at which both had a database.
+        database: Option<u32>,
+        /// Whether to look at them often, for a tenth of a second.
+        closely: bool,
+    },
+    /// What has a forked process in its output buffers from before the fork?
+    Unflushed {
+        /// The forked process.
+        child: ProcessKey,
+        /// The process that forked it.
+        forker: ProcessKey,
     },
     /// Which locks on files does a forked process carry that another took, and who waits for them?
     CarriedLocks {
@@ -272,6 +294,22 @@ pub enum Evidence {
         /// Which signals of the forked process the other's loop is told of, if there are any and they are apart.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         wakes_other: Option<Box<ForeignWakeUp>>,
+    },
+    /// About files that a forked process shares with its family.
+    SharedFiles {
+        /// The forked process.
+        child: ProcessKey,
+        /// What was seen.
+        seen: SharedFilesSeen,
+    },
+    /// About output in the buffers of a forked process.
+    Unflushed {
+        /// The forked process.
+        child: ProcessKey,
+        /// The process that forked it.
+        forker: ProcessKey,
+        /// What was seen.
+        seen: UnflushedSeen,
     },
     /// About locks on files that a forked process carries.
     CarriedLocks {

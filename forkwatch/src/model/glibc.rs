@@ -1,5 +1,5 @@
-//! The locks of glibc and its threads, as they lie in the memory of a process of 64 bits: `bits/struct_mutex.h`,
-//! `bits/struct_rwlock.h`, `nptl/pthread_rwlock_common.c`, `nptl/descr.h`. The same on x86-64 and arm64 where no more
+//! The locks of glibc, its threads and its streams, as they lie in the memory of a process of 64 bits: `bits/struct_mutex.h`,
+//! `bits/struct_rwlock.h`, `nptl/pthread_rwlock_common.c`, `nptl/descr.h`, `struct_FILE.h`. The same on x86-64 and arm64 where no more
 //! is said.
 
 /// `PTHREAD_MUTEX_KIND_MASK_NP` and the two bits about elision: the plain four types. Robust and priority-inheriting
@@ -96,6 +96,47 @@ pub fn rwlock_writer(words: &[u32]) -> Option<u32> {
     let is_writing = readers & WRITING == WRITING && readers >> 3 < MOST_USERS && *writers < MOST_USERS;
     let padding = [*one, *two, *shared, *last] == [0; 4] && *rest == [0; 4];
     (is_writing && futexes && padding && *flags < 4 && *writer != 0).then_some(*writer)
+}
+
+/// Bytes of a `FILE` that are read: all up to its descriptor.
+pub const STREAM_SIZE: usize = 116;
+/// `_IO_MAGIC`, in the upper half of the flags of every `FILE` (`libio/libio.h`).
+const STREAM_MAGIC: u32 = 0xfbad_0000;
+/// `_IO_UNBUFFERED`, and `_IO_CURRENTLY_PUTTING`: what was written last is output.
+const UNBUFFERED: u32 = 0x2;
+const PUTTING: u32 = 0x800;
+
+/// A `FILE` (`struct _IO_FILE`, `libio/bits/types/struct_FILE.h`), as it has been since glibc 2.1 on machines of 64 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Where its output begins that is not written yet, and how many bytes that is.
+    pub unwritten: (u64, u64),
+    /// Where its buffer begins.
+    pub buffer: u64,
+    /// The next `FILE` in the list of all; 0 at the end.
+    pub next: u64,
+    /// Its descriptor.
+    pub descriptor: i32,
+}
+
+impl Stream {
+    /// The stream that these bytes are; absent where they are none, or contradict themselves.
+    pub fn parse(bytes: &[u8; STREAM_SIZE]) -> Option<Self> {
+        let word = |index: usize| bytes.get(index * 8..)?.first_chunk().map(|word| u64::from_ne_bytes(*word));
+        let half = |at: usize| bytes.get(at..)?.first_chunk().map(|half| u32::from_ne_bytes(*half));
+        let flags = half(0)?;
+        if flags & 0xffff_0000 != STREAM_MAGIC {
+            return None;
+        }
+        // After the flags: where reading stands, ends and begins; where writing begins, stands and ends; the buffer's
+        // beginning and end; three of putting back; the markers; the next.
+        let (base, at, buffer, end) = (word(4)?, word(5)?, word(7)?, word(8)?);
+        let is_putting = flags & PUTTING != 0 && flags & UNBUFFERED == 0;
+        let is_within = buffer <= base && base <= at && at <= end;
+        let length = if is_putting && is_within { at - base } else { 0 };
+        let descriptor = half(112)?.cast_signed();
+        Some(Self { unwritten: (base, length), buffer, next: word(13)?, descriptor })
+    }
 }
 
 #[cfg(test)]

@@ -194,6 +194,10 @@ pub enum DatabaseKind {
     Sqlite,
     /// LMDB.
     Lmdb,
+    /// gdbm.
+    Gdbm,
+    /// Berkeley DB.
+    BerkeleyDb,
 }
 
 /// A thread that waits for a mutex of the C library.

@@ -17,8 +17,10 @@ use crate::{
         lock::LocksSeen,
         particulars::Particulars,
         process::ProcessKey,
+        shared_file::SharedFilesSeen,
         stack::Stacks,
         time::BootTime,
+        unflushed::UnflushedSeen,
     },
 };
 
@@ -135,6 +137,8 @@ impl Question {
                 Request::Sockets { parent, .. }
                 | Request::Parent { parent, .. }
                 | Request::SharedLoop { other: parent, .. }
+                | Request::SharedFiles { forker: parent, .. }
+                | Request::Unflushed { forker: parent, .. }
                 | Request::Occupations { parent, .. }
                 | Request::HeldLocks { parent, .. }
                 | Request::Generators { parent, .. }
@@ -162,6 +166,8 @@ fn about(request: &Request) -> Option<u32> {
         | Request::SharedLoop { child, .. }
         | Request::Generators { child, .. }
         | Request::CarriedLocks { child, .. }
+        | Request::SharedFiles { child, .. }
+        | Request::Unflushed { child, .. }
         | Request::Threads { child, .. } => Some(child.tgid),
         Request::Descriptors { process, .. }
         | Request::Caller { process, .. }
@@ -191,6 +197,12 @@ pub fn unanswered(request: &Request, why: &str) -> Evidence {
         Request::SharedLoop { child, other, .. } => {
             let seen = LoopSeen::Unreadable(why.to_owned());
             Evidence::SharedLoop { child, other, seen, resting: None, wakes_other: None }
+        }
+        Request::SharedFiles { child, .. } => {
+            Evidence::SharedFiles { child, seen: SharedFilesSeen::Unreadable(why.to_owned()) }
+        }
+        Request::Unflushed { child, forker } => {
+            Evidence::Unflushed { child, forker, seen: UnflushedSeen::Unreadable(why.to_owned()) }
         }
         Request::CarriedLocks { child, .. } => {
             Evidence::CarriedLocks { child, seen: CarriedLocksSeen::Unreadable(why.to_owned()) }

@@ -21,6 +21,9 @@ const ACCEPTS: &str = "nobody-accepts";
 const LOOP: &str = "shared-event-loop";
 const LEFT: &str = "lock-left-behind";
 const RANDOM: &str = "duplicated-random";
+const OFFSET: &str = "shared-offset";
+const DATABASE: &str = "shared-database-file";
+const UNFLUSHED: &str = "unflushed-output";
 const SHARED: &str = "shared-connection";
 const ABANDONED: &str = "abandoned-semaphore";
 const RESULT: &str = "lost-result";
@@ -155,6 +158,24 @@ pub(super) const FIXTURES: &[Case] = &[
     python("duplicated_random.py", "alone", &[], &[RANDOM]),
     python("duplicated_random.py", "unused", &[], &[RANDOM]),
     python("duplicated_random.py", "system", &[], &[RANDOM]),
+    // Open files, and databases in them.
+    python("shared_file.py", "archive", &[OFFSET], &[]),
+    python("shared_file.py", "both", &[OFFSET], &[]),
+    python("shared_file.py", "queue", &[OFFSET], &[]),
+    python("shared_file.py", "one", &[], &[OFFSET]),
+    python("shared_file.py", "anew", &[], &[OFFSET]),
+    python("shared_file.py", "pread", &[], &[OFFSET]),
+    python("shared_file.py", "log", &[], &[OFFSET]),
+    python("shared_file.py", "sqlite", &[DATABASE], &[OFFSET]),
+    Case { step: Step::Later, ..python("shared_file.py", "closed", &[DATABASE], &[OFFSET]) },
+    python("shared_file.py", "unused", &[], &[DATABASE, OFFSET]),
+    python("shared_file.py", "own", &[], &[DATABASE, OFFSET]),
+    // Output in buffers.
+    c("unflushed", &["unwritten"], &[UNFLUSHED], &[]),
+    c("unflushed", &["written"], &[UNFLUSHED], &[]),
+    c("unflushed", &["flushed"], &[], &[UNFLUSHED]),
+    c("unflushed", &["own"], &[], &[UNFLUSHED]),
+    c("unflushed", &["unbuffered"], &[], &[UNFLUSHED]),
     // Ends of children.
     c("crash_loop", &[], &[CRASHES], &[]),
     c("crash_loop", &["0"], &[], &[CRASHES]),

@@ -16,8 +16,10 @@ mod programs;
 mod properties;
 mod reports;
 mod shared_event_loop;
+mod shared_files;
 mod snapshots;
 mod sweeps;
+mod unflushed_output;
 mod waits;
 mod zombies;
 
@@ -39,9 +41,11 @@ use crate::model::{
     left_lock::CarriedLocksSeen,
     lock::{Locks, LocksSeen, Place},
     process::{ProcessKey, Program},
+    shared_file::{SharedFiles, SharedFilesSeen},
     signals::SignalSet,
     thread::{Occupation, SeenThread},
     time::BootTime,
+    unflushed::UnflushedSeen,
 };
 
 const MILLI: u64 = 1_000_000;
@@ -227,6 +231,10 @@ struct Timeline {
     resting: HashMap<u32, RestingLoop>,
     /// Where those were that used a connection, by tgid; all others are gone.
     callers: HashMap<u32, Caller>,
+    /// What files children share, by tgid; all others none.
+    files: HashMap<u32, SharedFilesSeen>,
+    /// What children have in their output buffers, by tgid; all others nothing.
+    unflushed: HashMap<u32, UnflushedSeen>,
     /// What locks on files children carry, by tgid; all others none.
     carried: HashMap<u32, CarriedLocksSeen>,
     /// How the generators of children stand to those of their parents, by tgid; nothing is known of all others'.
@@ -275,6 +283,8 @@ impl Timeline {
             resting: HashMap::new(),
             wake_ups: HashMap::new(),
             callers: HashMap::new(),
+            files: HashMap::new(),
+            unflushed: HashMap::new(),
             carried: HashMap::new(),
             generators: HashMap::new(),
             sockets: HashMap::new(),
@@ -376,6 +386,26 @@ impl Timeline {
                 let resting = self.resting.get(&other.tgid).cloned().map(Box::new);
                 let wakes_other = self.wake_ups.get(&child.tgid).cloned().map(Box::new);
                 Evidence::SharedLoop { child, other, seen, resting, wakes_other }
+            }
+            Request::SharedFiles { child, .. } => {
+                let none = || {
+                    let (comm, program) = ("python".into(), program("python3.11"));
+                    let (uid, files, closed) = (None, Vec::new(), None);
+                    let none = SharedFiles { at: self.now, comm, uid, program, files, closed };
+                    SharedFilesSeen::Seen(Box::new(none))
+                };
+                let seen = match self.files.get(&child.tgid).cloned().unwrap_or_else(none) {
+                    SharedFilesSeen::Seen(mut seen) => {
+                        seen.at = self.now;
+                        SharedFilesSeen::Seen(seen)
+                    }
+                    other => other,
+                };
+                Evidence::SharedFiles { child, seen }
+            }
+            Request::Unflushed { child, forker } => {
+                let seen = self.unflushed.get(&child.tgid).cloned().unwrap_or(UnflushedSeen::None);
+                Evidence::Unflushed { child, forker, seen }
             }
             Request::CarriedLocks { child, .. } => {
                 let seen = match self.carried.get(&child.tgid).cloned().unwrap_or(CarriedLocksSeen::None) {
@@ -494,6 +524,8 @@ impl Timeline {
                 | Request::CarriedLocks { .. }
                 | Request::Generators { .. }
                 | Request::Descriptors { .. }
+                | Request::Unflushed { .. }
+                | Request::SharedFiles { .. }
                 | Request::FellAsleep
                 | Request::Occupations { .. }
                 | Request::HeldLocks { .. },

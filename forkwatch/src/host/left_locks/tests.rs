@@ -5,7 +5,6 @@ use std::{
 };
 
 use nix::sys::wait::waitpid;
-use proptest::prelude::*;
 
 use super::*;
 use crate::host::forked::Forked;
@@ -131,33 +130,5 @@ fn a_lock_of_its_own_is_none_that_it_carries() {
             assert!(carried.locks.iter().all(|lock| !own.contains(&lock.file.fd)), "{carried:?}");
         }
         other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn lines_of_locks_and_of_waits_are_read() {
-    let line = |text: &str| Line::parse(text.as_bytes());
-    let of = |waits, kind, pid| Some(Line { waits, kind, pid, place: "fe:00:5678".to_owned() });
-    assert_eq!(
-        line("1: FLOCK  ADVISORY  WRITE 77 fe:00:5678 0 EOF"),
-        of(false, FileLockKind::Flock, Some(77))
-    );
-    assert_eq!(
-        line("1: -> FLOCK  ADVISORY  WRITE 78 fe:00:5678 0 EOF"),
-        of(true, FileLockKind::Flock, Some(78))
-    );
-    assert_eq!(
-        line("3:  -> OFDLCK ADVISORY  READ -1 fe:00:5678 0 9"),
-        of(true, FileLockKind::OpenFile, None)
-    );
-    assert_eq!(line("4: POSIX  ADVISORY  WRITE 0 fe:00:5678 0 EOF"), of(false, FileLockKind::Posix, None));
-    assert_eq!(line("5: LEASE  ACTIVE    READ 77 fe:00:80 0 EOF"), None);
-    assert_eq!(line("6: FLOCK"), None);
-}
-
-proptest! {
-    #[test]
-    fn no_line_makes_it_panic(line in proptest::collection::vec(any::<u8>(), 0..100)) {
-        let _ = Line::parse(&line);
     }
 }

@@ -153,6 +153,21 @@ pub(super) fn exported(
         .find_map(|object| symbols::address_of(memory, &object, name))
 }
 
+/// Where a variable of the C library is, by its exact name, in a process that has loaded glibc.
+pub(super) fn variable_of_c_library(process: ProcessKey, name: &[u8]) -> Option<u64> {
+    let is_library = |path: &str| {
+        let file = path.rsplit('/').next().unwrap_or_default();
+        file.starts_with("libc.so.") || file.starts_with("libc-")
+    };
+    let found = budget::part(|| {
+        let (memory, maps) = open(process).ok()?;
+        let address = exported(&memory, &maps, is_library, name)?;
+        same(process).ok()?;
+        Some(address)
+    });
+    found.ok().flatten()
+}
+
 fn covering(memory: &Bytes, maps: &Maps, address: u64) -> Option<Object> {
     maps.heads_before(address)
         .filter_map(|head| Object::read(memory, head).ok())
