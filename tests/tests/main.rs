@@ -30,6 +30,7 @@ mod pipes;
 mod reader;
 mod real_programs;
 mod recording;
+mod run;
 mod scan;
 mod scenarios;
 mod service;
@@ -90,6 +91,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         reader,
         real_programs,
         recording,
+        run,
         scan,
         scenarios,
         service,

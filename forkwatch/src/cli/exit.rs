@@ -17,24 +17,44 @@ Exit status:
   2  wrong usage: an option, or a configuration that cannot be used
   3  not enough privilege
   4  this kernel lacks what is needed
-  10 scan: something is proven wrong; check: a fork would not be safe
+  10 scan: something is proven wrong; check: a fork would not be safe;
+     run, and tail with --fail-on: something was found that counts
+run ends as its command did otherwise, with 128 and the number of the signal
+that killed it, 126 or 127 where it cannot be run
 ";
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// Fine.
-    Fine = 0,
+    Fine,
     /// Something failed while running.
-    Failed = 1,
+    Failed,
     /// Wrong usage.
-    Usage = 2,
+    Usage,
     /// Not enough privilege.
-    Privilege = 3,
+    Privilege,
     /// This kernel lacks what is needed.
-    Unsupported = 4,
+    Unsupported,
     /// Something was found that should not be.
-    Found = 10,
+    Found,
+    /// As the command that was watched ended.
+    Command(u8),
+}
+
+impl Exit {
+    /// The code, which is a promise.
+    const fn code(self) -> u8 {
+        match self {
+            Self::Fine => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Privilege => 3,
+            Self::Unsupported => 4,
+            Self::Found => 10,
+            Self::Command(code) => code,
+        }
+    }
 }
 
 /// A mistake on the command line that clap cannot see.
@@ -51,7 +71,7 @@ pub fn report(result: Result<Exit, Error>) -> ExitCode {
         eprintln!("forkwatch: {}", message(&error));
         of_error(&error)
     });
-    ExitCode::from(exit as u8)
+    ExitCode::from(exit.code())
 }
 
 /// The error and its causes, each told once: many of our messages have their cause in them already.

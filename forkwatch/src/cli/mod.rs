@@ -9,10 +9,13 @@ mod demo_program;
 mod doctor;
 mod exit;
 mod explain;
+mod fail_on;
 mod generate;
+mod held_program;
 mod kernel_log;
 mod man;
 mod replay;
+mod run;
 mod scan;
 mod shown;
 mod tail;
@@ -50,6 +53,12 @@ enum Command {
     /// Needs no eBPF and no history: a hang that began last night is found now. Ends with 0 where nothing is proven
     /// wrong, 10 where something is. The names in the JSON document do not change within its version.
     Scan(scan::Options),
+    /// Run a command, watch it and all that it starts, and fail where something was found
+    ///
+    /// For tests and CI: stdin, output and signals are the command's, and so is the exit code, but for 10 where a
+    /// finding counts (--fail-on). What was found is said on stderr at the end, and in reports for CI services. The
+    /// names in the JSON report do not change within its version.
+    Run(run::Options),
     /// Fork unsafely on purpose, and show what forkwatch says of it
     Demo(demo::Options),
     /// Say what this host supports, and what is missing
@@ -86,6 +95,9 @@ enum Command {
     /// The program that demo watches
     #[command(hide = true, name = demo_program::NAME)]
     DemoProgram,
+    /// What run starts in place of its command
+    #[command(hide = true, name = held_program::NAME)]
+    HeldProgram(held_program::Options),
 }
 
 /// Does what the command line says.
@@ -103,6 +115,8 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
         Command::Completions(options) => completions::run(&options),
         Command::Man(options) => man::run(&options),
         Command::Generate(options) => generate::run(&options),
+        Command::Run(options) => run::run(&options),
         Command::DemoProgram => demo_program::run(),
+        Command::HeldProgram(options) => held_program::run(&options),
     }
 }

@@ -47,16 +47,17 @@ pub(super) fn shown(
     let out = BufWriter::with_capacity(BUFFER, io::stdout());
     let lines: Box<dyn Output> = match form {
         Form::Json => Box::new(JsonLines::new(context, out)),
-        Form::Columns => Box::new(ColumnLines::new(out, look(time, color, context), width)),
+        Form::Columns => Box::new(ColumnLines::new(out, look(time, color.is_on(), context), width)),
     };
     Box::new(Selected::new(selection, vec![lines, Box::new(Summary::new(io::stderr()))]))
 }
 
-fn look(time: TimeStyle, color: ColorChoice, context: &Context) -> Look {
+/// How lines look, with or without colours.
+pub(super) fn look(time: TimeStyle, color: bool, context: &Context) -> Look {
     let times = match time {
         TimeStyle::Relative => Times::Since(context.began),
         TimeStyle::Wall => Times::Wall { context: context.clone(), zone: jiff::tz::TimeZone::system() },
     };
     // The kernel's greatest pid_max (include/linux/threads.h) where it is not known.
-    Look { times, pid_max: context.pid_max.unwrap_or(1 << 22), color: color.is_on() }
+    Look { times, pid_max: context.pid_max.unwrap_or(1 << 22), color }
 }

@@ -12,6 +12,7 @@ use tokio::{
 
 use super::{
     exit::Exit,
+    fail_on::FailOn,
     kernel_log::KernelLog,
     shown::{Form, TimeStyle, shown},
     terminal::ColorChoice,
@@ -31,7 +32,7 @@ use crate::{
     kernel::{self, Cgroup, Filter, Probe, Release, Stream},
     log::Log,
     model::{defaults, stack::Stacks, standing::Standing},
-    output::selection::Selection,
+    output::{report::Collecting, selection::Selection},
     resources,
 };
 
@@ -68,6 +69,9 @@ pub(super) struct Options {
     /// End after this many events and findings
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
+    /// Which findings make this end with 10
+    #[arg(long, value_enum, value_name = "LEVEL", default_value = "never")]
+    fail_on: FailOn,
     /// When to use colour; `NO_COLOR` and `CLICOLOR_FORCE` are honoured
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: ColorChoice,
@@ -167,12 +171,16 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         cgroup: options.cgroup.clone(),
     };
     let runtime = session::runtime()?;
+    let (collecting, seen) = Collecting::new();
     runtime.block_on(async {
         let collector = session.collector(scope)?;
         let questions = collector.asker();
         let shown = shown(options.output, options.time, options.color, options.selection(), &session.context);
         let (mut pipeline, kernel) = Pipeline::new(session, settings, collector, recorder)?;
         pipeline.add(vec![shown]);
+        if options.fail_on != FailOn::Never {
+            pipeline.add(vec![Box::new(collecting)]);
+        }
         let asked = asked_to_end()?;
         eprintln!("forkwatch: ready, watching {}", options.scope());
         if !processes.is_empty() {
@@ -189,7 +197,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         }
         stopped
     })?;
-    Ok(Exit::Fine)
+    Ok(options.fail_on.exit(&seen.borrow()))
 }
 
 /// Finds out how the processes stand, on a thread of its own: the watch has begun, and does not wait for it.

@@ -22,6 +22,7 @@ pub mod json;
 pub mod log;
 pub mod metrics;
 pub mod recording;
+pub mod report;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod selection;
