@@ -173,7 +173,7 @@ impl Candidate {
 /// So much of a file tells which database it is.
 const HEADER: usize = 24;
 
-/// Which database begins so: SQLite's magic string (fileformat2.html, 1.3); `MDB_MAGIC` of LMDB's first page, after the
+/// Which database begins so: `SQLite`'s magic string (fileformat2.html, 1.3); `MDB_MAGIC` of LMDB's first page, after the
 /// header of that, and of its file of locks (`mdb.c`); gdbm's (`gdbmconst.h`); Berkeley DB's, of its hashes and trees (`db_page.h`).
 fn database(header: &[u8]) -> Option<DatabaseKind> {
     const LMDB: u32 = 0xbeef_c0de;

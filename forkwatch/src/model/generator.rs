@@ -41,7 +41,7 @@ impl GeneratorPlaces {
 pub enum Maker {
     /// CPython's: an object `random.Random`.
     Python,
-    /// NumPy's `MT19937`, which `numpy.random.rand` and its like use.
+    /// `NumPy`'s `MT19937`, which `numpy.random.rand` and its like use.
     Numpy,
 }
 

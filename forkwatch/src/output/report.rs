@@ -185,14 +185,11 @@ fn relative(path: &str) -> &str {
 /// What a finding says, in paragraphs: the summary, what to change, where that is explained.
 fn text(found: &Found) -> String {
     let Found { finding, repeats, end } = found;
-    let mut text = finding.summary.clone();
-    if *repeats > 0 {
-        text += &format!("\nThe same happened {repeats} times more.");
-    }
-    if let Some(end) = end.as_ref().and_then(|end| end.facts.end.as_ref()) {
-        text += &format!("\nThe child {}.", end.words());
-    }
-    text + &format!("\nFix: {}\nSee: {}", finding.remedy.text, finding.remedy.link)
+    let again = (*repeats > 0).then(|| format!("The same happened {repeats} times more."));
+    let end =
+        end.as_ref().and_then(|end| end.facts.end.as_ref()).map(|end| format!("The child {}.", end.words()));
+    let remedy = [format!("Fix: {}", finding.remedy.text), format!("See: {}", finding.remedy.link)];
+    [finding.summary.clone()].into_iter().chain(again).chain(end).chain(remedy).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

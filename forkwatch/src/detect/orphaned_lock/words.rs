@@ -45,7 +45,7 @@ pub(super) fn summary(stuck: &Stuck<'_>, wait: &LockWait, certainty: Certainty) 
             "{who} waits{ever}{thread} for {lock}: the thread that called fork held it, and waits for itself in \
              the child"
         ),
-        (Proof::HeldAtFork, _) | (Proof::NoCatcher | Proof::Differential, _)
+        (Proof::HeldAtFork | Proof::NoCatcher | Proof::Differential, _)
             if proven.at_fork == Some(AtFork::Held) && certainty > Certainty::Heuristic =>
         {
             let alone = if locks.threads == 1 { ", which has no other thread" } else { "" };

@@ -1,6 +1,6 @@
 //! `shared-database-file`: a database in a file was opened before a fork, and a child uses or closes what it got.
 //!
-//! SQLite, LMDB, gdbm and Berkeley DB all forbid that: what they remember of locks and pages is of one process, and the locks
+//! `SQLite`, LMDB, gdbm and Berkeley DB all forbid that: what they remember of locks and pages is of one process, and the locks
 //! by fcntl(2) do not come along. A lock that the child has by the descriptor from before the fork can only be of the
 //! child's taking, after the fork.
 
@@ -96,7 +96,7 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Verdict> {
         // That the child's own offset moved says something only beside another's.
         let by_offset = movers().count() > 1;
         let locked = case.known.lockers.contains(&case.child);
-        if !locked && !(by_offset && uses.contains(&case.child)) {
+        if !(locked || by_offset && uses.contains(&case.child)) {
             return None;
         }
         if locked {
@@ -114,7 +114,7 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Verdict> {
         );
         (HAZARD.state, HAZARD.certainty, severity, summary)
     };
-    let facts = Facts { age: case.age(), notes, ..Facts::default() };
+    let facts = Facts { age: Some(case.age()), notes, ..Facts::default() };
     Some(Verdict { state, certainty, severity, summary, facts, remedy: advice(kind, &case.seen.program) })
 }
 

@@ -264,8 +264,8 @@ impl Known {
 
 impl Case<'_> {
     /// Nanoseconds since the child began.
-    fn age(&self) -> Option<u64> {
-        Some(nanoseconds(self.seen.at.since(self.child.start)))
+    fn age(&self) -> u64 {
+        nanoseconds(self.seen.at.since(self.child.start))
     }
 
     /// `its forked child`, as far as that is known.

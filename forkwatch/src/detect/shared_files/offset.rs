@@ -108,7 +108,7 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Verdict> {
         );
         (State::Suspected, Certainty::Heuristic, Severity::Info, summary)
     };
-    let facts = Facts { age: case.age(), notes, ..Facts::default() };
+    let facts = Facts { age: Some(case.age()), notes, ..Facts::default() };
     Some(Verdict { state, certainty, severity, summary, facts, remedy: advice(&case.seen.program) })
 }
 

@@ -80,7 +80,7 @@ fn look(
     }
     let uid = Status::of_process(child.tgid).ok().map(|status| status.uid);
     let program = program::read(parent.tgid, &forker);
-    if living(child).filter(Stat::is_unexeced).is_none() {
+    if living(child).is_none_or(|stat| !stat.is_unexeced()) {
         return Ok(GeneratorsSeen::Gone);
     }
     if living(parent).is_none_or(|now| now.stack != forker.stack) {

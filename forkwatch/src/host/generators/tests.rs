@@ -5,7 +5,7 @@ use crate::host::forked::Forked;
 
 const NUMPY: Makers = Makers { python: false, numpy: true };
 
-/// A state as NumPy has it: the words, and after them which is next.
+/// A state as `NumPy` has it: the words, and after them which is next.
 struct State(Box<[u32]>);
 
 impl State {

@@ -1,6 +1,6 @@
 //! The Mersenne Twister MT19937, as far as it takes to recognise a state of it and to say how far one is ahead of
 //! another: `genrand_uint32` and `init_by_array` in CPython's Modules/_randommodule.c, `mt19937_gen` and `mt19937_seed`
-//! in NumPy's numpy/random/src/mt19937/mt19937.c, both after M. Matsumoto's and T. Nishimura's mt19937ar.c.
+//! in `NumPy`'s numpy/random/src/mt19937/mt19937.c, both after M. Matsumoto's and T. Nishimura's mt19937ar.c.
 
 use crate::host::budget;
 

@@ -87,7 +87,7 @@ impl<'a> Search<'a> {
         let class = self.class();
         let may_name = |found: bool, word: &[u8; 8]| {
             let word = u64::from_ne_bytes(*word);
-            found | quick.admits(word) | (word == class)
+            found || quick.admits(word) || word == class
         };
         let (blocks, rest) = bytes.as_chunks::<BLOCK>();
         for (index, block) in blocks.iter().enumerate() {

@@ -144,7 +144,7 @@ fn databases_are_known_by_how_they_begin() {
 fn lock(file: &File) {
     // SAFETY: a structure of numbers, for which zeros mean the whole file.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = libc::F_RDLCK as _;
+    lock.l_type = i16::try_from(libc::F_RDLCK).unwrap();
     // SAFETY: the structure outlives the call.
     assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw const lock) }, 0);
 }

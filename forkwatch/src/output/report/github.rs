@@ -19,7 +19,7 @@ pub fn github(report: &Report<'_>) -> String {
         if let Some((path, line)) = place(finding) {
             properties = format!("file={},line={line},{properties}", property(relative(path)));
         }
-        lines += &format!("::{command} {properties}::{}\n", message(&text(found)));
+        lines.extend(["::", command, " ", &properties, "::", &message(&text(found)), "\n"]);
     }
     lines
 }

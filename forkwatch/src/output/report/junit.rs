@@ -1,11 +1,11 @@
-//! JUnit's XML, which CI services show as tests: a test for each hazard.
+//! `JUnit`'s XML, which CI services show as tests: a test for each hazard.
 
 use anyhow::{Context as _, Result};
 use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestSuite};
 
 use super::{Found, Introduced, Report, text};
 
-/// The report as JUnit's XML: a hazard that made the run fail is a failed test, any other one a passed test, and what was
+/// The report as `JUnit`'s XML: a hazard that made the run fail is a failed test, any other one a passed test, and what was
 /// found below the level stands in its output.
 pub fn junit(report: &Report<'_>) -> Result<String> {
     let mut suite = TestSuite::new("forkwatch");

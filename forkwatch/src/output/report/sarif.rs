@@ -108,7 +108,9 @@ fn uri(path: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=@".contains(&byte) {
             uri.push(char::from(byte));
         } else {
-            uri.push_str(&format!("%{byte:02X}"));
+            let digit =
+                |half: u8| char::from_digit(u32::from(half), 16).map(|digit| digit.to_ascii_uppercase());
+            uri.extend(['%'].into_iter().chain(digit(byte >> 4)).chain(digit(byte & 15)));
         }
     }
     uri

@@ -18,9 +18,9 @@ const HAZARDS: [Introduced; 2] = [
     Introduced { id: "orphaned-lock", title: "locks", what: "Locks.", link: "https://example.org/l" },
 ];
 
-fn seen(finding: Finding) -> Seen {
+fn seen(finding: &Finding) -> Seen {
     let (mut collecting, seen) = Collecting::new();
-    collecting.finding(&finding).unwrap();
+    collecting.finding(finding).unwrap();
     drop(collecting);
     seen.take()
 }
@@ -61,6 +61,7 @@ fn scripted(frames: &[(&str, u32)]) -> Finding {
         value: 2,
         words: None,
         parent_words: None,
+        held_at_fork: None,
         stack: None,
         script: Some(Stack { frames: frames.iter().map(frame).collect(), missing: None }),
         blocks: Vec::new(),
@@ -110,7 +111,7 @@ fn the_place_is_in_the_code_of_the_program_if_there_is_any() {
 fn hostile_text_is_text_in_every_report() {
     let mut finding = scripted(&[("/srv/a,b:c.py", 7)]);
     finding.summary = "]]></failure>\u{1b}[31m\u{0}\n::error::x %".to_owned();
-    let seen = seen(finding);
+    let seen = seen(&finding);
     reported(&seen, |report| {
         let xml = junit(report).unwrap();
         let read = quick_junit::Report::deserialize_from_str(&xml).expect("well-formed");
@@ -127,7 +128,7 @@ fn hostile_text_is_text_in_every_report() {
 
 #[test]
 fn what_is_withdrawn_fails_nothing() {
-    let mut seen = seen(samples::finding());
+    let mut seen = seen(&samples::finding());
     seen.found[0].end = Some(Finding { state: State::Resolved(Resolution::Execed), ..samples::finding() });
     reported(&seen, |report| {
         assert_eq!(document(report).failures, 0);
