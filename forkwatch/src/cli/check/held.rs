@@ -59,9 +59,10 @@ fn sample(reader: &mut Client, process: ProcessKey, span: Duration, first: &Held
     let interrupted = Interrupt::new()?;
     let mut sampling = Sampling::default();
     sampling.take_in(first);
-    let mut took = Duration::from_nanos(first.took);
+    // Of the last look at known locks: a search takes longer, and must not keep these waiting.
+    let mut took = Duration::ZERO;
     let deadline = Instant::now() + span;
-    let mut next_search = Instant::now() + took * PARTS;
+    let mut next_search = Instant::now() + Duration::from_nanos(first.took) * PARTS;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
