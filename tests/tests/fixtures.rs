@@ -350,7 +350,7 @@ fn signals_that_go_to_the_loop_of_the_parent_are_found() -> Result<()> {
     let event = watched.finding(&expected[0])?;
     let finding = event.finding().context("it is a finding")?;
     ensure!(finding.pid() == Some(number(&told, "child")?), "wrong child: {event:#?}");
-    ensure!(finding.certainty() == "strong" && finding.state() == "suspected", "{event:#?}");
+    ensure!(finding.certainty() == "heuristic" && finding.state() == "suspected", "{event:#?}");
     ensure!(finding.summary().starts_with("SIGTERM to the forked child"), "{}", finding.summary());
     watched.expect(&expected)?;
     watched.stop().map(drop)

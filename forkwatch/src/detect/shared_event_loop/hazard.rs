@@ -41,8 +41,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                        a loop of the program's own it is suspected: wake-ups may be meant for all, as one that stops \
                        every worker is. In a known loop without any wake-up it is information: nothing may be lost. \
                        That a child took something from the instance in which its parent waits is concluded from what \
-                       is missing there, and from the parent's sleep: strong. So is what follows from a child's signal \
-                       handlers, and that two wait in one io_uring.",
+                       is missing there, and from the parent's sleep: strong. So is that two wait in one io_uring. What \
+                       follows from a child's signal handlers is heuristic: it may have taken the wake-up back.",
     state: State::Confirmed,
     severity: Severity::Critical,
     look_alikes: &[

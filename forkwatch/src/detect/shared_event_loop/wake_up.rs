@@ -12,8 +12,8 @@ use crate::{
     remedy::remedy,
 };
 
-/// The verdict. That the child writes to the socket of the loop follows from its handlers, as long as it has not taken the
-/// descriptor back and left its handlers as they were. Then it would take no notice of the signals at all.
+/// The verdict. That the child writes to the socket of the loop follows from its handlers, if it has not taken the descriptor
+/// back (`signal.set_wakeup_fd(-1)`) and left its handlers as they were. Which of both it is cannot be seen.
 pub(super) fn judge_wake_up(child: ProcessKey, forker: ProcessKey, told: &ForeignWakeUp) -> Verdict {
     let (name, child_pid, forker) = (called(&told.program), child.tgid, forker.tgid);
     let ForeignWakeUp { signals, descriptor, epoll, .. } = told;
@@ -21,18 +21,18 @@ pub(super) fn judge_wake_up(child: ProcessKey, forker: ProcessKey, told: &Foreig
         if signals.names().len() == 1 { ("is", "a signal") } else { ("are", "one of these signals") };
     Verdict {
         state: State::Suspected,
-        certainty: Certainty::Strong,
+        certainty: Certainty::Heuristic,
         severity: Severity::Warning,
         summary: format!(
-            "{signals} to the forked child {child_pid} {are} handled by the asyncio loop of {name} (pid {forker}): the \
-             child inherited the wake-up socket that its own signal handler writes to. Whoever sends {each} to the child \
-             stops or reloads its parent, and the child goes on"
+            "{signals} to the forked child {child_pid} {are} probably handled by the asyncio loop of {name} (pid {forker}): \
+             the child inherited its signal handlers and its wake-up socket. Unless the child has called \
+             signal.set_wakeup_fd(-1), whoever sends {each} to it stops or reloads its parent, and the child goes on"
         ),
         facts: Facts {
             age: Some(nanoseconds(told.at.since(child.start))),
             signals: *signals,
             notes: vec![format!(
-                "the child writes to its descriptor {descriptor}; epoll descriptor {epoll} of pid {forker} watches the \
+                "the handlers write to descriptor {descriptor} of the child; epoll descriptor {epoll} of pid {forker} watches the \
                  other end"
             )],
             ..Facts::default()
