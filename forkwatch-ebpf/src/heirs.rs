@@ -83,6 +83,10 @@ struct Room {
     record: HeirRecord,
     heir: Heir,
     files: [u64; BLOCK],
+    /// Open files that may be connections, with their descriptors: the last of them, if there are more than have room.
+    candidates: [(u64, u64); MOST_INHERITED],
+    /// How many there were.
+    found: u64,
 }
 
 ring_record!(HeirRecord, HEIRS);
@@ -180,14 +184,19 @@ fn forker(tgid: u32, start: u64) -> Option<Forker> {
     if start.wrapping_sub(forker.start) < TICK { Some(forker) } else { None }
 }
 
-/// Finds the connections in a table of descriptors.
+/// Finds the connections in a table of descriptors. In two passes, because the verifier walks the body of a loop as often
+/// as that can run: the first over all descriptors only compares an address, the second looks closely at a few.
 #[inline(always)]
 fn find(room: &mut Room, table: u64) {
     let size: u32 = copy(table, &OFFSET_TABLE_SIZE);
     let files: u64 = copy(table, &OFFSET_TABLE_FILES);
+    let Some(known) = SOCKET_OPERATIONS.get_ptr(0) else { return };
+    // SAFETY: a value of the map; whoever writes it writes the same.
+    let known = unsafe { core::ptr::read_volatile(known) };
     if size as usize > MOST_DESCRIPTORS {
         room.record.more = 1;
     }
+    room.found = 0;
     let mut first = 0;
     while first < MOST_DESCRIPTORS {
         if first >= size as usize {
@@ -205,13 +214,33 @@ fn find(room: &mut Room, table: u64) {
         let mut at = 0;
         while at < BLOCK {
             let file = room.files[at];
-            if file != 0 && first + at > STANDARD {
-                take(room, file, (first + at) as u32);
+            if file != 0 && first + at > STANDARD && may_be_socket(file, known) {
+                let place = room.found as usize & (MOST_INHERITED - 1);
+                room.candidates[place] = (file, (first + at) as u64);
+                room.found += 1;
             }
             at += 1;
         }
         first += BLOCK;
     }
+    if room.found > MOST_INHERITED as u64 && known != 0 {
+        room.record.more = 1;
+    }
+    let mut at = 0;
+    while at < MOST_INHERITED {
+        if at as u64 >= room.found {
+            break;
+        }
+        let (file, descriptor) = room.candidates[at];
+        take(room, file, descriptor as u32);
+        at += 1;
+    }
+}
+
+/// Whether an open file has the operations of sockets; any may be one as long as these are not known.
+#[inline(always)]
+fn may_be_socket(file: u64, known: u64) -> bool {
+    known == 0 || copy::<u64>(file, &OFFSET_FILE_OPERATIONS) == known
 }
 
 /// Enters an open file, if it is a connection.

@@ -38,6 +38,7 @@ use crate::{
 
 /// Whose forks, and how they are shown.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct Options {
     /// Only forks of this process and its descendants (repeatable)
     #[arg(short, long, value_name = "PID", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
@@ -93,6 +94,10 @@ pub(super) struct Options {
     /// fentry this makes every system call on the host slower (forkwatch doctor tells)
     #[arg(long)]
     clone_calls: bool,
+    /// See what children do with inherited connections from their first instruction, and not from the first second on;
+    /// the start takes half a second longer, and each fork some microseconds
+    #[arg(long)]
+    inherited_connections: bool,
     /// Size of the ring of records: a power of two from 64 KiB to 64 MiB
     #[arg(long, value_name = "BYTES", default_value_t = defaults::RING_BYTES, value_parser = config::ring_bytes)]
     ring_bytes: u32,
@@ -118,10 +123,20 @@ impl Options {
             },
             grace: self.grace,
             ring_bytes: self.ring_bytes,
-            asked: if self.clone_calls { &[Probe::CloneCalls] } else { &[] },
+            asked: self.asked(),
             kernel_log: self.kernel_log.speakers(),
             ..kernel::Options::default()
         })
+    }
+
+    /// The probes that are on only where they are asked for.
+    const fn asked(&self) -> &'static [Probe] {
+        match (self.clone_calls, self.inherited_connections) {
+            (false, false) => &[],
+            (true, false) => &[Probe::CloneCalls],
+            (false, true) => &[Probe::Heirs],
+            (true, true) => &[Probe::CloneCalls, Probe::Heirs],
+        }
     }
 
     fn selection(&self) -> Selection {

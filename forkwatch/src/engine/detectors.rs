@@ -9,7 +9,7 @@ use self::hidden::hides;
 use crate::{
     detect::{CATALOGUE, Hazard},
     host::{mounts, sight::Sight},
-    kernel::{Probe, Probes, Way},
+    kernel::{NoProbe, Probe, Probes, Way},
     model::detector::{DetectorState, Observation, Reach},
     output::metrics::RestsOn,
     privilege,
@@ -106,6 +106,8 @@ fn missing(observation: Observation, probes: &Probes) -> Option<String> {
     let missing = |probe| probes.way(probe).err().map(ToString::to_string);
     match observation {
         Observation::SocketUse => missing(Probe::Sockets),
+        // Who does not ask for it knows what is not seen.
+        Observation::Heirs if probes.way(Probe::Heirs) == Err(&NoProbe::NotAsked) => None,
         Observation::Heirs => missing(Probe::Heirs),
         Observation::Senders => missing(Probe::Signals),
         Observation::Sleepers => missing(Probe::Sleepers),
@@ -137,7 +139,6 @@ fn by_reach(hazard: &Hazard, reach: Reach) -> (DetectorState, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::NoProbe;
     use crate::{
         host::sight::View,
         model::{detector::Aspect, finding::HazardId},

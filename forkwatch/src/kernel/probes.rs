@@ -111,7 +111,7 @@ impl Way {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum When {
     Always,
-    /// From the start on, where the kernel has a way. The last program is attached after all others, the rest before them.
+    /// From the start on, where it is asked for and the kernel has a way. The last program is attached after all others, the rest before them.
     Optional,
     /// While a question is open that it answers; some only beside another one.
     OnDemand {

@@ -113,7 +113,9 @@ impl Probes {
         let mut probes = Self(vec![Err(NoProbe::NotAsked); TABLE.len()]);
         for row in TABLE {
             let found = match row.when {
-                When::OnRequest { .. } if !asked.contains(&row.probe) => Err(NoProbe::NotAsked),
+                When::OnRequest { .. } | When::Optional if !asked.contains(&row.probe) => {
+                    Err(NoProbe::NotAsked)
+                }
                 When::OnDemand { beside: Some(other) } => match probes.way(other) {
                     Ok(_) => choose(row, types, &has, &absent, functions),
                     Err(why) => Err(why.clone()),

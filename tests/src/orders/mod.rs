@@ -103,7 +103,7 @@ struct Watched {
 
 impl Watched {
     fn start() -> Result<Self> {
-        Self::start_with(&Options::default())
+        Self::start_with(&Options { asked: &[Probe::Heirs], ..Options::default() })
     }
 
     fn start_with(options: &Options) -> Result<Self> {

@@ -93,10 +93,6 @@ impl Kernel {
         let works = match detector {
             // The shutdown of a Unix stream is a function's alone, and not looked for where no other function is needed.
             "shared-connection-closed" if self.socket_tracepoints => return "limited",
-            // What a child is born with is copied from the kernel's memory.
-            "shared-connection" | "shared-connection-closed" if sockets && is_confidential() => {
-                return "limited";
-            }
             "shared-connection" | "shared-connection-closed" => sockets,
             "worker-killed-while-stuck" => are_senders_told(),
             "clone-calls" => self.functions || self.call_tracepoints,
