@@ -515,8 +515,8 @@ fn what_a_child_is_born_with_is_told() -> Result<()> {
     let bytes: Vec<_> = moved.sockets.iter().map(|socket| (socket.inode, socket.bytes)).collect();
     ensure!(bytes.contains(&(inode, Some((5, 0)))), "{bytes:?}");
     let ends = watched.events().iter().position(|event| exit_of(key.tgid)(event).is_some());
-    let moves = watched.events().iter().position(|event| heir_of(key.tgid, false)(event).is_some());
-    ensure!(ends.is_none() || moves < ends, "what has moved is told after the end");
+    let told_at = watched.events().iter().position(|event| heir_of(key.tgid, false)(event).is_some());
+    ensure!(ends.is_none() || told_at < ends, "what has moved is told after the end");
     Ok(())
 }
 
