@@ -70,7 +70,7 @@ impl Found {
 pub struct Seen {
     /// What was found, in the order of its numbers.
     pub found: Vec<Found>,
-    /// Findings beyond [`MOST_FOUND`].
+    /// Findings beyond those that are kept.
     pub left_out: u64,
     /// Forks that were told.
     pub forks: u64,
