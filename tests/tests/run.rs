@@ -19,7 +19,7 @@ use nix::{
     unistd::Pid,
 };
 use quick_junit::{Report, TestCaseStatus};
-use serde_json::Value;
+use serde_json::{Value, json};
 use serde_sarif::sarif::Sarif;
 use tempfile::TempDir;
 
@@ -102,7 +102,7 @@ fn path(folder: &TempDir, name: &str) -> String {
     folder.path().join(name).display().to_string()
 }
 
-fn json(file: &str) -> Result<Value> {
+fn read_json(file: &str) -> Result<Value> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
     serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))
 }
@@ -181,19 +181,23 @@ fn a_proven_fault_ends_it_with_10_and_stands_in_every_report() -> Result<()> {
     ensure!(failed == ["orphaned-lock"], "failed: {failed:?}");
     ensure!(case.count() > 10, "a test for each hazard");
 
-    let read: Sarif = serde_json::from_value(json(&sarif)?).context("SARIF")?;
+    let read: Sarif = serde_json::from_value(read_json(&sarif)?).context("SARIF")?;
     let results = read.runs.first().and_then(|run| run.results.as_ref()).context("no results")?;
     let lock = results.iter().find(|result| result.rule_id.as_deref() == Some("orphaned-lock"));
     ensure!(lock.is_some(), "{results:?}");
 
-    let read = json(&document)?;
-    ensure!(read["schema"] == "forkwatch.run/1" && read["exit_code"] == 0 && read["failures"] == 1, "{read}");
-    let findings = read["findings"].as_array().context("no findings")?;
+    let read = read_json(&document)?;
+    for (pointer, expected) in
+        [("/schema", json!("forkwatch.run/1")), ("/exit_code", json!(0)), ("/failures", json!(1))]
+    {
+        ensure!(read.pointer(pointer) == Some(&expected), "{pointer}: {read}");
+    }
+    let findings = read.pointer("/findings").and_then(Value::as_array).context("no findings")?;
     for finding in findings {
         schema::event(&finding.to_string())?;
     }
-    let lock = findings.iter().find(|event| event["forkwatch"]["finding"]["hazard"] == "orphaned-lock");
-    ensure!(lock.is_some(), "{read}");
+    let hazard = |event: &&Value| event.pointer("/forkwatch/finding/hazard") == Some(&json!("orphaned-lock"));
+    ensure!(findings.iter().any(|event| hazard(&event)), "{read}");
 
     let lines = String::from_utf8_lossy(&output.stdout);
     let error = lines.lines().find(|line| line.starts_with("::error "));
@@ -231,8 +235,9 @@ fn what_is_accepted_does_not_count() -> Result<()> {
     code(&output, &said, 10)?;
     ensure!(!said.contains("held-locks") && !said.contains("multithreaded-fork"), "{said}");
     ensure!(said.contains("accepted by the rules of --suppress"), "{said}");
-    let read = json(&document)?;
-    ensure!(read["accepted"].as_u64().is_some_and(|accepted| accepted > 0), "{read}");
+    let read = read_json(&document)?;
+    let accepted = read.pointer("/accepted").and_then(Value::as_u64);
+    ensure!(accepted.is_some_and(|accepted| accepted > 0), "{read}");
 
     fs::write(&rules, "[judge]\ngrace = \"2s\"\n")?;
     let (output, said) = run(&["--suppress", &rules], &["/bin/true"])?;
