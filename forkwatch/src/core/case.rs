@@ -1,6 +1,6 @@
 //! A fork that gives reason for suspicion, with the evidence as it comes in, and what is said of it.
 
-use super::{detector::Unanswered, processes::EarlierFork};
+use super::detector::Unanswered;
 use crate::model::{
     event::Fork,
     evidence::ParentSeen,
@@ -11,6 +11,17 @@ use crate::model::{
     thread::Occupation,
     time::{BootTime, nanoseconds},
 };
+
+/// A fork beside threads, of which a process is a child's child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EarlierFork {
+    /// The process that forked.
+    pub forker: ProcessKey,
+    /// Comm of the thread that called fork.
+    pub comm: Comm,
+    /// Threads that it had then.
+    pub threads: u32,
+}
 
 /// A fork whose child lives on, with what became known of it.
 pub struct ForkCase<'a> {

@@ -32,12 +32,12 @@ use crate::model::{
 #[cfg(test)]
 pub(crate) use self::signals::end_of;
 pub use self::{
-    case::{ForkCase, Judgement, Verdict},
+    case::{EarlierFork, ForkCase, Judgement, Verdict},
     context::Context,
     detector::{Detector, Unanswered},
     findings::{Report, later, resolved},
     output::{Dropped, LivesOn, Output, Shared},
-    processes::{Birth, EarlierFork, Life, Process, Processes},
+    processes::{Birth, Life, Process, Processes},
     recent::Recent,
     settings::{Settings, SettingsError},
     signals::how_it_ended,

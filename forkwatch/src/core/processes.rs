@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{case::Case, detector::Unanswered};
+use super::{
+    case::{Case, EarlierFork},
+    detector::Unanswered,
+};
 use crate::model::{
     event::Fork,
     finding::Finding,
@@ -62,17 +65,6 @@ pub struct Birth {
     /// Who left threads behind on the way to it before that, where a record told of it: whoever becomes a daemon may fork
     /// twice.
     pub earlier: Option<EarlierFork>,
-}
-
-/// A fork beside threads, of which a process is a child's child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EarlierFork {
-    /// The process that forked.
-    pub forker: ProcessKey,
-    /// Comm of the thread that called fork.
-    pub comm: Comm,
-    /// Threads that it had then.
-    pub threads: u32,
 }
 
 impl Birth {
