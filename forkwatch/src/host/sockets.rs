@@ -1,6 +1,6 @@
 //! Connections that two processes hold.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::{
     client_libraries::client_libraries,
@@ -78,8 +78,8 @@ fn shared(child: &[Descriptor], parent: &[Descriptor]) -> Vec<Candidate> {
 }
 
 /// The lowest descriptor of each socket.
-fn lowest(descriptors: &[Descriptor]) -> HashMap<u64, u32> {
-    let mut lowest = HashMap::new();
+fn lowest(descriptors: &[Descriptor]) -> BTreeMap<u64, u32> {
+    let mut lowest = BTreeMap::new();
     for descriptor in descriptors {
         if let Some(inode) = descriptor.socket() {
             lowest.entry(inode).or_insert(descriptor.number);

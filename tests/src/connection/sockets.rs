@@ -33,7 +33,7 @@ pub(super) const ALL: &[Case] = &[
     Case {
         expected: Some(used(
             SCRIPT,
-            &[r#""waits":true"#, r#""function":"ask""#, "sockets.py", "Open the connection after the fork"],
+            &[r#""waits":true"#, r#"ask","line""#, "sockets.py", "Open the connection after the fork"],
         )),
         outcome: "the child waits",
         ..case("a_child_waits_for_an_answer_on_the_connection_of_its_parent", |_| {
