@@ -41,11 +41,14 @@ impl SharedConnection {
                 continue;
             }
             is_asked = true;
-            if !matches!(member.sent, Sent::Little(_)) {
-                continue;
-            }
-            match seen.map(|seen| (seen.of_child.as_ref(), parent_holds(seen, *inode))) {
-                // Where neither holds it, nobody misses it.
+            let Sent::Little(said) = member.sent else { continue };
+            // Who finds its connection ended soon closes its copy too.
+            let is_missed =
+                connection.members.iter().any(|other| other.process != child && other.has_acted(said));
+            let misses = |seen: &Sockets| is_missed || parent_holds(seen, *inode);
+            let Some(member) = connection.member(child) else { continue };
+            match seen.map(|seen| (seen.of_child.as_ref(), misses(seen))) {
+                // Where neither holds it, and nobody tried to use it, nobody misses it.
                 Some((Some(held), false)) if !held.contains(inode) => {}
                 Some((Some(held), true)) if !held.contains(inode) => closed.push(*inode),
                 _ => {

@@ -137,6 +137,11 @@ impl Member {
         }
     }
 
+    /// Whether it has sent or received since then.
+    fn has_acted(&self, since: BootTime) -> bool {
+        self.last.iter().flatten().any(|at| *at >= since)
+    }
+
     fn takes_turn(&mut self, act: Act, at: BootTime) {
         match act {
             Act::Sent => self.last[0] = Some(at),

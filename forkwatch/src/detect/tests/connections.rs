@@ -523,6 +523,19 @@ fn a_child_that_says_farewell_and_goes_on_is_told_as_such() {
     assert_eq!(timeline.reported(), CLOSED);
     let summary = &timeline.findings()[0].summary;
     assert!(summary.contains("said goodbye") && summary.contains("closed its copy"), "{summary}");
+    // Who finds its connection ended closes it: it has missed it all the same. Where nobody wanted it, nobody has.
+    for (is_used, expected) in [(true, CLOSED.to_vec()), (false, Vec::new())] {
+        let mut timeline = born();
+        timeline.at(2001).uses(BORN, Act::Sent, 5).at(2100);
+        if is_used {
+            timeline.uses(PARENT, Act::Sent, 200);
+        }
+        let neither =
+            Sockets { shared: Vec::new(), of_child: Some(vec![9]), of_parent: Some(vec![9]), ..sockets() };
+        timeline.sockets.insert(BORN, neither);
+        timeline.at(9000);
+        assert_eq!(timeline.reported(), expected);
+    }
     // One that keeps it has used it.
     let mut timeline = born();
     timeline.at(2001).uses(BORN, Act::Sent, 5).at(5000).uses(PARENT, Act::Sent, 200).at(9000);
