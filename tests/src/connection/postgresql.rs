@@ -68,7 +68,7 @@ pub(super) const ALL: &[Case] = &[
         stop: Some(Signal::SIGTERM),
     },
     Case {
-        expected: Some(used(SCRIPT, &["PostgreSQL at 127.", "A plain dispose() in the child says goodbye"])),
+        expected: Some(closed(SCRIPT, &["PostgreSQL at 127.", "said goodbye", "dispose(close=False)"])),
         outcome: "the child got an answer, the parent got OperationalError",
         ..case("sqlalchemy_disposes_of_the_parents_connections_in_the_child", |_| {
             over_tcp("dispose_in_the_child")

@@ -62,8 +62,10 @@ pub(super) enum Farewell {
     ShutDown,
     /// The child said a last short thing as it ended.
     AtItsEnd,
-    /// The child said one short thing, closed its copy, and went on.
+    /// The child said one short thing, closed its copy, and went on. The parent holds its own still.
     AndWentOn,
+    /// The same, and somebody has tried to use the connection since, and may have closed it then.
+    AndWasMissed,
     /// The process that had it first did so as it ended, and the child uses it.
     OfForker,
 }
@@ -82,6 +84,10 @@ pub(super) fn judge(case: &Case<'_>, farewell: Farewell) -> Finding {
         Farewell::AndWentOn => {
             format!("{of_child} said goodbye on the connection to {peer} and closed its copy, {of_parent}")
         }
+        Farewell::AndWasMissed => format!(
+            "{of_child} said goodbye on the connection to {peer} and closed its copy; its parent had opened it before \
+             the fork, and it was used again after that"
+        ),
         Farewell::OfForker => format!(
             "{name} (pid {forker}) said goodbye on the connection to {peer} as it ended, which it had opened before \
              the fork and its child {child} still uses"

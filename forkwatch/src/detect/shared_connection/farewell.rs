@@ -50,15 +50,18 @@ impl SharedConnection {
             match seen.map(|seen| (seen.of_child.as_ref(), misses(seen))) {
                 // Where neither holds it, and nobody tried to use it, nobody misses it.
                 Some((Some(held), false)) if !held.contains(inode) => {}
-                Some((Some(held), true)) if !held.contains(inode) => closed.push(*inode),
+                Some((Some(held), true)) if !held.contains(inode) => {
+                    closed
+                        .push((*inode, if is_missed { Farewell::AndWasMissed } else { Farewell::AndWentOn }));
+                }
                 _ => {
                     member.sent = Sent::Enough;
                     used.push(*inode);
                 }
             }
         }
-        for inode in closed {
-            self.closed(inode, child, Farewell::AndWentOn, context);
+        for (inode, how) in closed {
+            self.closed(inode, child, how, context);
         }
         for inode in used {
             self.judge(inode, child, context);
