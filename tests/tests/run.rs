@@ -206,8 +206,10 @@ fn a_proven_fault_ends_it_with_10_and_stands_in_every_report() -> Result<()> {
     ensure!(findings.iter().any(|event| hazard(&event)), "{read}");
 
     let lines = String::from_utf8_lossy(&output.stdout);
-    let error = lines.lines().find(|line| line.starts_with("::error "));
-    ensure!(error.is_some_and(|line| line.contains("title=forkwatch: orphaned-lock")), "{lines}");
+    ensure!(
+        lines.lines().any(|line| line.starts_with("::error title=forkwatch%3A orphaned-lock::")),
+        "{lines}"
+    );
     Ok(())
 }
 

@@ -15,7 +15,7 @@ pub fn github(report: &Report<'_>) -> String {
             Severity::Info => "notice",
             Severity::Warning | Severity::Critical => "warning",
         };
-        let mut properties = format!("title=forkwatch: {}", property(finding.hazard.name()));
+        let mut properties = format!("title={}", property(&format!("forkwatch: {}", finding.hazard.name())));
         if let Some((path, line)) = place(finding) {
             properties = format!("file={},line={line},{properties}", property(relative(path)));
         }
