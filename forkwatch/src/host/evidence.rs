@@ -86,8 +86,8 @@ fn look(request: &Request) -> Evidence {
                 wakes_other: told.map(Box::new),
             }
         }
-        Request::SharedFiles { child, forker, sibling, database, closely } => {
-            let question = shared_files::Question { child, forker, sibling, database, closely };
+        Request::SharedFiles { child, forker, sibling, ref databases, closely } => {
+            let question = shared_files::Question { child, forker, sibling, databases, closely };
             Evidence::SharedFiles { child, seen: shared_files::shared_files(&question) }
         }
         Request::Unflushed { child, forker } => {

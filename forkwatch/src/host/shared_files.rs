@@ -37,21 +37,21 @@ const MANY: usize = 60;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// See [`crate::model::evidence::Request::SharedFiles`].
-pub(super) struct Question {
+pub(super) struct Question<'a> {
     /// The forked process.
     pub(super) child: ProcessKey,
     /// The process that forked it.
     pub(super) forker: ProcessKey,
     /// Another child of that.
     pub(super) sibling: Option<ProcessKey>,
-    /// A descriptor at which both had a database.
-    pub(super) database: Option<u32>,
+    /// Descriptors at which both had a database.
+    pub(super) databases: &'a [u32],
     /// Whether something speaks for a use, so that it is worth to look often.
     pub(super) closely: bool,
 }
 
 /// Looks.
-pub(super) fn shared_files(question: &Question) -> SharedFilesSeen {
+pub(super) fn shared_files(question: &Question<'_>) -> SharedFilesSeen {
     let seen = question.look().unwrap_or_else(|error| {
         let why = absence::reason(question.child.tgid, "fdinfo", &error);
         why.map_or(SharedFilesSeen::Left, SharedFilesSeen::Unreadable)
@@ -60,7 +60,7 @@ pub(super) fn shared_files(question: &Question) -> SharedFilesSeen {
     if Stat::lives(question.child) { seen } else { SharedFilesSeen::Gone }
 }
 
-impl Question {
+impl Question<'_> {
     fn look(&self) -> io::Result<SharedFilesSeen> {
         let living = |process| Stat::of(process).filter(|stat| !stat.process_has_ended());
         let Some(own) = living(self.child).filter(Stat::is_unexeced) else {
@@ -91,7 +91,7 @@ impl Question {
             }
             looks.files.extend(Candidate::of(descriptor, &family)?);
         }
-        let closed = self.database.and_then(|fd| closed_database(fd, self.forker, &descriptors));
+        let closed = self.databases.iter().find_map(|fd| closed_database(*fd, self.forker, &descriptors));
         Ok(SharedFilesSeen::Seen(Box::new(SharedFiles {
             at: clock::now(),
             comm: own.comm,

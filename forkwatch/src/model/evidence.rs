@@ -133,8 +133,8 @@ pub enum Request {
         forker: ProcessKey,
         /// Another child of that.
         sibling: Option<ProcessKey>,
-        /// A descriptor at which both had a database.
-        database: Option<u32>,
+        /// Descriptors at which both had a database.
+        databases: Vec<u32>,
         /// Whether to look at them often, for a tenth of a second.
         closely: bool,
     },

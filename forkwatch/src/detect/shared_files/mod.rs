@@ -138,9 +138,9 @@ impl SharedFiles {
         let pause = followed.pause;
         followed.pause = (pause * 2).min(LONGEST_PAUSE);
         let is_database = |known: &&Known| known.file.database.is_some();
-        let database = followed.files.iter().find(is_database).map(|known| known.file.file.fd);
+        let databases = followed.files.iter().filter(is_database).map(|known| known.file.file.fd).collect();
         let closely = followed.closely || context.settings.snapshot;
-        context.ask(Request::SharedFiles { child, forker, sibling, database, closely });
+        context.ask(Request::SharedFiles { child, forker, sibling, databases, closely });
         context.wake_to_look(context.now + pause, child);
     }
 

@@ -204,12 +204,21 @@ fn closes(closed: ClosedDatabase) -> Timeline {
     assert_eq!(timeline.findings(), Vec::<&Finding>::new(), "the parent alone uses it");
     timeline.files.insert(CHILD, seen_with(&[], Some(closed)));
     timeline.at(2_000);
-    let asked =
-        |output: &Output| matches!(output, Output::Ask(Request::SharedFiles { database: Some(3), .. }));
+    let asked = |output: &Output| matches!(output, Output::Ask(Request::SharedFiles { databases, .. }) if *databases == [3]);
     assert_eq!(timeline.count(asked), 1);
     // It stays closed.
     timeline.at(600_000);
     timeline
+}
+
+#[test]
+fn each_database_that_a_child_had_is_asked_about() {
+    let mut other = sqlite(&[PARENT]);
+    other.file.fd = 4;
+    let mut timeline = forked(seen(&[sqlite(&[PARENT]), other]));
+    timeline.at(2_500);
+    let asked = |output: &Output| matches!(output, Output::Ask(Request::SharedFiles { databases, .. }) if *databases == [3, 4]);
+    assert!(timeline.count(asked) > 0);
 }
 
 #[test]

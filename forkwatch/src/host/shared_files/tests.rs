@@ -30,11 +30,12 @@ fn read_on(mut file: &File) {
 }
 
 fn ask(child: &Forked, forker: &Forked, sibling: Option<&Forked>, database: Option<u32>) -> SharedFilesSeen {
+    let databases: Vec<u32> = database.into_iter().collect();
     shared_files(&Question {
         child: child.key(),
         forker: forker.key(),
         sibling: sibling.map(Forked::key),
-        database,
+        databases: &databases,
         closely: true,
     })
 }
@@ -197,7 +198,7 @@ fn a_database_that_the_child_has_closed_is_told_with_what_its_forker_does() {
 fn who_has_ended_shares_nothing() {
     let (one, other) = (Forked::new(), Forked::new());
     let (child, forker) = (one.key(), other.key());
-    let question = Question { child, forker, sibling: None, database: None, closely: false };
+    let question = Question { child, forker, sibling: None, databases: &[], closely: false };
     drop(other);
     assert_eq!(shared_files(&question), SharedFilesSeen::Left);
     drop(one);
