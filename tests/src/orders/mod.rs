@@ -103,6 +103,11 @@ struct Watched {
 
 impl Watched {
     fn start() -> Result<Self> {
+        Self::start_with(&Options::default())
+    }
+
+    /// With what enters the connections of a child by itself.
+    fn start_with_heirs() -> Result<Self> {
         Self::start_with(&Options { asked: &[Probe::Heirs], ..Options::default() })
     }
 
@@ -490,7 +495,7 @@ fn heir_of(tgid: u32, is_birth: bool) -> impl Fn(&Event) -> Option<Heir> {
 }
 
 fn what_a_child_is_born_with_is_told() -> Result<()> {
-    let mut watched = Watched::start()?;
+    let mut watched = Watched::start_with_heirs()?;
     if let Some(reason) = no_heirs(&watched) {
         return skip(reason);
     }
@@ -521,7 +526,7 @@ fn what_a_child_is_born_with_is_told() -> Result<()> {
 }
 
 fn every_child_of_a_covered_forker_is_told() -> Result<()> {
-    let mut watched = Watched::start()?;
+    let mut watched = Watched::start_with_heirs()?;
     if let Some(reason) = no_heirs(&watched) {
         return skip(reason);
     }

@@ -172,7 +172,7 @@ fn as_without_ptrace() -> Result<()> {
             // The ids of tracepoints are for root to read.
             ("clone-calls", _) | (_, "off") => "off",
             // What the kernel side sees alone, or `/proc` shows to everybody.
-            ("crash-loop" | "unreaped-children" | "worker-not-replaced", state) => state,
+            ("crash-loop" | "unreaped-children", state) => state,
             // What they conclude from wants a look at every process of the host.
             ("leaked-pipe" | "pinned-listener" | "nobody-accepts", _) => "undecided",
             _ => "limited",
