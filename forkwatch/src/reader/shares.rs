@@ -4,8 +4,8 @@
 //! least. Of a whole CPU the reader takes no more than a small part on average; and who has taken little lately need not
 //! wait for those who have taken much.
 //!
-//! Searches take long, and nothing is proven by them: one comes when nothing else is asked, and only while half of what may
-//! be taken at once is left for what is asked next.
+//! Searches take long, and nothing is proven by them: one comes when nothing else is asked, or when it has waited for a
+//! while, and only as long as half of what may be taken at once is left for what is asked next.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -19,6 +19,8 @@ const HALF_LIFE: Duration = Duration::from_secs(10);
 /// Searches that may wait, and for how long: whoever asked then does without.
 const MOST_SEARCHES: usize = 64;
 const SEARCH_WAITS: Duration = Duration::from_secs(2);
+/// How long one lets questions pass: what it finds says less of the fork, the later it comes.
+const SEARCH_YIELDS: Duration = Duration::from_millis(100);
 /// How often it is seen whether a search may begin, or has waited for too long.
 const SEARCH_LOOK: Duration = Duration::from_millis(100);
 /// Users whose allowance is remembered.
@@ -125,23 +127,36 @@ impl<T> Shares<T> {
 
     /// The next one that may be asked.
     pub fn next(&mut self, now: Instant) -> Next<T> {
+        if let Some(search) = self.next_search(SEARCH_YIELDS, now) {
+            return search;
+        }
         let next = self.next_look(now);
         if self.searches.is_empty() || matches!(next, Next::Ask(..)) {
             return next;
         }
-        if matches!(next, Next::Nothing) && self.all.is_ample(now) {
-            let root = &self.root;
-            let had = |search: &Search<T>| root.had_by(search.account.user);
-            let least = (0..self.searches.len()).min_by_key(|place| self.searches.get(*place).map(had));
-            if let Some(place) = least {
-                let Search { account, item, .. } = self.searches.remove(place);
-                return Next::Ask(account, item);
-            }
+        if matches!(next, Next::Nothing)
+            && let Some(search) = self.next_search(Duration::ZERO, now)
+        {
+            return search;
         }
         match next {
             Next::Wait(wait) => Next::Wait(wait.min(SEARCH_LOOK)),
             _ => Next::Wait(SEARCH_LOOK),
         }
+    }
+
+    /// One of the searches that have waited for so long, of whoever has had least.
+    fn next_search(&mut self, waited: Duration, now: Instant) -> Option<Next<T>> {
+        let root = &self.root;
+        let had = |(_, search): &(usize, &Search<T>)| root.had_by(search.account.user);
+        let is_due =
+            |(_, search): &(usize, &Search<T>)| now.saturating_duration_since(search.since) >= waited;
+        let (place, _) = self.searches.iter().enumerate().filter(is_due).min_by_key(had)?;
+        if !self.all.is_ample(now) {
+            return None;
+        }
+        let Search { account, item, .. } = self.searches.remove(place);
+        Some(Next::Ask(account, item))
     }
 
     fn next_look(&mut self, now: Instant) -> Next<T> {

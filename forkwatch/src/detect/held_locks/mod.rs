@@ -24,6 +24,8 @@ use crate::{
 const FIRST_LOOK: Duration = Duration::from_millis(20);
 /// How long an answer may take.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is seen whether the search of a sibling has ended.
+const SIBLING_LOOK: Duration = Duration::from_millis(50);
 /// A forker's children are searched for so small a part of the time: others that it forks meanwhile are looked at only
 /// where locks were found in the last.
 const PART_OF_TIME: u64 = 50;
@@ -179,14 +181,28 @@ impl HeldLocks {
             }
             Look::Found(places) | Look::Again(places) => Some(places.clone()),
         };
+        // What is found in a sibling that is being searched spares the search of this one, for as long as that may take.
+        let Child { parent, forking_tid, forked_at, .. } = *child;
+        let is_early = context.now < forked_at + ANSWERED_WITHIN;
+        if places.is_none() && is_early && self.is_searched(parent) {
+            return context.wake_at(context.now + SIBLING_LOOK, process);
+        }
         // A sibling was searched a moment ago, and carried nothing.
         if places.as_ref().is_some_and(Places::is_empty) {
             return self.done(process, context);
         }
-        child.unanswered.put();
-        let Child { parent, forking_tid, forked_at, .. } = *child;
+        if let Some(child) = self.children.get_mut(&process) {
+            child.unanswered.put();
+        }
         context.wake_at(context.now + ANSWERED_WITHIN, process);
         context.ask(Request::HeldLocks { child: process, parent, forking_tid, forked_at, places });
+    }
+
+    /// Whether a search of one of a forker's children is under way.
+    fn is_searched(&self, parent: ProcessKey) -> bool {
+        let is_search =
+            |child: &Child| child.unanswered.is_open() && matches!(child.look, Look::First { .. });
+        self.children.values().any(|child| child.parent == parent && is_search(child))
     }
 
     fn seen(&mut self, process: ProcessKey, seen: &HeldLocksSeen, context: &mut Context) {

@@ -224,6 +224,29 @@ fn siblings_are_looked_at_where_the_first_had_locks() {
 }
 
 #[test]
+fn a_sibling_waits_for_the_search_of_another() {
+    let mut timeline = forked(&[buffer()]);
+    timeline.held.insert(CHILD + 1, alive_with(&[buffer()]));
+    timeline.silent = true;
+    timeline.at(1).fork(Fork { threads: 2, ..fork_of(PARENT, CHILD + 1) });
+    timeline.at(100);
+    assert_eq!(looks(&timeline), [true]);
+    // The search has taken 2 ms: another may come 100 ms later.
+    let held = HeldLocks { at: ms(100), took: 2_000_000, ..carries(&[buffer()]) };
+    timeline.silent = false;
+    let child = process(CHILD);
+    timeline.evidence(&Evidence::HeldLocks { child, seen: HeldLocksSeen::Alive(Box::new(held)) });
+    timeline.at(160);
+    assert_eq!(looks(&timeline), [true, false]);
+    // Where that is never answered, it is searched itself.
+    let mut timeline = forked(&[buffer()]);
+    timeline.silent = true;
+    timeline.at(1).fork(Fork { threads: 2, ..fork_of(PARENT, CHILD + 1) });
+    timeline.at(2100);
+    assert_eq!(looks(&timeline), [true, true]);
+}
+
+#[test]
 fn the_fork_is_judged_though_nobody_answers() {
     let mut timeline = forked(&[buffer()]);
     timeline.at(20);

@@ -123,6 +123,25 @@ fn searches_keep_no_question_waiting_and_do_not_wait_for_long() {
 }
 
 #[test]
+fn a_search_lets_questions_pass_for_a_while_only() {
+    let now = Instant::now();
+    let mut shares = Shares::new(now);
+    assert_eq!(shares.put_search(account(0, 1, 1), 1, now), None);
+    for item in 1000..1003 {
+        shares.put(account(0, 1, 1), item);
+    }
+    let ask = |item| Next::Ask(account(0, 1, 1), item);
+    assert_eq!(shares.next(now), ask(1000));
+    let later = now + SEARCH_YIELDS;
+    assert_eq!((shares.next(later), shares.next(later)), (ask(1), ask(1001)));
+    // Where little is left, it goes on waiting.
+    assert_eq!(shares.put_search(account(0, 1, 1), 2, later), None);
+    shares.charge(account(0, 1, 1), 500 * MILLISECOND, later);
+    assert_eq!(shares.next(later + SEARCH_YIELDS), ask(1002));
+    assert!(matches!(shares.next(later + SEARCH_YIELDS), Next::Wait(_)));
+}
+
+#[test]
 fn one_users_searches_take_no_room_from_another_s() {
     let now = Instant::now();
     let mut shares = Shares::new(now);
