@@ -183,7 +183,7 @@ pub struct Listener {
 pub struct Holder {
     /// Which. Its start is rounded down to a clock tick.
     pub process: ProcessKey,
-    /// Its comm.
+    /// Its comm: at most 15 bytes, of its own choice.
     pub comm: Comm,
     /// Real uid.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -211,6 +211,13 @@ pub struct Holder {
     /// Of a pipe: how many bytes it has written since it was forked, to whatever; absent where that may not be read.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub wrote: Option<u64>,
+}
+
+impl Holder {
+    /// Whether none of its threads has run since an earlier look, and none has come or gone.
+    pub fn has_not_run_since(&self, before: &Self) -> bool {
+        before.rest.switches == self.rest.switches && before.rest.threads == self.rest.threads
+    }
 }
 
 /// A descriptor of a process.

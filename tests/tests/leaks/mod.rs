@@ -21,7 +21,7 @@ use anyhow::{Context as _, Result};
 use fixture::Fixture;
 use forkwatch::{
     core::Judgement,
-    detect::leaks::pinned_listener::{self, ListenerCase},
+    detect::leaks::{holders::ListenerCase, pinned_listener},
     host::find,
     model::{
         finding::{Certainty, HazardId, State},

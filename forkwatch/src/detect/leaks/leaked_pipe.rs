@@ -8,12 +8,13 @@
 
 use std::time::Duration;
 
+use super::holders::{WITHOUT_SIGHT, holder_facts};
 use crate::{
     core::{Judgement, Verdict},
     detect::{Hazard, WITH_CHILD_OR_CLEARED},
     model::{
-        detector::{Aspect, DetectorState, Reach, Wanted},
-        facts::{DescriptorHolder, LeakFacts},
+        detector::{Aspect, Wanted},
+        facts::LeakFacts,
         finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
         leak::{Access, End, Holder, Holders, Object, PipeWait},
         process::ProcessKey,
@@ -60,11 +61,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     ],
     watches: "forked children that wait on a pipe whose other end only they hold",
     sees: &[(Aspect::Descriptors, Wanted::AllButInit), (Aspect::Calls, Wanted::AllButInit)],
-    without_sight: Some((
-        Reach::Programs,
-        DetectorState::Undecided,
-        "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the descriptors of other users' processes are hidden: who else holds a pipe or socket stays unknown, and nothing is reported",
-    )),
+    without_sight: WITHOUT_SIGHT,
     needs: &[],
     knows_threads: false,
     tells_who_hangs: false,
@@ -190,8 +187,7 @@ impl PipeCase<'_> {
 
 /// Whether no thread of a process has run from one look to the other, and it is free to.
 fn unmoved(before: &Holder, now: &Holder) -> bool {
-    let same = before.rest.switches == now.rest.switches && before.rest.threads == now.rest.threads;
-    same && before.held == now.held && !before.rest.stopped && !now.rest.stopped
+    now.has_not_run_since(before) && before.held == now.held && !before.rest.stopped && !now.rest.stopped
 }
 
 /// Whether a signal cannot have a sleeper use the pipe: a handler could write for a reader to wake. That a handler
@@ -210,23 +206,6 @@ fn own_handlers(holder: &Holder) -> SignalSet {
     let caught = holder.rest.caught.without(SignalSet::of(&[32, 33]));
     let python = holder.executable.as_deref().is_some_and(|name| name.starts_with("python"));
     if python { caught.without(SignalSet::of(&[2])) } else { caught }
-}
-
-/// For the event: each process with its first descriptor of that end.
-pub(super) fn holder_facts(holders: &[&Holder], end: Option<End>) -> Vec<DescriptorHolder> {
-    let held = |holder: &Holder| {
-        holder.held.iter().find(|held| end.is_none_or(|end| held.access.holds(end))).map(|held| held.fd)
-    };
-    let fact = |holder: &&Holder| {
-        Some(DescriptorHolder {
-            pid: holder.process.tgid,
-            name: holder.comm.to_string(),
-            uid: holder.uid,
-            fd: held(holder)?,
-            doing: holder.rest.doing.clone(),
-        })
-    };
-    holders.iter().filter_map(fact).collect()
 }
 
 /// The pipe that a process would have to be looked at for: one that it sleeps on, and whose other end it holds.

@@ -6,25 +6,31 @@
 //! at by the clock besides: it shows when the forker has ended, and then all are looked at.
 
 mod families;
+pub mod holders;
 mod kept;
 pub mod leaked_pipe;
 pub mod nobody_accepts;
 pub mod pinned_listener;
+mod suspicion;
+mod verdict;
 
 use std::{collections::HashMap, time::Duration};
 
 pub(super) use self::kept::KeptPipes;
-use self::{families::Families, leaked_pipe::PipeCase, pinned_listener::ListenerCase};
+use self::{
+    families::Families,
+    suspicion::{Suspicion, object},
+    verdict::{History, finding, judge},
+};
 use crate::{
-    core::{Context, Detector, Dropped, Judgement, Output, Process, Report, Unanswered, Verdict},
+    core::{Context, Detector, Dropped, Judgement, Output, Process, Report, Unanswered},
     model::{
         evidence::{Evidence, Request},
-        finding::{Finding, HazardId, State},
+        finding::State,
         leak::{Descriptors, Holders, Object},
         process::ProcessKey,
-        program_name::called,
         resolution::Resolution,
-        time::{BootTime, nanoseconds},
+        time::BootTime,
     },
 };
 
@@ -63,72 +69,6 @@ struct Child {
     /// When it is looked at next.
     due: Option<BootTime>,
     unanswered: Unanswered,
-}
-
-/// Something that a child sleeps on or listens to, for as long as it does not run.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, as it was seen or told")]
-struct Suspicion {
-    object: Object,
-    /// What is reported of it.
-    hazard: HazardId,
-    switches: u64,
-    since: BootTime,
-    /// The first search, where that has found nobody to use the object.
-    first: Option<Box<Holders>>,
-    /// When to search next, and how many intervals that is to be put off if nothing comes of it.
-    search_at: BootTime,
-    put_off: u32,
-    /// Whether the forker held the other end when the child was looked at last.
-    forker_holds: bool,
-    undecided: bool,
-    reported: bool,
-    /// Whether the child could not be looked at last time.
-    unseen: bool,
-}
-
-impl Object {
-    fn hazard(self) -> HazardId {
-        match self {
-            Self::Pipe(_) => leaked_pipe::HAZARD.id,
-            Self::Socket(_) => pinned_listener::HAZARD.id,
-        }
-    }
-}
-
-impl Suspicion {
-    /// Of what was seen now. `again` says whether it was suspect before, and has run since.
-    fn new(object: Object, seen: &Descriptors, again: bool, context: &Context) -> Self {
-        let patience = match object {
-            // Where it is not told who falls asleep, who runs now and then is not looked at every second.
-            Object::Pipe(_) if !again || context.is_told_who_falls_asleep() => context.settings.pipe_patience,
-            Object::Pipe(_) | Object::Socket(_) => context.settings.leak_interval,
-        };
-        Self {
-            object,
-            hazard: object.hazard(),
-            switches: seen.rest.switches,
-            since: seen.at,
-            first: None,
-            search_at: seen.at + context.settings.pause(patience),
-            put_off: 1,
-            forker_holds: false,
-            undecided: false,
-            reported: false,
-            unseen: false,
-        }
-    }
-
-    /// Takes in whether the forker holds the other end: as long as it does, and could use it, a search comes to nothing.
-    fn is_held_by_forker(&mut self, forker_holds: bool, context: &Context) {
-        let (held, now) = (std::mem::replace(&mut self.forker_holds, forker_holds), context.now);
-        match (held, forker_holds) {
-            (false, true) => {
-                self.search_at = now + context.settings.pause(context.settings.leak_interval * self.put_off);
-            }
-            (true, false) => (self.search_at, self.put_off) = (now, 1),
-            _ => {}
-        }
-    }
 }
 
 impl Detector for Leaks {
@@ -432,72 +372,4 @@ impl Leaks {
 /// How long a child sleeps before it is looked at.
 fn at_rest(context: &Context) -> Duration {
     AT_REST.min(context.settings.leak_interval)
-}
-
-/// What a child has to be suspected for.
-fn object(seen: &Descriptors) -> Option<Object> {
-    if seen.rest.stopped {
-        return None;
-    }
-    let pipe = leaked_pipe::concern(seen.rest.pipe, seen.holds_other_end);
-    pipe.or_else(|| seen.listeners.first().copied().map(Object::Socket))
-}
-
-/// What is known of the fork that a process came from.
-struct History {
-    forker: Option<ProcessKey>,
-    /// Whether the forker was seen beside it when it was some time old.
-    forker_stayed: bool,
-    /// Whether it ran other threads.
-    left_threads: bool,
-}
-
-/// The verdict, and which hazard it is about.
-fn judge(
-    process: ProcessKey,
-    History { forker, forker_stayed, left_threads }: History,
-    suspicion: &Suspicion,
-    (first, second): (&Holders, &Holders),
-    stuck: &[ProcessKey],
-    now: BootTime,
-) -> (HazardId, Judgement) {
-    let name = called(&second.program);
-    let judged = match suspicion.object {
-        Object::Pipe(inode) => leaked_pipe::judge(&PipeCase {
-            process,
-            forker,
-            inode,
-            waited: now.since(suspicion.since),
-            first,
-            second,
-            stuck,
-            program_name: &name,
-        }),
-        Object::Socket(inode) => {
-            let program_name = &name;
-            let case =
-                ListenerCase { process, forker, forker_stayed, inode, first, second, stuck, program_name };
-            match pinned_listener::judge(&case) {
-                // A daemon: it may do without its parent, but not without a thread that accepts.
-                Judgement::Clean if left_threads => {
-                    return (nobody_accepts::HAZARD.id, nobody_accepts::judge(&case));
-                }
-                judged => judged,
-            }
-        }
-    };
-    (suspicion.object.hazard(), judged)
-}
-
-fn finding(
-    at: BootTime,
-    process: ProcessKey,
-    forker: Option<ProcessKey>,
-    hazard: HazardId,
-    mut verdict: Verdict,
-    seen: &Holders,
-) -> Finding {
-    verdict.facts.age = Some(nanoseconds(at.since(process.start)));
-    let comm = seen.of(process).map_or(seen.program.comm, |holder| holder.comm);
-    verdict.finding(at, hazard, (forker.unwrap_or(process), &seen.program), (process, comm))
 }

@@ -3,17 +3,12 @@
 //! A daemon is an orphan on purpose, and one that does not accept may only be busy. But where its fork has left threads
 //! behind, connections wait, and nobody who holds the socket has run from one look to the other, nobody is left who would.
 
-use super::{
-    leaked_pipe::holder_facts,
-    pinned_listener::{ListenerCase, SIGIO},
-};
+use super::holders::{ListenerCase, SEES_LISTENERS, WITHOUT_SIGHT};
 use crate::{
     core::{Judgement, Verdict},
     detect::{Hazard, WITH_CHILD_OR_CLEARED},
     model::{
-        detector::{Aspect, DetectorState, Reach, Wanted},
-        facts::LeakFacts,
-        finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
+        finding::{Certainty, HazardId, Remedy, Severity, State},
         leak::{Holder, Holders},
     },
     remedy::remedy,
@@ -47,12 +42,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "https://man7.org/linux/man-pages/man3/daemon.3.html",
     ],
     watches: "daemons that listen, and whose thread that accepts stayed behind at the fork",
-    sees: &[(Aspect::Descriptors, Wanted::All), (Aspect::Details, Wanted::All), (Aspect::Calls, Wanted::All)],
-    without_sight: Some((
-        Reach::Programs,
-        DetectorState::Undecided,
-        "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the descriptors of other users' processes are hidden: who else holds a pipe or socket stays unknown, and nothing is reported",
-    )),
+    sees: SEES_LISTENERS,
+    without_sight: WITHOUT_SIGHT,
     needs: &[],
     knows_threads: false,
     tells_who_hangs: false,
@@ -62,7 +53,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
 /// The verdict about a process whose fork left threads behind.
 pub(super) fn judge(case: &ListenerCase<'_>) -> Judgement {
     let (first, second) = (case.first, case.second);
-    if !first.are_all_but_init() || !second.are_all_but_init() {
+    if !case.is_decided() {
         return Judgement::Undecided;
     }
     let queue =
@@ -70,23 +61,14 @@ pub(super) fn judge(case: &ListenerCase<'_>) -> Judgement {
     let (Some(listener), Some(child)) = (&second.listener, second.of(case.process)) else {
         return Judgement::Clean;
     };
-    let rests = |now: &Holder| {
-        let of_daemon = now.process == case.process || (now.unexeced && now.parent == child.parent);
-        let free = |holder: &Holder| !holder.rest.stopped && holder.service.is_none();
-        first.of(now.process).is_some_and(|before| {
-            let unmoved =
-                before.rest.switches == now.rest.switches && before.rest.threads == now.rest.threads;
-            unmoved && free(before) && free(now)
-        }) && of_daemon
-            && now.reparented
-            && !now.rest.caught.contains(SIGIO)
+    let is_idle = |now: &Holder| {
+        let is_of_daemon = now.process == case.process || (now.unexeced && now.parent == child.parent);
+        case.rests(now) && is_of_daemon && now.reparented
     };
-    if queue(first) == 0 || queue(second) == 0 || !child.unexeced || !second.holders.iter().all(rests) {
+    if queue(first) == 0 || queue(second) == 0 || !child.unexeced || !second.holders.iter().all(is_idle) {
         return Judgement::Clean;
     }
-    let knows_init = first.are_all() && second.are_all();
-    let init = "process 1 does not let itself be looked at, and may hold the socket too";
-    let holders: Vec<&Holder> = second.holders.iter().collect();
+    let knows_init = case.knows_init();
     let waiting = match queue(second) {
         1 => "a connection waits".to_owned(),
         count => format!("{count} connections wait"),
@@ -100,15 +82,7 @@ pub(super) fn judge(case: &ListenerCase<'_>) -> Judgement {
              that accepted before the fork has not come along",
             case.program_name, case.process.tgid, listener.address
         ),
-        facts: Facts {
-            leak: Some(Box::new(LeakFacts {
-                inode: case.inode,
-                address: Some(listener.address.clone()),
-                holders: holder_facts(&holders, None),
-            })),
-            notes: (!knows_init).then(|| init.to_owned()).into_iter().collect(),
-            ..Facts::default()
-        },
+        facts: case.facts(listener),
         remedy: advice(),
     }))
 }

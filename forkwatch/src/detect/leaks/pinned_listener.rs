@@ -4,15 +4,13 @@
 //! cannot accept. That is so of a program that has no code for it, of a child that is proven stuck, and, less surely,
 //! of a child whose forker was seen beside it for some time and has ended since: a daemon's is gone at once.
 
-use super::leaked_pipe::holder_facts;
+use super::holders::{ListenerCase, SEES_LISTENERS, WITHOUT_SIGHT, is_free};
 use crate::{
     core::{Judgement, Verdict},
     detect::{Hazard, WITH_CHILD_OR_CLEARED},
     model::{
-        detector::{Aspect, DetectorState, Reach, Wanted},
-        facts::LeakFacts,
-        finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
-        leak::{Holder, Holders, Listener},
+        finding::{Certainty, HazardId, Remedy, Severity, State},
+        leak::{Holder, Listener},
         process::ProcessKey,
     },
     remedy::remedy,
@@ -51,12 +49,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html",
     ],
     watches: "forked children that keep a listening socket and do not accept",
-    sees: &[(Aspect::Descriptors, Wanted::All), (Aspect::Details, Wanted::All), (Aspect::Calls, Wanted::All)],
-    without_sight: Some((
-        Reach::Programs,
-        DetectorState::Undecided,
-        "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the descriptors of other users' processes are hidden: who else holds a pipe or socket stays unknown, and nothing is reported",
-    )),
+    sees: SEES_LISTENERS,
+    without_sight: WITHOUT_SIGHT,
     needs: &[],
     knows_threads: false,
     tells_who_hangs: false,
@@ -68,36 +62,13 @@ const CANNOT_ACCEPT: [&str; 23] = [
     "bash", "cat", "cp", "cut", "dash", "dd", "find", "flock", "grep", "gzip", "head", "less", "mv", "rm",
     "sed", "sh", "sleep", "sort", "tail", "tee", "timeout", "xargs", "yes",
 ];
-/// `SIGIO`, by which a socket may tell of connections (`fcntl(2)`, `F_SETOWN`).
-pub(super) const SIGIO: u32 = 29;
-
-/// A process that holds a listening socket after its parent has ended, with two looks at everybody who holds it.
-pub struct ListenerCase<'a> {
-    /// The process.
-    pub process: ProcessKey,
-    /// The process that forked it, where that is known.
-    pub forker: Option<ProcessKey>,
-    /// Whether the forker was seen beside it, some time after the fork.
-    pub forker_stayed: bool,
-    /// The socket's inode number.
-    pub inode: u64,
-    /// The earlier look.
-    pub first: &'a Holders,
-    /// The later one.
-    pub second: &'a Holders,
-    /// Processes that are proven stuck.
-    pub stuck: &'a [ProcessKey],
-    /// The name of [`Holders::program`].
-    pub program_name: &'a str,
-}
 
 /// The verdict.
 pub fn judge(case: &ListenerCase<'_>) -> Judgement {
     let (first, second) = (case.first, case.second);
-    if !first.are_all_but_init() || !second.are_all_but_init() {
+    if !case.is_decided() {
         return Judgement::Undecided;
     }
-    let knows_init = first.are_all() && second.are_all();
     let (Some(before), Some(listener)) = (&first.listener, &second.listener) else { return Judgement::Clean };
     let holders: Vec<&Holder> = second.holders.iter().collect();
     if second.of(case.process).is_none() {
@@ -110,26 +81,17 @@ pub fn judge(case: &ListenerCase<'_>) -> Judgement {
     let certainty = if queued { Certainty::Certain } else { least };
     // An init that may not be looked at may hold the socket too. It accepts only on those of its own units.
     let certainty = match certainty {
-        certainty if knows_init => certainty,
+        certainty if case.knows_init() => certainty,
         Certainty::Certain => Certainty::Strong,
         Certainty::Strong | Certainty::Heuristic => Certainty::Heuristic,
     };
     let is_suspected = certainty == Certainty::Heuristic;
-    let init = "process 1 does not let itself be looked at, and may hold the socket too";
     Judgement::Unsafe(Box::new(Verdict {
         state: if is_suspected { State::Suspected } else { HAZARD.state },
         certainty,
         severity: if queued { Severity::Critical } else { HAZARD.severity },
         summary: case.summary(listener, &holders),
-        facts: Facts {
-            leak: Some(Box::new(LeakFacts {
-                inode: case.inode,
-                address: Some(listener.address.clone()),
-                holders: holder_facts(&holders, None),
-            })),
-            notes: (!knows_init).then(|| init.to_owned()).into_iter().collect(),
-            ..Facts::default()
-        },
+        facts: case.facts(listener),
         remedy: advice(),
     }))
 }
@@ -138,15 +100,13 @@ impl ListenerCase<'_> {
     /// How sure it is that a holder will not accept; absent where it might.
     fn idle(&self, now: &Holder) -> Option<Certainty> {
         let before = self.first.of(now.process)?;
-        let free = |holder: &Holder| !holder.rest.stopped && holder.service.is_none();
-        if !free(before) || !free(now) || !self.is_left_over(now) {
+        if !is_free(before) || !is_free(now) || !self.is_left_over(now) {
             return None;
         }
         if cannot_accept(now) || self.stuck.contains(&now.process) {
             return Some(Certainty::Certain);
         }
-        let unmoved = before.rest.switches == now.rest.switches && before.rest.threads == now.rest.threads;
-        (unmoved && self.is_heir(now) && !now.rest.caught.contains(SIGIO)).then_some(Certainty::Strong)
+        (self.rests(now) && self.is_heir(now)).then_some(Certainty::Strong)
     }
 
     /// Whether nobody is left who started it and would use the socket: its parent is gone, or is itself left over.

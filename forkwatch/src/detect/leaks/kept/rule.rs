@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-use super::super::leaked_pipe::{advice, holder_facts};
+use super::super::{holders::holder_facts, leaked_pipe::advice};
 
 /// What a look at the holders of a pipe shows.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,11 +58,7 @@ pub(super) fn judge(
         readers(second).find(|reader| readers(first).any(|before| before.process == reader.process))?;
     let keepers: Vec<&Holder> = second.holders.iter().filter(|holder| holds(holder, End::Write)).collect();
     let rests = |now: &&Holder| {
-        let before = first.of(now.process);
-        let still = |before: &Holder| {
-            before.rest.switches == now.rest.switches && before.rest.threads == now.rest.threads
-        };
-        !now.rest.stopped && before.is_some_and(still)
+        !now.rest.stopped && first.of(now.process).is_some_and(|before| now.has_not_run_since(before))
     };
     if keepers.is_empty() || !keepers.iter().all(rests) {
         return None;

@@ -1,8 +1,9 @@
 //! The rule against made-up looks at the host.
 
+use super::super::holders::SIGIO;
 use super::*;
 use crate::model::{
-    leak::{Access, Held, Rest, Service},
+    leak::{Access, Held, Holders, Rest, Service},
     process::Program,
     signals::SignalSet,
     time::BootTime,
