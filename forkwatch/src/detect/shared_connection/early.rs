@@ -1,7 +1,9 @@
 //! What happens before it is known what a child was born with, and with whom it shares that.
 
 use super::{
-    LONGEST_FAREWELL, MOST_TURNS, Sent, SharedConnection, TO_LET_GO, TO_LOOK, hazard,
+    LONGEST_FAREWELL, MOST_TURNS, SharedConnection, TO_LET_GO, TO_LOOK,
+    connection::Sent,
+    hazard,
     heirs::{LINGER, LIVED, SETTLED},
 };
 use crate::{

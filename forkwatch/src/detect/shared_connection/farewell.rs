@@ -1,6 +1,10 @@
 //! What tells a farewell from a use: how little was said, and what its sender did next.
 
-use super::{FAREWELL, Sent, SharedConnection, closed::Farewell};
+use super::{
+    SharedConnection,
+    closed::Farewell,
+    connection::{FAREWELL, Member, Sent},
+};
 use crate::{
     core::{Context, Report},
     model::{connection::Sockets, evidence::Request, process::ProcessKey, time::BootTime},
@@ -103,7 +107,7 @@ impl SharedConnection {
                 continue;
             }
             connection.is_left = true;
-            let uses = |member: &&super::Member| {
+            let uses = |member: &&Member| {
                 member.process != forker && (member.received || member.sent != Sent::Nothing)
             };
             ended.extend(connection.members.iter().find(uses).map(|child| (*inode, child.process)));

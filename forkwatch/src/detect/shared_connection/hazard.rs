@@ -69,9 +69,9 @@ pub(crate) static HAZARD: Hazard = Hazard {
 
 /// A connection that several processes hold, and what they did with it.
 pub(super) struct Case<'a> {
-    /// The child.
+    /// The forked child: its tgid, and when it started.
     pub child: ProcessKey,
-    /// Its comm.
+    /// Its comm: at most 15 bytes, of its own choice.
     pub child_comm: Comm,
     /// The process that had the connection first.
     pub forker: ProcessKey,

@@ -2,17 +2,18 @@
 
 mod callers;
 pub mod closed;
+mod connection;
 mod early;
 mod farewell;
 pub mod hazard;
 mod heirs;
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use self::{
     callers::{Callers, Pace},
     closed::Farewell,
-    hazard as used,
+    connection::{Connection, FAREWELL, MOST_MEMBERS, Member, Sent},
     heirs::Heirs,
 };
 use crate::{
@@ -23,15 +24,12 @@ use crate::{
         evidence::{Evidence, Request},
         finding::Finding,
         order::Order,
-        process::{Comm, ProcessKey, Program},
-        time::BootTime,
+        process::{Comm, ProcessKey},
     },
 };
 
 /// Most connections that are watched at a time.
 const MOST_SOCKETS: usize = 1024;
-/// Most processes that are known to hold one of them.
-const MOST_MEMBERS: usize = 256;
 /// Most farewells of which it is not known yet whether the parent misses the connection.
 const MOST_FAREWELLS: usize = 64;
 /// Turns that a finding tells.
@@ -41,9 +39,6 @@ const LONGEST_FAREWELL: u64 = 64;
 /// The topics of timers that are about no socket.
 const TO_LOOK: u64 = 0;
 const TO_LET_GO: u64 = u64::MAX;
-
-/// A child that says one thing and ends within this time has said farewell.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Connections that processes share with their children.
 #[derive(Default)]
@@ -57,145 +52,6 @@ pub(super) struct SharedConnection {
     pace: Pace,
     /// Children of which it is not known yet what they share, and forkers whose children are all watched.
     heirs: Heirs,
-}
-
-/// A connection that a process and its children hold.
-struct Connection {
-    socket: SharedSocket,
-    program: Program,
-    libraries: Vec<String>,
-    /// The process that had it first.
-    forker: ProcessKey,
-    members: Vec<Member>,
-    /// When the first use was seen.
-    first: Option<BootTime>,
-    turns: Vec<Turn>,
-    used: bool,
-    closed: bool,
-    /// Which code uses it.
-    callers: Callers,
-    /// Since when two are known to have used it.
-    shared_since: Option<BootTime>,
-    /// Whether the process that had it first has said farewell on it as it ended.
-    is_left: bool,
-}
-
-/// A process that holds the connection.
-struct Member {
-    process: ProcessKey,
-    comm: Comm,
-    sent: Sent,
-    received: bool,
-    /// When its last turn of either began.
-    last: [Option<BootTime>; 2],
-    /// Whether it was asked if it has closed the connection since it said one short thing on it.
-    is_asked: bool,
-}
-
-/// What a process has sent since the fork.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sent {
-    Nothing,
-    /// One short message, at this time: perhaps a farewell.
-    Little(BootTime),
-    Enough,
-}
-
-impl Member {
-    fn new(process: ProcessKey, comm: Comm) -> Self {
-        Self { process, comm, sent: Sent::Nothing, received: false, last: [None; 2], is_asked: false }
-    }
-
-    /// Whether it has sent what is no farewell, as far as can be told by now: of a child it is asked.
-    fn has_sent(&self, forker: ProcessKey, now: BootTime) -> bool {
-        match self.sent {
-            Sent::Nothing => false,
-            Sent::Little(at) => self.received || self.process == forker && at + FAREWELL <= now,
-            Sent::Enough => true,
-        }
-    }
-
-    fn has_used(&self, act: Act, forker: ProcessKey, now: BootTime) -> bool {
-        match act {
-            Act::Sent => self.has_sent(forker, now),
-            Act::Received => self.received,
-            Act::ShutDown => false,
-        }
-    }
-
-    /// Since when it has had the connection: the process that opened it, always.
-    fn since(&self, forker: ProcessKey) -> BootTime {
-        if self.process == forker { BootTime(0) } else { self.process.start }
-    }
-
-    /// When its last turn of that kind began.
-    fn last(&self, act: Act) -> Option<BootTime> {
-        match act {
-            Act::Sent => self.last[0],
-            Act::Received => self.last[1],
-            Act::ShutDown => None,
-        }
-    }
-
-    /// Whether it has sent or received since then.
-    fn has_acted(&self, since: BootTime) -> bool {
-        self.last.iter().flatten().any(|at| *at >= since)
-    }
-
-    fn takes_turn(&mut self, act: Act, at: BootTime) {
-        match act {
-            Act::Sent => self.last[0] = Some(at),
-            Act::Received => self.last[1] = Some(at),
-            Act::ShutDown => {}
-        }
-    }
-}
-
-impl Connection {
-    fn member(&mut self, process: ProcessKey) -> Option<&mut Member> {
-        self.members.iter_mut().find(|member| member.process == process)
-    }
-
-    /// Enters a process that holds it, where there is room.
-    fn enter(&mut self, process: ProcessKey, comm: Comm) {
-        if self.member(process).is_none() && self.members.len() < MOST_MEMBERS {
-            self.members.push(Member::new(process, comm));
-        }
-    }
-
-    /// Two processes that have done the same, if there are two: the one that did it last, and another. What a process did
-    /// before the other was born is no rivalry: it may have handed the connection over since.
-    fn rivals(&self, now: BootTime) -> Option<(Act, ProcessKey, Comm)> {
-        [Act::Sent, Act::Received].into_iter().find_map(|act| {
-            let users = || self.members.iter().filter(|member| member.has_used(act, self.forker, now));
-            let did_since = |one: &Member, other: &Member| one.last(act) >= Some(other.since(self.forker));
-            let (first, second) = users().enumerate().find_map(|(at, first)| {
-                let mut others = users().skip(at + 1);
-                let second = others.find(|second| did_since(first, second) && did_since(second, first))?;
-                Some((first, second))
-            })?;
-            // The child is told, not the process that had the connection first.
-            let child = if second.process == self.forker { first } else { second };
-            Some((act, child.process, child.comm))
-        })
-    }
-
-    /// A child was born to one of its holders. What was done before all other children ended is past.
-    fn is_inherited(&mut self) {
-        if self.members.len() > 1 {
-            return;
-        }
-        for member in &mut self.members {
-            *member = Member::new(member.process, member.comm);
-        }
-        self.turns.clear();
-        self.callers = Callers::default();
-        self.shared_since = None;
-        self.first = None;
-        self.used = false;
-        self.closed = false;
-        self.is_left = false;
-    }
 }
 
 impl Detector for SharedConnection {
@@ -516,28 +372,5 @@ impl SharedConnection {
 
     fn tell_shared(&self, context: &mut Context) {
         context.tell(Output::SharedConnections(self.connections.len()));
-    }
-}
-
-impl Connection {
-    /// Reports that two processes use it.
-    fn report(&mut self, act: Act, (child, comm): (ProcessKey, Comm), context: &mut Context) {
-        self.used = true;
-        let finding = used::judge(&self.case(child, comm, context.now), act);
-        context.report(Report::until_the_end(finding));
-    }
-
-    fn case(&self, child: ProcessKey, child_comm: Comm, now: BootTime) -> used::Case<'_> {
-        used::Case {
-            child,
-            child_comm,
-            forker: self.forker,
-            program: &self.program,
-            socket: &self.socket,
-            libraries: &self.libraries,
-            callers: &self.callers,
-            turns: &self.turns,
-            now,
-        }
     }
 }
