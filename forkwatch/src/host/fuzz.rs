@@ -42,7 +42,7 @@ pub(crate) fn demangle(data: &[u8]) {
 /// Finds the frames of a Python's thread in the image: with the number of the thread, of which the image has the rest.
 pub(crate) fn python(data: &[u8]) {
     within_budget(|| {
-        let _ = Image::of(data).map(|image| stack::python(&image));
+        let _ = Image::of(data).map(|image| stack::script(&image));
     });
 }
 

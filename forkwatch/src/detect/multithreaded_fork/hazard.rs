@@ -24,8 +24,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 parent's threads are listed; those that lived at the fork and live still are named. If the \
                 child has neither exec'd nor ended by the end of the grace (1 s that it could have run in), \
                 the fork is reported. The parent's memory tells what its threads are called in its program and where \
-                they are: for CPython 3.7 to 3.15 the name of the `threading.Thread` and the line of the script, for up \
-                to 8 other threads the innermost function outside of the C library. That is read at most once in 10 s \
+                they are: for CPython 3.7 to 3.15 the name of the `threading.Thread` and the line of the script, for \
+                CRuby 2.6 to 4.0 the line, for up to 8 other threads the innermost function outside of the C library. That is read at most once in 10 s \
                 of one parent, and only for a child that lives on. Of a parent that has ended by then, as one does that \
                 becomes a daemon, the kernel's count is taken, and of one that forks twice for it that of the first fork.",
     certainty: Certainty::Heuristic,

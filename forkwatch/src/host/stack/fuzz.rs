@@ -5,6 +5,7 @@ use super::{
     elf::Object,
     python,
     registers::Registers,
+    ruby,
     symbols::{self, Kind},
     unwind,
 };
@@ -46,8 +47,8 @@ pub(in crate::host) fn demangle(name: &[u8]) {
     assert!(plain.len() <= demangle::MAX_LENGTH + '…'.len_utf8() && !plain.contains('\x1b'), "{plain:?}");
 }
 
-/// The thread whose number is the first of the image's.
-pub(in crate::host) fn python(image: &Image) {
+/// The thread whose number is the first of the image's, of both interpreters.
+pub(in crate::host) fn script(image: &Image) {
     let Image { first, memory, maps, .. } = image;
     let own_id = || u32::try_from(first & 0xffff).ok();
     let most = 16;
@@ -55,4 +56,5 @@ pub(in crate::host) fn python(image: &Image) {
         assert!(stack.frames.len() <= most);
     }
     let _ = python::threads_of(memory, maps, Some(b"/python3.11"));
+    ruby::fuzz(memory, *first);
 }

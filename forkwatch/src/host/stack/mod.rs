@@ -13,6 +13,8 @@ pub(super) mod fuzz;
 mod python;
 mod registers;
 mod restless;
+mod ruby;
+mod script;
 mod stop;
 mod symbols;
 mod unwind;
@@ -26,9 +28,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(super) use self::script::Script;
 use asleep::Sleep;
 use elf::Object;
-pub(super) use python::Script;
 use registers::Registers;
 use symbols::Kind;
 use unwind::Walk;
@@ -54,9 +56,12 @@ pub(super) fn of_thread(process: ProcessKey, tid: u32, stacks: Stacks) -> Stack 
 
 /// The calls of a script that a sleeping thread is in; absent where no interpreter that is known runs in the process.
 pub(super) fn of_script(process: ProcessKey, tid: u32) -> Option<Stack> {
-    let stack = budget::part(|| script(process, tid)).unwrap_or_else(|why| Some(Err(why)))?;
-    let command = |why| format!("{why}; py-spy dump --pid {} may show them", process.tgid);
-    Some(stack.unwrap_or_else(|why| Stack::absent(command(why))))
+    let calls = match budget::part(|| script(process, tid)) {
+        Ok(calls) => calls?,
+        Err(why) => return Some(Stack::absent(why)),
+    };
+    let command = |why| format!("{why}; {} --pid {} may show them", calls.shown_by, process.tgid);
+    Some(calls.stack.unwrap_or_else(|why| Stack::absent(command(why))))
 }
 
 /// The outer calls of a script that a thread is in, which may run meanwhile: those that two looks agree on. Absent
@@ -70,7 +75,8 @@ pub(super) fn of_running_script(process: ProcessKey, tid: u32) -> Option<Result<
 pub(super) fn scripts(process: ProcessKey) -> Option<Result<Vec<Script>, String>> {
     let look = || {
         let (memory, maps) = open(process).ok()?;
-        let scripts = python::threads(process.tgid, &memory, &maps)?;
+        let scripts =
+            python::threads(process.tgid, &memory, &maps).or_else(|| ruby::threads(&memory, &maps))?;
         Some(scripts.and_then(|scripts| same(process).map(|()| scripts)))
     };
     budget::part(look).unwrap_or_else(|why| Some(Err(why)))
@@ -223,11 +229,30 @@ fn still_asleep(process: ProcessKey, tid: u32, before: Sleep) -> Result<(), Stri
     if now == before { Ok(()) } else { Err(format!("thread {tid} woke meanwhile")) }
 }
 
-fn script(process: ProcessKey, tid: u32) -> Option<Result<Stack, String>> {
+fn script(process: ProcessKey, tid: u32) -> Option<Calls> {
     let (memory, maps) = open(process).ok()?;
     let asleep = Sleep::of(process.tgid, tid);
-    let stack = python::stack(process.tgid, tid, &memory, &maps, MAX_FRAMES)?;
-    Some(asleep.and_then(|asleep| still_asleep(process, tid, asleep)).and_then(|()| same(process)).and(stack))
+    let Calls { shown_by, stack } = calls(process, tid, (&memory, &maps), MAX_FRAMES)?;
+    let is_one_moments = asleep.and_then(|asleep| still_asleep(process, tid, asleep));
+    Some(Calls { shown_by, stack: is_one_moments.and_then(|()| same(process)).and(stack) })
+}
+
+/// The calls of a script.
+struct Calls {
+    /// The command of a tool that may show them where forkwatch cannot.
+    shown_by: &'static str,
+    /// They, or why they cannot be told.
+    stack: Result<Stack, String>,
+}
+
+/// The innermost `most` calls of a thread in the interpreter that runs in its process; absent where no known one does.
+fn calls(process: ProcessKey, tid: u32, (memory, maps): (&Bytes, &Maps), most: usize) -> Option<Calls> {
+    let of_python = python::stack(process.tgid, tid, memory, maps, most);
+    if let Some(stack) = of_python {
+        return Some(Calls { shown_by: "py-spy dump", stack });
+    }
+    let stack = ruby::stack(process.tgid, tid, memory, maps, most)?;
+    Some(Calls { shown_by: "rbspy snapshot", stack })
 }
 
 /// A loop's own calls are the outermost, below whatever it handles.
@@ -240,7 +265,7 @@ fn outer_calls(process: ProcessKey, tid: u32) -> Option<Result<Vec<Frame>, Strin
     let mut before: Option<Vec<Frame>> = None;
     let mut why = "its calls change too fast".to_owned();
     for _ in 0..MAX_LOOKS {
-        match python::stack(process.tgid, tid, &memory, &maps, MAX_OUTER)? {
+        match calls(process, tid, (&memory, &maps), MAX_OUTER)?.stack {
             Ok(Stack { frames, missing: None }) => {
                 let common = before.as_deref().map(|before| common_end(before, &frames));
                 match common.filter(|common| !common.is_empty()) {

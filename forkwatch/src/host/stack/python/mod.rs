@@ -19,12 +19,11 @@ use std::{fs, os::unix::ffi::OsStrExt};
 
 pub(in crate::host) use handlers::Handler;
 use layout::Layout;
-pub(in crate::host) use threads::Script;
 pub(super) use threads::threads;
 #[cfg(any(test, fuzzing))]
 pub(super) use threads::threads_of;
 
-use super::{elf::Object, symbols};
+use super::{elf::Object, script::THREAD_IDS, symbols};
 use crate::{
     host::{
         bytes::Bytes,
@@ -53,14 +52,6 @@ const OF_C: u8 = 3;
 const TAGS: u64 = 3;
 /// Threads that have bytecode of their own.
 const MAX_LOCAL: u64 = 1024 * 1024;
-/// `tid` within what `pthread_self` returns: the C library keeps it right in a forked child, which CPython's own
-/// `native_thread_id` is not before the child has run its handlers. Of glibc (nptl/descr.h) and of musl
-/// (`pthread_impl.h`).
-#[cfg(target_arch = "x86_64")]
-const THREAD_IDS: [u64; 2] = [0x2d0, 0x30];
-#[cfg(target_arch = "aarch64")]
-const THREAD_IDS: [u64; 2] = [0xd0, 0x20];
-
 /// The innermost `most` calls of a thread; absent where no CPython runs in the process.
 pub(super) fn stack(
     tgid: u32,

@@ -3,9 +3,13 @@
 
 use std::{fs, os::unix::ffi::OsStrExt};
 
-use super::{Interpreter, THREAD_IDS};
+use super::Interpreter;
 use crate::{
-    host::{bytes::Bytes, maps::Maps},
+    host::{
+        bytes::Bytes,
+        maps::Maps,
+        stack::script::{Script, THREAD_IDS, is_id},
+    },
     model::stack::Frame,
 };
 
@@ -20,17 +24,6 @@ const MAX_OUTERMOST: usize = 4;
 const MAX_THREADS: usize = 256;
 /// Characters of a name that are told.
 const MAX_NAME: usize = 64;
-
-/// A thread as its script has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::host) struct Script {
-    /// The tid that it has itself.
-    pub(in crate::host) own_id: u32,
-    /// The name of its `threading.Thread`, safe for a terminal.
-    pub(in crate::host) name: Option<String>,
-    /// The innermost call that is the script's own; the innermost of all where none is.
-    pub(in crate::host) at: Option<Frame>,
-}
 
 /// The threads that CPython knows; absent where none runs in the process.
 pub(in crate::host::stack) fn threads(
@@ -95,11 +88,6 @@ impl Interpreter<'_> {
         let told: String = characters.by_ref().take(MAX_NAME).collect();
         Some(if characters.next().is_some() { format!("{told}...") } else { told })
     }
-}
-
-/// Whether it may be a thread's id: `pid_max` is at most so much (`PID_MAX_LIMIT`, include/linux/threads.h).
-const fn is_id(id: u32) -> bool {
-    id > 0 && id <= 1 << 22
 }
 
 /// Methods of `threading.Thread` that its thread begins with. They have the thread as their only argument.
