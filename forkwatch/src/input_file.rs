@@ -15,7 +15,7 @@ pub enum InputFileError {
     Open {
         /// The file.
         path: String,
-        /// Why.
+        /// What the system or the parser said.
         source: io::Error,
     },
     /// It is something that may never end, or never answer.

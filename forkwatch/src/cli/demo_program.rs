@@ -45,7 +45,7 @@ static LOCK: Lock = Lock(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
 /// What became of the fork.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fork {
-    /// The child.
+    /// The pid of the forked child.
     pub(super) child: u32,
     /// The thread that held the lock.
     pub(super) owner: u32,

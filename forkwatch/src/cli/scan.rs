@@ -25,9 +25,9 @@ use crate::{
     host::{self, clock},
     model::{
         defaults,
-        evidence::Sweep,
         finding::{Finding, State},
         process::ProcessKey,
+        seen::Sweep,
         stack::Stacks,
         time::nanoseconds,
     },

@@ -3,11 +3,11 @@
 use super::detector::Unanswered;
 use crate::model::{
     event::Fork,
-    evidence::ParentSeen,
     finding::{Certainty, Facts, Finding, HazardId, Remedy, Severity, State},
     held_lock::HeldLocks,
     process::{Comm, ProcessKey, Program},
     program_name::program_name,
+    seen::ParentSeen,
     thread::Occupation,
     time::{BootTime, nanoseconds},
 };

@@ -11,9 +11,10 @@ use super::{
 };
 use crate::model::{
     event::{CloneKind, Fork},
-    evidence::{ChildSeen, ParentSeen, Request},
+    evidence::Request,
     process::ProcessKey,
     program_name::called,
+    seen::{ChildSeen, ParentSeen},
     time::BootTime,
 };
 

@@ -61,9 +61,9 @@ pub enum Output {
     },
     /// A hazard that could not be judged, because the process was gone or unreadable.
     Undecided {
-        /// Which.
+        /// The hazard that it is about.
         hazard: HazardId,
-        /// The child.
+        /// The forked child: its tgid, and when it started.
         child: ProcessKey,
         /// Why not.
         why: String,
@@ -75,7 +75,7 @@ pub enum Output {
 /// A child that lives on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LivesOn {
-    /// The child.
+    /// The forked child: its tgid, and when it started.
     pub child: ProcessKey,
     /// The process that forked it.
     pub parent: ProcessKey,
@@ -90,7 +90,7 @@ pub struct LivesOn {
 /// A connection that a fork left to two processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shared {
-    /// The child.
+    /// The forked child: its tgid, and when it started.
     pub child: ProcessKey,
     /// The process that forked it.
     pub parent: ProcessKey,

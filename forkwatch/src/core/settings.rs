@@ -22,7 +22,7 @@ pub enum SettingsError {
     /// A delay that nobody can mean.
     #[error("its {name} is {value:?}, and {LONGEST:?} is the longest that can be")]
     Delay {
-        /// Which.
+        /// The name of the setting, as the configuration has it.
         name: &'static str,
         /// What it is.
         value: Duration,

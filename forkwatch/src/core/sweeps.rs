@@ -4,10 +4,7 @@
 use std::time::Duration;
 
 use super::{Core, processes::Birth};
-use crate::model::{
-    evidence::{Request, Sweep},
-    time::BootTime,
-};
+use crate::model::{evidence::Request, seen::Sweep, time::BootTime};
 
 /// Of its own time, what sweeps may take: one part in so many. With thousands of children that somebody else forks, a
 /// child that a sweep alone finds is still found in time.

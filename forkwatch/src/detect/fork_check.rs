@@ -25,7 +25,7 @@ pub struct Reason {
     pub id: &'static str,
     /// How much it weighs.
     pub weight: Weight,
-    /// What was seen.
+    /// What was seen, in words.
     pub what: String,
     /// Why it matters.
     pub why: &'static str,

@@ -17,10 +17,11 @@ use crate::{
     host::{self, clock},
     model::{
         defaults,
-        evidence::{Evidence, Request, Sweep},
+        evidence::{Evidence, Request},
         finding::{Finding, State},
         lock::Place,
         process::{ProcessKey, Program},
+        seen::Sweep,
         stack::{Stack, Stacks},
         time::BootTime,
     },

@@ -48,7 +48,7 @@ impl Part {
 /// A part that does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failing {
-    /// Which.
+    /// The part of the watch.
     pub part: Part,
     /// In what way.
     pub how: How,

@@ -40,7 +40,7 @@ pub enum CgroupError {
     Unreadable {
         /// What could not be read.
         path: PathBuf,
-        /// Why.
+        /// What the system or the parser said.
         source: io::Error,
     },
 }

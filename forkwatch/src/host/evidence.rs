@@ -18,8 +18,10 @@ use super::{
 };
 use crate::model::{
     event::Fork,
-    evidence::{ChildSeen, Evidence, ExecedSeen, LoopSeen, MAX_THREADS, ParentSeen, ProgramSeen, Request},
+    event_loop::LoopSeen,
+    evidence::{Evidence, Request},
     process::{Comm, ProcessKey},
+    seen::{ChildSeen, ExecedSeen, MAX_THREADS, ParentSeen, ProgramSeen},
     signals::SignalSet,
     stack::Stacks,
     thread::{Occupation, SeenThread},

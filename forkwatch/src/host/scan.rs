@@ -32,7 +32,7 @@ pub enum ScanError {
     Zombie {
         /// The id that was asked for.
         pid: u32,
-        /// Its comm.
+        /// Its comm: at most 15 bytes, of its own choice.
         comm: Comm,
         /// Its parent.
         parent: u32,
@@ -53,7 +53,7 @@ pub enum ScanError {
     Unreadable {
         /// What could not be read.
         path: String,
-        /// Why.
+        /// What the system or the parser said.
         #[serde(with = "as_number")]
         source: io::Error,
     },
@@ -62,9 +62,9 @@ pub enum ScanError {
 /// A process that lives already. Its start is rounded down to a clock tick, as `/proc` shows it: compare ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    /// Which.
+    /// Which process: its tgid, and when it started.
     pub key: ProcessKey,
-    /// Its comm.
+    /// Its comm: at most 15 bytes, of its own choice.
     pub comm: Comm,
     /// Its present parent, which need not be the process that forked it.
     pub parent: u32,

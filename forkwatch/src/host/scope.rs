@@ -9,8 +9,8 @@ use super::{
     scan::{descendants, processes},
 };
 use crate::model::{
-    evidence::{Sweep, Swept},
     process::ProcessKey,
+    seen::{Sweep, Swept},
 };
 
 /// The filters of a watch, for what the kernel side did not tell of. Without any, everything is in scope.

@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// See [`crate::model::evidence::Request::SharedFiles`].
 pub(super) struct Question<'a> {
-    /// The forked process.
+    /// The forked process: its tgid, and when it started.
     pub(super) child: ProcessKey,
     /// The process that forked it.
     pub(super) forker: ProcessKey,

@@ -52,7 +52,7 @@ fn attempt(aspect: Aspect, tgid: u32) -> io::Result<Option<()>> {
 /// What was tried on one process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
-    /// Which.
+    /// Its process id.
     pub tgid: u32,
     /// Whether it is of forkwatch's own user.
     pub own: bool,

@@ -13,7 +13,7 @@ use crate::model::{
 pub(super) struct Stat {
     /// Its id: of a thread, or of a process and its main thread.
     pub(super) id: u32,
-    /// Its comm.
+    /// Its comm: at most 15 bytes, of its own choice.
     pub(super) comm: Comm,
     /// `R`, `S`, `D`, `T`, `t`, `Z`, `X`, ...
     pub(super) state: u8,

@@ -4,8 +4,8 @@ use std::{collections::HashMap, io, time::Instant};
 
 use super::{clock, file, program::executable, stat::Stat, status::Status};
 use crate::model::{
-    evidence::{Sweep, Swept},
     process::ProcessKey,
+    seen::{Sweep, Swept},
     time::nanoseconds,
 };
 

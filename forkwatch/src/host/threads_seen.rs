@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io};
 
 use super::{clock, file, place, stat::Stat, task};
 use crate::model::{
-    evidence::{MAX_THREADS, ThreadsSeen},
+    seen::{MAX_THREADS, ThreadsSeen},
     stack::Stacks,
     time::TICK,
 };

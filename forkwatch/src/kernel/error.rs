@@ -75,7 +75,7 @@ pub enum KernelError {
          Please report it, with the output of `forkwatch doctor -o json`. It said:\n{reason}"
     )]
     Verifier {
-        /// Which.
+        /// The name of the eBPF program.
         program: &'static str,
         /// The error number.
         error: io::Error,
@@ -89,7 +89,7 @@ pub enum KernelError {
          said:\n{reason}"
     )]
     LogRefused {
-        /// Which.
+        /// The name of the eBPF program.
         program: &'static str,
         /// The error number.
         error: io::Error,
@@ -105,17 +105,17 @@ pub enum KernelError {
     /// A program could not be loaded or attached.
     #[error("the program {program} could not be attached: {}. {}", Causes(&**error), advice(&**error))]
     Program {
-        /// Which.
+        /// The name of the eBPF program.
         program: &'static str,
-        /// Why.
+        /// What went wrong below.
         error: Box<ProgramError>,
     },
     /// A map could not be made or used.
     #[error("the kernel's table {map} could not be used: {}. {}", Causes(&**error), advice(&**error))]
     Map {
-        /// Which.
+        /// The name of the eBPF map.
         map: &'static str,
-        /// Why.
+        /// What went wrong below.
         error: Box<MapError>,
     },
     /// The ring could not be allocated.
@@ -126,7 +126,7 @@ pub enum KernelError {
     Ring {
         /// The size asked for.
         bytes: u32,
-        /// Why.
+        /// What the system or the parser said.
         error: io::Error,
     },
     /// What the programs report is not what `/proc` says.
@@ -140,7 +140,7 @@ pub enum KernelError {
     SelfTestFailed {
         /// What failed.
         what: &'static str,
-        /// Why.
+        /// What the system or the parser said.
         error: io::Error,
     },
 }
@@ -237,7 +237,7 @@ pub enum Mismatch {
     /// A field says something else than the system.
     #[error("{field} was reported as {reported}, and is {actual}")]
     Field {
-        /// Which.
+        /// The field, as its structure names it.
         field: &'static str,
         /// What came through the ring.
         reported: String,

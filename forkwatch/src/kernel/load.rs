@@ -60,7 +60,7 @@ pub struct Kernel {
 /// A child that was forked before the watch began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seed {
-    /// Which.
+    /// Which process: its tgid, and when it started.
     pub child: ProcessKey,
     /// Its present parent.
     pub parent_tgid: u32,

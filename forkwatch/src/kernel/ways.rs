@@ -31,9 +31,9 @@ pub enum NoProbe {
     /// The kernel does not take the program.
     #[error("this kernel refuses the program {program}: {reason}")]
     Refused {
-        /// Which.
+        /// The name of the eBPF program.
         program: &'static str,
-        /// Why.
+        /// Why, as a sentence without a full stop.
         reason: String,
     },
 }

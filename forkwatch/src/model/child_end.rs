@@ -58,7 +58,7 @@ pub struct ChildEnd {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sender {
-    /// Which.
+    /// Its process id.
     pub pid: u32,
     /// Comm of the thread that sent it, safe for a terminal.
     pub name: String,

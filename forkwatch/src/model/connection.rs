@@ -70,7 +70,7 @@ pub struct SharedSocket {
 pub struct Caller {
     /// When it was looked at.
     pub at: BootTime,
-    /// The thread.
+    /// The tid of the thread.
     pub tid: u32,
     /// Whether it was at the connection still.
     pub engaged: Engaged,
@@ -101,7 +101,7 @@ pub enum Engaged {
 pub struct LibraryThread {
     /// The library.
     pub library: String,
-    /// The thread.
+    /// Which thread, by its tid and comm.
     pub thread: SeenThread,
 }
 
@@ -151,7 +151,7 @@ pub struct Turn {
 /// Which process used a watched socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
-    /// Which.
+    /// Which process: its tgid, and when it started.
     pub process: ProcessKey,
     /// Its present parent.
     pub parent_tgid: u32,

@@ -49,7 +49,7 @@ impl CloneKind {
 pub struct Fork {
     /// Place in the stream.
     pub origin: Origin,
-    /// When.
+    /// When, on the clock that counts from the boot.
     pub at: BootTime,
     /// How.
     pub kind: CloneKind,
@@ -93,7 +93,7 @@ impl Fork {
 pub struct Exec {
     /// Place in the stream.
     pub origin: Origin,
-    /// When.
+    /// When, on the clock that counts from the boot.
     pub at: BootTime,
     /// Which process.
     pub process: ProcessKey,
@@ -130,7 +130,7 @@ pub struct ForkOfExec {
 pub struct Exit {
     /// Place in the stream.
     pub origin: Origin,
-    /// When.
+    /// When, on the clock that counts from the boot.
     pub at: BootTime,
     /// Which process.
     pub process: ProcessKey,
@@ -177,9 +177,9 @@ impl ExitStatus {
 pub struct Thread {
     /// Place in the stream.
     pub origin: Origin,
-    /// When.
+    /// When, on the clock that counts from the boot.
     pub at: BootTime,
-    /// The process.
+    /// Its tgid in the root pid namespace.
     pub tgid: u32,
     /// The thread that created it.
     pub parent_tid: u32,
@@ -202,7 +202,7 @@ pub struct CloneFailure {
     pub tgid: u32,
     /// The calling thread.
     pub tid: u32,
-    /// Its comm.
+    /// Its comm: at most 15 bytes, of its own choice.
     pub comm: Comm,
     /// Real uid.
     pub uid: u32,
@@ -219,7 +219,7 @@ pub struct CloneFailure {
 pub struct Signal {
     /// Place in the stream.
     pub origin: Origin,
-    /// When.
+    /// When, on the clock that counts from the boot.
     pub at: BootTime,
     /// Its number.
     pub number: u32,
@@ -237,7 +237,7 @@ pub struct Signal {
 pub struct SocketUse {
     /// Place in the stream.
     pub origin: Origin,
-    /// When.
+    /// When, on the clock that counts from the boot.
     pub at: BootTime,
     /// The socket's inode number.
     pub inode: u64,
@@ -245,7 +245,7 @@ pub struct SocketUse {
     pub user: User,
     /// The calling thread.
     pub tid: u32,
-    /// Its comm.
+    /// Its comm: at most 15 bytes, of its own choice.
     pub comm: Comm,
     /// What.
     pub act: Act,
@@ -258,11 +258,11 @@ pub struct SocketUse {
 pub struct Heir {
     /// Place in the stream.
     pub origin: Origin,
-    /// When.
+    /// When, on the clock that counts from the boot.
     pub at: BootTime,
     /// The process that forked.
     pub parent: ProcessKey,
-    /// The child.
+    /// The forked child: its tgid, and when it started.
     pub child: ProcessKey,
     /// Comm of the thread that forked, or of the one that ended last.
     pub comm: Comm,
@@ -278,7 +278,7 @@ pub struct Heir {
 pub struct SharerEnd {
     /// Place in the stream.
     pub origin: Origin,
-    /// When.
+    /// When, on the clock that counts from the boot.
     pub at: BootTime,
     /// Which process.
     pub process: ProcessKey,
@@ -295,7 +295,7 @@ pub struct Lost {
     pub since: BootTime,
     /// How many records.
     pub count: u64,
-    /// Why.
+    /// Why it was lost.
     pub reason: LossReason,
 }
 

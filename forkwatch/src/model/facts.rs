@@ -157,7 +157,7 @@ pub struct ConnectionFacts {
 pub struct CallerFacts {
     /// Its process.
     pub pid: u32,
-    /// The thread.
+    /// The tid of the thread.
     pub tid: u32,
     /// Whether it slept in a call on the connection; otherwise it was in a client library a moment after the use.
     pub waits: bool,
@@ -211,7 +211,7 @@ pub struct LeakFacts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescriptorHolder {
-    /// Which.
+    /// Its process id.
     pub pid: u32,
     /// Its comm, safe for a terminal.
     pub name: String,

@@ -35,9 +35,9 @@ pub struct Family {
 /// One of the family.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// Which.
+    /// Which process: its tgid, and when it started.
     pub process: ProcessKey,
-    /// Its comm.
+    /// Its comm: at most 15 bytes, of its own choice.
     pub comm: Comm,
     /// Its real uid, where that may be read.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -51,7 +51,7 @@ pub struct Member {
 /// A thread.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiter {
-    /// Which.
+    /// Which thread, by its tid and comm.
     pub thread: SeenThread,
     /// How often it has given up the CPU: while this stays, it has not run.
     pub switches: u64,

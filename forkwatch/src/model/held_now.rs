@@ -9,7 +9,7 @@ use super::{held_lock::HeldLock, thread::SeenThread, time::BootTime};
 pub struct LockNow {
     /// The lock.
     pub lock: HeldLock,
-    /// The thread.
+    /// Which thread, by its tid and comm.
     pub thread: SeenThread,
 }
 

@@ -107,7 +107,7 @@ pub struct Instance {
 /// A thread that waits for events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
-    /// The thread.
+    /// Which thread, by its tid and comm.
     pub thread: SeenThread,
     /// The descriptor of the epoll instance; absent where it waits in `io_uring`.
     pub epoll: Option<u32>,
@@ -116,7 +116,7 @@ pub struct Waiting {
 /// Where a thread was seen to be. What could not be told is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Whereabouts {
-    /// The thread.
+    /// Which thread, by its tid and comm.
     pub thread: SeenThread,
     /// The object whose code it was started to run, by its path: the library's that made the thread.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -240,7 +240,7 @@ pub struct Collector {
 pub struct Worker {
     /// Its pid.
     pub pid: u32,
-    /// Its comm.
+    /// Its comm: at most 15 bytes, of its own choice.
     pub comm: Comm,
     /// In RAM.
     pub resident: u64,

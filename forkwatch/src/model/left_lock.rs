@@ -30,7 +30,7 @@ pub enum CarriedLocksSeen {
 pub struct CarriedLocks {
     /// When they were looked at.
     pub at: BootTime,
-    /// Its comm.
+    /// Its comm: at most 15 bytes, of its own choice.
     pub comm: Comm,
     /// What runs in it, which is what runs in the process that forked it, or ran there.
     pub program: Program,
@@ -70,8 +70,8 @@ pub enum Taker {
 /// A process that waits for a lock on a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockWaiter {
-    /// Which.
+    /// Which process: its tgid, and when it started.
     pub process: ProcessKey,
-    /// Its comm.
+    /// Its comm: at most 15 bytes, of its own choice.
     pub comm: Comm,
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The limit that made a system call of the clone family fail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
-    /// Which.
+    /// What limits it.
     pub cause: Cause,
     /// The cgroup that sets it, where one does.
     pub cgroup: Option<String>,

@@ -37,7 +37,7 @@ impl Words {
 pub struct LockWait {
     /// Its tid in the root pid namespace.
     pub tid: u32,
-    /// Its comm.
+    /// Its comm: at most 15 bytes, of its own choice.
     pub comm: Comm,
     /// The address of the futex word.
     pub address: u64,
@@ -265,7 +265,7 @@ pub const MAX_TOLD: usize = 16;
 /// Where a thread is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadAt {
-    /// Which.
+    /// Which thread, by its tid and comm.
     pub thread: SeenThread,
     /// Its calls.
     pub stack: Stack,
@@ -290,7 +290,7 @@ pub struct Doing {
 pub enum Blocked {
     /// A process that waits for it, in this system call.
     Waiter {
-        /// Which.
+        /// Its process id.
         pid: u32,
         /// Its comm, safe for a terminal.
         name: String,

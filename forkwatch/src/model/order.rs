@@ -7,7 +7,7 @@ use super::{process::ProcessKey, time::BootTime};
 pub enum Order {
     /// Report how this child ends, or that it execs, though its fork was not streamed.
     Follow {
-        /// The child.
+        /// The forked child: its tgid, and when it started.
         child: ProcessKey,
         /// Its present parent.
         parent_tgid: u32,

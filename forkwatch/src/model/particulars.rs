@@ -12,7 +12,7 @@ pub enum Particulars {
     #[default]
     None,
     /// The comms of the threads that a fork left behind, as far as they were still there: the first
-    /// [`MAX_THREADS`](super::evidence::MAX_THREADS) by tid.
+    /// [`MAX_THREADS`](super::seen::MAX_THREADS) by tid.
     ThreadNames(Vec<Comm>),
     /// The limit that a failed call ran into.
     Limit(Limit),

@@ -65,7 +65,7 @@ pub struct SharedFile {
 /// What a process did to the offset of a file, in moments in which no other of its family read or wrote anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileUser {
-    /// Which.
+    /// Which process: its tgid, and when it started.
     pub process: ProcessKey,
     /// How often it moved.
     pub moves: u32,

@@ -61,7 +61,7 @@ impl Weight {
 pub struct Standing {
     /// When it was looked at.
     pub at: BootTime,
-    /// Which.
+    /// Which process: its tgid, and when it started.
     pub process: ProcessKey,
     /// What runs in it.
     pub program: Program,
@@ -82,6 +82,6 @@ pub struct Reason {
     pub id: String,
     /// How much it weighs.
     pub weight: Weight,
-    /// What was seen.
+    /// What was seen, in words.
     pub what: String,
 }

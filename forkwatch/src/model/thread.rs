@@ -12,7 +12,7 @@ use super::{
 pub struct SeenThread {
     /// Its tid in the root pid namespace.
     pub tid: u32,
-    /// Its comm.
+    /// Its comm: at most 15 bytes, of its own choice.
     pub comm: Comm,
 }
 

@@ -34,7 +34,7 @@ pub enum EventFileError {
     Open {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What went wrong below.
         source: OutputFileError,
     },
     /// It ends in the middle of a line that is no event.
@@ -52,7 +52,7 @@ pub enum EventFileError {
     Directory {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the system or the parser said.
         source: io::Error,
     },
 }

@@ -92,7 +92,7 @@ pub struct Report<'a> {
     pub end: CommandEnd,
     /// How long it ran.
     pub took: Duration,
-    /// What was seen.
+    /// What was seen, or why nothing was.
     pub seen: &'a Seen,
     /// What there is to be found.
     pub hazards: &'a [Introduced],

@@ -27,9 +27,9 @@ type User = Option<u32>;
 /// A process that is set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
-    /// Which.
+    /// Which process: its tgid, and when it started.
     pub process: ProcessKey,
-    /// Why.
+    /// Why, as a sentence without a full stop.
     pub why: String,
     /// Until when that counts, where nobody looks again: some time after it might be looked into.
     pub until: Instant,

@@ -23,12 +23,7 @@ use super::{
 };
 use crate::{
     host::{self, Limits, clock},
-    model::{
-        event::Event,
-        evidence::{Evidence, Swept},
-        particulars::Particulars,
-        time::nanoseconds,
-    },
+    model::{event::Event, evidence::Evidence, particulars::Particulars, seen::Swept, time::nanoseconds},
 };
 
 /// More free memory than this is given back.

@@ -8,7 +8,8 @@ use crate::{
     host::{Process, ScanError, Scope, sight::Sight},
     model::{
         event::Event,
-        evidence::{ChildSeen, Evidence, LoopSeen, Request},
+        event_loop::LoopSeen,
+        evidence::{Evidence, Request},
         generator::GeneratorsSeen,
         held_lock::{HeldLocksSeen, Places},
         held_now::HeldNowSeen,
@@ -17,6 +18,7 @@ use crate::{
         lock::LocksSeen,
         particulars::Particulars,
         process::ProcessKey,
+        seen::ChildSeen,
         shared_file::SharedFilesSeen,
         stack::Stacks,
         time::BootTime,

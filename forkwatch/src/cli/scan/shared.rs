@@ -7,7 +7,7 @@ use crate::{core, model::program_name::called, remedy::service};
 /// A connection that two processes hold.
 #[derive(Debug, Serialize)]
 pub(super) struct Shared {
-    /// The child.
+    /// The pid of the forked child.
     child: u32,
     /// The process that forked it.
     parent: u32,

@@ -6,10 +6,10 @@ use crate::{
     model::{
         detector::{Aspect, DetectorState, Reach, Wanted},
         event::Exec,
-        evidence::ExecedSeen,
         finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
         process::ProcessKey,
         program_name::called,
+        seen::ExecedSeen,
         signals::SignalSet,
     },
     remedy::remedy,

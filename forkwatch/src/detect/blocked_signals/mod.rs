@@ -11,10 +11,11 @@ use crate::{
     core::{Context, Detector, Dropped, Judgement, Output, Recent, Report, Unanswered},
     model::{
         event::{CloneKind, Event, Exec, Fork},
-        evidence::{Evidence, ExecedSeen, Request},
+        evidence::{Evidence, Request},
         finding::Finding,
         process::{Comm, ProcessKey, Program},
         program_name::called,
+        seen::ExecedSeen,
         signals::SignalSet,
     },
 };

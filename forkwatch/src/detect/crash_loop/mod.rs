@@ -14,12 +14,13 @@ use crate::{
     core::{Context, Detector, Judgement, Recent, Report, resolved},
     model::{
         event::{CloneKind, Event, Exit},
-        evidence::{Evidence, ProgramSeen, Request},
+        evidence::{Evidence, Request},
         finding::Finding,
         order::Order,
         process::ProcessKey,
         program_name::called,
         resolution::Resolution,
+        seen::ProgramSeen,
         time::{BootTime, nanoseconds},
     },
 };

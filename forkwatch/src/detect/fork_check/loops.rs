@@ -20,7 +20,7 @@ pub(super) enum Manner {
 /// An event loop that a thread is in.
 #[derive(Clone, Copy, Debug)]
 pub struct RunningLoop<'a> {
-    /// The thread.
+    /// Which thread, by its tid and comm.
     pub thread: SeenThread,
     /// Whose loop it is.
     pub of: &'static str,

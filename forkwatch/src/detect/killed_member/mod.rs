@@ -64,11 +64,11 @@ struct Bereft {
 /// A child that was killed.
 #[derive(Clone, Debug)]
 struct Killed {
-    /// Which.
+    /// Which process: its tgid, and when it started.
     child: ProcessKey,
-    /// Its comm.
+    /// Its comm: at most 15 bytes, of its own choice.
     comm: Comm,
-    /// When.
+    /// When, on the clock that counts from the boot.
     at: BootTime,
     /// By what.
     end: ChildEnd,

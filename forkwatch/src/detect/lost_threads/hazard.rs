@@ -291,7 +291,7 @@ pub(super) struct LostCase<'a> {
     pub(super) parent: ProcessKey,
     /// Its name.
     pub(super) program_name: &'a str,
-    /// The child.
+    /// The forked child: its tgid, and when it started.
     pub(super) child: ProcessKey,
     /// The missing threads, as the parent has them.
     pub(super) lost: Vec<SeenThread>,

@@ -10,8 +10,9 @@ use crate::{
     core::{Context, Detector, ForkCase, Report, Unanswered},
     model::{
         event::Event,
-        evidence::{Evidence, Request, ThreadsSeen},
+        evidence::{Evidence, Request},
         process::{Comm, ProcessKey, Program},
+        seen::ThreadsSeen,
         stack::Stacks,
         thread::SeenThread,
         time::{BootTime, nanoseconds},

@@ -30,7 +30,7 @@ const SIGINT: u32 = 2;
 /// A child whose threads wait, with what is known of its fork.
 #[derive(Clone, Copy)]
 pub struct Case<'a> {
-    /// The child.
+    /// The forked child: its tgid, and when it started.
     pub child: ProcessKey,
     /// What its threads wait for.
     pub locks: &'a Locks,
@@ -45,7 +45,7 @@ pub struct Case<'a> {
 /// A wait that nobody can end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proven {
-    /// Why.
+    /// What proves it.
     pub proof: Proof,
     /// How sure that is.
     pub certainty: Certainty,

@@ -20,7 +20,7 @@ use crate::{
 
 /// A child that was proven stuck, with all that is known of it.
 pub struct Stuck<'a> {
-    /// The child.
+    /// The forked child: its tgid, and when it started.
     pub child: ProcessKey,
     /// The process that forked it; the child itself where that is not known.
     pub parent: ProcessKey,

@@ -5,7 +5,7 @@ use crate::{
     core::Verdict,
     detect::fork_check::RunningLoop,
     model::{
-        evidence::{RestingLoop, Watched},
+        event_loop::{RestingLoop, Watched},
         finding::{Certainty, Facts},
         process::ProcessKey,
         program_name::called,

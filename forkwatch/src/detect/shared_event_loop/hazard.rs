@@ -9,7 +9,7 @@ use crate::{
     detect::{Hazard, WITH_CHILD_OR_CLEARED, fork_check::RunningLoop},
     model::{
         detector::{Aspect, DetectorState, Reach, Wanted},
-        evidence::{EmptiedLoop, SharedLoop},
+        event_loop::{EmptiedLoop, SharedLoop},
         finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
         process::{ProcessKey, escape},
         program_name::called,

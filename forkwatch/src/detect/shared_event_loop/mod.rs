@@ -19,7 +19,8 @@ use self::{
 use crate::{
     core::{Context, Detector, Output, Report, Rest, Unanswered},
     model::{
-        evidence::{EmptiedLoop, Evidence, ForeignWakeUp, LoopSeen, Request, RestingLoop, SharedLoop},
+        event_loop::{EmptiedLoop, ForeignWakeUp, LoopSeen, RestingLoop, SharedLoop},
+        evidence::{Evidence, Request},
         finding::Finding,
         process::ProcessKey,
         resolution::Resolution,

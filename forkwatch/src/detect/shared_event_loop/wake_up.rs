@@ -3,7 +3,7 @@
 use crate::{
     core::Verdict,
     model::{
-        evidence::ForeignWakeUp,
+        event_loop::ForeignWakeUp,
         finding::{Certainty, Facts, Severity, State},
         process::ProcessKey,
         program_name::called,

@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::*;
 use crate::model::{
     event::{CloneKind, Signal},
-    evidence::{Sweep, Swept},
     finding::{Certainty, Severity},
     lock::{Holder, LockWait, MemoryUsers, Words},
     order::Order,
     resolution::Resolution,
+    seen::{Sweep, Swept},
     stack::{Frame, Stack},
 };
 

@@ -29,10 +29,8 @@ use crate::core::{Core, LivesOn, Output, Settings};
 use crate::model::{
     connection::{Caller, Sockets},
     event::{CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Origin},
-    evidence::{
-        ChildSeen, Evidence, ExecedSeen, ForeignWakeUp, LoopSeen, ParentSeen, ProgramSeen, Request,
-        RestingLoop, Sweep, Swept, ThreadsSeen,
-    },
+    event_loop::{ForeignWakeUp, LoopSeen, RestingLoop},
+    evidence::{Evidence, Request},
     family::Family,
     finding::{Finding, HazardId, State},
     generator::GeneratorsSeen,
@@ -41,6 +39,7 @@ use crate::model::{
     left_lock::CarriedLocksSeen,
     lock::{Locks, LocksSeen, Place},
     process::{ProcessKey, Program},
+    seen::{ChildSeen, ExecedSeen, ParentSeen, ProgramSeen, Sweep, Swept, ThreadsSeen},
     shared_file::{SharedFiles, SharedFilesSeen},
     signals::SignalSet,
     thread::{Occupation, SeenThread},

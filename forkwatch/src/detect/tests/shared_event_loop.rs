@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{
-    evidence::{EmptiedLoop, SharedLoop, Watched},
+    event_loop::{EmptiedLoop, SharedLoop, Watched},
     finding::{Certainty, Severity},
     inventory::{Instance, Waiting, Whereabouts},
     resolution::Resolution,

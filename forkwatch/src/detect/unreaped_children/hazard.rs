@@ -6,11 +6,11 @@ use crate::{
     core::Verdict,
     detect::Hazard,
     model::{
-        evidence::Swept,
         finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
         lasted::lasted,
         process::ProcessKey,
         resolution::Resolution,
+        seen::Swept,
         time::nanoseconds,
     },
     remedy::remedy,

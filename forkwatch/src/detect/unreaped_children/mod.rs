@@ -12,11 +12,12 @@ use self::hazard::{NeglectCase, judge, severity};
 use crate::{
     core::{Context, Detector, Report, resolved},
     model::{
-        evidence::{Evidence, ProgramSeen, Request, Sweep, Swept},
+        evidence::{Evidence, Request},
         finding::{Finding, Severity},
         process::ProcessKey,
         program_name::called,
         resolution::Resolution,
+        seen::{ProgramSeen, Sweep, Swept},
         time::BootTime,
     },
 };

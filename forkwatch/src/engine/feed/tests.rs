@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     engine::{recorder::Recorder, replay::replay},
     model::{
-        evidence::{ChildSeen, ParentSeen},
         held_lock::{HeldLocks, HeldLocksSeen},
+        seen::{ChildSeen, ParentSeen},
     },
     output::{
         columns::{ColumnLines, Look, Times},

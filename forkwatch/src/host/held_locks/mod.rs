@@ -55,7 +55,7 @@ pub(super) struct Question {
     pub(super) parent: ProcessKey,
     /// The thread of the parent that called fork.
     pub(super) forking_tid: u32,
-    /// When.
+    /// When, on the clock that counts from the boot.
     pub(super) forked_at: BootTime,
     /// Where to look; absent for everywhere.
     pub(super) places: Option<Places>,

@@ -12,7 +12,7 @@ use crate::{
         budget, call::Activity, clock, descriptors::Table, kcmp::same_file, program, stat::Stat,
         status::Status, task,
     },
-    model::{evidence::RestingLoop, process::ProcessKey, stack::Stacks},
+    model::{event_loop::RestingLoop, process::ProcessKey, stack::Stacks},
 };
 
 /// Threads of the process that are looked at; of one with more nothing is told.

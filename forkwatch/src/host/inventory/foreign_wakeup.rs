@@ -8,7 +8,7 @@
 use super::{instances, shared_loop::real_uid};
 use crate::{
     host::{clock, descriptors::Table, program, stack, stat::Stat, status::Status},
-    model::{evidence::ForeignWakeUp, process::ProcessKey, signals::SignalSet},
+    model::{event_loop::ForeignWakeUp, process::ProcessKey, signals::SignalSet},
 };
 
 /// Descriptors of each process that are looked at, from the lowest.

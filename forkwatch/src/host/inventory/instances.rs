@@ -10,7 +10,7 @@ use crate::{
         file,
     },
     model::{
-        evidence::Watched,
+        event_loop::Watched,
         inventory::{Instance, MAX_ENTRIES},
         leak::{Access, Object},
     },

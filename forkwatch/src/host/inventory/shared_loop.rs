@@ -25,7 +25,7 @@ use crate::{
         task,
     },
     model::{
-        evidence::{EmptiedLoop, LoopSeen, SharedLoop},
+        event_loop::{EmptiedLoop, LoopSeen, SharedLoop},
         inventory::{Instance, Waiting, Whereabouts},
         process::ProcessKey,
         stack::Stacks,

@@ -18,7 +18,7 @@ const MAX_CHILDREN: u64 = 64 * 1024;
 
 /// The process that forked the child, where it lives.
 pub(in crate::host) struct Parent {
-    /// Which.
+    /// Which process: its tgid, and when it started.
     pub(in crate::host) key: ProcessKey,
     /// Whether it still runs the program that it forked.
     pub(in crate::host) comparable: bool,

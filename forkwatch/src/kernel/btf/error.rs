@@ -16,7 +16,7 @@ pub enum BtfError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the system or the parser said.
         source: io::Error,
     },
     /// Something else than BTF.

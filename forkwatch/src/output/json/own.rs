@@ -99,7 +99,7 @@ pub struct AssessmentReason {
     pub id: String,
     /// How much it weighs: `unsafe`, `warning` or `info`.
     pub weight: &'static str,
-    /// What was seen.
+    /// What was seen, in words.
     pub what: String,
 }
 

@@ -4,10 +4,10 @@ use serde_json::json;
 use super::*;
 use crate::{
     model::{
-        evidence::{ChildSeen, ExecedSeen, ParentSeen, ProgramSeen, ThreadsSeen},
         leak::{Access, Descriptors, End, Held, Holder, Holders, Listener, Object, PipeWait, Rest, Service},
         process::{Comm, ProcessKey, Program},
         provenance::{Executable, Namespace, Owner, Provenance},
+        seen::{ChildSeen, ExecedSeen, ParentSeen, ProgramSeen, ThreadsSeen},
         signals::SignalSet,
         thread::SeenThread,
     },
