@@ -40,9 +40,8 @@ const STANDARD: usize = 2;
 /// A forker of which nothing is known yet is told of this often, nanoseconds.
 const UNKNOWN_FORKER: u64 = 1_000_000_000;
 
-/// `SS_CONNECTED` (include/uapi/linux/net.h), `SOCK_STREAM` (include/linux/net.h), `TCP_ESTABLISHED`, which Unix streams
-/// use too (include/net/tcp_states.h), and `IPPROTO_TCP`.
-const CONNECTED: u32 = 3;
+/// `SOCK_STREAM` (include/linux/net.h), `TCP_ESTABLISHED`, which Unix streams use too (include/net/tcp_states.h), and
+/// `IPPROTO_TCP`.
 const STREAM_SOCKET: u16 = 1;
 const ESTABLISHED: u8 = 1;
 const TCP: u16 = 6;
@@ -250,11 +249,11 @@ fn take(room: &mut Room, file: u64, descriptor: u32) {
         return;
     }
     let socket: u64 = copy(file, &OFFSET_FILE_PRIVATE);
-    let (state, kind): (u32, u16) = (copy(socket, &OFFSET_SOCKET_STATE), copy(socket, &OFFSET_SOCKET_TYPE));
-    if state != CONNECTED || kind != STREAM_SOCKET {
+    if copy::<u16>(socket, &OFFSET_SOCKET_TYPE) != STREAM_SOCKET {
         return;
     }
     let sock: u64 = copy(socket, &OFFSET_SOCKET_SOCK);
+    // Not by the state of the socket: `SS_CONNECTING` stays where connect(2) did not wait (`__inet_stream_connect`).
     let (family, state): (u16, u8) = (copy(sock, &OFFSET_SOCK_FAMILY), copy(sock, &OFFSET_SOCK_STATE));
     if state != ESTABLISHED {
         return;

@@ -8,6 +8,7 @@ use std::{
         fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::{fs::MetadataExt as _, net::UnixStream},
     },
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -21,7 +22,9 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn tcp() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let shared = TcpStream::connect(listener.local_addr()?)?;
+        // As most clients do: by a connect(2) that does not wait, after which the kernel says for good that the socket is
+        // connecting.
+        let shared = TcpStream::connect_timeout(&listener.local_addr()?, Duration::from_secs(10))?;
         let (other, _) = listener.accept()?;
         Ok(Self::of(shared.into(), other.into()))
     }

@@ -45,7 +45,7 @@ pub(super) enum Expected {
 use Expected::{Address, Bytes, Integer, Pointer, Sized, Structs};
 
 /// Fields of one struct stand together, for it is looked up once.
-pub(super) const FIELDS: [Field; 59] = [
+pub(super) const FIELDS: [Field; 58] = [
     required("OFFSET_TASK_FLAGS", "task_struct", &["flags"], Integer(4)),
     required("OFFSET_TASK_MM", "task_struct", &["mm"], Pointer("mm_struct")),
     required("OFFSET_TASK_EXIT_CODE", "task_struct", &["exit_code"], Integer(4)),
@@ -100,7 +100,6 @@ pub(super) const FIELDS: [Field; 59] = [
     on_demand("OFFSET_UNIX_ADDRESS", "unix_sock", &["addr"], Pointer("unix_address")),
     on_demand("OFFSET_ADDRESS_NAME", "unix_address", &["name"], Structs("sockaddr_un")),
     on_demand("OFFSET_SOCKET_FILE", "socket", &["file"], Pointer("file")),
-    on_demand("OFFSET_SOCKET_STATE", "socket", &["state"], Integer(4)),
     on_demand("OFFSET_SOCKET_TYPE", "socket", &["type"], Integer(2)),
     on_demand("OFFSET_SOCKET_SOCK", "socket", &["sk"], Pointer("sock")),
     on_demand("OFFSET_FILE_INODE", "file", &["f_inode"], Pointer("inode")),

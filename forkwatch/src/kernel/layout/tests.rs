@@ -11,7 +11,7 @@ use super::*;
 const RECORDED: &str = include_str!("recorded.txt");
 
 /// The members of the synthetic kernels and their types, in the notation of [`type_named`].
-const MEMBERS: [(&str, &str); 53] = [
+const MEMBERS: [(&str, &str); 52] = [
     ("task_struct.flags", "u32"),
     ("task_struct.mm", "*mm_struct"),
     ("task_struct.exit_code", "u32"),
@@ -59,7 +59,6 @@ const MEMBERS: [(&str, &str); 53] = [
     ("unix_sock.peer", "*sock"),
     ("unix_sock.addr", "*unix_address"),
     ("unix_address.name", "sockaddr_un[]"),
-    ("socket.state", "u32"),
     ("socket.type", "u16"),
     ("socket.sk", "*sock"),
     ("file.f_op", "*file_operations"),
@@ -69,7 +68,7 @@ const MEMBERS: [(&str, &str); 53] = [
 
 /// Those that not every start needs, which are not recorded: structs of 512 bytes, and a place that
 /// disturbs nothing.
-const ON_DEMAND: [(&str, u32); 24] = [
+const ON_DEMAND: [(&str, u32); 23] = [
     ("bpf_iter_meta.seq", 8),
     ("kernfs_node.parent", 8),
     ("kernel_siginfo.si_code", 8),
@@ -88,7 +87,6 @@ const ON_DEMAND: [(&str, u32); 24] = [
     ("unix_sock.peer", 200),
     ("unix_sock.addr", 208),
     ("unix_address.name", 8),
-    ("socket.state", 0),
     ("socket.type", 4),
     ("socket.sk", 24),
     ("file.f_op", 40),
@@ -118,7 +116,7 @@ const STRUCTURES: [&str; 17] = [
 ];
 
 /// The globals and the recorded offsets that add up to each.
-const GLOBALS: [(&str, &[&str]); 54] = [
+const GLOBALS: [(&str, &[&str]); 53] = [
     ("OFFSET_TASK_FLAGS", &["task_struct.flags"]),
     ("OFFSET_TASK_MM", &["task_struct.mm"]),
     ("OFFSET_TASK_EXIT_CODE", &["task_struct.exit_code"]),
@@ -167,7 +165,6 @@ const GLOBALS: [(&str, &[&str]); 54] = [
     ("OFFSET_UNIX_PEER", &["unix_sock.peer"]),
     ("OFFSET_UNIX_ADDRESS", &["unix_sock.addr"]),
     ("OFFSET_ADDRESS_NAME", &["unix_address.name"]),
-    ("OFFSET_SOCKET_STATE", &["socket.state"]),
     ("OFFSET_SOCKET_TYPE", &["socket.type"]),
     ("OFFSET_SOCKET_SOCK", &["socket.sk"]),
     ("OFFSET_FILE_OPERATIONS", &["file.f_op"]),
