@@ -32,7 +32,7 @@ use crate::{
         session::{self, Session},
     },
     host::{self, Scope},
-    kernel::{self, Filter, Stream},
+    kernel::{self, Filter, Probe, Stream},
     log::Log,
     model::{defaults, stack::Stacks},
     output::{
@@ -112,6 +112,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         stream: Stream { plain: true, sharing: true, threads: false },
         filter: Filter { tasks: true, ..Filter::default() },
         grace: options.grace,
+        // The command has not begun, so nothing is late if the start takes longer for this.
+        asked: &[Probe::Heirs],
         ..kernel::Options::default()
     };
     let mut session = Session::start(&kernel_options, &[process])?;

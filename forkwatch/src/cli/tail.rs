@@ -95,7 +95,7 @@ pub(super) struct Options {
     #[arg(long)]
     clone_calls: bool,
     /// See what children do with inherited connections from their first instruction, and not from the first second on;
-    /// the start takes half a second longer, and each fork some microseconds
+    /// the start takes some tenths of a second longer, and each fork some microseconds. With --pid it is always so
     #[arg(long)]
     inherited_connections: bool,
     /// Size of the ring of records: a power of two from 64 KiB to 64 MiB
@@ -131,7 +131,8 @@ impl Options {
 
     /// The probes that are on only where they are asked for.
     const fn asked(&self) -> &'static [Probe] {
-        match (self.clone_calls, self.inherited_connections) {
+        // Who watches one program waits for no other, and its first fork may be the one that counts.
+        match (self.clone_calls, self.inherited_connections || !self.pid.is_empty()) {
             (false, false) => &[],
             (true, false) => &[Probe::CloneCalls],
             (false, true) => &[Probe::Heirs],

@@ -24,12 +24,13 @@ pub(crate) static HAZARD: Hazard = Hazard {
            user's rows are shown to another, protocols lose their step, TLS breaks off. It fails now and then, \
            under load, and nowhere near its cause.",
     detection: "A second after the fork the connections that child and parent both hold are looked up (TCP, and Unix sockets \
-                with a name), and watched from then on. `forkwatch tail --inherited-connections` watches them from the \
-                child's first instruction: at the fork the kernel side looks through the child's descriptors. The \
+                with a name), and watched from then on. `forkwatch tail --pid`, `forkwatch run` and `forkwatch \
+                tail --inherited-connections` watch them from the child's first instruction: at the fork the kernel \
+                side looks through the child's descriptors. The \
                 programs for that are attached some milliseconds after the first such fork, and stay attached while a \
                 process lives that has left connections to a child. Of a first child's first milliseconds only the \
                 bytes on TCP connections are known, and nothing of Unix sockets. Under lockdown it works as without \
-                that option. A finding is made when two processes of the \
+                them. A finding is made when two processes of the \
                 family, neither exec'd since the fork, have both sent or both received since both had the connection. \
                 Whoever uses such a connection is looked at in that moment: the finding tells the line of the script or \
                 the calls of those that were still at it, and chooses its remedy by the libraries in these calls.",
