@@ -64,6 +64,36 @@ impl Sockets {
             _ => self.table.get_or_insert_with(|| Table::read(self.process.tgid)).look(inode),
         }
     }
+
+    /// The other end of the TCP connection of this inode number, where that has closed its end; absent also where it
+    /// cannot be seen.
+    pub(super) fn ended(&mut self, number: u32, inode: u64) -> Option<Peer> {
+        let descriptor = duplicate(self.pidfd.as_ref()?, number).ok()?;
+        match ask(&descriptor, inode).ok()? {
+            Socket::Connected { peer: peer @ Peer::Tcp(_), .. } if is_ended(&descriptor) => Some(peer),
+            _ => None,
+        }
+    }
+}
+
+/// `TCP_CLOSE_WAIT` (include/net/tcp_states.h): the other end has closed its own.
+const CLOSE_WAIT: u8 = 8;
+
+/// Whether the other end of a TCP connection has closed its own.
+fn is_ended(descriptor: &OwnedFd) -> bool {
+    // `tcpi_state` is the first byte of `struct tcp_info`, of which the kernel gives as much as there is room for.
+    let (mut state, mut size): (u8, libc::socklen_t) = (0, 1);
+    // SAFETY: both outlive the call, and the size is that of the state.
+    let got = unsafe {
+        libc::getsockopt(
+            descriptor.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut state).cast(),
+            &raw mut size,
+        )
+    };
+    got == 0 && size == 1 && state == CLOSE_WAIT
 }
 
 /// Whether a socket of a process can be asked for what it is connected to.

@@ -15,6 +15,8 @@ use crate::model::{
     process::ProcessKey,
 };
 
+/// Connections of the parent alone that are looked at.
+const MAX_ENDED: usize = 16;
 /// Descriptors of each process that are looked at, from the lowest.
 const MAX_DESCRIPTORS: usize = 4096;
 
@@ -42,8 +44,10 @@ pub(super) fn sockets(child: ProcessKey, parent: ProcessKey) -> Option<Sockets> 
         })
         .take(MAX_SOCKETS)
         .collect();
+    let ended = of_child.as_ref().map(|of_child| ended(parent, of_child, &of_parent)).unwrap_or_default();
     let seen = Sockets {
         at: clock::now(),
+        ended,
         program: program::read(parent.tgid, &parent_stat),
         shared,
         libraries: client_libraries(parent.tgid),
@@ -52,6 +56,21 @@ pub(super) fn sockets(child: ProcessKey, parent: ProcessKey) -> Option<Sockets> 
         of_parent: Some(lowest(&of_parent).into_keys().collect()),
     };
     Stat::of(parent).filter(|_| child_is_gone || Stat::of(child).is_some()).map(|_| seen)
+}
+
+/// The connections that only the parent holds, and that the other end has closed.
+fn ended(parent: ProcessKey, of_child: &[Descriptor], of_parent: &[Descriptor]) -> Vec<SharedSocket> {
+    let Some(mut sockets) = socket::Sockets::of(parent) else { return Vec::new() };
+    let of_child = lowest(of_child);
+    let alone = lowest(of_parent).into_iter().filter(|(inode, _)| !of_child.contains_key(inode));
+    alone
+        .filter(|(_, fd)| *fd > STANDARD)
+        .take(MAX_ENDED)
+        .filter_map(|(inode, fd)| {
+            let peer = sockets.ended(fd, inode)?;
+            Some(SharedSocket { inode, peer, child_fd: fd, parent_fd: fd })
+        })
+        .collect()
 }
 
 /// A socket that both hold.

@@ -37,6 +37,9 @@ pub struct Sockets {
     /// Likewise of the parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of_parent: Option<Vec<u64>>,
+    /// Connections that the parent holds and the child does not, and that the other end has closed; of the first few only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<SharedSocket>,
 }
 
 /// A connection that a child was born with.

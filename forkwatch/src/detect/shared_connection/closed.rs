@@ -22,7 +22,9 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 the connection otherwise sends one message of at most 64 bytes on it and ends within a second, or \
                 closes its copy; when the parent does so as it ends, and the child uses the connection; or when a \
                 child shuts the socket down. Of a child too short-lived to be watched, the bytes that TCP counted \
-                until its end tell, where the parent was not seen to send.",
+                until its end tell, where the parent was not seen to send. If a child has closed its copy before it was \
+                watched, and the server ends the connection of the parent within a second of the fork, that is a \
+                suspicion.",
     certainty: Certainty::Strong,
     certainty_reason: "shutdown(2) acts on the socket itself, for everyone who holds it: certain. Of a short message \
                        just before the end it is only not known whether it was the farewell: strong.",
@@ -68,6 +70,8 @@ pub(super) enum Farewell {
     AndWasMissed,
     /// The process that had it first did so as it ended, and the child uses it.
     OfForker,
+    /// The child has closed its copy before it was watched, and the server has ended the connection soon after.
+    Unseen,
 }
 
 /// The finding about a connection that was ended for the others.
@@ -88,11 +92,19 @@ pub(super) fn judge(case: &Case<'_>, farewell: Farewell) -> Finding {
             "{of_child} said goodbye on the connection to {peer} and closed its copy; its parent had opened it before \
              the fork, and it was used again after that"
         ),
+        Farewell::Unseen => format!(
+            "{of_child} closed its copy of the connection to {peer}, {of_parent}, and the server ended that within a second: \
+             probably the child said goodbye on it"
+        ),
         Farewell::OfForker => format!(
             "{name} (pid {forker}) said goodbye on the connection to {peer} as it ended, which it had opened before \
              the fork and its child {child} still uses"
         ),
     };
-    let certainty = if farewell == Farewell::ShutDown { Certainty::Certain } else { HAZARD.certainty };
-    case.finding(&HAZARD, certainty, summary, case.connection().farewell())
+    let (state, certainty) = match farewell {
+        Farewell::ShutDown => (HAZARD.state, Certainty::Certain),
+        Farewell::Unseen => (State::Suspected, Certainty::Heuristic),
+        _ => (HAZARD.state, HAZARD.certainty),
+    };
+    Finding { state, ..case.finding(&HAZARD, certainty, summary, case.connection().farewell()) }
 }

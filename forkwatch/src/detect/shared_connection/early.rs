@@ -2,9 +2,10 @@
 
 use super::{
     LONGEST_FAREWELL, MOST_TURNS, SharedConnection, TO_LET_GO, TO_LOOK,
+    closed::Farewell,
     connection::Sent,
     hazard,
-    heirs::{LINGER, LIVED, SETTLED},
+    heirs::{Child, ENDED, LINGER, LIVED, SETTLED},
 };
 use crate::{
     core::{Context, Output, Shared},
@@ -97,6 +98,9 @@ impl SharedConnection {
         let of_it = seen.shared.iter().filter(|socket| inodes.contains(&socket.inode));
         let shared: Vec<_> = of_it.cloned().collect();
         if shared.is_empty() {
+            if self.ended_at_once(child, (parent, &inodes), seen, context) {
+                return true;
+            }
             self.let_heir_go(child, context);
             if let Some(rest) = self.heirs.disregard(parent) {
                 context.order(Order::Disregard { forker: parent, until: context.now + rest });
@@ -125,6 +129,33 @@ impl SharedConnection {
         } else if context.processes.life(child).is_some() {
             self.tell_shares(child, context);
         }
+        true
+    }
+
+    /// A child that has closed all that it was born with may have said goodbye before anybody watched: the server ends what
+    /// the parent still holds. Tells whether that is so, or is to be seen soon.
+    fn ended_at_once(
+        &mut self,
+        child: ProcessKey,
+        (parent, inodes): (ProcessKey, &[u64]),
+        seen: &Sockets,
+        context: &mut Context,
+    ) -> bool {
+        let ended: Vec<_> = seen.ended.iter().filter(|one| inodes.contains(&one.inode)).cloned().collect();
+        if ended.is_empty() {
+            let is_held = seen.of_parent.iter().flatten().any(|held| inodes.contains(held));
+            let is_again = is_held && self.heirs.get_mut(child).is_some_and(Child::is_to_be_asked_again);
+            if is_again {
+                context.wake_about(TO_LOOK, context.now + ENDED, child);
+            }
+            return is_again;
+        }
+        self.share(child, parent, seen, &ended, context);
+        for socket in &ended {
+            self.closed(socket.inode, child, Farewell::Unseen, context);
+        }
+        self.let_heir_go(child, context);
+        self.shares_no_longer(child, context);
         true
     }
 

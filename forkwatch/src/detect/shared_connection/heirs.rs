@@ -12,6 +12,8 @@ use crate::model::{
 
 /// A child that execs or ends this soon, and has moved nothing, shares nothing with anybody. It is looked at later.
 pub(super) const SETTLED: Duration = Duration::from_millis(20);
+/// Where it has closed its copies by then, it is looked at once more so much later: the server may have ended them since.
+pub(super) const ENDED: Duration = Duration::from_millis(500);
 /// One that ends later than this has lived on its parent's connections.
 pub(super) const LIVED: Duration = Duration::from_millis(5);
 /// How long the programs stay attached once the last forker that needed them has ended: to attach them again soon after
@@ -48,6 +50,8 @@ pub(super) struct Child {
     early: Vec<Event>,
     /// Whether it is known.
     look: Look,
+    /// Whether it was looked at again.
+    again: bool,
     /// Whether it has ended.
     pub(super) has_ended: bool,
 }
@@ -81,6 +85,7 @@ impl Heirs {
             more: heir.more,
             early: Vec::new(),
             look: Look::None,
+            again: false,
             has_ended: false,
         };
         self.children.insert(heir.child, child);
@@ -201,6 +206,15 @@ impl Child {
     /// Whether it is known.
     pub(super) fn is_known(&self) -> bool {
         self.look == Look::Done
+    }
+
+    /// Has it asked about a second time. Tells whether that is to be.
+    pub(super) fn is_to_be_asked_again(&mut self) -> bool {
+        let is_first = !std::mem::replace(&mut self.again, true) && !self.has_ended;
+        if is_first {
+            self.look = Look::None;
+        }
+        is_first
     }
 
     /// It is known from now on.

@@ -321,7 +321,7 @@ impl SharedConnection {
         }
         let comm = connection.member(child).map_or(Comm::default(), |member| member.comm);
         let finding = closed::judge(&connection.case(child, comm, context.now), how);
-        if matches!(how, Farewell::OfForker | Farewell::AndWentOn | Farewell::AndWasMissed) {
+        if !matches!(how, Farewell::AtItsEnd | Farewell::ShutDown) {
             context.report(Report::of(finding));
         } else if self.farewells.len() < MOST_FAREWELLS {
             // A server that accepts and then forks has closed its copy: it misses nothing.

@@ -28,6 +28,7 @@ pub(super) fn sockets_of(inode: u64) -> Sockets {
         child_is_gone: false,
         of_child: Some(vec![inode]),
         of_parent: Some(vec![inode]),
+        ended: Vec::new(),
     }
 }
 
@@ -574,5 +575,34 @@ fn a_server_that_accepts_and_forks_misses_nothing() {
         timeline.sockets.insert(BORN, Sockets { shared: Vec::new(), of_parent: Some(vec![]), ..sockets() });
         timeline.at(2100).uses(BORN, act, 5).exit(BORN).at(9000);
         assert_eq!(timeline.reported(), [], "{act:?}");
+    }
+}
+
+#[test]
+fn a_connection_that_ends_soon_after_a_child_has_closed_its_copy_was_probably_ended_by_it() {
+    let closed = |ended: bool| {
+        let shared = sockets().shared;
+        let ended = if ended { shared } else { Vec::new() };
+        Sockets { shared: Vec::new(), of_child: Some(vec![9]), ended, ..sockets() }
+    };
+    let mut timeline = Timeline::new();
+    timeline.sockets.insert(BORN, closed(false));
+    timeline.at(2000).is_born(BORN).at(2030);
+    assert_eq!(timeline.reported(), []);
+    timeline.sockets.insert(BORN, closed(true));
+    timeline.at(2530);
+    let suspected = [(CLOSED[0].0, Certainty::Heuristic, BORN)];
+    assert_eq!(timeline.reported(), suspected);
+    let finding = timeline.findings()[0];
+    assert_eq!(finding.state, State::Suspected);
+    assert!(finding.summary.contains("closed its copy"), "{}", finding.summary);
+    timeline.at(60_000);
+    assert_eq!(timeline.reported(), suspected);
+    // One that the server leaves open, as a child should that needs none; and one that the parent has closed, too.
+    for of_parent in [vec![INODE], vec![]] {
+        let mut timeline = Timeline::new();
+        timeline.sockets.insert(BORN, Sockets { of_parent: Some(of_parent), ..closed(false) });
+        timeline.at(2000).is_born(BORN).at(60_000);
+        assert_eq!(timeline.reported(), []);
     }
 }
