@@ -245,7 +245,7 @@ impl Core {
         let Some(process) = self.context.processes.get_mut(child) else { return };
         let Some(case) = process.case.take_if(|case| case.is_complete()) else { return };
         if let Answer::Seen(seen) = &case.parent {
-            self.context.processes.set_forker(child, &seen.threads, &seen.program);
+            self.context.processes.set_forker(child, &seen.threads, &case.occupations, &seen.program);
         }
         let (program, parent) = match &case.parent {
             Answer::Seen(seen) => (seen.program.clone(), Some(&**seen)),

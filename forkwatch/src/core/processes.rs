@@ -116,6 +116,8 @@ pub struct Life {
     pub since: BootTime,
     /// Threads of its forker that lived at the fork and some time later, as far as they were looked at.
     pub forker_threads: Vec<SeenThread>,
+    /// What those were called in their program and did, as far as that was to be seen.
+    pub occupations: Vec<Occupation>,
     /// What runs in the process that forked it, where that was looked at.
     pub program: Option<Program>,
     /// Whether a detector has proven that it hangs for good, and saw it so when it looked last.
@@ -133,6 +135,7 @@ impl Life {
         Self {
             since,
             forker_threads: Vec::new(),
+            occupations: Vec::new(),
             program: None,
             hangs: false,
             waits: false,
@@ -239,9 +242,16 @@ impl Processes {
     }
 
     /// What became known of the fork of a process that lives on is to be seen there from now on.
-    pub(super) fn set_forker(&mut self, key: ProcessKey, threads: &[SeenThread], program: &Program) {
+    pub(super) fn set_forker(
+        &mut self,
+        key: ProcessKey,
+        threads: &[SeenThread],
+        occupations: &[Occupation],
+        program: &Program,
+    ) {
         if let Some(life) = self.life_mut(key) {
             life.forker_threads = threads.to_vec();
+            life.occupations = occupations.to_vec();
             life.program = Some(program.clone());
         }
     }

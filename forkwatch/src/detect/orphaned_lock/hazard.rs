@@ -3,7 +3,7 @@
 use super::{
     awaited::{self, Told},
     lost_thread,
-    stuck::{facts, notes, queue, remedy},
+    stuck::{facts, notes, occupations_of, queue, remedy},
     words::summary,
 };
 pub use super::{
@@ -139,6 +139,7 @@ pub fn judge(stuck: &Stuck<'_>, now: BootTime) -> Option<Finding> {
         severity,
         summary: summary(stuck, wait, certainty),
         facts: Facts {
+            occupations: occupations_of(stuck, owner.as_slice()),
             threads: owner.into_iter().collect(),
             age: Some(nanoseconds(stuck.since_fork)),
             lock: Some(Box::new(facts(stuck, wait))),

@@ -35,6 +35,7 @@ pub(super) fn finding(
         has_shared_memory,
         program,
         program_name: &called(program),
+        occupations: followed.life().map_or(&[], |life| &life.occupations),
         case: case(followed, locks),
         proven: suspect.proven,
         place,

@@ -3,7 +3,7 @@
 use super::{
     awaited::{self, Awaited, Parks, Told},
     proof::{forker_had_threads, is_lock, nobody_catches},
-    stuck::{Stuck, facts, notes, remedy},
+    stuck::{Stuck, facts, notes, occupations_of, remedy},
     words,
 };
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
         facts::{LockFacts, Proof},
         finding::{Certainty, Facts, Finding, HazardId, Severity, State},
         lock::{LockWait, Place, ThreadAt},
+        thread::{Occupation, SeenThread},
         time::{BootTime, nanoseconds},
     },
     remedy::ecosystem,
@@ -103,13 +104,15 @@ pub(super) fn judge(
         (State::Suspected, Severity::Warning)
     };
     let lock = facts(stuck, wait);
+    let threads: Vec<SeenThread> = bringer.map(|bringer| bringer.thread).into_iter().collect();
     let verdict = Verdict {
         state,
         certainty,
         severity,
         summary: summary(stuck, wait, awaited, bringer, may_park),
         facts: Facts {
-            threads: bringer.map(|bringer| bringer.thread).into_iter().collect(),
+            occupations: occupations_of(stuck, &threads),
+            threads,
             age: Some(nanoseconds(stuck.since_fork)),
             lock: Some(Box::new(LockFacts { proof: Proof::Frames, ..lock })),
             notes: notes(stuck),
@@ -152,7 +155,7 @@ fn summary(
         if is_alone { "the child has no other thread" } else { "no thread of the child is seen to bring it" };
     let stayed = match bringer {
         Some(bringer) => {
-            let SeenAt { name, tid, at } = SeenAt::of(bringer);
+            let SeenAt { name, tid, at } = SeenAt::of(bringer, stuck.occupations);
             format!(
                 "the {bringers} stayed behind at the fork, such as {name} ({tid}) of the parent{at}; {of_child}"
             )
@@ -173,11 +176,11 @@ struct SeenAt {
 }
 
 impl SeenAt {
-    fn of(thread: &ThreadAt) -> Self {
+    fn of(thread: &ThreadAt, occupations: &[Occupation]) -> Self {
         let innermost =
             thread.script.iter().chain([&thread.stack]).find_map(|stack| stack.frames.iter().find_map(named));
         Self {
-            name: thread.thread.comm.to_string(),
+            name: thread.thread.name(occupations),
             tid: thread.thread.tid,
             at: innermost.map_or_else(String::new, |at| format!(", now in {at}")),
         }

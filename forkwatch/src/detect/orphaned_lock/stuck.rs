@@ -12,7 +12,7 @@ use crate::{
         lock::{Blocked, LockWait, MemoryUsers, Place, Words},
         process::{ProcessKey, Program, escape},
         stack::Stack,
-        thread::SeenThread,
+        thread::{Occupation, SeenThread, occupation},
         time::nanoseconds,
     },
     remedy::{calls, ecosystem},
@@ -32,6 +32,8 @@ pub struct Stuck<'a> {
     pub program: &'a Program,
     /// Its name.
     pub program_name: &'a str,
+    /// What the parent's threads were called in their program and did soon after the fork, as far as that is known.
+    pub occupations: &'a [Occupation],
     /// What was proven, and from what.
     pub case: Case<'a>,
     /// The proof.
@@ -54,6 +56,12 @@ pub(super) fn remedy(stuck: &Stuck<'_>) -> Remedy {
     by_calls.unwrap_or_else(|| ecosystem.remedy())
 }
 
+/// What is known of these threads, for the finding that names them.
+pub(super) fn occupations_of(stuck: &Stuck<'_>, threads: &[SeenThread]) -> Vec<Occupation> {
+    let known = threads.iter().filter_map(|thread| occupation(thread.tid, stuck.occupations));
+    known.cloned().collect()
+}
+
 /// How many threads wait for the same.
 pub(super) fn queue(stuck: &Stuck<'_>, wait: &LockWait) -> usize {
     stuck.case.locks.waits.iter().filter(|other| other.lock() == wait.lock()).count()
@@ -64,7 +72,7 @@ pub(super) fn facts(stuck: &Stuck<'_>, wait: &LockWait) -> LockFacts {
     let hex = |words: Words| words.0.map(|word| format!("{word:08x}")).join(" ");
     let owner = proven.owner.map(|id| LockOwner {
         id,
-        name: proven.owner_thread.map(|thread| thread.comm.to_string()),
+        name: proven.owner_thread.map(|thread| thread.name(stuck.occupations)),
         doing: place.and_then(|place| place.holder.clone()),
     });
     let (words, parent_words) = wait.lock_words();

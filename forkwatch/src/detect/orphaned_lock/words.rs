@@ -20,7 +20,9 @@ pub(super) fn summary(stuck: &Stuck<'_>, wait: &LockWait, certainty: Certainty) 
     match (proven.proof, proven.copy) {
         (Proof::Owner, _) => {
             let of_parent = match (proven.owner_thread, proven.owner) {
-                (Some(thread), _) => format!("the thread {} ({}) of the parent", thread.comm, thread.tid),
+                (Some(thread), _) => {
+                    format!("the thread {} ({}) of the parent", thread.name(stuck.occupations), thread.tid)
+                }
                 (None, Some(tid)) => format!("a thread {tid}, which has ended since,"),
                 (None, None) => "a thread of the parent".to_owned(),
             };
