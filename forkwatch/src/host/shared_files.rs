@@ -92,6 +92,7 @@ impl Question<'_> {
             looks.files.extend(Candidate::of(descriptor, &family)?);
         }
         let closed = self.databases.iter().find_map(|fd| closed_database(*fd, self.forker, &descriptors));
+        let closed = closed.or_else(|| deleted_journal(self.forker, &descriptors));
         Ok(SharedFilesSeen::Seen(Box::new(SharedFiles {
             at: clock::now(),
             comm: own.comm,
@@ -373,7 +374,7 @@ fn closed_database(fd: u32, forker: ProcessKey, of_child: &[Descriptor]) -> Opti
     let bytes = target_file::of_descriptor(forker.tgid, fd)?;
     let kind = database(&bytes.take_up_to(0, HEADER))?;
     let info = Info::read(forker.tgid, fd).ok()??;
-    let deleted: Vec<u8> = [descriptor.link(), b"-journal (deleted)"].concat();
+    let deleted: Vec<u8> = [descriptor.link(), DELETED_JOURNAL].concat();
     let others = Table::of_process(forker.tgid).list(MAX_DESCRIPTORS).ok()?;
     Some(ClosedDatabase {
         file: on_path(&descriptor),
@@ -381,6 +382,22 @@ fn closed_database(fd: u32, forker: ProcessKey, of_child: &[Descriptor]) -> Opti
         journal_deleted: others.iter().any(|other| other.link() == deleted),
         locked: info.is_locked_by(forker.tgid),
         others_open: of_child.iter().any(|one| one.number > STANDARD),
+        unseen: false,
+    })
+}
+
+/// What is added to the path of a database for that of its journal, and by the kernel to that of a deleted file.
+const DELETED_JOURNAL: &[u8] = b"-journal (deleted)";
+
+/// The `SQLite` database that a forker is at work on whose journal somebody has deleted, and which the child has not open.
+/// `SQLite` itself closes a journal before it deletes it (`pagerCloseJournal`, `pager_end_transaction`, pager.c).
+fn deleted_journal(forker: ProcessKey, of_child: &[Descriptor]) -> Option<ClosedDatabase> {
+    let of_forker = Table::of_process(forker.tgid).list(MAX_DESCRIPTORS).ok()?;
+    let mut databases = of_forker.iter().filter_map(|one| one.link().strip_suffix(DELETED_JOURNAL));
+    databases.find_map(|path| {
+        let fd = of_forker.iter().find(|one| one.link() == path)?.number;
+        let closed = closed_database(fd, forker, of_child)?;
+        (closed.kind == DatabaseKind::Sqlite).then_some(ClosedDatabase { unseen: true, ..closed })
     })
 }
 

@@ -88,4 +88,7 @@ pub struct ClosedDatabase {
     pub locked: bool,
     /// Whether the forked process has other descriptors, so that it has not simply closed all.
     pub others_open: bool,
+    /// Whether it was not seen to have the database: it was asked about no such, and the forker's journal is deleted.
+    #[serde(default)]
+    pub unseen: bool,
 }

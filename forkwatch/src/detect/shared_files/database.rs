@@ -10,9 +10,10 @@ use crate::{
     model::{
         finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
         inventory::DatabaseKind,
-        process::{Program, escape},
+        process::{ProcessKey, Program, escape},
         program_name::{called, stem},
-        shared_file::ClosedDatabase,
+        shared_file::{ClosedDatabase, SharedFiles as Seen},
+        time::nanoseconds,
     },
     remedy::remedy,
 };
@@ -33,7 +34,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 the process that forked it and another child of that. An open file that kcmp says they share is a \
                 database by how it begins. Its use is seen by a lock that the child has by that very descriptor, or \
                 (gdbm, Berkeley DB) by an offset that two move. A close is seen if the child has the file open no \
-                longer, the parent has, and the child has other descriptors left. A use that lasts for a few \
+                longer, the parent has, and the child has other descriptors left; before the first look, only if \
+                it deleted the journal of SQLite's that the parent still has open. A use that lasts for a few \
                 milliseconds may be missed.",
     certainty: Certainty::Strong,
     certainty_reason: "A process has no lock by fcntl(2) from before its fork. But a program could lock a database's file \
@@ -134,6 +136,31 @@ const fn name_of(kind: DatabaseKind) -> &'static str {
         DatabaseKind::Gdbm => "gdbm",
         DatabaseKind::BerkeleyDb => "Berkeley DB",
     }
+}
+
+/// The verdict on a child that was not seen to have a database, and may have closed it before the first look at it.
+pub(super) fn judge_unseen(child: ProcessKey, forker: ProcessKey, seen: &Seen) -> Option<Verdict> {
+    let closed = seen.closed.as_ref().filter(|closed| closed.unseen && closed.journal_deleted)?;
+    let (name, path) = (called(&seen.program), escape(closed.file.path.as_bytes()));
+    let summary = format!(
+        "{name} (pid {}) is in a transaction on the {} database {path}, whose journal another process has deleted: \
+         probably a forked child closed the database that it got, such as {}, which does not have it open. The database may be \
+         damaged",
+        forker.tgid,
+        name_of(closed.kind),
+        child.tgid
+    );
+    let mut notes = vec![format!("descriptor {} in {}", closed.file.fd, forker.tgid)];
+    closed_notes(closed, forker.tgid, &mut notes);
+    let age = Some(nanoseconds(seen.at.since(child.start)));
+    Some(Verdict {
+        state: State::Suspected,
+        certainty: Certainty::Heuristic,
+        severity: HAZARD.severity,
+        summary,
+        facts: Facts { age, notes, ..Facts::default() },
+        remedy: advice(closed.kind, &seen.program),
+    })
 }
 
 /// What users of a language have to change.

@@ -175,6 +175,8 @@ impl SharedFiles {
             context.wake_to_look(context.now + WHILE_USED, child);
         }
         let (forker, was_seen) = (followed.forker, followed.was_seen);
+        let unseen =
+            database::judge_unseen(child, forker, seen).map(|verdict| (database::HAZARD.id, verdict));
         let verdicts: Vec<(HazardId, Verdict)> = followed
             .files
             .iter()
@@ -184,6 +186,7 @@ impl SharedFiles {
                 let of_offset = || Some((offset::HAZARD.id, offset::judge(&case)?));
                 if case.known.file.database.is_some() { of_database() } else { of_offset() }
             })
+            .chain(unseen)
             .collect();
         if let Some(closed) = &seen.closed {
             // It is told of once, and is shared no longer.

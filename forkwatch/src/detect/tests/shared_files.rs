@@ -194,7 +194,7 @@ fn two_that_lock_it_are_critical() {
 
 fn closed(journal_deleted: bool, others_open: bool) -> ClosedDatabase {
     let (file, kind) = (sqlite(&[]).file, DatabaseKind::Sqlite);
-    ClosedDatabase { file, kind, journal_deleted, locked: true, others_open }
+    ClosedDatabase { file, kind, journal_deleted, locked: true, others_open, unseen: false }
 }
 
 /// A child that had the database, and has closed it.
@@ -239,6 +239,17 @@ fn a_child_that_has_closed_it_under_a_transaction_has_damaged_it() {
             "4242 has its journal open, which somebody has deleted"
         ]
     );
+}
+
+#[test]
+fn a_journal_that_was_deleted_before_the_first_look_is_suspected_of_a_child_without_the_database() {
+    let unseen = ClosedDatabase { unseen: true, ..closed(true, false) };
+    let mut timeline = forked(seen_with(&[], Some(unseen)));
+    timeline.at(60_000);
+    let finding = timeline.only_finding();
+    assert_eq!((finding.hazard, finding.severity), (DATABASE, Severity::Critical));
+    assert_eq!((finding.certainty, finding.state), (Certainty::Heuristic, State::Suspected));
+    assert!(finding.summary.contains("whose journal another process has deleted"), "{}", finding.summary);
 }
 
 #[test]
