@@ -45,6 +45,7 @@ pub(crate) fn tests() -> Tests {
         a_lock_that_a_child_keeps_is_found_among_its_look_alikes,
         files_that_two_processes_use_are_found_among_their_look_alikes,
         output_from_before_the_fork_is_found_among_its_look_alikes,
+        a_child_that_runs_on_is_found_among_its_look_alikes,
         random_numbers_that_two_children_draw_are_found,
         random_numbers_that_differ_or_are_not_drawn_are_silent,
     ])
@@ -482,6 +483,44 @@ fn files_that_two_processes_use_are_found_among_their_look_alikes() -> Result<()
         ensure!(finding.certainty() == certainty, "{way}: {event:#?}");
         ensure!(finding.summary().contains(said), "{way}: {}", finding.summary());
         watched.expect(&expected).with_context(|| way.to_owned())?;
+        watched.stop()?;
+    }
+    Ok(())
+}
+
+/// After ufork's first pitfall, and main functions that ran several times.
+fn a_child_that_runs_on_is_found_among_its_look_alikes() -> Result<()> {
+    const SCRIPT: &str = "escaped_child.py";
+    for (program, way, said) in [
+        ("escaped_child", "all", "wait_for_all (escaped_child)"),
+        ("escaped_child", "each", "do_job (escaped_child)"),
+        (SCRIPT, "returns", "job (escaped_child.py:"),
+        (SCRIPT, "raises", "failing_job (escaped_child.py:"),
+    ] {
+        let (mut watched, advice) = if program == SCRIPT {
+            (python(SCRIPT, &["recursion", "workers", "nested", way])?, "os._exit(0)")
+        } else {
+            (Watched::fixture(program, &["recursion", "chain", "workers", way])?, "by _exit(2)")
+        };
+        let expected = [Expected {
+            hazard: "escaped-child",
+            severity: "warning",
+            program: Some(program),
+            threads: &[],
+            signals: &[],
+        }];
+        let told = watched.program.next_json()?;
+        let event = watched.finding(&expected[0]).with_context(|| said.to_owned())?;
+        let finding = event.finding().context("it is a finding")?;
+        ensure!((finding.certainty(), finding.state()) == ("strong", "suspected"), "{event:#?}");
+        ensure!(
+            finding.summary().contains(&format!("(pid {})", number(&told, "child")?)),
+            "{}",
+            finding.summary()
+        );
+        ensure!(finding.summary().contains(said), "{}", finding.summary());
+        ensure!(finding.remedy().contains(advice), "{}", finding.remedy());
+        watched.expect(&expected).with_context(|| said.to_owned())?;
         watched.stop()?;
     }
     Ok(())

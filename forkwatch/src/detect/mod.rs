@@ -9,6 +9,7 @@ mod by_fork;
 mod calls;
 mod crash_loop;
 mod duplicated_random;
+mod escaped_child;
 pub mod fork_check;
 mod held_locks;
 mod killed_member;
@@ -69,6 +70,7 @@ pub static CATALOGUE: &[&Hazard] = &[
     &shared_files::offset::HAZARD,
     &shared_files::database::HAZARD,
     &unflushed_output::HAZARD,
+    &escaped_child::HAZARD,
 ];
 
 /// Every detector. They are called in this order: who tells of a hang comes before those that ask for it.
@@ -92,6 +94,7 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         Box::<leaks::KeptPipes>::default(),
         Box::new(unflushed_output::UnflushedOutput),
         Box::<shared_files::SharedFiles>::default(),
+        Box::<escaped_child::EscapedChild>::default(),
     ]
 }
 

@@ -235,6 +235,7 @@ mod tests {
             ("abandoned-semaphore", "undecided"),
             ("lost-result", "undecided"),
             ("unflushed-output", "undecided"),
+            ("escaped-child", "undecided"),
         ];
         assert_eq!(limits(vec![view(1, true, &hidden), view(800, true, &hidden)]), expected);
         // Where others' alone are hidden, one's own are judged.
@@ -251,6 +252,7 @@ mod tests {
             "abandoned-semaphore",
             "lost-result",
             "unflushed-output",
+            "escaped-child",
         ];
         assert_eq!(found, limited.map(|name| (name, "limited")));
         // Of one's own none was there to be tried.

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{
-    absence, budget, caller, clock, family, fdinfo, file, generators, held_locks,
+    absence, budget, caller, clock, escaped, family, fdinfo, file, generators, held_locks,
     inventory::{foreign_wake_up, resting_loop, shared_loop},
     leaks, left_locks,
     locks::{self, Fork as Forked},
@@ -94,6 +94,9 @@ fn look(request: &Request) -> Evidence {
         }
         Request::Unflushed { child, forker } => {
             Evidence::Unflushed { child, forker, seen: unflushed::unflushed(child, forker) }
+        }
+        Request::Escaped { child, forker, forking_tid } => {
+            Evidence::Escaped { child, seen: escaped::escaped(child, forker, forking_tid) }
         }
         Request::CarriedLocks { child, forker } => {
             Evidence::CarriedLocks { child, seen: left_locks::carried_locks(child, forker) }

@@ -19,6 +19,7 @@ pub mod cgroup_tree;
 mod client_libraries;
 pub mod clock;
 mod descriptors;
+mod escaped;
 mod evidence;
 mod family;
 mod fdinfo;

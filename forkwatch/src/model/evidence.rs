@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     connection::{Caller, Sockets},
+    escaped::EscapedSeen,
     event_loop::{ForeignWakeUp, LoopSeen, RestingLoop},
     family::Family,
     generator::{GeneratorPlaces, GeneratorsSeen},
@@ -141,6 +142,15 @@ pub enum Request {
         child: ProcessKey,
         /// The process that forked it.
         forker: ProcessKey,
+    },
+    /// Does a forked process wait for children of its own in the call in which the process that forked it waits, too?
+    Escaped {
+        /// The forked process.
+        child: ProcessKey,
+        /// The process that forked it.
+        forker: ProcessKey,
+        /// The thread of that which called fork, where that is known.
+        forking_tid: Option<u32>,
     },
     /// Which locks on files does a forked process carry that another took, and who waits for them?
     CarriedLocks {
@@ -307,6 +317,13 @@ pub enum Evidence {
         forker: ProcessKey,
         /// What was seen, or why nothing was.
         seen: UnflushedSeen,
+    },
+    /// About what a forked process and the one that forked it wait in.
+    Escaped {
+        /// The forked process.
+        child: ProcessKey,
+        /// What was seen.
+        seen: EscapedSeen,
     },
     /// About locks on files that a forked process carries.
     CarriedLocks {

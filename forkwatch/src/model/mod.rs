@@ -6,6 +6,7 @@ pub mod connection;
 pub mod counters;
 pub mod defaults;
 pub mod detector;
+pub mod escaped;
 pub mod event;
 pub mod event_loop;
 pub mod evidence;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     host::{Process, ScanError, Scope, sight::Sight},
     model::{
+        escaped::EscapedSeen,
         event::Event,
         event_loop::LoopSeen,
         evidence::{Evidence, Request},
@@ -141,6 +142,7 @@ impl Question {
                 | Request::SharedLoop { other: parent, .. }
                 | Request::SharedFiles { forker: parent, .. }
                 | Request::Unflushed { forker: parent, .. }
+                | Request::Escaped { forker: parent, .. }
                 | Request::Occupations { parent, .. }
                 | Request::HeldLocks { parent, .. }
                 | Request::Generators { parent, .. }
@@ -170,6 +172,7 @@ fn about(request: &Request) -> Option<u32> {
         | Request::CarriedLocks { child, .. }
         | Request::SharedFiles { child, .. }
         | Request::Unflushed { child, .. }
+        | Request::Escaped { child, .. }
         | Request::Threads { child, .. } => Some(child.tgid),
         Request::Descriptors { process, .. }
         | Request::Caller { process, .. }
@@ -205,6 +208,9 @@ pub fn unanswered(request: &Request, why: &str) -> Evidence {
         }
         Request::Unflushed { child, forker } => {
             Evidence::Unflushed { child, forker, seen: UnflushedSeen::Unreadable(why.to_owned()) }
+        }
+        Request::Escaped { child, .. } => {
+            Evidence::Escaped { child, seen: EscapedSeen::Unreadable(why.to_owned()) }
         }
         Request::CarriedLocks { child, .. } => {
             Evidence::CarriedLocks { child, seen: CarriedLocksSeen::Unreadable(why.to_owned()) }

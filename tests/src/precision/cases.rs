@@ -24,6 +24,7 @@ const RANDOM: &str = "duplicated-random";
 const OFFSET: &str = "shared-offset";
 const DATABASE: &str = "shared-database-file";
 const UNFLUSHED: &str = "unflushed-output";
+const ESCAPED: &str = "escaped-child";
 const SHARED: &str = "shared-connection";
 const ABANDONED: &str = "abandoned-semaphore";
 const RESULT: &str = "lost-result";
@@ -176,6 +177,17 @@ pub(super) const FIXTURES: &[Case] = &[
     c("unflushed", &["flushed"], &[], &[UNFLUSHED]),
     c("unflushed", &["own"], &[], &[UNFLUSHED]),
     c("unflushed", &["unbuffered"], &[], &[UNFLUSHED]),
+    // Children that run on in their parent's code.
+    c("escaped_child", &["all"], &[ESCAPED], &[]),
+    c("escaped_child", &["each"], &[ESCAPED], &[]),
+    c("escaped_child", &["recursion"], &[], &[ESCAPED]),
+    c("escaped_child", &["chain"], &[], &[ESCAPED]),
+    c("escaped_child", &["workers"], &[], &[ESCAPED]),
+    python("escaped_child.py", "returns", &[ESCAPED], &[]),
+    python("escaped_child.py", "raises", &[ESCAPED], &[]),
+    python("escaped_child.py", "recursion", &[], &[ESCAPED]),
+    python("escaped_child.py", "workers", &[], &[ESCAPED]),
+    python("escaped_child.py", "nested", &[], &[ESCAPED]),
     // Ends of children.
     c("crash_loop", &[], &[CRASHES], &[]),
     c("crash_loop", &["0"], &[], &[CRASHES]),

@@ -4,6 +4,7 @@ mod children;
 mod connections;
 mod deaths;
 mod duplicated_random;
+mod escaped_child;
 mod held_locks;
 mod killed;
 mod killed_member;
@@ -28,6 +29,7 @@ use std::collections::{HashMap, HashSet};
 use crate::core::{Core, LivesOn, Output, Settings};
 use crate::model::{
     connection::{Caller, Sockets},
+    escaped::{EscapedSeen, SameCall},
     event::{CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Origin},
     event_loop::{ForeignWakeUp, LoopSeen, RestingLoop},
     evidence::{Evidence, Request},
@@ -234,6 +236,8 @@ struct Timeline {
     files: HashMap<u32, SharedFilesSeen>,
     /// What children have in their output buffers, by tgid; all others nothing.
     unflushed: HashMap<u32, UnflushedSeen>,
+    /// In which call children wait that their forkers wait in, by tgid; all others in one of their own.
+    escaped: HashMap<u32, SameCall>,
     /// What locks on files children carry, by tgid; all others none.
     carried: HashMap<u32, CarriedLocksSeen>,
     /// How the generators of children stand to those of their parents, by tgid; nothing is known of all others'.
@@ -284,6 +288,7 @@ impl Timeline {
             callers: HashMap::new(),
             files: HashMap::new(),
             unflushed: HashMap::new(),
+            escaped: HashMap::new(),
             carried: HashMap::new(),
             generators: HashMap::new(),
             sockets: HashMap::new(),
@@ -407,6 +412,11 @@ impl Timeline {
                 let seen = self.unflushed.get(&child.tgid).cloned().unwrap_or(UnflushedSeen::None);
                 Evidence::Unflushed { child, forker, seen }
             }
+            Request::Escaped { child, .. } => {
+                let seen = self.escaped.get(&child.tgid).cloned();
+                let seen = seen.map_or(EscapedSeen::Apart, |call| EscapedSeen::SameCall(Box::new(call)));
+                Evidence::Escaped { child, seen }
+            }
             Request::CarriedLocks { child, .. } => {
                 let seen = match self.carried.get(&child.tgid).cloned().unwrap_or(CarriedLocksSeen::None) {
                     CarriedLocksSeen::Carried(mut carried) => {
@@ -525,6 +535,7 @@ impl Timeline {
                 | Request::Generators { .. }
                 | Request::Descriptors { .. }
                 | Request::Unflushed { .. }
+                | Request::Escaped { .. }
                 | Request::SharedFiles { .. }
                 | Request::FellAsleep
                 | Request::Occupations { .. }
