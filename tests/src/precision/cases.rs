@@ -169,6 +169,7 @@ pub(super) const FIXTURES: &[Case] = &[
     python("shared_file.py", "log", &[], &[OFFSET]),
     python("shared_file.py", "sqlite", &[DATABASE], &[OFFSET]),
     Case { step: Step::Later, ..python("shared_file.py", "closed", &[DATABASE], &[OFFSET]) },
+    python("shared_file.py", "closed_at_once", &[DATABASE], &[OFFSET]),
     python("shared_file.py", "unused", &[], &[DATABASE, OFFSET]),
     python("shared_file.py", "own", &[], &[DATABASE, OFFSET]),
     // Output in buffers.

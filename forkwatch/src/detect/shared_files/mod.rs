@@ -45,6 +45,8 @@ struct Child {
     closely: bool,
     unanswered: Unanswered,
     reported: Vec<HazardId>,
+    /// Whether its forker was seen to lack the journal of a database that the child has not open.
+    lacks_journal: bool,
 }
 
 /// What is known of a file that a child shares.
@@ -79,6 +81,7 @@ impl Detector for SharedFiles {
             closely: false,
             unanswered: Unanswered::default(),
             reported: Vec::new(),
+            lacks_journal: false,
         };
         self.children.insert(child, followed);
         self.look(child, context);
@@ -155,6 +158,14 @@ impl SharedFiles {
         younger.or_else(|| others().min_by_key(age))
     }
 
+    /// Whether its forker has no younger child that is looked at.
+    fn is_youngest(&self, child: ProcessKey) -> bool {
+        let Some(forker) = self.children.get(&child).map(|followed| followed.forker) else { return false };
+        let age = |key: &ProcessKey| (key.start, key.tgid);
+        let siblings = self.children.iter().filter(|(_, other)| other.forker == forker);
+        siblings.map(|(key, _)| age(key)).max() == Some(age(&child))
+    }
+
     /// A child is looked at no more.
     fn leave(&mut self, child: ProcessKey, how: Resolution, context: &mut Context) {
         let Some(followed) = self.children.remove(&child) else { return };
@@ -165,6 +176,7 @@ impl SharedFiles {
     }
 
     fn seen(&mut self, child: ProcessKey, seen: &Seen, context: &mut Context) {
+        let is_youngest = self.is_youngest(child);
         let Some(followed) = self.children.get_mut(&child) else { return };
         followed.unanswered.answered();
         let has_moved = followed.take_in(&seen.files);
@@ -175,8 +187,12 @@ impl SharedFiles {
             context.wake_to_look(context.now + WHILE_USED, child);
         }
         let (forker, was_seen) = (followed.forker, followed.was_seen);
-        let unseen =
-            database::judge_unseen(child, forker, seen).map(|verdict| (database::HAZARD.id, verdict));
+        // By the second look all that were born before it are known. One that is older than another may be older than the
+        // database, too.
+        let is_first = seen.closed.as_ref().is_some_and(|closed| closed.unseen)
+            && !std::mem::replace(&mut followed.lacks_journal, true);
+        let unseen = database::judge_unseen(child, forker, seen).filter(|_| !is_first && is_youngest);
+        let unseen = unseen.map(|verdict| (database::HAZARD.id, verdict));
         let verdicts: Vec<(HazardId, Verdict)> = followed
             .files
             .iter()

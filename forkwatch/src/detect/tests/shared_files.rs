@@ -253,6 +253,15 @@ fn a_journal_that_was_deleted_before_the_first_look_is_suspected_of_a_child_with
 }
 
 #[test]
+fn of_several_children_without_the_database_the_youngest_is_suspected() {
+    let unseen = ClosedDatabase { unseen: true, ..closed(true, false) };
+    let mut timeline = forked(seen_with(&[], Some(unseen.clone())));
+    timeline.files.insert(CHILD + 1, seen_with(&[], Some(unseen)));
+    timeline.at(900).fork(fork_of(PARENT, CHILD + 1)).at(60_000);
+    assert_eq!(timeline.only_finding().child, process(CHILD + 1));
+}
+
+#[test]
 fn a_child_that_has_closed_it_is_suspected_unless_it_closed_all() {
     let timeline = closes(closed(false, true));
     let finding = timeline.only_finding();
