@@ -451,7 +451,13 @@ fn files_that_two_processes_use_are_found_among_their_look_alikes() -> Result<()
         ("queue", "shared-offset", "info", "heuristic", "each gets only a part"),
         ("sqlite", "shared-database-file", "warning", "strong", "uses what it got of that"),
         ("closed", "shared-database-file", "critical", "strong", "has closed it, and the journal"),
-        ("closed_at_once", "shared-database-file", "critical", "heuristic", "whose journal another process has deleted"),
+        (
+            "closed_at_once",
+            "shared-database-file",
+            "critical",
+            "heuristic",
+            "whose journal another process has deleted",
+        ),
     ] {
         let of_program = |hazard, severity| Expected {
             hazard,

@@ -102,7 +102,8 @@ impl Question {
             | Self::Sweep { .. }
             | Self::Sight(_) => 10,
             Self::Core(Request::Place { .. } | Request::Family { .. }) => 4,
-            Self::Inventory(_) => 6,
+            // These may use half a second of a processor, which on a busy host takes several.
+            Self::Core(Request::Generators { .. } | Request::HeldLocks { .. }) | Self::Inventory(_) => 6,
             Self::Core(_) | Self::HeldNow(..) | Self::Particulars(_) | Self::Living(_) => 2,
         };
         Duration::from_secs(seconds)

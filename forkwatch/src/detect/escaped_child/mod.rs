@@ -48,8 +48,8 @@ struct Forked {
     /// Once it was seen to wait where its forker does.
     seen: Option<Box<SameCall>>,
     reported: bool,
-    /// It is remembered for what was seen of it.
-    ended: bool,
+    /// How often it had forked when it ended; from then on it is remembered for what was seen of it.
+    ended: Option<u32>,
 }
 
 impl Detector for EscapedChild {
@@ -131,7 +131,7 @@ impl EscapedChild {
             if !self.has_room() {
                 return;
             }
-            let new = Forked { forker, forking_tid, looks: 0, seen: None, reported: false, ended: false };
+            let new = Forked { forker, forking_tid, looks: 0, seen: None, reported: false, ended: None };
             self.forked.insert(process, new);
         }
         self.tell(process, context);
@@ -141,7 +141,7 @@ impl EscapedChild {
     /// Whether one more can be remembered: one that has ended makes way.
     fn has_room(&mut self) -> bool {
         if self.forked.len() >= MOST {
-            let ended = self.forked.iter().find(|(_, forked)| forked.ended).map(|(key, _)| *key);
+            let ended = self.forked.iter().find(|(_, forked)| forked.ended.is_some()).map(|(key, _)| *key);
             ended.and_then(|ended| self.forked.remove(&ended));
         }
         self.forked.len() < MOST
@@ -181,7 +181,7 @@ impl EscapedChild {
         let Some(forked) = self.forked.get(&child).filter(|forked| !forked.reported) else { return };
         let (forker, Some(call)) = (forked.forker, &forked.seen) else { return };
         let forks = |process| self.forks.get(process).copied().unwrap_or_default();
-        let counts = (forks(child), forks(forker));
+        let counts = (forked.ended.unwrap_or_else(|| forks(child)), forks(forker));
         if counts.0.max(counts.1) < 2 {
             return;
         }
@@ -208,11 +208,13 @@ impl EscapedChild {
     fn over(&mut self, process: ProcessKey, context: &mut Context) {
         context.sleep(process);
         match self.forked.get_mut(&process) {
-            Some(forked) if forked.seen.is_some() && !forked.reported => forked.ended = true,
+            Some(forked) if forked.seen.is_some() && !forked.reported => {
+                forked.ended = Some(self.forks.get(process).copied().unwrap_or_default());
+            }
             _ => drop(self.forked.remove(&process)),
         }
         // It will not fork again.
-        self.forked.retain(|_, child| child.forker != process || !child.ended);
+        self.forked.retain(|_, child| child.forker != process || child.ended.is_none());
         self.forks.remove(process);
     }
 }
