@@ -143,6 +143,23 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_the_other_end_has_closed_is_told_where_the_parent_alone_holds_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let held = TcpStream::connect(address).unwrap();
+        let (other, _) = listener.accept().unwrap();
+        let fd = held.as_raw_fd().cast_unsigned();
+        let of_parent = [Table::of_process(std::process::id()).get(fd).unwrap().unwrap()];
+        let own = key(std::process::id());
+        assert_eq!(ended(own, &[], &of_parent), []);
+        drop(other);
+        let seen = ended(own, &[], &of_parent);
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        assert_eq!((&seen[0].peer, seen[0].parent_fd), (&Peer::Tcp(address.to_string()), fd));
+        assert_eq!(ended(own, &of_parent, &of_parent), []);
+    }
+
+    #[test]
     fn what_parent_and_child_are_both_connected_to_is_told() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

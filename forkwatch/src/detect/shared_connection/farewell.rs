@@ -50,8 +50,13 @@ impl SharedConnection {
             let is_missed =
                 connection.members.iter().any(|other| other.process != child && other.has_acted(said));
             let misses = |seen: &Sockets| is_missed || parent_holds(seen, *inode);
+            // Who closes its copy because another child has its answers has not said farewell.
+            let forker = connection.forker;
+            let is_rivalled = connection.members.iter().any(|other| {
+                ![child, forker].contains(&other.process) && (other.received || other.sent == Sent::Enough)
+            });
             let Some(member) = connection.member(child) else { continue };
-            match seen.map(|seen| (seen.of_child.as_ref(), misses(seen))) {
+            match seen.filter(|_| !is_rivalled).map(|seen| (seen.of_child.as_ref(), misses(seen))) {
                 // Where neither holds it, and nobody tried to use it, nobody misses it.
                 Some((Some(held), false)) if !held.contains(inode) => {}
                 Some((Some(held), true)) if !held.contains(inode) => {

@@ -606,3 +606,15 @@ fn a_connection_that_ends_soon_after_a_child_has_closed_its_copy_was_probably_en
         assert_eq!(timeline.reported(), []);
     }
 }
+
+#[test]
+fn a_child_that_closes_its_copy_because_another_child_has_its_answer_has_used_it() {
+    let mut timeline = born();
+    timeline.sockets.insert(LATER, sockets());
+    timeline.at(3000).is_born(LATER).at(4000);
+    timeline.uses(BORN, Act::Sent, 33).uses(BORN, Act::Received, 5).uses(LATER, Act::Sent, 33);
+    timeline.sockets.insert(LATER, Sockets { shared: Vec::new(), of_child: Some(vec![9]), ..sockets() });
+    timeline.at(9000);
+    let reported: Vec<_> = timeline.reported().into_iter().map(|(hazard, ..)| hazard).collect();
+    assert_eq!(reported, [USED[0].0]);
+}
