@@ -95,8 +95,8 @@ struct Wait {
 }
 
 impl Wait {
-    fn of(tgid: u32, tid: u32) -> io::Result<Option<Self>> {
-        Ok(Activity::of_thread(tgid, tid)?.call().and_then(Self::parse))
+    fn of(process: u32, thread: u32) -> io::Result<Option<Self>> {
+        Ok(Activity::of_thread(process, thread)?.call().and_then(Self::parse))
     }
 
     /// wait4(2), and waitid(2) with what it is told to wait for (`P_PID`).

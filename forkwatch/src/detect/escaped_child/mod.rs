@@ -83,8 +83,8 @@ impl Detector for EscapedChild {
         let Evidence::Escaped { child, seen } = evidence else { return };
         match seen {
             EscapedSeen::SameCall(call) => {
-                let Some(forked) = self.forked.get_mut(child) else { return };
-                forked.seen = Some(call.clone());
+                let Some(known) = self.forked.get_mut(child) else { return };
+                known.seen = Some(call.clone());
                 context.sleep(*child);
                 self.tell(*child, context);
             }
@@ -141,7 +141,7 @@ impl EscapedChild {
     /// Whether one more can be remembered: one that has ended makes way.
     fn has_room(&mut self) -> bool {
         if self.forked.len() >= MOST {
-            let ended = self.forked.iter().find(|(_, forked)| forked.ended.is_some()).map(|(key, _)| *key);
+            let ended = self.forked.iter().find(|(_, known)| known.ended.is_some()).map(|(key, _)| *key);
             ended.and_then(|ended| self.forked.remove(&ended));
         }
         self.forked.len() < MOST
@@ -157,31 +157,31 @@ impl EscapedChild {
 
     /// Has a process looked at some times from now on, unless all is known of it.
     fn look_from_now(&mut self, process: ProcessKey, context: &mut Context) {
-        let Some(forked) = self.forked.get_mut(&process).filter(|forked| forked.seen.is_none()) else {
+        let Some(known) = self.forked.get_mut(&process).filter(|known| known.seen.is_none()) else {
             return;
         };
-        forked.looks = 0;
+        known.looks = 0;
         context.wake_at(context.now + FIRST_LOOK, process);
     }
 
     fn look(&mut self, process: ProcessKey, context: &mut Context) {
-        let Some(forked) = self.forked.get_mut(&process).filter(|forked| forked.seen.is_none()) else {
+        let Some(known) = self.forked.get_mut(&process).filter(|known| known.seen.is_none()) else {
             return;
         };
-        let (forker, forking_tid) = (forked.forker, forked.forking_tid);
+        let (forker, forking_tid) = (known.forker, known.forking_tid);
         context.ask(Request::Escaped { child: process, forker, forking_tid });
-        forked.looks += 1;
-        if forked.looks < LOOKS {
-            context.wake_at(context.now + FIRST_LOOK * (1 << forked.looks), process);
+        known.looks += 1;
+        if known.looks < LOOKS {
+            context.wake_at(context.now + FIRST_LOOK * (1 << known.looks), process);
         }
     }
 
     /// Reports what was seen of a process, if one of the two has forked more than once.
     fn tell(&mut self, child: ProcessKey, context: &mut Context) {
-        let Some(forked) = self.forked.get(&child).filter(|forked| !forked.reported) else { return };
-        let (forker, Some(call)) = (forked.forker, &forked.seen) else { return };
+        let Some(known) = self.forked.get(&child).filter(|known| !known.reported) else { return };
+        let (forker, Some(call)) = (known.forker, &known.seen) else { return };
         let forks = |process| self.forks.get(process).copied().unwrap_or_default();
-        let counts = (forked.ended.unwrap_or_else(|| forks(child)), forks(forker));
+        let counts = (known.ended.unwrap_or_else(|| forks(child)), forks(forker));
         if counts.0.max(counts.1) < 2 {
             return;
         }
@@ -190,8 +190,8 @@ impl EscapedChild {
         let verdict = judge(child, forker, counts, call, context.now);
         let finding = verdict.finding(context.now, HAZARD.id, (forker, &call.program), (child, call.comm));
         let finding = Finding { child_uid: call.uid, ..finding };
-        if let Some(forked) = self.forked.get_mut(&child) {
-            forked.reported = true;
+        if let Some(known) = self.forked.get_mut(&child) {
+            known.reported = true;
         }
         if is_told {
             return;
@@ -208,8 +208,9 @@ impl EscapedChild {
     fn over(&mut self, process: ProcessKey, context: &mut Context) {
         context.sleep(process);
         match self.forked.get_mut(&process) {
-            Some(forked) if forked.seen.is_some() && !forked.reported => {
-                forked.ended = Some(self.forks.get(process).copied().unwrap_or_default());
+            Some(known) if known.seen.is_some() && !known.reported => {
+                let forks = self.forks.get(process).copied().unwrap_or_default();
+                known.ended.get_or_insert(forks);
             }
             _ => drop(self.forked.remove(&process)),
         }
