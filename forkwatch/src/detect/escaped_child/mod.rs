@@ -56,7 +56,7 @@ impl Detector for EscapedChild {
     fn on_event(&mut self, event: &Event, context: &mut Context) {
         match event {
             Event::Fork(fork) if fork.kind == CloneKind::Copying => {
-                self.has_forked(fork.parent, context, Some(fork))
+                self.has_forked(fork.parent, context, Some(fork));
             }
             Event::Exec(exec) => self.over(exec.process, context),
             Event::Exit(exit) => self.over(exit.process, context),

@@ -40,6 +40,9 @@ const LONGEST_FAREWELL: u64 = 64;
 const TO_LOOK: u64 = 0;
 const TO_LET_GO: u64 = u64::MAX;
 
+/// The signals of a program that crashes: `SIGILL`, `SIGABRT`, `SIGBUS`, `SIGFPE`, `SIGSEGV` (signal(7)).
+const CRASHES: [u8; 5] = [4, 6, 7, 8, 11];
+
 /// Connections that processes share with their children.
 #[derive(Default)]
 pub(super) struct SharedConnection {
@@ -293,8 +296,12 @@ impl SharedConnection {
 
     /// A process has ended: was what it said last a farewell on somebody else's connection?
     fn said_farewell(&mut self, exit: &Exit, context: &mut Context) {
-        // A process that was killed says nothing at its end.
-        if self.connections.is_empty() || !matches!(exit.status, ExitStatus::Code(_)) {
+        // A process that was killed says nothing at its end. One that crashes may do so in the destructor that has said it.
+        let was_killed = match exit.status {
+            ExitStatus::Code(_) => false,
+            ExitStatus::Signal { number, .. } => !CRASHES.contains(&number),
+        };
+        if self.connections.is_empty() || was_killed {
             return;
         }
         let process = exit.process;

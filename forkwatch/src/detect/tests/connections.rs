@@ -618,3 +618,15 @@ fn a_child_that_closes_its_copy_because_another_child_has_its_answer_has_used_it
     let reported: Vec<_> = timeline.reported().into_iter().map(|(hazard, ..)| hazard).collect();
     assert_eq!(reported, [USED[0].0]);
 }
+
+#[test]
+fn a_child_that_crashes_right_after_a_farewell_has_said_it() {
+    for (number, reported) in [(11, CLOSED.to_vec()), (9, Vec::new())] {
+        let mut timeline = born();
+        timeline.at(3000).uses(BORN, Act::Sent, 5);
+        let status = ExitStatus::Signal { number, core_dumped: false };
+        let exit = Exit { at: timeline.now, ..exit_of(BORN, status) };
+        timeline.event(&Event::Exit(exit)).at(9000);
+        assert_eq!(timeline.reported(), reported, "{number}");
+    }
+}
