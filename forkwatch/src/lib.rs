@@ -2,6 +2,7 @@
 //!
 //! The house, and which way its arrows point, is drawn in `ARCHITECTURE.md`.
 
+pub mod action;
 pub mod cli;
 pub mod config;
 pub mod core;

@@ -32,6 +32,18 @@ pub enum PrivilegeError {
         List(.0)
     )]
     Missing(Vec<Capability>),
+    /// They do not suffice to change another process.
+    #[error(
+        "cannot stop process {pid} and write to its memory without {}. Run forkwatch as root; as the user of the process it \
+         suffices where the sysctl kernel.yama.ptrace_scope is 0",
+        List(.missing)
+    )]
+    MayNotChange {
+        /// The process.
+        pid: u32,
+        /// What is missing.
+        missing: Vec<Capability>,
+    },
     /// The kernel refused.
     #[error("cannot {action}: {source}")]
     Capabilities {
@@ -71,6 +83,21 @@ pub fn require_for_load() -> Result<(), PrivilegeError> {
 pub fn missing_for_others() -> Result<Vec<Capability>, PrivilegeError> {
     let effective = read(CapSet::Effective)?;
     Ok(LOOKING.into_iter().filter(|capability| !effective.contains(capability)).collect())
+}
+
+/// Refuses to go on without the capabilities that it takes to stop a process of this user and to write to its memory. For
+/// one's own none is needed, unless Yama forbids it (`Documentation/admin-guide/LSM/Yama.rst`).
+pub fn require_to_change(pid: u32, uid: Option<u32>) -> Result<(), PrivilegeError> {
+    let missing = missing_for_others()?;
+    let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");
+    // Without Yama there is no such file.
+    let is_free =
+        scope.map_or_else(|error| error.kind() == std::io::ErrorKind::NotFound, |scope| scope.trim() == "0");
+    let is_own = uid == Some(nix::unistd::geteuid().as_raw());
+    if missing.is_empty() || is_own && is_free {
+        return Ok(());
+    }
+    Err(PrivilegeError::MayNotChange { pid, missing })
 }
 
 /// What of it shows the executables of other users' programs, and what `hidepid` hides.

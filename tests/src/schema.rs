@@ -1,4 +1,4 @@
-//! Whether an event is what `docs/events.schema.json` promises.
+//! Whether an event is what `docs/events.schema.json` promises, and a rescue what `docs/rescue.schema.json` does.
 
 use std::sync::LazyLock;
 
@@ -9,6 +9,12 @@ use serde_json::Value;
 /// The committed schema, compiled once.
 static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| validator(&schema()));
 
+/// That of what `forkwatch rescue -o json` prints.
+static OF_RESCUE: LazyLock<Validator> = LazyLock::new(|| {
+    let schema = serde_json::from_str(include_str!("../../docs/rescue.schema.json"));
+    validator(&schema.expect("the schema is JSON"))
+});
+
 fn schema() -> Value {
     // Built in: in a virtual machine there is no tree to read it from.
     serde_json::from_str(include_str!("../../docs/events.schema.json")).expect("the schema is JSON")
@@ -17,7 +23,14 @@ fn schema() -> Value {
 fn validator(schema: &Value) -> Validator {
     // JSON Schema leaves it to the reader whether `format` binds; here it does.
     let options = jsonschema::options().should_validate_formats(true);
-    options.build(schema).expect("docs/events.schema.json is a JSON Schema")
+    options.build(schema).expect("it is a JSON Schema")
+}
+
+/// Reads the document of a rescue and checks it.
+pub fn rescue(text: &str) -> Result<Value> {
+    let value: Value = serde_json::from_str(text).with_context(|| format!("not JSON: {text}"))?;
+    check(&OF_RESCUE, &value)?;
+    Ok(value)
 }
 
 /// Reads a line as an event and checks it.

@@ -30,6 +30,7 @@ mod pipes;
 mod reader;
 mod real_programs;
 mod recording;
+mod rescue;
 mod run;
 mod scan;
 mod scenarios;
@@ -91,6 +92,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         reader,
         real_programs,
         recording,
+        rescue,
         run,
         scan,
         scenarios,

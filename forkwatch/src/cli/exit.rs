@@ -19,6 +19,7 @@ Exit status:
   4  this kernel lacks what is needed
   10 scan: something is proven wrong; check: a fork would not be safe;
      run, and tail with --fail-on: something was found that counts
+  11 rescue: nothing was released, for the reason that is said
 run ends as its command did otherwise, with 128 and the number of the signal
 that killed it, 126 or 127 where it cannot be run
 ";
@@ -38,6 +39,8 @@ pub enum Exit {
     Unsupported,
     /// Something was found that should not be.
     Found,
+    /// What was asked for was not done, on purpose.
+    Refused,
     /// As the command that was watched ended.
     Command(u8),
 }
@@ -52,6 +55,7 @@ impl Exit {
             Self::Privilege => 3,
             Self::Unsupported => 4,
             Self::Found => 10,
+            Self::Refused => 11,
             Self::Command(code) => code,
         }
     }

@@ -15,6 +15,7 @@ mod held_program;
 mod kernel_log;
 mod man;
 mod replay;
+mod rescue;
 mod run;
 mod scan;
 mod shown;
@@ -75,6 +76,15 @@ enum Command {
     /// 3 where it saw nothing unsafe, but may not look at everything. The JSON document's names (schema, verdict, id of a
     /// reason) do not change within its version.
     Check(check::Options),
+    /// Release the lock that a forked child hangs for, if that is proven
+    ///
+    /// Stops the child for less than a millisecond, and writes the words of the lock as its library would have on release.
+    /// What the lock guards may be half changed: better drain the process and restart it. It shows what it would write and
+    /// asks, unless --yes or --dry-run is given. It refuses what is not proven, and locks of unknown kinds. It needs the
+    /// capability to trace processes (`CAP_SYS_PTRACE`), and tells syslog what it did. Ends with 0 where the lock was released
+    /// and the thread went on or, with --dry-run, where it could be; with 1 where the thread did not go on, with 11 where
+    /// nothing was released. The names in the JSON document do not change within its version.
+    Rescue(rescue::Options),
     /// Explain a hazard: what it is, how it is found, how sure that is, what to change
     Explain(explain::Options),
     /// Judge a recording again, as tail and daemon make with --record
@@ -109,6 +119,7 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
         Command::Demo(options) => demo::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Check(options) => check::run(&options),
+        Command::Rescue(options) => rescue::run(&options),
         Command::Explain(options) => explain::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::CheckConfig(options) => check_config::run(&options),

@@ -53,6 +53,11 @@ pub(crate) struct Found {
 
 /// Looks at every process. Must be called while this process has one thread.
 pub(crate) fn look(stuck_after: Duration, stacks: Stacks) -> Result<Found> {
+    look_at(None, stuck_after, stacks)
+}
+
+/// The same, of forked children at this one alone.
+pub(crate) fn look_at(child: Option<ProcessKey>, stuck_after: Duration, stacks: Stacks) -> Result<Found> {
     let settings = Settings {
         snapshot: true,
         stuck_after,
@@ -64,12 +69,14 @@ pub(crate) fn look(stuck_after: Duration, stacks: Stacks) -> Result<Found> {
     };
     let core = Core::new(settings, detect::all());
     let (reader, described, found) = (Reader::start()?, HashMap::new(), Found::default());
-    Snapshot { core, reader, described, found }.take()
+    Snapshot { core, reader, child, described, found }.take()
 }
 
 struct Snapshot {
     core: Core,
     reader: Reader,
+    /// The child that alone is looked at; absent for all.
+    child: Option<ProcessKey>,
     /// How many children of each parent were described.
     described: HashMap<Option<ProcessKey>, u32>,
     found: Found,
@@ -135,7 +142,14 @@ impl Snapshot {
     }
 
     fn answer(&mut self, request: &Request) -> Evidence {
-        let Request::Place { child, parent, .. } = *request else { return self.reader.answer(request) };
+        let Request::Place { child, parent, .. } = *request else {
+            let mut evidence = self.reader.answer(request);
+            if let (Evidence::Sweep { seen: Some(sweep) }, Some(child)) = (&mut evidence, self.child) {
+                sweep.unexeced.retain(|swept| swept.process == child);
+                sweep.zombies.clear();
+            }
+            return evidence;
+        };
         let described = self.described.entry(parent).or_default();
         *described += 1;
         match (*described <= DESCRIBED).then(|| self.reader.answer(request)) {

@@ -14,7 +14,7 @@ const MOST: usize = 16;
 /// Every process is looked at: one that shares the memory may long have lost the child as its parent. Those of which the
 /// program has another stack, or of which the memory has another size, cannot share it; all others the kernel compares
 /// (`kcmp(2)`).
-pub(super) fn memory_users(child: ProcessKey, tid: u32) -> MemoryUsers {
+pub fn memory_users(child: ProcessKey, tid: u32) -> MemoryUsers {
     let unknown = |why: String| MemoryUsers::Unknown(why);
     let Some(own) = Stat::of(child).filter(|own| own.stack != 0) else {
         return unknown("its memory cannot be told from others'".to_owned());

@@ -9,6 +9,7 @@
 
 mod absence;
 mod answering;
+pub mod asleep;
 mod attention;
 mod budget;
 mod bytes;
@@ -68,6 +69,7 @@ mod sweep;
 mod target_file;
 mod task;
 mod threads_seen;
+pub mod traced;
 mod unflushed;
 
 pub use attention::attend_at;
@@ -75,6 +77,7 @@ pub use evidence::{answer, left_behind, sweep};
 pub use held_locks::held_now;
 pub use inventory::{begin_anew, inventory};
 pub use limits::{Limits, own_memory};
+pub use memory_users::memory_users;
 pub use owner::{Owner, owner};
 pub use pidfd::pidfd_open;
 pub use program::program;

@@ -105,6 +105,12 @@ pub fn gunicorn_with_a_stuck_worker(timeout: u32, application: &str) -> Result<P
     Program::hold(|folder| gunicorn("python", folder, &["--timeout", &timeout, "--preload", application]))
 }
 
+/// A gunicorn, held before its exec, with one worker and much patience. It listens at `socket` in its folder.
+pub fn gunicorn_with_one_worker(application: &str) -> Result<Program> {
+    let arguments = ["--workers", "1", "--timeout", "600", "--preload", application];
+    Program::hold(|folder| gunicorn("python", folder, &arguments))
+}
+
 /// gunicorn whose workers have threads for requests, with an application of the fixtures that it loads before it forks.
 pub fn gunicorn_with_stuck_threads(application: &str) -> Result<Program> {
     let threads = ["--worker-class", "gthread", "--threads", "4", "--preload", application];

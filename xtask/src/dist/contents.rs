@@ -28,7 +28,7 @@ const COMPLETIONS: [(&str, &str); 3] = [
 ];
 
 /// Of the workspace, into the folder of documents. `docs/` stays one, so that links hold.
-const DOCUMENTATION: [&str; 9] = [
+const DOCUMENTATION: [&str; 11] = [
     "README.md",
     "SECURITY.md",
     "docs/ci.md",
@@ -38,6 +38,8 @@ const DOCUMENTATION: [&str; 9] = [
     "docs/operations.md",
     "docs/performance.md",
     "docs/renamed.md",
+    "docs/rescue.md",
+    "docs/rescue.schema.json",
 ];
 
 /// Where everything comes from.

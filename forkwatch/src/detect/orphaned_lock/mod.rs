@@ -6,6 +6,7 @@ mod judged;
 pub(super) mod lost_thread;
 mod pace;
 mod proof;
+pub mod releasable;
 mod stuck;
 mod suspect;
 mod verdicts;

@@ -66,7 +66,7 @@ pub(super) fn place(
         knows_others,
         behind: behind.unwrap_or_default(),
         blocks,
-        memory: Some(memory_users::memory_users(child, tid)),
+        memory: Some(memory_users(child, tid)),
     };
     Stat::lives(child).then_some(place)
 }
