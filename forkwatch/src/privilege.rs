@@ -35,7 +35,7 @@ pub enum PrivilegeError {
     /// They do not suffice to change another process.
     #[error(
         "cannot stop process {pid} and write to its memory without {}. Run forkwatch as root; as the user of the process it \
-         suffices where the sysctl kernel.yama.ptrace_scope is 0",
+         may do where the sysctl kernel.yama.ptrace_scope is 0",
         List(.missing)
     )]
     MayNotChange {
