@@ -466,6 +466,7 @@ fn files_that_two_processes_use_are_found_among_their_look_alikes() -> Result<()
             threads: &[],
             signals: &[],
         };
+        let sought = of_program(hazard, severity);
         let mut expected = vec![of_program(hazard, severity)];
         let mut ways = [&ALIKE[..], &[way]].concat();
         if way == "closed" {
@@ -482,7 +483,7 @@ fn files_that_two_processes_use_are_found_among_their_look_alikes() -> Result<()
             watched.finding(other).with_context(|| way.to_owned())?;
             watched.program.step()?;
         }
-        let event = watched.finding(&expected[0]).with_context(|| way.to_owned())?;
+        let event = watched.finding(&sought).with_context(|| way.to_owned())?;
         let finding = event.finding().context("it is a finding")?;
         // Of two children that read one file, either may be told of.
         let is_it = finding.pid() == Some(child) || matches!(way, "archive" | "queue");
