@@ -76,7 +76,7 @@ impl Sockets {
     }
 }
 
-/// `TCP_CLOSE_WAIT` (include/net/tcp_states.h): the other end has closed its own.
+/// `TCP_CLOSE_WAIT` of the kernel's TCP states: the other end has closed its own.
 const CLOSE_WAIT: u8 = 8;
 
 /// Whether the other end of a TCP connection has closed its own.

@@ -76,6 +76,7 @@ pub struct FileUser {
 }
 
 /// A database that a forked process has closed, and its forker has not.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, as it was seen")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClosedDatabase {
     /// Its file, as the forker has it.
