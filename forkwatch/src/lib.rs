@@ -29,3 +29,4 @@ pub mod service;
 
 #[cfg(test)]
 mod skip;
+pub mod workers;

@@ -24,6 +24,7 @@ pub mod lasted;
 pub mod leak;
 pub mod left_lock;
 pub mod limit;
+pub mod loaded;
 pub mod lock;
 pub mod order;
 mod ownership;
