@@ -20,6 +20,7 @@ mod field_locks;
 mod filters;
 mod fixtures;
 mod held_now;
+mod inspect;
 mod judgement;
 mod kernel_log;
 mod killed_members;
@@ -82,6 +83,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         filters,
         fixtures,
         held_now,
+        inspect,
         judgement,
         kernel_log,
         killed_members,

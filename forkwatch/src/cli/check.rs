@@ -1,6 +1,6 @@
 //! `forkwatch check`: whether a fork of a running process would be safe now.
 
-mod held;
+pub(super) mod held;
 mod text;
 
 use std::{
@@ -285,7 +285,7 @@ struct Worker {
 }
 
 /// How long somebody who waits is kept waiting.
-const PATIENCE: Duration = Duration::from_secs(8);
+pub(super) const PATIENCE: Duration = Duration::from_secs(8);
 
 pub(super) fn run(options: &Options) -> Result<Exit> {
     if options.pid == std::process::id() {
@@ -304,7 +304,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     Ok(exit(assessment.verdict, &inventory.unknown))
 }
 
-fn inventory(reader: &mut Client, process: &host::Process) -> Result<Inventory> {
+/// What a process holds.
+pub(super) fn inventory(reader: &mut Client, process: &host::Process) -> Result<Inventory> {
     let pid = process.key.tgid;
     match reader.ask(&Question::Inventory(*process)) {
         Ok(Answered { answer: Answer::Inventory(inventory), .. }) => Ok(*inventory?),

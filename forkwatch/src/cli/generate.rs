@@ -10,7 +10,7 @@ use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 use serde_json::{Value, json};
 
-use super::{Arguments, exit::Exit, rescue};
+use super::{Arguments, exit::Exit, inspect, rescue};
 use crate::{
     config::renamed,
     detect::{self, CATALOGUE, Hazard},
@@ -39,6 +39,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     }
     let schema = serde_json::to_string_pretty(&event_schema())? + "\n";
     write(&directory.join("events.schema.json"), &schema)?;
+    let schema = serde_json::to_string_pretty(&inspect::schema())? + "\n";
+    write(&directory.join("inspect.schema.json"), &schema)?;
     let schema = serde_json::to_string_pretty(&rescue::schema())? + "\n";
     write(&directory.join("rescue.schema.json"), &schema)?;
     write(&directory.join("hazards.md"), &detect::markdown())?;

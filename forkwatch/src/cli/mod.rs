@@ -12,6 +12,7 @@ mod explain;
 mod fail_on;
 mod generate;
 mod held_program;
+mod inspect;
 mod kernel_log;
 mod man;
 mod replay;
@@ -76,6 +77,13 @@ enum Command {
     /// 3 where it saw nothing unsafe, but may not look at everything. The JSON document's names (schema, verdict, id of a
     /// reason) do not change within its version.
     Check(check::Options),
+    /// Show what each process of a server does and holds
+    ///
+    /// Of any process: which server it belongs to, and that one's master and workers, how old each is, what it does and for
+    /// how long, its threads, memory, descriptors, connections and output; what it shares with the others; and what a
+    /// fork of the master would find now. It uses no eBPF and no daemon, and disturbs nothing. Ends with 0; with 3 where it
+    /// may not look at everything. The JSON document's names do not change within its version.
+    Inspect(inspect::Options),
     /// Release the lock that a forked child hangs for, if that is proven
     ///
     /// Stops the child for less than a millisecond, and writes the words of the lock as its library would have on release.
@@ -119,6 +127,7 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
         Command::Demo(options) => demo::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Check(options) => check::run(&options),
+        Command::Inspect(options) => inspect::run(&options),
         Command::Rescue(options) => rescue::run(&options),
         Command::Explain(options) => explain::run(&options),
         Command::Replay(options) => replay::run(&options),

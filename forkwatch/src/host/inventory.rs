@@ -173,11 +173,11 @@ fn sockets(key: ProcessKey, descriptors: &[Descriptor], inventory: &mut Inventor
     inventory.listeners.truncate(MAX_ENTRIES);
     connections.truncate(MAX_ENTRIES);
     let listening: Vec<&str> =
-        inventory.listeners.iter().filter_map(|listener| port(&listener.address)).collect();
+        inventory.listeners.iter().filter_map(|listener| listener.address.port()).collect();
     inventory.connections = connections
         .into_iter()
         .map(|(fd, peer, local)| {
-            let accepted = local.as_ref().and_then(port).is_some_and(|port| listening.contains(&port));
+            let accepted = local.as_ref().and_then(Peer::port).is_some_and(|port| listening.contains(&port));
             Connection { fd, peer, accepted }
         })
         .collect();
@@ -190,13 +190,6 @@ fn sockets(key: ProcessKey, descriptors: &[Descriptor], inventory: &mut Inventor
             ),
             true,
         );
-    }
-}
-
-fn port(address: &Peer) -> Option<&str> {
-    match address {
-        Peer::Tcp(address) => address.rsplit_once(':').map(|(_, port)| port),
-        Peer::Unix(_) => None,
     }
 }
 

@@ -118,6 +118,16 @@ pub enum Peer {
     Unix(String),
 }
 
+impl Peer {
+    /// The port of a TCP address.
+    pub fn port(&self) -> Option<&str> {
+        match self {
+            Self::Tcp(address) => address.rsplit_once(':').map(|(_, port)| port),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Peer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::Tcp(text) | Self::Unix(text)) = self;

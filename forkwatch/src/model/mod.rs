@@ -35,6 +35,7 @@ pub mod provenance;
 pub mod resolution;
 pub mod sampling;
 pub mod seen;
+pub mod server;
 pub mod shared_file;
 pub mod signals;
 pub mod stack;

@@ -27,7 +27,7 @@ mod schema;
 mod thread;
 
 pub use lines::JsonLines;
-pub use schema::schema;
+pub use schema::{schema, schema_of};
 
 /// The document of an event, and of what was found out beside it; none for what is evidence and no event of its own.
 pub fn event(context: &Context, sequence: u64, event: &Event, particulars: &Particulars) -> Option<Document> {

@@ -59,6 +59,7 @@ fn answer(question: &Question, limits: &mut Limits) -> Answer {
     match question {
         Question::Core(request) => Answer::Core(Box::new(without_us(host::answer(request)))),
         Question::Sweep { mark, scope } => Answer::Core(Box::new(without_us(host::sweep(*mark, scope)))),
+        Question::Tree(process) => Answer::Tree(host::tree(process).map(Box::new)),
         Question::Inventory(process) => Answer::Inventory(host::inventory(process).map(Box::new)),
         Question::HeldNow(process, places) => Answer::HeldNow(host::held_now(*process, places.as_ref())),
         Question::Sight(most) => Answer::Sight(host::sight::sight(*most)),

@@ -20,6 +20,7 @@ use crate::{
         particulars::Particulars,
         process::ProcessKey,
         seen::ChildSeen,
+        server::Tree,
         shared_file::SharedFilesSeen,
         stack::Stacks,
         time::BootTime,
@@ -42,6 +43,8 @@ pub enum Question {
     },
     /// What a process holds that a fork would copy, share or lose.
     Inventory(Process),
+    /// The processes of the server that a process belongs to.
+    Tree(Process),
     /// Which locks the threads of a process hold now: anywhere, or at these places.
     HeldNow(ProcessKey, Option<Places>),
     /// What this host lets be seen, tried on at most so many processes.
@@ -60,6 +63,8 @@ pub enum Answer {
     Core(Box<Evidence>),
     /// What it holds, or why that cannot be told.
     Inventory(Result<Box<Inventory>, ScanError>),
+    /// Its processes, or why they cannot be told.
+    Tree(Result<Box<Tree>, ScanError>),
     /// Which they hold.
     HeldNow(HeldNowSeen),
     /// What could be seen.
@@ -103,7 +108,9 @@ impl Question {
             | Self::Sight(_) => 10,
             Self::Core(Request::Place { .. } | Request::Family { .. }) => 4,
             // These may use half a second of a processor, which on a busy host takes several.
-            Self::Core(Request::Generators { .. } | Request::HeldLocks { .. }) | Self::Inventory(_) => 6,
+            Self::Core(Request::Generators { .. } | Request::HeldLocks { .. })
+            | Self::Inventory(_)
+            | Self::Tree(_) => 6,
             Self::Core(_) | Self::HeldNow(..) | Self::Particulars(_) | Self::Living(_) => 2,
         };
         Duration::from_secs(seconds)
@@ -113,7 +120,7 @@ impl Question {
     pub fn about(&self) -> Option<u32> {
         match self {
             Self::Core(request) => about(request),
-            Self::Inventory(process) => Some(process.key.tgid),
+            Self::Inventory(process) | Self::Tree(process) => Some(process.key.tgid),
             Self::Living(process) | Self::HeldNow(process, _) => Some(process.tgid),
             Self::Particulars(Event::Fork(fork)) => Some(fork.parent.tgid),
             Self::Particulars(Event::CloneFailure(failure)) => Some(failure.tgid),

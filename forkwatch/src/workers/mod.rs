@@ -1,3 +1,4 @@
-//! Servers that fork workers: which server it is, and what each of its processes is for.
+//! Servers that fork workers: which server it is, what each of its processes is for, and what it does.
 
+pub mod activity;
 pub mod servers;

@@ -28,12 +28,13 @@ const COMPLETIONS: [(&str, &str); 3] = [
 ];
 
 /// Of the workspace, into the folder of documents. `docs/` stays one, so that links hold.
-const DOCUMENTATION: [&str; 11] = [
+const DOCUMENTATION: [&str; 12] = [
     "README.md",
     "SECURITY.md",
     "docs/ci.md",
     "docs/events.schema.json",
     "docs/hazards.md",
+    "docs/inspect.schema.json",
     "docs/metrics.md",
     "docs/operations.md",
     "docs/performance.md",

@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PARTS: u32 = 10;
 
 /// Looks at the locks of a process that has other threads: a thread's own locks harm none of its children.
-pub(super) fn look(
+pub(in crate::cli) fn look(
     reader: &mut Client,
     process: ProcessKey,
     span: Option<Duration>,

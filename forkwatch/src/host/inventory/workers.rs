@@ -3,8 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    host::{file, stat::Stat},
-    model::inventory::{MAX_ENTRIES, Worker},
+    host::{file, rollup, stat::Stat},
+    model::{
+        inventory::{MAX_ENTRIES, Worker},
+        server::Memory,
+    },
 };
 
 /// Threads of the forker whose children are listed.
@@ -41,39 +44,14 @@ fn children(tgid: u32) -> Vec<u32> {
 fn worker(parent: u32, pid: u32) -> Option<Worker> {
     let is_worker = |stat: &Stat| stat.parent == parent && stat.is_unexeced() && !stat.process_has_ended();
     let stat = Stat::of_process(pid).ok().filter(is_worker)?;
-    let text = file::read_small(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let memory = parse(&text)?;
-    Stat::lives(stat.key()).then_some(Worker { pid, comm: stat.comm, ..memory })
-}
-
-/// `/proc/PID/smaps_rollup` (`proc_pid_smaps(5)`), in kibibytes.
-fn parse(text: &[u8]) -> Option<Worker> {
-    let bytes = |key| {
-        let kibibytes: u64 = file::field(text, key)?.strip_suffix(" kB")?.trim().parse().ok()?;
-        kibibytes.checked_mul(1024)
-    };
-    Some(Worker {
-        resident: bytes("Rss:")?,
-        shared: bytes("Shared_Clean:")?.checked_add(bytes("Shared_Dirty:")?)?,
-        copied: bytes("Private_Dirty:")?,
-        ..Worker::default()
-    })
+    let Memory { resident, shared, copied } = rollup::memory(pid).ok()?;
+    Stat::lives(stat.key()).then_some(Worker { pid, comm: stat.comm, resident, shared, copied })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::host::forked::Forked;
-
-    #[test]
-    fn figures_are_read_from_their_fields() {
-        let text =
-            b"55d0-7ffe ---p 00000000 00:00 0    [rollup]\nRss:   100 kB\nPss: 40 kB\nShared_Clean: 20 kB\n\
-                     Shared_Dirty:   30 kB\nPrivate_Clean: 5 kB\nPrivate_Dirty:   45 kB\n";
-        let worker = parse(text).unwrap();
-        assert_eq!((worker.resident, worker.shared, worker.copied), (102_400, 51_200, 46_080));
-        assert_eq!(parse(b"Rss: 100 kB\n"), None);
-    }
 
     #[test]
     fn what_a_child_writes_is_its_own() {

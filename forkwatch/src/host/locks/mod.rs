@@ -6,7 +6,6 @@
 mod holder;
 mod parent;
 mod parked;
-mod slept;
 mod threads;
 
 use std::{fs, io};
@@ -21,7 +20,9 @@ use super::{
     clock,
     futex::EndlessWait,
     maps::{self, Maps},
-    memory, stack,
+    memory,
+    slept::slept,
+    stack,
     stat::Stat,
     status::Status,
     task,
@@ -207,7 +208,7 @@ fn lock_wait(
         operation: wait.operation,
         value: wait.value,
         switches,
-        slept: slept::slept(process.id, *thread),
+        slept: slept(process.id, *thread),
         words,
         parent_words,
         mapping: region.map(|region| mapping(process, maps, wait.address, region)),

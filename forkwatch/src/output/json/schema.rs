@@ -1,7 +1,7 @@
 //! The JSON Schema of a document.
 
 use schemars::{
-    Schema,
+    JsonSchema, Schema,
     generate::SchemaSettings,
     transform::{RecursiveTransform, Transform},
 };
@@ -11,8 +11,13 @@ use super::document::Document;
 
 /// The JSON Schema (draft 2020-12) of every line that is written.
 pub fn schema() -> Value {
+    schema_of::<Document>()
+}
+
+/// The same of another document of forkwatch's.
+pub fn schema_of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().for_serialize();
-    let mut schema = settings.into_generator().into_root_schema_for::<Document>();
+    let mut schema = settings.into_generator().into_root_schema_for::<T>();
     RecursiveTransform(forbid_null).transform(&mut schema);
     schema.to_value()
 }

@@ -1,6 +1,6 @@
 //! How long a thread has slept.
 
-use super::super::file;
+use super::file;
 
 /// Nanoseconds since a thread last ran, by the scheduler's clock; absent where the kernel does not tell
 /// (`CONFIG_SCHED_DEBUG`).

@@ -1,0 +1,91 @@
+//! `forkwatch inspect`: the server that a process belongs to, what each of its workers does and holds, and what a fork of
+//! it would find.
+
+mod document;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::io::{self, Write};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+
+pub(super) use self::document::schema;
+use self::document::{Document, Looked};
+use super::{
+    check::{PATIENCE, held, inventory},
+    exit::Exit,
+};
+use crate::{
+    host::{self, Process},
+    model::{inventory::Inventory, server::Tree},
+    reader::{Answer, Answered, Client, Question, Starter},
+};
+
+/// Which process, and how the answer is shown.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The process: a master, a worker, or any other
+    #[arg(value_name = "PID")]
+    pid: u32,
+    /// How the answer is shown
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// `--output`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For a reader
+    #[default]
+    Text,
+    /// A document of the structure `forkwatch.inspect/1`
+    Json,
+}
+
+pub(super) fn run(options: &Options) -> Result<Exit> {
+    if options.pid == std::process::id() {
+        bail!("process {} is this forkwatch itself: give the pid of a process of the server", options.pid);
+    }
+    let process = host::find(options.pid)?;
+    let mut reader = Client::new(Starter::start()?).with_patience(PATIENCE);
+    let tree = tree(&mut reader, &process)?;
+    let asked = look(&mut reader, &process)?;
+    // The first of a tree may have ended since.
+    let first = tree.members.first().map(|first| first.process).filter(|first| *first != process.key);
+    let master = first.and_then(host::look_again).map(|master| look(&mut reader, &master)).transpose();
+    let (master, unseen) = match master {
+        Ok(master) => (master, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let document =
+        Document::new(&Looked { asked: &process, tree: &tree, inventory: &asked, master: master.as_ref() });
+    let text = match options.output {
+        Output::Text => text::text(&document),
+        Output::Json => serde_json::to_string_pretty(&document)? + "\n",
+    };
+    io::stdout().write_all(text.as_bytes()).context("cannot write the output")?;
+    if let Some(unseen) = unseen {
+        eprintln!("forkwatch: whether a fork of the master would be safe is not known: {unseen}");
+    }
+    Ok(if document.is_denied() { Exit::Privilege } else { Exit::Fine })
+}
+
+fn tree(reader: &mut Client, process: &Process) -> Result<Tree> {
+    let pid = process.key.tgid;
+    match reader.ask(&Question::Tree(*process))? {
+        Answered { answer: Answer::Tree(tree), .. } => Ok(*tree?),
+        Answered { answer: Answer::Failed(defect), .. } => {
+            bail!("the look at process {pid} failed, which is a defect of forkwatch: {defect}")
+        }
+        _ => bail!("the look at process {pid} was answered by something else"),
+    }
+}
+
+/// What a process holds, the locks of its threads included.
+fn look(reader: &mut Client, process: &Process) -> Result<Inventory> {
+    let mut seen = inventory(reader, process)?;
+    held::look(reader, process.key, None, &mut seen)?;
+    Ok(seen)
+}
