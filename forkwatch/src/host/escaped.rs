@@ -205,7 +205,6 @@ mod tests {
         }
     }
 
-    #[inline(always)]
     fn wait_for(child: libc::pid_t) {
         if child == 0 {
             // SAFETY: it waits for a signal.
