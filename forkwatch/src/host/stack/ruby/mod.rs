@@ -200,7 +200,7 @@ impl<'a> Vm<'a> {
         })
     }
 
-    /// The line that a call is in: the program counter is behind the instruction that it does (`calc_pos`, vm_backtrace.c).
+    /// The line that a call is in: the program counter is behind the instruction that it does (`calc_pos`, `vm_backtrace.c`).
     fn line(&self, frame: u64, body: u64) -> Option<u32> {
         let (counter, size) = (self.memory.word(frame)?, u64::from(self.memory.half(body.wrapping_add(4))?));
         let instruction = counter.checked_sub(self.pointer(body, 8)?)? / 8;
