@@ -119,10 +119,7 @@ pub enum KernelError {
         error: Box<MapError>,
     },
     /// The ring could not be allocated.
-    #[error(
-        "the kernel could not allocate a ring of {bytes} bytes: {error}. Choose a smaller one (kernel.ring_bytes \
-         in the configuration, or --ring-bytes)"
-    )]
+    #[error("the kernel could not allocate a ring of {bytes} bytes: {error}. {}", ring_advice(error))]
     Ring {
         /// The size asked for.
         bytes: u32,
@@ -213,6 +210,14 @@ fn advice(error: &(dyn Error + 'static)) -> &'static str {
     }
 }
 
+/// What to do about a ring that cannot be had: it is memory that lacks, or a descriptor.
+fn ring_advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => advice(error),
+        _ => "Choose a smaller one (kernel.ring_bytes in the configuration, or --ring-bytes)",
+    }
+}
+
 /// The kernel's own error number (`include/linux/errno.h`) for what an architecture lacks: here ftrace's direct calls.
 const ENOTSUPP: i32 = 524;
 
@@ -270,6 +275,7 @@ mod tests {
                 error: Box::new(ProgramError::IOError(many_files())),
             },
             KernelError::SelfTestFailed { what: "forking", error: many_files() },
+            KernelError::Ring { bytes: 1 << 20, error: many_files() },
         ];
         for message in errors.map(|error| error.to_string()) {
             assert!(message.contains("Too many open files (os error 24). Raise the limit"), "{message}");

@@ -55,7 +55,7 @@ enum Shares {
     One,
     /// None, or only what is shared on purpose: forkwatch is to look, and to watch nothing.
     Nothing,
-    /// They have exec'd before anybody looks.
+    /// They exec, perhaps after somebody has looked: from then on nothing is shared that matters.
     Execed,
 }
 
@@ -74,7 +74,7 @@ impl Shares {
         match self {
             Self::One => shared.is_some_and(|shared| shared > 0),
             Self::Nothing => shared == Some(0),
-            Self::Execed => shared.is_none(),
+            Self::Execed => shared.is_none_or(|shared| shared <= 1),
         }
     }
 }

@@ -469,7 +469,8 @@ fn a_forker_whose_children_do_not_keep_its_connections_is_left_alone_for_longer_
     let mut until = Vec::new();
     for (time, child) in [(2000, BORN), (3000, LATER)] {
         timeline.sockets.insert(child, nothing.clone());
-        timeline.at(time).is_born(child).at(time + 100);
+        // It is looked at once more, to see whether a child has only closed its copy.
+        timeline.at(time).is_born(child).at(time + 900);
         until.extend(timeline.ordered().into_iter().filter_map(|order| match order {
             Order::Disregard { until, .. } => Some(until.0 / MILLI - time),
             _ => None,

@@ -1,7 +1,6 @@
 //! Pipes whose reader waits for an end that does not come, because a child that has no use for them keeps them open.
 //!
-//! A child that has written nothing at all shows which pipes it could write to: each of the first few of a family that are
-//! born after another, which may have left them a pipe, and whoever is looked at anyway. Who else holds each of them is
+//! A child at rest that has written nothing at all shows which pipes it could write to. Who else holds each of them is
 //! looked at once. If another child of the family has written, and somebody waits for the end, that child is followed. When
 //! it has ended, and those that are left have still written nothing, they keep the reader waiting.
 
@@ -12,7 +11,7 @@ use std::{collections::HashMap, time::Duration};
 use self::rule::{Seen, judge, look};
 use super::leaked_pipe;
 use crate::{
-    core::{Context, Detector, Recent, Report},
+    core::{Context, Detector, Report},
     model::{
         event::Event,
         evidence::{Evidence, Request},
@@ -37,22 +36,13 @@ const MOST_LOOKS: u8 = 3;
 /// Most pipes of one family that are followed, and of all.
 const MOST_OF_FAMILY: usize = 16;
 const MOST_PIPES: usize = 1024;
-/// Most families of which something is remembered.
-const MOST_FAMILIES: usize = 1024;
 
 /// The pipes that children keep.
+#[derive(Default)]
 pub(in crate::detect) struct KeptPipes {
     pipes: HashMap<u64, Pipe>,
-    /// How many children of a process have lived on.
-    families: Recent<usize>,
     /// When the host may be searched again.
     free: BootTime,
-}
-
-impl Default for KeptPipes {
-    fn default() -> Self {
-        Self { pipes: HashMap::new(), families: Recent::new(MOST_FAMILIES), free: BootTime(0) }
-    }
 }
 
 struct Pipe {
@@ -68,17 +58,6 @@ struct Pipe {
 }
 
 impl Detector for KeptPipes {
-    fn on_life(&mut self, child: ProcessKey, context: &mut Context) {
-        let Some(process) = context.processes.get(child) else { return };
-        let (child, Some(forker)) = (process.key, process.birth.parent) else { return };
-        let before = self.families.get(forker).copied().unwrap_or_default();
-        self.families.insert(forker, before.saturating_add(1));
-        // It is looked at before the others end, which happens soon where they do one job.
-        if (1..MOST_OF_FAMILY).contains(&before) && !context.settings.snapshot {
-            context.ask(Request::Descriptors { process: child, forker: Some(forker) });
-        }
-    }
-
     fn on_event(&mut self, event: &Event, context: &mut Context) {
         let Event::Exit(exit) = event else { return };
         for (inode, pipe) in &self.pipes {
@@ -115,7 +94,7 @@ impl Detector for KeptPipes {
 
     #[cfg(test)]
     fn remembers(&self) -> (usize, bool) {
-        (self.pipes.len(), self.pipes.len() <= MOST_PIPES && self.families.within_bounds())
+        (self.pipes.len(), self.pipes.len() <= MOST_PIPES)
     }
 }
 

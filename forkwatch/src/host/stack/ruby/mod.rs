@@ -161,10 +161,16 @@ impl<'a> Vm<'a> {
             stack.missing = Some("the thread runs no Ruby code".to_owned());
             return stack;
         };
+        // The first frame of a stack is a dummy (`rb_ec_partial_backtrace_object`, `vm_backtrace.c`).
+        let end = end.saturating_sub(self.layout.control_frame);
         let end = end.min(frame.saturating_add(MAX_CALLS * self.layout.control_frame));
         while frame < end {
-            // The first frame of a stack has no program counter.
-            if let (Some(instructions), Some(_)) = (self.pointer(frame, 16), self.pointer(frame, 0)) {
+            let Some(instructions) = self.memory.word(frame.wrapping_add(16)) else {
+                stack.missing = Some("the interpreter's next frame cannot be read".to_owned());
+                return stack;
+            };
+            // A function in C has none.
+            if instructions != 0 {
                 if stack.frames.len() == most {
                     stack.missing = Some(format!("only the innermost {most} calls are told"));
                     return stack;
