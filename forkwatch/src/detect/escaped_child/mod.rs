@@ -5,7 +5,10 @@
 
 mod hazard;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 pub(super) use self::hazard::HAZARD;
 use self::hazard::judge;
@@ -24,6 +27,8 @@ use crate::{
 const FIRST_LOOK: Duration = Duration::from_millis(25);
 /// How often a process is looked at after each of its forks. Each further look comes twice as late.
 const LOOKS: u8 = 6;
+/// Children of one process that are known to be counted.
+const MOST_COUNTED: usize = 8;
 /// Most processes that are remembered of each sort.
 const MOST: usize = 256;
 
@@ -31,7 +36,15 @@ const MOST: usize = 256;
 pub(super) struct EscapedChild {
     forked: HashMap<ProcessKey, Forked>,
     /// How often processes have forked, as far as that was told.
-    forks: Recent<u32>,
+    forks: Recent<Forks>,
+}
+
+/// How often a process has forked.
+#[derive(Clone, Default)]
+struct Forks {
+    count: u32,
+    /// The children that were counted last: a record and a look at the host may both tell of one.
+    last: VecDeque<ProcessKey>,
 }
 
 impl Default for EscapedChild {
@@ -56,7 +69,7 @@ impl Detector for EscapedChild {
     fn on_event(&mut self, event: &Event, context: &mut Context) {
         match event {
             Event::Fork(fork) if fork.kind == CloneKind::Copying => {
-                self.has_forked(fork.parent, context, Some(fork));
+                self.has_forked((fork.parent, fork.child), context, Some(fork));
             }
             Event::Exec(exec) => self.over(exec.process, context),
             Event::Exit(exit) => self.over(exit.process, context),
@@ -71,7 +84,7 @@ impl Detector for EscapedChild {
             // Its fork was told: another look, at what lasts.
             self.look_from_now(forker, context);
         } else {
-            self.has_forked(forker, context, None);
+            self.has_forked((forker, child), context, None);
         }
     }
 
@@ -111,8 +124,13 @@ impl Detector for EscapedChild {
 
 impl EscapedChild {
     /// A process has forked: told by a record, or seen by its child.
-    fn has_forked(&mut self, process: ProcessKey, context: &mut Context, fork: Option<&Fork>) {
-        self.count(process);
+    fn has_forked(
+        &mut self,
+        (process, child): (ProcessKey, ProcessKey),
+        context: &mut Context,
+        fork: Option<&Fork>,
+    ) {
+        self.count(process, child);
         // What its children were seen to do says more now.
         let children: Vec<_> =
             self.forked.iter().filter(|(_, child)| child.forker == process).map(|(key, _)| *key).collect();
@@ -147,12 +165,19 @@ impl EscapedChild {
         self.forked.len() < MOST
     }
 
-    fn count(&mut self, process: ProcessKey) {
-        if let Some(forks) = self.forks.get_mut(process) {
-            *forks = forks.saturating_add(1);
-        } else {
-            self.forks.insert(process, 1);
+    fn count(&mut self, process: ProcessKey, child: ProcessKey) {
+        let mut forks = self.forks.get(process).cloned().unwrap_or_default();
+        if forks.last.contains(&child) {
+            return;
         }
+        forks.count = forks.count.saturating_add(1);
+        forks.last.truncate(MOST_COUNTED - 1);
+        forks.last.push_front(child);
+        self.forks.insert(process, forks);
+    }
+
+    fn forks(&self, process: ProcessKey) -> u32 {
+        self.forks.get(process).map_or(0, |forks| forks.count)
     }
 
     /// Has a process looked at some times from now on, unless all is known of it.
@@ -180,8 +205,7 @@ impl EscapedChild {
     fn tell(&mut self, child: ProcessKey, context: &mut Context) {
         let Some(known) = self.forked.get(&child).filter(|known| !known.reported) else { return };
         let (forker, Some(call)) = (known.forker, &known.seen) else { return };
-        let forks = |process| self.forks.get(process).copied().unwrap_or_default();
-        let counts = (known.ended.unwrap_or_else(|| forks(child)), forks(forker));
+        let counts = (known.ended.unwrap_or_else(|| self.forks(child)), self.forks(forker));
         if counts.0.max(counts.1) < 2 {
             return;
         }
@@ -207,9 +231,9 @@ impl EscapedChild {
     /// A process has ended or exec'd. One that was seen where its forker is remembered until that forks again.
     fn over(&mut self, process: ProcessKey, context: &mut Context) {
         context.sleep(process);
+        let forks = self.forks(process);
         match self.forked.get_mut(&process) {
             Some(known) if known.seen.is_some() && !known.reported => {
-                let forks = self.forks.get(process).copied().unwrap_or_default();
                 known.ended.get_or_insert(forks);
             }
             _ => drop(self.forked.remove(&process)),
