@@ -100,6 +100,14 @@ fn children_that_only_a_sweep_has_found_count() {
     assert_eq!(timeline.only_finding().hazard, ESCAPED);
 }
 
+/// Its record, and a look at the host that came before it.
+#[test]
+fn a_child_that_is_told_of_twice_counts_once() {
+    let mut timeline = escaped();
+    timeline.fork(by_child(GRANDCHILD)).fork(by_child(GRANDCHILD)).at(9000);
+    assert_eq!(timeline.findings(), Vec::<&Finding>::new());
+}
+
 #[test]
 fn a_worker_that_waits_elsewhere_is_silent_and_not_looked_at_for_ever() {
     let mut timeline = Timeline::new();
