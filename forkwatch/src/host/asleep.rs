@@ -22,7 +22,7 @@ const PRIVATE: u32 = 128;
 /// arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sleeper {
-    /// The thread.
+    /// The tid of the thread.
     pub tid: u32,
     call: SystemCall,
 }

@@ -60,7 +60,7 @@ impl Traced {
         Ok(Self { pid, state: State::Free })
     }
 
-    /// The thread.
+    /// The tid of the thread, as ptrace(2) takes it.
     pub const fn pid(&self) -> Pid {
         self.pid
     }

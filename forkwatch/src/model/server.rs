@@ -30,9 +30,9 @@ pub struct Tree {
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// Which process.
+    /// The process: its tgid, and when it started.
     pub process: ProcessKey,
-    /// Its parent.
+    /// The pid of its parent.
     pub parent: u32,
     /// What runs in it.
     pub program: Program,
@@ -102,7 +102,7 @@ impl State {
 /// A thread, and what it does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thread {
-    /// Which.
+    /// Which thread, by its tid and comm.
     pub thread: SeenThread,
     /// The name that its program gave it, safe for a terminal.
     pub name: Option<String>,
@@ -129,7 +129,7 @@ pub enum Doing {
 /// A system call that a thread waits in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wait {
-    /// Its name.
+    /// The name of the system call.
     pub call: String,
     /// The descriptors that it waits for; what an epoll instance watches, for one that waits there.
     pub on: Vec<u32>,
@@ -138,7 +138,7 @@ pub struct Wait {
 /// The open descriptors of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
-    /// How many.
+    /// How many of them there are.
     pub count: u32,
     /// How many it may have (`RLIMIT_NOFILE`, the soft limit); absent where that is unlimited or unknown.
     pub limit: Option<u64>,
@@ -180,7 +180,7 @@ pub struct Target {
 /// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// In RAM.
+    /// Bytes that are in RAM, shared ones included.
     pub resident: u64,
     /// Of this, what it shares with other processes.
     pub shared: u64,

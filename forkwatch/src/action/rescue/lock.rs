@@ -66,7 +66,7 @@ impl Kind {
 pub struct Word {
     /// What it is, by the name that the library gives it.
     pub name: &'static str,
-    /// Where it is.
+    /// The address of the word.
     #[serde(serialize_with = "hexadecimal")]
     #[schemars(with = "String")]
     pub address: u64,

@@ -44,7 +44,7 @@ pub struct Rescue {
     pub release: Release,
 }
 
-/// What was done.
+/// A lock that was released, and what became of its thread.
 #[derive(Clone, Copy, Debug)]
 pub struct Released {
     /// For how long the threads of the child were stopped, at most.

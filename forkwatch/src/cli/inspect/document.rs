@@ -61,10 +61,10 @@ pub(super) struct Document {
     pub(super) next_fork: NextFork,
 }
 
-/// A server.
+/// The server that the process belongs to.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Server {
-    /// Its name.
+    /// The name of the software, such as gunicorn.
     pub(super) name: String,
     /// Whether its kind is known; if not, it is any program that keeps forked children.
     pub(super) known: bool,
@@ -73,7 +73,7 @@ pub(super) struct Server {
     pub(super) version: Option<String>,
     /// How it is set up, as far as its command line and what it has loaded tell.
     pub(super) settings: Vec<Setting>,
-    /// Where it listens.
+    /// The addresses on which connections are accepted.
     pub(super) listens: Vec<String>,
 }
 
@@ -90,7 +90,7 @@ pub(super) struct Setting {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Member {
     pub(super) pid: u32,
-    /// Its parent.
+    /// The pid of its parent.
     pub(super) parent: u32,
     /// What its users call it.
     pub(super) name: String,
@@ -143,7 +143,7 @@ pub(super) struct Thread {
     /// Where in its script it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) at: Option<String>,
-    /// What it does.
+    /// What it waits for or works at, in words.
     pub(super) does: String,
     /// The system call that it waits in.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -160,7 +160,7 @@ pub(super) struct Thread {
 /// Memory in bytes.
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 pub(super) struct Memory {
-    /// In RAM.
+    /// Bytes that are in RAM, shared ones included.
     pub(super) resident: u64,
     /// Of this, what it shares with other processes.
     pub(super) shared: u64,
@@ -171,7 +171,7 @@ pub(super) struct Memory {
 /// Open descriptors.
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 pub(super) struct Descriptors {
-    /// How many.
+    /// How many are open.
     pub(super) open: u32,
     /// How many it may have.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -226,11 +226,11 @@ pub(super) struct Inspected {
 /// An event loop.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Loop {
-    /// Whose it is.
+    /// The library or framework that runs it.
     pub(super) of: &'static str,
     /// The function that the thread is in.
     pub(super) function: String,
-    /// The thread.
+    /// The thread that runs it, by its name.
     pub(super) thread: String,
 }
 
@@ -249,9 +249,9 @@ pub(super) struct HeldLock {
 /// Something that could not be seen.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Unknown {
-    /// What.
+    /// What could not be looked at.
     pub(super) what: &'static str,
-    /// Why.
+    /// Why not, in words.
     pub(super) why: String,
     /// Whether more privilege would help.
     pub(super) denied: bool,

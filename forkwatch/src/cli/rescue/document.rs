@@ -90,13 +90,13 @@ struct Lock {
     kind: Kind,
     /// Its words that tell who has it, in the order in which they are written.
     words: Vec<Word>,
-    /// What to fear.
+    /// What may go wrong after a release, in a sentence.
     risk: &'static str,
     /// What to do instead, or afterwards.
     advice: &'static str,
 }
 
-/// What was done.
+/// For how long the child stood still, and whether its thread went on.
 #[derive(Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct Done {

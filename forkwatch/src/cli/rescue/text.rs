@@ -13,7 +13,7 @@ use crate::{
     paragraph,
 };
 
-/// What to fear.
+/// What may go wrong after a release.
 pub(super) const RISK: &str = "what the lock guards may be half changed: the thread that held it was in the midst of that when the \
                                process forked. Nobody can see from outside whether it was";
 /// What to do instead, or afterwards.

@@ -15,7 +15,7 @@ use crate::{
 pub struct Orphan {
     /// A thread that waits for it.
     pub thread: u32,
-    /// Where it is.
+    /// The address of the lock.
     pub address: u64,
 }
 

@@ -74,7 +74,7 @@ impl Role {
 /// A process's part in a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// What it does.
+    /// What it is for: master, worker or helper.
     pub role: Role,
     /// What its title says in addition: `worker 3`, `pool www`, `checkpointer`. Not safe for a terminal.
     pub title: Option<String>,
@@ -91,7 +91,7 @@ impl Part {
     }
 }
 
-/// A server.
+/// A server, as its processes show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Its name; of a program that is no known server, what its users know it by.
