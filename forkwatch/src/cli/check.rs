@@ -9,10 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 
-use super::exit::Exit;
+use super::{exit::Exit, shown::Reply};
 use crate::{
     config,
     detect::fork_check::{Assessment, Reason, RunningLoop, Verdict, assess, running_loops},
@@ -51,19 +51,9 @@ pub(super) struct Options {
     /// early
     #[arg(long = "for", value_name = "DURATION", value_parser = config::run_time)]
     span: Option<Duration>,
-    /// How the answer is shown
+    /// How the answer is shown; JSON has the structure `forkwatch.check/1`
     #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
-}
-
-/// `--output`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For a reader
-    #[default]
-    Text,
-    /// A document of the structure `forkwatch.check/1`
-    Json,
+    output: Reply,
 }
 
 /// The answer: the document, in the order of its fields.
@@ -297,8 +287,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     held::look(&mut reader, process.key, options.span, &mut inventory)?;
     let assessment = assess(&inventory);
     let text = match options.output {
-        Output::Text => text::text(options.pid, &inventory, &assessment),
-        Output::Json => serde_json::to_string_pretty(&document(options.pid, &inventory, &assessment))? + "\n",
+        Reply::Text => text::text(options.pid, &inventory, &assessment),
+        Reply::Json => serde_json::to_string_pretty(&document(options.pid, &inventory, &assessment))? + "\n",
     };
     io::stdout().write_all(text.as_bytes()).context("cannot write the output")?;
     Ok(exit(assessment.verdict, &inventory.unknown))

@@ -7,11 +7,11 @@ mod kernel;
 use std::io::{self, Write};
 
 use anyhow::{Context as _, Result};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 
 use self::check::{Check, Status};
-use super::{exit::Exit, kernel_log::KernelLog};
+use super::{exit::Exit, kernel_log::KernelLog, shown::Reply};
 use crate::{
     engine::{
         detectors::{Conditions, Detector, detectors},
@@ -32,21 +32,11 @@ const MOST_TRIED: usize = 4096;
 /// How it is shown.
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// How the result is shown
+    /// How the result is shown; JSON has the structure `forkwatch.doctor/1`
     #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
+    output: Reply,
     #[command(flatten)]
     kernel_log: KernelLog,
-}
-
-/// `--output`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For a reader
-    #[default]
-    Text,
-    /// A document of the structure `forkwatch.doctor/1`
-    Json,
 }
 
 /// All that was found: the document, in the order of its fields.
@@ -101,8 +91,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         detectors: detectors(&Conditions::here(stopped, clone_calls, probes, &missing, sight)),
     };
     let text = match options.output {
-        Output::Text => report.to_text(),
-        Output::Json => serde_json::to_string_pretty(&report)? + "\n",
+        Reply::Text => report.to_text(),
+        Reply::Json => serde_json::to_string_pretty(&report)? + "\n",
     };
     io::stdout().write_all(text.as_bytes()).context("cannot write the output")?;
     Ok(exit)

@@ -9,13 +9,14 @@ mod text;
 use std::io::{self, Write};
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 pub(super) use self::document::schema;
 use self::document::{Document, Looked};
 use super::{
     check::{PATIENCE, held, inventory},
     exit::Exit,
+    shown::Reply,
 };
 use crate::{
     host::{self, Process},
@@ -29,19 +30,9 @@ pub(super) struct Options {
     /// The process: a master, a worker, or any other
     #[arg(value_name = "PID")]
     pid: u32,
-    /// How the answer is shown
+    /// How the answer is shown; JSON has the structure `forkwatch.inspect/1`
     #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
-}
-
-/// `--output`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For a reader
-    #[default]
-    Text,
-    /// A document of the structure `forkwatch.inspect/1`
-    Json,
+    output: Reply,
 }
 
 pub(super) fn run(options: &Options) -> Result<Exit> {
@@ -62,8 +53,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let document =
         Document::new(&Looked { asked: &process, tree: &tree, inventory: &asked, master: master.as_ref() });
     let text = match options.output {
-        Output::Text => text::text(&document),
-        Output::Json => serde_json::to_string_pretty(&document)? + "\n",
+        Reply::Text => text::text(&document),
+        Reply::Json => serde_json::to_string_pretty(&document)? + "\n",
     };
     io::stdout().write_all(text.as_bytes()).context("cannot write the output")?;
     if let Some(unseen) = unseen {

@@ -9,11 +9,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use nix::syslog::{Facility, LogFlags, Priority, Severity, openlog, syslog};
 
 use self::document::Document;
-use super::exit::{Exit, UsageError};
+use super::{
+    exit::{Exit, UsageError},
+    shown::Reply,
+};
 use crate::{
     action::rescue::{Released, Rescue, RescueError},
     detect::orphaned_lock::releasable::orphan,
@@ -37,19 +40,9 @@ pub(super) struct Options {
     /// Do not ask
     #[arg(long)]
     yes: bool,
-    /// How the result is shown
+    /// How the result is shown; JSON has the structure `forkwatch.rescue/1`
     #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
-}
-
-/// `--output`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For a reader
-    #[default]
-    Text,
-    /// A document of the structure `forkwatch.rescue/1`
-    Json,
+    output: Reply,
 }
 
 /// The process that is to be rescued.
@@ -95,10 +88,10 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         Outcome::WouldRelease(proven) if !dry_run => {
             let plan = text::plan(&child, &proven);
             match output {
-                Output::Text => show(&plan)?,
+                Reply::Text => show(&plan)?,
                 // Whoever is asked must know what for.
-                Output::Json if !yes => io::stderr().write_all(plan.as_bytes()).context("cannot ask")?,
-                Output::Json => {}
+                Reply::Json if !yes => io::stderr().write_all(plan.as_bytes()).context("cannot ask")?,
+                Reply::Json => {}
             }
             if yes || ask(&child)? { release(proven) } else { Outcome::Declined(proven) }
         }
@@ -106,8 +99,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     };
     record(&child, &outcome)?;
     show(&match output {
-        Output::Text => text::outcome(&child, &outcome),
-        Output::Json => serde_json::to_string_pretty(&Document::new(&child, &outcome))? + "\n",
+        Reply::Text => text::outcome(&child, &outcome),
+        Reply::Json => serde_json::to_string_pretty(&Document::new(&child, &outcome))? + "\n",
     })?;
     Ok(outcome.exit())
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use jiff::tz::TimeZone;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
@@ -17,6 +17,7 @@ use serde::Serialize;
 use self::shared::Shared;
 use super::{
     exit::Exit,
+    shown::Reply,
     terminal::{ColorChoice, width},
 };
 use crate::{
@@ -46,9 +47,9 @@ const SCHEMA: &str = "forkwatch.scan/1";
 /// How it looks, and how it is shown.
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// How the result is shown
+    /// How the result is shown; JSON has the structure `forkwatch.scan/1`
     #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
+    output: Reply,
     /// How long a child must have waited for a lock to be called stuck, where the lock names its owner; other proofs
     /// take 2.5, 10 or 30 times as long
     #[arg(long, value_name = "DURATION", default_value = config::written(defaults::STUCK_AFTER), value_parser = config::stuck_after)]
@@ -60,16 +61,6 @@ pub(super) struct Options {
     /// When to use colour; `NO_COLOR` and `CLICOLOR_FORCE` are honoured
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: ColorChoice,
-}
-
-/// `--output`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For a reader
-    #[default]
-    Text,
-    /// A document of the structure `forkwatch.scan/1`
-    Json,
 }
 
 /// What a scan has found, as it is told.
@@ -124,8 +115,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let cost = Cost { took: begin.elapsed(), cpu: cpu_time() + found.cpu };
     let found = Found::new(found);
     let text = match options.output {
-        Output::Text => text(&found, cost, options.color),
-        Output::Json => serde_json::to_string_pretty(&Report::new(&session::context(), &found, cost))? + "\n",
+        Reply::Text => text(&found, cost, options.color),
+        Reply::Json => serde_json::to_string_pretty(&Report::new(&session::context(), &found, cost))? + "\n",
     };
     io::stdout().write_all(text.as_bytes()).context("cannot write the output")?;
     Ok(if found.confirmed() > 0 { Exit::Found } else { Exit::Fine })

@@ -1,4 +1,4 @@
-//! How events and findings are shown: the options that tail, replay and demo share.
+//! How events, findings and answers are shown: options that commands share.
 
 use std::io::{self, BufWriter};
 
@@ -23,6 +23,16 @@ pub(super) enum Form {
     #[default]
     Columns,
     /// A document of the schema `forkwatch.event/1` a line
+    Json,
+}
+
+/// `--output` of a command that answers once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Reply {
+    /// For a reader
+    #[default]
+    Text,
+    /// A JSON document
     Json,
 }
 
