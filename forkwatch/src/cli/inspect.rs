@@ -1,6 +1,7 @@
 //! `forkwatch inspect`: the server that a process belongs to, what each of its workers does and holds, and what a fork of
 //! it would find.
 
+mod describe;
 mod document;
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 pub(super) use self::document::schema;
-use self::document::{Document, Looked};
+use self::{describe::Looked, document::Document};
 use super::{
     check::{PATIENCE, held, inventory},
     exit::Exit,
