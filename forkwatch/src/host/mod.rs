@@ -87,5 +87,6 @@ pub use pidfd::pidfd_open;
 pub use program::program;
 pub use scan::{Process, ScanError, descendants, find, look_again, processes};
 pub use scope::Scope;
+pub use stat::may_run;
 pub use sweep::created_since;
 pub use tree::tree;

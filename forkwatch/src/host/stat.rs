@@ -32,6 +32,11 @@ pub(super) struct Stat {
     pub(super) stack: u64,
 }
 
+/// Whether the main thread of a process runs, or waits for a processor to do so.
+pub fn may_run(tgid: u32) -> bool {
+    Stat::of_thread(tgid, tgid).is_ok_and(|stat| stat.state == b'R')
+}
+
 impl Stat {
     /// Reads the `stat` of a process: of its main thread.
     pub(super) fn of_process(tgid: u32) -> io::Result<Self> {

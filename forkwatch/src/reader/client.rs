@@ -2,19 +2,14 @@
 
 use std::{
     io,
-    os::{fd::AsFd as _, unix::net::UnixStream},
-    sync::atomic::{AtomicU32, Ordering},
+    os::unix::net::UnixStream,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
-};
-
-use nix::{
-    errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
 use super::{
     aside::{Aside, Unreadable},
-    frame,
+    frame, patience,
     question::{Answered, Question},
     starter::{Ended, Ender, StartError, Started, Starter},
 };
@@ -23,12 +18,10 @@ use crate::{
     model::process::{ProcessKey, escape},
 };
 
-/// How long a reader may take to begin with its work, and to end after it was killed.
+/// How long a reader may take to begin with its work; and to end after it was killed, at most where it is starved.
 const BEGIN: Duration = Duration::from_secs(5);
 const END: Duration = Duration::from_millis(200);
-/// How long it may stay with one of all processes, and how often it is seen to that it does not.
-const MOVES: Duration = Duration::from_secs(2);
-const LOOK: Duration = Duration::from_millis(250);
+const LAST: Duration = Duration::from_secs(2);
 
 /// Why a question was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +109,7 @@ impl Client {
         }
         let patience = question.patience();
         let patience = self.patience.map_or(patience, |most| patience.min(most));
+        let asked = Instant::now();
         match self.put(question, patience)? {
             Outcome::Answered(answered) => {
                 if let Some(tgid) = led_to {
@@ -123,9 +117,10 @@ impl Client {
                 }
                 Ok(answered)
             }
-            Outcome::Late => {
-                Err(self.give_up(about, &format!("a look at it was not over after {patience:?}")))
-            }
+            Outcome::Late => Err(self.give_up(
+                about,
+                &format!("a look at it was not over after {:.1} s", asked.elapsed().as_secs_f64()),
+            )),
             Outcome::Broken(error) => {
                 Err(self.give_up(about, &format!("a look at it ended the reader: {error}")))
             }
@@ -167,14 +162,12 @@ impl Client {
             return Ok(Outcome::Broken(io::ErrorKind::NotConnected.into()));
         };
         self.starter.attention.store(0, Ordering::Relaxed);
-        let deadline = Instant::now() + patience;
         let answered = frame::send(&reader.socket, question).and_then(|()| {
-            let deadline = if question.is_about_all() {
-                wait_while_it_moves(reader, self.starter.attention, deadline)?
-            } else {
-                deadline
-            };
-            frame::receive(&reader.socket, Some(deadline))
+            let attention = question.is_about_all().then_some(self.starter.attention);
+            if !patience::wait(&reader.socket, reader.pid, patience, attention)? {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            frame::receive(&reader.socket, Some(Instant::now() + patience))
         });
         Ok(match answered {
             Ok(Some(answered)) => Outcome::Answered(answered),
@@ -246,15 +239,23 @@ impl Client {
         drop(socket);
         self.replaced += 1;
         self.starter.kill(pid)?;
-        let deadline = Instant::now() + END;
-        while Instant::now() < deadline {
+        let begin = Instant::now();
+        let mut deadline = begin + END;
+        loop {
+            let now = Instant::now();
+            if now >= deadline {
+                // One that only waits for a processor comes to its end.
+                if now >= begin + LAST || !host::may_run(pid) {
+                    return Ok(Some((pid, false)));
+                }
+                deadline = now + END;
+            }
             let Some(ended) = self.starter.ended(deadline)? else { continue };
             self.aside.found(ended.pid);
             if ended.pid == pid {
                 return Ok(Some((pid, true)));
             }
         }
-        Ok(Some((pid, false)))
     }
 
     /// Takes in which readers have ended meanwhile.
@@ -275,29 +276,6 @@ impl Client {
             }
         }
         Ok(())
-    }
-}
-
-/// Waits for the beginning of an answer about all processes for as long as the reader turns from one to the next, at most
-/// until the deadline. Gives until when the rest is to be waited for.
-fn wait_while_it_moves(reader: &Reader, attention: &AtomicU32, deadline: Instant) -> io::Result<Instant> {
-    let mut looked_into = attention.load(Ordering::Relaxed);
-    let mut moved = Instant::now();
-    loop {
-        let until = deadline.min(moved + MOVES);
-        let left = until.saturating_duration_since(Instant::now()).min(LOOK).as_millis() + 1;
-        let mut waiting = [PollFd::new(reader.socket.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut waiting, PollTimeout::from(u16::try_from(left).unwrap_or(u16::MAX))) {
-            Ok(1..) => return Ok(deadline),
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        let now = attention.load(Ordering::Relaxed);
-        if now != looked_into {
-            (looked_into, moved) = (now, Instant::now());
-        } else if Instant::now() >= until {
-            return Ok(until);
-        }
     }
 }
 

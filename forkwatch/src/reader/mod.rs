@@ -16,6 +16,7 @@ mod attention;
 mod client;
 mod confined;
 mod frame;
+mod patience;
 mod question;
 mod seccomp;
 mod shares;

@@ -99,18 +99,15 @@ impl Question {
         )
     }
 
-    /// How long an answer may take. The slowest honest ones take a fraction of that on a busy host: stacks are named in
-    /// programs of a million symbols, and some questions are about all processes.
+    /// How long an answer may take, not counting what the reader waits for a processor. The slowest honest ones take a
+    /// fraction of that: stacks are named in programs of a million symbols, and some questions are about all processes.
     pub(super) fn patience(&self) -> Duration {
         let seconds = match self {
             Self::Core(Request::Holders { .. } | Request::Sweep { .. } | Request::Orphans)
             | Self::Sweep { .. }
             | Self::Sight(_) => 10,
             Self::Core(Request::Place { .. } | Request::Family { .. }) => 4,
-            // These may use half a second of a processor, which on a busy host takes several.
-            Self::Core(Request::Generators { .. } | Request::HeldLocks { .. })
-            | Self::Inventory(_)
-            | Self::Tree(_) => 6,
+            Self::Inventory(_) | Self::Tree(_) => 6,
             Self::Core(_) | Self::HeldNow(..) | Self::Particulars(_) | Self::Living(_) => 2,
         };
         Duration::from_secs(seconds)
