@@ -9,6 +9,7 @@ use crate::model::{
     order::Order,
     process::{Comm, ProcessKey, Program},
     time::BootTime,
+    worker::WorkerEvent,
 };
 
 /// What the core has to say.
@@ -26,6 +27,8 @@ pub enum Output {
     Shares(Shared),
     /// How many such connections there are now.
     SharedConnections(usize),
+    /// Something has happened to a worker of a server.
+    Worker(Box<WorkerEvent>),
     /// How many children are stuck, and since when the longest.
     Stuck {
         /// In what way.

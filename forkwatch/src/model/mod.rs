@@ -43,3 +43,5 @@ pub mod standing;
 pub mod thread;
 pub mod time;
 pub mod unflushed;
+pub mod worker;
+pub mod worker_table;

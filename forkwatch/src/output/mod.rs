@@ -28,6 +28,7 @@ pub(crate) mod samples;
 pub mod selection;
 pub mod standard_output;
 pub mod summary;
+pub mod workers;
 
 pub use context::Context;
 
