@@ -47,6 +47,7 @@ use crate::{
         metrics::{self, Counting, Metrics},
         standard_output::StandardOutput,
     },
+    reader::Question,
     resources,
     serve::{self, Ready, ServeError},
     service::{self, Watchdog},
@@ -133,7 +134,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     memory_bound::warn(sizes(&config));
     resources::raise_open_files();
     let _statistics = keep_statistics(&config);
-    let mut session = Session::start(&kernel_options(&config, speakers), &[])?;
+    let mut session =
+        Session::start(&kernel_options(&config, speakers), &[], Some(Question::Sight(MOST_TRIED)))?;
     let recorder = Recorder::create(options.record.as_deref(), &settings(&config), &session.context)?;
     if let Some(how) = session::describe_clone_calls(&session.kernel) {
         tracing::info!("{how}");

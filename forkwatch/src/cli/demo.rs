@@ -83,7 +83,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         ..kernel::Options::default()
     };
     resources::raise_open_files();
-    let mut session = Session::start(&kernel_options, &[process])?;
+    let mut session = Session::start(&kernel_options, &[process], None)?;
     let settings = Settings { stuck_after: STUCK_AFTER, ..Settings::default() };
     options.tell(&introduction(process.key.tgid))?;
     let explanation = session::runtime()?.block_on(async {

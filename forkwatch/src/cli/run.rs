@@ -116,7 +116,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         asked: &[Probe::Heirs],
         ..kernel::Options::default()
     };
-    let mut session = Session::start(&kernel_options, &[process])?;
+    let mut session = Session::start(&kernel_options, &[process], None)?;
     session::warn_of_what_is_unseen(&session.missing);
     let context = session.context.clone();
     let recorder = Recorder::create(options.record.as_deref(), &settings, &context)?;

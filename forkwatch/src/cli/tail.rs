@@ -173,7 +173,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         ..Settings::default()
     };
     resources::raise_open_files();
-    let mut session = Session::start(&options.kernel_options()?, &processes)?;
+    let mut session = Session::start(&options.kernel_options()?, &processes, None)?;
     let recorder = Recorder::create(options.record.as_deref(), &settings, &session.context)?;
     if let Some(how) = session::describe_clone_calls(&session.kernel) {
         eprintln!("forkwatch: {how}");

@@ -44,8 +44,12 @@ pub(crate) struct Session {
 
 impl Session {
     /// Begins. `targets` and their descendants pass the task filter, where that is set. Must be called while the
-    /// process has one thread.
-    pub(crate) fn start(options: &kernel::Options, targets: &[host::Process]) -> Result<Self> {
+    /// process has one thread. The reader works meanwhile on what it will be asked first, if that is known.
+    pub(crate) fn start(
+        options: &kernel::Options,
+        targets: &[host::Process],
+        first: Option<Question>,
+    ) -> Result<Self> {
         privilege::require_for_load()?;
         let missing = privilege::missing_for_others()?;
         // Before anything is opened that it would hold, too.
@@ -53,6 +57,9 @@ impl Session {
         // It comes while the kernel side is loaded, and is there before any fork is told.
         reader.begin()?;
         let (mut kernel, mut ring) = Kernel::start(options)?;
+        if let Some(question) = first {
+            reader.ask_ahead(question)?;
+        }
         for target in targets {
             want(&mut kernel, target.key)?;
         }

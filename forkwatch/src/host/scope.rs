@@ -14,7 +14,7 @@ use crate::model::{
 };
 
 /// The filters of a watch, for what the kernel side did not tell of. Without any, everything is in scope.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scope {
     /// These processes and their descendants.
     pub roots: Vec<ProcessKey>,

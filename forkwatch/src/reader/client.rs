@@ -48,6 +48,8 @@ pub struct Client {
     patience: Option<Duration>,
     /// Whether the next reader was asked for.
     is_begun: bool,
+    /// What the reader was asked already, and nobody has waited for yet.
+    asked: Option<Question>,
 }
 
 /// A reader that answers.
@@ -78,6 +80,7 @@ impl Client {
             replaced: 0,
             patience: None,
             is_begun: false,
+            asked: None,
         }
     }
 
@@ -85,6 +88,18 @@ impl Client {
     pub fn begin(&mut self) -> Result<(), StartError> {
         self.starter.ask_for_reader(false)?;
         self.is_begun = true;
+        Ok(())
+    }
+
+    /// Has the reader work on the answer to what it will be asked next, by [`Self::ask`].
+    pub fn ask_ahead(&mut self, question: Question) -> Result<(), StartError> {
+        self.ready(question.may_stop())?;
+        // Where it cannot be sent, that is seen when the answer is waited for.
+        if let Some(reader) = &self.reader
+            && frame::send(&reader.socket, &question).is_ok()
+        {
+            self.asked = Some(question);
+        }
         Ok(())
     }
 
@@ -154,15 +169,23 @@ impl Client {
 
     fn put(&mut self, question: &Question, patience: Duration) -> Result<Outcome, Unanswered> {
         let may_stop = question.may_stop();
-        if self.reader.as_ref().is_some_and(|reader| may_stop && !reader.may_stop) {
+        let asked = self.asked.take().filter(|_| self.reader.is_some());
+        let is_asked = asked.as_ref() == Some(question);
+        let is_of_no_use = |reader: &Reader| may_stop && !reader.may_stop || asked.is_some() && !is_asked;
+        if self.reader.as_ref().is_some_and(is_of_no_use) {
             self.end_reader()?;
         }
         self.ready(may_stop)?;
         let Some(reader) = &self.reader else {
             return Ok(Outcome::Broken(io::ErrorKind::NotConnected.into()));
         };
-        self.starter.attention.store(0, Ordering::Relaxed);
-        let answered = frame::send(&reader.socket, question).and_then(|()| {
+        let sent = if is_asked {
+            Ok(())
+        } else {
+            self.starter.attention.store(0, Ordering::Relaxed);
+            frame::send(&reader.socket, question)
+        };
+        let answered = sent.and_then(|()| {
             let attention = question.is_about_all().then_some(self.starter.attention);
             if !patience::wait(&reader.socket, reader.pid, patience, attention)? {
                 return Err(io::ErrorKind::TimedOut.into());
