@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::renamed::Renamed;
 pub use self::value::{
-    EventOutput, LogFormat, LogLevel, grace, listen_address, ring_bytes, run_time, stuck_after,
+    EventOutput, LogFormat, LogLevel, grace, listen_address, refresh, ring_bytes, run_time, stuck_after,
     telemetry_path, written,
 };
 use crate::{

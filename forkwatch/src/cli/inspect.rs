@@ -12,7 +12,11 @@ use std::io::{self, Write};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-pub(super) use self::document::schema;
+pub(super) use self::{
+    describe::Family,
+    document::{Member, schema},
+    text::{does, mebibytes, process},
+};
 use self::{describe::Looked, document::Document};
 use super::{
     check::{PATIENCE, held, inventory},

@@ -22,6 +22,7 @@ mod scan;
 mod shown;
 mod tail;
 mod terminal;
+mod top;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -48,6 +49,11 @@ pub struct Arguments {
 enum Command {
     /// Show forks and findings as they happen
     Tail(tail::Options),
+    /// Show servers, their workers and findings on a screen that follows
+    ///
+    /// The pre-forking servers of this host as trees: where each worker stands, what it does, for how long, and in which
+    /// line; its memory, the locks that it carries, and what was found about it. Keys are shown with `?`.
+    Top(top::Options),
     /// Watch as a service: metrics for Prometheus, events as JSON lines
     Daemon(daemon::Options),
     /// Look for what forks have broken already: stuck children, pinned ports, processes that nobody waits for
@@ -122,6 +128,7 @@ enum Command {
 pub fn run(arguments: Arguments) -> Result<Exit> {
     match arguments.command.unwrap_or(Command::Tail(arguments.tail)) {
         Command::Tail(options) => tail::run(&options),
+        Command::Top(options) => top::run(&options),
         Command::Daemon(options) => daemon::run(&options),
         Command::Scan(options) => scan::run(&options),
         Command::Demo(options) => demo::run(&options),

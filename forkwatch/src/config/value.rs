@@ -130,6 +130,11 @@ pub fn run_time(text: &str) -> Result<Duration, String> {
     duration(text, Duration::from_millis(1)..=Duration::from_secs(10 * 365 * 86_400))
 }
 
+/// Reads how often a screen is drawn anew.
+pub fn refresh(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::from_millis(100)..=Duration::from_secs(3600))
+}
+
 /// Reads how long a wait for a lock is watched before it is reported.
 pub fn stuck_after(text: &str) -> Result<Duration, String> {
     duration(text, Duration::from_millis(100)..=Duration::from_secs(3600))

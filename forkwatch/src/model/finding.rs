@@ -90,6 +90,28 @@ pub enum Severity {
     Critical,
 }
 
+impl Certainty {
+    /// The name that users see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Heuristic => "heuristic",
+            Self::Strong => "strong",
+            Self::Certain => "certain",
+        }
+    }
+}
+
+impl Severity {
+    /// The name that users see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// What to change, and where that is explained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Remedy {

@@ -9,7 +9,7 @@ use crate::{
     host::Process,
     model::{
         inventory::Inventory,
-        process::escape,
+        process::{ProcessKey, escape},
         program_name::called,
         server::{self, Details, Open, Target, Tree},
         thread::{Occupation, SeenThread},
@@ -35,17 +35,22 @@ pub(super) struct Looked<'a> {
     pub(super) master: Option<&'a Inventory>,
 }
 
-impl Document {
-    /// What is told of what was looked at.
-    pub(super) fn new(looked: &Looked<'_>) -> Self {
-        let Looked { asked, tree, inventory, master } = *looked;
-        let pid = asked.key.tgid;
+/// A server's processes, as they are told of.
+pub(in crate::cli) struct Family {
+    /// The server; absent where it is none.
+    pub(in crate::cli) server: Option<Server>,
+    /// Its processes, parents before their children.
+    pub(in crate::cli) processes: Vec<Member>,
+}
+
+impl Family {
+    /// Of a tree. The process that was asked for is told of in any case.
+    pub(in crate::cli) fn new(tree: &Tree, asked: ProcessKey) -> Self {
         let Recognised { server, parts } =
             recognise(&tree.members.iter().map(|member| kin(member, tree)).collect::<Vec<_>>());
         let of_server = tree.members.iter().zip(parts);
-        // The process that was asked for is told of in any case.
         let told: Vec<(&server::Member, Option<Part>)> =
-            of_server.filter(|(member, part)| part.is_some() || member.process == asked.key).collect();
+            of_server.filter(|(member, part)| part.is_some() || member.process == asked).collect();
         let members: Vec<&server::Member> = told.iter().map(|(member, _)| *member).collect();
         let server = server.map(|server| Server {
             name: escape(&*server.name),
@@ -58,6 +63,18 @@ impl Document {
                 .collect(),
             listens: listens(&members),
         });
+        let processes =
+            told.iter().map(|(member, part)| self::member(member, part.as_ref(), &members, tree)).collect();
+        Self { server, processes }
+    }
+}
+
+impl Document {
+    /// What is told of what was looked at.
+    pub(super) fn new(looked: &Looked<'_>) -> Self {
+        let Looked { asked, tree, inventory, master } = *looked;
+        let pid = asked.key.tgid;
+        let Family { server, processes } = Family::new(tree, asked.key);
         let (forker, assessed) = match (&server, master, tree.members.first()) {
             (Some(_), Some(master), Some(first)) => (first.process.tgid, master),
             _ => (pid, inventory),
@@ -67,10 +84,7 @@ impl Document {
             version: env!("CARGO_PKG_VERSION"),
             pid,
             server,
-            processes: told
-                .iter()
-                .map(|(member, part)| self::member(member, part.as_ref(), &members, tree))
-                .collect(),
+            processes,
             complete: tree.whole,
             inspected: inspected(inventory),
             next_fork: next_fork(forker, &assess(assessed)),

@@ -1,6 +1,6 @@
 //! The answer for a reader, in 80 columns.
 
-use super::document::{Connection, Document, Member, NextFork, Server, Stream, Thread};
+use super::document::{Connection, Document, Inspected, Member, NextFork, Server, Stream, Thread};
 use crate::{
     model::{lasted::lasted, time::nanoseconds},
     paragraph,
@@ -24,7 +24,7 @@ pub(super) fn text(document: &Document) -> String {
     }
     if let Some(own) = document.processes.iter().find(|process| process.pid == document.pid) {
         out.push('\n');
-        one(&mut out, own, document);
+        one(&mut out, own, Some(&document.inspected));
     }
     out.push('\n');
     let is_masters = document.server.is_some()
@@ -109,7 +109,7 @@ fn row(out: &mut String, mark: char, cells: [&str; 6], does: &str) {
 }
 
 /// What its main thread does, or that it does nothing any more.
-fn does(process: &Member) -> String {
+pub(in crate::cli) fn does(process: &Member) -> String {
     match (process.state, process.threads.first()) {
         ("zombie", _) => "has ended".to_owned(),
         ("stopped", _) => "is stopped".to_owned(),
@@ -125,8 +125,15 @@ fn is_short(process: &Member) -> bool {
     })
 }
 
+/// All that is known of one process of a server, without what takes a look at it alone.
+pub(in crate::cli) fn process(process: &Member) -> String {
+    let mut out = String::new();
+    one(&mut out, process, None);
+    out
+}
+
 /// All that is known of one process.
-fn one(out: &mut String, process: &Member, document: &Document) {
+fn one(out: &mut String, process: &Member, inspected: Option<&Inspected>) {
     let role = process.role.map_or_else(String::new, |role| format!(", {role}"));
     let age = lasted(nanoseconds(process.age()));
     paragraph::add(out, "", "", &format!("pid {}{role}, {}, for {age}", process.pid, process.state));
@@ -154,10 +161,11 @@ fn one(out: &mut String, process: &Member, document: &Document) {
         line(out, "memory", &text);
     }
     connections(out, &process.connections);
-    for running in &document.inspected.loops {
+    for running in inspected.iter().flat_map(|inspected| &inspected.loops) {
         line(out, "loop", &format!("{}: thread {} is in {}", running.of, running.thread, running.function));
     }
-    for lock in document.inspected.held_locks.iter().flatten().take(SHOWN) {
+    let held = inspected.and_then(|inspected| inspected.held_locks.as_ref());
+    for lock in held.into_iter().flatten().take(SHOWN) {
         let name = lock.name.as_deref().unwrap_or("a lock");
         line(out, "holds", &format!("{name} at {}: thread {}", lock.address, lock.thread));
     }
@@ -165,7 +173,7 @@ fn one(out: &mut String, process: &Member, document: &Document) {
     if let Some(hidden) = &process.hidden {
         unknown(out, "threads, descriptors or memory", &hidden.why, hidden.denied);
     }
-    for missing in &document.inspected.unknown {
+    for missing in inspected.iter().flat_map(|inspected| &inspected.unknown) {
         unknown(out, missing.what, &missing.why, missing.denied);
     }
 }
@@ -277,7 +285,7 @@ fn several(all: &[String], between: &str) -> String {
 }
 
 /// `114 MiB`, `0.4 MiB`.
-fn mebibytes(bytes: u64) -> String {
+pub(in crate::cli) fn mebibytes(bytes: u64) -> String {
     let tenths = bytes.saturating_mul(10) >> 20;
     match tenths {
         0..100 => format!("{}.{} MiB", tenths / 10, tenths % 10),

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{
-        finding::{Certainty, Finding, Severity, State},
+        finding::{Finding, Severity, State},
         process::{Program, escape},
         resolution::Resolution,
         thread::{Occupation, occupation},
@@ -53,11 +53,7 @@ impl Block {
             (_, Severity::Warning) => ("WARNING", Tone::Warning),
             (_, Severity::Critical) => ("CRITICAL", Tone::Critical),
         };
-        let certainty = match finding.certainty {
-            Certainty::Heuristic => "heuristic",
-            Certainty::Strong => "strong",
-            Certainty::Certain => "certain",
-        };
+        let certainty = finding.certainty.name();
         let standing = match finding.state {
             State::Suspected => format!(", suspected, certainty: {certainty}"),
             State::Confirmed => format!(", confirmed, certainty: {certainty}"),

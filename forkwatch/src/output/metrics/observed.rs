@@ -333,9 +333,9 @@ impl Observed {
                 ([hazard.name(), program.as_str(), unit.as_str()], *count)
             })),
             FINDINGS.counters(
-                self.findings.iter().map(|((hazard, certainty), count)| {
-                    ([hazard.name(), certainty_name(*certainty)], *count)
-                }),
+                self.findings
+                    .iter()
+                    .map(|((hazard, certainty), count)| ([hazard.name(), certainty.name()], *count)),
             ),
             RESOLVED
                 .counters(self.resolved.iter().map(|((hazard, how), count)| ([hazard.name(), *how], *count))),
@@ -398,14 +398,6 @@ impl Observed {
 /// 1 or 0.
 fn truth(value: bool) -> f64 {
     f64::from(u8::from(value))
-}
-
-const fn certainty_name(certainty: Certainty) -> &'static str {
-    match certainty {
-        Certainty::Heuristic => "heuristic",
-        Certainty::Strong => "strong",
-        Certainty::Certain => "certain",
-    }
 }
 
 /// Seconds since then.

@@ -1,0 +1,291 @@
+//! What the screen shows, and what keys change of it. Pure: what is shown comes in, and nothing is asked.
+
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
+
+use super::{
+    keys::Action,
+    rows::{self, Key, Material, Row, Sort},
+};
+use crate::{
+    cli::inspect::Family,
+    detect,
+    model::{
+        finding::{Finding, State},
+        process::ProcessKey,
+        time::BootTime,
+        worker_table::WorkerTable,
+    },
+};
+
+/// Longest word that can be searched for.
+const LONGEST_WORD: usize = 64;
+
+/// Everything that can be shown.
+#[derive(Default)]
+pub(super) struct Shown {
+    /// The servers and their workers.
+    pub(super) table: WorkerTable,
+    /// What was seen of servers, by master.
+    pub(super) seen: HashMap<ProcessKey, Rc<Family>>,
+    /// The last findings, the latest first.
+    pub(super) findings: Vec<Finding>,
+    /// When that was so.
+    pub(super) now: BootTime,
+    /// Forks that were told, records that were lost, and what could not be judged.
+    pub(super) forks: u64,
+    pub(super) lost: u64,
+    pub(super) undecided: u64,
+    /// What the watch says of itself, where something is missing.
+    pub(super) unseen: Option<String>,
+}
+
+/// Which list the keys are about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Focus {
+    #[default]
+    Servers,
+    Findings,
+}
+
+/// What lies over the lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Over {
+    #[default]
+    Nothing,
+    /// More about what is selected, in a part of the screen.
+    Details,
+    /// A text, and from which of its lines on it is shown.
+    Text { title: String, text: String, from: usize },
+}
+
+/// Where lists were drawn, for the mouse: their first row on the screen, and how many there are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Places {
+    pub(super) servers: (u16, u16),
+    pub(super) findings: (u16, u16),
+}
+
+/// What the screen shows.
+#[derive(Default)]
+pub(super) struct View {
+    pub(super) shown: Shown,
+    pub(super) rows: Vec<Row>,
+    pub(super) focus: Focus,
+    pub(super) over: Over,
+    pub(super) sort: Sort,
+    pub(super) word: String,
+    pub(super) is_typing: bool,
+    pub(super) is_paused: bool,
+    pub(super) places: Places,
+    /// The first lines that are on the screen, of both lists.
+    pub(super) from: (usize, usize),
+    folded: HashSet<ProcessKey>,
+    selected: Option<Key>,
+    /// The number of a finding.
+    finding: Option<u64>,
+    only: Option<ProcessKey>,
+}
+
+impl View {
+    /// Of all servers, or of the one to which this process belongs.
+    pub(super) fn new(only: Option<ProcessKey>) -> Self {
+        Self { only, ..Self::default() }
+    }
+
+    /// Shows something newer, unless that is not wanted.
+    pub(super) fn show(&mut self, shown: Shown) {
+        if !self.is_paused {
+            self.shown = shown;
+            self.arrange();
+        }
+    }
+
+    /// Does what is wanted; false where that is to leave.
+    pub(super) fn act(&mut self, action: Action) -> bool {
+        if let Over::Text { from, text, .. } = &mut self.over {
+            match action {
+                Action::Quit => return false,
+                Action::Move(by) => {
+                    *from = from.saturating_add_signed(by).min(text.lines().count().saturating_sub(1))
+                }
+                Action::First => *from = 0,
+                _ => self.over = Over::Nothing,
+            }
+            return true;
+        }
+        match action {
+            Action::Quit => return false,
+            Action::Move(by) => self.select(|now, _| now.saturating_add_signed(by)),
+            Action::First => self.select(|_, _| 0),
+            Action::Last => self.select(|_, last| last),
+            Action::Click(row) => self.click(row),
+            Action::Fold => self.fold(),
+            Action::Switch => {
+                self.focus = if self.focus == Focus::Servers { Focus::Findings } else { Focus::Servers };
+            }
+            Action::Details if self.focus == Focus::Findings => self.tell_finding(),
+            Action::Details => {
+                self.over = if self.over == Over::Details { Over::Nothing } else { Over::Details };
+            }
+            Action::Explain => self.explain(),
+            Action::Sort => self.sort = self.sort.next(),
+            Action::Search => self.is_typing = true,
+            Action::Letter(letter) if self.word.len() < LONGEST_WORD => self.word.push(letter),
+            Action::Letter(_) => {}
+            Action::Erase => drop(self.word.pop()),
+            Action::Enter => self.is_typing = false,
+            Action::Pause => self.is_paused = !self.is_paused,
+            Action::Help => {
+                self.over = Over::Text { title: "Keys".to_owned(), text: HELP.to_owned(), from: 0 };
+            }
+            Action::Back => {
+                if !std::mem::take(&mut self.is_typing) && self.over == Over::Details {
+                    self.over = Over::Nothing;
+                } else {
+                    self.word.clear();
+                }
+            }
+        }
+        self.arrange();
+        true
+    }
+
+    /// The line that is selected.
+    pub(super) fn selected(&self) -> Option<(usize, &Row)> {
+        self.rows.iter().enumerate().find(|(_, row)| Some(row.key) == self.selected)
+    }
+
+    /// The finding that is selected.
+    pub(super) fn finding(&self) -> Option<(usize, &Finding)> {
+        self.shown.findings.iter().enumerate().find(|(_, finding)| Some(finding.number) == self.finding)
+    }
+
+    /// The masters whose servers are on the screen or selected, the selected one first.
+    pub(super) fn masters(&self) -> Vec<ProcessKey> {
+        let selected = self.selected().map(|(_, row)| row.master);
+        let on_screen = self.rows.iter().skip(self.from.0).take(usize::from(self.places.servers.1.max(1)));
+        let mut all: Vec<ProcessKey> = Vec::new();
+        for master in selected.into_iter().chain(on_screen.map(|row| row.master)) {
+            if !all.contains(&master) {
+                all.push(master);
+            }
+        }
+        all
+    }
+
+    /// What lies over the lists may be in the way of something that is gone.
+    fn arrange(&mut self) {
+        let before = self.selected().map(|(place, _)| place);
+        let material = Material {
+            table: &self.shown.table,
+            seen: &self.shown.seen,
+            findings: &self.shown.findings,
+            now: self.shown.now,
+        };
+        self.rows = rows::rows(&material, self.sort, &self.word, &self.folded, self.only);
+        if self.selected().is_none() {
+            // What stands in the place of the one that has ended.
+            let place = before.unwrap_or_default().min(self.rows.len().saturating_sub(1));
+            self.selected = self.rows.get(place).map(|row| row.key);
+        }
+        if self.finding().is_none() {
+            self.finding = self.shown.findings.first().map(|finding| finding.number);
+        }
+    }
+
+    /// Selects the line that follows from the present one and the last one.
+    fn select(&mut self, next: impl Fn(usize, usize) -> usize) {
+        if self.focus == Focus::Servers {
+            let last = self.rows.len().saturating_sub(1);
+            let now = self.selected().map_or(0, |(place, _)| place);
+            self.selected = self.rows.get(next(now, last).min(last)).map(|row| row.key);
+        } else {
+            let last = self.shown.findings.len().saturating_sub(1);
+            let now = self.finding().map_or(0, |(place, _)| place);
+            self.finding = self.shown.findings.get(next(now, last).min(last)).map(|finding| finding.number);
+        }
+    }
+
+    fn click(&mut self, row: u16) {
+        let lists = [
+            (Focus::Servers, self.places.servers, self.from.0),
+            (Focus::Findings, self.places.findings, self.from.1),
+        ];
+        for (focus, (first, count), from) in lists {
+            if (first..first.saturating_add(count)).contains(&row) {
+                self.focus = focus;
+                self.select(|_, _| from + usize::from(row - first));
+            }
+        }
+    }
+
+    fn fold(&mut self) {
+        let Some(master) = self.selected().map(|(_, row)| row.master) else { return };
+        if !self.folded.remove(&master) {
+            self.folded.insert(master);
+            self.selected = Some(Key::Server(master));
+        }
+    }
+
+    fn tell_finding(&mut self) {
+        let Some((_, finding)) = self.finding() else { return };
+        let mut text = String::new();
+        crate::paragraph::add(&mut text, "", "", &finding.summary);
+        text.push('\n');
+        crate::paragraph::add(&mut text, "what to change: ", "  ", &finding.remedy.text);
+        for note in &finding.facts.notes {
+            crate::paragraph::add(&mut text, "- ", "  ", note);
+        }
+        text.push_str("\nPress e in the list for what this hazard is.\n");
+        let state = match finding.state {
+            State::Suspected => "suspected",
+            State::Confirmed => "confirmed",
+            State::Unknown => "unknown whether it lasts",
+            State::Resolved(_) => "over",
+        };
+        let title = format!("{}: {state}, {}", finding.hazard.name(), finding.certainty.name());
+        self.over = Over::Text { title, text, from: 0 };
+    }
+
+    /// Explains the hazard of the selected finding, or of the worst one about the selected process.
+    fn explain(&mut self) {
+        let hazard = match self.focus {
+            Focus::Findings => self.finding().map(|(_, finding)| finding.hazard),
+            Focus::Servers => self
+                .selected()
+                .and_then(|(_, row)| {
+                    let about = |finding: &&Finding| {
+                        finding.child == row.process() || finding.parent == row.process()
+                    };
+                    self.shown.findings.iter().filter(about).max_by_key(|finding| finding.severity)
+                })
+                .map(|finding| finding.hazard),
+        };
+        let Some(hazard) = hazard else { return };
+        let text = detect::explain(detect::find(hazard.name()));
+        self.over = Over::Text { title: hazard.name().to_owned(), text, from: 0 };
+    }
+}
+
+const HELP: &str = "\
+Up, Down, j, k   the line above or below; PgUp, PgDn, Home, End too
+Space, Left      fold the workers of a server in or out
+Tab              from the servers to the findings, and back
+Enter            more about what is selected
+e                explain the hazard of a finding
+s                sort by trouble, name, memory or age
+/                only lines with a word; Esc shows all again
+p                pause: nothing changes until p again
+q, Ctrl-C        leave
+
+PID      of a server its master, below it its workers
+STATE    starting, ready (it has waited for work), not-ready, stopping, unknown
+DOES     what its main thread does, and where in its script
+FOR      since when its main thread has not run
+OWN      memory that was copied or is new since the fork
+LK       locks that it carries, held by threads that it does not have
+!        findings that are not over
+";
