@@ -16,6 +16,7 @@ use super::{
 use crate::{
     cli::inspect::{mebibytes, process},
     model::{
+        child_end::ChildEnd,
         finding::{Finding, Severity, State},
         lasted::lasted,
     },
@@ -266,11 +267,11 @@ fn details(frame: &mut Frame<'_>, area: Rect, view: &View) {
     }
     let server = view.shown.table.of(row.process());
     for end in server.iter().flat_map(|server| server.ends.iter().rev()) {
-        let how = end.exited.how();
+        let how = end.exited.end.as_ref().map_or_else(|| "was found gone".to_owned(), ChildEnd::words);
         let ago = lasted(view.shown.now.0.saturating_sub(end.at.0));
         let after = lasted(end.exited.lifetime);
         let stuck = end.exited.stuck.as_ref().map_or_else(String::new, |stuck| format!(": {stuck}"));
-        let told = format!("worker {} {ago} ago, {how}, after {after}{stuck}", end.process.tgid);
+        let told = format!("worker {} {ago} ago {how}, after {after}{stuck}", end.process.tgid);
         crate::paragraph::add(&mut text, "  ended     ", "            ", &told);
     }
     let block = Block::new().borders(Borders::TOP).title(format!(" process {pid} "));
