@@ -33,6 +33,7 @@ pub mod recording;
 pub mod runner;
 pub mod scenario;
 pub mod schema;
+pub mod terminal;
 pub mod thread;
 pub mod wait;
 pub mod watched;

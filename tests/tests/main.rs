@@ -40,6 +40,7 @@ mod strangers;
 mod stuck;
 mod tail;
 mod thread_names;
+mod top;
 mod whole_host;
 
 use std::{env, fs, path::Path, process::ExitCode};
@@ -104,6 +105,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         stuck,
         tail,
         thread_names,
+        top,
         whole_host,
     ];
     let own = Tests::side_by_side(tests![every_file_of_tests_is_a_module_here]);
