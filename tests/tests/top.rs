@@ -48,7 +48,7 @@ fn top_follows_a_server_until_it_has_ended() -> Result<()> {
     terminal.press("Down")?;
     terminal.press("Enter")?;
     let screen = terminal.until("more about a worker", |screen| screen.contains("EpollSelector.select"))?;
-    ensure!(screen.contains("lacks") && screen.contains("copied or new since the fork"), "{screen}");
+    ensure!(screen.contains("lacks") && screen.contains("copied or new since"), "{screen}");
     terminal.press("Enter")?;
     terminal.resize(60, 14)?;
     let is_narrow =
