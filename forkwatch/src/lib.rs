@@ -3,7 +3,9 @@
 //! The house, and which way its arrows point, is drawn in `ARCHITECTURE.md`.
 
 pub mod action;
+pub mod api;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod core;
 pub mod detect;
@@ -14,6 +16,7 @@ pub mod health;
 pub mod host;
 pub mod input_file;
 pub mod kernel;
+pub mod live;
 pub mod log;
 pub mod model;
 pub mod output;
@@ -26,6 +29,7 @@ pub mod remedy;
 pub mod resources;
 pub mod serve;
 pub mod service;
+pub mod store;
 
 #[cfg(test)]
 mod skip;

@@ -189,6 +189,16 @@ impl Place {
         Ok(file.into())
     }
 
+    /// Opens it for reading and writing anywhere in it, or makes it. Only a regular file will do.
+    pub fn update(&self) -> Result<File, OutputFileError> {
+        if let Some(found) = &self.found {
+            self.check(found)?;
+        }
+        let file = self.open(OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NONBLOCK)?;
+        self.check(&fstat(&file)?)?;
+        Ok(file.into())
+    }
+
     /// Makes it. Where there is something already it is opened if nothing can be lost there: if it is a character
     /// device, or what forkwatch has open as a file of its own.
     pub fn create(&self) -> Result<File, OutputFileError> {

@@ -25,8 +25,8 @@ use std::time::Duration;
 
 use self::scheduler::Setter;
 use crate::model::{
-    event::Event, evidence::Evidence, held_lock::HeldLocksSeen, order::Order, process::ProcessKey,
-    resolution::Resolution, time::BootTime,
+    event::Event, evidence::Evidence, followed::Followed, held_lock::HeldLocksSeen, order::Order,
+    process::ProcessKey, resolution::Resolution, time::BootTime,
 };
 
 #[cfg(test)]
@@ -150,6 +150,11 @@ impl Core {
     /// Whether a process is known to live on as a forked child that has not exec'd.
     pub fn lives_on(&self, process: ProcessKey) -> bool {
         self.context.processes.life(process).is_some()
+    }
+
+    /// The children that live on, by pid.
+    pub fn followed_children(&self) -> Vec<Followed> {
+        self.context.processes.followed()
     }
 
     /// Does something at a time, and gives out what came of it.

@@ -9,6 +9,7 @@ use super::{
 use crate::model::{
     event::Fork,
     finding::Finding,
+    followed::Followed,
     held_lock::{HeldAtFork, HeldLocks},
     process::{Comm, ProcessKey, Program},
     thread::{Occupation, SeenThread},
@@ -291,6 +292,25 @@ impl Processes {
     /// Whose the tgid is now.
     pub(super) fn with_tgid(&self, tgid: u32) -> Option<ProcessKey> {
         self.by_tgid.get(&tgid).map(|process| process.key)
+    }
+
+    /// Those that live on, by pid.
+    pub(super) fn followed(&self) -> Vec<Followed> {
+        let living = self.by_tgid.values().filter_map(|process| Some((process, process.life()?)));
+        let mut followed: Vec<Followed> = living
+            .map(|(process, life)| Followed {
+                process: process.key,
+                parent: process.birth.parent,
+                forked_by: process.birth.comm,
+                forker_threads: process.birth.threads,
+                uid: process.birth.uid,
+                hangs: life.hangs,
+                waits: life.waits,
+                carried_locks: process.held().map_or(0, |held| held.locks.len()),
+            })
+            .collect();
+        followed.sort_unstable_by_key(|followed| followed.process.tgid);
+        followed
     }
 
     /// The entry of this process, new if it is not followed yet.

@@ -13,8 +13,8 @@ use crate::{
     core::{self, Core, Settings},
     detect,
     model::{
-        event::Event, evidence::Evidence, particulars::Particulars, process::ProcessKey, standing::Standing,
-        time::BootTime,
+        event::Event, evidence::Evidence, followed::Followed, particulars::Particulars, process::ProcessKey,
+        rescued::Rescued, standing::Standing, time::BootTime,
     },
     output::{Batch, Output, recording::Writer},
 };
@@ -79,6 +79,12 @@ impl Feed {
         self.outlet.tell(Word::Standing(Box::new(standing))).context(CANNOT_WRITE)
     }
 
+    /// A lock was released in a child, or that was tried.
+    pub(super) fn rescued(&mut self, rescued: Rescued) -> Result<()> {
+        self.record(|writer| writer.rescued(&rescued));
+        self.outlet.tell(Word::Rescued(Box::new(rescued))).context(CANNOT_WRITE)
+    }
+
     /// An answer to the core.
     pub(super) fn evidence(&mut self, at: BootTime, evidence: &Evidence) -> Result<()> {
         self.record(|writer| writer.evidence(at, evidence));
@@ -96,6 +102,11 @@ impl Feed {
     /// Whether a process is known to live on as a forked child that has not exec'd.
     pub(super) fn lives_on(&self, process: ProcessKey) -> bool {
         self.core.lives_on(process)
+    }
+
+    /// The children that live on.
+    pub(super) fn followed(&self) -> Vec<Followed> {
+        self.core.followed_children()
     }
 
     /// Other settings from now on.

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, io};
 
 use crate::{
     core,
-    model::{event::Event, finding::State, particulars::Particulars, standing::Standing},
+    model::{event::Event, finding::State, particulars::Particulars, rescued::Rescued, standing::Standing},
     output::{Batch, Output},
 };
 
@@ -32,6 +32,7 @@ pub(super) enum Word {
     Event(Event),
     Said(core::Output),
     Standing(Box<Standing>),
+    Rescued(Box<Rescued>),
 }
 
 impl Outlet {
@@ -118,6 +119,7 @@ fn tell(outputs: &mut [Box<dyn Output>], word: &Word, particulars: &Particulars)
     match word {
         Word::Event(event) => tell_event(outputs, event, particulars),
         Word::Standing(standing) => outputs.iter_mut().try_for_each(|output| output.standing(standing)),
+        Word::Rescued(rescued) => outputs.iter_mut().try_for_each(|output| output.rescued(rescued)),
         Word::Said(core::Output::Finding(finding)) => outputs.iter_mut().try_for_each(|output| {
             if matches!(finding.state, State::Resolved(_)) {
                 output.resolution(finding)

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    sync::oneshot,
+    sync::{mpsc, oneshot},
     time::Instant,
 };
 
@@ -30,10 +30,12 @@ use crate::{
     health::{Part, Pulse},
     host::{self, clock},
     kernel::{DRAIN_AFTER, Kernel, Ring},
+    live::Question,
     model::{
         event::Event,
         evidence::{Evidence, Request},
         particulars::Particulars,
+        rescued::Rescued,
         standing::Standing,
         time::BootTime,
     },
@@ -57,6 +59,8 @@ pub(crate) struct Pipeline {
     pulse: Pulse,
     /// How the watched processes stand, once that is known.
     standing: Option<oneshot::Receiver<Vec<Standing>>>,
+    /// What others ask and tell.
+    questions: Option<mpsc::Receiver<Question>>,
     stage: Stage,
 }
 
@@ -105,7 +109,7 @@ impl Pipeline {
         // The ring is slept on only after a look that found nothing.
         let alarm = Alarm::new().context("cannot set a timer")?;
         let drain_at = Some(Instant::now());
-        let pipeline = Self { ring, early, drain_at, alarm, pulse, standing: None, stage };
+        let pipeline = Self { ring, early, drain_at, alarm, pulse, standing: None, questions: None, stage };
         Ok((pipeline, kernel))
     }
 
@@ -124,6 +128,11 @@ impl Pipeline {
         self.standing = Some(standing);
     }
 
+    /// Answers these too, while the loop runs.
+    pub(crate) fn hear(&mut self, questions: mpsc::Receiver<Question>) {
+        self.questions = Some(questions);
+    }
+
     /// Judges by other settings from now on.
     pub(crate) fn configure(&mut self, settings: Settings) -> Result<()> {
         self.stage.feed.configure(settings)
@@ -137,7 +146,7 @@ impl Pipeline {
             self.stage.event(&event)?;
         }
         loop {
-            let Self { ring, early: _, drain_at, alarm, pulse, standing, stage } = self;
+            let Self { ring, early: _, drain_at, alarm, pulse, standing, questions, stage } = self;
             let wake = stage.deadline().into_iter().chain(*drain_at).min();
             tokio::select! {
                 stopped = &mut stop => {
@@ -164,6 +173,7 @@ impl Pipeline {
                         stage.feed.standing(one)?;
                     }
                 }
+                question = asked(questions) => stage.question(question)?,
                 woken = alarm.at(wake) => {
                     woken.context("cannot wait for a timer")?;
                     if drain_at.is_some_and(|due| due <= Instant::now()) {
@@ -216,7 +226,28 @@ async fn found(standing: &mut Option<oneshot::Receiver<Vec<Standing>>>) -> Vec<S
     }
 }
 
+/// Ready when somebody asks something; never where nobody can.
+async fn asked(questions: &mut Option<mpsc::Receiver<Question>>) -> Question {
+    if let Some(open) = questions {
+        if let Some(question) = open.recv().await {
+            return question;
+        }
+        // Nobody is left who could ask.
+        *questions = None;
+    }
+    pending().await
+}
+
 impl Stage {
+    fn question(&mut self, question: Question) -> Result<()> {
+        match question {
+            // Whoever does not wait any more wants no answer.
+            Question::Followed(reply) => drop(reply.send(self.feed.followed())),
+            Question::Rescued(report) => self.feed.rescued(Rescued { at: clock::now(), report: *report })?,
+        }
+        Ok(())
+    }
+
     /// Looks some time after something was found: a ring that is empty now may be slept on.
     fn look_again(&mut self, ring: &mut Ring) -> Result<Option<Instant>> {
         if self.drain(ring)? == 0 {

@@ -56,6 +56,7 @@ fn feed_all(
             Input::Event { event, question } => feed.event(&event, question)?,
             Input::Particulars { question, particulars } => feed.particulars(question, &particulars)?,
             Input::Standing(standing) => feed.standing(standing)?,
+            Input::Rescued(rescued) => feed.rescued(rescued)?,
             Input::Evidence { at, evidence } => feed.evidence(at, &evidence)?,
             Input::Advance(to) => feed.advance(to)?,
             Input::Settings(changed) => feed.configure(settings(changed)?)?,

@@ -14,6 +14,7 @@ use crate::model::{
     particulars::Particulars,
     process::{Comm, ProcessKey, Program},
     provenance::Executable,
+    rescued::Rescued,
     signals::signal_name,
     standing::Standing,
     thread::{Occupation, SeenThread, occupation},
@@ -55,6 +56,27 @@ pub fn lost(context: &Context, sequence: u64, lost: &Lost) -> Document {
 /// The document of a finding.
 pub fn finding(context: &Context, sequence: u64, finding: &Finding) -> Document {
     Draft::new(context, sequence, finding.at, Action::Finding, Type::Info).finding(finding)
+}
+
+/// The document of a lock that was released in a child.
+pub fn rescued(context: &Context, sequence: u64, rescued: &Rescued) -> Document {
+    let report = &rescued.report;
+    let mut draft = Draft::new(context, sequence, rescued.at, Action::Rescued, Type::Change);
+    let key = ProcessKey { tgid: report.pid, start: BootTime(report.start_ns) };
+    draft.document.process = Some(Process {
+        name: Some(report.name.clone()),
+        user: report.uid.and_then(user),
+        ..draft.process(key)
+    });
+    draft.document.service = report.unit.clone().map(|name| Service { name });
+    draft.document.event.outcome = (!report.released).then_some(Outcome::Failure);
+    draft.document.forkwatch.rescued = Some(document::Rescued {
+        outcome: rescued.outcome(),
+        reason: report.reason.clone(),
+        lock: report.lock.clone(),
+        by: report.by_uid.to_string(),
+    });
+    draft.document
 }
 
 /// The document of how a process stood when the watch of it began.

@@ -13,6 +13,7 @@ use crate::{
         event::{Event, Lost},
         finding::{Finding, Severity, State},
         particulars::Particulars,
+        rescued::{RescueReport, Rescued},
     },
 };
 
@@ -40,6 +41,21 @@ impl Output for LogLines {
 
     fn resolution(&mut self, finding: &Finding) -> io::Result<()> {
         log(finding);
+        Ok(())
+    }
+
+    fn rescued(&mut self, rescued: &Rescued) -> io::Result<()> {
+        let RescueReport { pid, name, unit, by_uid, reason, .. } = &rescued.report;
+        let (unit, reason, outcome) = (unit.as_deref(), reason.as_deref(), rescued.outcome());
+        tracing::warn!(
+            pid,
+            name,
+            unit,
+            by_uid,
+            outcome,
+            reason,
+            "forkwatch rescue has written to the lock of a child that hung"
+        );
         Ok(())
     }
 

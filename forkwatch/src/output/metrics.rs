@@ -217,6 +217,16 @@ impl Metrics {
         self.observed().file_lost += count;
     }
 
+    /// Counts what `forkwatch rescue` told of, by what came of it.
+    pub fn rescued(&self, outcome: &'static str) {
+        self.observed().rescued(outcome);
+    }
+
+    /// How many findings could not be kept so far, and whether they are kept where they were meant to be.
+    pub fn store(&self, lost: u64, is_well: bool) {
+        self.observed().store = Some((lost, is_well));
+    }
+
     /// Counts a failed call of the clone family by error number and by the limit that caused it.
     pub fn clone_call_failed(&self, errno: u32, cause: &'static str) {
         self.observed().clone_failed(errno, cause);

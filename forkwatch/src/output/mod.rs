@@ -9,6 +9,7 @@ use crate::{
         event::{Event, Lost},
         finding::Finding,
         particulars::Particulars,
+        rescued::Rescued,
         standing::Standing,
     },
 };
@@ -21,6 +22,7 @@ pub mod identity;
 pub mod json;
 pub mod log;
 pub mod metrics;
+pub mod published;
 pub mod recording;
 pub mod report;
 #[cfg(test)]
@@ -87,6 +89,11 @@ pub trait Output {
 
     /// How a process that was named to be watched stood when the watch began. Told once for each, soon after the begin.
     fn standing(&mut self, _standing: &Standing) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// `forkwatch rescue` has released a lock in a child, or tried to.
+    fn rescued(&mut self, _rescued: &Rescued) -> io::Result<()> {
         Ok(())
     }
 

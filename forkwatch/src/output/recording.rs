@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::{
-    event::Event, evidence::Evidence, particulars::Particulars, standing::Standing, time::BootTime,
+    event::Event, evidence::Evidence, particulars::Particulars, rescued::Rescued, standing::Standing,
+    time::BootTime,
 };
 
 mod line;
@@ -99,6 +100,8 @@ pub enum Input {
     },
     /// How a process that was named to be watched stood.
     Standing(Standing),
+    /// A lock was released in a child.
+    Rescued(Rescued),
     /// An answer to a request.
     Evidence {
         /// When it was given.
@@ -120,6 +123,7 @@ impl Input {
         match self {
             Self::Event { event, question: _ } => Some(event.at()),
             Self::Evidence { at, evidence: _ } | Self::Advance(at) | Self::End(at) => Some(*at),
+            Self::Rescued(rescued) => Some(rescued.at),
             Self::Settings(_) | Self::Particulars { .. } | Self::Standing(_) => None,
         }
     }
@@ -191,6 +195,11 @@ impl<W: Write> Writer<W> {
     /// Records how a process stood.
     pub fn standing(&mut self, standing: &Standing) -> io::Result<()> {
         self.line(&Line::standing(standing))
+    }
+
+    /// Records that a lock was released in a child.
+    pub fn rescued(&mut self, rescued: &Rescued) -> io::Result<()> {
+        self.line(&Line::rescued(rescued))
     }
 
     /// Records that the core was fed an answer.

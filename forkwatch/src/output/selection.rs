@@ -12,6 +12,7 @@ use crate::{
         finding::Finding,
         particulars::Particulars,
         process::{Comm, ProcessKey},
+        rescued::Rescued,
         standing::Standing,
     },
 };
@@ -139,6 +140,10 @@ impl Output for Selected {
             _ => true,
         };
         if selected { self.each(|output| output.said(said)) } else { Ok(()) }
+    }
+
+    fn rescued(&mut self, rescued: &Rescued) -> io::Result<()> {
+        self.each(|output| output.rescued(rescued))
     }
 
     fn standing(&mut self, standing: &Standing) -> io::Result<()> {

@@ -119,6 +119,8 @@ pub enum Action {
     Finding,
     /// Events were lost: the stream has a gap.
     EventsLost,
+    /// `forkwatch rescue` has released a lock in a child that hung, or tried to.
+    Rescued,
     /// A process that is to be watched was looked at when the watch began.
     Assessment,
 }

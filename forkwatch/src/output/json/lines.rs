@@ -2,12 +2,13 @@
 
 use std::io;
 
-use super::{Document, assessment, event, finding, lost};
+use super::{Document, assessment, event, finding, lost, rescued};
 use crate::{
     model::{
         event::{Event, Lost},
         finding::Finding,
         particulars::Particulars,
+        rescued::Rescued,
         standing::Standing,
     },
     output::{Batch, Context, Output, destination::Destination},
@@ -70,6 +71,10 @@ impl<D: Destination> Output for JsonLines<D> {
 
     fn standing(&mut self, standing: &Standing) -> io::Result<()> {
         self.write(|context, sequence| Some(assessment(context, sequence, standing)))
+    }
+
+    fn rescued(&mut self, seen: &Rescued) -> io::Result<()> {
+        self.write(|context, sequence| Some(rescued(context, sequence, seen)))
     }
 
     fn batch(&mut self, _: Batch) -> io::Result<()> {

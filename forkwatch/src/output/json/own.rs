@@ -40,6 +40,9 @@ pub struct Forkwatch {
     /// Of `finding`: how far the names that the forker goes by can be relied on. Absent where nobody could look.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Provenance>,
+    /// Of `rescued`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rescued: Option<Rescued>,
     /// Of `assessment`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assessment: Option<Assessment>,
@@ -313,6 +316,22 @@ pub struct CloneFailure {
     /// The path of the cgroup that sets it: the process's own, or one above it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+}
+
+/// What `forkwatch rescue` did to the lock of a child.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rescued {
+    /// `released`: the thread went on. `stayed`: the lock was released, and the thread was not seen to go on. `failed`.
+    pub outcome: &'static str,
+    /// What failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The lock, and its words before and after, as `forkwatch rescue -o json` shows them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lock: Option<serde_json::Value>,
+    /// The real uid of whoever asked for it.
+    pub by: String,
 }
 
 /// A gap in the stream.

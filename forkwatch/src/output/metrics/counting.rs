@@ -9,6 +9,7 @@ use crate::{
         event::{Event, Lost},
         finding::Finding,
         particulars::Particulars,
+        rescued::Rescued,
     },
     output::{Batch, Context, Output},
 };
@@ -75,6 +76,11 @@ impl Output for Counting {
             SharedConnections(count) => metrics.shared_connections(*count),
             _ => {}
         }
+        Ok(())
+    }
+
+    fn rescued(&mut self, rescued: &Rescued) -> io::Result<()> {
+        self.metrics.rescued(rescued.outcome());
         Ok(())
     }
 

@@ -22,6 +22,7 @@ pub fn markdown() -> Result<String, MetricsError> {
     let options = Options { max_series: 1, by_unit: true, clone_calls: true, hazards, hangs, given_up };
     let metrics = Metrics::new(Box::new(Specimen), options)?;
     metrics.events_received(1, SystemTime::UNIX_EPOCH);
+    metrics.store(0, true);
     metrics.config_reloaded(true, SystemTime::UNIX_EPOCH);
     metrics.clone_call_failed(11, "pids.max");
     metrics.detector("multithreaded-fork", DetectorState::On, RestsOn::default());

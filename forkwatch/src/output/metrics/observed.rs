@@ -138,6 +138,21 @@ const REPLACED_READERS: Family<0> = Family::new(
     "Readers that were replaced because a look at a process hung or broke.",
     [],
 );
+const RESCUES: Family<1> = Family::new(
+    "forkwatch_rescues_total",
+    "Locks that `forkwatch rescue` released, as it told this daemon: the thread went on (released), or not (stayed), or it failed.",
+    ["outcome"],
+);
+const STORE_LOST: Family<0> = Family::new(
+    "forkwatch_findings_store_dropped_total",
+    "What was said of findings and could not be kept, for example because the disk was full.",
+    [],
+);
+const STORE_WELL: Family<0> = Family::new(
+    "forkwatch_findings_store_writable",
+    "Whether findings are kept where they were meant to be: 0 where the disk is full or read-only.",
+    [],
+);
 const RELOAD_SUCCESSFUL: Family<0> = Family::new(
     "forkwatch_config_last_reload_successful",
     "Whether the last attempt to load the configuration succeeded.",
@@ -167,6 +182,9 @@ pub(super) struct Observed {
     stuck: BTreeMap<HazardId, Stuck>,
     pub(super) shared_connections: u64,
     detectors: BTreeMap<&'static str, Detector>,
+    rescues: BTreeMap<&'static str, u64>,
+    /// What the store has lost, and whether it is well.
+    pub(super) store: Option<(u64, bool)>,
     reload: Option<bool>,
     reloaded_at: Option<SystemTime>,
     last_event: Option<SystemTime>,
@@ -230,6 +248,8 @@ impl Observed {
             stuck: hangs.iter().map(|hazard| (*hazard, Stuck::default())).collect(),
             shared_connections: 0,
             detectors: BTreeMap::new(),
+            rescues: ["released", "stayed", "failed"].map(|outcome| (outcome, 0)).into(),
+            store: None,
             reload: None,
             reloaded_at: None,
             last_event: None,
@@ -305,6 +325,10 @@ impl Observed {
         *self.causes.entry((errno_name(errno), cause)).or_default() += 1;
     }
 
+    pub(super) fn rescued(&mut self, outcome: &'static str) {
+        *self.rescues.entry(outcome).or_default() += 1;
+    }
+
     pub(super) fn detector(&mut self, detector: &'static str, state: DetectorState, rests_on: RestsOn) {
         self.detectors.insert(detector, Detector { state, rests_on });
     }
@@ -349,6 +373,7 @@ impl Observed {
             RECEIVED.counter(self.received),
             MALFORMED.counter(self.malformed),
             FILE_LOST.counter(self.file_lost),
+            RESCUES.counters(self.rescues.iter().map(|(outcome, count)| ([*outcome], *count))),
             READ_FAILURES.counter(self.read_failures),
             LIMITED.counter(self.forkers.refused() + units_refused),
             DETECTORS.gauges(self.detectors.iter().map(|(name, detector)| {
@@ -368,6 +393,8 @@ impl Observed {
                 CAUSES.counters(self.causes.iter().map(|((errno, cause), count)| ([*errno, *cause], *count))),
             );
         }
+        families.extend(self.store.map(|(lost, _)| STORE_LOST.counter(lost)));
+        families.extend(self.store.map(|(_, is_well)| STORE_WELL.gauge(truth(is_well))));
         families.extend(self.reload.map(|success| RELOAD_SUCCESSFUL.gauge(truth(success))));
         families.extend(self.reloaded_at.map(|at| RELOAD_TIME.gauge(unix_seconds(at))));
         families.extend(self.last_event.map(|at| LAST_EVENT.gauge(unix_seconds(at))));

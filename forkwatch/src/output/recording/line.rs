@@ -1,22 +1,23 @@
 //! The shape of a line: `{"event":...}`, `{"event":...,"question":...}`, `{"particulars":...,"question":...}`,
-//! `{"standing":...}`, `{"evidence":...,"at":...}`, `{"advance":...}`, `{"settings":...}` or `{"end":...}`.
+//! `{"standing":...}`, `{"rescued":...}`, `{"evidence":...,"at":...}`, `{"advance":...}`, `{"settings":...}` or `{"end":...}`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Input;
 use crate::model::{
-    event::Event, evidence::Evidence, particulars::Particulars, standing::Standing, time::BootTime,
+    event::Event, evidence::Evidence, particulars::Particulars, rescued::Rescued, standing::Standing,
+    time::BootTime,
 };
 
 /// What is wrong with a line of another shape.
-pub(super) const EXPECTED: &str = "it is neither an event, nor its particulars, nor how a process stood, nor evidence \
+pub(super) const EXPECTED: &str = "it is neither an event, nor its particulars, nor how a process stood, nor a rescue, nor evidence \
                                    with a time, nor an advance of time, nor settings, nor the end";
 
 /// A line; generic so that writing borrows what reading owns.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Line<E, P, S, F> {
+pub(super) struct Line<E, P, S, F, R> {
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<E>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -25,6 +26,8 @@ pub(super) struct Line<E, P, S, F> {
     question: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     standing: Option<S>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rescued: Option<R>,
     #[serde(skip_serializing_if = "Option::is_none")]
     evidence: Option<F>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,16 +41,17 @@ pub(super) struct Line<E, P, S, F> {
 }
 
 /// A line that was read.
-pub(super) type Owned = Line<Event, Particulars, Standing, Evidence>;
+pub(super) type Owned = Line<Event, Particulars, Standing, Evidence, Rescued>;
 /// A line that is to be written.
-type Borrowed<'a> = Line<&'a Event, &'a Particulars, &'a Standing, &'a Evidence>;
+type Borrowed<'a> = Line<&'a Event, &'a Particulars, &'a Standing, &'a Evidence, &'a Rescued>;
 
-impl<E, P, S, F> Line<E, P, S, F> {
+impl<E, P, S, F, R> Line<E, P, S, F, R> {
     const EMPTY: Self = Self {
         event: None,
         particulars: None,
         question: None,
         standing: None,
+        rescued: None,
         evidence: None,
         at: None,
         advance: None,
@@ -67,6 +71,10 @@ impl<'a> Borrowed<'a> {
 
     pub(super) const fn standing(standing: &'a Standing) -> Self {
         Self { standing: Some(standing), ..Self::EMPTY }
+    }
+
+    pub(super) const fn rescued(rescued: &'a Rescued) -> Self {
+        Self { rescued: Some(rescued), ..Self::EMPTY }
     }
 
     pub(super) const fn evidence(at: BootTime, evidence: &'a Evidence) -> Self {
@@ -89,7 +97,8 @@ impl<'a> Borrowed<'a> {
 impl Owned {
     /// What it holds; nothing where it has none of the shapes.
     pub(super) fn into_input(self) -> Option<Input> {
-        let Self { event, particulars, question, standing, evidence, at, advance, settings, end } = self;
+        let Self { event, particulars, question, standing, rescued, evidence, at, advance, settings, end } =
+            self;
         let is_asked = particulars.is_some() || event.is_some() && question.is_some();
         if question.is_some() != is_asked || at.is_some() != evidence.is_some() {
             return None;
@@ -100,6 +109,7 @@ impl Owned {
             .into_iter()
             .chain(particulars.map(|(particulars, question)| Input::Particulars { question, particulars }))
             .chain(standing.map(Input::Standing))
+            .chain(rescued.map(Input::Rescued))
             .chain(evidence.zip(at).map(|(evidence, at)| Input::Evidence { at, evidence }))
             .chain(advance.map(Input::Advance))
             .chain(settings.map(Input::Settings))

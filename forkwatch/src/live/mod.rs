@@ -1,0 +1,190 @@
+//! Between a watch and those who ask it while it runs: what they are told as it happens, what they ask, and what is counted
+//! for them. Whoever listens slowly is dropped; the watch never waits for a listener.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::model::{followed::Followed, rescued::RescueReport};
+
+/// Most listeners at a time.
+pub const MOST_LISTENERS: usize = 16;
+/// Lines that wait for a listener before it is dropped.
+const QUEUE: usize = 256;
+/// Questions that wait for the watch.
+const QUESTIONS: usize = 16;
+
+/// What somebody asks the watch itself, or tells it.
+pub enum Question {
+    /// Which children it follows.
+    Followed(oneshot::Sender<Vec<Followed>>),
+    /// A lock was released in one of them, or that was tried.
+    Rescued(Box<RescueReport>),
+}
+
+/// Where the watch is asked, and where it hears that.
+pub fn questions() -> (mpsc::Sender<Question>, mpsc::Receiver<Question>) {
+    mpsc::channel(QUESTIONS)
+}
+
+/// What was seen since the watch began.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Forks that were told one by one.
+    pub forks: AtomicU64,
+    /// What could not be judged.
+    pub undecided: AtomicU64,
+    /// Records that were lost.
+    pub lost: AtomicU64,
+    /// What was given up.
+    pub given_up: AtomicU64,
+    /// Findings that rules accept.
+    pub accepted: AtomicU64,
+}
+
+impl Tally {
+    /// Adds to one of the counts.
+    pub fn add(count: &AtomicU64, more: u64) {
+        count.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// What one of the counts is now.
+    pub fn get(count: &AtomicU64) -> u64 {
+        count.load(Ordering::Relaxed)
+    }
+}
+
+/// What a listener wants to hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wants {
+    /// Findings, and what becomes of them.
+    Findings,
+    /// Everything that is told one by one.
+    All,
+}
+
+/// Everybody who listens. Clones share them.
+#[derive(Clone, Default)]
+pub struct Bus(Arc<Mutex<Vec<Listener>>>);
+
+struct Listener {
+    wants: Wants,
+    lines: mpsc::Sender<Arc<str>>,
+    dropped: Arc<Notify>,
+}
+
+impl Bus {
+    /// The most that anybody wants to hear; none where nobody listens.
+    pub fn wanted(&self) -> Option<Wants> {
+        let mut listeners = self.lock();
+        listeners.retain(|listener| !listener.lines.is_closed());
+        listeners.iter().map(|listener| listener.wants).max()
+    }
+
+    /// Tells everybody who wants to hear such a line, a JSON document without a line break.
+    pub fn tell(&self, kind: Wants, line: &Arc<str>) {
+        self.lock().retain(|listener| {
+            if listener.wants < kind {
+                return true;
+            }
+            let told = listener.lines.try_send(Arc::clone(line)).is_ok();
+            if !told {
+                listener.dropped.notify_one();
+            }
+            told
+        });
+    }
+
+    /// Listens from now on; none where too many do.
+    pub fn listen(&self, wants: Wants) -> Option<Listening> {
+        let mut listeners = self.lock();
+        listeners.retain(|listener| !listener.lines.is_closed());
+        if listeners.len() >= MOST_LISTENERS {
+            return None;
+        }
+        let (sender, lines) = mpsc::channel(QUEUE);
+        let dropped = Arc::new(Notify::new());
+        listeners.push(Listener { wants, lines: sender, dropped: Arc::clone(&dropped) });
+        Some(Listening { lines, dropped })
+    }
+
+    /// Tells everybody that nothing more comes.
+    pub fn close(&self) {
+        self.lock().drain(..).for_each(|listener| listener.dropped.notify_one());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Listener>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A listener's end.
+pub struct Listening {
+    lines: mpsc::Receiver<Arc<str>>,
+    dropped: Arc<Notify>,
+}
+
+impl Listening {
+    /// The next line; none once the listener was dropped, or the watch has ended.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Arc<str>>> {
+        self.lines.poll_recv(context)
+    }
+
+    /// Is notified once the listener was dropped.
+    pub fn dropped(&self) -> Arc<Notify> {
+        Arc::clone(&self.dropped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn next(listening: &mut Listening) -> Poll<Option<String>> {
+        let line = listening.poll(&mut Context::from_waker(Waker::noop()));
+        line.map(|line| line.map(|line| line.to_string()))
+    }
+
+    #[test]
+    fn each_hears_what_it_wants_and_a_slow_one_is_dropped() {
+        let bus = Bus::default();
+        assert_eq!(bus.wanted(), None);
+        let mut findings = bus.listen(Wants::Findings).unwrap();
+        assert_eq!(bus.wanted(), Some(Wants::Findings));
+        let mut all = bus.listen(Wants::All).unwrap();
+        assert_eq!(bus.wanted(), Some(Wants::All));
+        bus.tell(Wants::All, &"event".into());
+        bus.tell(Wants::Findings, &"finding".into());
+        assert_eq!(next(&mut findings), Poll::Ready(Some("finding".to_owned())));
+        assert_eq!(next(&mut findings), Poll::Pending);
+        assert_eq!(next(&mut all), Poll::Ready(Some("event".to_owned())));
+        for _ in 0..=QUEUE {
+            bus.tell(Wants::All, &"event".into());
+        }
+        assert_eq!(bus.wanted(), Some(Wants::Findings), "the other one is left");
+        let mut lines = 0;
+        while next(&mut all) != Poll::Ready(None) {
+            lines += 1;
+        }
+        assert_eq!(lines, QUEUE);
+        bus.close();
+        assert_eq!(next(&mut findings), Poll::Ready(None));
+    }
+
+    #[test]
+    fn there_are_so_many_and_whoever_leaves_makes_room() {
+        let bus = Bus::default();
+        let mut all: Vec<_> = (0..MOST_LISTENERS).map(|_| bus.listen(Wants::All).unwrap()).collect();
+        assert!(bus.listen(Wants::All).is_none());
+        all.pop();
+        assert!(bus.listen(Wants::All).is_some());
+    }
+}

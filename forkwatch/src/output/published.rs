@@ -1,0 +1,107 @@
+//! What those are told who ask a running watch: each finding goes to the store, and everything to those who listen.
+
+use std::{io, sync::Arc};
+
+use super::{
+    Context, Output,
+    json::{self, document::Document},
+};
+use crate::{
+    api::Brief,
+    core,
+    live::{Bus, Tally, Wants},
+    model::{
+        event::{Event, Lost},
+        finding::Finding,
+        particulars::Particulars,
+        rescued::Rescued,
+        standing::Standing,
+    },
+    store::{Change, Store},
+};
+
+/// Tells the store and the listeners.
+pub struct Published {
+    context: Context,
+    store: Store,
+    bus: Bus,
+    tally: Arc<Tally>,
+    sequence: u64,
+}
+
+impl Published {
+    /// Of this host.
+    pub fn new(context: &Context, store: Store, bus: Bus, tally: Arc<Tally>) -> Self {
+        Self { context: context.clone(), store, bus, tally, sequence: 0 }
+    }
+
+    /// Makes a document for those who want to hear all, where there are any.
+    fn tell(&mut self, make: impl FnOnce(&Context, u64) -> Option<Document>) -> io::Result<()> {
+        if self.bus.wanted() != Some(Wants::All) {
+            return Ok(());
+        }
+        if let Some(document) = make(&self.context, self.sequence) {
+            self.sequence += 1;
+            self.bus.tell(Wants::All, &serde_json::to_string(&document)?.into());
+        }
+        Ok(())
+    }
+}
+
+impl Output for Published {
+    fn event(&mut self, event: &Event, particulars: &Particulars) -> io::Result<()> {
+        if matches!(event, Event::Fork(_)) {
+            Tally::add(&self.tally.forks, 1);
+        }
+        self.tell(|context, sequence| json::event(context, sequence, event, particulars))
+    }
+
+    fn lost(&mut self, lost: &Lost) -> io::Result<()> {
+        Tally::add(&self.tally.lost, lost.count);
+        self.tell(|context, sequence| Some(json::lost(context, sequence, lost)))
+    }
+
+    fn finding(&mut self, finding: &Finding) -> io::Result<()> {
+        let document = serde_json::to_string(&json::finding(&self.context, self.sequence, finding))?;
+        self.sequence += 1;
+        if self.bus.wanted().is_some() {
+            self.bus.tell(Wants::Findings, &document.as_str().into());
+        }
+        let at = self.context.timestamp(finding.at);
+        let change = Change {
+            number: finding.number,
+            at: u64::try_from(at.as_nanosecond()).unwrap_or_default(),
+            brief: Brief::of(finding, format!("{at:.3}")),
+            document,
+        };
+        self.store.tell(change);
+        Ok(())
+    }
+
+    fn resolution(&mut self, finding: &Finding) -> io::Result<()> {
+        self.finding(finding)
+    }
+
+    fn said(&mut self, said: &core::Output) -> io::Result<()> {
+        match said {
+            core::Output::Suppressed { .. } => Tally::add(&self.tally.accepted, 1),
+            core::Output::Undecided { .. } => Tally::add(&self.tally.undecided, 1),
+            core::Output::Dropped(_) => Tally::add(&self.tally.given_up, 1),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn standing(&mut self, standing: &Standing) -> io::Result<()> {
+        self.tell(|context, sequence| Some(json::assessment(context, sequence, standing)))
+    }
+
+    fn rescued(&mut self, rescued: &Rescued) -> io::Result<()> {
+        self.tell(|context, sequence| Some(json::rescued(context, sequence, rescued)))
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.bus.close();
+        Ok(())
+    }
+}
