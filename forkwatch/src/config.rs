@@ -1,6 +1,7 @@
 //! The daemon's configuration: a TOML file, `/etc/forkwatch/forkwatch.toml` by default, whose every key has a
 //! default. Options of the command line override it.
 
+mod place;
 pub mod renamed;
 mod value;
 
@@ -13,6 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use self::place::OwnPlace;
 use self::renamed::Renamed;
 pub use self::value::{
     EventOutput, LogFormat, LogLevel, grace, listen_address, refresh, ring_bytes, run_time, stuck_after,
@@ -60,6 +62,10 @@ pub enum ConfigError {
 pub struct Config {
     /// What is served over HTTP.
     pub web: Web,
+    /// Where programs of this host ask.
+    pub socket: Socket,
+    /// Where findings are kept.
+    pub findings: Findings,
     /// The daemon's own log.
     pub log: Log,
     /// Where events go.
@@ -91,6 +97,10 @@ pub struct Web {
     /// By which names the server may be asked, besides those that it has.
     #[serde(deserialize_with = "value::allowed_hosts")]
     pub allowed_hosts: Vec<String>,
+    /// The file with the token that is asked for on addresses that others can reach; none if empty.
+    pub token_file: PathBuf,
+    /// Whether everything is told there without a token.
+    pub open: bool,
 }
 
 impl Default for Web {
@@ -99,6 +109,8 @@ impl Default for Web {
             listen_addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 10047))],
             telemetry_path: "/metrics".to_owned(),
             allowed_hosts: Vec::new(),
+            token_file: PathBuf::new(),
+            open: false,
         }
     }
 }
@@ -111,6 +123,42 @@ pub struct Log {
     pub format: LogFormat,
     /// The least severe level that is logged.
     pub level: LogLevel,
+}
+
+/// `[socket]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Socket {
+    /// Its path.
+    pub path: OwnPlace,
+    /// The group that may ask there, besides root; none if empty.
+    pub group: String,
+}
+
+impl Default for Socket {
+    fn default() -> Self {
+        Self { path: OwnPlace::Auto, group: "adm".to_owned() }
+    }
+}
+
+/// `[findings]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Findings {
+    /// The file that they are kept in; in memory if there is none.
+    pub store: OwnPlace,
+    /// How long one is kept after something was last said of it.
+    #[serde(with = "value::keep_value")]
+    pub keep: Duration,
+    /// How many are kept at most.
+    #[serde(deserialize_with = "value::kept_findings")]
+    pub max: u64,
+}
+
+impl Default for Findings {
+    fn default() -> Self {
+        Self { store: OwnPlace::Auto, keep: Duration::from_secs(7 * 86_400), max: 10_000 }
+    }
 }
 
 /// `[events]`
@@ -251,6 +299,10 @@ impl Config {
             ("web.listen_addresses", old_web.listen_addresses != new_web.listen_addresses),
             ("web.telemetry_path", old_web.telemetry_path != new_web.telemetry_path),
             ("web.allowed_hosts", old_web.allowed_hosts != new_web.allowed_hosts),
+            ("web.token_file", old_web.token_file != new_web.token_file),
+            ("web.open", old_web.open != new_web.open),
+            ("socket", self.socket != new.socket),
+            ("findings", self.findings != new.findings),
             ("log.format", self.log.format != new.log.format),
             ("kernel.ring_bytes", old.ring_bytes != now.ring_bytes),
             ("kernel.max_children", old.max_children != now.max_children),

@@ -1,5 +1,8 @@
 //! `forkwatch daemon`: the watch as a service.
 
+mod answers;
+pub(super) mod open;
+
 use std::{
     cell::RefCell,
     convert::Infallible,
@@ -7,6 +10,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     rc::Rc,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -18,6 +22,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
+use self::answers::Answers;
 use super::{
     exit::{Exit, message},
     kernel_log::KernelLog,
@@ -37,6 +42,7 @@ use crate::{
     },
     host::Scope,
     kernel::{self, Probe, Speakers, Stream},
+    live::{self, Bus, Tally},
     log::Log,
     model::detector::DetectorState,
     output::{
@@ -45,12 +51,14 @@ use crate::{
         json::JsonLines,
         log::LogLines,
         metrics::{self, Counting, Metrics},
+        published::Published,
         standard_output::StandardOutput,
     },
     reader::Question,
     resources,
-    serve::{self, Ready, ServeError},
+    serve::{self, Api, Door, Offer, Ready, ServeError},
     service::{self, Watchdog},
+    store::Store,
 };
 
 /// Read where no other file is named, if it is there.
@@ -142,9 +150,13 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     }
     session::warn_of_what_is_unseen(&session.missing);
     let _kernel_log = session.listen()?;
+    let access = open::access(&config)?;
     let listeners = serve::bind(&config.web.listen_addresses)?;
+    let mut doors: Vec<Door> = listeners.into_iter().map(Door::Network).collect();
+    doors.extend(open::local_socket(&config));
     let events = Rc::new(RefCell::new(open_events(&config)?));
     resources::check_open_files()?;
+    let store = open::store(&config, &session.context)?;
     session::runtime()?.block_on(async {
         let sight = session.sight(MOST_TRIED)?;
         let (context, missing) = (session.context.clone(), session.missing.clone());
@@ -164,7 +176,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
             },
         )?;
         let conditions = Conditions::here(None, clone_calls, Some(probes), &missing, sight);
-        for detector in detectors(&conditions) {
+        let detectors = detectors(&conditions);
+        for detector in &detectors {
             if detector.state == DetectorState::Undecided {
                 tracing::warn!(
                     "{} cannot conclude anything on this host: {}",
@@ -178,15 +191,27 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         let ready = Ready::default();
         let (shutdown, ended) = oneshot::channel::<()>();
         let pulse = pipeline.pulse();
-        let mut server = {
-            let (path, metrics, ready) = (config.web.telemetry_path.clone(), metrics.clone(), ready.clone());
-            let (pulse, hosts) = (pulse.clone(), serve::Hosts::here(&config.web.allowed_hosts));
-            let render: serve::Render = Box::new(move || metrics.render().map_err(Into::into));
-            tokio::spawn(async move {
-                // A dropped sender asks for the end as well.
-                serve::serve(listeners, &path, hosts, render, ready, pulse, async { drop(ended.await) }).await
-            })
+        let (bus, tally) = (Bus::default(), Arc::new(Tally::default()));
+        let (questions, asked) = live::questions();
+        pipeline.hear(asked);
+        let answers = Answers {
+            context: context.clone(),
+            detectors: detectors.iter().map(answers::detector).collect(),
+            tally: Arc::clone(&tally),
+            store: store.clone(),
+            began: SystemTime::now(),
         };
+        let offer = Offer {
+            telemetry_path: config.web.telemetry_path.clone(),
+            hosts: serve::Hosts::here(&config.web.allowed_hosts),
+            access,
+            ready: ready.clone(),
+            pulse: pulse.clone(),
+            api: Some(Api { store: store.clone(), bus: bus.clone(), questions, describe: Box::new(answers) }),
+        };
+        let render = render(metrics.clone(), store.clone());
+        // A dropped sender asks for the end as well.
+        let mut server = tokio::spawn(serve::serve(doors, offer, render, async { drop(ended.await) }));
         // Before anybody is told that it is ready: until then a signal kills.
         let signals = Signals::new()?;
         let mut vouching = JoinSet::new();
@@ -202,7 +227,13 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
 
         let lost = metrics.clone();
         let lines = JsonLines::new(&context, Rc::clone(&events)).when_lost(move || lost.event_file_lost(1));
-        pipeline.add(vec![Box::new(Counting::new(&context, &metrics)), Box::new(LogLines), Box::new(lines)]);
+        let published = Published::new(&context, store.clone(), bus, tally);
+        pipeline.add(vec![
+            Box::new(Counting::new(&context, &metrics)),
+            Box::new(LogLines),
+            Box::new(lines),
+            Box::new(published),
+        ]);
         let mut daemon = Daemon { options, config, log, metrics, events, pipeline };
         let result = daemon.watch(signals, &mut server, &mut vouching).await;
         service::stopping();
@@ -211,9 +242,19 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         if !server.is_finished() {
             server.await.context(SERVER_FAILED)??;
         }
+        store.close();
         result
     })?;
     Ok(Exit::Fine)
+}
+
+/// Makes the page of metrics, with how findings are kept now.
+fn render(metrics: Metrics, store: Store) -> serve::Render {
+    Box::new(move || {
+        let health = store.health();
+        metrics.store(health.lost, health.trouble.is_none());
+        metrics.render().map_err(Into::into)
+    })
 }
 
 /// What runs once everything is set up.

@@ -144,6 +144,10 @@ fn sweep(text: &str) -> Result<Duration, String> {
     duration(text, Duration::from_secs(1)..=Duration::from_secs(3600))
 }
 
+fn keep(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::from_secs(3600)..=Duration::from_secs(365 * 86_400))
+}
+
 fn recheck(text: &str) -> Result<Duration, String> {
     duration(text, Duration::from_millis(10)..=Duration::from_secs(60))
 }
@@ -298,6 +302,10 @@ pub(super) fn children<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32
     number(deserializer, 1024..=1 << 22)
 }
 
+pub(super) fn kept_findings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    number(deserializer, 100..=100_000)
+}
+
 pub(super) fn series<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     number(deserializer, 1..=10_000)
 }
@@ -326,6 +334,7 @@ macro_rules! duration_value {
     };
 }
 
+duration_value!(keep_value, super::keep);
 duration_value!(grace_value, super::grace);
 duration_value!(recheck_value, super::recheck);
 duration_value!(summary_value, super::summary_interval);

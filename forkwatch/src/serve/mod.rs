@@ -1,21 +1,28 @@
-//! The HTTP server: metrics, health and a landing page.
+//! The HTTP server: metrics, health, the interface for programs and the page; the same over the local socket.
 //!
-//! Every connection answers one request and must be done within [`CONNECTION_TIME`], and there are at most
-//! [`MAX_CONNECTIONS`] at a time; a newcomer gets the place of one that says nothing. So no client can hold anything for
-//! long, or keep others out, and Prometheus, which scrapes every few seconds, loses nothing by a new connection each time.
+//! Every connection answers one request and must be done within [`CONNECTION_TIME`], but for those that listen to what
+//! happens, and there are at most [`MAX_CONNECTIONS`] at a time; a newcomer gets the place of one that says nothing. So no
+//! client can hold anything for long, or keep others out, and Prometheus, which scrapes every few seconds, loses nothing by
+//! a new connection each time.
 
+mod access;
+mod api;
+mod assets;
+mod body;
+mod door;
 mod hosts;
 mod listen;
 mod page;
+mod peer;
 mod places;
 mod probe;
+mod response;
 mod scrape;
 
 use std::{
     convert::Infallible,
-    net::TcpListener,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -25,16 +32,21 @@ use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    sync::mpsc,
+    sync::{Notify, mpsc},
     task::JoinSet,
 };
 
 pub use self::{
+    access::{Access, TokenError},
+    api::{Api, Describe},
+    door::{Door, LocalSocket, LocalSocketError},
     hosts::Hosts,
     listen::{BindError, bind},
+    peer::Allowed,
 };
 use self::{
+    body::Answer,
+    door::{OpenDoor, Stream, Via},
     page::Site,
     places::{Place, Places},
     probe::Probe,
@@ -49,6 +61,8 @@ pub const CONNECTION_TIME: Duration = Duration::from_secs(10);
 const HEADER_TIME: Duration = Duration::from_secs(5);
 /// Longest that the end of the program waits for connections.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(2);
+/// Longest that a listener may take to read its last words.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Pause after a failed accept: what the cause is does not pass by asking again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -81,30 +95,44 @@ pub enum ServeError {
     Ended,
 }
 
+/// What is served.
+pub struct Offer {
+    /// Path of the metrics.
+    pub telemetry_path: String,
+    /// By which names the server may be asked.
+    pub hosts: Hosts,
+    /// Who may see what.
+    pub access: Access,
+    /// Whether the watch is on.
+    pub ready: Ready,
+    /// The heartbeats of its parts.
+    pub pulse: Pulse,
+    /// What programs and the page ask; without it there is neither.
+    pub api: Option<Api>,
+}
+
 /// Serves until `shutdown` is done, then closes the listeners and gives the connections there are a moment to end.
 /// Fails where it cannot go on. To be run in a tokio runtime with its I/O and time drivers.
 pub async fn serve(
-    listeners: Vec<TcpListener>,
-    telemetry_path: &str,
-    hosts: Hosts,
+    doors: Vec<Door>,
+    offer: Offer,
     render: Render,
-    ready: Ready,
-    pulse: Pulse,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (scrapes, renderer) = scrape::channel(render);
-    let site = Arc::new(Site::new(telemetry_path, hosts, scrapes, ready, pulse.clone()));
+    let pulse = offer.pulse.clone();
+    let site = Arc::new(Site::new(offer, scrapes));
     // The other half is for what else wants a descriptor: to look at processes goes before.
     let count = (left_files() / 2).clamp(1, MAX_CONNECTIONS);
     let places = Places::new(count);
     // None of them ends by itself.
     let mut parts = JoinSet::new();
     let mut acceptors = Vec::new();
-    for listener in listeners {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
+    for door in doors {
+        let door = OpenDoor::new(door)?;
         let (sender, receiver) = mpsc::channel(1);
         acceptors.push(sender);
-        parts.spawn(accept(listener, receiver, Arc::clone(&site), places.clone()));
+        parts.spawn(accept(door, receiver, Arc::clone(&site), places.clone()));
     }
     parts.spawn(probe::probe(pulse, acceptors));
     // Needed by the connections that are still there at the end.
@@ -124,24 +152,18 @@ pub async fn serve(
 }
 
 /// Takes connections one after the other, each as soon as there is room for it.
-async fn accept(
-    listener: tokio::net::TcpListener,
-    mut probes: mpsc::Receiver<Probe>,
-    site: Arc<Site>,
-    places: Places,
-) {
-    let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
-    let mut accepted: Option<TcpStream> = None;
+async fn accept(door: OpenDoor, mut probes: mpsc::Receiver<Probe>, site: Arc<Site>, places: Places) {
+    let mut accepted: Option<(Box<dyn Stream>, Via)> = None;
     loop {
         tokio::select! {
             // Connections first: a probe that gets its turn shows that none waits that could not be accepted.
             biased;
             place = places.take(), if accepted.is_some() => {
-                let (Some(stream), Some(place)) = (accepted.take(), place) else { return };
-                tokio::spawn(connection(stream, Arc::clone(&site), Some(place), is_loopback));
+                let (Some((stream, via)), Some(place)) = (accepted.take(), place) else { return };
+                tokio::spawn(connection(stream, Arc::clone(&site), Some(place), via));
             }
-            result = listener.accept(), if accepted.is_none() => match result {
-                Ok((stream, _)) => accepted = Some(stream),
+            result = door.accept(), if accepted.is_none() => match result {
+                Ok(client) => accepted = client,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept an HTTP connection");
                     // The usual cause is that there is no free file descriptor: those who say nothing have some.
@@ -151,7 +173,7 @@ async fn accept(
             },
             probe = probes.recv() => {
                 let Some(probe) = probe else { return };
-                tokio::spawn(connection(probe, Arc::clone(&site), None, is_loopback));
+                tokio::spawn(connection(probe, Arc::clone(&site), None, door.via()));
             }
         }
     }
@@ -162,23 +184,28 @@ async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     site: Arc<Site>,
     place: Option<Place>,
-    is_loopback: bool,
+    via: Via,
 ) {
+    // Where it listens to what happens: what tells that it was dropped.
+    let listens: OnceLock<Arc<Notify>> = OnceLock::new();
     let answer = service_fn(|request: Request<Incoming>| {
-        let (site, place) = (&site, place.as_ref());
+        let (site, place, via, listens) = (&site, place.as_ref(), &via, &listens);
         if let Some(place) = place {
             place.has_asked();
         }
         async move {
-            let (method, path) = (request.method(), request.uri().path());
-            let is_heartbeat = place.is_none() && path == probe::PATH;
+            let is_heartbeat = place.is_none() && request.uri().path() == probe::PATH;
             let answer = if is_heartbeat {
                 site.heartbeat().await
-            } else if let Some(refused) = site.misdirected(&request, is_loopback) {
+            } else if let Some(refused) = site.misdirected(&request, via) {
                 refused
             } else {
-                site.answer(method, path).await
+                site.answer(request, via).await
             };
+            if let Answer::Live(live) = answer.body() {
+                // There is one request for each connection.
+                let _ = listens.set(live.dropped());
+            }
             Ok::<_, Infallible>(answer)
         }
     });
@@ -193,12 +220,19 @@ async fn connection(
             None => std::future::pending().await,
         }
     };
+    let too_long = async {
+        tokio::time::sleep(CONNECTION_TIME).await;
+        if let Some(dropped) = listens.get() {
+            dropped.notified().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        }
+    };
     tokio::select! {
-        result = tokio::time::timeout(CONNECTION_TIME, served) => match result {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection broke"),
-            Err(_) => tracing::debug!("an HTTP connection took too long"),
+        result = served => match result {
+            Ok(()) => {}
+            Err(error) => tracing::debug!(%error, "an HTTP connection broke"),
         },
+        () = too_long => tracing::debug!("an HTTP connection took too long"),
         () = lost => tracing::debug!("an HTTP connection that was silent gave its place to another"),
     }
 }

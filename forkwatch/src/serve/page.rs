@@ -2,21 +2,28 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::Bytes,
-    header::{
-        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS,
-    },
+    body::Incoming,
+    header::{ALLOW, HeaderValue, WWW_AUTHENTICATE},
 };
 
-use super::{Hosts, Ready, scrape::Scrapes};
-use crate::health::{self, PATIENCE, Pulse};
+use super::{
+    Access, Api, Hosts, Offer, Ready,
+    access::Verdict,
+    api, assets,
+    body::Answer,
+    door::Via,
+    response::{TEXT, respond},
+    scrape::Scrapes,
+};
+use crate::{
+    api::PREFIX,
+    health::{self, Failing, PATIENCE, Pulse},
+};
 
 /// Prometheus 3 fails a scrape whose content type it cannot read; this is the text format's, to the letter.
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
 const HEALTHY: &str = "/-/healthy";
@@ -25,34 +32,34 @@ const READY: &str = "/-/ready";
 /// The pages.
 pub(super) struct Site {
     telemetry_path: String,
+    page: String,
     landing: String,
     hosts: Hosts,
+    access: Access,
     /// Whether the log has told of a name that was refused.
     told: AtomicBool,
     scrapes: Scrapes,
     ready: Ready,
     pulse: Pulse,
+    api: Option<Api>,
 }
 
 impl Site {
-    pub(super) fn new(
-        telemetry_path: &str,
-        hosts: Hosts,
-        scrapes: Scrapes,
-        ready: Ready,
-        pulse: Pulse,
-    ) -> Self {
-        let landing = landing(telemetry_path);
+    pub(super) fn new(offer: Offer, scrapes: Scrapes) -> Self {
+        let Offer { telemetry_path, hosts, access, ready, pulse, api } = offer;
+        let landing = landing(&telemetry_path, &access);
+        let page = assets::index(&escape(&telemetry_path));
         let told = AtomicBool::new(false);
-        Self { telemetry_path: telemetry_path.to_owned(), landing, hosts, told, scrapes, ready, pulse }
+        Self { telemetry_path, page, landing, hosts, access, told, scrapes, ready, pulse, api }
     }
 
-    /// Refuses a request by a name that is not this server's.
-    pub(super) fn misdirected<B>(
-        &self,
-        request: &Request<B>,
-        is_loopback: bool,
-    ) -> Option<Response<Full<Bytes>>> {
+    /// Refuses a request by a name that is not this server's. Those who come over the local socket are no browsers.
+    pub(super) fn misdirected<B>(&self, request: &Request<B>, via: &Via) -> Option<Response<Answer>> {
+        let is_loopback = match via {
+            Via::Loopback => true,
+            Via::Network => false,
+            Via::Local { .. } => return None,
+        };
         let host = self.hosts.check(request, is_loopback).err()?;
         // Once, or whoever asks could fill the log.
         if !self.told.swap(true, Ordering::Relaxed) {
@@ -66,43 +73,55 @@ impl Site {
             "\"{host}\" is none of this server's names. Ask by IP address, or add the name to web.allowed_hosts in the \
              configuration of forkwatch.\n"
         );
-        Some(response(StatusCode::MISDIRECTED_REQUEST, TEXT, body))
+        Some(respond(StatusCode::MISDIRECTED_REQUEST, TEXT, body))
     }
 
     /// Shows that requests are answered, and that scrapes would be.
-    pub(super) async fn heartbeat(&self) -> Response<Full<Bytes>> {
+    pub(super) async fn heartbeat(&self) -> Response<Answer> {
         match self.scrapes.heartbeat().await {
-            Ok(()) => response(StatusCode::OK, TEXT, ""),
-            Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, error),
+            Ok(()) => respond(StatusCode::OK, TEXT, ""),
+            Err(error) => respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, error),
         }
     }
 
     /// Says that the program is in a state, or why it is not: every part is asked now.
-    async fn vouch(&self, state: &str) -> Response<Full<Bytes>> {
+    async fn vouch(&self, state: &str) -> Response<Answer> {
         let failing = self.pulse.round(PATIENCE).await;
         if failing.is_empty() {
-            return response(StatusCode::OK, TEXT, format!("forkwatch is {state}.\n"));
+            return respond(StatusCode::OK, TEXT, format!("forkwatch is {state}.\n"));
         }
         let why = health::describe(&failing);
-        response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("forkwatch is not {state}: {why}.\n"))
+        respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("forkwatch is not {state}: {why}.\n"))
     }
 
     /// Answers a request. To a HEAD, hyper sends the headers of this and leaves out the body.
-    pub(super) async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
-        let known = path == self.telemetry_path || matches!(path, "/" | HEALTHY | READY);
-        if !known {
-            return response(StatusCode::NOT_FOUND, TEXT, "Not found. / lists the pages.\n");
+    pub(super) async fn answer(&self, request: Request<Incoming>, via: &Via) -> Response<Answer> {
+        let path = request.uri().path();
+        let is_open = path == self.telemetry_path || matches!(path, HEALTHY | READY);
+        let is_api = path.strip_prefix(PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let asset = if is_api || is_open { None } else { assets::find(path) };
+        if !is_open {
+            if asset.is_none() && !(is_api && self.api.is_some()) {
+                return respond(StatusCode::NOT_FOUND, TEXT, "Not found. / lists the pages.\n");
+            }
+            if let Some(refused) = self.refused(path, via, request.headers()) {
+                return refused;
+            }
+            if let Some(api) = self.api.as_ref().filter(|_| is_api) {
+                return api::answer(api, request, via, self.failing()).await;
+            }
         }
-        if method != Method::GET && method != Method::HEAD {
-            let mut answer = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "Only GET and HEAD.\n");
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            let mut answer = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "Only GET and HEAD.\n");
             answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return answer;
         }
-        match path {
-            "/" => response(StatusCode::OK, HTML, self.landing.clone()),
-            HEALTHY => self.vouch("healthy").await,
-            READY if self.ready.get() => self.vouch("ready").await,
-            READY => response(
+        match (path, asset) {
+            ("/", _) => respond(StatusCode::OK, HTML, self.page.clone()),
+            (_, Some(asset)) => respond(StatusCode::OK, asset.kind, asset.text),
+            (HEALTHY, _) => self.vouch("healthy").await,
+            (READY, _) if self.ready.get() => self.vouch("ready").await,
+            (READY, _) => respond(
                 StatusCode::SERVICE_UNAVAILABLE,
                 TEXT,
                 "forkwatch is not ready: it is starting, or ending.\n",
@@ -111,33 +130,53 @@ impl Site {
         }
     }
 
+    /// Refuses what is not told to whoever came by this way.
+    fn refused(&self, path: &str, via: &Via, headers: &hyper::HeaderMap) -> Option<Response<Answer>> {
+        match self.access.judge(via, headers) {
+            Verdict::Granted => None,
+            // What has always been here.
+            Verdict::Closed if path == "/" => Some(respond(StatusCode::OK, HTML, self.landing.clone())),
+            Verdict::Closed => Some(respond(
+                StatusCode::FORBIDDEN,
+                TEXT,
+                "This address may be reached from elsewhere, and no token is set: only metrics and health are told here. \
+                 Set web.token_file, or ask on the host itself.\n",
+            )),
+            Verdict::Token => {
+                let why = "The token of web.token_file is needed, as a bearer token or as the password of any user.\n";
+                let mut answer = respond(StatusCode::UNAUTHORIZED, TEXT, why);
+                for scheme in ["Basic realm=\"forkwatch\", charset=\"UTF-8\"", "Bearer realm=\"forkwatch\""] {
+                    answer.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+                }
+                Some(answer)
+            }
+        }
+    }
+
+    /// The parts that do not work, each asked now, and whether the watch is on.
+    async fn failing(&self) -> (Vec<Failing>, bool) {
+        (self.pulse.round(PATIENCE).await, self.ready.get())
+    }
+
     /// Every part is asked first, so that what the metrics say of it is of this moment.
-    async fn metrics(&self) -> Response<Full<Bytes>> {
+    async fn metrics(&self) -> Response<Answer> {
         self.pulse.round(PATIENCE).await;
         match self.scrapes.collect().await {
-            Ok(page) => response(StatusCode::OK, METRICS, page),
-            Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+            Ok(page) => respond(StatusCode::OK, METRICS, page),
+            Err(error) => respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
         }
     }
 }
 
-fn response(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, kind);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(
-        CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
-    );
-    response
-}
-
-fn landing(telemetry_path: &str) -> String {
+/// What those see who may not see the page.
+fn landing(telemetry_path: &str, access: &Access) -> String {
     let path = escape(telemetry_path);
     let version = env!("CARGO_PKG_VERSION");
+    let more = if access.is_closed() {
+        "<p>Findings and the page are shown on the host itself, and here once web.token_file is set.</p>\n"
+    } else {
+        ""
+    };
     format!(
         r#"<!DOCTYPE html>
 <html lang="en">
@@ -145,10 +184,6 @@ fn landing(telemetry_path: &str) -> String {
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>forkwatch</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 40em; margin: 3em auto; padding: 0 1em }}
-:root {{ color-scheme: light dark }}
-</style>
 </head>
 <body>
 <h1>forkwatch</h1>
@@ -158,7 +193,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 40em; margin: 3em auto;
 <li><a href="{HEALTHY}">Healthy</a>: whether every part of the program answers</li>
 <li><a href="{READY}">Ready</a>: whether it watches, and every part answers</li>
 </ul>
-</body>
+{more}</body>
 </html>
 "#
     )

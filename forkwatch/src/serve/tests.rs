@@ -18,6 +18,18 @@ async fn works(pulse: Pulse, part: Part) {
     }
 }
 
+/// Metrics and health, and no interface.
+fn offer(ready: Ready, pulse: Pulse) -> Offer {
+    Offer {
+        telemetry_path: "/metrics".to_owned(),
+        hosts: Hosts::default(),
+        access: Access::default(),
+        ready,
+        pulse,
+        api: None,
+    }
+}
+
 /// A server on a thread of its own, as in production on a current-thread runtime.
 struct Server {
     address: SocketAddr,
@@ -44,14 +56,13 @@ impl Server {
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let render: Render = Box::new(|| Ok("up 1\n".repeat(100_000)));
+            let doors = listeners.into_iter().map(Door::Network).collect();
             let shutdown = async { stopped.await.unwrap_or_default() };
             runtime.block_on(async {
                 for part in parts {
                     tokio::spawn(works(heart.clone(), part));
                 }
-                serve(listeners, "/metrics", Hosts::default(), render, shared, heart, shutdown)
-                    .await
-                    .unwrap();
+                serve(doors, offer(shared, heart), render, shutdown).await.unwrap();
             });
         });
         Self { address, ready, pulse, stop: Some(stop), thread: Some(thread) }
@@ -146,10 +157,10 @@ fn with_parts(test: impl AsyncFnOnce(Pulse, Parts)) {
             tokio::spawn(works(pulse.clone(), part));
         }
         let (scrapes, renderer) = scrape::channel(Box::new(|| Ok(String::new())));
-        let site =
-            Arc::new(Site::new("/metrics", Hosts::default(), scrapes, Ready::default(), pulse.clone()));
+        let site = Arc::new(Site::new(offer(Ready::default(), pulse.clone()), scrapes));
         let (sender, receiver) = mpsc::channel(1);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = OpenDoor::Network(listener, Via::Loopback);
         let acceptor = tokio::spawn(accept(listener, receiver, site, Places::new(MAX_CONNECTIONS)));
         let renderer = tokio::spawn(renderer);
         let prober = tokio::spawn(probe::probe(pulse.clone(), vec![sender]));
@@ -188,8 +199,8 @@ fn a_server_of_which_a_task_ends_says_so() {
             client
         });
         let never = std::future::pending();
-        let result =
-            serve(listeners, "/metrics", Hosts::default(), render, Ready::default(), pulse, never).await;
+        let doors = listeners.into_iter().map(Door::Network).collect();
+        let result = serve(doors, offer(Ready::default(), pulse), render, never).await;
         assert!(matches!(result, Err(ServeError::Ended)), "{result:?}");
         client.join().unwrap();
     });

@@ -1,0 +1,89 @@
+//! What the daemon opens for those who ask: the local socket, the store of findings, the token.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context as _, Result};
+use nix::unistd::Group;
+
+use crate::{
+    config::Config,
+    output::Context,
+    serve::{Access, Allowed, Door, LocalSocket},
+    store::{Bounds, Store},
+};
+
+/// Bytes that one finding may take on average, of those that are kept at most.
+const BYTES_EACH: u64 = 8192;
+
+/// What is kept at most.
+pub(in crate::cli) const fn bounds(max: u64, keep: Duration) -> Bounds {
+    Bounds { count: max, bytes: max.saturating_mul(BYTES_EACH), time: keep }
+}
+
+/// The store of findings of the watch that begins.
+pub(super) fn store(config: &Config, context: &Context) -> Result<Store> {
+    let path = config.findings.store.path("STATE_DIRECTORY", "findings.redb");
+    match &path {
+        Some(path) => tracing::info!(path = %path.display(), "findings are kept on disk"),
+        None => tracing::debug!("findings are kept in memory: findings.store names no file"),
+    }
+    let watch = format!("{}-{}", context.boot_id.as_deref().unwrap_or("?"), context.began.0);
+    let bounds = bounds(config.findings.max, config.findings.keep);
+    Store::start(path, watch, bounds).context("cannot start the thread that keeps findings")
+}
+
+/// The local socket, where one is wanted. That it cannot be had stops nothing.
+pub(super) fn local_socket(config: &Config) -> Option<Door> {
+    let path = config.socket.path.path("RUNTIME_DIRECTORY", "api.sock")?;
+    let allowed = allowed(&config.socket.group);
+    match LocalSocket::bind(&path, allowed.clone()) {
+        Ok(socket) => {
+            tracing::info!(path = %path.display(), "{allowed} may ask over the local socket");
+            Some(Door::Local(socket))
+        }
+        Err(error) => {
+            tracing::warn!("there is no local socket, so nobody can ask there: {error}");
+            None
+        }
+    }
+}
+
+fn allowed(name: &str) -> Allowed {
+    if name.is_empty() {
+        return Allowed::default();
+    }
+    let group = match Group::from_name(name) {
+        Ok(Some(group)) => Some((group.gid.as_raw(), name.to_owned())),
+        Ok(None) => {
+            tracing::warn!(
+                "there is no group {name} (socket.group): root alone may ask over the local socket"
+            );
+            None
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the group {name} (socket.group) cannot be looked up: root alone may ask");
+            None
+        }
+    };
+    Allowed { group }
+}
+
+/// Who may see what, with a word to the operator where others can reach an address.
+pub(super) fn access(config: &Config) -> Result<Access> {
+    let file = Some(config.web.token_file.as_path()).filter(|path| *path != Path::new(""));
+    let access = Access::new(file, config.web.open)?;
+    let is_loopback = |address: &std::net::SocketAddr| address.ip().to_canonical().is_loopback();
+    if config.web.listen_addresses.iter().all(is_loopback) {
+        return Ok(access);
+    }
+    if access.is_closed() {
+        tracing::warn!(
+            "an address that others may reach serves metrics and health alone: set web.token_file for the page and /api/v1"
+        );
+    } else if access.is_wide_open() {
+        tracing::warn!(
+            "an address that others may reach serves findings to everyone, as web.open says: set web.token_file"
+        );
+    }
+    Ok(access)
+}
