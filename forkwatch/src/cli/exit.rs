@@ -5,8 +5,8 @@ use std::{io, process::ExitCode};
 use anyhow::Error;
 
 use crate::{
-    config::ConfigError, host::ScanError, kernel::KernelError, output_file::OutputFileError,
-    privilege::PrivilegeError,
+    client::AskError, config::ConfigError, host::ScanError, kernel::KernelError,
+    output_file::OutputFileError, privilege::PrivilegeError, serve::TokenError,
 };
 
 /// The exit codes, as the help and the man page document them.
@@ -103,7 +103,7 @@ fn of_error(error: &Error) -> Exit {
     if let Some(error) = error.downcast_ref::<KernelError>() {
         return of_kernel_error(error);
     }
-    if error.is::<PrivilegeError>() {
+    if error.is::<PrivilegeError>() || matches!(error.downcast_ref(), Some(AskError::Forbidden(_))) {
         return Exit::Privilege;
     }
     if let Some(ScanError::Unreadable { source, .. }) = error.downcast_ref::<ScanError>()
@@ -111,7 +111,7 @@ fn of_error(error: &Error) -> Exit {
     {
         return Exit::Privilege;
     }
-    if error.is::<ConfigError>() || error.is::<UsageError>() {
+    if error.is::<ConfigError>() || error.is::<TokenError>() || error.is::<UsageError>() {
         return Exit::Usage;
     }
     // Behind what the file was for.

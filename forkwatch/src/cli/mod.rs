@@ -10,6 +10,7 @@ mod doctor;
 mod exit;
 mod explain;
 mod fail_on;
+mod findings;
 mod generate;
 mod held_program;
 mod inspect;
@@ -83,6 +84,11 @@ enum Command {
     /// 3 where it saw nothing unsafe, but may not look at everything. The JSON document's names (schema, verdict, id of a
     /// reason) do not change within its version.
     Check(check::Options),
+    /// List what the daemon has found in the last days
+    ///
+    /// Asks a running daemon over its local socket, which root and members of the group of `socket.group` may; where none
+    /// runs, reads the store that the last one left. The JSON documents' names do not change within their version.
+    Findings(findings::Options),
     /// Show what each process of a server does and holds
     ///
     /// Of any process: which server it belongs to, and that one's master and workers, how old each is, what it does and for
@@ -134,6 +140,7 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
         Command::Demo(options) => demo::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Check(options) => check::run(&options),
+        Command::Findings(options) => findings::run(&options),
         Command::Inspect(options) => inspect::run(&options),
         Command::Rescue(options) => rescue::run(&options),
         Command::Explain(options) => explain::run(&options),

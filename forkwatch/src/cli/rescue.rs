@@ -19,6 +19,8 @@ use super::{
 };
 use crate::{
     action::rescue::{Released, Rescue, RescueError},
+    api::{PREFIX, RescueReport},
+    client::{AskError, Watch},
     detect::orphaned_lock::releasable::orphan,
     engine::snapshot,
     host,
@@ -203,10 +205,20 @@ fn record(child: &Child, outcome: &Outcome) -> Result<()> {
     if !matches!(outcome, Outcome::Released(..) | Outcome::Failed(..)) {
         return Ok(());
     }
+    let document = Document::new(child, outcome);
+    tell_daemon(&document.report(child));
     openlog(Some(NAME), LogFlags::LOG_PID, Facility::LOG_DAEMON).context("cannot open the system log")?;
-    let document = serde_json::to_string(&Document::new(child, outcome).without_finding())?;
+    let document = serde_json::to_string(&document.without_finding())?;
     let priority = Priority::new(Severity::LOG_NOTICE, Facility::LOG_DAEMON);
     syslog(priority, document.as_str()).context("cannot write to the system log")
+}
+
+/// Tells a running daemon, which has it in its log, metrics and events. Where none runs, nobody need know.
+fn tell_daemon(report: &RescueReport) {
+    match Watch::at(None).post(&format!("{PREFIX}/rescues"), report) {
+        Ok(()) | Err(AskError::Nobody { .. }) => {}
+        Err(error) => eprintln!("forkwatch: the daemon was not told of this: {error}"),
+    }
 }
 
 fn show(text: &str) -> Result<()> {

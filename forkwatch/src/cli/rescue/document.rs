@@ -9,7 +9,7 @@ use super::{Child, Outcome, Proven, text};
 use crate::{
     action::rescue::{Kind, Released, Word},
     engine::session,
-    model::{finding::Finding, process::escape, time::nanoseconds},
+    model::{finding::Finding, process::escape, rescued::RescueReport, time::nanoseconds},
     output::json,
 };
 
@@ -137,6 +137,22 @@ impl Document {
             lock: proven.map(Lock::new),
             released: released.map(|released| Done::new(*released)),
             finding,
+        }
+    }
+
+    /// For a running daemon.
+    pub(super) fn report(&self, child: &Child) -> RescueReport {
+        RescueReport {
+            pid: child.key.tgid,
+            start_ns: child.key.start.0,
+            name: self.process.name.clone(),
+            uid: self.process.uid,
+            unit: self.process.unit.clone(),
+            released: self.released.is_some(),
+            went_on: self.released.as_ref().is_some_and(|done| done.went_on),
+            reason: self.reason.clone(),
+            lock: self.lock.as_ref().and_then(|lock| serde_json::to_value(lock).ok()),
+            by_uid: self.by_uid,
         }
     }
 
