@@ -10,6 +10,7 @@
 
 pub mod binary;
 pub mod bpf;
+pub mod browser;
 pub mod cgroup;
 pub mod connection;
 pub mod crowd;

@@ -4,6 +4,7 @@
 //! function `tests` that lists them, and says which of them need the host for themselves.
 
 mod aftermath;
+mod api;
 mod bad_worlds;
 mod borrowed_names;
 mod carried;
@@ -27,6 +28,7 @@ mod killed_members;
 mod leaks;
 mod looks;
 mod orders;
+mod page;
 mod pipes;
 mod reader;
 mod real_programs;
@@ -70,6 +72,7 @@ fn files() -> Vec<(&'static str, Tests)> {
     let files = tests_of![
         defaults,
         aftermath,
+        api,
         bad_worlds,
         borrowed_names,
         carried,
@@ -91,6 +94,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         leaks,
         looks,
         orders,
+        page,
         pipes,
         reader,
         real_programs,

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Arguments, exit::Exit, inspect, rescue};
 use crate::{
+    api::openapi,
     config::renamed,
     detect::{self, CATALOGUE, Hazard},
     output::{json, metrics},
@@ -43,6 +44,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     write(&directory.join("inspect.schema.json"), &schema)?;
     let schema = serde_json::to_string_pretty(&rescue::schema())? + "\n";
     write(&directory.join("rescue.schema.json"), &schema)?;
+    let description = serde_json::to_string_pretty(&openapi())? + "\n";
+    write(&directory.join("api.openapi.json"), &description)?;
     write(&directory.join("hazards.md"), &detect::markdown())?;
     write(&directory.join("metrics.md"), &metrics::markdown()?)?;
     write(&directory.join("renamed.md"), &renamed::markdown())?;

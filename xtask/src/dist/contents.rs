@@ -28,9 +28,11 @@ const COMPLETIONS: [(&str, &str); 3] = [
 ];
 
 /// Of the workspace, into the folder of documents. `docs/` stays one, so that links hold.
-const DOCUMENTATION: [&str; 12] = [
+const DOCUMENTATION: [&str; 14] = [
     "README.md",
     "SECURITY.md",
+    "docs/api.md",
+    "docs/api.openapi.json",
     "docs/ci.md",
     "docs/events.schema.json",
     "docs/hazards.md",
