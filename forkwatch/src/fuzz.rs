@@ -94,7 +94,7 @@ fn recording(data: &[u8]) {
             Input::Event { event, .. } => core.event(&event, &mut outputs),
             Input::Evidence { at, evidence } => core.evidence(at, &evidence, &mut outputs),
             Input::Advance(to) => core.advance(to, &mut outputs),
-            Input::Particulars { .. } | Input::Standing(_) | Input::End(_) => {}
+            Input::Particulars { .. } | Input::Standing(_) | Input::Rescued(_) | Input::End(_) => {}
             Input::Settings(settings) => drop(serde_json::from_value::<Settings>(settings)),
         }
         outputs.clear();

@@ -12,6 +12,7 @@ use crate::model::{
     limit::{Cause, Limit},
     process::{Comm, ProcessKey, Program},
     provenance::{Executable, Namespace, Provenance},
+    rescued::{RescueReport, Rescued},
     resolution::Resolution,
     signals::SignalSet,
     stack::Frame,
@@ -232,4 +233,20 @@ pub(crate) fn standing(tgid: u32) -> Standing {
         children: 2,
         stuck: vec![4244],
     }
+}
+
+pub(crate) fn rescued(tgid: u32) -> Rescued {
+    let report = RescueReport {
+        pid: tgid,
+        start_ns: at(0).0,
+        name: "worker".to_owned(),
+        uid: Some(33),
+        unit: Some("app.service".to_owned()),
+        released: true,
+        went_on: true,
+        reason: None,
+        lock: None,
+        by_uid: 0,
+    };
+    Rescued { at: at(6), report }
 }

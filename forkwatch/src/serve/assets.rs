@@ -31,3 +31,48 @@ pub(super) fn find(path: &str) -> Option<Asset> {
     };
     Some(Asset { kind: HeaderValue::from_static(kind), text })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATHS: [&str; 8] = [
+        "/page.css",
+        "/page.js",
+        "/parts.js",
+        "/overview.js",
+        "/findings.js",
+        "/processes.js",
+        "/hazards.js",
+        "/icon.svg",
+    ];
+
+    #[test]
+    fn the_page_loads_what_is_there_and_nothing_from_elsewhere() {
+        let index = find("/").unwrap().text;
+        for path in PATHS {
+            let asset = find(path).unwrap();
+            assert!(!asset.text.is_empty(), "{path}");
+            // Its own name space is no address.
+            let text = asset.text.replace("http://www.w3.org/2000/svg", "");
+            assert!(!text.contains("http://") && !text.contains("https://"), "{path} leads elsewhere");
+            assert!(
+                !text.contains("innerHTML") && !text.contains("insertAdjacentHTML"),
+                "{path} makes markup"
+            );
+            if let Some(name) = path.strip_suffix(".js") {
+                let is_loaded =
+                    [index].into_iter().chain(PATHS.into_iter().filter_map(|one| Some(find(one)?.text)));
+                assert!(
+                    is_loaded.into_iter().any(|text| text.contains(&format!("{name}.js\""))),
+                    "{path} is not loaded"
+                );
+            }
+        }
+        assert!(
+            !index.contains("style=") && !index.contains("<style") && !index.contains("<script>"),
+            "inline"
+        );
+        assert!(find("/../page.css").is_none());
+    }
+}

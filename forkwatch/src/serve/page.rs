@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn the_landing_page_cannot_be_broken_out_of() {
-        let page = landing("/\"><script>alert('x')</script>&");
+        let page = landing("/\"><script>alert('x')</script>&", &Access::default());
         assert!(
             page.contains("<a href=\"/&quot;&gt;&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;\">")
         );

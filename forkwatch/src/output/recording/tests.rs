@@ -28,6 +28,7 @@ fn record(inputs: &[Input]) -> Vec<u8> {
                 writer.particulars(*question, particulars).unwrap();
             }
             Input::Standing(standing) => writer.standing(standing).unwrap(),
+            Input::Rescued(rescued) => writer.rescued(rescued).unwrap(),
             Input::Evidence { at, evidence } => writer.evidence(*at, evidence).unwrap(),
             Input::Advance(to) => writer.advance(*to).unwrap(),
             Input::Settings(settings) => writer.settings(settings.clone()).unwrap(),
@@ -224,6 +225,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         (any::<u64>(), particulars())
             .prop_map(|(question, particulars)| Input::Particulars { question, particulars }),
         any::<u32>().prop_map(|tgid| Input::Standing(samples::standing(tgid))),
+        any::<u32>().prop_map(|tgid| Input::Rescued(samples::rescued(tgid))),
         any::<u64>().prop_map(|at| Input::End(BootTime(at))),
         (any::<u64>(), evidence()).prop_map(|(at, evidence)| Input::Evidence { at: BootTime(at), evidence }),
         any::<u64>().prop_map(|to| Input::Advance(BootTime(to))),
