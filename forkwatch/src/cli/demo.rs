@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use super::{
     demo_program::{self, Fork, OWNER, READY, SIGNAL},
     exit::Exit,
+    neighbours,
     shown::{Form, TimeStyle, shown},
     tail::asked_to_end,
     terminal::ColorChoice,
@@ -88,6 +89,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     options.tell(&introduction(process.key.tgid))?;
     let explanation = session::runtime()?.block_on(async {
         let collector = session.collector(Scope::default())?;
+        let asker = collector.asker();
         let shown = shown(
             options.output,
             TimeStyle::default(),
@@ -111,7 +113,11 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         pipeline.end()?;
         match end {
             // While the child still hangs.
-            None => Ok(Some(explanation(&fork, &invocation()))),
+            None => {
+                let program = invocation();
+                let around = neighbours::words(&neighbours::neighbours(&asker), &program);
+                Ok(Some(explanation(&fork, &program, around.as_deref())))
+            }
             Some(End::Asked) => Ok(None),
             Some(End::TooLate) => bail!("{}", too_late(&missing.borrow())),
         }
@@ -218,7 +224,7 @@ fn introduction(pid: u32) -> String {
 }
 
 /// What the findings mean for this child, then what to do next.
-fn explanation(fork: &Fork, program: &str) -> String {
+fn explanation(fork: &Fork, program: &str, around: Option<&str>) -> String {
     let mut text = "\nWhat this means (told by the demo, which knows its program)\n".to_owned();
     let add = |text: &mut String, line: &str| paragraph::add(text, "  ", "  ", line);
     add(&mut text, &stuck(fork));
@@ -233,6 +239,7 @@ fn explanation(fork: &Fork, program: &str) -> String {
     for (command, what) in [
         ("", "every fork on this host, and findings"),
         ("--pid PID", "one service, with its descendants"),
+        ("top", "its servers and their workers, on a screen"),
         ("scan", "what hangs on this host already"),
         ("explain orphaned-lock", "the hazard and its remedies"),
         ("daemon", "metrics for Prometheus, events as JSON"),
@@ -250,6 +257,10 @@ fn explanation(fork: &Fork, program: &str) -> String {
         }
     }
     text.push_str(concat!("  ", env!("CARGO_PKG_REPOSITORY"), "\n"));
+    if let Some(around) = around {
+        text.push_str("\nHere\n");
+        add(&mut text, around);
+    }
     text
 }
 
@@ -303,7 +314,7 @@ mod tests {
             "target/release/forkwatch",
             "/home/somebody/src/forkwatch/target/release/forkwatch",
         ]
-        .map(|program| explanation(&FORK, program));
+        .map(|program| explanation(&FORK, program, Some("One server that forks. ".repeat(9).as_str())));
         for text in called.into_iter().chain([introduction(4_194_301)]) {
             for line in text.lines() {
                 assert!(line.len() <= 80, "{line}");

@@ -1,6 +1,7 @@
 //! `forkwatch doctor`: what this host supports, and what is missing.
 
 mod check;
+mod fix;
 mod host;
 mod kernel;
 
@@ -35,6 +36,9 @@ pub(super) struct Options {
     /// How the result is shown; JSON has the structure `forkwatch.doctor/1`
     #[arg(short, long, value_enum, default_value_t)]
     output: Reply,
+    /// Print the commands that would mend what is lacking, as a script for a shell. Nothing is run
+    #[arg(long, conflicts_with = "output")]
+    fix: bool,
     #[command(flatten)]
     kernel_log: KernelLog,
 }
@@ -91,6 +95,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         detectors: detectors(&Conditions::here(stopped, clone_calls, probes, &missing, sight)),
     };
     let text = match options.output {
+        _ if options.fix => fix::script(&report.checks),
         Reply::Text => report.to_text(),
         Reply::Json => serde_json::to_string_pretty(&report)? + "\n",
     };
@@ -119,6 +124,9 @@ impl Report {
             Some(why) => format!("forkwatch cannot watch this host: {why}."),
         };
         paragraph::add(&mut text, "", "", &verdict);
+        if self.checks.iter().any(|check| matches!(check.status, Status::Limited | Status::Missing)) {
+            text.push_str("`forkwatch doctor --fix` prints the commands that would mend this.\n");
+        }
         text
     }
 
@@ -169,16 +177,16 @@ mod tests {
              missing   Capabilities: CAP_BPF is missing\n            \
              -> run it as root\n\nDetectors\n  \
              off       clone-calls: no\n\n\
-             forkwatch cannot watch this host: CAP_BPF is missing.\n"
+             forkwatch cannot watch this host: CAP_BPF is missing.\n\
+             `forkwatch doctor --fix` prints the commands that would mend this.\n"
         );
     }
 
     #[test]
     fn limits_are_mentioned_in_the_last_line() {
         let limited = Check::limited("tracefs", "tracefs", "not mounted", "mount it");
-        assert!(
-            report(None, vec![limited]).to_text().ends_with("can watch this host, with the limits above.\n")
-        );
+        let text = report(None, vec![limited]).to_text();
+        assert!(text.contains("can watch this host, with the limits above.\n"), "{text}");
         let mut whole = report(None, vec![Check::unknown("lockdown", "Lockdown", "it cannot be read")]);
         assert!(whole.to_text().ends_with("with the limits above.\n"), "a detector is off");
         whole.detectors.clear();

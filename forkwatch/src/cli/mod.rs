@@ -16,6 +16,8 @@ mod held_program;
 mod inspect;
 mod kernel_log;
 mod man;
+mod neighbours;
+mod quiet;
 mod replay;
 mod rescue;
 mod run;

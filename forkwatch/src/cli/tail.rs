@@ -14,6 +14,7 @@ use super::{
     exit::Exit,
     fail_on::FailOn,
     kernel_log::KernelLog,
+    quiet::Heard,
     shown::{Form, TimeStyle, shown},
     terminal::ColorChoice,
 };
@@ -193,7 +194,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         let questions = collector.asker();
         let shown = shown(options.output, options.time, options.color, options.selection(), &session.context);
         let (mut pipeline, kernel) = Pipeline::new(session, settings, collector, recorder)?;
-        pipeline.add(vec![shown]);
+        let heard = Heard::default();
+        pipeline.add(vec![shown, Box::new(heard.clone())]);
         if options.fail_on != FailOn::Never {
             pipeline.add(vec![Box::new(collecting)]);
         }
@@ -202,7 +204,14 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         if !processes.is_empty() {
             pipeline.tell_standing(look_beside(processes, questions));
         }
-        let stopped = pipeline.run(stop(asked, options.duration, targets, kernel)).await;
+        let stopped = pipeline
+            .run(async {
+                tokio::select! {
+                    stopped = stop(asked, options.duration, targets, kernel) => stopped,
+                    () = heard.say_if_quiet(options.scope()) => Ok(()),
+                }
+            })
+            .await;
         let stopped = stopped.and_then(|stopped| {
             pipeline.close()?;
             stopped.unwrap_or(Ok(()))
