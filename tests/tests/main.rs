@@ -43,6 +43,7 @@ mod stuck;
 mod tail;
 mod thread_names;
 mod top;
+mod ufork;
 mod whole_host;
 
 use std::{env, fs, path::Path, process::ExitCode};
@@ -110,6 +111,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         tail,
         thread_names,
         top,
+        ufork,
         whole_host,
     ];
     let own = Tests::side_by_side(tests![every_file_of_tests_is_a_module_here]);

@@ -36,14 +36,20 @@ pub(super) fn neighbours(asker: &Asker) -> Vec<Neighbour> {
         .filter(|process| !process.unexeced && children.contains_key(&process.key.tgid))
         .collect();
     masters.sort_by_key(|master| std::cmp::Reverse(children.get(&master.key.tgid).copied()));
-    masters.into_iter().take(MOST).filter_map(|master| look(asker, master)).collect()
+    let mut found: Vec<(bool, Neighbour)> =
+        masters.into_iter().take(MOST).filter_map(|master| look(asker, master)).collect();
+    // A server that forkwatch knows is a better place to begin than any program that keeps children.
+    found.sort_by_key(|(known, neighbour)| std::cmp::Reverse((*known, neighbour.workers)));
+    found.into_iter().map(|(_, neighbour)| neighbour).collect()
 }
 
-fn look(asker: &Asker, master: &host::Process) -> Option<Neighbour> {
+/// A server that has workers, and whether its kind is known.
+fn look(asker: &Asker, master: &host::Process) -> Option<(bool, Neighbour)> {
     let Answer::Tree(tree) = asker.ask_now(Question::Tree(*master), PATIENCE)? else { return None };
     let family = Family::new(&*tree.ok()?, master.key);
     let workers = family.processes.iter().filter(|member| member.is_worker()).count();
-    Some(Neighbour { name: family.server?.name, pid: master.key.tgid, workers })
+    let server = family.server.filter(|_| workers > 0)?;
+    Some((server.known, Neighbour { name: server.name, pid: master.key.tgid, workers }))
 }
 
 /// What they are, and which command looks at the first; nothing where there are none. `program` is how forkwatch is
