@@ -14,7 +14,7 @@ use super::{
     shared_files, sockets,
     stat::Stat,
     status::Status,
-    sweep as whole_host, task, threads_seen, unflushed,
+    sweep as whole_host, task, threads_seen, unflushed, workers,
 };
 use crate::model::{
     event::Fork,
@@ -33,9 +33,11 @@ use crate::model::{
 pub fn answer(request: &Request) -> Evidence {
     let limits = match request {
         // These concern every process of the host, or all threads of a family.
-        Request::Holders { .. } | Request::Sweep { .. } | Request::Orphans | Request::Family { .. } => {
-            budget::LARGE
-        }
+        Request::Holders { .. }
+        | Request::Sweep { .. }
+        | Request::Orphans
+        | Request::Family { .. }
+        | Request::Workers { .. } => budget::LARGE,
         Request::HeldLocks { .. } => held_locks::BUDGET,
         Request::Generators { .. } => generators::BUDGET,
         _ => budget::EVIDENCE,
@@ -124,6 +126,10 @@ fn look(request: &Request) -> Evidence {
             Evidence::Threads { child, seen: of_process(child, look) }
         }
         Request::Execed { process } => Evidence::Execed { process, seen: of_process(process, execed_seen) },
+        Request::Workers { master, ref workers, closely, children } => {
+            let seen = workers::workers(master, workers, closely, children).map(Box::new);
+            Evidence::Workers { master, seen }
+        }
     }
 }
 

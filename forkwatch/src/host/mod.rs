@@ -75,6 +75,7 @@ mod threads_seen;
 pub mod traced;
 mod tree;
 mod unflushed;
+mod workers;
 
 pub use attention::attend_at;
 pub use evidence::{answer, left_behind, sweep};

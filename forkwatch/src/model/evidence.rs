@@ -22,6 +22,7 @@ use super::{
     thread::Occupation,
     time::BootTime,
     unflushed::UnflushedSeen,
+    worker_look::WorkersSeen,
 };
 
 /// A question of the core, to be answered off the hot path.
@@ -220,6 +221,17 @@ pub enum Request {
         /// The process to look at.
         process: ProcessKey,
     },
+    /// Which of these forked processes wait for what brings them work?
+    Workers {
+        /// The process that forked them.
+        master: ProcessKey,
+        /// The processes to look at: at most [`MAX_TOGETHER`](super::worker_look::MAX_TOGETHER).
+        workers: Vec<ProcessKey>,
+        /// Whether it is also to be told what runs there, and, of those that wait for nothing of the kind, what else they do.
+        closely: bool,
+        /// Whether it is also to be told which children the master has that have not exec'd.
+        children: bool,
+    },
 }
 
 /// An answer to a [`Request`].
@@ -402,5 +414,12 @@ pub enum Evidence {
         process: ProcessKey,
         /// What was seen; absent where it is gone, reused, or unreadable.
         seen: Option<ExecedSeen>,
+    },
+    /// About a process and some that it forked.
+    Workers {
+        /// The process that forked them.
+        master: ProcessKey,
+        /// What was seen, or why nothing was.
+        seen: Result<Box<WorkersSeen>, String>,
     },
 }

@@ -46,4 +46,5 @@ pub mod thread;
 pub mod time;
 pub mod unflushed;
 pub mod worker;
+pub mod worker_look;
 pub mod worker_table;

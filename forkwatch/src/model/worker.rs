@@ -1,5 +1,7 @@
 //! What becomes of the workers of a server that forks.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -58,6 +60,8 @@ pub enum WorkerChange {
     Forked {
         /// Whether the fork itself was seen. If not, it was found later.
         seen: bool,
+        /// Where it stood when it was known for a worker.
+        state: WorkerState,
     },
     /// It waits for work, for the first time.
     Ready(Ready),
@@ -162,13 +166,11 @@ pub struct Exited {
 }
 
 impl Exited {
-    /// How it ended, in a few words that do not grow in number: a label. `code 0`, `SIGKILL`.
-    pub fn how(&self) -> String {
-        match &self.end {
-            None => "unknown".to_owned(),
-            Some(ChildEnd { exit_code: Some(code), .. }) => format!("code {code}"),
-            Some(ChildEnd { signal, .. }) => signal.clone().unwrap_or_else(|| "signal".to_owned()),
-        }
+    /// What it did when it was looked at last, where that was so shortly before its end that it says something of it.
+    pub fn did(&self, ended: BootTime) -> Option<&str> {
+        const SHORTLY: Duration = Duration::from_secs(60);
+        let (at, words) = self.last.as_ref()?;
+        (ended.since(*at) <= SHORTLY).then_some(words.as_str())
     }
 }
 

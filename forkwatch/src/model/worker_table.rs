@@ -123,10 +123,7 @@ impl ServerRecord {
     fn take(&mut self, event: &WorkerEvent) {
         let (at, pid) = (event.at, event.worker.tgid);
         match &event.change {
-            WorkerChange::Forked { seen } => {
-                let state = if *seen { WorkerState::Starting } else { WorkerState::Unknown };
-                self.enter(event, state);
-            }
+            WorkerChange::Forked { state, .. } => self.enter(event, *state),
             WorkerChange::Ready(ready) => {
                 self.stand(event, WorkerState::Ready);
                 if let Some(worker) = self.worker(event) {
@@ -151,10 +148,10 @@ impl ServerRecord {
                 });
             }
             WorkerChange::Replaced { .. } => {
-                let replaces = event.replaces;
-                let replaced =
-                    |end: &&mut WorkerEnd| Some(end.process.tgid) == replaces && end.replaced_by.is_none();
-                if let Some(end) = self.ends.iter_mut().rev().find(replaced) {
+                let before = event.replaces;
+                let is_it =
+                    |end: &&mut WorkerEnd| Some(end.process.tgid) == before && end.replaced_by.is_none();
+                if let Some(end) = self.ends.iter_mut().rev().find(is_it) {
                     end.replaced_by = Some(pid);
                 }
             }
@@ -227,6 +224,10 @@ mod tests {
         }
     }
 
+    fn forked() -> WorkerChange {
+        WorkerChange::Forked { seen: true, state: WorkerState::Starting }
+    }
+
     fn ready() -> WorkerChange {
         let source = WorkSource::Listener("127.0.0.1:8000".to_owned());
         WorkerChange::Ready(Ready { after: SECOND / 2, exact: true, source })
@@ -241,15 +242,15 @@ mod tests {
     #[test]
     fn a_worker_is_followed_from_its_fork_to_its_end_and_its_replacement() {
         let mut table = WorkerTable::default();
-        table.take(&event(10, 11, 1, WorkerChange::Forked { seen: true }));
-        table.take(&event(10, 12, 1, WorkerChange::Forked { seen: true }));
+        table.take(&event(10, 11, 1, forked()));
+        table.take(&event(10, 12, 1, forked()));
         table.take(&event(10, 11, 2, ready()));
         let server = table.of(process(11)).unwrap();
         assert_eq!(server.count(WorkerState::Ready), 1);
         assert_eq!(server.count(WorkerState::Starting), 1);
         table.take(&event(10, 11, 9, exited()));
         let replaced = WorkerChange::Replaced { gap: 1 };
-        table.take(&event(10, 13, 10, WorkerChange::Forked { seen: true }));
+        table.take(&event(10, 13, 10, forked()));
         table.take(&WorkerEvent { replaces: Some(11), ..event(10, 13, 10, replaced) });
         let server = table.of(process(10)).unwrap();
         let living: Vec<u32> = server.workers.iter().map(|worker| worker.process.tgid).collect();
@@ -262,7 +263,7 @@ mod tests {
     #[test]
     fn what_was_asked_to_end_is_not_ready_again() {
         let mut table = WorkerTable::default();
-        table.take(&event(10, 11, 1, WorkerChange::Forked { seen: true }));
+        table.take(&event(10, 11, 1, forked()));
         let stopping = Stopping { signal: "SIGTERM".to_owned(), sent_by: SentBy::Parent, sender: None };
         table.take(&event(10, 11, 2, WorkerChange::Stopping(stopping)));
         table.take(&event(10, 11, 3, ready()));
@@ -275,7 +276,7 @@ mod tests {
             let mut table = WorkerTable::default();
             for (master, worker, what) in events {
                 let change = match what {
-                    0 => WorkerChange::Forked { seen: true },
+                    0 => forked(),
                     1 => ready(),
                     _ => exited(),
                 };

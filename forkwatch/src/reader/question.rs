@@ -151,7 +151,8 @@ impl Question {
                 | Request::Occupations { parent, .. }
                 | Request::HeldLocks { parent, .. }
                 | Request::Generators { parent, .. }
-                | Request::Family { forker: parent },
+                | Request::Family { forker: parent }
+                | Request::Workers { master: parent, .. },
             ) => Some(*parent),
             _ => None,
         };
@@ -183,7 +184,8 @@ fn about(request: &Request) -> Option<u32> {
         | Request::Caller { process, .. }
         | Request::Execed { process }
         | Request::Holders { process, .. }
-        | Request::Family { forker: process } => Some(process.tgid),
+        | Request::Family { forker: process }
+        | Request::Workers { master: process, .. } => Some(process.tgid),
         Request::Program { tgid } => Some(*tgid),
         Request::Sweep { .. } | Request::NextFork { .. } | Request::FellAsleep | Request::Orphans => None,
     }
@@ -233,5 +235,6 @@ pub fn unanswered(request: &Request, why: &str) -> Evidence {
         Request::Program { tgid } => Evidence::Program { tgid, seen: None },
         Request::Threads { child, .. } => Evidence::Threads { child, seen: None },
         Request::Execed { process } => Evidence::Execed { process, seen: None },
+        Request::Workers { master, .. } => Evidence::Workers { master, seen: Err(why.to_owned()) },
     }
 }

@@ -57,7 +57,13 @@ fn table() -> WorkerTable {
         })
     };
     for pid in [101, 102, 103] {
-        happened(&mut table, 100, "gunicorn", pid, WorkerChange::Forked { seen: true });
+        happened(
+            &mut table,
+            100,
+            "gunicorn",
+            pid,
+            WorkerChange::Forked { seen: true, state: WorkerState::Starting },
+        );
     }
     happened(&mut table, 100, "gunicorn", 101, ready());
     let exited = Exited {
@@ -68,7 +74,13 @@ fn table() -> WorkerTable {
         stuck: Some("worker 103 waits for a lock".to_owned()),
     };
     happened(&mut table, 100, "gunicorn", 103, WorkerChange::Exited(Box::new(exited)));
-    happened(&mut table, 200, "uwsgi\x1b[31m", 201, WorkerChange::Forked { seen: false });
+    happened(
+        &mut table,
+        200,
+        "uwsgi\x1b[31m",
+        201,
+        WorkerChange::Forked { seen: false, state: WorkerState::Unknown },
+    );
     table
 }
 
