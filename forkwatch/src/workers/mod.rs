@@ -1,4 +1,5 @@
 //! Servers that fork workers: which server it is, what each of its processes is for, and what it does.
 
 pub mod activity;
+pub mod lives;
 pub mod servers;

@@ -1,13 +1,17 @@
 //! Apache's httpd. Its processes keep the command line; what it has loaded says how it forks.
 
 use super::{
-    Part, Role, Rule, Signs,
+    Part, Role, Rule, Signs, Work,
     command_line::{Opt, Setting, settings as set},
 };
 use crate::model::loaded::Loaded;
 
-pub(super) static RULE: Rule =
-    Rule { part, settings, ..Rule::new("Apache", |signs| signs.runs(&["apache2", "httpd"])) };
+pub(super) static RULE: Rule = Rule {
+    part,
+    settings,
+    work: Work::CONNECTIONS_IN_TURNS,
+    ..Rule::new("Apache", |signs| signs.runs(&["apache2", "httpd"]))
+};
 
 const OPTIONS: [Opt; 2] = [Opt::value("configuration", &["-f"]), Opt::value("directory", &["-d"])];
 

@@ -2,13 +2,14 @@
 //! with setproctitle, else the command line that started it in all processes.
 
 use super::{
-    Part, Role, Rule, Signs,
+    Part, Role, Rule, Signs, Work,
     command_line::{Opt, settings},
 };
 
 pub(super) static RULE: Rule = Rule {
     part,
     settings: |signs| settings(&signs.words, &OPTIONS),
+    work: Work::JOBS,
     ..Rule::new("Celery", |signs| signs.named(&["celery"]))
 };
 

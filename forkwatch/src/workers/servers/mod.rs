@@ -91,6 +91,27 @@ impl Part {
     }
 }
 
+/// What brings work to a server's workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// Connections, at a socket that they have from their master.
+    pub connections: bool,
+    /// Jobs, from a pipe or socket that they have from their master.
+    pub jobs: bool,
+    /// Whether they take turns at it, by a lock that they share: who waits for its turn waits for work.
+    pub turns: bool,
+}
+
+impl Work {
+    /// Nothing that can be seen: each is forked for one job or one client, or listens itself.
+    pub const NONE: Self = Self { connections: false, jobs: false, turns: false };
+    const CONNECTIONS: Self = Self { connections: true, jobs: false, turns: false };
+    const CONNECTIONS_IN_TURNS: Self = Self { turns: true, ..Self::CONNECTIONS };
+    const JOBS: Self = Self { connections: false, jobs: true, turns: true };
+    /// Whatever there is.
+    pub const ANY: Self = Self { connections: true, jobs: true, turns: true };
+}
+
 /// A server, as its processes show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
@@ -102,6 +123,10 @@ pub struct Server {
     pub version: Option<String>,
     /// How it is set up, as far as its command line and what it has loaded tell.
     pub settings: Vec<Setting>,
+    /// What brings work to its workers.
+    pub work: Work,
+    /// Whether such a program may fork for other reasons as well, so that not every child of its is a worker.
+    pub by_workers: bool,
 }
 
 /// Which server a family is.
@@ -126,6 +151,7 @@ struct Rule {
     by_workers: bool,
     /// Whether its workers exec.
     execs: bool,
+    work: Work,
 }
 
 impl Rule {
@@ -139,6 +165,7 @@ impl Rule {
             settings: |_| Vec::new(),
             by_workers: false,
             execs: false,
+            work: Work::CONNECTIONS,
         }
     }
 }
@@ -232,6 +259,8 @@ pub fn recognise(family: &[Kin<'_>]) -> Recognised {
             known: true,
             version: (rule.version)(&signs),
             settings: (rule.settings)(&both),
+            work: rule.work,
+            by_workers: rule.by_workers,
         };
         return Recognised { server: Some(server), parts: [vec![Some(own)], others].concat() };
     }
@@ -266,6 +295,8 @@ fn generic(first: &Kin<'_>, others: &[Kin<'_>]) -> Recognised {
         known: false,
         version: None,
         settings: Vec::new(),
+        work: Work::ANY,
+        by_workers: true,
     });
     let own = server.is_some().then(|| Part::of(Role::Master));
     let others = others.iter().map(|kin| forked(kin).filter(|_| server.is_some()));

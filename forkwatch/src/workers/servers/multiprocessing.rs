@@ -1,10 +1,10 @@
 //! Python's `multiprocessing`: pools and processes, forked or spawned.
 
-use super::{Part, Role, Rule, Signs};
+use super::{Part, Role, Rule, Signs, Work};
 use crate::model::loaded::Loaded;
 
 pub(super) static RULE: Rule =
-    Rule { part, by_workers: true, execs: true, ..Rule::new("Python multiprocessing", is) };
+    Rule { part, by_workers: true, execs: true, work: Work::ANY, ..Rule::new("Python multiprocessing", is) };
 
 fn is(signs: &Signs<'_>) -> bool {
     signs.runs(&["python", "pypy"])

@@ -1,11 +1,12 @@
 //! Passenger: a watchdog that starts the core, which starts preloaders, which fork the processes of an application. All
 //! but the last exec.
 
-use super::{Part, Role, Rule, Signs};
+use super::{Part, Role, Rule, Signs, Work};
 
 pub(super) static RULE: Rule = Rule {
     part,
     execs: true,
+    work: Work::NONE,
     ..Rule::new("Passenger", |signs| {
         signs.named(&["Passenger", "PassengerAgent"]) || signs.runs(&["PassengerAgent"])
     })

@@ -2,7 +2,7 @@
 //! (`init_ps_display`, `src/backend/utils/misc/ps_status.c`). The part after the first colon may be a cluster's name.
 
 use super::{
-    Part, Role, Rule, Signs,
+    Part, Role, Rule, Signs, Work,
     command_line::{Opt, number, settings},
 };
 
@@ -10,6 +10,7 @@ pub(super) static RULE: Rule = Rule {
     part,
     version,
     settings: |signs| settings(&signs.words, &OPTIONS),
+    work: Work::NONE,
     ..Rule::new("PostgreSQL", |signs| signs.runs(&["postgres", "postmaster"]))
 };
 

@@ -2,10 +2,11 @@
 //! `resque-2.6.0: Waiting for default`, `resque-2.6.0: Forked 17 at 1690000000`, `resque-2.6.0: Processing default since
 //! 1690000000 [Job]` (`Resque::Worker#procline`).
 
-use super::{Part, Role, Rule, Signs, command_line::number};
+use super::{Part, Role, Rule, Signs, Work, command_line::number};
 
 pub(super) static RULE: Rule = Rule {
     part,
+    work: Work::NONE,
     version: |signs| number(&signs.after("resque-")?),
     ..Rule::new("Resque", |signs| signs.named(&["resque"]))
 };

@@ -1,12 +1,16 @@
 //! uWSGI: titles with `auto-procname`, else the command line that started it in all processes.
 
 use super::{
-    Part, Role, Rule, Signs,
+    Part, Role, Rule, Signs, Work,
     command_line::{Opt, Setting, settings as set},
 };
 
-pub(super) static RULE: Rule =
-    Rule { part, settings, ..Rule::new("uWSGI", |signs| signs.name.starts_with("uwsgi")) };
+pub(super) static RULE: Rule = Rule {
+    part,
+    settings,
+    work: Work::CONNECTIONS_IN_TURNS,
+    ..Rule::new("uWSGI", |signs| signs.name.starts_with("uwsgi"))
+};
 
 const MASTER: Opt = Opt::flag("master", &["-M", "--master", "master"]);
 const FILE: Opt = Opt::value("configuration", &["--ini", "--yaml", "--yml", "--xml", "--json", "-x", "-y"]);
