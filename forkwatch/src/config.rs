@@ -200,6 +200,8 @@ pub struct Judge {
     /// How often all processes are looked at for forked children that the kernel side did not tell of.
     #[serde(with = "value::sweep_value")]
     pub sweep_interval: Duration,
+    /// Whether the lives of servers' workers are followed.
+    pub workers: bool,
     /// How the stacks of stuck threads are had.
     pub stacks: Stacks,
 }
@@ -212,6 +214,7 @@ impl Default for Judge {
             summary_interval: defaults::SUMMARY_INTERVAL,
             stuck_after: defaults::STUCK_AFTER,
             sweep_interval: defaults::SWEEP_INTERVAL,
+            workers: true,
             stacks: Stacks::default(),
         }
     }

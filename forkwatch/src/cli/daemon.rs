@@ -435,7 +435,7 @@ fn no_longer_vouching(ended: Result<io::Result<Infallible>>) -> anyhow::Error {
 
 /// The settings that this configuration means, with as many children as the memory allows.
 fn settings(config: &Config) -> Settings {
-    let config::Judge { grace, recheck, summary_interval, stuck_after, sweep_interval, stacks } =
+    let config::Judge { grace, recheck, summary_interval, stuck_after, sweep_interval, workers, stacks } =
         config.judge;
     Settings {
         grace,
@@ -443,6 +443,7 @@ fn settings(config: &Config) -> Settings {
         summary_interval,
         stuck_after,
         sweep_interval: Some(sweep_interval),
+        workers,
         stacks,
         suppress: config.suppress.clone(),
         max_children: usize::try_from(memory_bound::fit(sizes(config)).children).unwrap_or(usize::MAX),

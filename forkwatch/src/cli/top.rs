@@ -82,7 +82,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         let collector = session.collector(Scope::default())?;
         let survey =
             Survey::start(collector.asker()).context("cannot start the thread that looks at servers")?;
-        let settings = Settings { sweep_interval: Some(defaults::SWEEP_INTERVAL), ..Settings::default() };
+        let sweep_interval = Some(defaults::SWEEP_INTERVAL);
+        let settings = Settings { sweep_interval, workers: true, ..Settings::default() };
         let (mut pipeline, _kernel) = Pipeline::new(session, settings, collector, None)?;
         let (workers, told) = (Workers::default(), Rc::new(RefCell::new(Told::default())));
         pipeline.add(vec![Box::new(workers.clone()), Box::new(Telling(Rc::clone(&told)))]);

@@ -202,6 +202,12 @@ impl Context {
         self.unwatch_signals(child, Why::Suspicion);
     }
 
+    /// Has the signals to a server's worker told as long as it lives, where there is room, and its end.
+    pub fn watch_worker(&mut self, worker: ProcessKey) {
+        self.watch_signals(worker, Why::Worker);
+        self.follow(worker);
+    }
+
     fn watch_signals(&mut self, child: ProcessKey, why: Why) {
         if self.signals.watch(child, why) {
             self.order(Order::WatchSignals(child));

@@ -61,6 +61,9 @@ pub struct Settings {
     pub suppress: Vec<SuppressRule>,
     /// Most children that are followed at a time: 65536.
     pub max_children: usize,
+    /// Whether the lives of servers' workers are followed and told.
+    #[serde(default)]
+    pub workers: bool,
     /// Whether this is a snapshot of what is there, by who cannot watch: each process is looked at twice at most, and how
     /// long a wait has lasted is what the kernel tells.
     #[serde(default)]
@@ -81,6 +84,7 @@ impl Default for Settings {
             stacks: Stacks::default(),
             suppress: Vec::new(),
             max_children: 1 << 16,
+            workers: false,
             snapshot: false,
         }
     }

@@ -13,6 +13,8 @@ use crate::model::{
 
 /// Most children that are watched: as many as the kernel side has room for.
 const MOST_WATCHED: usize = 1024;
+/// Workers may not take all of that from those of which something was found.
+const MOST_WORKERS: usize = 768;
 /// Signals to one child that are kept: the last ones.
 const MOST_SIGNALS: usize = 16;
 /// A child that exits so soon after it was asked to end did so because it was asked: gunicorn gives a worker that
@@ -34,6 +36,8 @@ pub(super) enum Why {
     Finding,
     /// It may hang.
     Suspicion,
+    /// It is a server's worker, and its life is told.
+    Worker,
 }
 
 /// The signals that were sent to the children that are watched.
@@ -44,6 +48,7 @@ pub(super) struct Signals(Recent<Watched>);
 struct Watched {
     has_finding: bool,
     is_suspect: bool,
+    is_worker: bool,
     sent: VecDeque<Signal>,
 }
 
@@ -52,6 +57,7 @@ impl Watched {
         match why {
             Why::Finding => &mut self.has_finding,
             Why::Suspicion => &mut self.is_suspect,
+            Why::Worker => &mut self.is_worker,
         }
     }
 }
@@ -67,7 +73,8 @@ impl Signals {
             *watched.reason(why) = true;
             return false;
         }
-        if self.0.len() >= MOST_WATCHED {
+        let most = if why == Why::Worker { MOST_WORKERS } else { MOST_WATCHED };
+        if self.0.len() >= most {
             return false;
         }
         let mut watched = Watched::default();
@@ -80,7 +87,7 @@ impl Signals {
     pub(super) fn unwatch(&mut self, child: ProcessKey, why: Why) -> bool {
         let Some(watched) = self.0.get_mut(child) else { return false };
         *watched.reason(why) = false;
-        !watched.has_finding && !watched.is_suspect && self.forget(child)
+        !watched.has_finding && !watched.is_suspect && !watched.is_worker && self.forget(child)
     }
 
     /// Forgets a child. Tells whether it was watched.

@@ -30,6 +30,7 @@ mod thread_names;
 mod unflushed_output;
 mod unreaped_children;
 mod worker_killed;
+mod worker_not_ready;
 
 pub use blocked_signals::WATCHED as WATCHED_SIGNALS;
 pub use rules::{NoThreads, check_rule};
@@ -71,6 +72,7 @@ pub static CATALOGUE: &[&Hazard] = &[
     &shared_files::database::HAZARD,
     &unflushed_output::HAZARD,
     &escaped_child::HAZARD,
+    &worker_not_ready::HAZARD,
 ];
 
 /// Every detector. They are called in this order: who tells of a hang comes before those that ask for it.
@@ -95,6 +97,7 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         Box::new(unflushed_output::UnflushedOutput),
         Box::<shared_files::SharedFiles>::default(),
         Box::<escaped_child::EscapedChild>::default(),
+        Box::<worker_not_ready::WorkerNotReady>::default(),
     ]
 }
 

@@ -210,6 +210,7 @@ mod tests {
             ("shared-offset", "limited"),
             ("shared-database-file", "limited"),
             ("unflushed-output", "limited"),
+            ("worker-not-ready", "limited"),
         ];
         let views = vec![view(1, true, &[]), view(800, true, &[]), view(801, false, &[Aspect::Descriptors])];
         assert_eq!(limits(views), expected);
@@ -236,6 +237,7 @@ mod tests {
             ("lost-result", "undecided"),
             ("unflushed-output", "undecided"),
             ("escaped-child", "undecided"),
+            ("worker-not-ready", "undecided"),
         ];
         assert_eq!(limits(vec![view(1, true, &hidden), view(800, true, &hidden)]), expected);
         // Where others' alone are hidden, one's own are judged.

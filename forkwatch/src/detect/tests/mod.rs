@@ -22,6 +22,7 @@ mod snapshots;
 mod sweeps;
 mod unflushed_output;
 mod waits;
+mod worker_not_ready;
 mod zombies;
 
 use std::collections::{HashMap, HashSet};
@@ -47,6 +48,7 @@ use crate::model::{
     thread::{Occupation, SeenThread},
     time::BootTime,
     unflushed::UnflushedSeen,
+    worker_look::WorkersSeen,
 };
 
 const MILLI: u64 = 1_000_000;
@@ -246,6 +248,8 @@ struct Timeline {
     sockets: HashMap<u32, Sockets>,
     /// What runs under a pid; nothing under all others.
     named: HashMap<u32, ProgramSeen>,
+    /// What is seen of workers; else their master is gone.
+    workers: Option<WorkersSeen>,
     /// The threads of children, by tgid; all others are gone.
     threads: HashMap<u32, fn(BootTime) -> ThreadsSeen>,
     /// What children sleep on and hold; all others are gone.
@@ -293,6 +297,7 @@ impl Timeline {
             generators: HashMap::new(),
             sockets: HashMap::new(),
             named: HashMap::new(),
+            workers: None,
             threads: HashMap::new(),
             descriptors: HashMap::new(),
             holders: HashMap::new(),
@@ -454,6 +459,11 @@ impl Timeline {
             }
             Request::Execed { process } => {
                 Evidence::Execed { process, seen: self.programs.get(&process.tgid).cloned() }
+            }
+            Request::Workers { master, .. } => {
+                let now = |seen| Box::new(WorkersSeen { at: self.now, ..seen });
+                let seen = self.workers.clone().map(now).ok_or_else(|| "it has ended".to_owned());
+                Evidence::Workers { master, seen }
             }
         }
     }
