@@ -45,7 +45,9 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let settings = settings(header.settings.clone()).with_context(|| {
         format!("cannot replay {name}: it was recorded by forkwatch {}: try that version", header.version)
     })?;
-    let selection = Selection { findings_only: options.findings_only, ..Selection::default() };
+    // What the recorded watch followed, it told.
+    let workers = settings.workers && !options.findings_only;
+    let selection = Selection { findings_only: options.findings_only, workers, ..Selection::default() };
     let shown = shown(options.output, options.time, options.color, selection, &header.context());
     replay(reader, settings, vec![shown])?.with_context(|| format!("cannot replay all of {name}"))?;
     Ok(Exit::Fine)

@@ -56,6 +56,10 @@ pub(super) struct Options {
     /// Only findings
     #[arg(long = "unsafe")]
     unsafe_only: bool,
+    /// The lives of servers' workers too: when each is forked, is ready, is asked to end and ends, and which it replaces.
+    /// With --pid they are shown without asking, unless only findings are
+    #[arg(long)]
+    workers: bool,
     /// Threads too
     #[arg(long, conflicts_with = "unsafe_only")]
     threads: bool,
@@ -142,7 +146,17 @@ impl Options {
     }
 
     fn selection(&self) -> Selection {
-        Selection { comm: self.comm.clone(), findings_only: self.unsafe_only, most: self.count }
+        Selection {
+            comm: self.comm.clone(),
+            findings_only: self.unsafe_only,
+            workers: self.workers(),
+            most: self.count,
+        }
+    }
+
+    /// Whoever watches one server wants to know what becomes of its workers; whoever watches a host sees enough lines.
+    const fn workers(&self) -> bool {
+        self.workers || !self.pid.is_empty() && !self.unsafe_only
     }
 
     /// What is watched, for the line that says so.
@@ -171,6 +185,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         tell_each: !options.pid.is_empty(),
         sweep_interval: Some(defaults::SWEEP_INTERVAL),
         stacks: options.stacks,
+        workers: options.workers(),
         ..Settings::default()
     };
     resources::raise_open_files();

@@ -33,6 +33,7 @@ mod lines;
 mod proof;
 mod standing;
 mod style;
+mod workers;
 
 pub use duration::humanly;
 pub use lines::{ColumnLines, Look};

@@ -24,11 +24,14 @@ use crate::model::{
 pub mod document;
 mod lines;
 mod own;
+mod own_worker;
 mod schema;
 mod thread;
+mod workers;
 
 pub use lines::JsonLines;
 pub use schema::{schema, schema_of};
+pub use workers::worker;
 
 /// The document of an event, and of what was found out beside it; none for what is evidence and no event of its own.
 pub fn event(context: &Context, sequence: u64, event: &Event, particulars: &Particulars) -> Option<Document> {

@@ -10,10 +10,13 @@ use super::{
 use crate::{
     core::{self, Shared},
     model::{
+        child_end::ChildEnd,
         event::{Event, Lost},
         finding::{Finding, Severity, State},
         particulars::Particulars,
+        process::escape,
         rescued::{RescueReport, Rescued},
+        worker::{WorkerChange, WorkerEvent, WorkerState},
     },
 };
 
@@ -72,9 +75,45 @@ impl Output for LogLines {
                 let (child, parent) = (child.tgid, parent.tgid);
                 tracing::debug!(child, parent, %peer, "a connection is shared over a fork");
             }
+            core::Output::Worker(event) => worker(event),
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// What whoever reads a log wants to know of a worker: that it did not end well. The rest is for who looks for more.
+fn worker(event: &WorkerEvent) {
+    let WorkerEvent { change, worker, server, replaces, .. } = event;
+    let (pid, master) = (worker.tgid, server.master.tgid);
+    let (server, unit, what) = (escape(&server.name), server.unit.as_deref(), change.name());
+    match change {
+        WorkerChange::Exited(exited) => {
+            let how = exited.end.as_ref().map_or_else(|| "is gone".to_owned(), ChildEnd::words);
+            let after = humanly(exited.lifetime);
+            let state = exited.state.name();
+            let last = exited.did(event.at).map(escape);
+            let (last, stuck) = (last.as_deref(), exited.stuck.as_deref());
+            let asked = exited.state == WorkerState::Stopping;
+            if asked || exited.end.as_ref().is_some_and(|end| end.exit_code == Some(0)) {
+                tracing::debug!(server, unit, master, state, after, "worker {pid} {how}");
+            } else {
+                tracing::info!(server, unit, master, state, after, last, stuck, "worker {pid} {how}");
+            }
+        }
+        WorkerChange::Ready(ready) => {
+            let after = humanly(ready.after);
+            tracing::debug!(server, unit, master, exact = ready.exact, after, "worker {pid} is ready");
+        }
+        WorkerChange::Stopping(stopping) => {
+            let signal = &stopping.signal;
+            tracing::debug!(server, unit, master, signal, "worker {pid} was asked to end");
+        }
+        // A finding tells of that.
+        WorkerChange::NotReady { .. } => {}
+        WorkerChange::Forked { .. } | WorkerChange::Replaced { .. } => {
+            tracing::debug!(server, unit, master, replaces, what, "worker {pid} was forked");
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod markdown;
 mod observed;
 mod shares;
 mod units;
+mod workers;
 
 use std::{
     error::Error,
@@ -28,7 +29,7 @@ use prometheus::{
 };
 
 pub use self::{counting::Counting, markdown::markdown};
-use self::{family::Family, observed::Observed, units::Units};
+use self::{family::Family, observed::Observed, units::Units, workers::Workers};
 use crate::{
     health::Part,
     model::{
@@ -37,6 +38,7 @@ use crate::{
         event::Exit,
         finding::{Finding, HazardId},
         resolution::Resolution,
+        worker::WorkerEvent,
     },
 };
 
@@ -137,6 +139,7 @@ struct Shared {
     options: Options,
     observed: Mutex<Observed>,
     units: Mutex<Units>,
+    workers: Mutex<Workers>,
 }
 
 impl Metrics {
@@ -146,6 +149,7 @@ impl Metrics {
             sources,
             observed: Mutex::new(Observed::new(&options)),
             units: Mutex::new(Units::new(options.max_series)),
+            workers: Mutex::new(Workers::new(options.max_series)),
             options,
         });
         let registry = Registry::new();
@@ -200,6 +204,11 @@ impl Metrics {
         if let Some(way) = ends::way(exit) {
             self.observed().child_failed(way);
         }
+    }
+
+    /// Counts what has happened to a worker that was forked at that time.
+    pub fn worker(&self, event: &WorkerEvent, forked: SystemTime) {
+        lock(&self.shared.workers).take(event, forked);
     }
 
     /// Counts records read from the ring, the malformed ones included, the last of them at `at`.
@@ -261,7 +270,7 @@ impl Collector for OnScrape {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let Shared { sources, options, observed, units } = &*self.0;
+        let Shared { sources, options, observed, units, workers } = &*self.0;
         let mut families = vec![build_info()];
         families.extend(sources.tasks_created().map(|count| KERNEL_TASKS.counter(count)));
         match sources.kernel() {
@@ -278,7 +287,12 @@ impl Collector for OnScrape {
                 lock(observed).read_failures += 1;
             }
         }
-        let refused = lock(units).refused();
+        let (of_workers, refused_workers) = {
+            let workers = lock(workers);
+            (workers.families(), workers.refused())
+        };
+        families.extend(of_workers);
+        let refused = lock(units).refused() + refused_workers;
         families.extend(lock(observed).families(refused, options.clone_calls, &sources.answering()));
         families
     }

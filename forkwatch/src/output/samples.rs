@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::Context;
 use crate::model::{
+    child_end::{ChildEnd, Sender, SentBy},
     event::{
         CloneFailure, CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, LossReason, Lost, Origin,
         Thread,
@@ -19,6 +20,7 @@ use crate::model::{
     standing::{Reason, Standing, Verdict, Weight},
     thread::{Occupation, SeenThread},
     time::BootTime,
+    worker::{Exited, Ready, Stopping, WorkSource, WorkerChange, WorkerEvent, WorkerState, WorkersServer},
 };
 
 pub(crate) const START: u64 = 100_000_000_000;
@@ -249,4 +251,60 @@ pub(crate) fn rescued(tgid: u32) -> Rescued {
         by_uid: 0,
     };
     Rescued { at: at(6), report }
+}
+
+/// Something that has happened to a worker of gunicorn's.
+pub(crate) fn worker(seconds: u64, pid: u32, change: WorkerChange) -> WorkerEvent {
+    WorkerEvent {
+        at: at(seconds * 1000),
+        change,
+        worker: key(pid, 4000),
+        comm: "gunicorn".into(),
+        server: WorkersServer {
+            master: key(4100, 1000),
+            name: "gunicorn".to_owned(),
+            known: true,
+            class: Some("gthread".to_owned()),
+            unit: Some("shop.service".to_owned()),
+            uid: Some(33),
+        },
+        slot: None,
+        replaces: None,
+    }
+}
+
+/// The life of a worker, which another took the place of: forked, ready, asked to end, ended; and the other's.
+pub(crate) fn lives_of_workers() -> Vec<WorkerEvent> {
+    let sender = || Some(Sender { pid: 4100, name: "gunicorn".to_owned() });
+    let signal = "SIGABRT".to_owned();
+    let source = WorkSource::Listener("127.0.0.1:8000".to_owned());
+    let end = ChildEnd {
+        exit_code: None,
+        meaning: None,
+        signal: Some("SIGKILL".to_owned()),
+        core_dumped: false,
+        sent_by: Some(SentBy::Parent),
+        sender: sender(),
+        since_signal_ns: Some(1_000_000),
+    };
+    let exited = Exited {
+        end: Some(end),
+        lifetime: 41_000_000_000,
+        state: WorkerState::Stopping,
+        last: Some((at(44_000), "waited in futex at get (pool.py:9)".to_owned())),
+        stuck: Some("4242 waits for a lock".to_owned()),
+    };
+    let forked = || WorkerChange::Forked { seen: true, state: WorkerState::Starting };
+    vec![
+        worker(4, 4242, forked()),
+        worker(5, 4242, WorkerChange::Ready(Ready { after: 712_000_000, exact: true, source })),
+        worker(
+            44,
+            4242,
+            WorkerChange::Stopping(Stopping { signal, sent_by: SentBy::Parent, sender: sender() }),
+        ),
+        worker(45, 4242, WorkerChange::Exited(Box::new(exited))),
+        WorkerEvent { replaces: Some(4242), ..worker(46, 4299, forked()) },
+        WorkerEvent { replaces: Some(4242), ..worker(46, 4299, WorkerChange::Replaced { gap: 9_000_000 }) },
+    ]
 }

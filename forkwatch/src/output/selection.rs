@@ -14,6 +14,7 @@ use crate::{
         process::{Comm, ProcessKey},
         rescued::Rescued,
         standing::Standing,
+        worker::WorkerEvent,
     },
 };
 
@@ -24,6 +25,8 @@ pub struct Selection {
     pub comm: Option<String>,
     /// Nothing but findings.
     pub findings_only: bool,
+    /// Whether the lives of servers' workers are told, too.
+    pub workers: bool,
     /// How many events and findings at most.
     pub most: Option<u64>,
 }
@@ -72,6 +75,10 @@ impl Selected {
 
     fn selects_finding(&self, finding: &Finding) -> bool {
         !self.has_all() && (self.matches(&finding.program.comm) || self.matches(&finding.child_comm))
+    }
+
+    fn selects_worker(&self, event: &WorkerEvent) -> bool {
+        self.selection.workers && self.matches(&event.comm)
     }
 
     fn matches(&self, comm: &Comm) -> bool {
@@ -136,6 +143,11 @@ impl Output for Selected {
     fn said(&mut self, said: &core::Output) -> io::Result<()> {
         let selected = match said {
             core::Output::LivesOn(child) => self.is_shown(child.child),
+            core::Output::Worker(event) if self.has_all() || !self.selects_worker(event) => false,
+            core::Output::Worker(_) => {
+                self.told += 1;
+                true
+            }
             core::Output::Shares(shared) => !self.selection.findings_only && self.is_shown(shared.child),
             _ => true,
         };

@@ -110,6 +110,10 @@ impl<W: Write> Output for ColumnLines<W> {
             core::Output::Shares(Shared { child, parent, at, peer, .. }) => {
                 self.columns.shares(*at, *child, parent.tgid, &peer.to_string())
             }
+            core::Output::Worker(event) => match self.columns.worker(event) {
+                Some(line) => line,
+                None => return Ok(()),
+            },
             _ => return Ok(()),
         };
         self.line(&line)

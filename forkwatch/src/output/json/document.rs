@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-pub use super::{own::*, thread::Thread};
+pub use super::{own::*, own_worker::*, thread::Thread};
 
 /// One event of forkwatch.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -123,6 +123,16 @@ pub enum Action {
     Rescued,
     /// A process that is to be watched was looked at when the watch began.
     Assessment,
+    /// A server has forked a worker.
+    WorkerForked,
+    /// A worker waits for work, for the first time.
+    WorkerReady,
+    /// A signal has asked a worker to end.
+    WorkerStopping,
+    /// A worker has ended.
+    WorkerExited,
+    /// A worker has taken the place of another that had ended.
+    WorkerReplaced,
 }
 
 /// ECS `host`.

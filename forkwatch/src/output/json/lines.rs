@@ -2,8 +2,9 @@
 
 use std::io;
 
-use super::{Document, assessment, event, finding, lost, rescued};
+use super::{Document, assessment, event, finding, lost, rescued, worker};
 use crate::{
+    core,
     model::{
         event::{Event, Lost},
         finding::Finding,
@@ -67,6 +68,13 @@ impl<D: Destination> Output for JsonLines<D> {
 
     fn resolution(&mut self, found: &Finding) -> io::Result<()> {
         self.finding(found)
+    }
+
+    fn said(&mut self, said: &core::Output) -> io::Result<()> {
+        match said {
+            core::Output::Worker(event) => self.write(|context, sequence| worker(context, sequence, event)),
+            _ => Ok(()),
+        }
     }
 
     fn standing(&mut self, standing: &Standing) -> io::Result<()> {

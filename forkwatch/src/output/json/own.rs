@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::own_worker::Worker;
 use crate::model::{
     child_end::ChildEnd,
     facts::{ConnectionFacts, HeldFacts, HistoryFacts, LeakFacts, LockFacts},
@@ -43,6 +44,9 @@ pub struct Forkwatch {
     /// Of `rescued`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rescued: Option<Rescued>,
+    /// Of `worker_forked`, `worker_ready`, `worker_stopping`, `worker_exited` and `worker_replaced`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<Worker>,
     /// Of `assessment`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assessment: Option<Assessment>,

@@ -18,6 +18,8 @@ fn documents() -> Vec<Document> {
         .collect();
     documents.push(finding(&context, 7, &samples::finding()));
     documents.push(finding(&context, 8, &samples::resolved()));
+    let lives = samples::lives_of_workers();
+    documents.extend((9..).zip(&lives).filter_map(|(sequence, event)| worker(&context, sequence, event)));
     documents
 }
 

@@ -60,7 +60,7 @@ impl Output for Counting {
     }
 
     fn said(&mut self, said: &core::Output) -> io::Result<()> {
-        use core::Output::{Dropped, SharedConnections, Stuck, Suppressed, Undecided, Unsafe};
+        use core::Output::{Dropped, SharedConnections, Stuck, Suppressed, Undecided, Unsafe, Worker};
         let metrics = &self.metrics;
         match said {
             Unsafe { hazard, program_name, unit, uid } => {
@@ -72,6 +72,10 @@ impl Output for Counting {
             Stuck { hazard, confirmed, unknown, oldest } => {
                 let since = oldest.map(|at| SystemTime::from(self.context.timestamp(at)));
                 metrics.stuck(*hazard, *confirmed, *unknown, since);
+            }
+            Worker(event) => {
+                let forked = SystemTime::from(self.context.timestamp(event.worker.start));
+                metrics.worker(event, forked);
             }
             SharedConnections(count) => metrics.shared_connections(*count),
             _ => {}

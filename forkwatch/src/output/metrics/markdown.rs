@@ -10,7 +10,10 @@ use crate::model::{
     counters::{KernelReading, ProgramReading},
     detector::DetectorState,
     finding::HazardId,
+    process::{Comm, ProcessKey},
     resolution::Resolution,
+    time::BootTime,
+    worker::{Exited, Ready, WorkSource, WorkerChange, WorkerEvent, WorkerState, WorkersServer},
 };
 
 /// Every family with its type, labels and meaning, as a Markdown table. Made by gathering all that the program can
@@ -25,6 +28,14 @@ pub fn markdown() -> Result<String, MetricsError> {
     metrics.store(0, true);
     metrics.config_reloaded(true, SystemTime::UNIX_EPOCH);
     metrics.clone_call_failed(11, "pids.max");
+    for change in [
+        WorkerChange::Forked { seen: true, state: WorkerState::Starting },
+        WorkerChange::Ready(Ready { after: 0, exact: true, source: WorkSource::Turn }),
+    ] {
+        metrics.worker(&worker(1, change), SystemTime::UNIX_EPOCH);
+    }
+    let exited = Exited { end: None, lifetime: 0, state: WorkerState::Ready, last: None, stuck: None };
+    metrics.worker(&worker(2, WorkerChange::Exited(Box::new(exited))), SystemTime::UNIX_EPOCH);
     metrics.detector("multithreaded-fork", DetectorState::On, RestsOn::default());
 
     let mut table = "| Metric | Type | Labels | Meaning |\n| --- | --- | --- | --- |\n".to_owned();
@@ -47,6 +58,21 @@ pub fn markdown() -> Result<String, MetricsError> {
         let _ = writeln!(table, "| `{}` | {kind} | {labels} | {} |", family.name(), family.help());
     }
     Ok(table)
+}
+
+/// A worker of gunicorn's to which this has happened.
+fn worker(tgid: u32, change: WorkerChange) -> WorkerEvent {
+    let process = |tgid| ProcessKey { tgid, start: BootTime(0) };
+    let server = WorkersServer {
+        master: process(3),
+        name: "gunicorn".to_owned(),
+        known: true,
+        class: None,
+        unit: None,
+        uid: None,
+    };
+    let (worker, comm) = (process(tgid), Comm::default());
+    WorkerEvent { at: BootTime(0), change, worker, comm, server, slot: None, replaces: None }
 }
 
 /// A reading in which everything occurs once.
