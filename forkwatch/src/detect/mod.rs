@@ -20,6 +20,7 @@ mod multithreaded_fork;
 pub mod orphaned_lock;
 mod pending_signals;
 mod rules;
+mod server_setup;
 pub mod shared_connection;
 mod shared_event_loop;
 mod shared_files;
@@ -73,6 +74,7 @@ pub static CATALOGUE: &[&Hazard] = &[
     &unflushed_output::HAZARD,
     &escaped_child::HAZARD,
     &worker_not_ready::HAZARD,
+    &server_setup::HAZARD,
 ];
 
 /// Every detector. They are called in this order: who tells of a hang comes before those that ask for it.
@@ -98,6 +100,7 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         Box::<shared_files::SharedFiles>::default(),
         Box::<escaped_child::EscapedChild>::default(),
         Box::<worker_not_ready::WorkerNotReady>::default(),
+        Box::<server_setup::ServerSetup>::default(),
     ]
 }
 

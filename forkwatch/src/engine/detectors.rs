@@ -211,6 +211,7 @@ mod tests {
             ("shared-database-file", "limited"),
             ("unflushed-output", "limited"),
             ("worker-not-ready", "limited"),
+            ("server-setup", "limited"),
         ];
         let views = vec![view(1, true, &[]), view(800, true, &[]), view(801, false, &[Aspect::Descriptors])];
         assert_eq!(limits(views), expected);
@@ -238,6 +239,7 @@ mod tests {
             ("unflushed-output", "undecided"),
             ("escaped-child", "undecided"),
             ("worker-not-ready", "undecided"),
+            ("server-setup", "undecided"),
         ];
         assert_eq!(limits(vec![view(1, true, &hidden), view(800, true, &hidden)]), expected);
         // Where others' alone are hidden, one's own are judged.

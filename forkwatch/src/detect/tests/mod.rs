@@ -16,6 +16,7 @@ mod pending;
 mod programs;
 mod properties;
 mod reports;
+mod server_setup;
 mod shared_event_loop;
 mod shared_files;
 mod snapshots;

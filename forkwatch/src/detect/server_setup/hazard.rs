@@ -1,0 +1,85 @@
+//! `server-setup`: a server is set up so that its workers will be hurt by it.
+
+use crate::{
+    core::Verdict,
+    detect::Hazard,
+    model::{
+        detector::{Aspect, DetectorState, Reach, Wanted},
+        finding::{Certainty, Facts, HazardId, Remedy, Severity, State},
+        process::{ProcessKey, escape},
+    },
+    remedy::remedy,
+    workers::hints::Hint,
+};
+
+pub(crate) static HAZARD: Hazard = Hazard {
+    id: HazardId::new("server-setup"),
+    title: "A server lacks an option without which its workers are not replaced, or their threads do not run",
+    what: "uWSGI without `master` has no process that looks after its workers: one that crashes is missing from then on. \
+           Without `enable-threads` the threads that an application starts exist and never run, as Python's global \
+           lock is not set up for them: a background thread that sends metrics or renews a token does nothing.",
+    detection: "The server's command line, and how many threads its workers have a second after their fork. A server whose \
+                options stand in a file, or whose title has taken the place of its command line, is not judged.",
+    certainty: Certainty::Heuristic,
+    certainty_reason: "The command line is what the server was started with. An environment variable (UWSGI_MASTER) can \
+                       set the same.",
+    state: State::Suspected,
+    severity: Severity::Info,
+    look_alikes: &[
+        "A server whose options stand in a file.",
+        "uWSGI with `threads`, which turns threads on, too.",
+        "Workers without threads of their own.",
+    ],
+    remedies,
+    links: &[
+        "https://uwsgi-docs.readthedocs.io/en/latest/ThingsToKnow.html",
+        "https://uwsgi-docs.readthedocs.io/en/latest/WSGIquickstart.html",
+    ],
+    watches: "servers that are set up so that their workers will be hurt by it",
+    sees: &[(Aspect::Calls, Wanted::Each), (Aspect::Descriptors, Wanted::Each)],
+    without_sight: Some((
+        Reach::Programs,
+        DetectorState::Limited,
+        "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH it is not seen what other users' workers do: only one's own are judged",
+    )),
+    needs: &[],
+    knows_threads: false,
+    tells_who_hangs: false,
+    ends: &[],
+};
+
+/// What to say of a master with these, of which there is one at least.
+pub(super) fn judge(master: ProcessKey, name: &str, hints: &[Hint]) -> Verdict {
+    let words: Vec<&str> = hints.iter().map(|hint| words(*hint)).collect();
+    let summary = format!("{} (pid {}) {}", escape(name), master.tgid, words.join("; and it "));
+    let remedy = hints.first().map_or_else(|| advice(Hint::NoMaster), |hint| advice(*hint));
+    Verdict {
+        state: HAZARD.state,
+        certainty: HAZARD.certainty,
+        severity: HAZARD.severity,
+        summary,
+        facts: Facts::default(),
+        remedy,
+    }
+}
+
+const fn words(hint: Hint) -> &'static str {
+    match hint {
+        Hint::NoMaster => "runs without a master process: no worker that ends is replaced",
+        Hint::ThreadsOff => {
+            "runs without enable-threads, but its workers have threads of their own: Python threads never run there"
+        }
+    }
+}
+
+fn advice(hint: Hint) -> Remedy {
+    const LINK: &str = "https://uwsgi-docs.readthedocs.io/en/latest/ThingsToKnow.html";
+    match hint {
+        Hint::NoMaster => remedy("Add `master = true` (--master).", LINK),
+        Hint::ThreadsOff => remedy("Add `enable-threads = true` (--enable-threads).", LINK),
+    }
+}
+
+fn remedies() -> Vec<(&'static str, Remedy)> {
+    vec![("uWSGI", advice(Hint::NoMaster)), ("uWSGI with threads", advice(Hint::ThreadsOff))]
+}
