@@ -45,6 +45,7 @@ mod thread_names;
 mod top;
 mod ufork;
 mod whole_host;
+mod workers;
 
 use std::{env, fs, path::Path, process::ExitCode};
 
@@ -113,6 +114,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         top,
         ufork,
         whole_host,
+        workers,
     ];
     let own = Tests::side_by_side(tests![every_file_of_tests_is_a_module_here]);
     files.into_iter().chain([("main", own)]).collect()

@@ -14,7 +14,7 @@ use crate::{
     http::get,
     process,
     program::{Launch, Program},
-    provided::Provided,
+    provided::{Provided, provided},
 };
 
 /// Debian's uWSGI is the executable uwsgi-core with plugins.
@@ -109,6 +109,21 @@ pub fn gunicorn_with_a_stuck_worker(timeout: u32, application: &str) -> Result<P
 pub fn gunicorn_with_one_worker(application: &str) -> Result<Program> {
     let arguments = ["--workers", "1", "--timeout", "600", "--preload", application];
     Program::hold(|folder| gunicorn("python", folder, &arguments))
+}
+
+/// gunicorn with workers of this class and the application that notes what pyramid_forksafe tells it, in `forks` in the
+/// folder.
+pub fn gunicorn_with_forksafe(folder: &Path, class: &str) -> Result<Launch> {
+    let configuration = python_fixtures().join("forksafe_gunicorn.py").display().to_string();
+    let arguments = ["--worker-class", class, "--preload", "--config", &configuration, "forksafe_app"];
+    Ok(gunicorn("pyramid_forksafe", folder, &arguments)?.env("FORKSAFE_LOG", folder.join("forks")))
+}
+
+/// uWSGI with the same.
+pub fn uwsgi_with_forksafe(folder: &Path) -> Result<Launch> {
+    let environment = provided("pyramid_forksafe")?.display().to_string();
+    Ok(uwsgi(folder, "forksafe_app.py", &["--virtualenv", &environment])?
+        .env("FORKSAFE_LOG", folder.join("forks")))
 }
 
 /// gunicorn whose workers have threads for requests, with an application of the fixtures that it loads before it forks.

@@ -18,6 +18,9 @@ use super::{Provided, run_command};
 pub(super) struct Environment {
     pub(super) name: String,
     requirements: PathBuf,
+    /// Packages that exist as sources only. Building them takes setuptools from the index.
+    #[serde(default)]
+    sources: Vec<String>,
 }
 
 /// Makes the virtual environment unless one of the same requirements and Python is there.
@@ -59,6 +62,7 @@ pub(super) fn provide(
                 "--only-binary",
                 ":all:",
             ])
+            .args(wanted.sources.iter().flat_map(|name| ["--no-binary", name]))
             .args(["--require-hashes", "--requirement"])
             .arg(&requirements),
     )?;

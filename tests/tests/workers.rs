@@ -1,0 +1,172 @@
+//! The lives of workers: what is told of real servers' workers, beside what pyramid_forksafe tells their application.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::{Context as _, Result, ensure};
+use forkwatch_tests::{
+    event::Event,
+    forkwatch::Forkwatch,
+    process,
+    program::{Launch, Program},
+    runner::Tests,
+    scenario::{gunicorn_with_forksafe, plain_uwsgi, uwsgi_with_forksafe},
+    tests,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+pub(crate) fn tests() -> Tests {
+    Tests::side_by_side(tests![
+        a_sync_worker_of_gunicorn_is_ready_after_its_hooks,
+        a_threaded_worker_of_gunicorn_is_ready_after_its_hooks,
+        a_gevent_worker_of_gunicorn_is_ready_after_its_hooks,
+        a_worker_of_uwsgi_is_ready_after_its_hook,
+        a_worker_that_is_killed_is_told_with_its_killer_and_replaced,
+        a_uwsgi_without_a_master_is_told_of_it,
+        the_jobs_of_a_shell_are_no_workers,
+    ])
+}
+
+/// When a worker was told of its fork, had done what it does then, and, by gunicorn alone, was told that it is set up: in
+/// nanoseconds since 1970, by name.
+type Noted = BTreeMap<i64, BTreeMap<String, i64>>;
+
+fn noted(log: &Path) -> Result<Noted> {
+    let text = fs::read_to_string(log).with_context(|| format!("nothing at {}", log.display()))?;
+    let mut noted = Noted::new();
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line)?;
+        let number = |name: &str| line.get(name).and_then(Value::as_i64).with_context(|| format!("{line}"));
+        let event = line.get("event").and_then(Value::as_str).context("no event")?;
+        noted.entry(number("pid")?).or_default().insert(event.to_owned(), number("at")?);
+    }
+    Ok(noted)
+}
+
+/// When it happened, in nanoseconds since 1970.
+fn time(event: &Event) -> Result<i64> {
+    let at: jiff::Timestamp = event.text("/@timestamp").parse().context("no time")?;
+    i64::try_from(at.as_nanosecond()).context("a time long gone")
+}
+
+fn is(event: &Event, action: &str) -> bool {
+    event.action() == action
+}
+
+/// Every worker is ready after its own hooks have run, and not long after. How late it was told, a loaded host decides:
+/// that is printed.
+fn ready_after_the_hooks(last: &str, prepare: impl FnOnce(&Path) -> Result<Launch>) -> Result<()> {
+    /// What no host takes that is not stuck.
+    const MOST: i64 = 20_000_000_000;
+    let mut program = Program::hold(prepare)?;
+    let mut forkwatch = Forkwatch::tail_pids(&[program.pid()])?;
+    program.release()?;
+    program.wait_for("two workers", |program| Ok(process::descendants(program.pid()).len() == 2))?;
+    let workers: Vec<i64> =
+        process::descendants(program.pid()).iter().map(|process| i64::from(process.pid)).collect();
+    for worker in workers {
+        let of_it =
+            |action: &'static str| move |event: &Event| is(event, action) && event.pid() == Some(worker);
+        let ready = forkwatch.wait_for("a worker that is ready", of_it("worker_ready"))?;
+        let forked = forkwatch.wait_for("its fork", of_it("worker_forked"))?;
+        let noted = noted(&program.folder().join("forks"))?;
+        let noted =
+            noted.get(&worker).with_context(|| format!("{worker} noted nothing: {}", program.output()))?;
+        let at = |name: &str| noted.get(name).copied().with_context(|| format!("no {name} of {worker}"));
+        let (warm, init, told) = (at("warm")?, at(last)?, time(&ready)?);
+        ensure!(told >= warm, "ready {} ns before the hook of the fork is done: {ready:?}", warm - told);
+        ensure!(time(&forked)? <= at("fork")?, "forked after it was told of its fork: {forked:?}");
+        eprintln!(
+            "{}: ready told {} us after `{last}`",
+            ready.text("/forkwatch/worker/server"),
+            (told - init) / 1000
+        );
+        ensure!(told - init < MOST, "{ready:?}");
+        ensure!(forked.parent_pid() == Some(program.pid().into()), "{forked:?}");
+    }
+    program.end(Some(Signal::SIGTERM))?;
+    let (events, _) = forkwatch.stop()?;
+    let count = |action: &str| events.iter().filter(|event| is(event, action)).count();
+    ensure!((count("worker_forked"), count("worker_ready")) == (2, 2), "{events:#?}");
+    Ok(())
+}
+
+fn a_sync_worker_of_gunicorn_is_ready_after_its_hooks() -> Result<()> {
+    ready_after_the_hooks("init", |folder| gunicorn_with_forksafe(folder, "sync"))
+}
+
+fn a_threaded_worker_of_gunicorn_is_ready_after_its_hooks() -> Result<()> {
+    ready_after_the_hooks("init", |folder| gunicorn_with_forksafe(folder, "gthread"))
+}
+
+fn a_gevent_worker_of_gunicorn_is_ready_after_its_hooks() -> Result<()> {
+    ready_after_the_hooks("init", |folder| gunicorn_with_forksafe(folder, "gevent"))
+}
+
+fn a_worker_of_uwsgi_is_ready_after_its_hook() -> Result<()> {
+    ready_after_the_hooks("warm", uwsgi_with_forksafe)
+}
+
+fn a_worker_that_is_killed_is_told_with_its_killer_and_replaced() -> Result<()> {
+    let mut program = Program::hold(|folder| plain_uwsgi(folder, true))?;
+    let mut forkwatch = Forkwatch::tail_pids(&[program.pid()])?;
+    program.release()?;
+    let ready = forkwatch.wait_for("a worker that is ready", |event| is(event, "worker_ready"))?;
+    let worker = ready.pid().context("no pid")?;
+    ensure!(ready.text("/forkwatch/worker/server") == "uWSGI", "{ready:?}");
+    kill(Pid::from_raw(i32::try_from(worker)?), Signal::SIGKILL)?;
+    let ended =
+        forkwatch.wait_for("its end", |event| is(event, "worker_exited") && event.pid() == Some(worker))?;
+    ensure!(ended.text("/forkwatch/worker/end/signal") == "SIGKILL", "{ended:?}");
+    ensure!(ended.text("/forkwatch/worker/end/sent_by") == "other", "{ended:?}");
+    ensure!(ended.text("/forkwatch/worker/state") == "ready", "{ended:?}");
+    let own = i64::from(std::process::id());
+    let sender = ended.0.pointer("/forkwatch/worker/end/sender/pid").and_then(Value::as_i64);
+    ensure!(sender == Some(own), "{ended:?}");
+    let replaced = forkwatch.wait_for("another in its place", |event| is(event, "worker_replaced"))?;
+    let replaces = replaced.0.pointer("/forkwatch/worker/replaces").and_then(Value::as_i64);
+    ensure!(replaces == Some(worker), "{replaced:?}");
+    // It is told of in one order: who is forked in another's place, and is ready then.
+    let another = replaced.pid();
+    forkwatch.wait_for("it to be ready", |event| is(event, "worker_ready") && event.pid() == another)?;
+    program.end(Some(Signal::SIGTERM))?;
+    let (events, _) = forkwatch.stop()?;
+    let of_it = |event: &&Event| event.pid() == another && event.action().starts_with("worker_");
+    let told: Vec<&str> = events.iter().filter(of_it).map(Event::action).collect();
+    let (begin, _) = told.split_at(told.len().min(3));
+    ensure!(begin == ["worker_forked", "worker_replaced", "worker_ready"], "{told:?}");
+    Ok(())
+}
+
+fn a_uwsgi_without_a_master_is_told_of_it() -> Result<()> {
+    let hold = |master: bool| Program::hold(|folder| plain_uwsgi(folder, master));
+    let (mut with, mut without) = (hold(true)?, hold(false)?);
+    let mut forkwatch = Forkwatch::tail_pids(&[with.pid(), without.pid()])?;
+    with.release()?;
+    without.release()?;
+    let is_it = |event: &Event| event.finding().is_some_and(|finding| finding.hazard() == "server-setup");
+    let found = forkwatch.wait_for("the finding about the server", is_it)?;
+    ensure!(found.pid() == Some(without.pid().into()), "{found:?}");
+    with.end(Some(Signal::SIGTERM))?;
+    let (events, _) = forkwatch.stop()?;
+    ensure!(events.iter().filter(|event| is_it(event)).count() == 1, "{events:#?}");
+    Ok(())
+}
+
+/// Subshells, pipes and commands, each for a moment.
+fn the_jobs_of_a_shell_are_no_workers() -> Result<()> {
+    let script = "i=0; while [ $i -lt 60 ]; do (:) & (read -t 0.2 x < /dev/zero; :) | /bin/true; i=$((i+1)); done; wait";
+    let mut program = Program::hold(|_| Ok(Launch::new("/bin/bash").args(["-c", script])))?;
+    let forkwatch = Forkwatch::tail_pids(&[program.pid()])?;
+    program.release()?;
+    program.wait_for_success()?;
+    let (events, _) = forkwatch.stop()?;
+    let forks = events.iter().filter(|event| is(event, "fork")).count();
+    ensure!(forks >= 60, "only {forks} forks");
+    let workers: Vec<_> = events.iter().filter(|event| event.action().starts_with("worker_")).collect();
+    ensure!(workers.is_empty(), "{workers:#?}");
+    Ok(())
+}
