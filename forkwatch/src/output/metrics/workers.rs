@@ -215,6 +215,8 @@ fn how(exited: &Exited) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use prometheus::proto::LabelPair;
+
     use super::*;
     use crate::output::samples;
 
@@ -223,7 +225,7 @@ mod tests {
         let families = workers.families();
         let family = families.iter().find(|family| family.name() == name)?;
         let metric = family.get_metric().iter().find(|metric| {
-            let values: Vec<&str> = metric.get_label().iter().map(|label| label.value()).collect();
+            let values: Vec<&str> = metric.get_label().iter().map(LabelPair::value).collect();
             values == labels
         })?;
         Some(match name {

@@ -538,10 +538,10 @@ proptest! {
             now += 1;
             match step {
                 Step::Fork(child) => {
-                    if !living.contains_key(&child) {
+                    living.entry(child).or_insert_with(|| {
                         next += 1;
-                        living.insert(child, host.forks(next, now));
-                    }
+                        host.forks(next, now)
+                    });
                 }
                 Step::Ready(child) => {
                     if let Some(key) = living.get(&child) {
