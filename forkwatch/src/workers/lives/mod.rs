@@ -4,6 +4,7 @@
 mod child;
 mod family;
 mod pace;
+mod telling;
 #[cfg(test)]
 mod tests;
 
@@ -108,7 +109,6 @@ impl Lives {
         let Some(master) = self.masters.remove(&exit.process) else { return self.done() };
         if let Some(family) = self.families.get_mut(&master) {
             family.ended(exit, end, stuck, &mut self.deeds);
-            family.wake(&mut self.deeds);
         }
         self.done()
     }
@@ -151,8 +151,7 @@ impl Lives {
         }
         self.masters.insert(process, master);
         let family = self.families.entry(master).or_insert_with(|| Family::new(master));
-        family.enter(process, child, now);
-        family.wake(&mut self.deeds);
+        family.enter(process, child, now, &mut self.deeds);
     }
 
     /// Makes room for another child. What is forgotten first is what no worker is, nor is likely to be.
