@@ -62,7 +62,8 @@ fn wrote(tgid: u32) -> Option<u64> {
     file::field(&file::read_small(format!("/proc/{tgid}/io")).ok()?, "wchar:")?.trim().parse().ok()
 }
 
-/// The pipes to which a process can write alone, beside its standard descriptors.
+/// The pipes to which a process can write, beside its standard descriptors. Those that it could read as well come last:
+/// most are a program's own means to wake itself.
 fn kept(held: &Held) -> io::Result<Vec<u64>> {
     let (mut write, mut read) = (Vec::new(), HashSet::new());
     for descriptor in &held.descriptors {
@@ -73,8 +74,7 @@ fn kept(held: &Held) -> io::Result<Vec<u64>> {
             None => {}
         }
     }
-    write.retain(|inode| !read.contains(inode));
-    write.sort_unstable();
+    write.sort_unstable_by_key(|inode| (read.contains(inode), *inode));
     write.dedup();
     write.truncate(MAX_KEPT);
     Ok(write)
