@@ -65,22 +65,25 @@ impl Sockets {
         }
     }
 
-    /// The other end of the TCP connection of this inode number, where that has closed its end; absent also where it
-    /// cannot be seen.
+    /// The other end of the TCP connection of this inode number, where that has closed its end, or has reset it, of which
+    /// the kernel keeps no address; absent also where it cannot be seen.
     pub(super) fn ended(&mut self, number: u32, inode: u64) -> Option<Peer> {
         let descriptor = duplicate(self.pidfd.as_ref()?, number).ok()?;
-        match ask(&descriptor, inode).ok()? {
-            Socket::Connected { peer: peer @ Peer::Tcp(_), .. } if is_ended(&descriptor) => Some(peer),
+        match (ask(&descriptor, inode).ok()?, state(&descriptor)?) {
+            (Socket::Connected { peer: peer @ Peer::Tcp(_), .. }, CLOSE_WAIT) => Some(peer),
+            (Socket::Other, CLOSE) => Some(Peer::Unknown),
             _ => None,
         }
     }
 }
 
-/// `TCP_CLOSE_WAIT` of the kernel's TCP states: the other end has closed its own.
+/// `TCP_CLOSE` of the kernel's TCP states: there is no connection, not yet or no more.
+const CLOSE: u8 = 7;
+/// `TCP_CLOSE_WAIT`: the other end has closed its own.
 const CLOSE_WAIT: u8 = 8;
 
-/// Whether the other end of a TCP connection has closed its own.
-fn is_ended(descriptor: &OwnedFd) -> bool {
+/// The state of a TCP socket.
+fn state(descriptor: &OwnedFd) -> Option<u8> {
     // `tcpi_state` is the first byte of `struct tcp_info`, of which the kernel gives as much as there is room for.
     let (mut state, mut size): (u8, libc::socklen_t) = (0, 1);
     // SAFETY: both outlive the call, and the size is that of the state.
@@ -93,7 +96,7 @@ fn is_ended(descriptor: &OwnedFd) -> bool {
             &raw mut size,
         )
     };
-    got == 0 && size == 1 && state == CLOSE_WAIT
+    (got == 0 && size == 1).then_some(state)
 }
 
 /// Whether a socket of a process can be asked for what it is connected to.

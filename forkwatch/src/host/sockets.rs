@@ -44,7 +44,8 @@ pub(super) fn sockets(child: ProcessKey, parent: ProcessKey) -> Option<Sockets> 
         })
         .take(MAX_SOCKETS)
         .collect();
-    let ended = of_child.as_ref().map(|of_child| ended(parent, of_child, &of_parent)).unwrap_or_default();
+    // Of a child that is gone, these are all that its parent has left.
+    let ended = ended(parent, of_child.as_deref().unwrap_or_default(), &of_parent);
     let seen = Sockets {
         at: clock::now(),
         ended,
@@ -58,7 +59,7 @@ pub(super) fn sockets(child: ProcessKey, parent: ProcessKey) -> Option<Sockets> 
     Stat::of(parent).filter(|_| child_is_gone || Stat::of(child).is_some()).map(|_| seen)
 }
 
-/// The connections that only the parent holds, and that the other end has closed.
+/// The connections that only the parent holds, and that are over for it.
 fn ended(parent: ProcessKey, of_child: &[Descriptor], of_parent: &[Descriptor]) -> Vec<SharedSocket> {
     let Some(mut sockets) = socket::Sockets::of(parent) else { return Vec::new() };
     let of_child = lowest(of_child);

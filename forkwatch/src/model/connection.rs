@@ -37,7 +37,8 @@ pub struct Sockets {
     /// Likewise of the parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of_parent: Option<Vec<u64>>,
-    /// Connections that the parent holds and the child does not, and that the other end has closed; of the first few only.
+    /// Connections that the parent holds and the child does not, and that are over: the other end has closed its own, or
+    /// has reset them; of the first few only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended: Vec<SharedSocket>,
 }
@@ -116,6 +117,8 @@ pub enum Peer {
     Tcp(String),
     /// A named Unix socket: its path, or `@name` in the abstract namespace.
     Unix(String),
+    /// Of a TCP connection that was ended before anybody asked: the kernel forgets the other end with it.
+    Unknown,
 }
 
 impl Peer {
@@ -123,15 +126,19 @@ impl Peer {
     pub fn port(&self) -> Option<&str> {
         match self {
             Self::Tcp(address) => address.rsplit_once(':').map(|(_, port)| port),
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Unknown => None,
         }
     }
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Tcp(text) | Self::Unix(text)) = self;
-        formatter.write_str(&super::process::escape(text.as_bytes()))
+        match self {
+            Self::Tcp(text) | Self::Unix(text) => {
+                formatter.write_str(&super::process::escape(text.as_bytes()))
+            }
+            Self::Unknown => formatter.write_str("an unknown server"),
+        }
     }
 }
 

@@ -73,6 +73,7 @@ pub fn service(peer: &Peer) -> Option<&'static str> {
             let name = path.trim_start_matches('@').rsplit('/').next()?;
             NAMES.iter().find(|(part, _)| name.contains(part)).map(|(_, service)| *service)
         }
+        Peer::Unknown => None,
     }
 }
 

@@ -24,7 +24,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 child shuts the socket down. Of a child too short-lived to be watched, the bytes that TCP counted \
                 until its end tell, where the parent was not seen to send. If a child has closed its copy before it was \
                 watched, and the server ends the connection of the parent within a second of the fork, that is a \
-                suspicion.",
+                suspicion; and so is it where a child has used the connection otherwise, and it is over half a second after \
+                the child's end.",
     certainty: Certainty::Strong,
     certainty_reason: "shutdown(2) acts on the socket itself, for everyone who holds it: certain. Of a short message \
                        just before the end it is only not known whether it was the farewell: strong.",
@@ -68,6 +69,8 @@ pub(super) enum Farewell {
     AndWentOn,
     /// The same, and somebody has tried to use the connection since, and may have closed it then.
     AndWasMissed,
+    /// The child used it and ended, and it was over soon after.
+    AfterUse,
     /// The process that had it first did so as it ended, and the child uses it.
     OfForker,
     /// The child has closed its copy before it was watched, and the server has ended the connection soon after.
@@ -96,6 +99,10 @@ pub(super) fn judge(case: &Case<'_>, farewell: Farewell) -> Finding {
             "{of_child} closed its copy of the connection to {peer}, {of_parent}, and the server ended that within a second: \
              probably the child said goodbye on it"
         ),
+        Farewell::AfterUse => format!(
+            "{of_child} used the connection to {peer}, {of_parent}, and when it ended, the connection was over: probably the \
+             child said goodbye on it"
+        ),
         Farewell::OfForker => format!(
             "{name} (pid {forker}) said goodbye on the connection to {peer} as it ended, which it had opened before \
              the fork and its child {child} still uses"
@@ -103,7 +110,7 @@ pub(super) fn judge(case: &Case<'_>, farewell: Farewell) -> Finding {
     };
     let (state, certainty) = match farewell {
         Farewell::ShutDown => (HAZARD.state, Certainty::Certain),
-        Farewell::Unseen => (State::Suspected, Certainty::Heuristic),
+        Farewell::Unseen | Farewell::AfterUse => (State::Suspected, Certainty::Heuristic),
         _ => (HAZARD.state, HAZARD.certainty),
     };
     Finding { state, ..case.finding(&HAZARD, certainty, summary, case.connection().farewell()) }

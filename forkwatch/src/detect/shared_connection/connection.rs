@@ -4,17 +4,21 @@ use std::time::Duration;
 
 use super::{
     callers::Callers,
+    closed::{self, Farewell},
     hazard::{self as used, Case},
 };
 use crate::{
     core::{Context, Report},
     model::{
         connection::{Act, SharedSocket, Turn},
+        finding::Finding,
         process::{Comm, ProcessKey, Program},
         time::BootTime,
     },
 };
 
+/// Most of those that are no more and have used it that are remembered.
+const MOST_PAST: usize = 8;
 /// Most processes that are known to hold one of them.
 pub(super) const MOST_MEMBERS: usize = 256;
 
@@ -40,6 +44,15 @@ pub(super) struct Connection {
     pub(super) shared_since: Option<BootTime>,
     /// Whether the process that had it first has said farewell on it as it ended.
     pub(super) is_left: bool,
+    /// Children that have used it and hold it no more.
+    pub(super) past: Vec<Past>,
+}
+
+/// A child that has used a connection and holds it no more.
+pub(super) struct Past {
+    pub(super) process: ProcessKey,
+    /// Whether it was seen to; otherwise only the bytes were counted.
+    pub(super) seen: bool,
 }
 
 /// A process that holds the connection.
@@ -52,6 +65,8 @@ pub(super) struct Member {
     pub(super) last: [Option<BootTime>; 2],
     /// Whether it was asked if it has closed the connection since it said one short thing on it.
     pub(super) is_asked: bool,
+    /// Whether the bytes that TCP counted until its end show that it has used it, where nobody was seen to.
+    pub(super) is_counted: bool,
 }
 
 /// What a process has sent since the fork.
@@ -65,7 +80,15 @@ pub(super) enum Sent {
 
 impl Member {
     pub(super) fn new(process: ProcessKey, comm: Comm) -> Self {
-        Self { process, comm, sent: Sent::Nothing, received: false, last: [None; 2], is_asked: false }
+        Self {
+            process,
+            comm,
+            sent: Sent::Nothing,
+            received: false,
+            last: [None; 2],
+            is_asked: false,
+            is_counted: false,
+        }
     }
 
     /// Whether it has sent what is no farewell, as far as can be told by now: of a child it is asked.
@@ -142,6 +165,17 @@ impl Connection {
         })
     }
 
+    /// A process holds it no more.
+    pub(super) fn leaves(&mut self, process: ProcessKey, now: BootTime) {
+        let forker = self.forker;
+        let used = self.member(process).filter(|member| member.process != forker).and_then(|member| {
+            let seen = member.has_sent(forker, now) || member.received;
+            (seen || member.is_counted).then_some(Past { process, seen })
+        });
+        self.past.extend(used.filter(|_| self.past.len() < MOST_PAST));
+        self.members.retain(|member| member.process != process);
+    }
+
     /// A child was born to one of its holders. What was done before all other children ended is past.
     pub(super) fn is_inherited(&mut self) {
         if self.members.len() > 1 {
@@ -161,6 +195,20 @@ impl Connection {
 }
 
 impl Connection {
+    /// The finding that a child has ended it for its parent.
+    pub(super) fn farewell(&mut self, child: ProcessKey, how: Farewell, now: BootTime) -> Finding {
+        let comm = self.member(child).map_or(Comm::default(), |member| member.comm);
+        closed::judge(&self.case(child, comm, now), how)
+    }
+
+    /// The finding that a child has used it after another, where it has.
+    pub(super) fn sequel(&mut self, child: ProcessKey, now: BootTime) -> Option<Finding> {
+        let member = self.member(child)?;
+        let (comm, seen) = (member.comm, member.received || member.sent != Sent::Nothing);
+        let before = self.past.iter().find(|past| past.process != child).filter(|_| seen)?;
+        Some(used::in_turn(&self.case(child, comm, now), before))
+    }
+
     /// Reports that two processes use it.
     pub(super) fn report(&mut self, act: Act, (child, comm): (ProcessKey, Comm), context: &mut Context) {
         self.used = true;

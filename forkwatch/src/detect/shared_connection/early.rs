@@ -10,13 +10,16 @@ use super::{
 use crate::{
     core::{Context, Output, Shared},
     model::{
-        connection::{Act, Sockets, Turn},
+        connection::{Act, Inherited, Peer, SharedSocket, Sockets, Turn},
         event::{Event, Exit, Heir, SharerEnd},
         evidence::Request,
         order::Order,
         process::ProcessKey,
     },
 };
+
+/// A connection at one of the standard descriptors is a program's input and output, as inetd gives it.
+const STANDARD: u32 = 2;
 
 impl SharedConnection {
     /// A child was born with connections. They are watched at once, and looked at when it has not exec'd soon.
@@ -86,7 +89,8 @@ impl SharedConnection {
         };
         heir.is_seen();
         let (parent, early, has_ended) = (heir.parent, heir.take_early(), heir.has_ended);
-        let inodes: Vec<u64> = heir.sockets.iter().map(|socket| socket.inode).collect();
+        let sockets = heir.sockets.clone();
+        let inodes: Vec<u64> = sockets.iter().map(|socket| socket.inode).collect();
         let Some(seen) = seen else {
             if !early.is_empty() {
                 let why = "it was gone before its connections could be looked at".to_owned();
@@ -96,7 +100,8 @@ impl SharedConnection {
             return true;
         };
         let of_it = seen.shared.iter().filter(|socket| inodes.contains(&socket.inode));
-        let shared: Vec<_> = of_it.cloned().collect();
+        let mut shared: Vec<_> = of_it.cloned().collect();
+        shared.extend(over(&sockets, &early, &shared, seen));
         if shared.is_empty() {
             if self.ended_at_once(child, (parent, &inodes), seen, context) {
                 return true;
@@ -163,7 +168,8 @@ impl SharedConnection {
     pub(super) fn tell_shares(&mut self, child: ProcessKey, context: &mut Context) {
         let mut parents = Vec::new();
         for connection in self.connections.values_mut() {
-            if connection.member(child).is_some() {
+            // One that is over is shared no more.
+            if connection.member(child).is_some() && connection.socket.peer != Peer::Unknown {
                 let (parent, program) = (connection.forker, connection.program.clone());
                 let (at, peer) = (context.now, connection.socket.peer.clone());
                 context.tell(Output::Shares(Shared { child, parent, at, program, peer }));
@@ -203,9 +209,15 @@ impl SharedConnection {
     fn moved(&mut self, moved: &Heir) {
         for socket in &moved.sockets {
             let Some(connection) = self.connections.get_mut(&socket.inode) else { continue };
-            let Some((sent, 0)) = socket.bytes else { continue };
+            let Some((sent, received)) = socket.bytes else { continue };
             let others_sent = connection.turns.iter().any(|turn| turn.pid != moved.child.tgid);
-            if others_sent || u64::from(sent) > LONGEST_FAREWELL || sent == 0 {
+            if others_sent || sent == 0 {
+                continue;
+            }
+            if received > 0 || u64::from(sent) > LONGEST_FAREWELL {
+                if let Some(member) = connection.member(moved.child) {
+                    member.is_counted = received > 0;
+                }
                 continue;
             }
             let first = *connection.first.get_or_insert(moved.at);
@@ -283,4 +295,31 @@ impl SharedConnection {
         self.heirs.uncover(process);
         self.unshare(process, context);
     }
+}
+
+/// Connections by TCP that were used since a child was born with them, and that its parent still holds and they do not share
+/// any more: they are over, or the child has closed its copy. What was said on them may be why.
+fn over(
+    born_with: &[Inherited],
+    early: &[Event],
+    shared: &[SharedSocket],
+    seen: &Sockets,
+) -> Vec<SharedSocket> {
+    let is_used =
+        |inode: u64| early.iter().any(|event| matches!(event, Event::SocketUse(used) if used.inode == inode));
+    let is_over = |socket: &&Inherited| {
+        socket.bytes.is_some()
+            && socket.descriptor > STANDARD
+            && is_used(socket.inode)
+            && seen.of_parent.iter().flatten().any(|held| *held == socket.inode)
+            && shared.iter().all(|shared| shared.inode != socket.inode)
+    };
+    let known = |inode: u64| seen.ended.iter().find(|ended| ended.inode == inode);
+    let shared_socket = |socket: &Inherited| SharedSocket {
+        inode: socket.inode,
+        peer: known(socket.inode).map_or(Peer::Unknown, |ended| ended.peer.clone()),
+        child_fd: socket.descriptor,
+        parent_fd: socket.descriptor,
+    };
+    born_with.iter().filter(is_over).map(shared_socket).collect()
 }

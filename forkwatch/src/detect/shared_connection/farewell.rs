@@ -1,16 +1,106 @@
 //! What tells a farewell from a use: how little was said, and what its sender did next.
 
+use std::time::Duration;
+
 use super::{
-    SharedConnection,
+    MOST_FAREWELLS, SharedConnection,
     closed::Farewell,
     connection::{FAREWELL, Member, Sent},
+    hazard,
 };
 use crate::{
     core::{Context, Report},
-    model::{connection::Sockets, evidence::Request, process::ProcessKey, time::BootTime},
+    model::{
+        connection::{Peer, Sockets},
+        evidence::Request,
+        finding::{Certainty, Finding, State},
+        process::ProcessKey,
+        time::BootTime,
+    },
 };
 
+/// For how long the end of a connection is waited for that a child's last word may have ended.
+const UNTIL_ENDED: Duration = Duration::from_millis(500);
+
+/// A finding about a connection that a child has ended, or used after another, and that its parent must hold still.
+pub(super) struct Awaited {
+    child: ProcessKey,
+    parent: ProcessKey,
+    inode: u64,
+    finding: Finding,
+    until: Until,
+}
+
+/// What is to be seen of the connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// That the parent holds it.
+    Held,
+    /// That it is over, too.
+    Ended,
+    /// The same, at the second look.
+    EndedByNow,
+}
+
+impl Awaited {
+    /// One for which it is enough that the parent holds it.
+    pub(super) const fn held(
+        (child, parent): (ProcessKey, ProcessKey),
+        inode: u64,
+        finding: Finding,
+    ) -> Self {
+        Self { child, parent, inode, finding, until: Until::Held }
+    }
+
+    /// One for which it must be over.
+    const fn ended((child, parent): (ProcessKey, ProcessKey), inode: u64, finding: Finding) -> Self {
+        Self { child, parent, inode, finding, until: Until::Ended }
+    }
+}
+
 impl SharedConnection {
+    /// Has a connection looked at, as far as there is room.
+    pub(super) fn wait_for(&mut self, awaited: Awaited, context: &mut Context) {
+        if self.farewells.len() < MOST_FAREWELLS {
+            context.ask(Request::Sockets { child: awaited.child, parent: awaited.parent });
+            self.farewells.push(awaited);
+        }
+    }
+
+    /// A child has ended that has used connections. Its last word on one may have been a farewell, and what it said may have
+    /// been no good after another's: where it is over soon, that was so.
+    pub(super) fn used_before_its_end(&mut self, child: ProcessKey, context: &mut Context) {
+        let mut awaited = Vec::new();
+        for (inode, connection) in &mut self.connections {
+            let forker = connection.forker;
+            // Of a connection that was accepted the other end is a client, which ends it when it is done.
+            if child == forker || is_of_client(&connection.socket.peer) {
+                continue;
+            }
+            let Some(member) = connection.member(child) else { continue };
+            let has_used = member.received && member.sent != Sent::Nothing;
+            if let Some(finding) = connection.sequel(child, context.now).filter(|_| !connection.used) {
+                awaited.push(Awaited::ended((child, forker), *inode, finding));
+            } else if has_used && !connection.closed {
+                let finding = connection.farewell(child, Farewell::AfterUse, context.now);
+                awaited.push(Awaited::ended((child, forker), *inode, finding));
+            }
+        }
+        for one in awaited {
+            self.wait_for(one, context);
+        }
+    }
+
+    /// Whether a connection that a child has used until its end is over by now is asked again. Tells whether that is so.
+    pub(super) fn asks_for_end(&self, inode: u64, child: ProcessKey, context: &mut Context) -> bool {
+        let is_it = |one: &&Awaited| (one.child, one.inode, one.until) == (child, inode, Until::EndedByNow);
+        let asked = self.farewells.iter().find(is_it);
+        if let Some(Awaited { child, parent, .. }) = asked {
+            context.ask(Request::Sockets { child: *child, parent: *parent });
+        }
+        asked.is_some()
+    }
+
     /// A child that has said one short thing has done nothing else since: it is asked whether it still holds the
     /// connection. Tells whether that is on the way.
     pub(super) fn asks_for_farewell(&mut self, inode: u64, child: ProcessKey, context: &mut Context) -> bool {
@@ -87,16 +177,56 @@ impl SharedConnection {
         context: &mut Context,
     ) -> bool {
         let (of_it, others) =
-            std::mem::take(&mut self.farewells).into_iter().partition(|(of, ..)| *of == child);
+            std::mem::take(&mut self.farewells).into_iter().partition(|awaited| awaited.child == child);
         self.farewells = others;
-        let of_it: Vec<_> = of_it;
+        let of_it: Vec<Awaited> = of_it;
         let is_asked = !of_it.is_empty();
-        for (_, inode, finding) in of_it {
-            if seen.is_some_and(|seen| parent_holds(seen, inode)) {
-                context.report(Report::of(finding));
+        for awaited in of_it {
+            let Some(seen) = seen else { continue };
+            if !parent_holds(seen, awaited.inode) {
+                self.tell_what_is_missed(awaited, context);
+                continue;
+            }
+            let is_over = seen.ended.iter().any(|ended| ended.inode == awaited.inode);
+            match awaited.until {
+                Until::Ended if !is_over => {
+                    context.wake_about(awaited.inode, context.now + UNTIL_ENDED, child);
+                    self.farewells.push(Awaited { until: Until::EndedByNow, ..awaited });
+                }
+                Until::EndedByNow if !is_over => {}
+                Until::Held | Until::Ended | Until::EndedByNow => self.tell(awaited, context),
             }
         }
         is_asked
+    }
+
+    /// The parent holds a connection no more that a child may have ended. Who finds its connection ended closes its copy: that
+    /// is so where another tried to use it since, or was seen to use it after a first.
+    fn tell_what_is_missed(&mut self, awaited: Awaited, context: &mut Context) {
+        let Some(connection) = self.connections.get(&awaited.inode) else { return };
+        let is_use = awaited.finding.hazard == hazard::HAZARD.id;
+        let was_tried = connection.turns.last().is_some_and(|turn| turn.pid != awaited.child.tgid);
+        let finding = match awaited.until {
+            Until::Held if was_tried => awaited.finding,
+            Until::Ended | Until::EndedByNow if is_use => {
+                Finding { state: State::Suspected, certainty: Certainty::Heuristic, ..awaited.finding }
+            }
+            Until::Held | Until::Ended | Until::EndedByNow => return,
+        };
+        self.tell(Awaited { finding, ..awaited }, context);
+    }
+
+    /// Reports what is known for sure now, once of each connection.
+    fn tell(&mut self, awaited: Awaited, context: &mut Context) {
+        if let Some(connection) = self.connections.get_mut(&awaited.inode) {
+            let is_use = awaited.finding.hazard == hazard::HAZARD.id;
+            let told = if is_use { &mut connection.used } else { &mut connection.closed };
+            let is_told = std::mem::replace(told, true);
+            if is_told && awaited.until != Until::Held {
+                return;
+            }
+        }
+        context.report(Report::of(awaited.finding));
     }
 
     /// The process that had connections first has ended. What it said last may have ended them for its children.
@@ -121,6 +251,11 @@ impl SharedConnection {
             self.closed(inode, child, Farewell::OfForker, context);
         }
     }
+}
+
+/// Whether the other end has a port that a kernel gives to those who connect (`ip_local_port_range`, ip(7)).
+fn is_of_client(peer: &Peer) -> bool {
+    peer.port().and_then(|port| port.parse::<u16>().ok()).is_some_and(|port| (32_768..61_000).contains(&port))
 }
 
 /// Whether the parent held a connection when it was looked at.

@@ -1,6 +1,6 @@
 //! `shared-connection`: two processes talk on one inherited connection.
 
-use super::callers::Callers;
+use super::{callers::Callers, connection::Past};
 use crate::{
     core::Verdict,
     detect::{Hazard, WITH_CHILD},
@@ -32,6 +32,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 bytes on TCP connections are known, and nothing of Unix sockets. Under lockdown it works as without \
                 them. A finding is made when two processes of the \
                 family, neither exec'd since the fork, have both sent or both received since both had the connection. \
+                Of children that use it one after the other that is said only where the connection is ended by then: \
+                strong, or heuristic where the first use is known by its bytes alone. \
                 Whoever uses such a connection is looked at in that moment: the finding tells the line of the script or \
                 the calls of those that were still at it, and chooses its remedy by the libraries in these calls.",
     certainty: Certainty::Certain,
@@ -187,4 +189,20 @@ pub(super) fn judge(case: &Case<'_>, act: Act) -> Finding {
     );
     let summary = if other == case.forker.tgid { summary } else { summary.replace("and its child", "and") };
     case.finding(&HAZARD, HAZARD.certainty, summary, case.connection().remedy())
+}
+
+/// The finding about a connection that a child has used, which another child had used before it, and which was over then.
+pub(super) fn in_turn(case: &Case<'_>, before: &Past) -> Finding {
+    let name = called(case.program);
+    let summary = format!(
+        "{name} (pid {}) opened a connection to {} before it forked. Its child {} used it, then its child {}, which knows \
+         nothing of what was said before; now it is over",
+        case.forker.tgid,
+        case.peer(),
+        before.process.tgid,
+        case.child.tgid,
+    );
+    let certainty = if before.seen { Certainty::Strong } else { Certainty::Heuristic };
+    let finding = case.finding(&HAZARD, certainty, summary, case.connection().remedy());
+    Finding { severity: Severity::Warning, ..finding }
 }

@@ -14,17 +14,17 @@ use self::{
     callers::{Callers, Pace},
     closed::Farewell,
     connection::{Connection, FAREWELL, MOST_MEMBERS, Member, Sent},
+    farewell::Awaited,
     heirs::Heirs,
 };
 use crate::{
     core::{Context, Detector, Dropped, Output, Report, Shared},
     model::{
-        connection::{Act, SharedSocket, Sockets, Turn, User},
+        connection::{Act, Peer, SharedSocket, Sockets, Turn, User},
         event::{Event, Exit, ExitStatus, SocketUse},
         evidence::{Evidence, Request},
-        finding::Finding,
         order::Order,
-        process::{Comm, ProcessKey},
+        process::ProcessKey,
     },
 };
 
@@ -48,9 +48,8 @@ const CRASHES: [u8; 5] = [4, 6, 7, 8, 11];
 pub(super) struct SharedConnection {
     /// The watched ones, by the socket's inode number.
     connections: HashMap<u64, Connection>,
-    /// Findings about connections that a child has ended for its parent, which must hold them still: the child, and the
-    /// socket's inode number.
-    farewells: Vec<(ProcessKey, u64, Finding)>,
+    /// Findings about connections that a child has ended for its parent, which must hold them still.
+    farewells: Vec<Awaited>,
     /// How often their users are looked at.
     pace: Pace,
     /// Children of which it is not known yet what they share, and forkers whose children are all watched.
@@ -117,7 +116,7 @@ impl Detector for SharedConnection {
             TO_LET_GO => return self.let_go(user, context),
             _ => {}
         }
-        if !self.asks_for_farewell(inode, user, context) {
+        if !self.asks_for_end(inode, user, context) && !self.asks_for_farewell(inode, user, context) {
             self.judge(inode, user, context);
         }
     }
@@ -200,7 +199,11 @@ impl SharedConnection {
                 callers: Callers::default(),
                 shared_since: None,
                 is_left: false,
+                past: Vec::new(),
             });
+            if connection.socket.peer == Peer::Unknown {
+                connection.socket = socket.clone();
+            }
             for process in [parent, child] {
                 connection.enter(process, program.comm);
             }
@@ -232,6 +235,10 @@ impl SharedConnection {
             self.cover(forker, context);
         }
         let Some(connection) = self.connections.get_mut(&event.inode) else { return };
+        // What each of several children kept, before it was known what the connection is, is told by each of them.
+        if connection.member(process).is_some_and(|member| member.last(event.act) >= Some(event.at)) {
+            return;
+        }
         let first = *connection.first.get_or_insert(event.at);
         if connection.turns.len() < MOST_TURNS {
             let after = event.at.since(first).as_nanos();
@@ -318,6 +325,7 @@ impl SharedConnection {
         for inode in farewells {
             self.closed(inode, process, Farewell::AtItsEnd, context);
         }
+        self.used_before_its_end(process, context);
     }
 
     /// Reports a connection that a child has closed for all.
@@ -326,28 +334,26 @@ impl SharedConnection {
         if std::mem::replace(&mut connection.closed, true) {
             return;
         }
-        let comm = connection.member(child).map_or(Comm::default(), |member| member.comm);
-        let finding = closed::judge(&connection.case(child, comm, context.now), how);
+        let finding = connection.farewell(child, how, context.now);
         if !matches!(how, Farewell::AtItsEnd | Farewell::ShutDown) {
             context.report(Report::of(finding));
-        } else if self.farewells.len() < MOST_FAREWELLS {
+        } else {
             // A server that accepts and then forks has closed its copy: it misses nothing.
             let parent = connection.forker;
-            self.farewells.push((child, inode, finding));
-            context.ask(Request::Sockets { child, parent });
+            self.wait_for(Awaited::held((child, parent), inode, finding), context);
         }
     }
 
     /// A process holds no connection any more: it has exec'd or ended.
     fn shares_no_longer(&mut self, process: ProcessKey, context: &mut Context) {
-        let mut free = Vec::new();
+        let (mut free, now) = (Vec::new(), context.now);
         let heirs = &self.heirs;
         let has_room = self.connections.len() <= MOST_SOCKETS / 2;
         self.connections.retain(|inode, connection| {
             if connection.member(process).is_none() {
                 return true;
             }
-            connection.members.retain(|member| member.process != process);
+            connection.leaves(process, now);
             free.push(process);
             // The next child of one that is covered may be born any time.
             let is_shared = connection.members.len() > usize::from(!connection.is_left)

@@ -10,10 +10,10 @@ use crate::model::{
     stack::{Frame, Stack, Stacks},
 };
 
-const INODE: u64 = 777;
+pub(super) const INODE: u64 = 777;
 const SIBLING: u32 = 4260;
 
-fn sockets() -> Sockets {
+pub(super) fn sockets() -> Sockets {
     sockets_of(INODE)
 }
 
@@ -41,7 +41,7 @@ fn sharing() -> Timeline {
 }
 
 impl Timeline {
-    fn uses(&mut self, tgid: u32, act: Act, bytes: u64) -> &mut Self {
+    pub(super) fn uses(&mut self, tgid: u32, act: Act, bytes: u64) -> &mut Self {
         let at = self.now;
         let user = User { process: process(tgid), parent_tgid: PARENT, unexeced: tgid != PARENT };
         self.event(&Event::SocketUse(SocketUse {
@@ -57,7 +57,7 @@ impl Timeline {
     }
 
     /// A child is born with the connection.
-    fn is_born(&mut self, child: u32) -> &mut Self {
+    pub(super) fn is_born(&mut self, child: u32) -> &mut Self {
         let heir = self.heir(child, (100, 200));
         self.event(&Event::Heir(heir))
     }
@@ -75,7 +75,7 @@ impl Timeline {
     }
 
     /// The kernel counted bytes on the connection until the end of a child.
-    fn moved(&mut self, child: u32, bytes: (u32, u32)) -> &mut Self {
+    pub(super) fn moved(&mut self, child: u32, bytes: (u32, u32)) -> &mut Self {
         let heir = self.heir(child, bytes);
         self.event(&Event::Moved(heir))
     }
@@ -86,7 +86,7 @@ impl Timeline {
         self.event(&Event::SharerEnd(SharerEnd { origin: Origin::default(), at, process, execed: false }))
     }
 
-    fn reported(&self) -> Vec<(HazardId, Certainty, u32)> {
+    pub(super) fn reported(&self) -> Vec<(HazardId, Certainty, u32)> {
         self.findings()
             .iter()
             .filter(|finding| !matches!(finding.state, State::Resolved(_)))
@@ -365,11 +365,11 @@ fn the_end_of_the_child_resolves_the_finding() {
 }
 
 /// Children that are born two and three seconds after the start: a process of these tests has its start as tgid.
-const BORN: u32 = 2_000_000_000;
-const LATER: u32 = 3_000_000_000;
+pub(super) const BORN: u32 = 2_000_000_000;
+pub(super) const LATER: u32 = 3_000_000_000;
 
 /// A child is born with a connection of its parent's, which it shares.
-fn born() -> Timeline {
+pub(super) fn born() -> Timeline {
     let mut timeline = Timeline::new();
     timeline.sockets.insert(BORN, sockets());
     timeline.at(2000).is_born(BORN);

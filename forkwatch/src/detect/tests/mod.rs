@@ -1,6 +1,7 @@
 //! Written timelines: forks, execs and exits at given milliseconds, and a host that answers at once.
 
 mod children;
+mod connection_ends;
 mod connections;
 mod deaths;
 mod duplicated_random;
