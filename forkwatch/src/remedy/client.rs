@@ -1,6 +1,7 @@
 //! What client libraries speak to.
 
 use super::service::Kind;
+use crate::model::client_library::CLIENT_LIBRARIES;
 
 /// Services that are asked in SQL.
 pub(super) const SQL: &[Kind] = &[Kind::PostgreSql, Kind::MySql, Kind::OtherSql];
@@ -30,6 +31,20 @@ pub(super) fn kinds(library: &str) -> &'static [Kind] {
     }
 }
 
+/// Libraries in C that programs in other languages use by way of a binding.
+const BOUND: [&str; 7] =
+    ["libpq", "libmysqlclient", "libmariadb", "librdkafka", "libmemcached", "libmongoc", "hiredis"];
+
+/// The binding by which these are used, where only such libraries were seen in use and one that is loaded can lead there.
+pub(super) fn binding(used: &[&str], loaded: &[String]) -> Option<&'static str> {
+    let native = used.first().filter(|_| used.iter().all(|library| BOUND.contains(library)))?;
+    let leads_there = |name: &&str| {
+        !BOUND.contains(name) && kinds(name) == kinds(native) && loaded.iter().any(|loaded| loaded == name)
+    };
+    let mut found = CLIENT_LIBRARIES.iter().map(|library| library.name).filter(leads_there);
+    found.next().filter(|_| found.next().is_none())
+}
+
 /// The service that these libraries lead to, which are in use on one connection; absent where they do not say.
 pub(super) fn service(used: &[&str]) -> Option<&'static str> {
     used.iter().find_map(|library| match kinds(library) {
@@ -41,6 +56,9 @@ pub(super) fn service(used: &[&str]) -> Option<&'static str> {
 /// The only kind of service that these libraries know of, which are loaded.
 pub(super) fn only_kind<'a>(loaded: impl Iterator<Item = &'a str>) -> Option<Kind> {
     let mut found = None;
+    // It comes with others: libpq is linked with it.
+    let (directories, others): (Vec<&str>, Vec<&str>) = loaded.partition(|library| *library == "libldap");
+    let loaded = if others.is_empty() { directories } else { others };
     for library in loaded {
         match kinds(library) {
             [kind] if found.is_none_or(|found| found == *kind) => found = Some(*kind),
@@ -55,7 +73,6 @@ pub(super) fn only_kind<'a>(loaded: impl Iterator<Item = &'a str>) -> Option<Kin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::client_library::CLIENT_LIBRARIES;
 
     #[test]
     fn every_library_speaks_to_something() {
@@ -72,9 +89,27 @@ mod tests {
     }
 
     #[test]
+    fn what_leads_to_a_library_in_c_is_told_where_it_is_one() {
+        let by = |used: &[&str], loaded: &[&str]| {
+            let loaded: Vec<String> = loaded.iter().map(|name| (*name).to_owned()).collect();
+            binding(used, &loaded)
+        };
+        let php = ["php-pgsql", "php-mysql", "phpredis", "libpq", "libldap"];
+        assert_eq!(by(&["libpq"], &php), Some("php-pgsql"));
+        assert_eq!(by(&["libmariadb"], &["perl-DBI", "DBD-MariaDB", "libmariadb"]), Some("DBD-MariaDB"));
+        // Which of the two, or none: nothing is said. What was seen in the calls decides.
+        assert_eq!(by(&["libpq"], &["psycopg2", "psycopg", "libpq"]), None);
+        assert_eq!(by(&["libpq"], &["libpq"]), None);
+        assert_eq!(by(&["psycopg2", "libpq"], &["psycopg", "psycopg2"]), None);
+        assert_eq!(by(&[], &php), None);
+    }
+
+    #[test]
     fn libraries_of_several_kinds_say_nothing_of_a_connection() {
         let only = |loaded: &[&'static str]| only_kind(loaded.iter().copied());
         assert_eq!(only(&["sqlalchemy", "psycopg2", "libpq"]), Some(Kind::PostgreSql));
+        assert_eq!(only(&["psycopg2", "libpq", "libldap"]), Some(Kind::PostgreSql));
+        assert_eq!(only(&["libldap"]), Some(Kind::Ldap));
         assert_eq!(only(&["psycopg2", "libpq", "hiredis"]), None);
         assert_eq!(only(&["sqlalchemy"]), None);
         assert_eq!(only(&[]), None);

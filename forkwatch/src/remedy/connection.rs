@@ -37,12 +37,15 @@ pub(crate) struct Connection<'a> {
 impl<'a> Connection<'a> {
     /// A connection to that peer, with the client libraries whose calls were seen on it, those that are loaded, and what
     /// runs in the process that had it first.
-    pub(crate) const fn new(
+    pub(crate) fn new(
         peer: &'a Peer,
-        used: Vec<&'a str>,
+        mut used: Vec<&'a str>,
         loaded: Vec<String>,
         program: &'a Program,
     ) -> Self {
+        if let Some(binding) = client::binding(&used, &loaded) {
+            used.insert(0, binding);
+        }
         Self { peer, used, loaded, program }
     }
 
@@ -278,6 +281,11 @@ mod tests {
         let php = program("/usr/bin/php8.2", &["php", "a.php"]);
         let text = farewell(5432, &["php-pgsql", "libpq"], &php);
         assert!(text.contains("posix_kill") && !text.contains("os._exit"), "{text}");
+        let (peer, loaded) = (Peer::Tcp("10.0.0.7:25432".to_owned()), ["php-pgsql", "php-mysql", "libpq"]);
+        let loaded = loaded.map(str::to_owned).to_vec();
+        let connection = Connection::new(&peer, vec!["libpq"], loaded, &php);
+        assert!(connection.remedy().text.contains("pcntl_fork()"), "{}", connection.remedy().text);
+        assert_eq!(connection.libraries(), ["php-pgsql", "libpq"]);
         let text = farewell(4711, &[], &program("/srv/a.out", &["./a.out"]));
         assert!(text.starts_with("Close the connection before the fork"), "{text}");
     }
