@@ -101,6 +101,7 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         Box::<escaped_child::EscapedChild>::default(),
         Box::<worker_not_ready::WorkerNotReady>::default(),
         Box::<server_setup::ServerSetup>::default(),
+        Box::<lost_threads::FeltAbsence>::default(),
     ]
 }
 

@@ -30,7 +30,9 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 such a thread is missing then, and still is 30 s later, it is reported, once a day for each program \
                 and name. It is reported sooner if a thread of the child waits for it: if two looks, 5 s apart, find \
                 the same thread in the same call of librdkafka, Tokio, gRPC or GLib, whatever time limit each of its \
-                short waits has.",
+                short waits has. A thread of the program's own, which CPython or CRuby ran, is told of when its absence is \
+                felt: when a thread that a server has started in the child waits without end, as two looks 30 s apart see \
+                it, in the file in which the missing thread worked, and in another line. That is suspected, and heuristic.",
     certainty: Certainty::Strong,
     certainty_reason: "That the thread is missing is certain. A child that never uses the library loses nothing, \
                        which cannot be seen; for threads that serve only those who call them (Kafka and gRPC \
@@ -47,6 +49,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "Threads that ended in the parent within 100 ms, and io_uring workers.",
         "Children that exec, end, or do nothing, such as those that save data and exit.",
         "A child that has made a client of its own, and waits in it: it has the client's threads.",
+        "An idle thread that was started from the file in which it waits, and one that was started again in the child.",
         "Python before 3.14: it does not tell the kernel its threads' names, so that nothing is known of them.",
     ],
     remedies,

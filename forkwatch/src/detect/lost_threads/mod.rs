@@ -1,11 +1,12 @@
 //! Children that lack background threads that their parent has.
 
+mod felt;
 mod hazard;
 
 use std::{collections::HashMap, time::Duration};
 
-pub(super) use self::hazard::HAZARD;
 use self::hazard::{LostCase, Wait, judge};
+pub(super) use self::{felt::FeltAbsence, hazard::HAZARD};
 use crate::{
     core::{Context, Detector, ForkCase, Report, Unanswered},
     model::{

@@ -45,8 +45,9 @@ const IMEMO: u64 = 0x1a;
 const USER_SHIFT: u32 = 12;
 /// `RUBY_FL_USER1`: a string that is kept elsewhere, an array that is kept here.
 const USER_1: u64 = 1 << 13;
-/// `imemo_iseq`, in the lowest four of those flags.
+/// `imemo_iseq` and `imemo_ifunc`, in the lowest four of those flags.
 const INSTRUCTIONS: u64 = 7;
+const BLOCK_IN_C: u64 = 4;
 /// The length of a short string before 3.2: five bits from `RUBY_FL_USER2` on.
 const SHORT: (u32, u64) = (14, 0x1f);
 
@@ -169,8 +170,8 @@ impl<'a> Vm<'a> {
                 stack.missing = Some("the interpreter's next frame cannot be read".to_owned());
                 return stack;
             };
-            // A function in C has none.
-            if instructions != 0 {
+            // A function in C has none, and a block in C is something else (`VM_FRAME_MAGIC_IFUNC`).
+            if instructions != 0 && self.internal(instructions) != Some(BLOCK_IN_C) {
                 if stack.frames.len() == most {
                     stack.missing = Some(format!("only the innermost {most} calls are told"));
                     return stack;
@@ -191,8 +192,7 @@ impl<'a> Vm<'a> {
 
     /// The call of a control frame that runs these instructions (`rb_iseq_t`).
     fn call(&self, frame: u64, instructions: u64) -> Option<Frame> {
-        let flags = self.memory.word(instructions)?;
-        if flags & TYPE != IMEMO || flags >> USER_SHIFT & 0xf != INSTRUCTIONS {
+        if self.internal(instructions) != Some(INSTRUCTIONS) {
             return None;
         }
         let body = self.pointer(instructions, 16)?;
@@ -204,6 +204,12 @@ impl<'a> Vm<'a> {
             offset: None,
             line: self.line(frame, body),
         })
+    }
+
+    /// Of which kind an object of the VM's own is.
+    fn internal(&self, at: u64) -> Option<u64> {
+        let flags = self.memory.word(at).filter(|flags| flags & TYPE == IMEMO)?;
+        Some(flags >> USER_SHIFT & 0xf)
     }
 
     /// The line that a call is in: the program counter is behind the instruction that it does (`calc_pos`, `vm_backtrace.c`).

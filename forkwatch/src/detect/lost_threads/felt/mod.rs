@@ -1,0 +1,222 @@
+//! Threads of the program's own that a child lacks, told when their absence is felt: a handler that a server runs in the
+//! child waits, without end, in the very file in which such a thread worked in the parent.
+//!
+//! What the parent's threads did is known from the fork. A child is looked at when it falls asleep, one of all every few
+//! seconds, because a look takes some milliseconds.
+
+mod rule;
+
+use std::{collections::HashMap, time::Duration};
+
+use self::rule::{Case, Felt, concern, felt, judge};
+use super::HAZARD;
+use crate::{
+    core::{Context, Detector, ForkCase, Report},
+    model::{
+        event::Event,
+        evidence::{Evidence, Request},
+        process::{Comm, ProcessKey, Program},
+        seen::ThreadsSeen,
+        stack::Stacks,
+        thread::{Occupation, SeenThread},
+        time::{BootTime, nanoseconds},
+    },
+};
+
+/// How long such a wait must last, as two looks see it.
+const WAITS_FOR: Duration = Duration::from_secs(30);
+/// A child is looked at so long after the last look, or the fork; and of all children, one in such a time.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+/// For so long a program is not told again about the same thread.
+const TOLD_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Most children that are looked at.
+const MOST_CHILDREN: usize = 1024;
+/// Most pairs of program and thread that are remembered.
+const MOST_TOLD: usize = 1024;
+
+/// Children whose forkers had threads of their own programs.
+#[derive(Default)]
+pub(in crate::detect) struct FeltAbsence {
+    children: HashMap<ProcessKey, Lacking>,
+    /// What was reported when: program, its unit or container, and the thread's name.
+    told: HashMap<Told, BootTime>,
+    /// From when on a child that falls asleep may be looked at.
+    next_look: BootTime,
+}
+
+type Told = (String, Option<String>, String);
+
+/// A child that lives on.
+struct Lacking {
+    comm: Comm,
+    parent: ProcessKey,
+    program: Program,
+    program_name: String,
+    forked_at: BootTime,
+    tracked: bool,
+    /// The forker's threads, and what those that run its program did.
+    threads: Vec<SeenThread>,
+    own: Vec<Occupation>,
+    looked: BootTime,
+    is_asked: bool,
+    /// What was seen to wait, and since when.
+    felt: Option<(Felt, BootTime)>,
+}
+
+impl FeltAbsence {
+    fn watch(&mut self, case: &ForkCase<'_>, context: &Context) {
+        let Some(parent) = case.parent.filter(|_| context.settings.stacks != Stacks::None) else { return };
+        let now = context.now;
+        let is_news = |occupation: &&Occupation| {
+            let told = told(case.program_name, case.program, &name(occupation, &parent.threads));
+            self.told.get(&told).is_none_or(|told| now.since(*told) >= TOLD_FOR)
+        };
+        let own: Vec<Occupation> =
+            case.occupations.iter().filter(|one| concern(one)).filter(is_news).cloned().collect();
+        if own.is_empty() || self.children.len() >= MOST_CHILDREN {
+            return;
+        }
+        let lacking = Lacking {
+            comm: case.child_comm,
+            parent: case.fork.parent,
+            program: case.program.clone(),
+            program_name: case.program_name.to_owned(),
+            forked_at: case.fork.at,
+            tracked: case.fork.tracked,
+            threads: parent.threads.clone(),
+            own,
+            looked: case.fork.at,
+            is_asked: false,
+            felt: None,
+        };
+        self.children.insert(case.fork.child, lacking);
+    }
+
+    fn look(&mut self, child: ProcessKey, context: &mut Context) {
+        let Some(lacking) = self.children.get_mut(&child) else { return };
+        (lacking.is_asked, lacking.looked) = (true, context.now);
+        context.ask(Request::Threads { child, stacks: context.settings.stacks });
+    }
+
+    /// One of them may have begun to wait for a thread that it does not have.
+    fn fell_asleep(&mut self, children: &[ProcessKey], context: &mut Context) {
+        let now = context.now;
+        if now < self.next_look {
+            return;
+        }
+        let is_due = |child: &&ProcessKey| {
+            self.children
+                .get(*child)
+                .is_some_and(|lacking| lacking.felt.is_none() && now >= lacking.looked + LOOK_AGAIN)
+        };
+        // The one that was looked at longest ago: none is to be left out because of others.
+        let due = children.iter().filter(is_due);
+        let oldest = due.min_by_key(|child| self.children.get(*child).map(|lacking| lacking.looked));
+        if let Some(child) = oldest.copied() {
+            self.next_look = now + BETWEEN_LOOKS;
+            self.look(child, context);
+        }
+    }
+
+    fn seen(&mut self, child: ProcessKey, seen: &ThreadsSeen, context: &mut Context) {
+        let now = context.now;
+        let Some(lacking) = self.children.get_mut(&child).filter(|lacking| lacking.is_asked) else { return };
+        lacking.is_asked = false;
+        lacking.own.retain(|occupation| !rule::is_there(occupation, &seen.places));
+        if lacking.own.is_empty() {
+            self.children.remove(&child);
+            return;
+        }
+        let felt = felt(&lacking.own, &seen.places);
+        lacking.felt = match (lacking.felt.take(), felt) {
+            (Some((before, since)), Some(felt)) if before == felt => Some((felt, since)),
+            (_, felt) => felt.map(|felt| (felt, now)),
+        };
+        let Some((felt, since)) = &lacking.felt else { return };
+        if now.since(*since) < WAITS_FOR {
+            return context.wake_at(*since + WAITS_FOR, child);
+        }
+        let (felt, waited) = (felt.clone(), now.since(*since));
+        if let Some(lacking) = self.children.remove(&child) {
+            self.tell(child, &lacking, &felt, waited, context);
+        }
+    }
+
+    fn tell(
+        &mut self,
+        child: ProcessKey,
+        lacking: &Lacking,
+        felt: &Felt,
+        waited: Duration,
+        context: &mut Context,
+    ) {
+        let Lacking { comm, parent, program, program_name, forked_at, tracked, threads, .. } = lacking;
+        let now = context.now;
+        let name = name(&felt.lost, threads);
+        let key = told(program_name, program, &name);
+        // Another child of the program may have been reported meanwhile.
+        if self.told.get(&key).is_some_and(|told| now.since(*told) < TOLD_FOR) {
+            return;
+        }
+        if self.told.len() >= MOST_TOLD {
+            self.told.retain(|_, told| now.since(*told) < TOLD_FOR);
+        }
+        if self.told.len() < MOST_TOLD {
+            self.told.insert(key, now);
+        }
+        let lost = threads.iter().find(|thread| thread.tid == felt.lost.tid).copied();
+        let age = nanoseconds(now.since(*forked_at));
+        let case = Case { parent: *parent, program, child, felt, name, lost, waited, age };
+        let finding = judge(case).finding(now, HAZARD.id, (*parent, program), (child, *comm));
+        context.report(Report { until_its_end: *tracked, of_one_child: true, ..Report::of(finding) });
+    }
+}
+
+fn told(program_name: &str, program: &Program, name: &str) -> Told {
+    (program_name.to_owned(), program.place().map(str::to_owned), name.to_owned())
+}
+
+/// What the thread is called: by its program, else by the kernel.
+fn name(occupation: &Occupation, threads: &[SeenThread]) -> String {
+    let known = threads.iter().find(|thread| thread.tid == occupation.tid);
+    let own = || occupation.name.clone();
+    known.map(|thread| thread.name(std::slice::from_ref(occupation))).or_else(own).unwrap_or_default()
+}
+
+impl Detector for FeltAbsence {
+    fn on_event(&mut self, event: &Event, context: &mut Context) {
+        let left = match event {
+            Event::Exec(exec) => exec.process,
+            Event::Exit(exit) => exit.process,
+            _ => return,
+        };
+        if self.children.remove(&left).is_some() {
+            context.sleep(left);
+        }
+    }
+
+    fn on_forker(&mut self, case: &ForkCase<'_>, context: &mut Context) {
+        self.watch(case, context);
+    }
+
+    fn on_evidence(&mut self, evidence: &Evidence, context: &mut Context) {
+        match evidence {
+            Evidence::Threads { child, seen: Some(seen) } => self.seen(*child, seen, context),
+            Evidence::Threads { child, seen: None } => drop(self.children.remove(child)),
+            Evidence::FellAsleep { seen: Some(children) } => self.fell_asleep(children, context),
+            _ => {}
+        }
+    }
+
+    fn on_timer(&mut self, child: ProcessKey, _topic: u64, context: &mut Context) {
+        self.look(child, context);
+    }
+
+    #[cfg(test)]
+    fn remembers(&self) -> (usize, bool) {
+        let within = self.children.len() <= MOST_CHILDREN && self.told.len() <= MOST_TOLD;
+        (self.children.len(), within)
+    }
+}
