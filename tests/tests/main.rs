@@ -16,6 +16,7 @@ mod daemon;
 mod defaults;
 mod dist;
 mod dropping;
+mod ended_connections;
 mod event_file;
 mod field_locks;
 mod filters;
@@ -107,6 +108,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         scenarios,
         service,
         dropping,
+        ended_connections,
         strangers,
         stuck,
         tail,

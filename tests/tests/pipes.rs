@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Tests {
         a_parent_that_closes_its_end_at_last_is_noticed,
         workers_of_a_killed_supervisor_are_found,
         a_pipe_that_an_idle_child_keeps_open_is_suspected,
+        a_pipe_of_which_an_idle_child_has_both_ends_is_suspected,
         pipes_that_are_held_on_purpose_are_silent,
     ])
     .and(Tests::long(tests![a_daemon_whose_acceptor_stayed_behind_is_found]))
@@ -92,7 +93,15 @@ fn workers_of_a_killed_supervisor_are_found() -> Result<()> {
 }
 
 fn a_pipe_that_an_idle_child_keeps_open_is_suspected() -> Result<()> {
-    let mut watched = Watched::fixture("kept_pipe", &[])?;
+    is_kept(&[])
+}
+
+fn a_pipe_of_which_an_idle_child_has_both_ends_is_suspected() -> Result<()> {
+    is_kept(&["both"])
+}
+
+fn is_kept(how: &[&str]) -> Result<()> {
+    let mut watched = Watched::fixture("kept_pipe", how)?;
     let told = watched.program.next_json()?;
     // Once it has been told that it forks beside a thread, its children are known to live on, and soon to be at rest.
     let first = watched.forkwatch.wait_for("what the second child was forked beside", |event| {

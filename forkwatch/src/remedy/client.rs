@@ -35,6 +35,11 @@ pub(super) fn kinds(library: &str) -> &'static [Kind] {
 const BOUND: [&str; 7] =
     ["libpq", "libmysqlclient", "libmariadb", "librdkafka", "libmemcached", "libmongoc", "hiredis"];
 
+/// Whether a library comes with another, which is the one that a program uses.
+pub(super) fn is_bound(library: &str) -> bool {
+    BOUND.contains(&library) || library == "libldap"
+}
+
 /// The binding by which these are used, where only such libraries were seen in use and one that is loaded can lead there.
 pub(super) fn binding(used: &[&str], loaded: &[String]) -> Option<&'static str> {
     let native = used.first().filter(|_| used.iter().all(|library| BOUND.contains(library)))?;

@@ -112,9 +112,24 @@ impl<'a> Connection<'a> {
                 ),
                 None => (vec![general.0.to_owned()], general.1),
             },
-            Known::Nothing => (vec![general.0.to_owned()], general.1),
+            Known::Nothing => match self.agreed(text) {
+                Some((told, link)) => (vec![told.to_owned()], link),
+                None => (vec![general.0.to_owned()], general.1),
+            },
         };
         as_remedy(&sentences.into_iter().chain(hook.map(str::to_owned)).collect::<Vec<_>>().join(" "), link)
+    }
+
+    /// What all libraries that are loaded, and may be what uses it, want to be told alike.
+    fn agreed(&self, text: fn(&Advice) -> Option<&'static str>) -> Option<(&'static str, &'static str)> {
+        let loaded = self.loaded.iter().filter(|library| !client::is_bound(library));
+        let mut told = loaded.map(|library| {
+            let of_it = |advice: &&Advice| advice.libraries.contains(&library.as_str());
+            let advice = ADVICE.iter().find(of_it)?;
+            Some((text(advice)?, advice.link))
+        });
+        let first = told.next()??;
+        told.all(|other| other.is_some_and(|(text, _)| text == first.0)).then_some(first)
     }
 
     fn advice(&self, ecosystem: &str) -> Known {
@@ -281,6 +296,11 @@ mod tests {
         let php = program("/usr/bin/php8.2", &["php", "a.php"]);
         let text = farewell(5432, &["php-pgsql", "libpq"], &php);
         assert!(text.contains("posix_kill") && !text.contains("os._exit"), "{text}");
+        // PHP loads all that is installed, and any of them may be what uses it: each ends in the same way.
+        let all = ["php-pgsql", "php-mysql", "phpredis", "libpq", "libldap"];
+        assert!(farewell(4711, &all, &php).contains("posix_kill"));
+        let text = farewell(4711, &["psycopg2", "redis-py"], &php);
+        assert!(text.starts_with("Close the connection before the fork"), "{text}");
         let (peer, loaded) = (Peer::Tcp("10.0.0.7:25432".to_owned()), ["php-pgsql", "php-mysql", "libpq"]);
         let loaded = loaded.map(str::to_owned).to_vec();
         let connection = Connection::new(&peer, vec!["libpq"], loaded, &php);

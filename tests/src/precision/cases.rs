@@ -228,6 +228,7 @@ pub(super) const FIXTURES: &[Case] = &[
     Case { step: Step::Later, ..python("pipe_eof.py", "closed", &[], &[PIPE]) },
     Case { step: Step::Later, ..c("kept_pipe", &[], &[THREADS, PIPE], &[]) },
     Case { step: Step::Later, ..c("kept_pipe", &["exec"], &[THREADS, PIPE], &[]) },
+    Case { step: Step::Later, ..c("kept_pipe", &["both"], &[THREADS, PIPE], &[]) },
     Case { step: Step::Later, ..c("kept_pipe", &["idle"], &[THREADS], &[PIPE]) },
     c("pipes_on_purpose", &["pipeline"], &[], &[PIPE]),
     c("pipes_on_purpose", &["kept"], &[], &[PIPE]),
