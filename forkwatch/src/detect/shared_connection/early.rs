@@ -5,7 +5,7 @@ use super::{
     closed::Farewell,
     connection::Sent,
     hazard,
-    heirs::{Child, ENDED, LINGER, LIVED, SETTLED},
+    heirs::{Child, ENDED, LINGER, LIVED, SETTLED, TOLD},
 };
 use crate::{
     core::{Context, Output, Shared},
@@ -149,9 +149,11 @@ impl SharedConnection {
         let ended: Vec<_> = seen.ended.iter().filter(|one| inodes.contains(&one.inode)).cloned().collect();
         if ended.is_empty() {
             let is_held = seen.of_parent.iter().flatten().any(|held| inodes.contains(held));
-            let is_again = is_held && self.heirs.get_mut(child).is_some_and(Child::is_to_be_asked_again);
+            let is_again = self.heirs.get_mut(child).is_some_and(Child::is_to_be_asked_again);
             if is_again {
-                context.wake_about(TO_LOOK, context.now + ENDED, child);
+                // What happened before the look may not be told yet.
+                let later = if is_held { ENDED } else { TOLD };
+                context.wake_about(TO_LOOK, context.now + later, child);
             }
             return is_again;
         }
@@ -297,8 +299,9 @@ impl SharedConnection {
     }
 }
 
-/// Connections by TCP that were used since a child was born with them, and that its parent still holds and they do not share
-/// any more: they are over, or the child has closed its copy. What was said on them may be why.
+/// Connections by TCP that were used since a child was born with them, and that it does not share with its parent any more:
+/// they are over, or somebody has closed his copy. What was said on them may be why. The parent must hold it still, or two
+/// have used it: a server that accepts and forks has closed its copy, and misses nothing.
 fn over(
     born_with: &[Inherited],
     early: &[Event],
@@ -311,7 +314,6 @@ fn over(
         socket.bytes.is_some()
             && socket.descriptor > STANDARD
             && is_used(socket.inode)
-            && seen.of_parent.iter().flatten().any(|held| *held == socket.inode)
             && shared.iter().all(|shared| shared.inode != socket.inode)
     };
     let known = |inode: u64| seen.ended.iter().find(|ended| ended.inode == inode);

@@ -194,18 +194,25 @@ impl SharedConnection {
                     self.farewells.push(Awaited { until: Until::EndedByNow, ..awaited });
                 }
                 Until::EndedByNow if !is_over => {}
+                // Who used it since may have ended it.
+                Until::EndedByNow if self.was_tried_after(&awaited) => {}
                 Until::Held | Until::Ended | Until::EndedByNow => self.tell(awaited, context),
             }
         }
         is_asked
     }
 
+    /// Whether somebody has used the connection since the child did.
+    fn was_tried_after(&self, awaited: &Awaited) -> bool {
+        let last = self.connections.get(&awaited.inode).and_then(|connection| connection.turns.last());
+        last.is_some_and(|turn| turn.pid != awaited.child.tgid)
+    }
+
     /// The parent holds a connection no more that a child may have ended. Who finds its connection ended closes its copy: that
     /// is so where another tried to use it since, or was seen to use it after a first.
     fn tell_what_is_missed(&mut self, awaited: Awaited, context: &mut Context) {
-        let Some(connection) = self.connections.get(&awaited.inode) else { return };
         let is_use = awaited.finding.hazard == hazard::HAZARD.id;
-        let was_tried = connection.turns.last().is_some_and(|turn| turn.pid != awaited.child.tgid);
+        let was_tried = self.was_tried_after(&awaited);
         let finding = match awaited.until {
             Until::Held if was_tried => awaited.finding,
             Until::Ended | Until::EndedByNow if is_use => {

@@ -1,6 +1,6 @@
 //! `shared-connection`: two processes talk on one inherited connection.
 
-use super::{callers::Callers, connection::Past};
+use super::{callers::Callers, connection::Past, interleaved::is_proven};
 use crate::{
     core::Verdict,
     detect::{Hazard, WITH_CHILD},
@@ -37,8 +37,9 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 Whoever uses such a connection is looked at in that moment: the finding tells the line of the script or \
                 the calls of those that were still at it, and chooses its remedy by the libraries in these calls.",
     certainty: Certainty::Certain,
-    certainty_reason: "The kernel saw both processes use the same socket; the order of their calls is in the \
-                       evidence. A child that says one short thing and ends within a second is \
+    certainty_reason: "The kernel saw both processes use the same socket, and one of them between the question and the \
+                       answer of the other; the order of their calls is in the evidence. Where that was not seen they may \
+                       hold a lock meanwhile, or only send, each message by one call, as to a log: strong. A child that says one short thing and ends within a second is \
                        shared-connection-closed instead.",
     state: State::Confirmed,
     severity: Severity::Critical,
@@ -169,8 +170,10 @@ impl Case<'_> {
 /// The finding about a connection on which two processes have both done this.
 pub(super) fn judge(case: &Case<'_>, act: Act) -> Finding {
     let name = called(case.program);
+    let is_proven = is_proven(case.turns);
     let (did, danger) = match act {
-        Act::Sent => ("send", "what they send arrives mixed up"),
+        Act::Sent if is_proven => ("send", "what they send arrives mixed up"),
+        Act::Sent => ("send", "what they send arrives mixed up, unless they wait for one another"),
         Act::Received | Act::ShutDown => ("receive", "each may read an answer that is meant for the other"),
     };
     // Two children of one parent may be the ones; the turns name them.
@@ -188,7 +191,8 @@ pub(super) fn judge(case: &Case<'_>, act: Act) -> Finding {
         case.child.tgid,
     );
     let summary = if other == case.forker.tgid { summary } else { summary.replace("and its child", "and") };
-    case.finding(&HAZARD, HAZARD.certainty, summary, case.connection().remedy())
+    let certainty = if is_proven { HAZARD.certainty } else { Certainty::Strong };
+    case.finding(&HAZARD, certainty, summary, case.connection().remedy())
 }
 
 /// The finding about a connection that a child has used, which another child had used before it, and which was over then.

@@ -14,6 +14,8 @@ use crate::model::{
 pub(super) const SETTLED: Duration = Duration::from_millis(20);
 /// Where it has closed its copies by then, it is looked at once more so much later: the server may have ended them since.
 pub(super) const ENDED: Duration = Duration::from_millis(500);
+/// The same where its parent has closed its copy: what happened before the first look is told within this time.
+pub(super) const TOLD: Duration = Duration::from_millis(100);
 /// One that ends later than this has lived on its parent's connections.
 pub(super) const LIVED: Duration = Duration::from_millis(5);
 /// How long the programs stay attached once the last forker that needed them has ended: to attach them again soon after

@@ -7,6 +7,7 @@ mod early;
 mod farewell;
 pub mod hazard;
 mod heirs;
+mod interleaved;
 
 use std::collections::HashMap;
 

@@ -31,11 +31,19 @@ fn what_two_said_on_a_connection_that_was_reset_before_the_look_is_told() {
         timeline.sockets.insert(BORN, Sockets { ended: Vec::new(), ..over(of_child) });
         timeline.at(2000).is_born(BORN).at(2003).uses(BORN, Act::Sent, 171).uses(PARENT, Act::Sent, 171);
         timeline.at(2900);
-        assert_eq!(timeline.reported(), [(USED, Certainty::Certain, BORN)]);
+        assert_eq!(timeline.reported(), [(USED, Certainty::Strong, BORN)]);
         let finding = timeline.findings()[0];
         assert!(finding.summary.contains("an unknown server"), "{}", finding.summary);
         assert_eq!(timeline.count(|output| matches!(output, Output::Shares(_))), 0);
     }
+    // The parent, too, has closed what it found ended.
+    let mut timeline = Timeline::new();
+    let seen = Sockets { of_parent: Some(vec![]), ended: Vec::new(), ..over(vec![9]) };
+    timeline.sockets.insert(BORN, seen);
+    timeline.at(2000).is_born(BORN).at(2030);
+    // Told late, but as of then.
+    timeline.uses(BORN, Act::Sent, 171).uses(PARENT, Act::Sent, 171).at(9000);
+    assert_eq!(timeline.reported(), [(USED, Certainty::Strong, BORN)]);
     // One that accepts and forks has closed its copy, and what one alone says is no fault.
     for (of_parent, other) in [(vec![], PARENT), (vec![INODE], BORN)] {
         let mut timeline = Timeline::new();

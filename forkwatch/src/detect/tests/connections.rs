@@ -103,7 +103,11 @@ impl Timeline {
     }
 }
 
+/// Two have sent, of whom it was not seen that one was in the other's way.
 const SHARED: [(HazardId, Certainty, u32); 1] =
+    [(HazardId::new("shared-connection"), Certainty::Strong, CHILD)];
+/// It was.
+const MIXED_UP: [(HazardId, Certainty, u32); 1] =
     [(HazardId::new("shared-connection"), Certainty::Certain, CHILD)];
 
 #[test]
@@ -201,7 +205,7 @@ fn who_has_gone_on_is_looked_at_again_and_not_told_with_what_else_it_does() {
     assert_eq!(timeline.reported(), [], "its next use is waited for");
     timeline.callers.insert(CHILD, caller(CHILD, Engaged::WithIt));
     timeline.at(3400).uses(CHILD, Act::Received, 200);
-    assert_eq!(timeline.reported(), SHARED);
+    assert_eq!(timeline.reported(), MIXED_UP);
     assert_eq!(timeline.findings()[0].facts.connection.as_ref().unwrap().callers.len(), 1);
 
     // There is none.
@@ -253,7 +257,18 @@ fn users_are_looked_at_a_few_times_only() {
 fn two_that_receive_are_reported() {
     let mut timeline = sharing();
     timeline.uses(CHILD, Act::Received, 10).uses(PARENT, Act::Received, 10);
+    assert_eq!(timeline.reported(), MIXED_UP);
+}
+
+#[test]
+fn who_waits_for_the_other_is_not_surely_in_its_way() {
+    // Each has its answer before the other asks, as under a lock.
+    let mut timeline = sharing();
+    for process in [PARENT, CHILD] {
+        timeline.uses(process, Act::Sent, 100).uses(process, Act::Received, 100);
+    }
     assert_eq!(timeline.reported(), SHARED);
+    assert!(timeline.findings()[0].summary.ends_with("unless they wait for one another"));
 }
 
 #[test]
@@ -307,7 +322,7 @@ fn a_short_query_is_a_use_once_the_child_lives_on() {
     timeline.uses(PARENT, Act::Sent, 14).uses(CHILD, Act::Sent, 14).uses(CHILD, Act::Received, 60);
     // What the parent said may be its own farewell, for as long as that takes.
     timeline.at(4001);
-    assert_eq!(timeline.reported(), SHARED);
+    assert_eq!(timeline.reported(), MIXED_UP);
 }
 
 #[test]
@@ -385,8 +400,7 @@ fn born_and_gone() -> Timeline {
 
 const CLOSED: [(HazardId, Certainty, u32); 1] =
     [(HazardId::new("shared-connection-closed"), Certainty::Strong, BORN)];
-const USED: [(HazardId, Certainty, u32); 1] =
-    [(HazardId::new("shared-connection"), Certainty::Certain, BORN)];
+const USED: [(HazardId, Certainty, u32); 1] = [(HazardId::new("shared-connection"), Certainty::Strong, BORN)];
 
 #[test]
 fn what_a_child_is_born_with_is_watched_at_once() {
@@ -490,7 +504,7 @@ fn what_a_parent_did_before_a_child_was_born_is_no_rivalry() {
     timeline.at(3500).uses(LATER, Act::Sent, 200).at(9000);
     assert_eq!(timeline.reported(), []);
     timeline.uses(PARENT, Act::Sent, 200);
-    assert_eq!(timeline.reported(), [(HazardId::new("shared-connection"), Certainty::Certain, LATER)]);
+    assert_eq!(timeline.reported(), [(HazardId::new("shared-connection"), Certainty::Strong, LATER)]);
 }
 
 #[test]
@@ -502,7 +516,7 @@ fn the_next_child_of_a_covered_forker_is_judged_by_what_happens_from_its_birth_o
     timeline.at(3000).is_born(LATER).at(3001).uses(LATER, Act::Sent, 200).at(9000);
     assert_eq!(timeline.reported(), []);
     timeline.uses(PARENT, Act::Sent, 200);
-    assert_eq!(timeline.reported(), [(HazardId::new("shared-connection"), Certainty::Certain, LATER)]);
+    assert_eq!(timeline.reported(), [(HazardId::new("shared-connection"), Certainty::Strong, LATER)]);
 }
 
 #[test]
