@@ -29,6 +29,8 @@ pub(super) struct Awaited {
     inode: u64,
     finding: Finding,
     until: Until,
+    /// When it is looked at for the last time.
+    last: BootTime,
 }
 
 /// What is to be seen of the connection.
@@ -49,22 +51,28 @@ impl Awaited {
         inode: u64,
         finding: Finding,
     ) -> Self {
-        Self { child, parent, inode, finding, until: Until::Held }
+        Self { child, parent, inode, finding, until: Until::Held, last: BootTime(0) }
     }
 
     /// One for which it must be over.
     const fn ended((child, parent): (ProcessKey, ProcessKey), inode: u64, finding: Finding) -> Self {
-        Self { child, parent, inode, finding, until: Until::Ended }
+        Self { child, parent, inode, finding, until: Until::Ended, last: BootTime(0) }
     }
 }
 
 impl SharedConnection {
     /// Has a connection looked at, as far as there is room.
     pub(super) fn wait_for(&mut self, awaited: Awaited, context: &mut Context) {
-        if self.farewells.len() < MOST_FAREWELLS {
-            context.ask(Request::Sockets { child: awaited.child, parent: awaited.parent });
-            self.farewells.push(awaited);
+        if self.farewells.len() >= MOST_FAREWELLS {
+            return;
         }
+        let (child, parent) = (awaited.child, awaited.parent);
+        if awaited.until == Until::EndedByNow {
+            context.wake_about(awaited.inode, awaited.last, child);
+        } else {
+            context.ask(Request::Sockets { child, parent });
+        }
+        self.farewells.push(awaited);
     }
 
     /// A child has ended that has used connections. Its last word on one may have been a farewell, and what it said may have
@@ -82,8 +90,11 @@ impl SharedConnection {
             if let Some(finding) = connection.sequel(child, context.now).filter(|_| !connection.used) {
                 awaited.push(Awaited::ended((child, forker), *inode, finding));
             } else if has_used && !connection.closed {
+                // Another may use it next, and end it: that is known later.
                 let finding = connection.farewell(child, Farewell::AfterUse, context.now);
-                awaited.push(Awaited::ended((child, forker), *inode, finding));
+                let one = Awaited::ended((child, forker), *inode, finding);
+                let last = context.now + UNTIL_ENDED;
+                awaited.push(Awaited { until: Until::EndedByNow, last, ..one });
             }
         }
         for one in awaited {
@@ -183,6 +194,11 @@ impl SharedConnection {
         let is_asked = !of_it.is_empty();
         for awaited in of_it {
             let Some(seen) = seen else { continue };
+            // This look was for another connection.
+            if context.now < awaited.last {
+                self.farewells.push(awaited);
+                continue;
+            }
             if !parent_holds(seen, awaited.inode) {
                 self.tell_what_is_missed(awaited, context);
                 continue;
@@ -190,8 +206,9 @@ impl SharedConnection {
             let is_over = seen.ended.iter().any(|ended| ended.inode == awaited.inode);
             match awaited.until {
                 Until::Ended if !is_over => {
-                    context.wake_about(awaited.inode, context.now + UNTIL_ENDED, child);
-                    self.farewells.push(Awaited { until: Until::EndedByNow, ..awaited });
+                    let last = context.now + UNTIL_ENDED;
+                    context.wake_about(awaited.inode, last, child);
+                    self.farewells.push(Awaited { until: Until::EndedByNow, last, ..awaited });
                 }
                 Until::EndedByNow if !is_over => {}
                 // Who used it since may have ended it.

@@ -77,6 +77,12 @@ fn a_connection_that_is_over_when_a_child_that_used_it_ends_was_probably_ended_b
     let timeline = used_and_ended(over_and_gone());
     assert_eq!(timeline.reported(), [(CLOSED, Certainty::Heuristic, BORN)]);
     assert_eq!(timeline.findings()[0].state, State::Suspected);
+    // Another has used it since, and may have ended it.
+    let mut timeline = born();
+    timeline.at(2500).uses(BORN, Act::Sent, 61).uses(BORN, Act::Received, 100);
+    timeline.sockets.insert(BORN, over_and_gone());
+    timeline.at(4000).exit(BORN).uses(PARENT, Act::Sent, 200).at(9000);
+    assert_eq!(timeline.reported(), []);
     // It goes on, as where the child leaves by _exit; or nobody has it any more.
     let gone = |of_parent| Sockets { child_is_gone: true, of_child: None, of_parent, ..sockets() };
     for of_parent in [Some(vec![INODE]), Some(vec![])] {
