@@ -49,6 +49,7 @@ pub(crate) fn tests() -> Tests {
         jobs_of_which_some_fail_are_no_crash_loop,
         children_that_nobody_waits_for_are_found_and_cleared,
         lost_threads_are_found_where_the_child_works,
+        a_thread_of_the_program_is_missed_where_a_request_waits_for_it,
     ]))
 }
 
@@ -254,6 +255,23 @@ fn a_worker_that_gunicorn_kills_waited_for_a_lost_thread() -> Result<()> {
     })?;
     let summary = killed.finding().context("it is a finding")?.summary();
     ensure!(summary.contains(&format!("finding #{number} ")), "{summary}");
+    crowd.forkwatch.stop().map(drop)
+}
+
+fn a_thread_of_the_program_is_missed_where_a_request_waits_for_it() -> Result<()> {
+    let programs = vec![("gunicorn".to_owned(), gunicorn_with_stuck_threads("wsgi_mailer")?)];
+    let mut crowd = Crowd::start_with(programs, |_, program| {
+        std::mem::forget(ask(program)?);
+        Ok(json!({}))
+    })?;
+    let missed = crowd.forkwatch.wait_longer_for(Duration::from_secs(120), "a missing thread", |event| {
+        is_finding(event, "lost-threads", |_| true)
+    })?;
+    let finding = missed.finding().context("it is a finding")?;
+    ensure!((finding.certainty(), finding.state()) == ("heuristic", "suspected"), "{missed:#?}");
+    let parts = ["lacks the thread mailer", "_mail (wsgi_mailer.py:", "application (wsgi_mailer.py:"];
+    ensure!(parts.iter().all(|part| finding.summary().contains(part)), "{}", finding.summary());
+    ensure!(finding.remedy().contains("post_fork"), "{missed:#?}");
     crowd.forkwatch.stop().map(drop)
 }
 

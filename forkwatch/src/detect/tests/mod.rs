@@ -6,6 +6,7 @@ mod connections;
 mod deaths;
 mod duplicated_random;
 mod escaped_child;
+mod felt_absence;
 mod held_locks;
 mod killed;
 mod killed_member;
