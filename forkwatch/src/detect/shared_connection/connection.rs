@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     callers::Callers,
     closed::{self, Farewell},
-    hazard::{self as used, Case},
+    hazard::{self as used, Case, Past},
 };
 use crate::{
     core::{Context, Report},
@@ -46,13 +46,6 @@ pub(super) struct Connection {
     pub(super) is_left: bool,
     /// Children that have used it and hold it no more.
     pub(super) past: Vec<Past>,
-}
-
-/// A child that has used a connection and holds it no more.
-pub(super) struct Past {
-    pub(super) process: ProcessKey,
-    /// Whether it was seen to; otherwise only the bytes were counted.
-    pub(super) seen: bool,
 }
 
 /// A process that holds the connection.

@@ -1,6 +1,6 @@
 //! `shared-connection`: two processes talk on one inherited connection.
 
-use super::{callers::Callers, connection::Past, interleaved::is_proven};
+use super::{callers::Callers, interleaved::is_proven};
 use crate::{
     core::Verdict,
     detect::{Hazard, WITH_CHILD},
@@ -193,6 +193,13 @@ pub(super) fn judge(case: &Case<'_>, act: Act) -> Finding {
     let summary = if other == case.forker.tgid { summary } else { summary.replace("and its child", "and") };
     let certainty = if is_proven { HAZARD.certainty } else { Certainty::Strong };
     case.finding(&HAZARD, certainty, summary, case.connection().remedy())
+}
+
+/// A child that has used a connection and holds it no more.
+pub(super) struct Past {
+    pub(super) process: ProcessKey,
+    /// Whether it was seen to; otherwise only the bytes were counted.
+    pub(super) seen: bool,
 }
 
 /// The finding about a connection that a child has used, which another child had used before it, and which was over then.
