@@ -336,12 +336,12 @@ impl SharedConnection {
             return;
         }
         let finding = connection.farewell(child, how, context.now);
-        if !matches!(how, Farewell::AtItsEnd | Farewell::ShutDown) {
-            context.report(Report::of(finding));
-        } else {
+        if matches!(how, Farewell::AtItsEnd | Farewell::ShutDown) {
             // A server that accepts and then forks has closed its copy: it misses nothing.
             let parent = connection.forker;
             self.wait_for(Awaited::held((child, parent), inode, finding), context);
+        } else {
+            context.report(Report::of(finding));
         }
     }
 
