@@ -55,7 +55,7 @@ fn top_follows_a_server_until_it_has_ended() -> Result<()> {
         |screen: &str| is_workers(screen) && screen.lines().all(|line| line.chars().count() <= 60);
     terminal.until("the same in 60 columns", is_narrow)?;
     kill(Pid::from_raw(server.pid()), Signal::SIGTERM)?;
-    terminal.until("the server to be gone", |screen| screen.contains("No server keeps workers here"))?;
+    terminal.until("the end of the server", |screen| screen.contains("has ended"))?;
     terminal.press("q")?;
     terminal.until("its end", |screen| screen.contains("ended with 0")).map(drop)
 }

@@ -11,7 +11,7 @@ mod view;
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{self, IsTerminal as _},
     rc::Rc,
     thread,
@@ -49,6 +49,9 @@ use crate::{
     output::{Context, workers::Workers},
     resources,
 };
+
+/// How long a server is shown that has ended.
+const ENDED_FOR: Duration = Duration::from_secs(60);
 
 /// Which server, and how it is shown.
 #[derive(Debug, Args)]
@@ -188,14 +191,25 @@ impl Screen {
                 None => drop(self.seen.remove(&seen.master)),
             }
         }
-        let table = self.workers.look(Clone::clone);
+        let mut table = self.workers.look(Clone::clone);
+        let now = clock::now();
+        // Nothing tells of the end of a master: it is looked for where no worker is left.
+        let without = table.servers.iter().filter(|server| server.workers.is_empty());
+        let ended: HashSet<ProcessKey> = without
+            .map(|server| server.server.master)
+            .filter(|master| host::look_again(*master).is_none())
+            .collect();
+        table
+            .servers
+            .retain(|server| !ended.contains(&server.server.master) || now.since(server.changed) < ENDED_FOR);
         self.seen.retain(|master, _| table.servers.iter().any(|server| server.server.master == *master));
         let told = self.told.borrow();
         self.view.show(Shown {
             table,
             seen: self.seen.clone(),
             findings: told.findings.iter().rev().cloned().collect(),
-            now: clock::now(),
+            ended,
+            now,
             forks: told.forks,
             lost: told.lost,
             undecided: told.undecided,

@@ -122,6 +122,8 @@ pub(super) struct Material<'a> {
     /// What was seen of servers, by master.
     pub(super) seen: &'a HashMap<ProcessKey, Rc<Family>>,
     pub(super) findings: &'a [Finding],
+    /// Masters that have ended.
+    pub(super) ended: &'a HashSet<ProcessKey>,
     pub(super) now: BootTime,
 }
 
@@ -180,6 +182,7 @@ fn group(server: &ServerRecord, of: &Material<'_>, troubles: &Troubles) -> (Row,
         .map(|(count, state)| format!("{count} {}", state.name()))
         .collect();
     let mut standing = match server.workers.len() {
+        0 if of.ended.contains(&master) => "has ended".to_owned(),
         1 => "1 worker".to_owned(),
         count => format!("{count} workers"),
     };

@@ -30,6 +30,8 @@ pub(super) struct Shown {
     pub(super) table: WorkerTable,
     /// What was seen of servers, by master.
     pub(super) seen: HashMap<ProcessKey, Rc<Family>>,
+    /// Masters that have ended.
+    pub(super) ended: HashSet<ProcessKey>,
     /// The last findings, the latest first.
     pub(super) findings: Vec<Finding>,
     /// When that was so.
@@ -183,6 +185,7 @@ impl View {
             table: &self.shown.table,
             seen: &self.shown.seen,
             findings: &self.shown.findings,
+            ended: &self.shown.ended,
             now: self.shown.now,
         };
         self.rows = rows::rows(&material, self.sort, &self.word, &self.folded, self.only);
