@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use super::{
     Deed,
     child::{Child, Stage},
-    pace::{FIRST_LOOK, LIVES, MOST_SAMPLED, PATIENCE, Pace, SAMPLED_FOR, SETTLED, TITLED},
+    pace::{A_FEW, CROWDED, FIRST_LOOK, LIVES, MOST_SAMPLED, PATIENCE, Pace, SAMPLED_FOR, SETTLED, TITLED},
 };
 use crate::{
     model::{
@@ -86,7 +86,12 @@ impl Family {
     pub(super) fn sampled(&self) -> usize {
         let is_sampled =
             |child: &&Child| child.ready.is_none() && (child.next.is_some() || child.asked.is_some());
-        if self.server.is_some() { self.children.values().filter(is_sampled).count() } else { 0 }
+        if self.is_known() { self.children.values().filter(is_sampled).count() } else { 0 }
+    }
+
+    /// Whether it is a server of a known kind.
+    fn is_known(&self) -> bool {
+        self.server.as_ref().is_some_and(|(about, _)| about.known)
     }
 
     /// Forgets those that are no workers and are not looked at any more.
@@ -130,17 +135,27 @@ impl Family {
     /// Asks about those whose time has come.
     pub(super) fn look(&mut self, now: BootTime, sampled: usize, deeds: &mut Vec<Deed>) {
         let crowded = sampled > MOST_SAMPLED;
+        // Of a program that is no known server, a few of its children tell as much as all, and only once they have lived long.
+        let (is_known, is_seen) = (self.is_known(), self.who.is_some());
+        let most = if is_known { MAX_TOGETHER } else { A_FEW };
         let (mut closely, mut often) = (Vec::new(), Vec::new());
         for (process, child) in &mut self.children {
             if child.asked.is_some_and(|asked| now.since(asked) >= PATIENCE) {
                 child.asked = None;
-                child.next = child.failed().then_some((now, true));
+                // Whoever answers has too much to do.
+                child.next = child.failed().then_some((now + LONG, true));
             }
             let Some((_, close)) = child.next.filter(|(at, _)| child.asked.is_none() && *at <= now) else {
                 continue;
             };
+            if !is_known && is_seen && now.since(child.forked) < LONG {
+                child.next = Some((child.forked + LONG, true));
+                continue;
+            }
             let group = if close { &mut closely } else { &mut often };
-            if group.len() < MAX_TOGETHER && (close || !crowded || group.len() < MOST_SAMPLED) {
+            if !is_known && group.len() >= most {
+                child.next = Some((now + CROWDED, true));
+            } else if group.len() < most && (close || !crowded || group.len() < MOST_SAMPLED) {
                 group.push(*process);
                 child.asked = Some(now);
             }
@@ -323,7 +338,7 @@ impl Family {
     /// When it is looked at next.
     fn plan(&mut self, process: ProcessKey, crowded: bool, now: BootTime) {
         let work = self.server.as_ref().map(|(_, server)| server.work);
-        let expected = work.is_some_and(|work| work != Work::NONE);
+        let expected = self.is_known() && work.is_some_and(|work| work != Work::NONE);
         let Some(child) = self.children.get_mut(&process) else { return };
         let Some(looked) = child.looked.take() else { return };
         let pace = Pace {

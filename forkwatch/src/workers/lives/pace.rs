@@ -12,7 +12,9 @@ pub(super) const SAMPLE: Duration = Duration::from_millis(25);
 pub(super) const SAMPLED_FOR: Duration = Duration::from_secs(60);
 /// Most that are looked at so often at a time; all others:
 pub(super) const MOST_SAMPLED: usize = 64;
-const CROWDED: Duration = Duration::from_millis(500);
+pub(super) const CROWDED: Duration = Duration::from_millis(500);
+/// Children of a program that is no known server that are looked at together.
+pub(super) const A_FEW: usize = 8;
 /// After that time.
 const SELDOM: Duration = Duration::from_secs(5);
 const SELDOM_FOR: Duration = Duration::from_secs(600);

@@ -502,6 +502,23 @@ fn no_more_than_64_are_looked_at_often() {
     assert_eq!(forked, 200);
 }
 
+#[test]
+fn thousands_of_children_of_any_program_are_looked_at_now_and_then() {
+    let mut host = Host::of(&["/usr/bin/served"], "served");
+    for tgid in 0..3000 {
+        host.forks(1000 + tgid, 1000);
+    }
+    host.until(10_000);
+    let looks = |host: &Host| host.asked.iter().map(|(_, workers, _)| workers.len()).sum::<usize>();
+    assert!(looks(&host) <= 8, "{}", looks(&host));
+    host.until(20_000);
+    assert!(looks(&host) <= 8 * 25, "{}", looks(&host));
+    assert!(host.names().contains(&("worker_forked", 1000)));
+    host.until(400_000);
+    let forked = host.names().iter().filter(|(name, _)| *name == "worker_forked").count();
+    assert_eq!((forked, looks(&host) <= 3100), (3000, true), "{}", looks(&host));
+}
+
 /// Something that happens to one of a few children.
 #[derive(Clone, Debug)]
 enum Step {
