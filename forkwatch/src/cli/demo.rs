@@ -89,7 +89,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     options.tell(&introduction(process.key.tgid))?;
     let explanation = session::runtime()?.block_on(async {
         let collector = session.collector(Scope::default())?;
-        let asker = collector.asker();
+        let questions = collector.asker();
         let shown = shown(
             options.output,
             TimeStyle::default(),
@@ -115,7 +115,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
             // While the child still hangs.
             None => {
                 let program = invocation();
-                let around = neighbours::words(&neighbours::neighbours(&asker), &program);
+                let around = neighbours::words(&neighbours::neighbours(&questions), &program);
                 Ok(Some(explanation(&fork, &program, around.as_deref())))
             }
             Some(End::Asked) => Ok(None),

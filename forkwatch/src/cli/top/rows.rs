@@ -107,7 +107,7 @@ impl Sort {
     fn sort(self, rows: &mut [(Row, Vec<Row>)]) {
         match self {
             Self::Trouble => {
-                rows.sort_by_key(|(row, _)| (Reverse((row.worst, row.findings)), row.name.clone()))
+                rows.sort_by_key(|(row, _)| (Reverse((row.worst, row.findings)), row.name.clone()));
             }
             Self::Name => rows.sort_by_key(|(row, _)| (row.name.clone(), row.process().tgid)),
             Self::Memory => rows.sort_by_key(|(row, _)| Reverse(row.memory.map(|(_, own)| own))),
@@ -181,17 +181,13 @@ fn group(server: &ServerRecord, of: &Material<'_>, troubles: &Troubles) -> (Row,
         .filter_map(|state| Some((count(state), state)).filter(|(count, _)| *count > 0))
         .map(|(count, state)| format!("{count} {}", state.name()))
         .collect();
-    let mut standing = match server.workers.len() {
+    let standing = match server.workers.len() {
         0 if of.ended.contains(&master) => "has ended".to_owned(),
         1 => "1 worker".to_owned(),
         count => format!("{count} workers"),
     };
-    if !not_ready.is_empty() {
-        standing += &format!(": {}", not_ready.join(", "));
-    }
-    if server.ended > 0 {
-        standing += &format!("; {} ended", server.ended);
-    }
+    let not_ready = if not_ready.is_empty() { String::new() } else { format!(": {}", not_ready.join(", ")) };
+    let ended = if server.ended > 0 { format!("; {} ended", server.ended) } else { String::new() };
     let own = troubles.of(master);
     let mut worst = own.worst;
     let mut findings = own.findings;
@@ -208,7 +204,7 @@ fn group(server: &ServerRecord, of: &Material<'_>, troubles: &Troubles) -> (Row,
         name: format!("{}{about}{unit}", escape(&server.server.name)),
         state: String::new(),
         age: nanoseconds_since(of.now, master.start),
-        does: standing,
+        does: standing + &not_ready + &ended,
         since: None,
         memory,
         locks: 0,

@@ -1,7 +1,7 @@
 use std::{collections::HashMap, rc::Rc};
 
 use proptest::prelude::*;
-use ratatui::{Terminal, backend::TestBackend};
+use ratatui::{Terminal, backend::TestBackend, buffer::Cell};
 
 use super::{
     draw::{Look, draw},
@@ -141,7 +141,7 @@ fn screen(view: &mut View, width: u16, height: u16) -> String {
     terminal.draw(|frame| draw(frame, view, Look { color: false }, &context())).unwrap();
     let buffer = terminal.backend().buffer().clone();
     let lines = buffer.content().chunks(usize::from(width));
-    let text = |line: &[ratatui::buffer::Cell]| line.iter().map(|cell| cell.symbol()).collect::<String>();
+    let text = |line: &[Cell]| line.iter().map(Cell::symbol).collect::<String>();
     lines.map(|line| text(line).trim_end().to_owned() + "\n").collect()
 }
 

@@ -111,7 +111,7 @@ impl View {
             match action {
                 Action::Quit => return false,
                 Action::Move(by) => {
-                    *from = from.saturating_add_signed(by).min(text.lines().count().saturating_sub(1))
+                    *from = from.saturating_add_signed(by).min(text.lines().count().saturating_sub(1));
                 }
                 Action::First => *from = 0,
                 _ => self.over = Over::Nothing,
