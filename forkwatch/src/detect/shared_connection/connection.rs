@@ -6,6 +6,7 @@ use super::{
     callers::Callers,
     closed::{self, Farewell},
     hazard::{self as used, Case, Past},
+    interleaved::is_proven,
 };
 use crate::{
     core::{Context, Report},
@@ -17,6 +18,8 @@ use crate::{
     },
 };
 
+/// How long the turns of two that use it are waited for, which show whether one was in the other's way.
+const PROOF: Duration = Duration::from_millis(500);
 /// Most of those that are no more and have used it that are remembered.
 const MOST_PAST: usize = 8;
 /// Most processes that are known to hold one of them.
@@ -156,6 +159,13 @@ impl Connection {
             let child = if second.process == self.forker { first } else { second };
             Some((act, child.process, child.comm))
         })
+    }
+
+    /// Until when a verdict waits for an answer that shows that one was in the other's way, where that was not seen yet. Who
+    /// was seen to use it gets one.
+    pub(super) fn proof_due(&self, since: BootTime, now: BootTime) -> Option<BootTime> {
+        let is_open = !self.callers.told().is_empty() && !is_proven(&self.turns);
+        Some(since + PROOF).filter(|due| is_open && now < *due)
     }
 
     /// A process holds it no more.

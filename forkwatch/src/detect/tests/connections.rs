@@ -185,6 +185,9 @@ fn the_code_that_uses_it_and_its_libraries_are_told() {
     let mut timeline = sharing();
     timeline.callers.insert(CHILD, caller(CHILD, Engaged::WithIt));
     timeline.uses(PARENT, Act::Sent, 100).uses(CHILD, Act::Sent, 200);
+    // Whether one was in the other's way is waited for.
+    assert_eq!(timeline.reported(), []);
+    timeline.at(3600);
     assert_eq!(timeline.reported(), SHARED);
     let finding = timeline.findings()[0].clone();
     let connection = finding.facts.connection.unwrap();
