@@ -20,6 +20,7 @@ use forkwatch_tests::{
     wait::until,
 };
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 pub(crate) fn tests() -> Tests {
     Tests::side_by_side(tests![
@@ -73,7 +74,7 @@ fn a_finding_is_an_event_and_a_metric() -> Result<()> {
     let (mut daemon, address) = daemon(&[])?;
     let mut program = fixture::hold("mt_fork", &[])?;
     program.release()?;
-    let child = program.next_json()?.get("child").and_then(serde_json::Value::as_i64);
+    let child = program.next_json()?.get("child").and_then(Value::as_i64);
     daemon.wait_for("the finding", |event| event.finding().is_some() && event.pid() == child)?;
     let scrape = Scrape::of(address)?;
     for (metric, labels) in [
@@ -112,8 +113,35 @@ fn a_real_prometheus_scrapes_and_answers() -> Result<()> {
         };
         Ok(body.contains("\"version\""))
     })?;
+    every_query_is_understood(own)?;
     prometheus.end(Some(Signal::SIGTERM))?;
     daemon.stop().map(drop)
+}
+
+/// Those of the dashboards, as Grafana asks them.
+fn every_query_is_understood(prometheus: SocketAddr) -> Result<()> {
+    let mut asked = 0;
+    for dashboard in
+        [include_str!("../../docs/grafana-overview.json"), include_str!("../../docs/grafana-health.json")]
+    {
+        let document: Value = serde_json::from_str(dashboard)?;
+        let panels = document.get("panels").and_then(Value::as_array).context("no panels")?;
+        let targets = panels.iter().filter_map(|panel| panel.get("targets")?.as_array()).flatten();
+        for expression in targets.filter_map(|target| target.get("expr")?.as_str()) {
+            let expression = expression.replace("$instance", ".*").replace("$__rate_interval", "1m");
+            let query: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let answer = http::get(TcpStream::connect(prometheus)?, &format!("/api/v1/query?query={query}"))
+                .context(expression.clone())?;
+            let answer: Value = serde_json::from_str(&answer)?;
+            ensure!(
+                answer.get("status").and_then(Value::as_str) == Some("success"),
+                "{expression}: {answer}"
+            );
+            asked += 1;
+        }
+    }
+    ensure!(asked > 30, "only {asked} queries");
+    Ok(())
 }
 
 fn sigterm_ends_it_cleanly() -> Result<()> {

@@ -48,6 +48,12 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     write(&directory.join("api.openapi.json"), &description)?;
     write(&directory.join("hazards.md"), &detect::markdown())?;
     write(&directory.join("metrics.md"), &metrics::markdown()?)?;
+    for (name, dashboard) in metrics::dashboards()? {
+        write(
+            &directory.join(name).with_extension("json"),
+            &(serde_json::to_string_pretty(&dashboard)? + "\n"),
+        )?;
+    }
     write(&directory.join("renamed.md"), &renamed::markdown())?;
     Ok(Exit::Fine)
 }

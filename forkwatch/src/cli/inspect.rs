@@ -24,6 +24,8 @@ use super::{
     shown::Reply,
 };
 use crate::{
+    api::{Brief, Findings, MOST_LISTED, PREFIX},
+    client::Watch,
     host::{self, Process},
     model::{inventory::Inventory, server::Tree},
     reader::{Answer, Answered, Client, Question, Starter},
@@ -55,8 +57,9 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         Ok(master) => (master, None),
         Err(error) => (None, Some(error.to_string())),
     };
-    let document =
+    let mut document =
         Document::new(&Looked { asked: &process, tree: &tree, inventory: &asked, master: master.as_ref() });
+    document.findings = followed(&document);
     let text = match options.output {
         Reply::Text => text::text(&document),
         Reply::Json => serde_json::to_string_pretty(&document)? + "\n",
@@ -66,6 +69,16 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         eprintln!("forkwatch: whether a fork of the master would be safe is not known: {unseen}");
     }
     Ok(if document.is_denied() { Exit::Privilege } else { Exit::Fine })
+}
+
+/// What a running daemon has found about these processes. Where none can be asked, nothing is missing.
+fn followed(document: &Document) -> Option<Vec<Brief>> {
+    let found: Findings =
+        Watch::at(None).get(&format!("{PREFIX}/findings?state=open&limit={MOST_LISTED}")).ok()?;
+    let is_here = |brief: &Brief| {
+        document.processes.iter().any(|process| [brief.pid, brief.parent_pid].contains(&process.pid))
+    };
+    Some(found.findings.into_iter().filter(is_here).collect())
 }
 
 fn tree(reader: &mut Client, process: &Process) -> Result<Tree> {

@@ -5,6 +5,7 @@
 
 mod bounded;
 mod counting;
+mod dashboards;
 mod ends;
 mod family;
 mod kernel;
@@ -28,7 +29,11 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-pub use self::{counting::Counting, markdown::markdown};
+pub use self::{
+    counting::Counting,
+    dashboards::{DashboardError, UnknownMetric, dashboards},
+    markdown::markdown,
+};
 use self::{family::Family, observed::Observed, units::Units, workers::Workers};
 use crate::{
     health::Part,

@@ -185,6 +185,16 @@ impl Table {
         Ok(table)
     }
 
+    /// What is remembered of this watch's findings, for the same file when it is opened anew.
+    pub(super) fn numbers(self) -> BTreeMap<u64, u64> {
+        self.numbers
+    }
+
+    /// Remembers that.
+    pub(super) fn remember(&mut self, numbers: BTreeMap<u64, u64>) {
+        self.numbers = numbers;
+    }
+
     pub(super) const fn is_file(&self) -> bool {
         self.is_file
     }

@@ -1,7 +1,7 @@
 //! The thread that has the database.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -42,6 +42,8 @@ pub(super) struct Worker {
     waiting: VecDeque<Change>,
     /// After a failure: when it is tried again.
     retry: Option<Instant>,
+    /// Keys of this watch's findings by their number, while no database is open.
+    numbers: BTreeMap<u64, u64>,
 }
 
 impl Worker {
@@ -51,7 +53,16 @@ impl Worker {
         bounds: Bounds,
         health: Arc<Mutex<StoreHealth>>,
     ) -> Self {
-        Self { path, watch, bounds, health, table: None, waiting: VecDeque::new(), retry: None }
+        Self {
+            path,
+            watch,
+            bounds,
+            health,
+            table: None,
+            waiting: VecDeque::new(),
+            retry: None,
+            numbers: BTreeMap::new(),
+        }
     }
 
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
@@ -120,8 +131,9 @@ impl Worker {
             return;
         };
         match Table::open(path, self.bounds) {
-            Ok(table) => {
+            Ok(mut table) => {
                 lock(&self.health).findings = table.count();
+                table.remember(std::mem::take(&mut self.numbers));
                 self.table = Some(table);
             }
             Err(error) if self.retry.is_none() => {
@@ -158,8 +170,10 @@ impl Worker {
         }
         health.trouble = Some(error.to_string());
         drop(health);
-        if self.path.is_some() {
-            self.table = None;
+        if self.path.is_some()
+            && let Some(table) = self.table.take()
+        {
+            self.numbers = table.numbers();
         }
         self.retry = Some(Instant::now() + RETRY);
     }
@@ -168,6 +182,9 @@ impl Worker {
         if self.table.is_none() && self.path.is_some() {
             // What stands on a disk that is full can be read all the same.
             self.table = self.path.as_ref().and_then(|path| Table::open(path, self.bounds).ok());
+            if let Some(table) = &mut self.table {
+                table.remember(std::mem::take(&mut self.numbers));
+            }
         }
         let why = || lock(&self.health).trouble.clone().unwrap_or_else(|| "it cannot be read".to_owned());
         match (job, &self.table) {

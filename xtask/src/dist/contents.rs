@@ -28,13 +28,15 @@ const COMPLETIONS: [(&str, &str); 3] = [
 ];
 
 /// Of the workspace, into the folder of documents. `docs/` stays one, so that links hold.
-const DOCUMENTATION: [&str; 14] = [
+const DOCUMENTATION: [&str; 16] = [
     "README.md",
     "SECURITY.md",
     "docs/api.md",
     "docs/api.openapi.json",
     "docs/ci.md",
     "docs/events.schema.json",
+    "docs/grafana-health.json",
+    "docs/grafana-overview.json",
     "docs/hazards.md",
     "docs/inspect.schema.json",
     "docs/metrics.md",

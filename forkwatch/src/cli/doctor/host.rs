@@ -3,9 +3,13 @@
 use std::{fs, io};
 
 use super::check::Check;
-use crate::host::{
-    cgroup_tree,
-    mounts::{CgroupTrees, mounts},
+use crate::{
+    api::{Health, PREFIX},
+    client::{AskError, Watch},
+    host::{
+        cgroup_tree,
+        mounts::{CgroupTrees, mounts},
+    },
 };
 
 /// Looks at everything that needs no trial.
@@ -16,6 +20,7 @@ pub(super) fn examine() -> Vec<Check> {
         perf_paranoia(read("/proc/sys/kernel/perf_event_paranoid")),
         jit(read("/proc/sys/net/core/bpf_jit_enable")),
         statistics(read("/proc/sys/kernel/bpf_stats_enabled")),
+        daemon(Watch::at(None).get(&format!("{PREFIX}/health"))),
     ];
     match mounts() {
         Ok(mounts) => {
@@ -29,6 +34,36 @@ pub(super) fn examine() -> Vec<Check> {
 
 fn read(path: &str) -> io::Result<String> {
     Ok(fs::read_to_string(path)?.trim().to_owned())
+}
+
+/// Whether a daemon runs here, and how it is. None need.
+fn daemon(health: Result<Health, AskError>) -> Check {
+    let (id, title) = ("daemon", "Daemon");
+    match health {
+        Ok(health) if !health.watching => Check::limited(
+            id,
+            title,
+            "it runs, but does not watch now: a part of it hangs, or it is starting".to_owned(),
+            "see its log: journalctl -u forkwatch",
+        ),
+        Ok(Health { store, began, .. }) => match store.trouble {
+            Some(why) => Check::limited(
+                id,
+                title,
+                format!("it watches since {began}, but does not keep all findings: {why}"),
+                "make room, or set findings.store",
+            ),
+            None => Check::ok(
+                id,
+                title,
+                format!("it watches since {began}, and keeps {} findings", store.findings),
+            ),
+        },
+        Err(AskError::Nobody { .. }) => {
+            Check::ok(id, title, "none answers: forkwatch findings has nothing newer")
+        }
+        Err(error) => Check::unknown(id, title, error.to_string()),
+    }
 }
 
 /// The file names all modes, with the one in force in brackets (security/lockdown/lockdown.c).

@@ -88,6 +88,7 @@ impl Document {
             complete: tree.whole,
             inspected: inspected(inventory),
             next_fork: next_fork(forker, &assess(assessed)),
+            findings: None,
         }
     }
 }

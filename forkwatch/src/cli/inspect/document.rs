@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{output::json, workers::servers::Role};
+use crate::{api::Brief, output::json, workers::servers::Role};
 
 /// What a look at a server has found.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -30,6 +30,9 @@ pub(in crate::cli) struct Document {
     pub(in crate::cli) inspected: Inspected,
     /// What a fork of the master would find now.
     pub(in crate::cli) next_fork: NextFork,
+    /// What a running daemon has found about these processes and still follows; absent where none could be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) findings: Option<Vec<Brief>>,
 }
 
 /// The server that the process belongs to.

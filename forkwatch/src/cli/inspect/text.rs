@@ -2,7 +2,8 @@
 
 use super::document::{Connection, Document, Inspected, Member, NextFork, Server, Stream, Thread};
 use crate::{
-    model::{lasted::lasted, time::nanoseconds},
+    api::Brief,
+    model::{finding::Severity, lasted::lasted, time::nanoseconds},
     paragraph,
 };
 
@@ -30,6 +31,7 @@ pub(super) fn text(document: &Document) -> String {
     let is_masters = document.server.is_some()
         && document.processes.first().is_some_and(|first| first.pid == document.next_fork.pid);
     next_fork(&mut out, &document.next_fork, is_masters);
+    findings(&mut out, document.findings.as_deref().unwrap_or_default());
     out
 }
 
@@ -269,6 +271,33 @@ fn next_fork(out: &mut String, next: &NextFork, is_masters: bool) {
     }
     if !weighty.is_empty() {
         line(out, "->", &format!("`forkwatch check {}` says why, and what to change.", next.pid));
+    }
+}
+
+/// What the daemon has found.
+fn findings(out: &mut String, found: &[Brief]) {
+    if found.is_empty() {
+        return;
+    }
+    out.push('\n');
+    paragraph::add(out, "", "", "The daemon has found about these processes, and still follows:");
+    for brief in found.iter().take(SHOWN) {
+        line(out, severity(brief), &format!("{}: {}", brief.hazard, brief.summary));
+    }
+    let more = found.len().saturating_sub(SHOWN);
+    if more > 0 {
+        line(out, "more", &format!("{more}: see `forkwatch findings --state open`"));
+    }
+    if let Some(first) = found.first() {
+        line(out, "->", &format!("`forkwatch findings {}` shows the evidence.", first.id));
+    }
+}
+
+const fn severity(brief: &Brief) -> &'static str {
+    match brief.severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Critical => "critical",
     }
 }
 
