@@ -8,11 +8,23 @@ use std::{
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    sync::Semaphore,
+};
 
 use super::peer::{Allowed, Peer};
+
+/// Most that are told at a time that they may not ask.
+const MOST_REFUSALS: usize = 16;
+/// Longest that one of them is listened to.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+/// Bytes that one of them may send before.
+const LONGEST_REFUSED: usize = 2048;
 
 /// A connection, whatever it goes through.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -99,7 +111,12 @@ impl Drop for LocalSocket {
 /// The same, on a runtime.
 pub(super) enum OpenDoor {
     Network(tokio::net::TcpListener, Via),
-    Local { listener: tokio::net::UnixListener, allowed: Allowed, _path: LocalSocket },
+    Local {
+        listener: tokio::net::UnixListener,
+        allowed: Allowed,
+        refusals: Arc<Semaphore>,
+        _path: LocalSocket,
+    },
 }
 
 impl OpenDoor {
@@ -114,6 +131,7 @@ impl OpenDoor {
             Door::Local(socket) => Self::Local {
                 listener: tokio::net::UnixListener::from_std(socket.listener.try_clone()?)?,
                 allowed: socket.allowed.clone(),
+                refusals: Arc::new(Semaphore::new(MOST_REFUSALS)),
                 _path: socket,
             },
         })
@@ -134,7 +152,7 @@ impl OpenDoor {
                 let (stream, _) = listener.accept().await?;
                 Ok(Some((Box::new(stream), via.clone())))
             }
-            Self::Local { listener, allowed, .. } => {
+            Self::Local { listener, allowed, refusals, .. } => {
                 let (stream, _) = listener.accept().await?;
                 let own = nix::unistd::geteuid().as_raw();
                 match Peer::of(&stream) {
@@ -143,10 +161,15 @@ impl OpenDoor {
                     }
                     peer => {
                         let who = peer.map_or_else(|_| "you".to_owned(), |peer| format!("uid {}", peer.uid));
-                        refuse(
-                            &stream,
-                            &format!("{who} may not ask this forkwatch: {allowed} may (socket.group).\n"),
-                        );
+                        // Of a crowd of them, not all are told.
+                        if let Ok(room) = Arc::clone(refusals).try_acquire_owned() {
+                            let why =
+                                format!("{who} may not ask this forkwatch: {allowed} may (socket.group).\n");
+                            tokio::spawn(async move {
+                                refuse(stream, why).await;
+                                drop(room);
+                            });
+                        }
                         Ok(None)
                     }
                 }
@@ -155,14 +178,33 @@ impl OpenDoor {
     }
 }
 
-/// Says why, as far as that needs no waiting, and reads nothing.
-fn refuse(stream: &tokio::net::UnixStream, why: &str) {
+/// Says why, once the request is there: a client may not expect an answer before. What it says is thrown away, and it has
+/// a second.
+async fn refuse(mut stream: tokio::net::UnixStream, why: String) {
     let length = why.len();
     let answer = format!(
         "HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\
          connection: close\r\n\r\n{why}"
     );
-    if let Err(error) = stream.try_write(answer.as_bytes()) {
-        tracing::debug!(%error, "whoever may not ask was not told so");
+    let told = async {
+        let mut asked = [0; LONGEST_REFUSED];
+        let mut count = 0;
+        while !asked.get(..count).is_some_and(|asked| asked.ends_with(b"\r\n\r\n")) {
+            let Some(rest) = asked.get_mut(count..).filter(|rest| !rest.is_empty()) else { break };
+            match stream.read(rest).await? {
+                0 => break,
+                more => count += more,
+            }
+        }
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        // Closed with something unread, it would look broken at the other end.
+        while stream.read(&mut asked).await? > 0 {}
+        io::Result::Ok(())
+    };
+    match tokio::time::timeout(REFUSAL_TIME, told).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "whoever may not ask was not told so"),
+        Err(_) => tracing::debug!("whoever may not ask was not told so in time"),
     }
 }
