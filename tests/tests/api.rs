@@ -110,7 +110,7 @@ fn every_answer_is_as_it_is_described() -> Result<()> {
     let found = until("the finding", || Ok(asked.findings_about(child)?.first().cloned()))?;
     let id = text(&found, "/id").to_owned();
     let described = asked.get("/api/v1/openapi.json")?;
-    for path in ["findings", "findings/{id}", "processes", "hazards", "health"] {
+    for path in ["findings", "findings/{id}", "processes", "servers", "workers", "hazards", "health"] {
         let pointer = format!(
             "/paths/~1api~1v1~1{}/get/responses/200/content/application~1json/schema/$ref",
             path.replace('/', "~1")

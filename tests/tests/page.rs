@@ -52,7 +52,7 @@ fn the_page_shows_findings_as_they_come_and_keeps_names_text() -> Result<()> {
     for scheme in ["light", "dark"] {
         browser.prefer(scheme)?;
         browser.resize(400, 900)?;
-        for page in ["#/", "#/findings", "#/processes", "#/hazards", "#/hazards/orphaned-lock"] {
+        for page in ["#/", "#/findings", "#/servers", "#/processes", "#/hazards", "#/hazards/orphaned-lock"] {
             browser.go(&url(page))?;
             browser.wait_for("document.querySelector('main h1')")?;
             let width = browser.run("return document.documentElement.scrollWidth")?;

@@ -8,6 +8,7 @@ mod health;
 mod markdown;
 mod openapi;
 mod processes;
+mod servers;
 
 pub use self::{
     filter::{Filter, FilterError, MOST_LISTED, parse_since},
@@ -17,6 +18,7 @@ pub use self::{
     markdown::{markdown, plain},
     openapi::openapi,
     processes::{ProcessDocument, Processes},
+    servers::{ServerDocument, Servers, WorkerDocument, WorkerEndDocument, Workers},
 };
 
 pub use crate::model::rescued::RescueReport;

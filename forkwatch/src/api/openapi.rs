@@ -3,7 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{FindingDocument, Findings, Hazards, Health, PREFIX, Processes, RescueReport};
+use super::{FindingDocument, Findings, Hazards, Health, PREFIX, Processes, RescueReport, Servers, Workers};
 
 /// What the answer to a path is.
 struct Path {
@@ -66,6 +66,18 @@ pub fn openapi() -> Value {
             summary: "The forked children that have not exec'd and live on",
             parameters: &[("pid", "integer", "The pid of the child or of its forker.")],
             answer: json_of(generator.subschema_for::<Processes>()),
+        },
+        Path {
+            path: "/servers",
+            summary: "Servers that fork their workers: who lives, and how the last ones ended",
+            parameters: &[],
+            answer: json_of(generator.subschema_for::<Servers>()),
+        },
+        Path {
+            path: "/workers",
+            summary: "The living workers of all servers",
+            parameters: &[("pid", "integer", "The pid of the worker or of its master.")],
+            answer: json_of(generator.subschema_for::<Workers>()),
         },
         Path {
             path: "/hazards",

@@ -2,6 +2,7 @@
 
 mod answers;
 pub(super) mod open;
+mod servers;
 
 use std::{
     cell::RefCell,
@@ -53,6 +54,7 @@ use crate::{
         metrics::{self, Counting, Metrics},
         published::Published,
         standard_output::StandardOutput,
+        workers::Workers,
     },
     reader::Question,
     resources,
@@ -194,12 +196,14 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         let (bus, tally) = (Bus::default(), Arc::new(Tally::default()));
         let (questions, asked) = live::questions();
         pipeline.hear(asked);
+        let workers = Workers::default();
         let answers = Answers {
             context: context.clone(),
             detectors: detectors.iter().map(answers::detector).collect(),
             tally: Arc::clone(&tally),
             store: store.clone(),
             began: SystemTime::now(),
+            workers: workers.clone(),
         };
         let offer = Offer {
             telemetry_path: config.web.telemetry_path.clone(),
@@ -233,6 +237,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
             Box::new(LogLines),
             Box::new(lines),
             Box::new(published),
+            Box::new(workers),
         ]);
         let mut daemon = Daemon { options, config, log, metrics, events, pipeline };
         let result = daemon.watch(signals, &mut server, &mut vouching).await;

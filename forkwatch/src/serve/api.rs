@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     api::{
-        Filter, FindingDocument, Findings, Hazards, Health, PREFIX, Processes, RescueReport, markdown,
-        openapi,
+        Filter, FindingDocument, Findings, Hazards, Health, PREFIX, Processes, RescueReport, Servers,
+        Workers, markdown, openapi,
     },
     health::Failing,
     live::{Bus, MOST_LISTENERS, Question, Wants},
@@ -37,6 +37,10 @@ pub trait Describe: Send + Sync {
     fn health(&self, failing: &[Failing], is_ready: bool) -> Health;
     /// The followed children, only those of this pid where one is given.
     fn processes(&self, followed: Vec<Followed>, pid: Option<u32>) -> Processes;
+    /// Servers that fork their workers.
+    fn servers(&self) -> Servers;
+    /// Their living workers, only this one or those of this master where a pid is given.
+    fn workers(&self, pid: Option<u32>) -> Workers;
     /// What there is to be found.
     fn hazards(&self) -> Hazards;
 }
@@ -84,6 +88,8 @@ pub(super) async fn answer(
     let answered = match path.trim_start_matches('/') {
         "findings" => findings(api, &query).await,
         "processes" => processes(api, &query).await,
+        "servers" => without_query(&query).and_then(|()| json(&api.describe.servers())),
+        "workers" => pid(&query).and_then(|pid| json(&api.describe.workers(pid))),
         "hazards" => without_query(&query).and_then(|()| json(&api.describe.hazards())),
         "health" => match without_query(&query) {
             Ok(()) => {
@@ -135,20 +141,24 @@ async fn stored<T: Send + 'static>(ask: impl FnOnce(crate::store::Reply<T>)) -> 
 }
 
 async fn processes(api: &Api, query: &str) -> Answered {
-    let pid = match query.split_once('=') {
-        None if query.is_empty() => None,
-        Some(("pid", pid)) => {
-            let wrong =
-                || Problem(StatusCode::BAD_REQUEST, "`pid` must be the number of a process.".to_owned());
-            Some(pid.parse().map_err(|_| wrong())?)
-        }
-        _ => return Err(Problem(StatusCode::BAD_REQUEST, "There is one filter: pid.".to_owned())),
-    };
+    let pid = pid(query)?;
     let (sender, receiver) = oneshot::channel();
     let busy = || Problem(StatusCode::SERVICE_UNAVAILABLE, "The watch is busy, or ending.".to_owned());
     api.questions.try_send(Question::Followed(sender)).map_err(|_| busy())?;
     let followed = receiver.await.map_err(|_| busy())?;
     json(&api.describe.processes(followed, pid))
+}
+
+/// The one filter of processes and workers.
+fn pid(query: &str) -> Result<Option<u32>, Problem> {
+    let wrong = |why: &str| Problem(StatusCode::BAD_REQUEST, why.to_owned());
+    match query.split_once('=') {
+        None if query.is_empty() => Ok(None),
+        Some(("pid", pid)) => {
+            pid.parse().map(Some).map_err(|_| wrong("`pid` must be the number of a process."))
+        }
+        _ => Err(wrong("There is one filter: pid.")),
+    }
 }
 
 fn events(api: &Api, query: &str) -> Answered {

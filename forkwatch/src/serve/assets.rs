@@ -25,6 +25,7 @@ pub(super) fn find(path: &str) -> Option<Asset> {
         "/overview.js" => ("text/javascript; charset=utf-8", include_str!("page/overview.js")),
         "/findings.js" => ("text/javascript; charset=utf-8", include_str!("page/findings.js")),
         "/processes.js" => ("text/javascript; charset=utf-8", include_str!("page/processes.js")),
+        "/servers.js" => ("text/javascript; charset=utf-8", include_str!("page/servers.js")),
         "/hazards.js" => ("text/javascript; charset=utf-8", include_str!("page/hazards.js")),
         "/icon.svg" => ("image/svg+xml", include_str!("page/icon.svg")),
         _ => return None,
@@ -36,13 +37,14 @@ pub(super) fn find(path: &str) -> Option<Asset> {
 mod tests {
     use super::*;
 
-    const PATHS: [&str; 8] = [
+    const PATHS: [&str; 9] = [
         "/page.css",
         "/page.js",
         "/parts.js",
         "/overview.js",
         "/findings.js",
         "/processes.js",
+        "/servers.js",
         "/hazards.js",
         "/icon.svg",
     ];

@@ -4,10 +4,11 @@ use std::{sync::Arc, time::SystemTime};
 
 use jiff::Timestamp;
 
+use super::servers;
 use crate::{
     api::{
         DetectorHealth, Doubt, HazardDocument, Hazards, Health, PartHealth, ProcessDocument, Processes,
-        RemedyDocument,
+        RemedyDocument, Servers, Workers,
     },
     detect::CATALOGUE,
     engine::detectors::Detector,
@@ -15,7 +16,7 @@ use crate::{
     host,
     live::Tally,
     model::{detector::DetectorState, followed::Followed, process::escape},
-    output::Context,
+    output::{Context, workers},
     serve::Describe,
     store::Store,
 };
@@ -33,6 +34,7 @@ pub(super) struct Answers {
     pub(super) tally: Arc<Tally>,
     pub(super) store: Store,
     pub(super) began: SystemTime,
+    pub(super) workers: workers::Workers,
 }
 
 /// How far a detector works, for whoever asks.
@@ -89,6 +91,14 @@ impl Describe for Answers {
                 .collect(),
             left_out: u64::try_from(left_out).unwrap_or(u64::MAX),
         }
+    }
+
+    fn servers(&self) -> Servers {
+        self.workers.look(|table| servers::servers(table, &self.context))
+    }
+
+    fn workers(&self, pid: Option<u32>) -> Workers {
+        self.workers.look(|table| servers::workers(table, &self.context, pid))
     }
 
     fn hazards(&self) -> Hazards {

@@ -1,6 +1,6 @@
 // Is it watching, can its silence be trusted, and what was found.
 
-import { badge, h, s, severity, state, when } from "./parts.js";
+import { badge, h, s, severity, state, swap, when } from "./parts.js";
 
 const HOUR = 3600e3;
 const RANGES = { "24 hours": [24 * HOUR, 24], "7 days": [7 * 24 * HOUR, 28] };
@@ -10,7 +10,7 @@ export function overview(known) {
   const element = h("div", {});
   const fresh = () => {
     const list = known.list();
-    element.replaceChildren(
+    swap(element,
       h("h1", { class: "hidden" }, "Overview"),
       verdict(known),
       tiles(list),

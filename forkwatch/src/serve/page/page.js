@@ -4,6 +4,7 @@ import { ask, h, lasted, trouble } from "./parts.js";
 import { overview } from "./overview.js";
 import { finding, findings } from "./findings.js";
 import { processes } from "./processes.js";
+import { servers } from "./servers.js";
 import { hazards } from "./hazards.js";
 
 const MOST = 10000;
@@ -15,7 +16,7 @@ const known = { all: new Map(), health: undefined, hazards: undefined, loaded: f
 /** The findings, the latest first. */
 known.list = () => [...known.all.values()].sort((one, other) => (one.id < other.id ? 1 : -1));
 
-const VIEWS = { "": overview, findings, processes, hazards };
+const VIEWS = { "": overview, findings, servers, processes, hazards };
 let shown;
 
 /** Path and filters of the address. */

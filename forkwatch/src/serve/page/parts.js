@@ -17,6 +17,17 @@ export const h = (name, attributes, ...children) => fill(document.createElement(
 /** The same, in a drawing. */
 export const s = (name, attributes, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
 
+/** Puts something new in place of what was there. What the reader has opened stays open, and where they are stays theirs. */
+export function swap(element, ...children) {
+  const name = (details) => details.querySelector("summary")?.textContent;
+  const opened = new Set([...element.querySelectorAll("details[open]")].map(name));
+  const focused = element.contains(document.activeElement) ? document.activeElement : undefined;
+  element.replaceChildren(...children.flat(9).filter(Boolean));
+  for (const details of element.querySelectorAll("details")) if (opened.has(name(details))) details.open = true;
+  const alike = (one) => one.tagName === focused.tagName && (one.getAttribute("href") ?? one.textContent) === (focused.getAttribute("href") ?? focused.textContent);
+  if (focused) [...element.querySelectorAll("a, button, select, summary")].find(alike)?.focus({ preventScroll: true });
+}
+
 /** A document of the interface. What goes wrong is said in its words. */
 export async function ask(path) {
   const answer = await fetch(`/api/v1/${path}`);

@@ -1,11 +1,11 @@
 // The forked children that live on, as trees below those that forked them.
 
-import { ask, badge, h, lasted, trouble } from "./parts.js";
+import { ask, badge, h, lasted, swap, trouble } from "./parts.js";
 
 export function processes(known) {
   const element = h("div", {}, h("h1", {}, "Processes"), h("p", { class: "empty" }, "Asking forkwatch…"));
   const fresh = () => ask("processes").then(
-    (answer) => element.replaceChildren(...shown(known, answer).filter(Boolean)),
+    (answer) => swap(element, shown(known, answer)),
     (error) => element.replaceChildren(h("h1", {}, "Processes"), trouble(error)));
   fresh();
   return { title: "Processes", element, fresh };
