@@ -18,6 +18,7 @@ use forkwatch_tests::{
     metrics::{Scrape, free_address},
     program::{Program, copy_program},
     runner::Tests,
+    scenario::gunicorn_with_one_worker,
     schema, tests,
     wait::{DEADLINE, until},
 };
@@ -28,6 +29,7 @@ use tempfile::TempDir;
 pub(crate) fn tests() -> Tests {
     Tests::side_by_side(tests![
         every_answer_is_as_it_is_described,
+        servers_are_told_with_their_workers_and_how_they_ended,
         a_finding_is_told_kept_and_found_again_after_sigkill,
         strangers_are_sent_away_from_the_local_socket,
         whoever_listens_too_slowly_is_dropped_and_the_others_are_not,
@@ -132,6 +134,10 @@ fn every_answer_is_as_it_is_described() -> Result<()> {
         processes.iter().any(|one| one.get("pid").and_then(Value::as_i64) == Some(child)),
         "{processes:?}"
     );
+    let mut inspect = Command::new(binary::forkwatch()?);
+    inspect.arg("inspect").arg(child.to_string()).env("FORKWATCH_SOCKET", asked.socket());
+    let told = String::from_utf8(inspect.stdin(Stdio::null()).output()?.stdout)?;
+    ensure!(told.contains("The daemon has found about these processes") && told.contains(&id), "{told}");
     let markdown = http::get(TcpStream::connect(asked.address)?, &format!("/api/v1/findings/{id}/markdown"))?;
     ensure!(markdown.starts_with("### multithreaded-fork\n"), "{markdown}");
     for (path, status) in [
@@ -199,6 +205,35 @@ fn a_finding_is_told_kept_and_found_again_after_sigkill() -> Result<()> {
     let plain = String::from_utf8(read(&[])?.stdout)?;
     ensure!(plain.contains("multithreaded-fork in kept-first\n") && plain.contains(&id), "{plain}");
     other.end(None).map(drop)
+}
+
+fn servers_are_told_with_their_workers_and_how_they_ended() -> Result<()> {
+    let asked = Asked::start()?;
+    let mut program = gunicorn_with_one_worker("wsgi")?;
+    program.release()?;
+    let master = i64::from(program.pid());
+    let server = || -> Result<Option<Value>> {
+        let servers = list(&asked.get("/api/v1/servers")?, "/servers");
+        Ok(servers.into_iter().find(|one| one.get("master_pid").and_then(Value::as_i64) == Some(master)))
+    };
+    let pid = until("a worker that is ready", || {
+        let workers = server()?.map(|server| list(&server, "/workers")).unwrap_or_default();
+        let ready = workers.iter().find(|worker| text(worker, "/state") == "ready");
+        Ok(ready.and_then(|worker| worker.get("pid")?.as_i64()))
+    })?;
+    let workers = list(&asked.get(&format!("/api/v1/workers?pid={pid}"))?, "/workers");
+    ensure!(
+        workers.iter().all(|one| text(one, "/server") == "gunicorn") && workers.len() == 1,
+        "{workers:?}"
+    );
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.try_into()?), Signal::SIGKILL)?;
+    let end = until("its end", || {
+        let ends = server()?.map(|server| list(&server, "/ends")).unwrap_or_default();
+        Ok(ends.into_iter().find(|end| end.get("pid").and_then(Value::as_i64) == Some(pid)))
+    })?;
+    ensure!(text(&end, "/how") == "SIGKILL", "{end}");
+    program.end(Some(Signal::SIGTERM))?;
+    asked.daemon.stop().map(drop)
 }
 
 fn strangers_are_sent_away_from_the_local_socket() -> Result<()> {

@@ -1,5 +1,7 @@
 //! A finding as GitHub-flavoured Markdown: what one pastes into an issue.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::Kept;
@@ -14,7 +16,7 @@ pub fn markdown(kept: &Kept) -> String {
     text.push_str("| | |\n|---|---|\n");
     let mut row = |name: &str, value: String| {
         if !value.is_empty() {
-            text.push_str(&format!("| {name} | {value} |\n"));
+            let _ = writeln!(text, "| {name} | {value} |");
         }
     };
     let resolution = brief.resolution.as_deref().map_or_else(String::new, |how| format!(", {}", plain(how)));
@@ -35,18 +37,19 @@ pub fn markdown(kept: &Kept) -> String {
     }
     let at = |pointer: &str| kept.report.pointer(pointer);
     if let Some(remedy) = at("/forkwatch/finding/remedy/text").and_then(Value::as_str) {
-        text.push_str(&format!("\n**Fix:** {}\n", plain(remedy)));
+        let _ = write!(text, "\n**Fix:** {}\n", plain(remedy));
     }
     if let Some(link) = at("/forkwatch/finding/remedy/link").and_then(Value::as_str) {
-        text.push_str(&format!("\nSee <{}>\n", link.replace(['<', '>', ' ', '\n'], "")));
+        let _ = write!(text, "\nSee <{}>\n", link.replace(['<', '>', ' ', '\n'], ""));
     }
     if let Some(evidence) = at("/forkwatch/finding/evidence")
         && let Ok(evidence) = serde_json::to_string_pretty(evidence)
     {
         let fence = fence(&evidence);
-        text.push_str(&format!(
-            "\n<details><summary>Evidence</summary>\n\n{fence}json\n{evidence}\n{fence}\n\n</details>\n"
-        ));
+        let _ = writeln!(
+            text,
+            "\n<details><summary>Evidence</summary>\n\n{fence}json\n{evidence}\n{fence}\n\n</details>"
+        );
     }
     text
 }

@@ -1,4 +1,4 @@
-//! The description of the interface for machines: OpenAPI 3.1.
+//! The description of the interface for machines, in the language of <https://spec.openapis.org/oas/v3.1.0>.
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -7,7 +7,7 @@ use super::{FindingDocument, Findings, Hazards, Health, PREFIX, Processes, Rescu
 
 /// What the answer to a path is.
 struct Path {
-    path: &'static str,
+    below: &'static str,
     summary: &'static str,
     parameters: &'static [(&'static str, &'static str, &'static str)],
     /// Media type, and the schema's name.
@@ -44,55 +44,55 @@ pub fn openapi() -> Value {
     let json_of = |schema: schemars::Schema| ("application/json", Some(schema.to_value()));
     let paths = [
         Path {
-            path: "/findings",
+            below: "/findings",
             summary: "Findings of this host, the latest first",
             parameters: FILTERS,
             answer: json_of(generator.subschema_for::<Findings>()),
         },
         Path {
-            path: "/findings/{id}",
+            below: "/findings/{id}",
             summary: "One finding with its evidence",
             parameters: &[],
             answer: json_of(generator.subschema_for::<FindingDocument>()),
         },
         Path {
-            path: "/findings/{id}/markdown",
+            below: "/findings/{id}/markdown",
             summary: "The same as Markdown, for an issue",
             parameters: &[],
             answer: ("text/markdown", None),
         },
         Path {
-            path: "/processes",
+            below: "/processes",
             summary: "The forked children that have not exec'd and live on",
             parameters: &[("pid", "integer", "The pid of the child or of its forker.")],
             answer: json_of(generator.subschema_for::<Processes>()),
         },
         Path {
-            path: "/servers",
+            below: "/servers",
             summary: "Servers that fork their workers: who lives, and how the last ones ended",
             parameters: &[],
             answer: json_of(generator.subschema_for::<Servers>()),
         },
         Path {
-            path: "/workers",
+            below: "/workers",
             summary: "The living workers of all servers",
             parameters: &[("pid", "integer", "The pid of the worker or of its master.")],
             answer: json_of(generator.subschema_for::<Workers>()),
         },
         Path {
-            path: "/hazards",
+            below: "/hazards",
             summary: "What there is to be found, explained",
             parameters: &[],
             answer: json_of(generator.subschema_for::<Hazards>()),
         },
         Path {
-            path: "/health",
+            below: "/health",
             summary: "Whether forkwatch watches, and whether its silence can be trusted",
             parameters: &[],
             answer: json_of(generator.subschema_for::<Health>()),
         },
         Path {
-            path: "/events",
+            below: "/events",
             summary: "What happens from now on, as server-sent events: each data line is a document of forkwatch.event/1",
             parameters: &[(
                 "type",
@@ -103,7 +103,7 @@ pub fn openapi() -> Value {
         },
     ];
     let mut described: Map<String, Value> =
-        paths.into_iter().map(|path| (format!("{PREFIX}{}", path.path), describe(path))).collect();
+        paths.into_iter().map(|path| (format!("{PREFIX}{}", path.below), describe(path))).collect();
     let report = generator.subschema_for::<RescueReport>().to_value();
     described.insert(
         format!("{PREFIX}/rescues"),
@@ -133,14 +133,14 @@ pub fn openapi() -> Value {
 }
 
 fn describe(path: Path) -> Value {
-    let Path { path, summary, parameters, answer: (media, schema) } = path;
+    let Path { below, summary, parameters, answer: (media, schema) } = path;
     let mut all: Vec<Value> = parameters
         .iter()
         .map(|(name, kind, what)| {
             json!({ "name": name, "in": "query", "description": what, "schema": { "type": kind } })
         })
         .collect();
-    if path.contains("{id}") {
+    if below.contains("{id}") {
         all.push(json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string" } }));
     }
     let content = json!({ media: schema.map_or_else(|| json!({}), |schema| json!({ "schema": schema })) });

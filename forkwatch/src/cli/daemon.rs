@@ -33,7 +33,7 @@ use crate::{
     core::{Dropped, Settings},
     detect,
     engine::{
-        detectors::{Conditions, detectors},
+        detectors::{Conditions, Detector, detectors},
         memory_bound::{self, Bound},
         metric_sources::KernelSources,
         pipeline::Pipeline,
@@ -166,29 +166,11 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         let probes = session.kernel.probes().clone();
         let clone_calls = probes.way(Probe::CloneCalls).map_err(ToString::to_string);
         let (mut pipeline, kernel) = Pipeline::new(session, settings(&config), collector, recorder)?;
-        let metrics = Metrics::new(
-            Box::new(KernelSources { kernel, pulse: pipeline.pulse() }),
-            metrics::Options {
-                max_series: config.metrics.max_series,
-                by_unit: config.metrics.by_unit,
-                clone_calls: clone_calls.is_ok(),
-                hazards: detect::ends().collect(),
-                hangs: detect::hangs().collect(),
-                given_up: &Dropped::NAMES,
-            },
-        )?;
+        let sources = KernelSources { kernel, pulse: pipeline.pulse() };
+        let metrics = Metrics::new(Box::new(sources), metrics_options(&config, clone_calls.is_ok()))?;
         let conditions = Conditions::here(None, clone_calls, Some(probes), &missing, sight);
         let detectors = detectors(&conditions);
-        for detector in &detectors {
-            if detector.state == DetectorState::Undecided {
-                tracing::warn!(
-                    "{} cannot conclude anything on this host: {}",
-                    detector.name,
-                    detector.reason
-                );
-            }
-            metrics.detector(detector.name, detector.state, detector.rests_on);
-        }
+        tell_of(&detectors, &metrics);
         metrics.config_reloaded(true, SystemTime::now());
         let ready = Ready::default();
         let (shutdown, ended) = oneshot::channel::<()>();
@@ -251,6 +233,28 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         result
     })?;
     Ok(Exit::Fine)
+}
+
+/// What is exported.
+fn metrics_options(config: &Config, clone_calls: bool) -> metrics::Options {
+    metrics::Options {
+        max_series: config.metrics.max_series,
+        by_unit: config.metrics.by_unit,
+        clone_calls,
+        hazards: detect::ends().collect(),
+        hangs: detect::hangs().collect(),
+        given_up: &Dropped::NAMES,
+    }
+}
+
+/// Says how far each detector works, in the log where it concludes nothing.
+fn tell_of(detectors: &[Detector], metrics: &Metrics) {
+    for detector in detectors {
+        if detector.state == DetectorState::Undecided {
+            tracing::warn!("{} cannot conclude anything on this host: {}", detector.name, detector.reason);
+        }
+        metrics.detector(detector.name, detector.state, detector.rests_on);
+    }
 }
 
 /// Makes the page of metrics, with how findings are kept now.

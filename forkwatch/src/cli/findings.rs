@@ -3,6 +3,7 @@
 mod text;
 
 use std::{
+    fmt::Write as _,
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
@@ -270,7 +271,7 @@ fn encode(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~*:".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}");
         }
         out
     })

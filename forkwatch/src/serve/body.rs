@@ -20,6 +20,10 @@ use crate::live::Listening;
 /// How often a listener that hears nothing else hears that the watch is there.
 const STILL_HERE: Duration = Duration::from_secs(15);
 
+/// The last words to a listener.
+const LAST: &[u8] =
+    b"event: dropped\ndata: the watch has ended, or you read too slowly and something is missing\n\n";
+
 /// The body of an answer.
 pub(super) enum Answer {
     Whole(Full<Bytes>),
@@ -58,8 +62,6 @@ impl Live {
             Poll::Ready(Some(line)) => Poll::Ready(Some(format!("data: {line}\n\n").into())),
             Poll::Ready(None) => {
                 self.is_over = true;
-                const LAST: &[u8] =
-                    b"event: dropped\ndata: the watch has ended, or you read too slowly and something is missing\n\n";
                 Poll::Ready(Some(Bytes::from_static(LAST)))
             }
             Poll::Pending => match self.beat.poll_tick(context) {

@@ -20,6 +20,8 @@ use crate::{
 const BATCH: usize = 1024;
 /// Most changes that wait for a disk that cannot be written.
 const MOST_KEPT_BACK: usize = 1024;
+/// Bytes of findings that are kept where there is no disk for them.
+const MOST_MEMORY: u64 = 4 << 20;
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -86,7 +88,9 @@ impl Worker {
             }
             // What was told before is in the answer.
             self.write();
-            asked.into_iter().for_each(|job| self.answer(job));
+            for job in asked {
+                self.answer(job);
+            }
         }
     }
 
@@ -154,9 +158,9 @@ impl Worker {
     }
 
     fn in_memory(&mut self) {
-        self.table = Table::memory(self.bounds)
-            .inspect_err(|error| tracing::error!(%error, "findings are not kept"))
-            .ok();
+        let bounds = Bounds { bytes: self.bounds.bytes.min(MOST_MEMORY), ..self.bounds };
+        self.table =
+            Table::memory(bounds).inspect_err(|error| tracing::error!(%error, "findings are not kept")).ok();
     }
 
     /// The database may be of no use after a failure, so it is opened anew for the next try.

@@ -23,9 +23,8 @@ pub(in crate::cli) const fn bounds(max: u64, keep: Duration) -> Bounds {
 /// The store of findings of the watch that begins.
 pub(super) fn store(config: &Config, context: &Context) -> Result<Store> {
     let path = config.findings.store.path("STATE_DIRECTORY", "findings.redb");
-    match &path {
-        Some(path) => tracing::info!(path = %path.display(), "findings are kept on disk"),
-        None => tracing::debug!("findings are kept in memory: findings.store names no file"),
+    if let Some(path) = &path {
+        tracing::info!(path = %path.display(), "findings are kept on disk");
     }
     let watch = format!("{}-{}", context.boot_id.as_deref().unwrap_or("?"), context.began.0);
     let bounds = bounds(config.findings.max, config.findings.keep);

@@ -3,6 +3,7 @@
 use crate::{
     api::{ServerDocument, Servers, WorkerDocument, WorkerEndDocument, Workers},
     model::{
+        child_end::ChildEnd,
         process::escape,
         time::BootTime,
         worker_table::{ServerRecord, WorkerEnd, WorkerRecord, WorkerTable},
@@ -69,7 +70,7 @@ fn end(one: &WorkerEnd, context: &Context) -> WorkerEndDocument {
         name: escape(one.comm.bytes()),
         slot: one.slot.as_deref().map(safe),
         at: time(context, one.at),
-        how: exited.how(),
+        how: how(exited.end.as_ref()),
         words: exited.end.as_ref().map(|end| safe(&end.words())),
         lifetime_ns: exited.lifetime,
         state: exited.state.name().to_owned(),
@@ -77,6 +78,15 @@ fn end(one: &WorkerEnd, context: &Context) -> WorkerEndDocument {
         last_seen: last.map(|(at, _)| time(context, *at)),
         stuck: exited.stuck.clone(),
         replaced_by: one.replaced_by,
+    }
+}
+
+/// How it ended, in a word or two.
+fn how(end: Option<&ChildEnd>) -> String {
+    match end {
+        None => "unknown".to_owned(),
+        Some(ChildEnd { exit_code: Some(code), .. }) => format!("code {code}"),
+        Some(ChildEnd { signal, .. }) => signal.clone().unwrap_or_else(|| "signal".to_owned()),
     }
 }
 
@@ -128,9 +138,9 @@ mod tests {
             stuck: None,
         };
         for event in [
-            event(11, 11, WorkerChange::Forked { seen: true }),
+            event(11, 11, WorkerChange::Forked { seen: true, state: WorkerState::Starting }),
             event(11, 12, WorkerChange::Ready(Ready { after: 7, exact: true, source })),
-            event(12, 12, WorkerChange::Forked { seen: true }),
+            event(12, 12, WorkerChange::Forked { seen: true, state: WorkerState::Starting }),
             event(12, 15, WorkerChange::Exited(Box::new(exited))),
         ] {
             table.take(&event);

@@ -1,5 +1,7 @@
 //! Findings for a reader, in 80 columns.
 
+use std::fmt::Write as _;
+
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::Value;
 
@@ -67,7 +69,7 @@ pub(super) fn one(kept: &Kept) -> String {
     {
         out.push_str("\n  evidence:\n");
         for line in evidence.lines() {
-            out.push_str(&format!("    {line}\n"));
+            let _ = writeln!(out, "    {line}");
         }
     }
     out
@@ -87,10 +89,10 @@ fn block(out: &mut String, brief: &Brief) {
     let state = brief.resolution.as_deref().unwrap_or_else(|| brief.state.name());
     let at = local(&brief.first_seen);
     let who = brief.unit.as_deref().or(brief.container.as_deref()).unwrap_or(&brief.program);
-    out.push_str(&format!("{at}  {} in {who}\n", brief.hazard));
+    let _ = write!(out, "{at}  {} in {who}\n", brief.hazard);
     paragraph::add(out, "  ", "  ", &brief.summary);
     let again = if brief.repeats > 0 { format!(", {} times more", brief.repeats) } else { String::new() };
-    out.push_str(&format!("  {severity}, {certainty}, {state}{again}; id {}\n", brief.id));
+    let _ = write!(out, "  {severity}, {certainty}, {state}{again}; id {}\n", brief.id);
 }
 
 /// In the local zone, to the second.
