@@ -37,10 +37,10 @@ pub fn markdown(kept: &Kept) -> String {
     }
     let at = |pointer: &str| kept.report.pointer(pointer);
     if let Some(remedy) = at("/forkwatch/finding/remedy/text").and_then(Value::as_str) {
-        let _ = write!(text, "\n**Fix:** {}\n", plain(remedy));
+        let _ = writeln!(text, "\n**Fix:** {}", plain(remedy));
     }
     if let Some(link) = at("/forkwatch/finding/remedy/link").and_then(Value::as_str) {
-        let _ = write!(text, "\nSee <{}>\n", link.replace(['<', '>', ' ', '\n'], ""));
+        let _ = writeln!(text, "\nSee <{}>", link.replace(['<', '>', ' ', '\n'], ""));
     }
     if let Some(evidence) = at("/forkwatch/finding/evidence")
         && let Ok(evidence) = serde_json::to_string_pretty(evidence)

@@ -89,10 +89,10 @@ fn block(out: &mut String, brief: &Brief) {
     let state = brief.resolution.as_deref().unwrap_or_else(|| brief.state.name());
     let at = local(&brief.first_seen);
     let who = brief.unit.as_deref().or(brief.container.as_deref()).unwrap_or(&brief.program);
-    let _ = write!(out, "{at}  {} in {who}\n", brief.hazard);
+    let _ = writeln!(out, "{at}  {} in {who}", brief.hazard);
     paragraph::add(out, "  ", "  ", &brief.summary);
     let again = if brief.repeats > 0 { format!(", {} times more", brief.repeats) } else { String::new() };
-    let _ = write!(out, "  {severity}, {certainty}, {state}{again}; id {}\n", brief.id);
+    let _ = writeln!(out, "  {severity}, {certainty}, {state}{again}; id {}", brief.id);
 }
 
 /// In the local zone, to the second.
