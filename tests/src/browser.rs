@@ -1,4 +1,4 @@
-//! Debian's Chromium, driven by its ChromeDriver (W3C WebDriver).
+//! Debian's Chromium, driven by its `ChromeDriver` (W3C `WebDriver`).
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},

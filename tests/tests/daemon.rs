@@ -1,6 +1,7 @@
 //! `forkwatch daemon` as an operator meets it: its pages, its metrics in a real Prometheus, its signals.
 
 use std::{
+    fmt::Write as _,
     fs,
     net::{SocketAddr, TcpStream},
     process::Stdio,
@@ -129,7 +130,10 @@ fn every_query_is_understood(prometheus: SocketAddr) -> Result<()> {
         let targets = panels.iter().filter_map(|panel| panel.get("targets")?.as_array()).flatten();
         for expression in targets.filter_map(|target| target.get("expr")?.as_str()) {
             let expression = expression.replace("$instance", ".*").replace("$__rate_interval", "1m");
-            let query: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let query = expression.bytes().fold(String::new(), |mut query, byte| {
+                let _ = write!(query, "%{byte:02x}");
+                query
+            });
             let answer = http::get(TcpStream::connect(prometheus)?, &format!("/api/v1/query?query={query}"))
                 .context(expression.clone())?;
             let answer: Value = serde_json::from_str(&answer)?;
