@@ -1,4 +1,4 @@
-//! The lives of workers: what is told of real servers' workers, beside what pyramid_forksafe tells their application.
+//! The lives of workers: what is told of real servers' workers, beside what `pyramid_forksafe` tells their application.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -127,8 +127,8 @@ fn a_worker_that_is_killed_is_told_with_its_killer_and_replaced() -> Result<()> 
     let sender = ended.0.pointer("/forkwatch/worker/end/sender/pid").and_then(Value::as_i64);
     ensure!(sender == Some(own), "{ended:?}");
     let replaced = forkwatch.wait_for("another in its place", |event| is(event, "worker_replaced"))?;
-    let replaces = replaced.0.pointer("/forkwatch/worker/replaces").and_then(Value::as_i64);
-    ensure!(replaces == Some(worker), "{replaced:?}");
+    let before = replaced.0.pointer("/forkwatch/worker/replaces").and_then(Value::as_i64);
+    ensure!(before == Some(worker), "{replaced:?}");
     // It is told of in one order: who is forked in another's place, and is ready then.
     let another = replaced.pid();
     forkwatch.wait_for("it to be ready", |event| is(event, "worker_ready") && event.pid() == another)?;

@@ -111,7 +111,7 @@ pub fn gunicorn_with_one_worker(application: &str) -> Result<Program> {
     Program::hold(|folder| gunicorn("python", folder, &arguments))
 }
 
-/// gunicorn with workers of this class and the application that notes what pyramid_forksafe tells it, in `forks` in the
+/// gunicorn with workers of this class and the application that notes what `pyramid_forksafe` tells it, in `forks` in the
 /// folder.
 pub fn gunicorn_with_forksafe(folder: &Path, class: &str) -> Result<Launch> {
     let configuration = python_fixtures().join("forksafe_gunicorn.py").display().to_string();

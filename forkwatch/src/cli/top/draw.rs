@@ -258,12 +258,13 @@ fn details(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let Some((_, row)) = view.selected() else { return };
     let pid = row.process().tgid;
     let family = view.shown.seen.get(&row.master);
-    let mut text = match family.and_then(|family| member(family, pid)) {
-        Some(member) => process(member),
-        None => format!("process {pid} has not been looked at yet, or cannot be\n"),
-    };
+    let mut text = String::new();
     for finding in view.shown.findings.iter().filter(|finding| finding.child == row.process()) {
-        crate::paragraph::add(&mut text, "  finding   ", "            ", &finding.summary);
+        crate::paragraph::add(&mut text, "! ", "  ", &finding.summary);
+    }
+    match family.and_then(|family| member(family, pid)) {
+        Some(member) => text += &process(member),
+        None => crate::paragraph::add(&mut text, "", "", "it has not been looked at yet, or cannot be"),
     }
     let server = view.shown.table.of(row.process());
     for end in server.iter().flat_map(|server| server.ends.iter().rev()) {

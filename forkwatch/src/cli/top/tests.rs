@@ -147,7 +147,7 @@ fn screen(view: &mut View, width: u16, height: u16) -> String {
 
 #[test]
 fn servers_stand_above_their_workers_and_trouble_comes_first() {
-    let text = screen(&mut view(), 110, 24);
+    let text = screen(&mut view(), 150, 24);
     let order: Vec<usize> = ["-100", "  102", "  101", "-200", "  201"]
         .iter()
         .map(|line| text.find(&format!("\n{line}")).unwrap_or_else(|| panic!("no {line} in\n{text}")))
@@ -248,7 +248,9 @@ fn more_is_told_of_what_is_selected() {
     view.act(Action::Move(1));
     view.act(Action::Details);
     let text = screen(&mut view, 80, 40);
-    for words in ["process 102", "waits for a lock", "30 MiB are shared", "after 30 s"] {
+    for words in
+        ["process 102", "! gunicorn forked", "worker 103 waits for", "30 MiB are shared", "after 30 s"]
+    {
         assert!(text.contains(words), "no {words:?} in\n{text}");
     }
     view.act(Action::Explain);

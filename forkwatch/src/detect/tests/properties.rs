@@ -10,8 +10,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     connection::{Act, User},
+    defaults,
     event::{Signal, SocketUse},
     order::Order,
+    time::nanoseconds,
 };
 
 /// One thing that happens to one of a few processes, so that they collide.
@@ -334,7 +336,8 @@ impl Model {
                             "orphaned-lock" => {
                                 prop_assert!(self.alive.contains(&finding.child), "{finding:?}");
                                 let lock = finding.facts.lock.as_ref().unwrap();
-                                prop_assert!(lock.waited_ns >= 10_000 * MILLI);
+                                // An owner's proof has the least patience.
+                                prop_assert!(lock.waited_ns >= nanoseconds(defaults::STUCK_AFTER));
                             }
                             "shared-connection" | "shared-connection-closed" => {
                                 prop_assert!(self.watched > 0);
