@@ -34,6 +34,7 @@ const DOCUMENTATION: [&str; 16] = [
     "docs/api.md",
     "docs/api.openapi.json",
     "docs/ci.md",
+    "docs/coming-from.md",
     "docs/events.schema.json",
     "docs/grafana-health.json",
     "docs/grafana-overview.json",
