@@ -28,7 +28,7 @@ const COMPLETIONS: [(&str, &str); 3] = [
 ];
 
 /// Of the workspace, into the folder of documents. `docs/` stays one, so that links hold.
-const DOCUMENTATION: [&str; 16] = [
+const DOCUMENTATION: [&str; 17] = [
     "README.md",
     "SECURITY.md",
     "docs/api.md",
