@@ -232,6 +232,11 @@ fn servers_are_told_with_their_workers_and_how_they_ended() -> Result<()> {
         Ok(ends.into_iter().find(|end| end.get("pid").and_then(Value::as_i64) == Some(pid)))
     })?;
     ensure!(text(&end, "/how") == "SIGKILL", "{end}");
+    let mut inspect = Command::new(binary::forkwatch()?);
+    inspect.arg("inspect").arg(master.to_string()).env("FORKWATCH_SOCKET", asked.socket());
+    let told = String::from_utf8(inspect.stdin(Stdio::null()).output()?.stdout)?;
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    ensure!(told.contains(&format!("pid {pid} was killed by SIGKILL, which")), "{told}");
     program.end(Some(Signal::SIGTERM))?;
     asked.daemon.stop().map(drop)
 }

@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use wildmatch::WildMatch;
 
 use super::{Brief, KeptState};
-use crate::model::finding::{Certainty, Severity};
+use crate::model::{
+    finding::{Certainty, Severity},
+    process::escape,
+};
 
 /// Most findings of one answer.
 pub const MOST_LISTED: usize = 1000;
@@ -34,6 +37,11 @@ pub enum FilterError {
 /// What is said of the keys.
 const KNOWN: &str =
     "there are since, until, hazard, severity, certainty, state, unit, program, pid, q, before and limit";
+
+/// What somebody has written, safe for a terminal.
+fn shown(text: &str) -> String {
+    escape(text.chars().take(80).collect::<String>())
+}
 
 /// Which findings are asked for: those that match everything that is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,11 +86,7 @@ impl Filter {
 
     /// Sets one of the keys of a query.
     pub fn set(&mut self, key: &str, value: &str, now: Timestamp) -> Result<(), FilterError> {
-        let wrong = |wants| FilterError::Value {
-            key: key.to_owned(),
-            value: value.chars().take(80).collect(),
-            wants,
-        };
+        let wrong = |wants| FilterError::Value { key: key.to_owned(), value: shown(value), wants };
         let text = || Some(value.to_owned()).filter(|value| !value.is_empty());
         match key {
             "since" => self.since = Some(parse_since(value, now).map_err(wrong)?),
@@ -124,7 +128,7 @@ impl Filter {
                 let limit = value.parse().ok().filter(|limit| (1..=MOST_LISTED).contains(limit));
                 self.limit = Some(limit.ok_or_else(|| wrong("give a number from 1 to 1000"))?);
             }
-            _ => return Err(FilterError::Unknown(key.chars().take(80).collect())),
+            _ => return Err(FilterError::Unknown(shown(key))),
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ use crate::{
     config::Config,
     detect,
     model::finding::HazardId,
+    paragraph,
     store::{self, StoreError},
 };
 
@@ -200,8 +201,20 @@ fn one(source: &Source, id: &str, form: Form) -> Result<String> {
 }
 
 fn list(source: &Source, options: &Options, filter: Filter, form: Form) -> Result<String> {
+    let is_of_process = filter.pid.is_some();
     let found = gather(source, options, filter)?;
     Ok(match form {
+        Form::Text if is_of_process && found.findings.is_empty() => {
+            let mut text = text::list(&found);
+            paragraph::add(
+                &mut text,
+                "",
+                "",
+                "Of children to which the same happens one after the other, only the first and the last are named: \
+                 `forkwatch inspect PID` looks at one, and `forkwatch scan` at all.",
+            );
+            text
+        }
         Form::Text => text::list(&found),
         Form::Json => serde_json::to_string_pretty(&found)? + "\n",
         Form::Markdown => {

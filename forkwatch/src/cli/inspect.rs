@@ -24,7 +24,7 @@ use super::{
     shown::Reply,
 };
 use crate::{
-    api::{Brief, Findings, MOST_LISTED, PREFIX},
+    api::{Brief, Findings, MOST_LISTED, PREFIX, ServerDocument, Servers, WorkerEndDocument},
     client::Watch,
     host::{self, Process},
     model::{inventory::Inventory, server::Tree},
@@ -60,6 +60,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let mut document =
         Document::new(&Looked { asked: &process, tree: &tree, inventory: &asked, master: master.as_ref() });
     document.findings = followed(&document);
+    document.ends = ends(&document);
     let text = match options.output {
         Reply::Text => text::text(&document),
         Reply::Json => serde_json::to_string_pretty(&document)? + "\n",
@@ -79,6 +80,15 @@ fn followed(document: &Document) -> Option<Vec<Brief>> {
         document.processes.iter().any(|process| [brief.pid, brief.parent_pid].contains(&process.pid))
     };
     Some(found.findings.into_iter().filter(is_here).collect())
+}
+
+/// How the last workers of this server ended, as a running daemon has seen it.
+fn ends(document: &Document) -> Option<Vec<WorkerEndDocument>> {
+    let is_here = |server: &ServerDocument| {
+        document.processes.first().is_some_and(|master| master.pid == server.master_pid)
+    };
+    let known: Servers = Watch::at(None).get(&format!("{PREFIX}/servers")).ok()?;
+    known.servers.into_iter().find(is_here).map(|server| server.ends)
 }
 
 fn tree(reader: &mut Client, process: &Process) -> Result<Tree> {

@@ -40,7 +40,7 @@ use crate::{
         columns::{Columns, humanly},
         report::{Collecting, CommandEnd, Report, Seen},
     },
-    privilege, resources,
+    paragraph, privilege, resources,
 };
 
 mod announcing;
@@ -237,7 +237,9 @@ fn say(report: &Report<'_>, context: &Context, color: ColorChoice) -> io::Result
     for found in report.seen.found.iter().filter(|found| !found.is_withdrawn()) {
         writeln!(out, "{}", columns.finding(&found.finding).trim_end())?;
         if let Some(end) = found.end.as_ref().and_then(|end| end.facts.end.as_ref()) {
-            writeln!(out, "           The child {}.", end.words())?;
+            let mut ended = String::new();
+            paragraph::add(&mut ended, "    ended: ", "           ", &format!("the child {}", end.words()));
+            out.write_all(ended.as_bytes())?;
         }
     }
     let seen = report.seen;

@@ -18,7 +18,7 @@ pub(super) fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 /// Whether there is a process of that pid, whatever `/proc` shows. Not asked by a signal: a reader may send none.
-pub(super) fn exists(tgid: u32) -> bool {
+pub fn exists(tgid: u32) -> bool {
     let missing = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::ESRCH));
     i32::try_from(tgid).is_ok_and(|pid| pid > 0) && !pidfd_open(tgid).is_err_and(|error| missing(&error))
 }

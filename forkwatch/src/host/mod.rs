@@ -77,6 +77,7 @@ mod tree;
 mod unflushed;
 mod workers;
 
+pub use absence::exists;
 pub use attention::attend_at;
 pub use evidence::{answer, left_behind, sweep};
 pub use held_locks::held_now;

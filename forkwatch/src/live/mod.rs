@@ -15,6 +15,8 @@ use crate::model::{followed::Followed, rescued::RescueReport};
 
 /// Most listeners at a time.
 pub const MOST_LISTENERS: usize = 16;
+/// Of these, places for the local socket alone.
+const KEPT_FOR_LOCAL: usize = 4;
 /// Lines that wait for a listener before it is dropped.
 const QUEUE: usize = 256;
 /// Questions that wait for the watch.
@@ -101,11 +103,13 @@ impl Bus {
         });
     }
 
-    /// Listens from now on; none where too many do.
-    pub fn listen(&self, wants: Wants) -> Option<Listening> {
+    /// Listens from now on; none where too many do. Some places are kept for those who come by the local socket: nobody
+    /// else can take them all.
+    pub fn listen(&self, wants: Wants, is_local: bool) -> Option<Listening> {
         let mut listeners = self.lock();
         listeners.retain(|listener| !listener.lines.is_closed());
-        if listeners.len() >= MOST_LISTENERS {
+        let most = if is_local { MOST_LISTENERS } else { MOST_LISTENERS - KEPT_FOR_LOCAL };
+        if listeners.len() >= most {
             return None;
         }
         let (sender, lines) = mpsc::channel(QUEUE);
@@ -157,9 +161,9 @@ mod tests {
     fn each_hears_what_it_wants_and_a_slow_one_is_dropped() {
         let bus = Bus::default();
         assert_eq!(bus.wanted(), None);
-        let mut findings = bus.listen(Wants::Findings).unwrap();
+        let mut findings = bus.listen(Wants::Findings, true).unwrap();
         assert_eq!(bus.wanted(), Some(Wants::Findings));
-        let mut all = bus.listen(Wants::All).unwrap();
+        let mut all = bus.listen(Wants::All, true).unwrap();
         assert_eq!(bus.wanted(), Some(Wants::All));
         bus.tell(Wants::All, &"event".into());
         bus.tell(Wants::Findings, &"finding".into());
@@ -182,9 +186,12 @@ mod tests {
     #[test]
     fn there_are_so_many_and_whoever_leaves_makes_room() {
         let bus = Bus::default();
-        let mut all: Vec<_> = (0..MOST_LISTENERS).map(|_| bus.listen(Wants::All).unwrap()).collect();
-        assert!(bus.listen(Wants::All).is_none());
+        let mut all: Vec<_> = (0..MOST_LISTENERS).map(|_| bus.listen(Wants::All, true).unwrap()).collect();
+        assert!(bus.listen(Wants::All, true).is_none());
         all.pop();
-        assert!(bus.listen(Wants::All).is_some());
+        assert!(bus.listen(Wants::All, false).is_none(), "this place is kept");
+        all.push(bus.listen(Wants::All, true).unwrap());
+        all.pop();
+        assert!(bus.listen(Wants::All, true).is_some());
     }
 }

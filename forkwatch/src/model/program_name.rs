@@ -136,6 +136,10 @@ fn interpreted<'a>(binary: &'a str, cmdline: &'a [String]) -> Option<&'a str> {
             _ if runs(argument, 'c') || runs(argument, 'e') => return Some(interpreter),
             _ if argument.starts_with('-') => {}
             _ if *interpreter == "java" => return argument.rsplit('.').next(),
+            // A descriptor is not a name.
+            _ if argument.starts_with("/dev/fd/") || argument.starts_with("/proc/self/fd/") => {
+                return Some(interpreter);
+            }
             _ => return Some(base(argument)),
         }
     }
@@ -173,6 +177,12 @@ mod tests {
             cmdline: cmdline.iter().map(|argument| (*argument).to_owned()).collect(),
             ..Program::default()
         })
+    }
+
+    #[test]
+    fn a_script_that_comes_by_a_descriptor_has_no_name() {
+        assert_eq!(named("bash", Some("/usr/bin/bash"), &["bash", "/dev/fd/3"]), "bash");
+        assert_eq!(named("bash", Some("/usr/bin/bash"), &["bash", "/srv/fd/3"]), "3");
     }
 
     #[test]

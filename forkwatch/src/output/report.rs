@@ -185,7 +185,11 @@ fn relative(path: &str) -> &str {
 /// What a finding says, in paragraphs: the summary, what to change, where that is explained.
 fn text(found: &Found) -> String {
     let Found { finding, repeats, end } = found;
-    let again = (*repeats > 0).then(|| format!("The same happened {repeats} times more."));
+    let again = match repeats {
+        0 => None,
+        1 => Some("The same happened once more.".to_owned()),
+        count => Some(format!("The same happened {count} times more.")),
+    };
     let end =
         end.as_ref().and_then(|end| end.facts.end.as_ref()).map(|end| format!("The child {}.", end.words()));
     let remedy = [format!("Fix: {}", finding.remedy.text), format!("See: {}", finding.remedy.link)];

@@ -99,7 +99,7 @@ pub(super) async fn answer(
             Err(problem) => Err(problem),
         },
         "openapi.json" => json(&openapi()),
-        "events" => events(api, &query),
+        "events" => events(api, &query, matches!(via, Via::Local { .. })),
         "rescues" => rescued(api, request, via).await,
         other => match other.strip_prefix("findings/").map(|rest| rest.split_once('/').unwrap_or((rest, "")))
         {
@@ -161,7 +161,7 @@ fn pid(query: &str) -> Result<Option<u32>, Problem> {
     }
 }
 
-fn events(api: &Api, query: &str) -> Answered {
+fn events(api: &Api, query: &str, is_local: bool) -> Answered {
     let wants = match query {
         "" | "type=all" => Wants::All,
         "type=finding" => Wants::Findings,
@@ -174,7 +174,7 @@ fn events(api: &Api, query: &str) -> Answered {
         let why = format!("{MOST_LISTENERS} listen already; more are not served at a time.");
         Problem(StatusCode::SERVICE_UNAVAILABLE, why)
     };
-    let live = Live::new(api.bus.listen(wants).ok_or_else(full)?);
+    let live = Live::new(api.bus.listen(wants, is_local).ok_or_else(full)?);
     let mut answer = respond(StatusCode::OK, EVENTS, "");
     *answer.body_mut() = Answer::Live(Box::new(live));
     Ok(answer)

@@ -3,16 +3,18 @@
 //! A thread of its own has the database; whoever asks or tells waits for no disk. Whatever happens to the disk, the watch
 //! goes on: what cannot be written waits a while, then is counted as lost, and health says so.
 
+mod shape;
 mod table;
 #[cfg(test)]
 mod tests;
 mod worker;
 
 use std::{
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        mpsc::{SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
     time::Duration,
@@ -82,7 +84,7 @@ impl Store {
         };
         let health = Arc::new(Mutex::new(health));
         let worker = Worker::new(path, watch, bounds, Arc::clone(&health));
-        thread::Builder::new().name("store".to_owned()).spawn(move || worker.run(&waiting))?;
+        thread::Builder::new().name("store".to_owned()).spawn(move || work(worker, &waiting))?;
         Ok(Self { jobs, health })
     }
 
@@ -163,6 +165,16 @@ impl Saved {
             seconds: time.as_secs(),
             ..StoreHealth::default()
         }
+    }
+}
+
+/// Works until nobody asks any more. A defect below must not look like health.
+fn work(worker: Worker, jobs: &Receiver<Job>) {
+    let health = worker.health();
+    if panic::catch_unwind(AssertUnwindSafe(|| worker.run(jobs))).is_err() {
+        let why = "the part that keeps findings has failed, which is a defect of forkwatch";
+        tracing::error!("findings are not kept any more: {why}");
+        lock(&health).trouble = Some(why.to_owned());
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -17,7 +18,7 @@ use redb::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Bounds, Change, Listed};
+use super::{Bounds, Change, Listed, shape};
 use crate::{
     api::{Brief, Filter, Kept, KeptState},
     output_file::{OutputFileError, Place},
@@ -54,6 +55,9 @@ pub enum StoreError {
         /// What is wrong.
         source: OutputFileError,
     },
+    /// The file ends early.
+    #[error("the store of findings {} was cut off", .0.display())]
+    CutOff(PathBuf),
     /// A running watch has it.
     #[error("the store of findings {} is open in another forkwatch, which must be asked instead", .0.display())]
     Busy(PathBuf),
@@ -68,6 +72,15 @@ pub enum StoreError {
 impl StoreError {
     fn inside(error: impl Into<redb::Error>) -> Self {
         Self::Database(Box::new(error.into()))
+    }
+
+    /// Whether the file holds something else than a database that can be read.
+    fn is_broken(&self) -> bool {
+        match self {
+            Self::CutOff(_) => true,
+            Self::Database(error) => is_broken(error),
+            _ => false,
+        }
     }
 }
 
@@ -113,7 +126,7 @@ impl Table {
     /// Of a file, which is made where there is none. What is no database any more is put aside.
     pub(super) fn open(path: &Path, bounds: Bounds) -> Result<Self, StoreError> {
         match Self::try_open(path, bounds) {
-            Err(StoreError::Database(error)) if is_broken(&error) => {
+            Err(error) if error.is_broken() => {
                 let aside = path.with_extension("broken");
                 fs::rename(path, &aside)
                     .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
@@ -131,6 +144,7 @@ impl Table {
         let place =
             Place::find(path).map_err(|source| StoreError::Place { path: path.to_owned(), source })?;
         let file = place.update().map_err(|source| StoreError::Place { path: path.to_owned(), source })?;
+        check_whole(path, &file)?;
         let database = builder().create_file(file).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Busy(path.to_owned()),
             error => StoreError::inside(error),
@@ -151,7 +165,12 @@ impl Table {
             nix::Error::EWOULDBLOCK => StoreError::Busy(path.to_owned()),
             errno => failed(errno.into()),
         })?;
-        let length = file.metadata().map_err(failed)?.len();
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(failed(io::Error::other("it is no regular file")));
+        }
+        check_whole(path, &file)?;
+        let length = metadata.len();
         if length > MOST_READ {
             return Err(failed(io::Error::other("it is longer than any that forkwatch makes")));
         }
@@ -420,7 +439,26 @@ fn id(key: u64) -> String {
     format!("{key:016x}")
 }
 
-/// Whether the file holds something else than a database that can be read.
+/// Refuses a file that ends before its database does.
+fn check_whole(path: &Path, file: &File) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Open { path: path.to_owned(), source };
+    let mut head = [0; shape::HEAD];
+    let length = file.metadata().map_err(failed)?.len();
+    // One that is new.
+    if length == 0 {
+        return Ok(());
+    }
+    match file.read_exact_at(&mut head, 0) {
+        Ok(()) if shape::is_whole(&head, length) => Ok(()),
+        Ok(()) => Err(StoreError::CutOff(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(StoreError::CutOff(path.to_owned()))
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Whether that is said of a file that holds something else.
 fn is_broken(error: &redb::Error) -> bool {
     match error {
         redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) | redb::Error::RepairAborted => true,

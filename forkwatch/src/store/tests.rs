@@ -194,3 +194,41 @@ fn a_report_that_is_too_long_is_left_out_and_the_finding_kept() {
     let [only] = found.as_slice() else { panic!("{found:?}") };
     assert!(find(&store, &only.id).unwrap().report.is_null());
 }
+
+#[test]
+fn a_file_that_was_cut_off_is_put_aside_and_a_new_one_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("findings.redb");
+    let store = start(Some(&path), "one", BOUNDS);
+    store.tell(change(1, now(), KeptState::Suspected));
+    assert_eq!(list(&store, Filter::default()).0.len(), 1);
+    store.close();
+    drop(store);
+    let whole = until_free(&path);
+    assert_eq!(read(&path, BOUNDS).unwrap().list(&Filter::default()).unwrap().0.len(), 1);
+    let cut = folder.path().join("cut.redb");
+    for length in
+        [1, 31, 32, 319, 320, 512, 4095, 4096, 5000, whole.len() / 2, whole.len() - 4096, whole.len() - 1]
+    {
+        fs::write(&cut, whole.get(..length).unwrap()).unwrap();
+        assert!(read(&cut, BOUNDS).is_err(), "{length} bytes are no store");
+        let store = start(Some(&cut), "two", BOUNDS);
+        assert_eq!(list(&store, Filter::default()).0.len(), 0, "{length}");
+        store.tell(change(1, now(), KeptState::Suspected));
+        assert_eq!(list(&store, Filter::default()).0.len(), 1, "{length}");
+        assert_eq!(store.health().trouble, None, "{length}");
+        store.close();
+        drop(store);
+        until_free(&cut);
+    }
+}
+
+/// The thread that has the file lets go of it a moment after the last store was dropped.
+fn until_free(path: &Path) -> Vec<u8> {
+    loop {
+        match read(path, BOUNDS) {
+            Err(StoreError::Busy(_)) => thread::yield_now(),
+            _ => return fs::read(path).unwrap(),
+        }
+    }
+}

@@ -67,6 +67,11 @@ impl Worker {
         }
     }
 
+    /// How it goes, for whoever asks.
+    pub(super) fn health(&self) -> Arc<Mutex<StoreHealth>> {
+        Arc::clone(&self.health)
+    }
+
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         self.open();
         loop {
@@ -137,6 +142,9 @@ impl Worker {
         match Table::open(path, self.bounds) {
             Ok(mut table) => {
                 lock(&self.health).findings = table.count();
+                if self.retry.is_none() {
+                    tracing::info!(path = %path.display(), "findings are kept on disk");
+                }
                 table.remember(std::mem::take(&mut self.numbers));
                 self.table = Some(table);
             }

@@ -79,7 +79,9 @@ impl Describe for Answers {
                 followed.process.tgid == pid || followed.parent.is_some_and(|parent| parent.tgid == pid)
             })
         };
-        let mut asked: Vec<Followed> = followed.into_iter().filter(is_asked).collect();
+        // Of the end of one that nothing was found about nobody is told.
+        let lives = |followed: &Followed| host::exists(followed.process.tgid);
+        let mut asked: Vec<Followed> = followed.into_iter().filter(is_asked).filter(lives).collect();
         let left_out = asked.len().saturating_sub(MOST_PROCESSES);
         asked.truncate(MOST_PROCESSES);
         Processes {

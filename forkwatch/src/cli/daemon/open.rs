@@ -23,9 +23,6 @@ pub(in crate::cli) const fn bounds(max: u64, keep: Duration) -> Bounds {
 /// The store of findings of the watch that begins.
 pub(super) fn store(config: &Config, context: &Context) -> Result<Store> {
     let path = config.findings.store.path("STATE_DIRECTORY", "findings.redb");
-    if let Some(path) = &path {
-        tracing::info!(path = %path.display(), "findings are kept on disk");
-    }
     let watch = format!("{}-{}", context.boot_id.as_deref().unwrap_or("?"), context.began.0);
     let bounds = bounds(config.findings.max, config.findings.keep);
     Store::start(path, watch, bounds).context("cannot start the thread that keeps findings")

@@ -91,7 +91,11 @@ fn block(out: &mut String, brief: &Brief) {
     let who = brief.unit.as_deref().or(brief.container.as_deref()).unwrap_or(&brief.program);
     let _ = writeln!(out, "{at}  {} in {who}", brief.hazard);
     paragraph::add(out, "  ", "  ", &brief.summary);
-    let again = if brief.repeats > 0 { format!(", {} times more", brief.repeats) } else { String::new() };
+    let again = match brief.repeats {
+        0 => String::new(),
+        1 => ", once more".to_owned(),
+        count => format!(", {count} times more"),
+    };
     let _ = writeln!(out, "  {severity}, {certainty}, {state}{again}; id {}", brief.id);
 }
 

@@ -89,6 +89,7 @@ impl Document {
             inspected: inspected(inventory),
             next_fork: next_fork(forker, &assess(assessed)),
             findings: None,
+            ends: None,
         }
     }
 }

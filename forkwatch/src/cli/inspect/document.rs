@@ -6,7 +6,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{api::Brief, output::json, workers::servers::Role};
+use crate::{
+    api::{Brief, WorkerEndDocument},
+    output::json,
+    workers::servers::Role,
+};
 
 /// What a look at a server has found.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -33,6 +37,9 @@ pub(in crate::cli) struct Document {
     /// What a running daemon has found about these processes and still follows; absent where none could be asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) findings: Option<Vec<Brief>>,
+    /// How the server's last workers ended, the latest last, as a running daemon has seen it; absent where none has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) ends: Option<Vec<WorkerEndDocument>>,
 }
 
 /// The server that the process belongs to.

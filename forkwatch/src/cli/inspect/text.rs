@@ -2,7 +2,7 @@
 
 use super::document::{Connection, Document, Inspected, Member, NextFork, Server, Stream, Thread};
 use crate::{
-    api::Brief,
+    api::{Brief, WorkerEndDocument},
     model::{finding::Severity, lasted::lasted, time::nanoseconds},
     paragraph,
 };
@@ -32,6 +32,7 @@ pub(super) fn text(document: &Document) -> String {
         && document.processes.first().is_some_and(|first| first.pid == document.next_fork.pid);
     next_fork(&mut out, &document.next_fork, is_masters);
     findings(&mut out, document.findings.as_deref().unwrap_or_default());
+    ends(&mut out, document.ends.as_deref().unwrap_or_default());
     out
 }
 
@@ -275,6 +276,21 @@ fn next_fork(out: &mut String, next: &NextFork, is_masters: bool) {
 }
 
 /// What the daemon has found.
+/// How the last workers ended, the latest first.
+fn ends(out: &mut String, all: &[WorkerEndDocument]) {
+    if all.is_empty() {
+        return;
+    }
+    out.push('\n');
+    paragraph::add(out, "", "", "The daemon has seen these workers end, the latest first:");
+    for end in all.iter().rev() {
+        let how = end.words.as_deref().unwrap_or("was found gone");
+        let stuck = end.stuck.as_ref().map_or_else(String::new, |stuck| format!(": {stuck}"));
+        let told = format!("pid {} {how}, after {}{stuck}", end.pid, lasted(end.lifetime_ns));
+        line(out, end.at.get(11..19).unwrap_or(&end.at), &told);
+    }
+}
+
 fn findings(out: &mut String, found: &[Brief]) {
     if found.is_empty() {
         return;

@@ -91,7 +91,7 @@ fn head(view: &View, width: u16) -> String {
         format!("forkwatch: {}", number(shown.table.servers.len(), "server")),
         number(workers, "worker"),
         format!("{} ({} critical)", number(open(None), "finding"), open(Some(Severity::Critical))),
-        format!("{} forks", shown.forks),
+        number(usize::try_from(shown.forks).unwrap_or(usize::MAX), "fork"),
     ];
     if shown.lost > 0 {
         parts.push(format!("{} records lost", shown.lost));
@@ -116,7 +116,7 @@ fn foot(view: &View, width: u16) -> String {
     }
     let word = if view.word.is_empty() { String::new() } else { format!("  only \"{}\"", view.word) };
     let text = format!(
-        "q quit  Tab list  Enter more  Space fold  / search  s sort ({})  p pause  e explain  ? help{word}",
+        "q quit  ? help  Enter more  Tab list  Space fold  / search  s sort ({})  p pause  e explain{word}",
         view.sort.name()
     );
     cut(&text, usize::from(width))

@@ -285,10 +285,14 @@ p                pause: nothing changes until p again
 q, Ctrl-C        leave
 
 PID      of a server its master, below it its workers
-STATE    starting, ready (it has waited for work), not-ready, stopping, unknown
+STATE    starting, ready (it has waited for work), not-ready, stopping,
+         unknown
 DOES     what its main thread does, and where in its script
-FOR      since when its main thread has not run
-OWN      memory that was copied or is new since the fork
-LK       locks that it carries, held by threads that it does not have
+AGE      how long it has lived
 !        findings that are not over
+OWN      memory that was copied or is new since the fork
+In wider terminals also:
+FOR      since when its main thread has not run
+LK       locks that it carries, held by threads that it does not have
+SHARED   memory that it shares
 ";

@@ -45,7 +45,13 @@ pub(super) fn place(
         // What was seen may be another's.
         (program_of_parent, holder, blocks) = (None, None, Vec::new());
     }
-    let sockets: Vec<u64> = held(child.tgid).iter().filter_map(Descriptor::socket).collect();
+    // Where another thread may accept connections, nothing is blocked.
+    let awaited = threads::awaited_by_others(child.tgid, tid);
+    let sockets: Vec<u64> = held(child.tgid)
+        .iter()
+        .filter(|descriptor| awaited.as_ref().is_some_and(|awaited| !awaited.contains(&descriptor.number)))
+        .filter_map(Descriptor::socket)
+        .collect();
     let listeners = listeners::listeners(child.tgid, &sockets);
     blocks.extend(listeners.into_iter().map(|address| Blocked::Listener { address }));
     let (stack, script) = (stack::of_thread(child, tid, stacks), stack::of_script(child, tid));

@@ -1,6 +1,6 @@
 //! Where the other threads of a stuck child are, and those that its parent kept.
 
-use super::super::{stack, stat::Stat, task};
+use super::super::{awaited::awaited, call::Activity, stack, stat::Stat, task};
 use crate::model::{
     lock::{MAX_TOLD, ThreadAt},
     process::ProcessKey,
@@ -14,6 +14,17 @@ pub(super) fn others(child: ProcessKey, waiting: u32, stacks: Stacks) -> (Vec<Th
     threads.retain(|thread| thread.id != waiting);
     let is_all = threads.len() <= MAX_TOLD;
     (places(child, &threads, stacks), is_all)
+}
+
+/// Descriptors that other threads of a process wait for; absent where one of them runs or cannot be seen, so that nobody
+/// knows what it comes to do.
+pub(super) fn awaited_by_others(process: u32, waiting: u32) -> Option<Vec<u32>> {
+    let mut all = Vec::new();
+    for thread in task::user_threads(process).ok()?.iter().filter(|thread| thread.id != waiting) {
+        let activity = Activity::of_thread(process, thread.id).ok()?;
+        all.extend(awaited(process, activity.call()?).input);
+    }
+    Some(all)
 }
 
 /// The parent's threads that are older than the child, from the youngest: libraries and pools start late. The thread

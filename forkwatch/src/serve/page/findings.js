@@ -127,7 +127,7 @@ function card(known, found) {
     h("p", {}, h("a", { href: "#/findings" }, "All findings")),
     h("article", { class: "card" },
       h("h1", {}, hazard?.title ?? found.hazard),
-      h("div", { class: "badges" }, severity(found), badge(found.certainty, "plain"), state(found), found.repeats > 0 && badge(`${found.repeats} times more`, "plain")),
+      h("div", { class: "badges" }, severity(found), badge(found.certainty, "plain"), state(found), found.repeats > 0 && badge(found.repeats === 1 ? "once more" : `${found.repeats} times more`, "plain")),
       h("p", { class: "summary" }, found.summary),
       end && h("p", {}, end),
       own.remedy && h("div", { class: "fix" }, h("p", {}, h("b", {}, "What to change: "), own.remedy.text), h("p", {}, link(own.remedy.link))),

@@ -31,7 +31,7 @@ export function swap(element, ...children) {
 /** A document of the interface. What goes wrong is said in its words. */
 export async function ask(path) {
   const answer = await fetch(`/api/v1/${path}`);
-  if (!answer.ok) throw new Error((await answer.text()).trim() || `the answer is ${answer.status}`);
+  if (!answer.ok) throw Object.assign(new Error((await answer.text()).trim() || `the answer is ${answer.status}`), { status: answer.status });
   return answer.json();
 }
 
@@ -77,4 +77,4 @@ export function facts(pairs) {
 
 /** Says that something went wrong, where it can be read. */
 export const trouble = (error) =>
-  h("div", { class: "card verdict bad", role: "alert" }, h("div", {}, h("b", {}, "forkwatch does not answer"), h("p", {}, String(error.message ?? error))));
+  h("div", { class: "card verdict bad", role: "alert" }, h("div", {}, h("b", {}, error.status ? "This cannot be shown" : "forkwatch does not answer"), h("p", {}, String(error.message ?? error))));
