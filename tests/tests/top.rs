@@ -68,8 +68,7 @@ fn top_answers_in_a_storm_and_leaves_the_terminal_as_it_was() -> Result<()> {
     needs_root()?;
     let terminal = top(&[])?;
     terminal.until("a first screen", |screen| screen.contains("forkwatch: "))?;
-    let mut storm =
-        Program::hold(|_| Ok(Launch::new("/bin/sh").args(["-c", "while :; do /bin/true; done"])))?;
+    let mut storm = Program::hold(|_| Ok(Launch::new("/bin/sh").args(["-c", "while :; do (:); done"])))?;
     storm.release()?;
     let forks = |screen: &str| -> u64 {
         let counted = screen.lines().next().and_then(|head| head.split(" forks").next()?.rsplit(' ').next());

@@ -127,24 +127,12 @@ pub(super) struct Material<'a> {
     pub(super) now: BootTime,
 }
 
-/// The lines in this order; of those with a word, where one is given. `only` is the process of the one server that is shown.
-pub(super) fn rows(
-    of: &Material<'_>,
-    sort: Sort,
-    word: &str,
-    folded: &HashSet<ProcessKey>,
-    only: Option<ProcessKey>,
-) -> Vec<Row> {
+/// The lines in this order; of those with a word, where one is given.
+pub(super) fn rows(of: &Material<'_>, sort: Sort, word: &str, folded: &HashSet<ProcessKey>) -> Vec<Row> {
     let word = word.to_lowercase();
     let troubles = Troubles::new(of.findings);
-    let shown = |server: &&ServerRecord| {
-        let of_it = |process| {
-            server.server.master == process || server.workers.iter().any(|worker| worker.process == process)
-        };
-        only.is_none_or(of_it)
-    };
     let mut groups: Vec<(Row, Vec<Row>)> =
-        of.table.servers.iter().filter(shown).map(|server| group(server, of, &troubles)).collect();
+        of.table.servers.iter().map(|server| group(server, of, &troubles)).collect();
     sort.sort(&mut groups);
     let mut all = Vec::new();
     for (mut server, workers) in groups {

@@ -16,7 +16,7 @@ use crate::{
         finding::{Finding, State},
         process::ProcessKey,
         time::BootTime,
-        worker_table::WorkerTable,
+        worker_table::{ServerRecord, WorkerTable},
     },
 };
 
@@ -42,6 +42,19 @@ pub(super) struct Shown {
     pub(super) undecided: u64,
     /// What the watch says of itself, where something is missing.
     pub(super) unseen: Option<String>,
+}
+
+impl Shown {
+    /// Leaves the server to which this process belongs, and what was found about its processes.
+    fn narrow(&mut self, process: ProcessKey) {
+        let is_of = |server: &ServerRecord, process| {
+            server.server.master == process || server.workers.iter().any(|worker| worker.process == process)
+        };
+        self.table.servers.retain(|server| is_of(server, process));
+        let servers = &self.table.servers;
+        let is_here = |of: ProcessKey| of == process || servers.iter().any(|server| is_of(server, of));
+        self.findings.retain(|finding| is_here(finding.child) || is_here(finding.parent));
+    }
 }
 
 /// Which list the keys are about.
@@ -98,8 +111,11 @@ impl View {
     }
 
     /// Shows something newer, unless that is not wanted.
-    pub(super) fn show(&mut self, shown: Shown) {
+    pub(super) fn show(&mut self, mut shown: Shown) {
         if !self.is_paused {
+            if let Some(process) = self.only {
+                shown.narrow(process);
+            }
             self.shown = shown;
             self.arrange();
         }
@@ -188,7 +204,7 @@ impl View {
             ended: &self.shown.ended,
             now: self.shown.now,
         };
-        self.rows = rows::rows(&material, self.sort, &self.word, &self.folded, self.only);
+        self.rows = rows::rows(&material, self.sort, &self.word, &self.folded);
         if self.selected().is_none() {
             // What stands in the place of the one that has ended.
             let place = before.unwrap_or_default().min(self.rows.len().saturating_sub(1));

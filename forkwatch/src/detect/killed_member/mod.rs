@@ -119,7 +119,7 @@ impl KilledMember {
         }
     }
 
-    /// A child has ended: it counts where a signal killed it that its parent has not sent.
+    /// A child has ended: it counts where a signal killed it.
     fn ended(&mut self, exit: &Exit, context: &mut Context) {
         let ExitStatus::Signal { .. } = exit.status else { return };
         let end = context.end(exit);
@@ -127,7 +127,7 @@ impl KilledMember {
         else {
             return;
         };
-        let Some(forker) = process.birth.parent.filter(|_| !not_replaced::is_wanted(&end)) else { return };
+        let Some(forker) = process.birth.parent else { return };
         let room = self.families.len() < MOST_FAMILIES || self.families.contains_key(&forker);
         if context.settings.snapshot || !room {
             return;
@@ -212,12 +212,15 @@ struct Case<'a> {
 
 /// All that is wrong. What explains the other comes first, and alone.
 fn judge(case: &Case<'_>) -> Vec<(HazardId, Verdict)> {
+    // Who has killed a child itself knows that its work is lost; that its lock stays locked it need not know.
+    let is_wanted = case.killed.last().is_some_and(|killed| not_replaced::is_wanted(&killed.end));
     let semaphore = abandoned_semaphore::judge(case);
-    let result = if semaphore.is_none() { lost_result::judge(case) } else { None };
+    let result = if semaphore.is_none() && !is_wanted { lost_result::judge(case) } else { None };
+    let replaced = if is_wanted { None } else { not_replaced::judge(case) };
     let found = [
         (abandoned_semaphore::HAZARD.id, semaphore),
         (lost_result::HAZARD.id, result),
-        (not_replaced::HAZARD.id, not_replaced::judge(case)),
+        (not_replaced::HAZARD.id, replaced),
     ];
     found.into_iter().filter_map(|(hazard, verdict)| Some((hazard, verdict?))).collect()
 }
