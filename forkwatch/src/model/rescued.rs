@@ -11,7 +11,7 @@ use super::time::BootTime;
 pub struct Rescued {
     /// When it was told.
     pub at: BootTime,
-    /// What.
+    /// Who released which lock where, and what came of it.
     pub report: RescueReport,
 }
 

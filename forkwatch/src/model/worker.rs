@@ -36,7 +36,7 @@ pub struct WorkersServer {
 pub struct WorkerEvent {
     /// When it happened. It may have been learnt later: a child is known for a worker only some time after its fork.
     pub at: BootTime,
-    /// What.
+    /// What has happened.
     pub change: WorkerChange,
     /// The worker: its tgid, and when it started.
     pub worker: ProcessKey,

@@ -41,7 +41,7 @@ pub struct Who {
 /// One of the children.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerSeen {
-    /// Which process.
+    /// The worker that was looked at: its tgid, and when it started.
     pub process: ProcessKey,
     /// What runs there, where that was asked.
     #[serde(skip_serializing_if = "Option::is_none", default)]

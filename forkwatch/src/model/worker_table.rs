@@ -42,7 +42,7 @@ pub struct ServerRecord {
 /// A living worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerRecord {
-    /// Which process.
+    /// Its tgid, and when it started.
     pub process: ProcessKey,
     /// Its comm: at most 15 bytes, of its own choice.
     pub comm: Comm,
@@ -52,7 +52,7 @@ pub struct WorkerRecord {
     /// The pid of the worker whose place it has taken.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub replaces: Option<u32>,
-    /// Where it stands.
+    /// Whether it starts, is ready, stops.
     pub state: WorkerState,
     /// When it came to stand there.
     pub since: BootTime,
@@ -64,7 +64,7 @@ pub struct WorkerRecord {
 /// A worker that has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerEnd {
-    /// When.
+    /// When it ended, or was found gone.
     pub at: BootTime,
     /// Which process it was.
     pub process: ProcessKey,
