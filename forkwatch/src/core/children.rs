@@ -95,6 +95,8 @@ impl Core {
         if known.is_some_and(|known| known.birth.was_seen()) {
             return;
         }
+        // A sweep may have found it before this record was read. Detectors then know less of its birth than they may.
+        self.forget(fork.child);
         self.replace(fork.child);
         if !self.has_room() {
             self.context.tell(Output::Dropped(Dropped::Child));
@@ -107,8 +109,6 @@ impl Core {
         let concerns: Vec<_> =
             self.detectors.iter().filter_map(|detector| detector.concern(fork, earlier)).collect();
         let process = self.context.processes.enter(fork.child, birth);
-        // A sweep may have found it before the record of its fork was read.
-        process.birth = birth;
         process.grace = Some(Grace::new(fork, due));
         if !concerns.is_empty() {
             process.case = Some(Box::new(Case::new(fork, concerns, fork.at + recheck)));

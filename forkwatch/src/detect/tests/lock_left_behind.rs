@@ -1,5 +1,7 @@
 //! `lock-left-behind`: a child keeps a lock on a file, and another process waits for it.
 
+use std::time::Duration;
+
 use super::*;
 use crate::model::{
     finding::{Certainty, Severity},
@@ -65,6 +67,24 @@ fn a_lock_of_an_ended_process_is_reported_once_somebody_has_waited_for_some_time
     assert!(finding.remedy.text.contains("pcntl_fork"), "{}", finding.remedy.text);
     timeline.at(100_000).exit(CHILD);
     assert_eq!(timeline.states()[1..], [(LEFT, State::Resolved(Resolution::Exited), 1)]);
+}
+
+#[test]
+fn a_fork_that_a_sweep_found_before_its_record_was_read_is_known_as_any_other() {
+    let mut timeline = Timeline::new();
+    timeline.carried.insert(CHILD, seen(lock(Taker::Closed, &[WAITER])));
+    let swept =
+        Swept { process: process(CHILD), comm: "php".into(), uid: None, parent: Some(process(PARENT)) };
+    let sweep =
+        Sweep { at: ms(0), took: 1, mark: 1, processes: 2, unexeced: vec![swept], zombies: Vec::new() };
+    timeline
+        .core
+        .configure(Settings { sweep_interval: Some(Duration::from_secs(3600)), ..Settings::default() });
+    timeline.evidence(&Evidence::Sweep { seen: Some(Box::new(sweep)) });
+    timeline.fork(plain());
+    timeline.at(60_000);
+    let finding = timeline.only_finding();
+    assert_eq!((finding.state, finding.certainty), (State::Confirmed, Certainty::Strong));
 }
 
 #[test]
