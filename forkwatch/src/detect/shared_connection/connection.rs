@@ -39,6 +39,8 @@ pub(super) struct Connection {
     /// When the first use was seen.
     pub(super) first: Option<BootTime>,
     pub(super) turns: Vec<Turn>,
+    /// Whether turns may be missing among them, because records were lost.
+    pub(super) has_gaps: bool,
     pub(super) used: bool,
     pub(super) closed: bool,
     /// Which code uses it.
@@ -164,8 +166,13 @@ impl Connection {
     /// Until when a verdict waits for an answer that shows that one was in the other's way, where that was not seen yet. Who
     /// was seen to use it gets one.
     pub(super) fn proof_due(&self, since: BootTime, now: BootTime) -> Option<BootTime> {
-        let is_open = !self.callers.told().is_empty() && !is_proven(&self.turns);
+        let is_open = !self.callers.told().is_empty() && !self.is_proven();
         Some(since + PROOF).filter(|due| is_open && now < *due)
+    }
+
+    /// Whether its turns show that one process was in another's way.
+    fn is_proven(&self) -> bool {
+        !self.has_gaps && is_proven(&self.turns)
     }
 
     /// A process holds it no more.
@@ -188,6 +195,7 @@ impl Connection {
             *member = Member::new(member.process, member.comm);
         }
         self.turns.clear();
+        self.has_gaps = false;
         self.callers = Callers::default();
         self.shared_since = None;
         self.first = None;
@@ -229,6 +237,7 @@ impl Connection {
             libraries: &self.libraries,
             callers: &self.callers,
             turns: &self.turns,
+            is_proven: self.is_proven(),
             now,
         }
     }

@@ -1,6 +1,6 @@
 //! `shared-connection`: two processes talk on one inherited connection.
 
-use super::{callers::Callers, interleaved::is_proven};
+use super::callers::Callers;
 use crate::{
     core::Verdict,
     detect::{Hazard, WITH_CHILD},
@@ -37,9 +37,10 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 Whoever uses such a connection is looked at in that moment: the finding tells the line of the script or \
                 the calls of those that were still at it, and chooses its remedy by the libraries in these calls.",
     certainty: Certainty::Certain,
-    certainty_reason: "The kernel saw both processes use the same socket, and one of them between the question and the \
-                       answer of the other; the order of their calls is in the evidence. Where that was not seen they may \
-                       hold a lock meanwhile, or only send, each message by one call, as to a log: strong. A child that says one short thing and ends within a second is \
+    certainty_reason: "The kernel saw one process ask, another that takes answers too ask before the first had its own, \
+                       and the first then take what came; the order of their calls is in the evidence. Where that was \
+                       not seen, or what came may be a token (8 bytes at most), or records were lost, they may hold a \
+                       lock meanwhile, or only send, each message by one call, as to a log: strong. A child that says one short thing and ends within a second is \
                        shared-connection-closed instead.",
     state: State::Confirmed,
     severity: Severity::Critical,
@@ -89,6 +90,8 @@ pub(super) struct Case<'a> {
     pub callers: &'a Callers,
     /// Who did what, the first turns first.
     pub turns: &'a [Turn],
+    /// Whether they show that one process was in another's way.
+    pub is_proven: bool,
     /// When it is judged.
     pub now: BootTime,
 }
@@ -170,7 +173,7 @@ impl Case<'_> {
 /// The finding about a connection on which two processes have both done this.
 pub(super) fn judge(case: &Case<'_>, act: Act) -> Finding {
     let name = called(case.program);
-    let is_proven = is_proven(case.turns);
+    let is_proven = case.is_proven;
     let (did, danger) = match act {
         Act::Sent if is_proven => ("send", "what they send arrives mixed up"),
         Act::Sent => ("send", "what they send arrives mixed up, unless they wait for one another"),

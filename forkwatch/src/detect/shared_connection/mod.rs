@@ -87,6 +87,7 @@ impl Detector for SharedConnection {
             }
             Event::Moved(moved) => self.bytes_moved(moved, context),
             Event::SharerEnd(end) => self.sharer_ended(end, context),
+            Event::Lost(_) => self.connections.values_mut().for_each(|connection| connection.has_gaps = true),
             _ => {}
         }
     }
@@ -198,6 +199,7 @@ impl SharedConnection {
                 used: false,
                 closed: false,
                 callers: Callers::default(),
+                has_gaps: false,
                 shared_since: None,
                 is_left: false,
                 past: Vec::new(),
