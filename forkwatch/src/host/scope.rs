@@ -37,8 +37,8 @@ impl Scope {
             sweep.zombies.retain(is_kin);
         }
         if self.uid.is_some() || self.cgroup.is_some() {
-            sweep.unexeced.retain(|swept| self.admits(swept.process));
-            sweep.zombies.retain(|swept| self.admits(swept.parent.unwrap_or(swept.process)));
+            sweep.unexeced.retain(|swept| self.admits(swept.process, swept.uid));
+            sweep.zombies.retain(|swept| self.admits(swept.parent.unwrap_or(swept.process), None));
         }
     }
 
@@ -51,7 +51,12 @@ impl Scope {
         kin.map(|process| process.key.tgid).chain(roots.iter().copied()).collect()
     }
 
-    fn admits(&self, process: ProcessKey) -> bool {
+    /// Whether a process, whose real uid may be known already, is of the user and in the cgroup that are asked for.
+    fn admits(&self, process: ProcessKey, uid: Option<u32>) -> bool {
+        let is_asked = self.uid.is_none_or(|asked| uid.is_none_or(|uid| uid == asked));
+        if !is_asked || self.cgroup.is_none() && uid.is_some() {
+            return is_asked;
+        }
         let Some(program) = program(process) else { return false };
         let is_below = |path: &str| {
             let of_process = program.cgroup.as_deref().unwrap_or_default();
@@ -98,6 +103,9 @@ mod tests {
         let uid = Some(nix::unistd::getuid().as_raw());
         assert!(left(&Scope { uid, ..Scope::default() }).contains(&own));
         assert!(!left(&Scope { uid: Some(4_000_000_000), ..Scope::default() }).contains(&own));
+        // What the sweep knows of the uid is not read again.
+        let scope = Scope { uid: Some(7), ..Scope::default() };
+        assert!(scope.admits(key, Some(7)) && !scope.admits(key, Some(8)) && !scope.admits(key, None));
         let cgroup = program(key).and_then(|program| program.cgroup);
         assert!(left(&Scope { cgroup, ..Scope::default() }).contains(&own));
         let elsewhere = Some("/no/such/cgroup".to_owned());

@@ -1,6 +1,11 @@
 //! One look at all processes, for what forks have left behind.
 
-use std::{collections::HashMap, io, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io, mem,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
 
 use super::{clock, file, program::executable, stat::Stat, status::Status};
 use crate::model::{
@@ -11,6 +16,29 @@ use crate::model::{
 
 /// Most processes of each kind that are told.
 const MOST: usize = 65_536;
+
+/// What the last sweep found out of forked processes by reading files of each. While they do not exec it stays true, so that
+/// with thousands of them the next sweep need not read it again.
+static ORIGINS: Mutex<Origins> = Mutex::new(Origins::new());
+
+/// By the process, and its parent.
+type Origins = BTreeMap<(ProcessKey, Option<ProcessKey>), Origin>;
+
+/// What is known of how a process came to be.
+#[derive(Clone, Copy)]
+struct Origin {
+    /// Its real uid.
+    uid: Option<u32>,
+    /// The process that forked it, if it may be its parent.
+    forker: Option<ProcessKey>,
+}
+
+impl Origin {
+    fn of(process: &Stat, parent: Option<ProcessKey>) -> Self {
+        let uid = Status::of_process(process.id).ok().map(|status| status.uid);
+        Self { uid, forker: parent.filter(|parent| is_forker(*parent, process)) }
+    }
+}
 
 /// What there is now; absent where nothing was forked since the mark, or `/proc` cannot be read.
 pub(super) fn sweep(mark: Option<u64>) -> Option<Sweep> {
@@ -27,6 +55,8 @@ pub(super) fn sweep(mark: Option<u64>) -> Option<Sweep> {
         .collect();
     let parent = |stat: &Stat| -> Option<ProcessKey> { stats.get(&stat.parent).map(Stat::key) };
     let processes = stats.values().filter(|stat| !stat.process_has_ended()).count();
+    let before = mem::take(&mut *ORIGINS.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut origins = Origins::new();
     let mut unexeced = Vec::new();
     let mut zombies = Vec::new();
     for stat in stats.values() {
@@ -34,10 +64,13 @@ pub(super) fn sweep(mark: Option<u64>) -> Option<Sweep> {
         if stat.process_has_ended() {
             zombies.push(swept(None, parent(stat)));
         } else if stat.is_unexeced() {
-            let uid = Status::of_process(stat.id).ok().map(|status| status.uid);
-            unexeced.push(swept(uid, parent(stat).filter(|parent| is_forker(*parent, stat))));
+            let (parent, key) = (parent(stat), stat.key());
+            let origin = before.get(&(key, parent)).copied().unwrap_or_else(|| Origin::of(stat, parent));
+            unexeced.push(swept(origin.uid, origin.forker));
+            origins.insert((key, parent), origin);
         }
     }
+    *ORIGINS.lock().unwrap_or_else(PoisonError::into_inner) = origins;
     // A map's order is random, and a recording must not be.
     for found in [&mut unexeced, &mut zombies] {
         found.sort_unstable_by_key(|swept| (swept.process.start, swept.process.tgid));
