@@ -10,7 +10,7 @@ pub(super) mod offset;
 use std::{collections::HashMap, time::Duration};
 
 use crate::{
-    core::{Context, Detector, Output, Report, Unanswered, Verdict},
+    core::{Context, Detector, Output, Report, Rest, Unanswered, Verdict},
     model::{
         evidence::{Evidence, Request},
         finding::{Finding, HazardId},
@@ -44,6 +44,7 @@ struct Child {
     /// Whether to look closely next time.
     closely: bool,
     unanswered: Unanswered,
+    rest: Rest,
     reported: Vec<HazardId>,
     /// Whether its forker was seen to lack the journal of a database that the child has not open.
     lacks_journal: bool,
@@ -80,6 +81,7 @@ impl Detector for SharedFiles {
             pause: FIRST_PAUSE,
             closely: false,
             unanswered: Unanswered::default(),
+            rest: Rest::default(),
             reported: Vec::new(),
             lacks_journal: false,
         };
@@ -88,10 +90,21 @@ impl Detector for SharedFiles {
     }
 
     fn on_timer(&mut self, child: ProcessKey, _topic: u64, context: &mut Context) {
+        let Some(followed) = self.children.get(&child) else { return };
+        if context.sleeps_on(followed.rest) {
+            return context.wake_to_look(context.now + followed.pause, child);
+        }
         self.look(child, context);
     }
 
     fn on_evidence(&mut self, evidence: &Evidence, context: &mut Context) {
+        if let Evidence::FellAsleep { seen: Some(seen) } = evidence {
+            for child in seen {
+                if let Some(followed) = self.children.get_mut(child) {
+                    followed.rest.fell_asleep();
+                }
+            }
+        }
         let Evidence::SharedFiles { child, seen } = evidence else { return };
         match seen {
             SharedFilesSeen::Seen(seen) => self.seen(*child, seen, context),
@@ -137,6 +150,9 @@ impl SharedFiles {
             self.children.remove(&child);
             return;
         }
+        if !followed.unanswered.is_open() {
+            followed.rest.look_begins();
+        }
         followed.unanswered.put();
         let pause = followed.pause;
         followed.pause = (pause * 2).min(LONGEST_PAUSE);
@@ -179,6 +195,11 @@ impl SharedFiles {
         let is_youngest = self.is_youngest(child);
         let Some(followed) = self.children.get_mut(&child) else { return };
         followed.unanswered.answered();
+        followed.rest.is_over();
+        if seen.files.is_empty() && seen.closed.is_none() {
+            // Files that it has got from a fork do not become more while it sleeps on.
+            followed.rest.found_nothing(context.now);
+        }
         let has_moved = followed.take_in(&seen.files);
         followed.closely = has_moved;
         let is_database = followed.files.iter().any(|known| known.file.database.is_some());

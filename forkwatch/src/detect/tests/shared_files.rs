@@ -299,3 +299,19 @@ fn what_cannot_be_compared_is_undecided_once() {
     let undecided = |output: &Output| matches!(output, Output::Undecided { hazard, .. } if *hazard == OFFSET);
     assert_eq!((timeline.count(undecided), looks(&timeline, false)), (1, 1));
 }
+
+#[test]
+fn a_child_without_such_files_is_left_alone_while_it_sleeps_on() {
+    // With a file the other one may move it at any time.
+    for (files, expected) in [(vec![], 1), (vec![file(10, &[])], 11)] {
+        let mut timeline = Timeline::new();
+        timeline.files.insert(CHILD, seen(&files));
+        timeline.fork(plain());
+        timeline.evidence(&Evidence::FellAsleep { seen: Some(Vec::new()) });
+        timeline.at(600_000);
+        assert_eq!(looks(&timeline, false), expected, "{files:?}");
+        timeline.evidence(&Evidence::FellAsleep { seen: Some(vec![process(CHILD)]) });
+        timeline.at(800_000);
+        assert!(looks(&timeline, false) > expected, "it has done something: {files:?}");
+    }
+}
