@@ -95,7 +95,7 @@ fn it_begins_with_what_check_and_scan_see() -> Result<()> {
     kill(Pid::from_raw(forkwatch.id().cast_signed()), Signal::SIGINT)?;
     ensure!(forkwatch.wait()?.code() == Some(0));
     ensure!(text.contains(&format!("(pid {pid}): a fork would be unsafe now")), "{text}");
-    ensure!(text.contains("  unsafe   1 other thread runs: ") && text.contains("wait as if stuck"), "{text}");
+    ensure!(text.contains("  unsafe   1 other thread runs: ") && text.contains("may be stuck"), "{text}");
     ensure!(text.contains(&format!("  stuck    {child}: a finding says why")), "{text}");
     ensure!(text.lines().all(|line| line.len() <= 80), "{text}");
 

@@ -11,7 +11,7 @@ use crate::{
 
 /// Most reasons that are told of one process: `forkwatch check` tells them all.
 const MOST: usize = 4;
-/// Most stuck children that are named.
+/// Most waiting children that are named.
 const MOST_NAMED: usize = 8;
 
 /// A few lines of at most 80 columns, each ended.
@@ -30,15 +30,15 @@ pub(super) fn text(standing: &Standing) -> String {
         (0, _) => String::new(),
         (1, 0) => ". Its forked child does not hang".to_owned(),
         (count, 0) => format!(". None of its {count} forked children hangs"),
-        (count, stuck) => format!(". {stuck} of its {count} forked children wait as if stuck"),
+        (count, stuck) => format!(". {stuck} of its {count} forked children may be stuck"),
     };
     paragraph::add(&mut out, "", "  ", &format!("{name} (pid {pid}): {verdict}{children}."));
     let (shown, more) = grave(standing);
     for (weight, what) in shown {
         paragraph::add(&mut out, &format!("  {:<8} ", weight.name()), "           ", what);
     }
-    if let Some(stuck) = named_stuck(standing) {
-        paragraph::add(&mut out, "  stuck    ", "           ", &stuck);
+    if let Some(waiting) = named_waiting(standing) {
+        paragraph::add(&mut out, "  waits    ", "           ", &waiting);
     }
     if more > 0 || standing.verdict != Verdict::Safe {
         let more = if more > 0 { format!("{more} more, and ") } else { String::new() };
@@ -61,11 +61,11 @@ fn grave(standing: &Standing) -> (Vec<(Weight, &str)>, usize) {
     (grave, more)
 }
 
-fn named_stuck(standing: &Standing) -> Option<String> {
+fn named_waiting(standing: &Standing) -> Option<String> {
     let named: Vec<String> = standing.stuck.iter().take(MOST_NAMED).map(ToString::to_string).collect();
     let more = standing.stuck.len().saturating_sub(MOST_NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    (!named.is_empty()).then(|| format!("{}{more}: a finding says why, once it is proven", named.join(", ")))
+    (!named.is_empty()).then(|| format!("{}{more}: a finding comes once it is known to be stuck", named.join(", ")))
 }
 
 #[cfg(test)]
@@ -118,7 +118,7 @@ mod tests {
             )
         );
         assert!(
-            text.contains("\n  stuck    100, 101, 102, 103, 104, 105, 106, 107 and 12 more: a finding"),
+            text.contains("\n  waits    100, 101, 102, 103, 104, 105, 106, 107 and 12 more: a finding"),
             "{text}"
         );
         assert!(

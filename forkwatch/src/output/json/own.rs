@@ -93,7 +93,7 @@ pub struct Assessment {
     pub reasons: Vec<AssessmentReason>,
     /// Its descendants that were forked and have not exec'd.
     pub forked_children: u64,
-    /// Pids of those that wait as if stuck: a finding says why, once it is proven.
+    /// Pids of those that wait as if stuck: a finding says so, and why, once it is known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stuck_children: Vec<u32>,
 }
