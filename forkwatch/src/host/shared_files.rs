@@ -66,9 +66,12 @@ impl Question<'_> {
         let Some(own) = living(self.child).filter(Stat::is_unexeced) else {
             return Ok(SharedFilesSeen::Gone);
         };
+        let descriptors = Table::of_process(self.child.tgid).list(MAX_DESCRIPTORS)?;
+        // Who else has them costs a look at each of its siblings, of which there may be a thousand.
+        let (others, is_complete) =
+            if descriptors.iter().any(is_candidate) { self.others()? } else { (vec![self.forker], true) };
         let mut family = vec![self.child];
-        let (children, is_complete) = children(self.forker.tgid)?;
-        for other in [Some(self.forker), self.sibling].into_iter().flatten().chain(children) {
+        for other in others {
             if family.contains(&other) {
                 continue;
             }
@@ -83,7 +86,6 @@ impl Question<'_> {
         if family.len() < 2 {
             return Ok(SharedFilesSeen::Left);
         }
-        let descriptors = Table::of_process(self.child.tgid).list(MAX_DESCRIPTORS)?;
         let mut looks = Looks { family: &family, is_complete, files: Vec::new() };
         for descriptor in descriptors.iter().filter(|one| is_candidate(one)) {
             if looks.files.len() >= MAX_FILES {
@@ -101,6 +103,13 @@ impl Question<'_> {
             files: looks.look(self.closely)?,
             closed,
         })))
+    }
+
+    /// Those who may have its files too, and whether these are all.
+    fn others(&self) -> io::Result<(Vec<ProcessKey>, bool)> {
+        let (children, is_complete) = children(self.forker.tgid)?;
+        let others = [Some(self.forker), self.sibling].into_iter().flatten().chain(children);
+        Ok((others.collect(), is_complete))
     }
 }
 

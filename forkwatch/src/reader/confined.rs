@@ -8,12 +8,15 @@ use std::{
     panic::{self, AssertUnwindSafe},
     process,
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use nix::sys::{
-    resource::{UsageWho, getrusage},
-    time::TimeValLike as _,
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        resource::{UsageWho, getrusage},
+        time::TimeValLike as _,
+    },
 };
 
 use super::{
@@ -28,6 +31,8 @@ use crate::{
 
 /// More free memory than this is given back.
 const LARGE: u64 = 256 << 10;
+/// While one question follows the other, it is given back so often.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(1);
 
 /// Answers until nobody asks any more, and then ends. `attention` is where it says whom it looks into.
 pub(super) fn serve(socket: &UnixStream, attention: &'static AtomicU32, may_stop: bool) {
@@ -41,6 +46,7 @@ pub(super) fn serve(socket: &UnixStream, attention: &'static AtomicU32, may_stop
     }
     let mut limits = Limits::default();
     let mut before = cpu_time();
+    let mut given_back = Instant::now();
     while let Ok(Some(question)) = frame::receive(socket, None) {
         let answer = panic::catch_unwind(AssertUnwindSafe(|| answer(&question, &mut limits)));
         attention.store(0, Ordering::Relaxed);
@@ -51,8 +57,19 @@ pub(super) fn serve(socket: &UnixStream, attention: &'static AtomicU32, may_stop
         if frame::send(socket, &Answered { at: clock::now(), cpu, answer }).is_err() {
             return;
         }
-        give_back_memory();
+        let left = GIVE_BACK_EVERY.saturating_sub(given_back.elapsed());
+        if !is_asked_within(socket, left) {
+            give_back_memory();
+            given_back = Instant::now();
+        }
     }
+}
+
+/// Whether the next question, or the end, comes within this time.
+fn is_asked_within(socket: &UnixStream, time: Duration) -> bool {
+    let Ok(timeout) = PollTimeout::try_from(time) else { return false };
+    let mut comes = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    !time.is_zero() && poll(&mut comes, timeout).is_ok_and(|count| count > 0)
 }
 
 fn answer(question: &Question, limits: &mut Limits) -> Answer {
