@@ -46,12 +46,15 @@ pub(super) fn sockets(child: ProcessKey, parent: ProcessKey) -> Option<Sockets> 
         .collect();
     // Of a child that is gone, these are all that its parent has left.
     let ended = ended(parent, of_child.as_deref().unwrap_or_default(), &of_parent);
+    let has_any = |of: &[Descriptor]| of.iter().any(|descriptor| descriptor.socket().is_some());
+    // They are looked for among all mappings.
+    let is_of_use = has_any(&of_parent) || of_child.as_deref().is_some_and(has_any);
     let seen = Sockets {
         at: clock::now(),
         ended,
         program: program::read(parent.tgid, &parent_stat),
         shared,
-        libraries: client_libraries(parent.tgid),
+        libraries: if is_of_use { client_libraries(parent.tgid) } else { Vec::new() },
         child_is_gone,
         of_child: of_child.map(|of_child| lowest(&of_child).into_keys().collect()),
         of_parent: Some(lowest(&of_parent).into_keys().collect()),
