@@ -4,12 +4,16 @@ use super::{
     proof::{ParentCopy, is_semaphore, nobody_catches},
     stuck::{Stuck, queue},
 };
-use crate::model::{
-    facts::Proof,
-    finding::Certainty,
-    held_lock::{AtFork, LostOwner},
-    lock::{LockWait, Mapping, Place},
-    process::escape,
+use crate::{
+    detect::held_locks::what,
+    model::{
+        facts::Proof,
+        finding::Certainty,
+        held_lock::{AtFork, LostOwner},
+        lock::{LockWait, Mapping, Place},
+        process::escape,
+        thread::SeenThread,
+    },
 };
 
 pub(super) fn summary(stuck: &Stuck<'_>, wait: &LockWait, certainty: Certainty) -> String {
@@ -104,9 +108,14 @@ pub(super) fn summary(stuck: &Stuck<'_>, wait: &LockWait, certainty: Certainty) 
     }
 }
 
-/// The thread that was seen to hold the lock right after the fork, where that is known.
+/// The thread that was seen to hold the lock right after the fork, where that is known, by the name that its program gave
+/// it where the tid is known to be its own.
 fn holder(stuck: &Stuck<'_>, wait: &LockWait) -> Option<String> {
     let LostOwner { id, name } = &stuck.case.held?.object(wait.lock())?.owner;
+    let is_it =
+        |thread: &&SeenThread| Some(thread.tid) == *id && name.as_deref() == Some(&*thread.comm.to_string());
+    let thread = stuck.case.parent_threads.iter().find(is_it);
+    let name = thread.map(|thread| thread.name(stuck.occupations)).or_else(|| name.clone());
     Some(match (name, id) {
         (Some(name), Some(id)) => format!("the thread {name} ({id}) of the parent"),
         (Some(name), None) => format!("the thread {name} of the parent"),
@@ -144,6 +153,9 @@ pub(super) fn in_thread(stuck: &Stuck<'_>, wait: &LockWait) -> String {
 fn lock_words(stuck: &Stuck<'_>, wait: &LockWait) -> String {
     if let Some(known) = stuck.place.and_then(known_lock) {
         return known.to_owned();
+    }
+    if let Some(object) = stuck.case.held.and_then(|held| held.object(wait.lock())) {
+        return what(object);
     }
     // CPython's locks are semaphores as well.
     let kind = if is_semaphore(wait) && !stuck.case.locks.python { "semaphore" } else { "lock" };
