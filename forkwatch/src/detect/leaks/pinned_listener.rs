@@ -29,10 +29,10 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 `forkwatch scan` also finds programs that were started with the socket and cannot accept.",
     certainty: Certainty::Strong,
     certainty_reason: "That nobody accepted between the two looks is certain; that nobody is going to is concluded \
-                       from what the holders do. It is certain where connections wait to be accepted, where the \
-                       holder is a child that was proven stuck, or a program such as sleep(1) that cannot accept. \
-                       Where process 1 may not be looked at, it may hold the socket too: certain becomes strong, and \
-                       strong a suspicion.",
+                       from what the holders do: one that sleeps may accept when it wakes. It is certain where the holder \
+                       is a child that was proven stuck, or a program such as sleep(1) that cannot accept. Where \
+                       process 1 may not be looked at, it may hold the socket too: certain becomes strong, and strong \
+                       a suspicion unless connections wait.",
     state: State::Confirmed,
     severity: Severity::Warning,
     look_alikes: &[
@@ -57,11 +57,13 @@ pub(crate) static HAZARD: Hazard = Hazard {
     ends: WITH_CHILD_OR_CLEARED,
 };
 
-/// Programs without any code to accept a connection.
-const CANNOT_ACCEPT: [&str; 23] = [
-    "bash", "cat", "cp", "cut", "dash", "dd", "find", "flock", "grep", "gzip", "head", "less", "mv", "rm",
-    "sed", "sh", "sleep", "sort", "tail", "tee", "timeout", "xargs", "yes",
+/// Programs without any code to accept a connection, or to start another program.
+const CANNOT_ACCEPT: [&str; 14] = [
+    "cat", "cp", "cut", "dd", "grep", "gzip", "head", "mv", "rm", "sleep", "sort", "tail", "tee", "yes",
 ];
+
+/// Programs that cannot accept either, and may start one that does.
+const STARTS_OTHERS: [&str; 9] = ["bash", "dash", "find", "flock", "less", "sed", "sh", "timeout", "xargs"];
 
 /// The verdict.
 pub fn judge(case: &ListenerCase<'_>) -> Judgement {
@@ -78,11 +80,12 @@ pub fn judge(case: &ListenerCase<'_>) -> Judgement {
     let Some(least) = idle.and_then(|idle| idle.into_iter().min()) else { return Judgement::Clean };
     let waiting = |listener: &Listener| listener.queue.is_some_and(|queue| queue > 0);
     let queued = waiting(before) && waiting(listener);
-    let certainty = if queued { Certainty::Certain } else { least };
-    // An init that may not be looked at may hold the socket too. It accepts only on those of its own units.
-    let certainty = match certainty {
-        certainty if case.knows_init() => certainty,
+    // An init that may not be looked at may hold the socket too. It accepts only on those of its own units, and has not
+    // where connections wait.
+    let certainty = match least {
+        least if case.knows_init() => least,
         Certainty::Certain => Certainty::Strong,
+        Certainty::Strong if queued => Certainty::Strong,
         Certainty::Strong | Certainty::Heuristic => Certainty::Heuristic,
     };
     let is_suspected = certainty == Certainty::Heuristic;
@@ -103,10 +106,11 @@ impl ListenerCase<'_> {
         if !is_free(before) || !is_free(now) || !self.is_left_over(now) {
             return None;
         }
-        if cannot_accept(now) || self.stuck.contains(&now.process) {
+        if runs_one_of(&CANNOT_ACCEPT, now) || self.stuck.contains(&now.process) {
             return Some(Certainty::Certain);
         }
-        (self.rests(now) && self.is_heir(now)).then_some(Certainty::Strong)
+        let is_at_rest = self.rests(now) && self.is_heir(now);
+        (is_at_rest || runs_one_of(&STARTS_OTHERS, now)).then_some(Certainty::Strong)
     }
 
     /// Whether nobody is left who started it and would use the socket: its parent is gone, or is itself left over.
@@ -150,10 +154,10 @@ impl ListenerCase<'_> {
     }
 }
 
-/// Whether it runs a program that cannot accept, and did not merely fork from one.
-fn cannot_accept(holder: &Holder) -> bool {
-    let program = holder.executable.as_deref().is_some_and(|name| CANNOT_ACCEPT.contains(&name));
-    program && !holder.unexeced
+/// Whether it runs one of these programs, and did not merely fork from one.
+fn runs_one_of(programs: &[&str], holder: &Holder) -> bool {
+    let is_one = holder.executable.as_deref().is_some_and(|name| programs.contains(&name));
+    is_one && !holder.unexeced
 }
 
 fn advice() -> Remedy {
