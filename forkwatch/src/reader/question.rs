@@ -90,7 +90,7 @@ pub struct Answered {
 
 impl Question {
     /// Whether it is about all processes, so that it goes on for as long as it turns from one to the next.
-    pub(super) const fn is_about_all(&self) -> bool {
+    pub const fn is_about_all(&self) -> bool {
         matches!(
             self,
             Self::Core(Request::Holders { .. } | Request::Sweep { .. } | Request::Orphans)

@@ -49,7 +49,16 @@ pub struct Account {
     pub family: u64,
 }
 
+/// The account of looks at the whole host. Real ones are numbers of users, and two that stand for nobody.
+const WHOLE_HOST: u64 = u64::MAX - 2;
+
 impl Account {
+    /// That of a look at the whole host to which a process of this account gave rise. It costs what there is on the host:
+    /// on the user's own account it would keep all looks at its processes waiting. Users share it alike.
+    pub const fn of_whole_host(self) -> Self {
+        Self { user: WHOLE_HOST, unit: self.user, family: self.family }
+    }
+
     const fn path(self) -> [u64; 3] {
         [self.user, self.unit, self.family]
     }

@@ -209,7 +209,10 @@ impl Work {
 
     fn account(&mut self, question: &Question) -> Account {
         match (question.about(), question.family()) {
-            (Some(about), Some(family)) => self.accounts.of(about, family, Instant::now()),
+            (Some(about), Some(family)) => {
+                let account = self.accounts.of(about, family, Instant::now());
+                if question.is_about_all() { account.of_whole_host() } else { account }
+            }
             // About all processes, of which anybody may make many: on nobody's.
             _ => Account { user: u64::MAX - 1, unit: 0, family: 0 },
         }

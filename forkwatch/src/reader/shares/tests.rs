@@ -47,6 +47,29 @@ fn one_question_of_another_comes_before_a_thousand_of_one() {
 }
 
 #[test]
+fn a_look_at_the_whole_host_keeps_no_other_look_at_that_users_processes_waiting() {
+    let now = Instant::now();
+    for (of_whole_host, next) in [(false, account(1000, 1, 1)), (true, account(33, 1, 1))] {
+        let mut shares = Shares::new(now);
+        let (crowd, own) = (account(1000, 1, 1), account(33, 1, 1));
+        shares.charge(crowd, MILLISECOND * 1000, now);
+        // There are thousands of processes, which one look goes through for this user.
+        let asked = if of_whole_host { own.of_whole_host() } else { own };
+        shares.put(asked, 1);
+        assert_eq!(shares.next(now), Next::Ask(asked, 1));
+        shares.charge(asked, MILLISECOND * 1500, now);
+        shares.put(crowd, 2);
+        shares.put(own, 3);
+        let later = now + Duration::from_secs(60);
+        let first = match shares.next(now) {
+            Next::Wait(_) => shares.next(later),
+            asked => asked,
+        };
+        assert!(matches!(first, Next::Ask(account, _) if account == next), "{of_whole_host}: {first:?}");
+    }
+}
+
+#[test]
 fn families_and_units_share_alike_within_a_user() {
     let now = Instant::now();
     let mut shares = Shares::new(now);
