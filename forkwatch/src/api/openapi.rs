@@ -97,7 +97,7 @@ pub fn openapi() -> Value {
             parameters: &[(
                 "type",
                 "string",
-                "`finding` for findings alone; `all`, where nothing is said, for everything that is told one by one.",
+                "`finding` for findings alone; `notable` for these, the lives of workers, rescues and losses; `all`, where nothing is said, for everything that is told one by one.",
             )],
             answer: ("text/event-stream", None),
         },

@@ -67,6 +67,8 @@ impl Tally {
 pub enum Wants {
     /// Findings, and what becomes of them.
     Findings,
+    /// Also the lives of servers' workers, rescues, and losses: all but what each process does.
+    Notable,
     /// Everything that is told one by one.
     All,
 }
@@ -165,10 +167,14 @@ mod tests {
         assert_eq!(bus.wanted(), Some(Wants::Findings));
         let mut all = bus.listen(Wants::All, true).unwrap();
         assert_eq!(bus.wanted(), Some(Wants::All));
+        let mut notable = bus.listen(Wants::Notable, true).unwrap();
         bus.tell(Wants::All, &"event".into());
+        bus.tell(Wants::Notable, &"worker".into());
         bus.tell(Wants::Findings, &"finding".into());
         assert_eq!(next(&mut findings), Poll::Ready(Some("finding".to_owned())));
         assert_eq!(next(&mut findings), Poll::Pending);
+        assert_eq!(next(&mut notable), Poll::Ready(Some("worker".to_owned())));
+        drop(notable);
         assert_eq!(next(&mut all), Poll::Ready(Some("event".to_owned())));
         for _ in 0..=QUEUE {
             bus.tell(Wants::All, &"event".into());

@@ -35,14 +35,14 @@ impl Published {
         Self { context: context.clone(), store, bus, tally, sequence: 0 }
     }
 
-    /// Makes a document for those who want to hear all, where there are any.
-    fn tell(&mut self, make: impl FnOnce(&Context, u64) -> Option<Document>) -> io::Result<()> {
-        if self.bus.wanted() != Some(Wants::All) {
+    /// Makes a document for those who want to hear such, where there are any.
+    fn tell(&mut self, kind: Wants, make: impl FnOnce(&Context, u64) -> Option<Document>) -> io::Result<()> {
+        if self.bus.wanted().is_none_or(|wanted| wanted < kind) {
             return Ok(());
         }
         if let Some(document) = make(&self.context, self.sequence) {
             self.sequence += 1;
-            self.bus.tell(Wants::All, &serde_json::to_string(&document)?.into());
+            self.bus.tell(kind, &serde_json::to_string(&document)?.into());
         }
         Ok(())
     }
@@ -53,12 +53,12 @@ impl Output for Published {
         if matches!(event, Event::Fork(_)) {
             Tally::add(&self.tally.forks, 1);
         }
-        self.tell(|context, sequence| json::event(context, sequence, event, particulars))
+        self.tell(Wants::All, |context, sequence| json::event(context, sequence, event, particulars))
     }
 
     fn lost(&mut self, lost: &Lost) -> io::Result<()> {
         Tally::add(&self.tally.lost, lost.count);
-        self.tell(|context, sequence| Some(json::lost(context, sequence, lost)))
+        self.tell(Wants::Notable, |context, sequence| Some(json::lost(context, sequence, lost)))
     }
 
     fn finding(&mut self, finding: &Finding) -> io::Result<()> {
@@ -87,17 +87,20 @@ impl Output for Published {
             core::Output::Suppressed { .. } => Tally::add(&self.tally.accepted, 1),
             core::Output::Undecided { .. } => Tally::add(&self.tally.undecided, 1),
             core::Output::Dropped(_) => Tally::add(&self.tally.given_up, 1),
+            core::Output::Worker(event) => {
+                return self.tell(Wants::Notable, |context, sequence| json::worker(context, sequence, event));
+            }
             _ => {}
         }
         Ok(())
     }
 
     fn standing(&mut self, standing: &Standing) -> io::Result<()> {
-        self.tell(|context, sequence| Some(json::assessment(context, sequence, standing)))
+        self.tell(Wants::Notable, |context, sequence| Some(json::assessment(context, sequence, standing)))
     }
 
     fn rescued(&mut self, rescued: &Rescued) -> io::Result<()> {
-        self.tell(|context, sequence| Some(json::rescued(context, sequence, rescued)))
+        self.tell(Wants::Notable, |context, sequence| Some(json::rescued(context, sequence, rescued)))
     }
 
     fn end(&mut self) -> io::Result<()> {

@@ -165,8 +165,9 @@ fn events(api: &Api, query: &str, is_local: bool) -> Answered {
     let wants = match query {
         "" | "type=all" => Wants::All,
         "type=finding" => Wants::Findings,
+        "type=notable" => Wants::Notable,
         _ => {
-            let why = "There is one filter: type, which is finding or all.".to_owned();
+            let why = "There is one filter: type, which is finding, notable or all.".to_owned();
             return Err(Problem(StatusCode::BAD_REQUEST, why));
         }
     };
