@@ -231,7 +231,7 @@ fn whole(source: &Source, brief: &Brief) -> Result<Kept> {
         Source::Watch(watch) => {
             match watch.get::<FindingDocument>(&format!("{PREFIX}/findings/{}", brief.id)) {
                 Ok(document) => document.finding,
-                Err(AskError::Refused(_)) => bare(),
+                Err(AskError::Refused(..)) => bare(),
                 Err(error) => return Err(error.into()),
             }
         }
