@@ -1,6 +1,7 @@
 //! The daemon's configuration: a TOML file, `/etc/forkwatch/forkwatch.toml` by default, whose every key has a
 //! default. Options of the command line override it.
 
+pub mod hook;
 mod place;
 pub mod renamed;
 mod value;

@@ -6,7 +6,7 @@
 use std::io::BufReader;
 
 use crate::{
-    config::Config,
+    config::{Config, hook::Hooks},
     core::{Core, Settings},
     detect::{
         self,
@@ -79,6 +79,7 @@ fn config(data: &[u8]) {
             Ok(config) => drop(config.restart_needed(&Config::default())),
             Err(error) => drop(error.to_string()),
         }
+        drop(Hooks::parse("fuzz.toml", text).map_err(|error| error.to_string()));
     }
 }
 

@@ -140,6 +140,16 @@ pub fn stuck_after(text: &str) -> Result<Duration, String> {
     duration(text, Duration::from_millis(100)..=Duration::from_secs(3600))
 }
 
+/// Reads how long a run of a hook may take.
+pub(super) fn hook_timeout(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::from_millis(100)..=Duration::from_secs(3600))
+}
+
+/// Reads the time in which a hook may run so many times.
+pub(super) fn hook_interval(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::from_secs(1)..=Duration::from_secs(86_400))
+}
+
 fn sweep(text: &str) -> Result<Duration, String> {
     duration(text, Duration::from_secs(1)..=Duration::from_secs(3600))
 }
