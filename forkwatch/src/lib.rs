@@ -13,6 +13,7 @@ mod engine;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod health;
+pub mod hooks;
 pub mod host;
 pub mod input_file;
 pub mod kernel;

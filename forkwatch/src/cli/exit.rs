@@ -5,7 +5,7 @@ use std::{io, process::ExitCode};
 use anyhow::Error;
 
 use crate::{
-    client::AskError, config::ConfigError, host::ScanError, kernel::KernelError,
+    client::AskError, config::ConfigError, hooks::HooksError, host::ScanError, kernel::KernelError,
     output_file::OutputFileError, privilege::PrivilegeError, serve::TokenError,
 };
 
@@ -111,7 +111,11 @@ fn of_error(error: &Error) -> Exit {
     {
         return Exit::Privilege;
     }
-    if error.is::<ConfigError>() || error.is::<TokenError>() || error.is::<UsageError>() {
+    if error.is::<ConfigError>()
+        || matches!(error.downcast_ref(), Some(HooksError::Config(_)))
+        || error.is::<TokenError>()
+        || error.is::<UsageError>()
+    {
         return Exit::Usage;
     }
     // Behind what the file was for.

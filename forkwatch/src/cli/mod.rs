@@ -13,6 +13,8 @@ mod fail_on;
 mod findings;
 mod generate;
 mod held_program;
+mod hook;
+mod hooks;
 mod inspect;
 mod kernel_log;
 mod man;
@@ -107,6 +109,13 @@ enum Command {
     /// and the thread went on or, with --dry-run, where it could be; with 1 where the thread did not go on, with 11 where
     /// nothing was released. The names in the JSON document do not change within its version.
     Rescue(rescue::Options),
+    /// Do something when something happens: run the hooks of a file
+    ///
+    /// Hears a running daemon over its local socket, and runs programs or sends POSTs as `/etc/forkwatch/hooks.toml` says.
+    /// It is what `forkwatch-hooks.service` starts. SIGHUP reads the file anew. Ends with 2 where that cannot be used.
+    Hooks(hooks::Options),
+    /// List, check, switch and try hooks
+    Hook(hook::Options),
     /// Explain a hazard: what it is, how it is found, how sure that is, what to change
     Explain(explain::Options),
     /// Judge a recording again, as tail and daemon make with --record
@@ -145,6 +154,8 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
         Command::Findings(options) => findings::run(&options),
         Command::Inspect(options) => inspect::run(&options),
         Command::Rescue(options) => rescue::run(&options),
+        Command::Hooks(options) => hooks::run(&options),
+        Command::Hook(options) => hook::run(&options),
         Command::Explain(options) => explain::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::CheckConfig(options) => check_config::run(&options),

@@ -61,10 +61,10 @@ pub struct LocalSocket {
 #[derive(Debug, thiserror::Error)]
 pub enum LocalSocketError {
     /// Another forkwatch answers there.
-    #[error("another forkwatch answers at {}; name another path in socket.path", .0.display())]
+    #[error("another forkwatch answers at {}; name another path (socket.path, or --control of forkwatch hooks)", .0.display())]
     Taken(PathBuf),
     /// There is something else.
-    #[error("{} is no socket, and is left as it is; name another path in socket.path", .0.display())]
+    #[error("{} is no socket, and is left as it is; name another path (socket.path, or --control of forkwatch hooks)", .0.display())]
     Other(PathBuf),
     /// The system refuses.
     #[error("cannot listen on {}: {source}", path.display())]
@@ -97,6 +97,11 @@ impl LocalSocket {
         fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(failed)?;
         socket.listener.set_nonblocking(true).map_err(failed)?;
         Ok(socket)
+    }
+
+    /// The listener itself, for who serves something else there. The path is ours for as long as this lives.
+    pub fn listener(&self) -> io::Result<UnixListener> {
+        self.listener.try_clone()
     }
 }
 
