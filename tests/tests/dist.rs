@@ -18,13 +18,17 @@ use forkwatch_tests::{
 
 pub(crate) fn tests() -> Tests {
     Tests::side_by_side(tests![
-        systemd_understands_the_unit,
+        systemd_understands_the_units,
+        the_unit_of_hooks_exposes_less_than_that_of_the_watch,
         the_unit_exposes_at_most_2_1,
         prometheus_understands_the_alerts_and_they_fire_when_they_should,
         every_metric_in_the_alerts_exists_and_every_alert_is_tested,
         the_program_writes_a_page_of_each_command_and_its_completions,
     ])
 }
+
+/// The units that the package brings.
+const UNITS: [&str; 2] = ["forkwatch.service", "forkwatch-hooks.service"];
 
 fn dist(file: &str) -> PathBuf {
     workspace().join("dist").join(file)
@@ -42,15 +46,24 @@ fn check(checker: &mut Command, arguments: &[&str], file: &Path) -> Result<Strin
     Ok(text)
 }
 
-fn systemd_understands_the_unit() -> Result<()> {
-    // systemd-analyze wants the program to be there.
-    let unit = fs::read_to_string(dist("forkwatch.service"))?;
+fn systemd_understands_the_units() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let path = folder.path().join("forkwatch.service");
-    fs::write(&path, unit.replace("/usr/bin/forkwatch", "/bin/true"))?;
-    let complaints = check(&mut Command::new("systemd-analyze"), &["verify", "--man=no"], &path)?;
-    ensure!(complaints.is_empty(), "{complaints}");
+    for name in UNITS {
+        // systemd-analyze wants the program to be there.
+        let unit = fs::read_to_string(dist(name))?;
+        fs::write(folder.path().join(name), unit.replace("/usr/bin/forkwatch", "/bin/true"))?;
+    }
+    for name in UNITS {
+        let path = folder.path().join(name);
+        let complaints = check(&mut Command::new("systemd-analyze"), &["verify", "--man=no"], &path)?;
+        ensure!(complaints.is_empty(), "{complaints}");
+    }
     Ok(())
+}
+
+fn the_unit_of_hooks_exposes_less_than_that_of_the_watch() -> Result<()> {
+    let arguments = ["security", "--offline=true", "--threshold=20"];
+    check(&mut Command::new("systemd-analyze"), &arguments, &dist("forkwatch-hooks.service")).map(drop)
 }
 
 fn the_unit_exposes_at_most_2_1() -> Result<()> {

@@ -22,6 +22,7 @@ mod field_locks;
 mod filters;
 mod fixtures;
 mod held_now;
+mod hooks;
 mod inspect;
 mod judgement;
 mod kernel_log;
@@ -90,6 +91,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         filters,
         fixtures,
         held_now,
+        hooks,
         inspect,
         judgement,
         kernel_log,

@@ -9,14 +9,16 @@ use super::staging::{Staging, names};
 /// The program, below the root.
 pub(super) const PROGRAM: &str = "usr/bin/forkwatch";
 /// What administrators may edit, below the root.
-pub(super) const CONFFILE: &str = "etc/forkwatch/forkwatch.toml";
+pub(super) const CONFFILES: [&str; 2] = ["etc/forkwatch/forkwatch.toml", "etc/forkwatch/hooks.toml"];
 
 const DOCUMENTS: &str = "usr/share/doc/forkwatch";
 
 /// Of the workspace, and their places. Debian 12 and 13 have one /usr, so /usr/lib/systemd is /lib/systemd on both.
-const FILES: [(&str, &str); 3] = [
-    ("dist/forkwatch.toml", CONFFILE),
+const FILES: [(&str, &str); 5] = [
+    ("dist/forkwatch.toml", "etc/forkwatch/forkwatch.toml"),
+    ("dist/hooks.toml", "etc/forkwatch/hooks.toml"),
     ("dist/forkwatch.service", "usr/lib/systemd/system/forkwatch.service"),
+    ("dist/forkwatch-hooks.service", "usr/lib/systemd/system/forkwatch-hooks.service"),
     ("dist/forkwatch.rules.yml", "usr/share/doc/forkwatch/examples/forkwatch.rules.yml"),
 ];
 
@@ -28,7 +30,7 @@ const COMPLETIONS: [(&str, &str); 3] = [
 ];
 
 /// Of the workspace, into the folder of documents. `docs/` stays one, so that links hold.
-const DOCUMENTATION: [&str; 17] = [
+const DOCUMENTATION: [&str; 18] = [
     "README.md",
     "SECURITY.md",
     "docs/api.md",
@@ -39,6 +41,7 @@ const DOCUMENTATION: [&str; 17] = [
     "docs/grafana-health.json",
     "docs/grafana-overview.json",
     "docs/hazards.md",
+    "docs/hooks.md",
     "docs/inspect.schema.json",
     "docs/metrics.md",
     "docs/operations.md",

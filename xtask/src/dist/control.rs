@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use super::{contents::CONFFILE, staging::Staging};
+use super::{contents::CONFFILES, staging::Staging};
 use crate::project;
 
 /// Run by dpkg (deb-postinst(5) and so on); they lie in `dist/debian`.
@@ -71,13 +71,12 @@ impl Control {
             read("control")?
         );
         staging.about("control", &control, 0o644)?;
-        staging.about("conffiles", &format!("/{CONFFILE}\n"), 0o644)?;
+        let conffiles: String = CONFFILES.iter().map(|file| format!("/{file}\n")).collect();
+        staging.about("conffiles", &conffiles, 0o644)?;
         let files = staging.files()?;
-        let sums = project::output(
-            Command::new("md5sum")
-                .current_dir(staging.root())
-                .args(files.iter().filter(|file| *file != Path::new(CONFFILE))),
-        )?;
+        let sums = project::output(Command::new("md5sum").current_dir(staging.root()).args(
+            files.iter().filter(|file| !CONFFILES.iter().any(|conffile| Path::new(conffile) == *file)),
+        ))?;
         staging.about("md5sums", &(sums + "\n"), 0o644)?;
         for script in SCRIPTS {
             staging.about(script, &read(script)?, 0o755)?;

@@ -144,8 +144,8 @@ mod tests {
         assert_eq!(field("Depends").unwrap(), "libc6 (>= 2.34)");
         assert!(field("Installed-Size").unwrap().parse::<u64>().unwrap() > 100);
         let file = |name| project::output(Command::new("dpkg-deb").arg("--info").arg(&package).arg(name));
-        assert_eq!(file("conffiles").unwrap(), "/etc/forkwatch/forkwatch.toml");
-        assert_eq!(file("md5sums").unwrap().lines().count(), files.len() - 1, "all but the conffile");
+        assert_eq!(file("conffiles").unwrap(), "/etc/forkwatch/forkwatch.toml\n/etc/forkwatch/hooks.toml");
+        assert_eq!(file("md5sums").unwrap().lines().count(), files.len() - 2, "all but the conffiles");
         for script in ["postinst", "prerm", "postrm"] {
             assert!(file(script).unwrap().starts_with("#!/bin/sh\n"));
         }
