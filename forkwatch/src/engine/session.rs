@@ -17,7 +17,7 @@ use crate::{
     model::{event::Event, process::ProcessKey},
     output::Context,
     privilege,
-    reader::{Answer, Answered, Client, Question, Starter, Unanswered},
+    reader::{Answer, Answered, Client, Ear, Question, Starter, Unanswered},
 };
 
 /// Most events that are kept of those that come during the self-test. It takes milliseconds, unless in a storm.
@@ -87,6 +87,12 @@ impl Session {
     /// What this host lets be seen, tried on at most so many processes.
     pub(crate) fn sight(&mut self, most: usize) -> Result<Sight> {
         sight(self.reader.as_mut().context(GIVEN)?, most)
+    }
+
+    /// A reader of its own for somebody who listens to what processes write. To be had before the thread that has questions
+    /// answered.
+    pub(crate) fn ear(&mut self) -> Result<Ear> {
+        Ok(self.reader.as_mut().context(GIVEN)?.ear()?)
     }
 
     /// The thread that has questions answered, about processes in scope. Can be had once.

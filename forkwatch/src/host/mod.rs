@@ -76,6 +76,7 @@ pub mod traced;
 mod tree;
 mod unflushed;
 mod workers;
+mod written;
 
 pub use absence::exists;
 pub use attention::attend_at;
@@ -92,3 +93,4 @@ pub use scope::Scope;
 pub use stat::may_run;
 pub use sweep::created_since;
 pub use tree::tree;
+pub use written::{look as look_at_written, streams};

@@ -106,11 +106,11 @@ pub(super) fn may_be_asked(tgid: u32, number: u32) -> io::Result<()> {
 
 /// `pidfd_getfd(2)`, since Linux 5.6; wants what ptrace wants.
 ///
-/// The duplicate refers to the process's own socket, so nothing may be done with it but ask, and it is closed within
+/// The duplicate refers to the process's own socket (or pipe), so nothing may be done with it but ask, and it is closed within
 /// microseconds. That close takes a reference away and nothing else: no shutdown, no byte, no lock is lost, since the
 /// process holds its own. Only where the process closes the socket in these very microseconds does the end of the
 /// connection wait for ours.
-fn duplicate(pidfd: &OwnedFd, number: u32) -> io::Result<OwnedFd> {
+pub(super) fn duplicate(pidfd: &OwnedFd, number: u32) -> io::Result<OwnedFd> {
     // SAFETY: a system call that takes three numbers.
     owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })
 }

@@ -203,9 +203,23 @@ fn plain(path: &Path) -> PathBuf {
 /// The file that a process has open at a descriptor, if it is a regular one on a file system that answers. It has opened it
 /// itself, so that it is to be read by it.
 pub(super) fn of_descriptor(tgid: u32, fd: u32) -> Option<Bytes> {
+    file_of_descriptor(tgid, fd).map(|(file, _)| Bytes::of(file))
+}
+
+/// The same, as a file, and what is known of it.
+pub(super) fn file_of_descriptor(tgid: u32, fd: u32) -> Option<(File, Metadata)> {
     let place = answering::place(&format!("/proc/{tgid}/fd/{fd}")).ok()?;
-    examined(tgid, &place)?;
-    opened(&place)
+    let about = examined(tgid, &place)?;
+    Some((opened_file(&place)?, about))
+}
+
+/// The file at a path as forkwatch sees it, if it is this one, by device and inode.
+pub(super) fn file_at(path: &Path, device: u64, inode: u64) -> Option<(File, Metadata)> {
+    let (place, about) = Files::of(std::process::id()).find(Root::Own, path)?;
+    if (about.dev(), about.ino()) != (device, inode) {
+        return None;
+    }
+    Some((opened_file(&place)?, about))
 }
 
 /// What is known of a place, if it is a regular file's on a file system that answers.
@@ -239,8 +253,12 @@ fn shares_mounts(tgid: u32) -> bool {
 }
 
 fn opened(place: &File) -> Option<Bytes> {
+    opened_file(place).map(Bytes::of)
+}
+
+fn opened_file(place: &File) -> Option<File> {
     let again = format!("/proc/self/fd/{}", place.as_raw_fd());
-    File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(again).ok().map(Bytes::of)
+    File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(again).ok()
 }
 
 #[cfg(test)]

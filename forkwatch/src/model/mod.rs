@@ -48,3 +48,4 @@ pub mod unflushed;
 pub mod worker;
 pub mod worker_look;
 pub mod worker_table;
+pub mod written;

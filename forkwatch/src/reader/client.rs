@@ -9,7 +9,10 @@ use std::{
 
 use super::{
     aside::{Aside, Unreadable},
-    frame, patience,
+    ear::Ear,
+    frame,
+    may::May,
+    patience,
     question::{Answered, Question},
     starter::{Ended, Ender, StartError, Started, Starter},
 };
@@ -86,7 +89,7 @@ impl Client {
 
     /// Has the first reader started, and does not wait for it.
     pub fn begin(&mut self) -> Result<(), StartError> {
-        self.starter.ask_for_reader(false)?;
+        self.starter.ask_for_reader(May::Look)?;
         self.is_begun = true;
         Ok(())
     }
@@ -101,6 +104,14 @@ impl Client {
             self.asked = Some(question);
         }
         Ok(())
+    }
+
+    /// Starts a reader of its own for somebody who listens to what processes write. To be called before anything is asked.
+    pub fn ear(&mut self) -> Result<Ear, StartError> {
+        self.ready(false)?;
+        self.starter.ask_for_reader(May::Listen)?;
+        let Reader { pid, socket, .. } = start(&self.starter, false, &mut self.ended)?;
+        Ok(Ear::new(pid, socket))
     }
 
     /// The same, with no question waited for longer than this: for somebody who waits for the answers.
@@ -211,7 +222,7 @@ impl Client {
             self.starter.kill(unused.pid)?;
         }
         if !std::mem::take(&mut self.is_begun) {
-            self.starter.ask_for_reader(may_stop)?;
+            self.starter.ask_for_reader(May::stop(may_stop))?;
         }
         self.reader = Some(start(&self.starter, may_stop, &mut self.ended)?);
         Ok(())

@@ -21,6 +21,7 @@ use nix::{
 
 use super::{
     frame,
+    may::May,
     question::{Answer, Answered, Question},
     seccomp,
 };
@@ -35,12 +36,16 @@ const LARGE: u64 = 256 << 10;
 const GIVE_BACK_EVERY: Duration = Duration::from_secs(1);
 
 /// Answers until nobody asks any more, and then ends. `attention` is where it says whom it looks into.
-pub(super) fn serve(socket: &UnixStream, attention: &'static AtomicU32, may_stop: bool) {
+pub(super) fn serve(socket: &UnixStream, attention: &'static AtomicU32, may: May) {
     // Said to whoever asks, who can do something about it: this process has nobody else to tell.
     panic::set_hook(Box::new(|_| {}));
     host::begin_anew();
-    let confined = seccomp::confine(may_stop, socket.as_fd()).err().map(|error| error.to_string());
-    host::attend_at(attention);
+    let confined = seccomp::confine(may, socket.as_fd()).err().map(|error| error.to_string());
+    // The word is that of the one that answers the watch. Whoever listens for another waits for nobody.
+    let attention = (may != May::Listen).then_some(attention);
+    if let Some(attention) = attention {
+        host::attend_at(attention);
+    }
     if frame::send(socket, &confined).is_err() {
         return;
     }
@@ -49,7 +54,9 @@ pub(super) fn serve(socket: &UnixStream, attention: &'static AtomicU32, may_stop
     let mut given_back = Instant::now();
     while let Ok(Some(question)) = frame::receive(socket, None) {
         let answer = panic::catch_unwind(AssertUnwindSafe(|| answer(&question, &mut limits)));
-        attention.store(0, Ordering::Relaxed);
+        if let Some(attention) = attention {
+            attention.store(0, Ordering::Relaxed);
+        }
         let answer = answer.unwrap_or_else(|defect| Answer::Failed(words(defect.as_ref())));
         let now = cpu_time();
         let cpu = nanoseconds(now.saturating_sub(before));
@@ -82,6 +89,8 @@ fn answer(question: &Question, limits: &mut Limits) -> Answer {
         Question::Sight(most) => Answer::Sight(host::sight::sight(*most)),
         Question::Particulars(event) => Answer::Particulars(particulars(event, limits)),
         Question::Living(process) => Answer::Living(host::look_again(*process)),
+        Question::Streams(asked) => Answer::Streams(host::streams(asked)),
+        Question::Written(asked) => Answer::Written(host::look_at_written(asked)),
     }
 }
 

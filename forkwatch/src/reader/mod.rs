@@ -15,7 +15,9 @@ mod aside;
 mod attention;
 mod client;
 mod confined;
+mod ear;
 mod frame;
+mod may;
 mod patience;
 mod question;
 mod seccomp;
@@ -25,6 +27,7 @@ mod starter;
 pub use self::{
     aside::Unreadable,
     client::{Client, Unanswered},
+    ear::Ear,
     question::{Answer, Answered, Question, unanswered},
     shares::{Account, Next, Shares},
     starter::{Ender, StartError, Starter},

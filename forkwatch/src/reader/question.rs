@@ -25,6 +25,7 @@ use crate::{
         stack::Stacks,
         time::BootTime,
         unflushed::UnflushedSeen,
+        written::{Stream, StreamsAsked, WrittenAsked, WrittenSeen},
     },
 };
 
@@ -53,6 +54,10 @@ pub enum Question {
     Particulars(Event),
     /// What the kernel side must know of a process.
     Living(ProcessKey),
+    /// Where the standard output and error of processes go.
+    Streams(StreamsAsked),
+    /// What was written there. Only a reader that may listen can copy what lies in a pipe.
+    Written(WrittenAsked),
 }
 
 /// An answer to a [`Question`].
@@ -73,6 +78,10 @@ pub enum Answer {
     Particulars(Particulars),
     /// The process as it is now; absent where it has ended.
     Living(Option<Process>),
+    /// Where they go.
+    Streams(Vec<Stream>),
+    /// What was seen.
+    Written(WrittenSeen),
     /// None, by a defect of forkwatch: what it says.
     Failed(String),
 }
@@ -107,8 +116,10 @@ impl Question {
             | Self::Sweep { .. }
             | Self::Sight(_) => 10,
             Self::Core(Request::Place { .. } | Request::Family { .. }) => 4,
-            Self::Inventory(_) | Self::Tree(_) => 6,
-            Self::Core(_) | Self::HeldNow(..) | Self::Particulars(_) | Self::Living(_) => 2,
+            Self::Inventory(_) | Self::Tree(_) | Self::Streams(_) => 6,
+            Self::Core(_) | Self::HeldNow(..) | Self::Particulars(_) | Self::Living(_) | Self::Written(_) => {
+                2
+            }
         };
         Duration::from_secs(seconds)
     }
@@ -121,7 +132,11 @@ impl Question {
             Self::Living(process) | Self::HeldNow(process, _) => Some(process.tgid),
             Self::Particulars(Event::Fork(fork)) => Some(fork.parent.tgid),
             Self::Particulars(Event::CloneFailure(failure)) => Some(failure.tgid),
-            Self::Particulars(_) | Self::Sweep { .. } | Self::Sight(_) => None,
+            Self::Particulars(_)
+            | Self::Sweep { .. }
+            | Self::Sight(_)
+            | Self::Streams(_)
+            | Self::Written(_) => None,
         }
     }
 

@@ -14,6 +14,8 @@ use seccompiler::{
     TargetArch,
 };
 
+use super::may::May;
+
 /// To look.
 const LOOKING: &[libc::c_long] = &[
     libc::SYS_openat2,
@@ -91,6 +93,8 @@ const OLDER: &[libc::c_long] =
 const OLDER: &[libc::c_long] = &[];
 /// To stop a thread for its registers, where that was asked for.
 const STOPPING: &[libc::c_long] = &[libc::SYS_ptrace, libc::SYS_wait4, libc::SYS_waitid];
+/// To copy what lies in a pipe into one of its own, where that was asked for.
+const LISTENING: &[libc::c_long] = &[libc::SYS_pipe2, libc::SYS_tee];
 /// To end by a panic, which is told as a signal to oneself.
 const SIGNALLING: &[libc::c_long] = &[libc::SYS_kill, libc::SYS_tgkill];
 
@@ -99,10 +103,14 @@ const SIGNALLING: &[libc::c_long] = &[libc::SYS_kill, libc::SYS_tgkill];
 const WRITING: libc::c_int = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC;
 
 /// Confines this thread for good, and all that it starts. Nothing is written but to this socket.
-pub(super) fn confine(may_stop: bool, socket: BorrowedFd<'_>) -> Result<(), Error> {
+pub(super) fn confine(may: May, socket: BorrowedFd<'_>) -> Result<(), Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    let stopping = if may_stop { STOPPING } else { &[] };
-    for call in [LOOKING, LIVING, OLDER, stopping].into_iter().flatten() {
+    let more = match may {
+        May::Look => &[],
+        May::Stop => STOPPING,
+        May::Listen => LISTENING,
+    };
+    for call in [LOOKING, LIVING, OLDER, more].into_iter().flatten() {
         rules.insert(*call, Vec::new());
     }
     let only = |argument: u8, operation: SeccompCmpOp, value: u64| {

@@ -1,7 +1,7 @@
 //! The process that starts readers and waits for their ends. It is forked while the watch still has its capabilities,
 //! and keeps those that a look into other processes takes: nobody could give them to a later reader.
 //!
-//! It talks in packets: `S` and whether threads may be stopped asks for a reader, `K` and a pid for the end of one. It
+//! It talks in packets: `S` and what it may do asks for a reader, `K` and a pid for the end of one. It
 //! answers `S` and a pid, with the reader's socket, or `F` and an error number; and tells `E`, a pid and a status when a
 //! reader has ended.
 
@@ -34,7 +34,7 @@ use nix::{
     unistd::{ForkResult, Pid, fork, getppid},
 };
 
-use super::{attention, confined};
+use super::{attention, confined, may::May};
 use crate::privilege;
 
 /// The packets.
@@ -151,8 +151,8 @@ impl Starter {
     }
 
     /// Asks for a reader. It is there when [`Self::reader`] gives it.
-    pub(super) fn ask_for_reader(&self, may_stop: bool) -> Result<(), StartError> {
-        self.tell(START, u32::from(may_stop))
+    pub(super) fn ask_for_reader(&self, may: May) -> Result<(), StartError> {
+        self.tell(START, may.number())
     }
 
     /// Waits for a reader that was asked for.
@@ -334,7 +334,7 @@ fn obey(
         return Ok(false);
     }
     match decode(&packet) {
-        (START, may_stop, _) => match start_reader(socket, ends, attention, may_stop != 0) {
+        (START, may, _) => match start_reader(socket, ends, attention, May::of(may)) {
             Ok((pid, theirs)) => {
                 readers.push(pid);
                 let descriptors = [theirs.as_raw_fd()];
@@ -386,7 +386,7 @@ fn start_reader(
     socket: &OwnedFd,
     ends: &SignalFd,
     attention: &'static AtomicU32,
-    may_stop: bool,
+    may: May,
 ) -> Result<(u32, OwnedFd), Errno> {
     let starter = Pid::this();
     let (ours, theirs) = pair(SockType::Stream)?;
@@ -395,19 +395,19 @@ fn start_reader(
         ForkResult::Parent { child } => Ok((child.as_raw().cast_unsigned(), theirs)),
         ForkResult::Child => {
             let _ = (socket, ends);
-            exit(read(ours, starter, attention, may_stop).is_err())
+            exit(read(ours, starter, attention, may).is_err())
         }
     }
 }
 
 /// A reader.
-fn read(socket: OwnedFd, starter: Pid, attention: &'static AtomicU32, may_stop: bool) -> io::Result<()> {
+fn read(socket: OwnedFd, starter: Pid, attention: &'static AtomicU32, may: May) -> io::Result<()> {
     become_small(&socket, "fw-reader")?;
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     if getppid() != starter {
         return Ok(());
     }
-    confined::serve(&UnixStream::from(socket), attention, may_stop);
+    confined::serve(&UnixStream::from(socket), attention, may);
     Ok(())
 }
 

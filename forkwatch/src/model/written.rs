@@ -1,0 +1,117 @@
+//! What the processes of servers write to their standard output and error, where somebody has asked for that.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    process::{Comm, ProcessKey},
+    time::BootTime,
+};
+
+/// A file, pipe or socket: its device, which is 0 for a pipe or a socket, and its inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StreamId {
+    /// The device of a file.
+    pub device: u64,
+    /// The inode.
+    pub inode: u64,
+}
+
+/// Where some processes' standard output or error goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    /// Which it is.
+    pub id: StreamId,
+    /// As the kernel shows it: a path, `pipe:[4711]`. Not safe for a terminal.
+    pub name: String,
+    /// How it can be read.
+    pub access: StreamAccess,
+    /// Who has it, and as which descriptor: 1 or 2.
+    pub holders: Vec<(ProcessKey, u32)>,
+}
+
+/// How a stream can be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StreamAccess {
+    /// From this position of a file on.
+    File(u64),
+    /// At the end of a pipe that a process reads from, and has as this descriptor.
+    Pipe(ProcessKey, u32),
+    /// Not at all, and why.
+    No(String),
+}
+
+/// Where some processes' standard output and error go: what is to be found out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamsAsked {
+    /// The processes.
+    pub processes: Vec<ProcessKey>,
+    /// Who reads from pipes, as far as it is known: the inode, the process, and its descriptor.
+    pub readers: Vec<(u64, ProcessKey, u32)>,
+    /// Whether it is looked for who reads from the others, among all processes.
+    pub search: bool,
+}
+
+/// A look at streams.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrittenAsked {
+    /// Processes, and how many bytes each had written when it was looked at last: a stream is read if one of those who have
+    /// it has written since.
+    pub processes: Vec<(ProcessKey, Option<u64>)>,
+    /// The streams.
+    pub taps: Vec<Stream>,
+    /// Whether all of them are read, whoever has written.
+    pub all: bool,
+}
+
+/// What was seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrittenSeen {
+    /// What each process has written.
+    pub written: Vec<Count>,
+    /// What is in the streams that were read.
+    pub gulps: Vec<Gulp>,
+}
+
+/// How many bytes a process has written in all, to whatever; none where it has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// The process.
+    pub process: ProcessKey,
+    /// Before the streams were read: with what is counted here, the next look begins.
+    pub before: Option<u64>,
+    /// After they were read: of all that was read, it has written no more than this.
+    pub after: Option<u64>,
+}
+
+/// What was read of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gulp {
+    /// Which.
+    pub id: StreamId,
+    /// Of a file, what is new in it; of a pipe, all that lies in it.
+    pub bytes: Vec<u8>,
+    /// Of a file, where the next look begins.
+    pub position: u64,
+    /// Of a file, what was passed over, because it was too much.
+    pub passed_over: u64,
+    /// Of a pipe, how many bytes the process that reads it has read in all, from whatever.
+    pub taken: Option<u64>,
+}
+
+/// A line that a worker has written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrittenLine {
+    /// When it was read, which is at most some hundredths of a second after it was written.
+    pub at: BootTime,
+    /// The server that it is of, and whether its kind is known. Not safe for a terminal.
+    pub server: (String, bool),
+    /// Who has written it: one process, or several of which one has.
+    pub by: Vec<(ProcessKey, Comm)>,
+    /// The descriptor that it was written to, 1 or 2; none where both lead there.
+    pub descriptor: Option<u32>,
+    /// The line, without its end. Not safe for a terminal.
+    pub text: String,
+    /// Whether it was longer, or its end was not seen.
+    pub is_cut: bool,
+}
