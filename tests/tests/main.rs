@@ -47,6 +47,7 @@ mod thread_names;
 mod top;
 mod ufork;
 mod whole_host;
+mod worker_output;
 mod workers;
 
 use std::{env, fs, path::Path, process::ExitCode};
@@ -118,6 +119,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         top,
         ufork,
         whole_host,
+        worker_output,
         workers,
     ];
     let own = Tests::side_by_side(tests![every_file_of_tests_is_a_module_here]);

@@ -23,6 +23,7 @@ use crate::{
     core::Settings,
     engine::{
         Asker,
+        overhear::{self, Overhearer},
         pipeline::{Pipeline, SharedKernel, lock},
         recorder::Recorder,
         session::{self, Session},
@@ -31,9 +32,11 @@ use crate::{
     },
     host::{self, Scope, cgroup_tree},
     kernel::{self, Cgroup, Filter, Probe, Release, Stream},
+    live,
     log::Log,
     model::{defaults, stack::Stacks, standing::Standing},
-    output::{report::Collecting, selection::Selection},
+    output::{Output, overheard::Overheard, report::Collecting, selection::Selection, workers::Workers},
+    reader::Ear,
     resources,
 };
 
@@ -60,6 +63,11 @@ pub(super) struct Options {
     /// With --pid they are shown without asking, unless only findings are
     #[arg(long)]
     workers: bool,
+    /// What workers write to their standard output and error too, as it may hold secrets only where you ask for it: files
+    /// and pipes, as far as that can be seen from outside. An unexpected end of a worker is shown with its last lines. No
+    /// recording has it
+    #[arg(long, conflicts_with = "unsafe_only")]
+    worker_output: bool,
     /// Threads too
     #[arg(long, conflicts_with = "unsafe_only")]
     threads: bool,
@@ -156,7 +164,7 @@ impl Options {
 
     /// Whoever watches one server wants to know what becomes of its workers; whoever watches a host sees enough lines.
     const fn workers(&self) -> bool {
-        self.workers || !self.pid.is_empty() && !self.unsafe_only
+        self.workers || self.worker_output || !self.pid.is_empty() && !self.unsafe_only
     }
 
     /// What is watched, for the line that says so.
@@ -202,6 +210,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         uid: options.uid,
         cgroup: options.cgroup.clone(),
     };
+    let ear = options.worker_output.then(|| session.ear()).transpose()?;
     let runtime = session::runtime()?;
     let (collecting, seen) = Collecting::new();
     runtime.block_on(async {
@@ -210,6 +219,10 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         let shown = shown(options.output, options.time, options.color, options.selection(), &session.context);
         let (mut pipeline, kernel) = Pipeline::new(session, settings, collector, recorder)?;
         let heard = Heard::default();
+        let shown = match ear {
+            Some(ear) => overheard(ear, shown, &mut pipeline)?,
+            None => shown,
+        };
         pipeline.add(vec![shown, Box::new(heard.clone())]);
         if options.fail_on != FailOn::Never {
             pipeline.add(vec![Box::new(collecting)]);
@@ -238,6 +251,17 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         stopped
     })?;
     Ok(options.fail_on.exit(&seen.borrow()))
+}
+
+/// Has what workers write read, and shown with all else.
+fn overheard(ear: Ear, shown: Box<dyn Output>, pipeline: &mut Pipeline) -> Result<Box<dyn Output>> {
+    let workers = Workers::default();
+    let (nudges, questions) = live::questions();
+    let Overhearer { heard, asks } = overhear::start(ear, workers.clone(), nudges)
+        .context("cannot start the thread that listens to workers")?;
+    pipeline.hear(questions);
+    pipeline.add(vec![Box::new(workers)]);
+    Ok(Box::new(Overheard::new(vec![shown], heard, asks)))
 }
 
 /// Finds out how the processes stand, on a thread of its own: the watch has begun, and does not wait for it.

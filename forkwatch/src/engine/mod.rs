@@ -13,6 +13,7 @@ pub(crate) mod memory_bound;
 pub(crate) mod metric_sources;
 mod next_fork;
 mod outlet;
+pub(crate) mod overhear;
 pub(crate) mod pipeline;
 pub(crate) mod recorder;
 pub(crate) mod replay;

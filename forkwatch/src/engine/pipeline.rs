@@ -243,6 +243,8 @@ impl Stage {
         match question {
             // Whoever does not wait any more wants no answer.
             Question::Followed(reply) => drop(reply.send(self.feed.followed())),
+            // What follows every question ends a batch.
+            Question::Nudge => {}
             Question::Rescued(report) => self.feed.rescued(Rescued { at: clock::now(), report: *report })?,
         }
         Ok(())

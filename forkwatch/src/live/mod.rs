@@ -28,6 +28,8 @@ pub enum Question {
     Followed(oneshot::Sender<Vec<Followed>>),
     /// A lock was released in one of them, or that was tried.
     Rescued(Box<RescueReport>),
+    /// An output has something to tell that does not come through the watch: it is told that a batch is over.
+    Nudge,
 }
 
 /// Where the watch is asked, and where it hears that.

@@ -163,9 +163,23 @@ pub struct Exited {
     /// What it was stuck in, by the summary of the finding about that. Safe for a terminal.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stuck: Option<String>,
+    /// The last lines that it wrote to standard output and error, where somebody has asked for them. Not safe for a terminal.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub said: Vec<String>,
 }
 
 impl Exited {
+    /// Whether nobody wants a worker to end so: by a signal other than those that ask it to, or with a code that is not 0.
+    pub fn is_unexpected(&self) -> bool {
+        /// By these, one that has no handler ends as it was asked to.
+        const ASKED: [&str; 5] = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR2"];
+        match &self.end {
+            None => true,
+            Some(ChildEnd { exit_code: Some(code), .. }) => *code != 0,
+            Some(ChildEnd { signal, .. }) => !signal.as_deref().is_some_and(|signal| ASKED.contains(&signal)),
+        }
+    }
+
     /// What it did when it was looked at last, where that was so shortly before its end that it says something of it.
     pub fn did(&self, ended: BootTime) -> Option<&str> {
         const SHORTLY: Duration = Duration::from_secs(60);

@@ -234,8 +234,14 @@ mod tests {
     }
 
     fn exited() -> WorkerChange {
-        let exited =
-            Exited { end: None, lifetime: 9 * SECOND, state: WorkerState::Ready, last: None, stuck: None };
+        let exited = Exited {
+            end: None,
+            lifetime: 9 * SECOND,
+            state: WorkerState::Ready,
+            last: None,
+            stuck: None,
+            said: Vec::new(),
+        };
         WorkerChange::Exited(Box::new(exited))
     }
 

@@ -277,6 +277,11 @@ impl Columns {
         self.paint.apply(tone, row.trim_end())
     }
 
+    /// Columns that stand before the details of a line.
+    fn beside(&self) -> usize {
+        self.times.width() + 1 + EVENT_WIDTH + 1 + self.pid_width + 1 + COMM_WIDTH + 1
+    }
+
     /// Details are ordered by what they matter: the last ones go first.
     fn row(&self, time: &str, event: &str, pid: &str, comm: &str, details: &[String]) -> String {
         let (time_width, pid_width) = (self.times.width(), self.pid_width);

@@ -11,6 +11,7 @@ use crate::{
         particulars::Particulars,
         rescued::Rescued,
         standing::Standing,
+        written::WrittenLine,
     },
 };
 
@@ -22,6 +23,7 @@ pub mod identity;
 pub mod json;
 pub mod log;
 pub mod metrics;
+pub mod overheard;
 pub mod published;
 pub mod recording;
 pub mod report;
@@ -94,6 +96,11 @@ pub trait Output {
 
     /// `forkwatch rescue` has released a lock in a child, or tried to.
     fn rescued(&mut self, _rescued: &Rescued) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// A worker has written a line to its standard output or error, where somebody has asked for that. No recording has it.
+    fn written(&mut self, _line: &WrittenLine) -> io::Result<()> {
         Ok(())
     }
 

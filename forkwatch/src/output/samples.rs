@@ -293,6 +293,7 @@ pub(crate) fn lives_of_workers() -> Vec<WorkerEvent> {
         state: WorkerState::Stopping,
         last: Some((at(44_000), "waited in futex at get (pool.py:9)".to_owned())),
         stuck: Some("4242 waits for a lock".to_owned()),
+        said: Vec::new(),
     };
     let forked = || WorkerChange::Forked { seen: true, state: WorkerState::Starting };
     vec![

@@ -15,6 +15,7 @@ use crate::{
         rescued::Rescued,
         standing::Standing,
         worker::WorkerEvent,
+        written::WrittenLine,
     },
 };
 
@@ -160,6 +161,13 @@ impl Output for Selected {
 
     fn standing(&mut self, standing: &Standing) -> io::Result<()> {
         self.each(|output| output.standing(standing))
+    }
+
+    fn written(&mut self, line: &WrittenLine) -> io::Result<()> {
+        if self.has_all() || !line.by.iter().any(|(_, comm)| self.matches(comm)) {
+            return Ok(());
+        }
+        self.each(|output| output.written(line))
     }
 
     fn batch(&mut self, batch: Batch) -> io::Result<()> {

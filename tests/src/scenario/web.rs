@@ -111,6 +111,14 @@ pub fn gunicorn_with_one_worker(application: &str) -> Result<Program> {
     Program::hold(|folder| gunicorn("python", folder, &arguments))
 }
 
+/// The same, whose master reads what its worker writes to standard output from a pipe. It is at `read` in its folder then.
+pub fn gunicorn_with_pipes(application: &str) -> Result<Program> {
+    let configuration = python_fixtures().join("gunicorn_pipes.py").display().to_string();
+    let arguments =
+        ["--workers", "1", "--timeout", "600", "--preload", "--config", &configuration, application];
+    Program::hold(|folder| Ok(gunicorn("python", folder, &arguments)?.env("READ", folder.join("read"))))
+}
+
 /// gunicorn with workers of this class and the application that notes what `pyramid_forksafe` tells it, in `forks` in the
 /// folder.
 pub fn gunicorn_with_forksafe(folder: &Path, class: &str) -> Result<Launch> {

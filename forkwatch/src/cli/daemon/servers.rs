@@ -136,6 +136,7 @@ mod tests {
             state: WorkerState::Ready,
             last: Some((BootTime(14_000_000_000), "in work".to_owned())),
             stuck: None,
+            said: Vec::new(),
         };
         for event in [
             event(11, 11, WorkerChange::Forked { seen: true, state: WorkerState::Starting }),

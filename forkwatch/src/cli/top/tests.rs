@@ -72,6 +72,7 @@ fn table() -> WorkerTable {
         state: WorkerState::Ready,
         last: None,
         stuck: Some("worker 103 waits for a lock".to_owned()),
+        said: Vec::new(),
     };
     happened(&mut table, 100, "gunicorn", 103, WorkerChange::Exited(Box::new(exited)));
     happened(

@@ -10,6 +10,7 @@ use crate::{
         finding::Finding,
         particulars::Particulars,
         standing::Standing,
+        written::WrittenLine,
     },
     output::{Batch, Output},
 };
@@ -110,13 +111,20 @@ impl<W: Write> Output for ColumnLines<W> {
             core::Output::Shares(Shared { child, parent, at, peer, .. }) => {
                 self.columns.shares(*at, *child, parent.tgid, &peer.to_string())
             }
-            core::Output::Worker(event) => match self.columns.worker(event) {
-                Some(line) => line,
-                None => return Ok(()),
-            },
+            core::Output::Worker(event) => {
+                let lines = self.columns.worker(event).into_iter().chain(self.columns.last_words(event));
+                return lines.into_iter().try_for_each(|line| self.line(&line));
+            }
             _ => return Ok(()),
         };
         self.line(&line)
+    }
+
+    fn written(&mut self, line: &WrittenLine) -> io::Result<()> {
+        match self.columns.written(line) {
+            Some(line) => self.line(&line),
+            None => Ok(()),
+        }
     }
 
     fn standing(&mut self, standing: &Standing) -> io::Result<()> {

@@ -1,9 +1,12 @@
 //! The lines of workers.
 
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
 use super::{Columns, duration::humanly, style::Tone};
 use crate::model::{
     process::escape,
     worker::{Exited, WorkerChange, WorkerEvent, WorkerState},
+    written::WrittenLine,
 };
 
 impl Columns {
@@ -40,6 +43,49 @@ impl Columns {
         let details: Vec<String> = details.into_iter().chain([slot]).flatten().collect();
         Some(self.line(event.at, name, tone, event.worker.tgid, &event.comm, &details))
     }
+
+    /// What a worker wrote last that has ended unexpectedly, a line each.
+    pub fn last_words(&self, event: &WorkerEvent) -> Vec<String> {
+        let WorkerChange::Exited(exited) = &event.change else { return Vec::new() };
+        let line = |text: &String| {
+            let words = self.quoted(text, false);
+            self.line(event.at, "wrote", Tone::Plain, event.worker.tgid, &event.comm, &[words])
+        };
+        exited.said.iter().map(line).collect()
+    }
+
+    /// The line of one that a worker has written.
+    pub fn written(&self, line: &WrittenLine) -> Option<String> {
+        let (process, comm) = line.by.first()?;
+        let words = match line.by.as_slice() {
+            [_] => self.quoted(&line.text, line.is_cut),
+            several => {
+                let pids: Vec<String> = several.iter().map(|(one, _)| one.tgid.to_string()).collect();
+                self.quoted(&format!("(one of {}) {}", pids.join(", "), line.text), line.is_cut)
+            }
+        };
+        Some(self.line(line.at, "writes", Tone::Plain, process.tgid, comm, &[words]))
+    }
+
+    /// What somebody has written, safe for a terminal, and no longer than a line has room for.
+    fn quoted(&self, text: &str, is_cut: bool) -> String {
+        let mut words = format!("| {}", escape(text));
+        if is_cut {
+            words.push('…');
+        }
+        let room = self.width.map_or(usize::MAX, |width| width.saturating_sub(self.beside()));
+        if words.width() <= room {
+            return words;
+        }
+        let mut left = room.saturating_sub(1);
+        let kept = words.chars().take_while(|character| {
+            let needed = character.width().unwrap_or(0);
+            let fits = needed <= left;
+            left = left.saturating_sub(needed);
+            fits
+        });
+        kept.collect::<String>() + "…"
+    }
 }
 
 /// `gunicorn (gthread) 4100`.
@@ -67,8 +113,6 @@ fn ended(exited: &Exited) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use unicode_width::UnicodeWidthStr as _;
-
     use super::*;
     use crate::{
         model::{time::BootTime, worker::Ready},

@@ -133,6 +133,8 @@ pub enum Action {
     WorkerExited,
     /// A worker has taken the place of another that had ended.
     WorkerReplaced,
+    /// A worker has written a line to its standard output or error.
+    WorkerOutput,
 }
 
 /// ECS `host`.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Document, assessment, event, finding, lost, rescued, worker};
+use super::{Document, assessment, event, finding, lost, rescued, worker, written};
 use crate::{
     core,
     model::{
@@ -11,6 +11,7 @@ use crate::{
         particulars::Particulars,
         rescued::Rescued,
         standing::Standing,
+        written::WrittenLine,
     },
     output::{Batch, Context, Output, destination::Destination},
 };
@@ -83,6 +84,10 @@ impl<D: Destination> Output for JsonLines<D> {
 
     fn rescued(&mut self, seen: &Rescued) -> io::Result<()> {
         self.write(|context, sequence| Some(rescued(context, sequence, seen)))
+    }
+
+    fn written(&mut self, line: &WrittenLine) -> io::Result<()> {
+        self.write(|context, sequence| written(context, sequence, line))
     }
 
     fn batch(&mut self, _: Batch) -> io::Result<()> {

@@ -62,9 +62,32 @@ pub struct Worker {
     /// Of `worker_exited`: what it was stuck in, as the finding about that says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stuck_in: Option<String>,
+    /// Of `worker_exited`, where it was asked for and the end was unexpected: the last lines that it wrote to its standard output
+    /// and error, at most five. One that another process may have written instead says so in parentheses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub last_output: Vec<String>,
+    /// Of `worker_output`: the line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<WorkerOutput>,
     /// Of `worker_replaced`: nanoseconds from the end of the one that it replaces to its own fork.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_ns: Option<u64>,
+}
+
+/// A line that a worker has written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerOutput {
+    /// The line, without its end.
+    pub text: String,
+    /// 1 for standard output, 2 for standard error; absent where both lead to the same place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub descriptor: Option<u32>,
+    /// Pids, where it is not known which of these has written it; `process` is the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub one_of: Vec<u32>,
+    /// Whether it was longer, or its end was not seen.
+    pub cut: bool,
 }
 
 /// What brings work to a worker.

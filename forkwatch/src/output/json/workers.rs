@@ -2,11 +2,14 @@
 
 use super::{
     Draft, Process,
-    document::{Action, Document, LastActivity, Service, Type, Worker, WorkerSource},
+    document::{Action, Document, LastActivity, Service, Type, Worker, WorkerOutput, WorkerSource},
     name, time, user,
 };
 use crate::{
-    model::worker::{Exited, Ready, WorkSource, WorkerChange, WorkerEvent},
+    model::{
+        worker::{Exited, Ready, WorkSource, WorkerChange, WorkerEvent},
+        written::WrittenLine,
+    },
     output::Context,
 };
 
@@ -53,7 +56,8 @@ pub fn worker(context: &Context, sequence: u64, event: &WorkerEvent) -> Option<D
             worker.sender.clone_from(&stopping.sender);
         }
         WorkerChange::Exited(exited) => {
-            let Exited { end, lifetime, state, last, stuck } = &**exited;
+            let Exited { end, lifetime, state, last, stuck, said } = &**exited;
+            worker.last_output.clone_from(said);
             process.end = Some(time(context, event.at));
             process.exit_code = end.as_ref().and_then(|end| end.exit_code);
             worker.end.clone_from(end);
@@ -69,6 +73,30 @@ pub fn worker(context: &Context, sequence: u64, event: &WorkerEvent) -> Option<D
     draft.document.process = Some(process);
     draft.document.service = server.unit.clone().map(|name| Service { name });
     draft.document.forkwatch.worker = Some(worker);
+    Some(draft.document)
+}
+
+/// The document of a line that a worker has written.
+pub fn written(context: &Context, sequence: u64, line: &WrittenLine) -> Option<Document> {
+    let (process, comm) = line.by.first()?;
+    let mut draft = Draft::new(context, sequence, line.at, Action::WorkerOutput, Type::Info);
+    let named = draft.name(comm).or_else(|| name(comm));
+    draft.document.process = Some(Process { name: named, ..draft.process(*process) });
+    let one_of = match line.by.as_slice() {
+        [_] => Vec::new(),
+        several => several.iter().map(|(one, _)| one.tgid).collect(),
+    };
+    draft.document.forkwatch.worker = Some(Worker {
+        server: line.server.0.clone(),
+        known: line.server.1,
+        output: Some(WorkerOutput {
+            text: line.text.clone(),
+            descriptor: line.descriptor,
+            one_of,
+            cut: line.is_cut,
+        }),
+        ..Worker::default()
+    });
     Some(draft.document)
 }
 

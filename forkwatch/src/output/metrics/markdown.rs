@@ -34,7 +34,14 @@ pub fn markdown() -> Result<String, MetricsError> {
     ] {
         metrics.worker(&worker(1, change), SystemTime::UNIX_EPOCH);
     }
-    let exited = Exited { end: None, lifetime: 0, state: WorkerState::Ready, last: None, stuck: None };
+    let exited = Exited {
+        end: None,
+        lifetime: 0,
+        state: WorkerState::Ready,
+        last: None,
+        stuck: None,
+        said: Vec::new(),
+    };
     metrics.worker(&worker(2, WorkerChange::Exited(Box::new(exited))), SystemTime::UNIX_EPOCH);
     metrics.detector("multithreaded-fork", DetectorState::On, RestsOn::default());
 

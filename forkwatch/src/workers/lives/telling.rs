@@ -144,7 +144,7 @@ impl Family {
                 end.as_ref().map_or_else(|| nanoseconds(at.since(child.forked)), |(_, lifetime)| *lifetime);
             let (end, last) = (end.map(|(end, _)| end.of_program(name)), child.last.clone());
             let state = child.state;
-            let exited = Exited { end, lifetime, state, last, stuck };
+            let exited = Exited { end, lifetime, state, last, stuck, said: Vec::new() };
             self.tell(process, at, WorkerChange::Exited(Box::new(exited)), deeds);
             if self.vacant.len() >= MOST_VACANT {
                 self.vacant.pop_front();

@@ -1,0 +1,203 @@
+//! The thread that listens to what workers write: it has a reader of its own look at their streams, again and again.
+
+use std::{
+    io,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    host::clock,
+    live::Question,
+    model::{
+        process::{ProcessKey, escape},
+        worker_table::WorkerTable,
+    },
+    output::{overheard::Overhearing, workers::Workers},
+    reader::{Answer, Ear, Question as Asked},
+    workers::hearing::{Heard, Hearing},
+};
+
+/// Between two looks. Whoever reads a pipe mostly takes longer.
+const EVERY: Duration = Duration::from_millis(10);
+/// Between two searches for where output goes, at most; and at least, where workers come and go.
+const SEARCH: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_millis(100);
+/// Between two searches among all processes for who reads from pipes.
+const SEARCH_ALL: Duration = Duration::from_secs(5);
+/// Longest wait for a look, and for a search.
+const LOOK_PATIENCE: Duration = Duration::from_secs(2);
+const SEARCH_PATIENCE: Duration = Duration::from_secs(6);
+/// Between two words about lines that were too many.
+const SUM: Duration = Duration::from_secs(10);
+
+/// What the thread hears, and where it is asked for the last lines of a process.
+pub(crate) struct Overhearer {
+    /// What it says.
+    pub(crate) heard: Receiver<Overhearing>,
+    /// Where it is asked.
+    pub(crate) asks: Sender<ProcessKey>,
+}
+
+/// Starts the thread. It listens to the servers of the table, and nudges the watch when it has heard something.
+pub(crate) fn start(ear: Ear, workers: Workers, nudges: mpsc::Sender<Question>) -> io::Result<Overhearer> {
+    let ((told, heard), (asks, asked)) = (channel(), channel());
+    let mut listener = Listener {
+        ear,
+        workers,
+        nudges,
+        told,
+        hearing: Hearing::default(),
+        searched: None,
+        known: (0, 0),
+        searched_all: None,
+        summed: None,
+    };
+    thread::Builder::new().name("overhear".to_owned()).spawn(move || {
+        let Err(error) = listener.listen(&asked) else { return };
+        listener.tell(Overhearing::Note(format!(
+            "what workers write is not read any more: {error}; all else is watched as before"
+        )));
+    })?;
+    Ok(Overhearer { heard, asks })
+}
+
+struct Listener {
+    ear: Ear,
+    workers: Workers,
+    nudges: mpsc::Sender<Question>,
+    told: Sender<Overhearing>,
+    hearing: Hearing,
+    /// When it was looked for where output goes.
+    searched: Option<Instant>,
+    /// How many workers there were then, and when something last changed among them.
+    known: (usize, u64),
+    /// When all processes were looked at for who reads from pipes.
+    searched_all: Option<Instant>,
+    summed: Option<Instant>,
+}
+
+impl Listener {
+    /// Listens until nobody is there who would hear.
+    fn listen(&mut self, asked: &Receiver<ProcessKey>) -> io::Result<()> {
+        loop {
+            match asked.recv_timeout(EVERY) {
+                Ok(process) => {
+                    // It has ended: whatever it wrote is there by now, or was read by somebody else.
+                    self.look(true)?;
+                    let said = self.hearing.last(process, clock::now());
+                    self.tell(Overhearing::Last(process, said));
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.search()?;
+                    self.look(false)?;
+                }
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            self.sum();
+        }
+    }
+
+    /// Looks for where output goes, where that may have changed.
+    fn search(&mut self) -> io::Result<()> {
+        let known = self.workers.look(|table| {
+            let changed = table.servers.iter().map(|server| server.changed.0).max().unwrap_or(0);
+            (table.servers.iter().map(|server| server.workers.len()).sum(), changed)
+        });
+        let is_same = known == self.known;
+        let wait = if is_same { SEARCH } else { SOON };
+        if self.searched.is_some_and(|searched| searched.elapsed() < wait) {
+            return Ok(());
+        }
+        (self.searched, self.known) = (Some(Instant::now()), known);
+        let family = self.workers.look(family);
+        self.hearing.family(family, clock::now());
+        if self.hearing.is_empty() {
+            return Ok(());
+        }
+        let wait = if is_same { SEARCH_ALL } else { SEARCH };
+        let all = self.searched_all.is_none_or(|searched| searched.elapsed() >= wait);
+        if all {
+            self.searched_all = Some(Instant::now());
+        }
+        let question = self.hearing.streams_question(all);
+        let answer = self.ear.ask(&Asked::Streams(question), SEARCH_PATIENCE)?;
+        let Answer::Streams(streams) = answer else { return Err(unexpected(&answer)) };
+        for (name, why) in self.hearing.streams(streams, clock::now()) {
+            let name = escape(name.as_bytes());
+            self.tell(Overhearing::Note(format!("what workers write to {name} is not shown: {why}")));
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, all: bool) -> io::Result<()> {
+        let question = self.hearing.question(all);
+        if question.taps.is_empty() {
+            return Ok(());
+        }
+        let answer = self.ear.ask(&Asked::Written(question), LOOK_PATIENCE)?;
+        let Answer::Written(seen) = answer else { return Err(unexpected(&answer)) };
+        let lines = self.hearing.seen(seen, clock::now());
+        if !lines.is_empty() {
+            self.tell(Overhearing::Lines(lines));
+        }
+        Ok(())
+    }
+
+    /// Says what is not shown, so that nobody takes the lines for all there are: soon after the first, and then now and then.
+    fn sum(&mut self) {
+        if self.summed.is_some_and(|summed| summed.elapsed() < SUM) {
+            return;
+        }
+        let left_out = self.hearing.left_out();
+        let missed = self.hearing.missed();
+        if left_out == 0 && missed.is_empty() {
+            return;
+        }
+        self.summed = Some(Instant::now());
+        if left_out > 0 {
+            let note = format!("workers wrote more than is shown: at least {left_out} lines are left out");
+            self.tell(Overhearing::Note(note));
+        }
+        for (name, bytes) in missed {
+            let name = escape(name.as_bytes());
+            let note = format!(
+                "some {bytes} bytes that workers wrote to {name} were read there before they could be seen here"
+            );
+            self.tell(Overhearing::Note(note));
+        }
+    }
+
+    fn tell(&self, what: Overhearing) {
+        // Whoever does not hear any more wants nothing; and a watch that has many nudges to come needs no other.
+        let _ = self.told.send(what);
+        let _ = self.nudges.try_send(Question::Nudge);
+    }
+}
+
+fn unexpected(answer: &Answer) -> io::Error {
+    match answer {
+        Answer::Failed(why) => io::Error::other(why.clone()),
+        _ => io::Error::other("the reader has answered something else than was asked"),
+    }
+}
+
+/// Masters and workers of all servers.
+fn family(table: &WorkerTable) -> Vec<Heard> {
+    let mut family = Vec::new();
+    for record in &table.servers {
+        let server = (record.server.name.clone(), record.server.known);
+        let comm = record.workers.first().map(|worker| worker.comm).unwrap_or_default();
+        family.push(Heard { process: record.server.master, comm, is_master: true, server: server.clone() });
+        family.extend(record.workers.iter().map(|worker| Heard {
+            process: worker.process,
+            comm: worker.comm,
+            is_master: false,
+            server: server.clone(),
+        }));
+    }
+    family
+}
