@@ -58,7 +58,7 @@ impl Findings {
         settings: &Settings,
         out: &mut Vec<Output>,
     ) -> Option<Finding> {
-        let Report { finding, of_one_child, heir, until_its_end: _ } = report;
+        let Report { finding, of_one_child, heir, until_its_end } = report;
         let (hazard, facts) = (finding.hazard, &finding.facts);
         let count = facts.thread_count.unwrap_or(0);
         let accepted = |program| suppressed(&settings.suppress, hazard, program, &facts.threads, count);
@@ -74,7 +74,7 @@ impl Findings {
             return Some(self.repeats.report(finding, out));
         }
         let singly = settings.tell_each && of_one_child;
-        self.repeats.enter(finding, settings.summary_interval, singly, out)
+        self.repeats.enter(finding, settings.summary_interval, singly, until_its_end, out)
     }
 
     /// Has the end of its child resolve a finding.
@@ -100,11 +100,7 @@ impl Findings {
         at: BootTime,
         out: &mut Vec<Output>,
     ) -> bool {
-        // A wait that has ended is no end of the child.
-        if hazard.is_none() {
-            let words = end.map_or_else(|| how.words().to_owned(), ChildEnd::words);
-            self.repeats.ended(child, at, &words);
-        }
+        self.repeats.over(child, hazard, (how, end), at, out);
         if self.open.is_empty() {
             return false;
         }
@@ -128,7 +124,7 @@ impl Findings {
     /// Whether no finding waits for the end of its child.
     #[cfg(test)]
     pub(super) fn are_over(&self) -> bool {
-        self.open.is_empty()
+        self.open.is_empty() && self.repeats.are_over()
     }
 
     #[cfg(test)]

@@ -8,6 +8,7 @@
 mod case;
 mod children;
 mod context;
+mod crowds;
 mod detector;
 mod findings;
 mod output;

@@ -9,7 +9,10 @@ use crate::model::{
     time::{BootTime, nanoseconds},
 };
 
-use super::Output;
+use super::{
+    Output,
+    crowds::{Crowds, End},
+};
 
 /// Most programs that are told apart; all further ones share an entry for each hazard, so that names that change
 /// all the time cannot flood the output.
@@ -65,8 +68,8 @@ struct Entry {
     first: BootTime,
     /// The last repeat.
     latest: Option<Box<Finding>>,
-    /// What has become of its child since: when it ended, and how.
-    ended: Option<(BootTime, String)>,
+    /// The children that they were about.
+    crowd: Option<u64>,
     /// Findings that were reported one by one since the last report that was none.
     singly: u32,
 }
@@ -78,6 +81,7 @@ const MOST_SINGLY: u32 = 16;
 #[derive(Default)]
 pub(super) struct Repeats {
     entries: HashMap<Key, Entry>,
+    crowds: Crowds,
     number: u64,
     deadline: Option<BootTime>,
 }
@@ -89,6 +93,7 @@ impl Repeats {
         finding: Finding,
         interval: Duration,
         singly: bool,
+        until_its_end: bool,
         out: &mut Vec<Output>,
     ) -> Option<Finding> {
         let at = finding.at;
@@ -106,7 +111,7 @@ impl Repeats {
                 entry.first = at;
             }
             entry.repeats += 1;
-            entry.ended = None;
+            entry.crowd = Some(self.crowds.enter(entry.crowd, &finding, until_its_end));
             entry.last = entry.last.max(at);
             let due = at.max(entry.reported + interval);
             self.deadline = Some(self.deadline.map_or(due, |deadline| deadline.min(due)));
@@ -114,7 +119,7 @@ impl Repeats {
             return None;
         }
         let entry =
-            Entry { reported: at, last: at, repeats: 0, first: at, latest: None, ended: None, singly: 0 };
+            Entry { reported: at, last: at, repeats: 0, first: at, latest: None, crowd: None, singly: 0 };
         self.entries.insert(key, entry);
         Some(self.report(finding, out))
     }
@@ -127,15 +132,17 @@ impl Repeats {
         finding
     }
 
-    /// A child has ended: a repeat about it that is still to be told is told as what was.
-    pub(super) fn ended(&mut self, child: ProcessKey, at: BootTime, words: &str) {
-        if self.deadline().is_none() {
-            return;
-        }
-        let about = |entry: &&mut Entry| entry.latest.as_ref().is_some_and(|finding| finding.child == child);
-        for entry in self.entries.values_mut().filter(about) {
-            entry.ended = Some((at, words.to_owned()));
-        }
+    /// A child has ended, or what was found about it has: repeats that are still to be told are told as what was, and a
+    /// summary is over with the last of its children.
+    pub(super) fn over(
+        &mut self,
+        child: ProcessKey,
+        hazard: Option<HazardId>,
+        end: End<'_>,
+        at: BootTime,
+        out: &mut Vec<Output>,
+    ) {
+        self.crowds.over(child, hazard, end, at, out);
     }
 
     fn key(&mut self, finding: &Finding, interval: Duration) -> Key {
@@ -189,27 +196,25 @@ impl Repeats {
 
     /// Reports the repeats of programs that were last reported an interval ago or earlier.
     pub(super) fn sum_up(&mut self, now: BootTime, interval: Duration, out: &mut Vec<Output>) {
-        let first = out.len();
+        let mut summaries = Vec::new();
         for (key, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.reported + interval <= now) {
             let Some(mut finding) = entry.latest.take() else { continue };
             finding.repeats = std::mem::take(&mut entry.repeats);
-            finding.summary = repeats(&finding, &key.whose, entry, now);
+            let became = self.crowds.what_became_of(entry.crowd, finding.child);
+            finding.summary = repeats(&finding, &key.whose, entry.first, became.as_deref());
             finding.at = now;
             (entry.reported, entry.singly) = (now, 0);
-            out.push(Output::Finding(finding));
+            let crowd = entry.crowd.take();
+            self.crowds.tell(crowd, &mut finding);
+            summaries.push((finding, crowd));
         }
         // A map's order is random; the order of what happened is not.
-        if let Some(summaries) = out.get_mut(first..) {
-            summaries.sort_by_key(|output| match output {
-                Output::Finding(finding) => Some((finding.child.start, finding.child.tgid, finding.hazard)),
-                _ => None,
-            });
-            for output in summaries {
-                if let Output::Finding(finding) = output {
-                    self.number += 1;
-                    finding.number = self.number;
-                }
-            }
+        summaries.sort_by_key(|(finding, _)| (finding.child.start, finding.child.tgid, finding.hazard));
+        for (mut finding, crowd) in summaries {
+            self.number += 1;
+            finding.number = self.number;
+            out.push(Output::Finding(finding));
+            self.crowds.settle(crowd, self.number, now, out);
         }
         self.forget_quiet(now, interval);
         self.deadline = self
@@ -224,9 +229,16 @@ impl Repeats {
         self.entries.retain(|_, entry| entry.repeats > 0 || entry.last + interval * FORGOTTEN_AFTER > now);
     }
 
+    /// Whether no summary waits for the end of a child.
+    #[cfg(test)]
+    pub(super) fn are_over(&self) -> bool {
+        self.crowds.are_over()
+    }
+
     #[cfg(test)]
     pub(super) fn within_bounds(&self) -> bool {
-        self.entries.len() <= MOST_PROGRAMS + 64
+        self.crowds.within_bounds()
+            && self.entries.len() <= MOST_PROGRAMS + 64
             && self.entries.keys().all(|key| match &key.whose {
                 Whose::Program(identity) => {
                     let same =
@@ -247,25 +259,22 @@ enum Room {
     None,
 }
 
-/// How often something was seen and since when, and what the last time was: of a child that has ended since, what has
-/// become of it.
-fn repeats(finding: &Finding, whose: &Whose, entry: &Entry, now: BootTime) -> String {
-    let ago = |at: BootTime| lasted(nanoseconds(now.since(at)));
+/// How often something was seen and in which time, and what the last time was: of a child that has ended since, what has
+/// become of it. It is read later, too, so it says nothing that is true for a moment only.
+fn repeats(finding: &Finding, whose: &Whose, first: BootTime, became: Option<&str>) -> String {
     let among = match whose {
         Whose::Program(_) => String::new(),
         Whose::Further { uid: Some(uid) } => format!(" in further programs of uid {uid}"),
         Whose::Further { uid: None } | Whose::Rest => " in further programs".to_owned(),
     };
     let times = match finding.repeats {
-        1 => format!("seen once more{among}, {} ago", ago(finding.at)),
-        count => format!(
-            "seen {count} times more{among} within {}, the last time {} ago",
-            ago(entry.first),
-            ago(finding.at)
-        ),
+        1 => format!("seen once more{among}"),
+        count => {
+            format!("seen {count} times more{among} within {}", lasted(nanoseconds(finding.at.since(first))))
+        }
     };
-    let since = entry.ended.as_ref().map_or_else(String::new, |(at, words)| {
-        format!(" (as it was then: process {} {words} {} ago)", finding.child.tgid, ago(*at))
+    let since = became.map_or_else(String::new, |words| {
+        format!(" (as it was then: process {} {words})", finding.child.tgid)
     });
     format!("{times}{since}: {}", finding.summary)
 }

@@ -158,9 +158,31 @@ pub struct Facts {
     /// Locks that the child carries, held by threads that it does not have: at most 16.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub held: Vec<HeldFacts>,
+    /// Of a summary of repeats, the children that they were about, the first first: at most 256.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub again: Vec<Repeat>,
+    /// How many more there were than are named.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub unnamed: u64,
     /// Further facts, each a short phrase for a reader.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub notes: Vec<String>,
+}
+
+/// A child to which the same has happened as to another before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeat {
+    /// The child.
+    pub child: ProcessKey,
+    /// Its comm.
+    pub comm: Comm,
+    /// When that was decided.
+    pub at: BootTime,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl SignalSet {

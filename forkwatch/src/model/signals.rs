@@ -109,6 +109,12 @@ impl SignalSet {
         (1..=64).filter(move |signal| self.0 >> (signal - 1) & 1 == 1)
     }
 
+    /// The set of the signals with these names, as [`signal_name`] writes them; others are left out.
+    pub fn named(names: &[String]) -> Self {
+        let is_named = |signal: &u32| names.contains(&signal_name(*signal));
+        Self::of(&(1..=64).filter(is_named).collect::<Vec<_>>())
+    }
+
     /// The signals' names, by ascending number.
     pub fn names(self) -> Vec<String> {
         self.numbers().map(signal_name).collect()
@@ -136,6 +142,8 @@ mod tests {
     fn names_follow_the_numbers() {
         assert_eq!(SignalSet::of(&[15, 1, 10]).to_string(), "SIGHUP, SIGUSR1, SIGTERM");
         assert_eq!(SignalSet::of(&[31, 34, 37, 64]).to_string(), "SIGSYS, SIGRTMIN, SIGRTMIN+3, SIGRTMIN+30");
+        let names = SignalSet::of(&[15, 32, 37]).names();
+        assert_eq!(SignalSet::named(&names), SignalSet::of(&[15, 32, 37]));
         assert_eq!(signal_name(32), "signal 32");
         assert_eq!(signal_name(0), "signal 0");
         assert_eq!(SignalSet::of(&[0, 65, u32::MAX]), SignalSet::EMPTY);

@@ -167,6 +167,16 @@ impl Columns {
         block.finding(&self.times.show(finding.at), finding)
     }
 
+    /// What a finding rests on and what to change, without its heading and what it says first.
+    pub fn evidence(&self, finding: &Finding) -> String {
+        let block = Block {
+            label_width: self.times.width(),
+            width: self.width.unwrap_or(DEFAULT_WIDTH),
+            paint: self.paint,
+        };
+        block.whole_evidence(finding)
+    }
+
     fn is_wide(&self) -> bool {
         self.width.is_none_or(|width| width >= WIDE)
     }

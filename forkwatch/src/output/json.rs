@@ -9,7 +9,7 @@ use super::{Context, identity::marks};
 use crate::model::{
     event::{self, Event, ExitStatus, Lost},
     exit_code::meaning,
-    finding::{Finding, State},
+    finding::{Finding, Repeat, State},
     limit::Limit,
     particulars::Particulars,
     process::{Comm, ProcessKey, Program},
@@ -25,11 +25,13 @@ pub mod document;
 mod lines;
 mod own;
 mod own_worker;
+mod read;
 mod schema;
 mod thread;
 mod workers;
 
 pub use lines::JsonLines;
+pub use read::read_finding;
 pub use schema::{schema, schema_of};
 pub use workers::{worker, written};
 
@@ -344,9 +346,22 @@ impl<'a> Draft<'a> {
                 end: finding.facts.end.as_deref().cloned(),
                 leak: finding.facts.leak.as_deref().cloned(),
                 held: finding.facts.held.clone(),
+                again: finding.facts.again.iter().map(|repeat| self.again(repeat)).collect(),
+                unnamed: Some(finding.facts.unnamed).filter(|count| *count > 0),
                 notes: finding.facts.notes.clone(),
             },
             remedy: finding.remedy.clone(),
+        }
+    }
+}
+
+impl Draft<'_> {
+    fn again(&self, repeat: &Repeat) -> document::Again {
+        document::Again {
+            pid: repeat.child.tgid,
+            entity_id: self.context.entity_id(repeat.child),
+            name: name(&repeat.comm),
+            at: time(self.context, repeat.at),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! First reports, repeats, and what the operator accepts.
 
 use super::*;
-use crate::core::Output::Unsafe;
+use crate::{core::Output::Unsafe, model::resolution::Resolution};
 
 /// A fork by PARENT that will be reported.
 fn unsafe_fork(timeline: &mut Timeline, child: u32) {
@@ -24,28 +24,74 @@ fn repeats_are_counted_and_summed_up_once_a_minute() {
     // Reported at 1 s; then the forks judged by 61 s, then the rest.
     assert_eq!(reports, [(ms(1000), 1, 0, 5000), (ms(61_000), 2, 59, 5059), (ms(121_000), 3, 30, 5089)]);
     let summary = &timeline.findings()[1].summary;
-    assert!(
-        summary.starts_with("seen 59 times more within 59 s, the last time 1.0 s ago: gunicorn (pid"),
-        "{summary}"
-    );
+    assert!(summary.starts_with("seen 59 times more within 58 s: gunicorn (pid"), "{summary}");
     assert_eq!(timeline.count(|output| matches!(output, Unsafe { .. })), 90);
     assert_eq!(timeline.core.summary_deadline(), None);
 }
 
 #[test]
-fn a_repeat_about_a_child_that_has_ended_is_told_as_what_was() {
+fn a_repeat_about_a_child_that_has_ended_is_told_as_what_was_and_is_over() {
     let mut timeline = Timeline::new();
     unsafe_fork(&mut timeline, 5000);
     unsafe_fork(&mut timeline, 5001);
     timeline.at(21_000).exit(5001);
     timeline.at(300_000);
-    let summary = &timeline.findings().last().unwrap().summary;
+    let findings = timeline.findings();
+    let [.., told, over] = findings.as_slice() else { panic!("{findings:?}") };
+    assert_eq!((over.number, over.state), (told.number, State::Resolved(Resolution::Exited)));
+    let summary = &told.summary;
     assert!(
-        summary.starts_with(
-            "seen once more, 60 s ago (as it was then: process 5001 exited with code 0 40 s ago): "
-        ),
+        summary.starts_with("seen once more (as it was then: process 5001 exited with code 0): "),
         "{summary}"
     );
+}
+
+/// Four unsafe forks of one program: the first report, and a summary that names the others.
+fn four_forks() -> Timeline {
+    let mut timeline = Timeline::new();
+    for child in 5000..5004 {
+        unsafe_fork(&mut timeline, child);
+    }
+    timeline.at(100_000);
+    timeline
+}
+
+#[test]
+fn a_summary_names_its_children_and_is_over_with_the_last_of_them() {
+    let mut timeline = four_forks();
+    let findings = timeline.findings();
+    let [_, summary] = findings.as_slice() else { panic!("{findings:?}") };
+    let named: Vec<u32> = summary.facts.again.iter().map(|repeat| repeat.child.tgid).collect();
+    assert_eq!((summary.repeats, summary.facts.unnamed, named), (3, 0, vec![5001, 5002, 5003]));
+    let number = summary.number;
+    timeline.exit(5003).at(101_000).exit(5001).at(102_000);
+    assert_eq!(timeline.findings().len(), 2, "5002 lives");
+    timeline.exit(5002).at(103_000);
+    let last = (*timeline.findings().last().unwrap()).clone();
+    assert_eq!((last.number, last.repeats, last.state), (number, 0, State::Resolved(Resolution::Exited)));
+    assert!(last.summary.starts_with("all 3 children of gunicorn (pid"), "{}", last.summary);
+    assert!(!timeline.core.findings_are_over(), "5000 lives");
+    timeline.exit(5000).at(104_000);
+    assert!(timeline.core.findings_are_over());
+}
+
+#[test]
+fn so_many_children_are_named_and_of_the_others_it_is_not_known_whether_they_have_ended() {
+    let mut timeline = Timeline::new();
+    for child in 5000..5300 {
+        unsafe_fork(&mut timeline, child);
+    }
+    timeline.at(100_000);
+    let summary = (*timeline.findings().last().unwrap()).clone();
+    assert_eq!((summary.repeats, summary.facts.again.len(), summary.facts.unnamed), (299, 256, 43));
+    for child in 5000..5300 {
+        timeline.exit(child);
+    }
+    timeline.at(200_000);
+    let last = (*timeline.findings().last().unwrap()).clone();
+    assert_eq!((last.number, last.state), (summary.number, State::Unknown));
+    assert!(last.summary.contains("of 43 it is not known"), "{}", last.summary);
+    assert!(timeline.core.findings_are_over());
 }
 
 /// A program whose workers all hang, one after the other.

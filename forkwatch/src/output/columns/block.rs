@@ -17,6 +17,12 @@ use crate::{
     output::identity::identity,
 };
 
+/// Children of repeats that a terminal is shown; events bear all that are named.
+const AGAIN: usize = 12;
+
+/// Letters of a command line that a terminal is shown: most have less, and events bear up to 4096 bytes.
+const LONGEST_COMMAND: usize = 300;
+
 /// How a block is laid out.
 pub(super) struct Block {
     /// Labels end in this column, under the times of the lines around.
@@ -35,6 +41,9 @@ impl Block {
         } else {
             self.paragraph(&mut lines, "", finding.summary.clone());
             // A summary of repeats has its evidence and remedy in the first report, and so has a later state.
+            if finding.repeats > 0 && !finding.facts.again.is_empty() {
+                self.paragraph(&mut lines, "children:", again(finding));
+            }
             if finding.repeats == 0 && finding.state != State::Unknown {
                 self.evidence(&mut lines, finding);
                 self.paragraph(&mut lines, "fix:", finding.remedy.text.clone());
@@ -43,6 +52,18 @@ impl Block {
         }
         lines.push(String::new());
         lines.join("\n")
+    }
+
+    /// The evidence with the remedy, a line each at least.
+    pub(super) fn whole_evidence(&self, finding: &Finding) -> String {
+        let mut lines = Vec::new();
+        self.evidence(&mut lines, finding);
+        for (label, text) in [("fix:", &finding.remedy.text), ("see:", &finding.remedy.link)] {
+            if !text.is_empty() {
+                self.paragraph(&mut lines, label, text.clone());
+            }
+        }
+        lines.join("\n") + "\n"
     }
 
     fn heading(&self, time: &str, finding: &Finding) -> String {
@@ -128,6 +149,15 @@ impl Block {
     }
 }
 
+/// The children that a summary of repeats is about.
+fn again(finding: &Finding) -> String {
+    let named = finding.facts.again.iter().take(AGAIN).map(|repeat| repeat.child.tgid.to_string());
+    let named: Vec<String> = named.collect();
+    let more = finding.facts.again.len().saturating_sub(named.len()) as u64 + finding.facts.unnamed;
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    named.join(", ") + &more
+}
+
 fn resolved(resolution: Resolution, finding: &Finding) -> String {
     let (child, name) = (finding.child.tgid, &finding.program_name);
     let uid = finding.program.uid.map_or_else(String::new, |uid| format!(", uid {uid}"));
@@ -136,6 +166,13 @@ fn resolved(resolution: Resolution, finding: &Finding) -> String {
         finding.child_comm, finding.parent.tgid
     );
     let how = finding.facts.end.as_ref().map_or_else(|| resolution.words().to_owned(), |end| end.words());
+    if finding.facts.unnamed > 0 {
+        let mut told = finding.summary.clone();
+        if let Some(first) = told.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        return format!("{told}.");
+    }
     format!("{child} {how}.")
 }
 
@@ -146,9 +183,19 @@ fn program(finding: &Finding) -> String {
     let what = match (arguments.as_slice(), exe) {
         ([], Some(exe)) => escape(exe.as_os_str().as_encoded_bytes()),
         ([], None) => comm.to_string(),
-        _ => arguments.join(" "),
+        _ => shortened(&arguments.join(" "), LONGEST_COMMAND),
     };
     format!("{what} (pid {}, {})", finding.parent.tgid, identity(&finding.program).join(", "))
+}
+
+/// As many letters of a text; what is left out is marked and counted.
+fn shortened(text: &str, most: usize) -> String {
+    let count = text.chars().count();
+    if count <= most {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(most).collect();
+    format!("{start}… and {} more letters", count - most)
 }
 
 /// An argument as it was given, in quotes where it could pass for what stands behind: `nginx (pid 1, uid 0)`.

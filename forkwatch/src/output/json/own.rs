@@ -306,9 +306,32 @@ pub struct Evidence {
     /// Locks that the child carries, held by threads that it does not have (at most 16).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<HeldFacts>,
+    /// Of a summary of repeats, the children that they were about, the first first (at most 256).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub again: Vec<Again>,
+    /// How many more there were than are named in `again`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unnamed: Option<u64>,
     /// Further facts, each a short phrase.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// A child to which the same has happened as to another before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Again {
+    /// Its pid.
+    pub pid: u32,
+    /// Names the process on all hosts and for all times, as in `process.entity_id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entity_id: Option<String>,
+    /// Its comm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// When that was decided.
+    #[schemars(extend("format" = "date-time"))]
+    pub at: String,
 }
 
 /// Why a system call of the clone family failed.

@@ -264,7 +264,7 @@ impl Observed {
     /// was counted already, such as the confirmation of a suspicion, is not another one.
     pub(super) fn finding(&mut self, finding: &Finding) {
         if let State::Resolved(how) = finding.state {
-            *self.resolved.entry((finding.hazard, how.name())).or_default() += 1;
+            *self.resolved.entry((finding.hazard, how.name())).or_default() += finding.facts.unnamed.max(1);
             return;
         }
         let count = finding.repeats + u64::from(finding.repeats == 0 && finding.number > self.last_number);
