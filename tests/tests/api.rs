@@ -29,6 +29,7 @@ use tempfile::TempDir;
 pub(crate) fn tests() -> Tests {
     Tests::side_by_side(tests![
         every_answer_is_as_it_is_described,
+        every_child_is_found_and_a_restart_finds_nothing_anew,
         servers_are_told_with_their_workers_and_how_they_ended,
         a_finding_is_told_kept_and_found_again_after_sigkill,
         strangers_are_sent_away_from_the_local_socket,
@@ -205,6 +206,52 @@ fn a_finding_is_told_kept_and_found_again_after_sigkill() -> Result<()> {
     let plain = String::from_utf8(read(&[])?.stdout)?;
     ensure!(plain.contains("multithreaded-fork in kept-first\n") && plain.contains(&id), "{plain}");
     other.end(None).map(drop)
+}
+
+/// The second of two that hang is told in a summary of repeats; a daemon that starts later finds both.
+fn every_child_is_found_and_a_restart_finds_nothing_anew() -> Result<()> {
+    const JUDGE: &str = "[judge]\nstuck_after = \"1s\"\nsummary_interval = \"2s\"\nsweep_interval = \"1s\"";
+    let folder = tempfile::tempdir()?;
+    let store = folder.path().join("findings.redb");
+    let start = || Asked::start_with("127.0.0.1", JUDGE, |_| store.clone());
+    let hang = || -> Result<(Program, i64)> {
+        let mut program = fixture::hold_as("orphan_mutex", "found-again", &[])?;
+        program.release()?;
+        let child = program.next_json()?.get("child").and_then(Value::as_i64).context("no child")?;
+        Ok((program, child))
+    };
+    let open_about = |asked: &Asked, child: i64| -> Result<Option<Value>> {
+        let path = format!("/api/v1/findings?hazard=orphaned-lock&state=open&pid={child}");
+        Ok(list(&asked.get(&path)?, "/findings").first().cloned())
+    };
+    let ((mut first, one), (mut second, other)) = (hang()?, hang()?);
+    let mut known = Vec::new();
+    for _ in 0..2 {
+        let asked = start()?;
+        let found = until("both findings", || Ok(open_about(&asked, one)?.zip(open_about(&asked, other)?)))?;
+        ensure!(
+            [&found.0, &found.1].iter().any(|found| found.get("repeats") != Some(&json!(0))),
+            "none is a repeat: {found:?}"
+        );
+        let all = list(&asked.get("/api/v1/findings?hazard=orphaned-lock&program=found-again")?, "/findings");
+        let ids: Vec<(String, String)> = all
+            .iter()
+            .map(|found| (text(found, "/id").to_owned(), text(found, "/first_seen").to_owned()))
+            .collect();
+        if known.is_empty() {
+            known.clone_from(&ids);
+        }
+        ensure!(ids.len() == 2 && ids == known, "they were {known:?}, and are {all:?}");
+        asked.daemon.stop()?;
+    }
+    let asked = start()?;
+    until("both findings", || Ok(open_about(&asked, one)?.zip(open_about(&asked, other)?)))?;
+    first.end(None)?;
+    second.end(None)?;
+    until("their end", || {
+        Ok((open_about(&asked, one)?.is_none() && open_about(&asked, other)?.is_none()).then_some(()))
+    })?;
+    asked.daemon.stop().map(drop)
 }
 
 fn servers_are_told_with_their_workers_and_how_they_ended() -> Result<()> {

@@ -5,10 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use wildmatch::WildMatch;
 
-use super::{Brief, KeptState};
+use super::Brief;
 use crate::model::{
     finding::{Certainty, Severity},
     process::escape,
+    resolution::Resolution,
 };
 
 /// Most findings of one answer.
@@ -22,6 +23,9 @@ pub enum FilterError {
     /// There is no such key.
     #[error("`{0}` is no filter of this list; {known}", known = KNOWN)]
     Unknown(String),
+    /// Which of two values is meant, nobody can know.
+    #[error("`{0}` is there twice, and can have one value only")]
+    Twice(String),
     /// The value is none that the key can have.
     #[error("`{value}` cannot be the value of `{key}`: {wants}")]
     Value {
@@ -56,14 +60,14 @@ pub struct Filter {
     pub severity: Option<Severity>,
     /// It is at least this sure.
     pub certainty: Option<Certainty>,
-    /// What has become of it; `open` is whatever the watch still follows.
+    /// What has become of it, or how it ended; `open` is whatever the watch still follows.
     pub state: Option<String>,
     /// The unit or the container, with * and ?.
     pub unit: Option<String>,
     /// The program to blame, with * and ?.
     pub program: Option<String>,
-    /// The child or the forker.
-    pub pid: Option<u32>,
+    /// The child, another to which the same has happened, or the forker: any of these.
+    pub pids: Vec<u32>,
     /// Words that stand in what a list shows of it.
     pub words: Option<String>,
     /// Only those with a lesser id.
@@ -76,10 +80,15 @@ impl Filter {
     /// Reads the query of a URL, without its question mark.
     pub fn parse(query: &str, now: Timestamp) -> Result<Self, FilterError> {
         let mut filter = Self::default();
+        let mut seen: Vec<String> = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (key, value) = (decode(key), decode(value));
             filter.set(&key, &value, now)?;
+            if seen.contains(&key) {
+                return Err(FilterError::Twice(key));
+            }
+            seen.push(key);
         }
         Ok(filter)
     }
@@ -109,14 +118,23 @@ impl Filter {
                 });
             }
             "state" => {
-                if !STATES.contains(&value) {
-                    return Err(wrong("give open, suspected, confirmed, unknown, resolved or unwatched"));
+                let is_end = Resolution::ALL.iter().any(|how| how.name() == value);
+                if !STATES.contains(&value) && !is_end {
+                    return Err(wrong(
+                        "give open, suspected, confirmed, unknown, resolved or unwatched, or how it ended: execed, \
+                         exited, asked-by-parent, asked-by-other, killed, killed-by-parent, killed-by-other, woke, \
+                         ended or cleared",
+                    ));
                 }
                 self.state = text();
             }
             "unit" => self.unit = text(),
             "program" => self.program = text(),
-            "pid" => self.pid = Some(value.parse().map_err(|_| wrong("give the number of a process"))?),
+            "pid" => {
+                let pids = value.split(',').map(str::parse).collect::<Result<_, _>>();
+                self.pids =
+                    pids.map_err(|_| wrong("give the number of a process, or several with , between"))?;
+            }
             "q" => self.words = text().map(|text| text.to_lowercase()),
             "before" => {
                 self.before = Some(
@@ -150,18 +168,21 @@ impl Filter {
             && self.hazard.as_deref().is_none_or(|hazard| hazard == brief.hazard)
             && self.severity.is_none_or(|least| brief.severity >= least)
             && self.certainty.is_none_or(|least| brief.certainty >= least)
-            && self.state.as_deref().is_none_or(|state| is_in(brief.state, state))
+            && self.state.as_deref().is_none_or(|state| is_in(brief, state))
             && glob(&self.unit, &[brief.unit.as_deref(), brief.container.as_deref()])
             && glob(&self.program, &[Some(&brief.program)])
-            && self.pid.is_none_or(|pid| [brief.pid, brief.parent_pid].contains(&pid))
+            && (self.pids.is_empty() || self.pids.iter().any(|pid| brief.is_about(*pid)))
             && self.words.as_deref().is_none_or(|words| has_words(brief, words))
     }
 }
 
 const STATES: [&str; 6] = ["open", "suspected", "confirmed", "unknown", "resolved", "unwatched"];
 
-fn is_in(state: KeptState, asked: &str) -> bool {
-    if asked == "open" { state.is_open() } else { state.name() == asked }
+fn is_in(brief: &Brief, asked: &str) -> bool {
+    match asked {
+        "open" => brief.state.is_open(),
+        asked => brief.state.name() == asked || brief.resolution.as_deref() == Some(asked),
+    }
 }
 
 fn has_words(brief: &Brief, words: &str) -> bool {
@@ -217,7 +238,7 @@ fn decode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::findings::test_brief;
+    use crate::api::{KeptState, findings::test_brief};
 
     fn now() -> Timestamp {
         "2026-11-29T22:00:00Z".parse().unwrap()
@@ -246,7 +267,7 @@ mod tests {
 
     #[test]
     fn everything_that_is_set_must_match() {
-        let brief = Brief { unit: Some("app.service".to_owned()), ..test_brief() };
+        let brief = Brief { unit: Some("app.service".to_owned()), also_pids: vec![9], ..test_brief() };
         let matches = |query: &str| {
             Filter::parse(query, now()).unwrap().matches(&brief, nanoseconds("2026-11-29T21:00:00Z"))
         };
@@ -262,6 +283,8 @@ mod tests {
             "state=confirmed",
             "pid=7",
             "pid=6",
+            "pid=1,7",
+            "pid=9",
             "q=GUNICORN+lock",
             "q=gunicorn%20lock",
         ] {
@@ -282,6 +305,20 @@ mod tests {
     }
 
     #[test]
+    fn every_state_that_is_printed_can_be_asked_for() {
+        for how in Resolution::ALL {
+            let resolution = Some(how.name().to_owned());
+            let brief = Brief { state: KeptState::Resolved, resolution, ..test_brief() };
+            for (query, is_it) in
+                [(how.name(), true), ("resolved", true), ("open", false), ("confirmed", false)]
+            {
+                let filter = Filter::parse(&format!("state={query}"), now()).unwrap();
+                assert_eq!(filter.matches(&brief, 0), is_it, "{query}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_filter_is_said() {
         for (query, word) in [
             ("colour=red", "there are since"),
@@ -292,6 +329,10 @@ mod tests {
             ("pid=-1", "number of a process"),
             ("before=xyz", "`next`"),
             ("state=gone", "unwatched"),
+            ("state=gone", "killed-by-parent"),
+            ("since=1h&since=2h", "there twice"),
+            ("pid=7&unit=a&pid=8", "there twice"),
+            ("pid=7,x", "number of a process"),
         ] {
             let error = Filter::parse(query, now()).unwrap_err().to_string();
             assert!(error.contains(word), "{query}: {error}");

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::StoreHealth;
 use crate::model::{
     finding::{Certainty, Finding, Severity, State},
-    process::escape,
+    process::{ProcessKey, escape},
 };
 
 /// What has become of a finding.
@@ -81,17 +81,46 @@ pub struct Brief {
     pub uid: Option<u32>,
     /// The child, or the process that it is about.
     pub pid: u32,
+    /// Names that process on all hosts and for all times, as in events.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub entity_id: Option<String>,
     /// Its comm, escaped for a terminal.
     pub name: String,
-    /// The forker. The same as `pid` where nobody knows who forked it.
-    pub parent_pid: u32,
+    /// The forker; absent where nobody knows who forked it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent_pid: Option<u32>,
+    /// Names the forker on all hosts and for all times, as in events.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent_entity_id: Option<String>,
     /// How many times this program did the same again.
     pub repeats: u64,
+    /// Pids of further children to which the same has happened: at most 1024.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub also_pids: Vec<u32>,
+    /// How many more there were that are not named: of a program's repeats within a minute, 256 children are.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub unnamed: u64,
+    /// Locks that the child carries, held by threads that it does not have.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub carried_locks: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Brief {
-    /// Of a finding that was decided at this time. It has no id yet.
-    pub fn of(finding: &Finding, at: String) -> Self {
+    /// Whether it is about this process, or one that this process has forked.
+    pub fn is_about(&self, pid: u32) -> bool {
+        self.pid == pid || self.parent_pid == Some(pid) || self.also_pids.contains(&pid)
+    }
+
+    /// Of a finding that was decided at this time, and in which processes have these names. It has no id yet.
+    pub fn of(finding: &Finding, at: String, entity_id: impl Fn(ProcessKey) -> Option<String>) -> Self {
+        // Where nobody knows who forked the child, it stands in for its forker.
+        let parent = Some(finding.parent).filter(|parent| *parent != finding.child && parent.tgid != 0);
+        let again = finding.facts.again.iter().map(|repeat| repeat.child);
         let (state, resolution) = match finding.state {
             State::Suspected => (KeptState::Suspected, None),
             State::Confirmed => (KeptState::Confirmed, None),
@@ -113,9 +142,14 @@ impl Brief {
             container: finding.program.container.clone(),
             uid: finding.program.uid,
             pid: finding.child.tgid,
+            entity_id: entity_id(finding.child),
             name: escape(finding.child_comm.bytes()),
-            parent_pid: finding.parent.tgid,
+            parent_pid: parent.map(|parent| parent.tgid),
+            parent_entity_id: parent.and_then(entity_id),
             repeats: finding.repeats,
+            also_pids: again.filter(|child| *child != finding.child).map(|child| child.tgid).collect(),
+            unnamed: if matches!(finding.state, State::Resolved(_)) { 0 } else { finding.facts.unnamed },
+            carried_locks: u64::try_from(finding.facts.held.len()).unwrap_or(u64::MAX),
         }
     }
 }
@@ -178,8 +212,13 @@ pub(crate) fn test_brief() -> Brief {
         container: None,
         uid: Some(33),
         pid: 7,
+        entity_id: None,
         name: "gunicorn".to_owned(),
-        parent_pid: 6,
+        parent_pid: Some(6),
+        parent_entity_id: None,
         repeats: 0,
+        also_pids: Vec::new(),
+        unnamed: 0,
+        carried_locks: 0,
     }
 }

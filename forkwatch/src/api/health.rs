@@ -91,6 +91,9 @@ pub struct StoreHealth {
     pub seconds: u64,
     /// What could not be written since the start, and is lost.
     pub lost: u64,
+    /// Records that cannot be read, and are left out.
+    #[serde(default)]
+    pub unreadable: u64,
     /// Why nothing can be written, or not where it was meant to be.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub trouble: Option<String>,

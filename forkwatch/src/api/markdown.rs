@@ -6,6 +6,8 @@ use serde_json::Value;
 
 use super::Kept;
 
+/// Further children that are named.
+const ALSO: usize = 32;
 /// Longest text of a value in the table.
 const LONGEST: usize = 400;
 
@@ -27,13 +29,15 @@ pub fn markdown(kept: &Kept) -> String {
     row("unit", brief.unit.as_deref().map(plain).unwrap_or_default());
     row("container", brief.container.as_deref().map(plain).unwrap_or_default());
     row("child", format!("{} (pid {})", plain(&brief.name), brief.pid));
-    if brief.parent_pid != brief.pid {
-        row("forked by", format!("pid {}", brief.parent_pid));
-    }
+    row("forked by", brief.parent_pid.map_or_else(String::new, |pid| format!("pid {pid}")));
     row("first seen", plain(&brief.first_seen));
     row("last seen", plain(&brief.last_seen));
     if brief.repeats > 0 {
         row("again", format!("{} times", brief.repeats));
+        let also: Vec<String> = brief.also_pids.iter().take(ALSO).map(|pid| format!("pid {pid}")).collect();
+        let more = (brief.also_pids.len() - also.len()) as u64 + brief.unnamed;
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        row("also", also.join(", ") + &more);
     }
     let at = |pointer: &str| kept.report.pointer(pointer);
     if let Some(remedy) = at("/forkwatch/finding/remedy/text").and_then(Value::as_str) {

@@ -30,7 +30,7 @@ use crate::{
 const STORE: &str = "/var/lib/forkwatch/findings.redb";
 
 /// Which findings, and how they are shown.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct Options {
     /// Only this one, with its evidence
     #[arg(value_name = "ID")]
@@ -54,13 +54,14 @@ pub(super) struct Options {
     /// Only those that are at least this sure: heuristic, strong or certain
     #[arg(long, value_name = "LEVEL")]
     certainty: Option<String>,
-    /// Only those that stand so: open, suspected, confirmed, unknown, resolved or unwatched
+    /// Only those that stand so: open, suspected, confirmed, unknown, resolved, unwatched, or ended so: exited, killed,
+    /// killed-by-parent and whatever else a list shows
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
     /// Only where this program is to blame, with * and ?
     #[arg(long, value_name = "GLOB")]
     program: Option<String>,
-    /// Only about this process, or forked by it
+    /// Only about this process, also as one of several to which the same has happened, or forked by it
     #[arg(short, long, value_name = "PID")]
     pid: Option<u32>,
     /// How many at most
@@ -201,27 +202,39 @@ fn one(source: &Source, id: &str, form: Form) -> Result<String> {
 }
 
 fn list(source: &Source, options: &Options, filter: Filter, form: Form) -> Result<String> {
-    let is_of_process = filter.pid.is_some();
+    let asked = filter.pids.first().copied();
     let found = gather(source, options, filter)?;
     Ok(match form {
-        Form::Text if is_of_process && found.findings.is_empty() => {
-            let mut text = text::list(&found);
-            paragraph::add(
-                &mut text,
-                "",
-                "",
-                "Of children to which the same happens one after the other, only the first and the last are named: \
-                 `forkwatch inspect PID` looks at one, and `forkwatch scan` at all.",
-            );
+        Form::Text if asked.is_some() && found.findings.is_empty() => {
+            let mut text = text::list(&found, asked);
+            let unnamed = unnamed(source, options)?;
+            if unnamed > 0 {
+                paragraph::add(
+                    &mut text,
+                    "",
+                    "",
+                    &format!(
+                        "It may be one of {unnamed} children that are not named: of a program's repeats within a \
+                         minute, 256 are. `forkwatch inspect PID` looks at one process, and `forkwatch scan` at all."
+                    ),
+                );
+            }
             text
         }
-        Form::Text => text::list(&found),
+        Form::Text => text::list(&found, asked),
         Form::Json => serde_json::to_string_pretty(&found)? + "\n",
         Form::Markdown => {
             let each = found.findings.iter().map(|brief| Ok(markdown(&whole(source, brief)?)));
             each.collect::<Result<Vec<_>>>()?.join("\n")
         }
     })
+}
+
+/// How many children the findings do not name that are asked for, whatever process they are about.
+fn unnamed(source: &Source, options: &Options) -> Result<u64> {
+    let options = Options { pid: None, count: u64::MAX, ..options.clone() };
+    let all = gather(source, &options, options.filter()?)?;
+    Ok(all.findings.iter().map(|brief| brief.unnamed).sum())
 }
 
 /// With its evidence; what has been removed meanwhile, without.

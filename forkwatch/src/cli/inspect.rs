@@ -14,7 +14,7 @@ use clap::Args;
 
 pub(super) use self::{
     describe::Family,
-    document::{Member, schema},
+    document::{Member, Server, schema},
     text::{does, mebibytes, process},
 };
 use self::{describe::Looked, document::Document};
@@ -72,14 +72,26 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     Ok(if document.is_denied() { Exit::Privilege } else { Exit::Fine })
 }
 
+/// Processes about which a daemon is asked at once.
+const ASKED_AT_ONCE: usize = 500;
+
 /// What a running daemon has found about these processes. Where none can be asked, nothing is missing.
 fn followed(document: &Document) -> Option<Vec<Brief>> {
-    let found: Findings =
-        Watch::at(None).get(&format!("{PREFIX}/findings?state=open&limit={MOST_LISTED}")).ok()?;
-    let is_here = |brief: &Brief| {
-        document.processes.iter().any(|process| [brief.pid, brief.parent_pid].contains(&process.pid))
-    };
-    Some(found.findings.into_iter().filter(is_here).collect())
+    let watch = Watch::at(None);
+    let mut all: Vec<Brief> = Vec::new();
+    for processes in document.processes.chunks(ASKED_AT_ONCE) {
+        let pids: Vec<String> = processes.iter().map(|process| process.pid.to_string()).collect();
+        let path = format!("{PREFIX}/findings?state=open&limit={MOST_LISTED}&pid={}", pids.join(","));
+        let found: Findings = watch.get(&path).ok()?;
+        all.extend(
+            found
+                .findings
+                .into_iter()
+                .filter(|brief| !all.iter().any(|known| known.id == brief.id))
+                .collect::<Vec<_>>(),
+        );
+    }
+    Some(all)
 }
 
 /// How the last workers of this server ended, as a running daemon has seen it.

@@ -35,6 +35,16 @@ impl Published {
         Self { context: context.clone(), store, bus, tally, sequence: 0 }
     }
 
+    /// Names of the children that it is about, its own first.
+    fn members(&self, finding: &Finding) -> Vec<String> {
+        let again = finding.facts.again.iter().map(|repeat| repeat.child);
+        let others = again.filter(|child| *child != finding.child);
+        std::iter::once(finding.child)
+            .chain(others)
+            .filter_map(|child| self.context.entity_id(child))
+            .collect()
+    }
+
     /// Makes a document for those who want to hear such, where there are any.
     fn tell(&mut self, kind: Wants, make: impl FnOnce(&Context, u64) -> Option<Document>) -> io::Result<()> {
         if self.bus.wanted().is_none_or(|wanted| wanted < kind) {
@@ -71,7 +81,8 @@ impl Output for Published {
         let change = Change {
             number: finding.number,
             at: u64::try_from(at.as_nanosecond()).unwrap_or_default(),
-            brief: Brief::of(finding, format!("{at:.3}")),
+            brief: Brief::of(finding, format!("{at:.3}"), |process| self.context.entity_id(process)),
+            members: self.members(finding),
             document,
         };
         self.store.tell(change);

@@ -3,6 +3,7 @@
 //! A thread of its own has the database; whoever asks or tells waits for no disk. Whatever happens to the disk, the watch
 //! goes on: what cannot be written waits a while, then is counted as lost, and health says so.
 
+mod row;
 mod shape;
 mod table;
 #[cfg(test)]
@@ -54,6 +55,9 @@ pub struct Change {
     pub at: u64,
     /// What a list shows of it.
     pub brief: Brief,
+    /// Names of the children that it is about, its own first, by which a later watch knows it; none where these are not
+    /// known.
+    pub members: Vec<String>,
     /// The document of `forkwatch.event/1`.
     pub document: String,
 }
@@ -161,6 +165,7 @@ impl Saved {
         StoreHealth {
             path: Some(self.1.clone()),
             findings: self.0.count(),
+            unreadable: self.0.unreadable(),
             most: count,
             seconds: time.as_secs(),
             ..StoreHealth::default()

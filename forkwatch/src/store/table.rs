@@ -2,8 +2,9 @@
 //! finding was told first, so that keys ascend with time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs::{self, File},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
@@ -15,12 +16,15 @@ use redb::{
     Builder, Database, ReadTransaction, ReadableTable, StorageBackend, Table as Rows, TableDefinition,
     TableError, backends::InMemoryBackend,
 };
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Bounds, Change, Listed, shape};
+use super::{
+    Bounds, Change, Listed,
+    row::{Report, Row},
+    shape,
+};
 use crate::{
-    api::{Brief, Filter, Kept, KeptState},
+    api::{Filter, Kept},
     output_file::{OutputFileError, Place},
 };
 
@@ -29,12 +33,12 @@ const REPORTS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("repo
 
 /// Memory for pages of the database.
 const CACHE: usize = 1 << 20;
-/// Rows are told from those of a later edition by this.
-const FORMAT: u32 = 1;
 /// Most that is read of a file into memory, for whoever asks while no watch runs.
 const MOST_READ: u64 = 1 << 30;
 /// Findings whose number in this watch is remembered, for what is said of them later.
 const MOST_NUMBERS: usize = 20_000;
+/// Children by which findings of earlier watches are known.
+const MOST_NAMES: usize = 100_000;
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +65,14 @@ pub enum StoreError {
     /// A running watch has it.
     #[error("the store of findings {} is open in another forkwatch, which must be asked instead", .0.display())]
     Busy(PathBuf),
+    /// It is read, and is none.
+    #[error("{} is no store of findings: {why}", path.display())]
+    None {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// Something went wrong inside.
     #[error("the store of findings: {0}")]
     Database(#[from] Box<redb::Error>),
@@ -84,27 +96,6 @@ impl StoreError {
     }
 }
 
-/// A row of `briefs`.
-#[derive(Debug, Serialize, Deserialize)]
-struct Row {
-    format: u32,
-    /// The watch that found it.
-    watch: String,
-    /// When something was last said of it.
-    last: u64,
-    /// How long its report is.
-    bytes: u64,
-    brief: Brief,
-}
-
-/// A row of `reports`.
-#[derive(Debug, Serialize, Deserialize)]
-struct Report {
-    report: Box<RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    end: Option<Box<RawValue>>,
-}
-
 /// The database, with what is known of its size.
 pub(super) struct Table {
     database: Database,
@@ -113,6 +104,9 @@ pub(super) struct Table {
     size: Size,
     /// Keys of the findings of this watch, by their number in it.
     numbers: BTreeMap<u64, u64>,
+    /// Keys of findings by a hash of the hazard and a child that they are about: the last one about each. What stands
+    /// there is looked at before it counts.
+    about: HashMap<u64, u64>,
 }
 
 /// What is in it.
@@ -120,6 +114,8 @@ pub(super) struct Table {
 struct Size {
     count: u64,
     bytes: u64,
+    /// Of the findings, those whose row is none of ours.
+    unreadable: u64,
 }
 
 impl Table {
@@ -169,8 +165,11 @@ impl Table {
         if !metadata.is_file() {
             return Err(failed(io::Error::other("it is no regular file")));
         }
-        check_whole(path, &file)?;
         let length = metadata.len();
+        if length == 0 {
+            return Err(StoreError::None { path: path.to_owned(), why: "it is empty".to_owned() });
+        }
+        check_whole(path, &file)?;
         if length > MOST_READ {
             return Err(failed(io::Error::other("it is longer than any that forkwatch makes")));
         }
@@ -182,7 +181,13 @@ impl Table {
             StorageBackend::write(&memory, 0, &bytes)
         };
         copy().map_err(failed)?;
-        Self::on(memory, bounds)
+        Self::on(memory, bounds).map_err(|error| StoreError::None {
+            path: path.to_owned(),
+            why: match error {
+                StoreError::Database(error) => error.to_string(),
+                other => other.to_string(),
+            },
+        })
     }
 
     fn on(memory: InMemoryBackend, bounds: Bounds) -> Result<Self, StoreError> {
@@ -192,13 +197,23 @@ impl Table {
 
     fn begin(database: Database, is_file: bool, bounds: Bounds) -> Result<Self, StoreError> {
         let size = Size::default();
-        let mut table = Self { database, is_file, bounds, size, numbers: BTreeMap::new() };
+        let mut table =
+            Self { database, is_file, bounds, size, numbers: BTreeMap::new(), about: HashMap::new() };
         let transaction = table.database.begin_read().map_err(StoreError::inside)?;
         if let Some(briefs) = existing(&transaction, BRIEFS)? {
             for row in briefs.iter().map_err(StoreError::inside)? {
-                let (_, row) = row.map_err(StoreError::inside)?;
+                let (key, row) = row.map_err(StoreError::inside)?;
                 table.size.count += 1;
-                table.size.bytes += serde_json::from_slice::<Row>(row.value())?.bytes;
+                match serde_json::from_slice::<Row>(row.value()) {
+                    Ok(row) => {
+                        table.size.bytes += row.bytes;
+                        let hazard = &row.brief.hazard;
+                        table
+                            .about
+                            .extend(row.members.iter().map(|child| (hash(hazard, child), key.value())));
+                    }
+                    Err(_) => table.size.unreadable += 1,
+                }
             }
         }
         Ok(table)
@@ -222,6 +237,11 @@ impl Table {
         self.size.count
     }
 
+    /// How many of them cannot be read.
+    pub(super) const fn unreadable(&self) -> u64 {
+        self.size.unreadable
+    }
+
     pub(super) const fn bounds(&self) -> Bounds {
         self.bounds
     }
@@ -229,7 +249,7 @@ impl Table {
     /// Writes what was said of findings of this watch, all or nothing, and removes what is beyond the bounds.
     pub(super) fn apply(&mut self, changes: &[Change], watch: &str) -> Result<(), StoreError> {
         let transaction = self.database.begin_write().map_err(StoreError::inside)?;
-        let (mut size, mut numbers) = (self.size, Vec::new());
+        let (mut size, mut numbers, mut about) = (self.size, Vec::new(), HashMap::new());
         {
             let mut rows = Both {
                 briefs: transaction.open_table(BRIEFS).map_err(StoreError::inside)?,
@@ -241,7 +261,11 @@ impl Table {
                     .rev()
                     .find_map(|(number, key)| (*number == change.number).then_some(*key))
                     .or_else(|| self.numbers.get(&change.number).copied());
-                let key = rows.say(known, change, watch, &mut size)?;
+                let names = change.members.iter().map(|child| hash(&change.brief.hazard, child));
+                let names: Vec<u64> = names.collect();
+                let before = names.first().and_then(|name| about.get(name).or_else(|| self.about.get(name)));
+                let key = rows.say((known, before.copied()), change, watch, &mut size)?;
+                about.extend(names.into_iter().map(|name| (name, key)));
                 if known != Some(key) {
                     numbers.push((change.number, key));
                 }
@@ -251,6 +275,14 @@ impl Table {
         transaction.commit().map_err(StoreError::inside)?;
         self.size = size;
         self.numbers.extend(numbers);
+        self.about.extend(about);
+        if self.about.len() > MOST_NAMES {
+            // What was found first is least likely to be found again.
+            let mut keys: Vec<u64> = self.about.values().copied().collect();
+            keys.sort_unstable();
+            let first = keys.get(keys.len() / 2).copied().unwrap_or_default();
+            self.about.retain(|_, key| *key > first);
+        }
         while self.numbers.len() > MOST_NUMBERS {
             self.numbers.pop_first();
         }
@@ -266,7 +298,7 @@ impl Table {
         let end = filter.before.into_iter().chain(filter.until).min().unwrap_or(u64::MAX);
         for row in briefs.range(..end).map_err(StoreError::inside)?.rev() {
             let (key, row) = row.map_err(StoreError::inside)?;
-            let row: Row = serde_json::from_slice(row.value())?;
+            let Ok(row) = serde_json::from_slice::<Row>(row.value()) else { continue };
             let seen = row.last;
             let brief = row.shown(watch);
             if !filter.matches(&brief, seen) {
@@ -288,26 +320,16 @@ impl Table {
         let tables = (existing(&transaction, BRIEFS)?, existing(&transaction, REPORTS)?);
         let (Some(briefs), Some(reports)) = tables else { return Ok(None) };
         let Some(row) = briefs.get(key).map_err(StoreError::inside)? else { return Ok(None) };
-        let row: Row = serde_json::from_slice(row.value())?;
+        let Ok(row) = serde_json::from_slice::<Row>(row.value()) else { return Ok(None) };
         let report = match reports.get(key).map_err(StoreError::inside)? {
-            Some(report) => serde_json::from_slice::<Report>(report.value())?,
-            None => Report { report: serde_json::from_str("null")?, end: None },
+            Some(report) => serde_json::from_slice(report.value()).or_else(|_| Report::none())?,
+            None => Report::none()?,
         };
         Ok(Some(Kept {
             brief: row.shown(watch),
             report: serde_json::from_str(report.report.get())?,
             end: report.end.map(|end| serde_json::from_str(end.get())).transpose()?,
         }))
-    }
-}
-
-impl Row {
-    fn shown(self, watch: &str) -> Brief {
-        let mut brief = self.brief;
-        if self.watch != watch && brief.state.is_open() {
-            brief.state = KeptState::Unwatched;
-        }
-        brief
     }
 }
 
@@ -321,15 +343,19 @@ impl Both<'_> {
     /// Writes what was said of a finding, and gives its key.
     fn say(
         &mut self,
-        known: Option<u64>,
+        (known, about): (Option<u64>, Option<u64>),
         change: &Change,
         watch: &str,
         size: &mut Size,
     ) -> Result<u64, StoreError> {
-        let before = match known {
-            Some(key) => self.row(key)?.map(|row| (key, row)),
+        let mut before = match known {
+            Some(key) => self.row(key)?.map(|row| (key, row, false)),
             None => None,
         };
+        if let (None, None, Some(key)) = (known, &before, about) {
+            let row = self.row(key)?.filter(|row| row.is_found_again(change, watch));
+            before = row.map(|row| (key, row, true));
+        }
         let document: Box<RawValue> = serde_json::from_str(&change.document)?;
         let (key, row, report) = match before {
             None => {
@@ -337,20 +363,24 @@ impl Both<'_> {
                 while self.briefs.get(key).map_err(StoreError::inside)?.is_some() {
                     key += 1;
                 }
-                let brief = Brief { id: id(key), ..change.brief.clone() };
-                let row = Row { format: FORMAT, watch: watch.to_owned(), last: change.at, bytes: 0, brief };
+                let row = Row::new(change, watch, id(key));
                 size.count += 1;
                 (key, row, Report { report: document, end: None })
             }
-            Some((key, mut row)) => {
+            Some((key, mut row, is_adopted)) => {
                 size.bytes = size.bytes.saturating_sub(row.bytes);
                 let mut report = self.report(key)?;
-                row.take_on(change, document, &mut report);
+                if is_adopted {
+                    row.adopt(change, watch, document, &mut report);
+                } else {
+                    row.take_on(change, document, &mut report);
+                }
                 (key, row, report)
             }
         };
         let report = serde_json::to_vec(&report)?;
-        let row = Row { bytes: report.len() as u64, ..row };
+        let names: usize = row.members.iter().map(String::len).sum();
+        let row = Row { bytes: (report.len() + names) as u64, ..row };
         size.bytes += row.bytes;
         self.reports.insert(key, report.as_slice()).map_err(StoreError::inside)?;
         self.briefs.insert(key, serde_json::to_vec(&row)?.as_slice()).map_err(StoreError::inside)?;
@@ -359,13 +389,13 @@ impl Both<'_> {
 
     fn row(&self, key: u64) -> Result<Option<Row>, StoreError> {
         let row = self.briefs.get(key).map_err(StoreError::inside)?;
-        Ok(row.map(|row| serde_json::from_slice(row.value())).transpose()?)
+        Ok(row.and_then(|row| serde_json::from_slice(row.value()).ok()))
     }
 
     fn report(&self, key: u64) -> Result<Report, StoreError> {
         match self.reports.get(key).map_err(StoreError::inside)? {
-            Some(report) => Ok(serde_json::from_slice(report.value())?),
-            None => Ok(Report { report: serde_json::from_str("null")?, end: None }),
+            Some(report) => Ok(serde_json::from_slice(report.value()).or_else(|_| Report::none())?),
+            None => Ok(Report::none()?),
         }
     }
 
@@ -375,44 +405,29 @@ impl Both<'_> {
         let oldest = u64::try_from(now.saturating_sub(bounds.time).as_nanos()).unwrap_or(u64::MAX);
         loop {
             let first = match self.briefs.first().map_err(StoreError::inside)? {
-                Some((key, row)) => Some((key.value(), serde_json::from_slice::<Row>(row.value())?)),
+                Some((key, row)) => Some((key.value(), serde_json::from_slice::<Row>(row.value()).ok())),
                 None => None,
             };
             let Some((key, row)) = first else { return Ok(()) };
-            if size.count <= bounds.count && size.bytes <= bounds.bytes && row.last >= oldest {
+            // One that cannot be read was found when its key says.
+            let last = row.as_ref().map_or(key, |row| row.last);
+            if size.count <= bounds.count && size.bytes <= bounds.bytes && last >= oldest {
                 return Ok(());
             }
             self.briefs.remove(key).map_err(StoreError::inside)?;
             self.reports.remove(key).map_err(StoreError::inside)?;
             size.count = size.count.saturating_sub(1);
-            size.bytes = size.bytes.saturating_sub(row.bytes);
+            size.bytes = size.bytes.saturating_sub(row.as_ref().map_or(0, |row| row.bytes));
+            size.unreadable = size.unreadable.saturating_sub(u64::from(row.is_none()));
         }
     }
 }
 
-impl Row {
-    /// What is said later: it happens again, it stands otherwise, or it is over.
-    fn take_on(&mut self, change: &Change, document: Box<RawValue>, report: &mut Report) {
-        let (brief, now) = (&mut self.brief, &change.brief);
-        self.last = self.last.max(change.at);
-        brief.last_seen.clone_from(&now.last_seen);
-        brief.repeats += now.repeats;
-        if now.state == KeptState::Resolved {
-            brief.state = now.state;
-            brief.resolution.clone_from(&now.resolution);
-            report.end = Some(document);
-            return;
-        }
-        // A summary of repeats has no evidence, and who cannot be looked at any more was confirmed before.
-        if now.repeats == 0 {
-            if now.state != KeptState::Unknown {
-                brief.summary.clone_from(&now.summary);
-                (brief.severity, brief.certainty) = (now.severity, now.certainty);
-                report.report = document;
-            }
-            brief.state = now.state;
-        }
-    }
+/// Stands for what was found about a child.
+fn hash(hazard: &str, child: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (hazard, child).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn builder() -> Builder {
@@ -466,4 +481,13 @@ fn is_broken(error: &redb::Error) -> bool {
         redb::Error::Io(error) => error.kind() == io::ErrorKind::InvalidData,
         _ => false,
     }
+}
+
+/// Makes a record one that cannot be read.
+#[cfg(test)]
+pub(super) fn spoil(path: &Path, key: u64) {
+    let database = Database::open(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(BRIEFS).unwrap().insert(key, b"{".as_slice()).unwrap();
+    transaction.commit().unwrap();
 }

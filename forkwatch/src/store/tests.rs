@@ -32,11 +32,16 @@ fn change(number: u64, at: u64, state: KeptState) -> Change {
         container: None,
         uid: None,
         pid: u32::try_from(number).unwrap(),
+        entity_id: None,
         name: "child".to_owned(),
-        parent_pid: 1,
+        parent_pid: Some(1),
+        parent_entity_id: None,
         repeats: 0,
+        also_pids: Vec::new(),
+        unnamed: 0,
+        carried_locks: 0,
     };
-    Change { number, at, brief, document: format!("{{\"said\":\"{}\"}}", state.name()) }
+    Change { number, at, brief, members: Vec::new(), document: format!("{{\"said\":\"{}\"}}", state.name()) }
 }
 
 fn reply<T: Send + 'static>() -> (Reply<T>, Receiver<Result<T, String>>) {
@@ -231,4 +236,109 @@ fn until_free(path: &Path) -> Vec<u8> {
             _ => return fs::read(path).unwrap(),
         }
     }
+}
+
+fn name(pid: u32) -> String {
+    format!("0123456789abcdef-{pid}-77")
+}
+
+/// A finding about this process, and about others to which the same has happened.
+fn about(number: u64, pid: u32, others: &[u32], state: KeptState) -> Change {
+    let mut change = change(number, now(), state);
+    change.members = std::iter::once(&pid).chain(others).map(|pid| name(*pid)).collect();
+    (change.brief.pid, change.brief.also_pids) = (pid, others.to_vec());
+    change.brief.repeats = others.len() as u64;
+    change
+}
+
+#[test]
+fn what_a_later_watch_finds_again_is_the_same_finding() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("findings.redb");
+    let mut first = None;
+    for (watch, (one, other)) in ["1", "2", "3", "4"].into_iter().zip([(7, 8), (7, 8), (8, 7), (8, 7)]) {
+        let store = start(Some(&path), watch, BOUNDS);
+        store.tell(about(1, one, &[], KeptState::Confirmed));
+        store.tell(about(2, other, &[9], KeptState::Suspected));
+        let found = list(&store, Filter::default()).0;
+        assert_eq!(found.len(), 2, "{watch}: {found:?}");
+        let open = Filter { state: Some("open".to_owned()), ..Filter::default() };
+        assert_eq!(list(&store, open).0.len(), 2, "{watch}");
+        let known =
+            found.iter().map(|brief| (brief.id.clone(), brief.first_seen.clone())).collect::<Vec<_>>();
+        assert_eq!(*first.get_or_insert(known.clone()), known, "{watch}");
+        let pid = |pid| Filter { pids: vec![pid], ..Filter::default() };
+        for process in [7, 8, 9] {
+            assert!(!list(&store, pid(process)).0.is_empty(), "{watch}: {process}");
+        }
+        assert!(found.iter().all(|brief| brief.repeats <= 2), "{watch}: {found:?}");
+        // What is said later is of the same.
+        store.tell(change(1, now(), KeptState::Resolved));
+        let resolved = Filter { state: Some("killed".to_owned()), ..Filter::default() };
+        assert_eq!(list(&store, resolved).0.len(), 1, "{watch}");
+        store.close();
+        drop(store);
+        until_free(&path);
+    }
+}
+
+#[test]
+fn another_process_or_hazard_or_a_second_time_in_one_watch_is_another_finding() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("findings.redb");
+    let store = start(Some(&path), "one", BOUNDS);
+    store.tell(about(1, 7, &[], KeptState::Confirmed));
+    store.tell(about(2, 7, &[], KeptState::Confirmed));
+    assert_eq!(list(&store, Filter::default()).0.len(), 2);
+    store.close();
+    drop(store);
+    until_free(&path);
+    let store = start(Some(&path), "two", BOUNDS);
+    let mut later = about(1, 7, &[], KeptState::Confirmed);
+    later.members = vec!["0123456789abcdef-7-78".to_owned()];
+    store.tell(later);
+    let mut other = about(2, 7, &[], KeptState::Confirmed);
+    other.brief.hazard = "held-locks".to_owned();
+    store.tell(other);
+    assert_eq!(list(&store, Filter::default()).0.len(), 4);
+    store.close();
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_left_out_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("findings.redb");
+    let store = start(Some(&path), "one", BOUNDS);
+    (1..=3).for_each(|number| store.tell(change(number, now() + number, KeptState::Confirmed)));
+    let found = list(&store, Filter::default()).0;
+    store.close();
+    drop(store);
+    until_free(&path);
+    let key = u64::from_str_radix(&found.get(1).unwrap().id, 16).unwrap();
+    table::spoil(&path, key);
+    let saved = read(&path, BOUNDS).unwrap();
+    assert_eq!(saved.list(&Filter::default()).unwrap().0.len(), 2);
+    assert_eq!((saved.health().findings, saved.health().unreadable), (3, 1));
+    let store = start(Some(&path), "two", BOUNDS);
+    store.tell(change(1, now() + 9, KeptState::Confirmed));
+    assert_eq!(list(&store, Filter::default()).0.len(), 3);
+    let health = store.health();
+    assert_eq!((health.unreadable, health.trouble), (1, None), "it is kept on disk all the same");
+    assert_eq!(find(&store, &found.get(1).unwrap().id), None);
+    store.close();
+}
+
+#[test]
+fn what_is_no_store_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in
+        [("empty", String::new()), ("short", "no store".to_owned()), ("long", "no store ".repeat(9999))]
+    {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        let error = read(&path, BOUNDS).err().unwrap().to_string();
+        assert!(error.contains(&path.display().to_string()), "{error}");
+    }
+    let error = read(folder.path(), BOUNDS).err().unwrap().to_string();
+    assert!(error.contains(&folder.path().display().to_string()), "{error}");
 }

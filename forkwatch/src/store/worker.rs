@@ -119,10 +119,10 @@ impl Worker {
             Ok(()) => {
                 self.waiting.clear();
                 self.retry = None;
-                let count = table.count();
+                let (count, unreadable) = (table.count(), table.unreadable());
                 let trouble = {
                     let mut health = lock(&self.health);
-                    health.findings = count;
+                    (health.findings, health.unreadable) = (count, unreadable);
                     if self.table.as_ref().is_some_and(Table::is_file) { health.trouble.take() } else { None }
                 };
                 if trouble.is_some() {
@@ -141,9 +141,15 @@ impl Worker {
         };
         match Table::open(path, self.bounds) {
             Ok(mut table) => {
-                lock(&self.health).findings = table.count();
+                let mut health = lock(&self.health);
+                (health.findings, health.unreadable) = (table.count(), table.unreadable());
+                drop(health);
                 if self.retry.is_none() {
                     tracing::info!(path = %path.display(), "findings are kept on disk");
+                    if table.unreadable() > 0 {
+                        let count = table.unreadable();
+                        tracing::warn!(count, "of the kept findings, these cannot be read, and are left out");
+                    }
                 }
                 table.remember(std::mem::take(&mut self.numbers));
                 self.table = Some(table);

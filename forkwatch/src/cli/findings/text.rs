@@ -7,15 +7,29 @@ use serde_json::Value;
 
 use crate::{
     api::{Brief, Findings, Kept, StoreHealth},
-    model::finding::{Certainty, Severity},
+    detect,
+    model::{
+        finding::{Certainty, Severity},
+        process::escape,
+        time::BootTime,
+    },
+    output::{
+        columns::{Columns, Times},
+        json,
+    },
     paragraph,
 };
 
-/// The latest last: that is what stands above the prompt.
-pub(super) fn list(found: &Findings) -> String {
+/// Further children that are named.
+const ALSO: usize = 8;
+/// Where what belongs to a label begins.
+const LABELLED: &str = "           ";
+
+/// The latest last: that is what stands above the prompt. The process that was asked for is named wherever it is meant.
+pub(super) fn list(found: &Findings, asked: Option<u32>) -> String {
     let mut out = String::new();
     for brief in found.findings.iter().rev() {
-        block(&mut out, brief);
+        block(&mut out, brief, asked);
         out.push('\n');
     }
     let count = found.findings.len();
@@ -38,44 +52,64 @@ fn kept(store: &StoreHealth) -> String {
     let days = store.seconds / 86_400;
     let time = if days > 1 { format!("{days} days") } else { format!("{} hours", store.seconds / 3600) };
     let place = if store.path.is_some() { "" } else { ", in memory until the daemon ends" };
+    let unreadable = match store.unreadable {
+        0 => String::new(),
+        1 => " 1 record cannot be read.".to_owned(),
+        count => format!(" {count} records cannot be read."),
+    };
     let trouble = store.trouble.as_ref().map_or_else(String::new, |why| format!(" NOT ALL ARE KEPT: {why}."));
-    format!("The last {time} are kept, at most {}{place}.{trouble}", store.most)
+    format!("The last {time} are kept, at most {}{place}.{unreadable}{trouble}", store.most)
 }
 
 /// One with its evidence.
 pub(super) fn one(kept: &Kept) -> String {
     let mut out = String::new();
-    block(&mut out, &kept.brief);
-    let at = |pointer: &str| kept.report.pointer(pointer).and_then(Value::as_str);
-    if let Some(remedy) = at("/forkwatch/finding/remedy/text") {
-        paragraph::add(&mut out, "  fix: ", "       ", remedy);
-    }
-    if let Some(link) = at("/forkwatch/finding/remedy/link") {
-        paragraph::add(&mut out, "  see: ", "       ", link);
-    }
-    paragraph::add(
-        &mut out,
-        "  ",
-        "  ",
-        &format!("forkwatch explain {} tells what it means.", kept.brief.hazard),
-    );
+    block(&mut out, &kept.brief, None);
     if let Some(end) =
         kept.end.as_ref().and_then(|end| end.pointer("/forkwatch/finding/summary")).and_then(Value::as_str)
     {
         paragraph::add(&mut out, "  end: ", "       ", end);
     }
-    if let Some(evidence) = kept.report.pointer("/forkwatch/finding/evidence")
-        && let Ok(evidence) = serde_json::to_string_pretty(evidence)
-    {
-        out.push_str("\n  evidence:\n");
-        for line in evidence.lines() {
-            let _ = writeln!(out, "    {line}");
-        }
-    }
+    out.push('\n');
+    evidence(&mut out, kept);
+    out.push('\n');
+    paragraph::add(
+        &mut out,
+        "",
+        "",
+        &format!(
+            "`forkwatch explain {}` tells what it means, and `forkwatch findings --json {}` all that is kept of it.",
+            kept.brief.hazard, kept.brief.id
+        ),
+    );
     out
 }
 
-fn block(out: &mut String, brief: &Brief) {
+/// What it rests on, as it was shown when it was found. What a later edition has written is shown as it stands there.
+fn evidence(out: &mut String, kept: &Kept) {
+    let hazard = detect::find(&kept.brief.hazard).map(|hazard| hazard.id);
+    let read = hazard.and_then(|hazard| json::read_finding(&kept.report, hazard));
+    let Some((finding, unknown)) = read else {
+        let why = if kept.report.is_null() {
+            "Its evidence was too long to be kept.".to_owned()
+        } else {
+            format!(
+                "Its evidence is of a hazard that this forkwatch does not know: see `--json {}`.",
+                kept.brief.id
+            )
+        };
+        paragraph::add(out, "", "", &why);
+        return;
+    };
+    let columns = Columns::new(Times::Since(BootTime::default()), None, 1 << 22, false);
+    *out += &columns.evidence(&finding);
+    for (name, value) in unknown {
+        let text = escape(value.to_string());
+        paragraph::add(out, &format!("{name:>9}: "), LABELLED, &text);
+    }
+}
+
+fn block(out: &mut String, brief: &Brief, asked: Option<u32>) {
     let severity = match brief.severity {
         Severity::Info => "info",
         Severity::Warning => "warning",
@@ -91,6 +125,15 @@ fn block(out: &mut String, brief: &Brief) {
     let who = brief.unit.as_deref().or(brief.container.as_deref()).unwrap_or(&brief.program);
     let _ = writeln!(out, "{at}  {} in {who}", brief.hazard);
     paragraph::add(out, "  ", "  ", &brief.summary);
+    let more = brief.also_pids.len().saturating_sub(ALSO) as u64 + brief.unnamed;
+    if !brief.also_pids.is_empty() {
+        let asked = asked.filter(|pid| brief.also_pids.contains(pid));
+        let others = brief.also_pids.iter().copied().filter(|pid| Some(*pid) != asked);
+        let named: Vec<String> =
+            asked.into_iter().chain(others).take(ALSO).map(|pid| pid.to_string()).collect();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        paragraph::add(out, "  also about ", "  ", &format!("{}{more}", named.join(", ")));
+    }
     let again = match brief.repeats {
         0 => String::new(),
         1 => ", once more".to_owned(),
@@ -108,7 +151,7 @@ fn local(time: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::KeptState;
+    use crate::{api::KeptState, output::samples};
 
     fn found(findings: Vec<Brief>) -> Findings {
         let store = StoreHealth { findings: 2, most: 10_000, seconds: 604_800, ..StoreHealth::default() };
@@ -131,15 +174,20 @@ mod tests {
             container: None,
             uid: Some(33),
             pid: 18_534,
+            entity_id: None,
             name: "gunicorn".to_owned(),
-            parent_pid: 812,
+            parent_pid: Some(812),
+            parent_entity_id: None,
             repeats: 0,
+            also_pids: Vec::new(),
+            unnamed: 0,
+            carried_locks: 0,
         }
     }
 
     #[test]
     fn a_list_fits_eighty_columns_and_says_what_is_kept() {
-        let text = list(&found(vec![brief(), Brief { repeats: 3, ..brief() }]));
+        let text = list(&found(vec![brief(), Brief { repeats: 3, ..brief() }]), None);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.contains("  orphaned-lock in app.service\n"), "{text}");
         assert!(
@@ -153,8 +201,40 @@ mod tests {
     }
 
     #[test]
+    fn further_children_are_named_and_the_one_that_was_asked_for_is_among_them() {
+        let brief = Brief { repeats: 40, also_pids: (100..130).collect(), unnamed: 10, ..brief() };
+        let text = list(&found(vec![brief]), Some(125));
+        assert!(
+            text.contains("\n  also about 125, 100, 101, 102, 103, 104, 105, 106 and 32 more\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn one_is_shown_with_its_evidence_as_it_was_shown_when_it_was_found() {
+        let finding = samples::finding();
+        let report = serde_json::to_value(json::finding(&samples::context(), 0, &finding)).unwrap();
+        let brief = Brief { hazard: finding.hazard.name().to_owned(), ..brief() };
+        let mut kept = Kept { brief, report, end: None };
+        let text = one(&kept);
+        for words in [
+            "  program: gunicorn --preload app:app (pid 4100",
+            "  threads: grpc_global_tim (4101)",
+            "      fix: Start",
+        ] {
+            assert!(text.contains(words), "no {words:?} in\n{text}");
+        }
+        let is_narrow = |line: &str| line.chars().count() <= 80 || line.contains("https://");
+        assert!(!text.contains('{') && text.lines().all(is_narrow), "{text}");
+        kept.report["forkwatch"]["finding"]["evidence"]["weather"] = Value::from("\u{1b}[31m fine");
+        assert!(one(&kept).contains("  weather: \"\\\\u001b[31m fine\"\n"), "{}", one(&kept));
+        kept.report = Value::Null;
+        assert!(one(&kept).contains("too long to be kept"));
+    }
+
+    #[test]
     fn where_nothing_matches_that_is_said() {
-        let text = list(&found(Vec::new()));
+        let text = list(&found(Vec::new()), None);
         assert!(text.starts_with("No finding matches, of 2 that are kept. "), "{text}");
     }
 }

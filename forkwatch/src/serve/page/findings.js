@@ -17,7 +17,7 @@ function matches(finding, filter) {
   const span = SPANS[filter.get("since")];
   if (span && Date.parse(finding.last_seen) < Date.now() - span) return false;
   const words = (filter.get("q") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
-  const text = [finding.summary, finding.program, finding.unit, finding.container, finding.hazard, finding.name, finding.pid].join("\n").toLowerCase();
+  const text = [finding.summary, finding.program, finding.unit, finding.container, finding.hazard, finding.name, finding.pid, ...(finding.also_pids ?? [])].join("\n").toLowerCase();
   return words.every((word) => text.includes(word));
 }
 
@@ -139,6 +139,7 @@ function card(known, found) {
         ["unit", found.unit],
         ["container", found.container],
         ["child", h("span", { class: "mono" }, `${found.name} (pid ${found.pid})`)],
+        ["also", also(found) && h("span", { class: "mono" }, also(found))],
         ["forked by", forker && h("span", { class: "mono" }, `${forker.name ?? ""} (pid ${forker.pid})`)],
         ["command line", forker?.args?.length > 0 ? h("span", { class: "mono" }, forker.args.join(" ")) : undefined],
         ["user", found.uid === undefined ? undefined : `uid ${found.uid}`],
@@ -146,6 +147,14 @@ function card(known, found) {
       evidence(own.evidence ?? {}),
       actions(found)),
   ];
+}
+
+/** Further children to which the same has happened. */
+function also(found) {
+  const pids = found.also_pids ?? [];
+  const more = found.unnamed ?? 0;
+  if (pids.length === 0) return undefined;
+  return `pid ${pids.join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
 }
 
 function frames(title, list) {
