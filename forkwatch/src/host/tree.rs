@@ -10,6 +10,7 @@ use super::{
     clock,
     descriptors::{Descriptor, Table},
     file,
+    futex::EndlessWait,
     maps::Maps,
     occupation::occupations,
     place::children,
@@ -25,8 +26,8 @@ use crate::model::{
     loaded::Loaded,
     process::ProcessKey,
     server::{
-        Details, Doing, Hidden, MAX_DETAILED, MAX_THREADS, Member, Open, Socket, State, Target, Thread, Tree,
-        Wait,
+        Details, Doing, Futex, Hidden, MAX_DETAILED, MAX_THREADS, Member, Open, Socket, State, Target,
+        Thread, Tree, Wait,
     },
     stack::Stacks,
     thread::{SeenThread, occupation},
@@ -210,7 +211,9 @@ fn doings(process: ProcessKey, threads: &[Stat], notes: &mut Notes) -> Vec<Threa
                 Activity::Call(call) => {
                     let waits = awaited(process.tgid, call);
                     let on = waits.input.into_iter().chain(waits.output).take(MAX_AWAITED).collect();
-                    Doing::Waits(Wait { call: call.name(), on })
+                    let futex = EndlessWait::of(call)
+                        .map(|wait| Futex { address: wait.address, is_mutex: wait.is_for_mutex() });
+                    Doing::Waits(Wait { call: call.name(), on, futex })
                 }
             });
         Thread {

@@ -133,6 +133,18 @@ pub struct Wait {
     pub call: String,
     /// The descriptors that it waits for; what an epoll instance watches, for one that waits there.
     pub on: Vec<u32>,
+    /// The futex that it waits for without a time limit.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub futex: Option<Futex>,
+}
+
+/// A word of memory that a thread waits for to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Futex {
+    /// Its address.
+    pub address: u64,
+    /// Whether it is waited for as glibc waits for a mutex; otherwise it may be of a semaphore or a condition, too.
+    pub is_mutex: bool,
 }
 
 /// The open descriptors of a process.

@@ -88,7 +88,7 @@ mod tests {
             ],
             ..Open::default()
         };
-        let doing = Doing::Waits(Wait { call: call.to_owned(), on: on.to_vec() });
+        let doing = Doing::Waits(Wait { call: call.to_owned(), on: on.to_vec(), futex: None });
         let Activity { words, on } = activity(Some(&doing), Some(&open));
         if on.is_empty() { words } else { format!("{words}: {}", on.join(", ")) }
     }

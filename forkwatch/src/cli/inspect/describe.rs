@@ -1,8 +1,8 @@
 //! What is told of what was looked at.
 
 use super::document::{
-    Connection, Descriptors, Document, HeldLock, Hidden, Inspected, Loop, Member, Memory, NextFork, Reason,
-    Server, Setting, Stream, Thread, Unknown,
+    Connection, Descriptors, Document, HeldLock, Hidden, Inspected, Loop, Member, Memory, NextFork, Queue,
+    Reason, Server, Setting, Stream, Thread, Unknown,
 };
 use crate::{
     detect::fork_check::{Assessment, assess, running_loops},
@@ -74,7 +74,11 @@ impl Document {
     pub(super) fn new(looked: &Looked<'_>) -> Self {
         let Looked { asked, tree, inventory, master } = *looked;
         let pid = asked.key.tgid;
-        let Family { server, processes } = Family::new(tree, asked.key);
+        let Family { server, mut processes } = Family::new(tree, asked.key);
+        let inspected = inspected(inventory);
+        if let Some(own) = processes.iter_mut().find(|process| process.pid == pid) {
+            name_queues(&mut own.queues, inspected.held_locks.as_deref().unwrap_or_default());
+        }
         let (forker, assessed) = match (&server, master, tree.members.first()) {
             (Some(_), Some(master), Some(first)) => (first.process.tgid, master),
             _ => (pid, inventory),
@@ -86,7 +90,7 @@ impl Document {
             server,
             processes,
             complete: tree.whole,
-            inspected: inspected(inventory),
+            inspected,
             next_fork: next_fork(forker, &assess(assessed)),
             findings: None,
             ends: None,
@@ -136,6 +140,7 @@ fn member(of: &server::Member, part: Option<&Part>, all: &[&server::Member], tre
         title: part.and_then(|part| part.title.as_ref()).map(escape),
         state: of.state.name(),
         age_ns: nanoseconds(tree.at.since(of.process.start)),
+        queues: queues(details),
         lacks_threads: if of.details.is_some() { lacks.cloned().collect() } else { Vec::new() },
         threads,
         thread_count: of.details.as_ref().map(|details| details.thread_count),
@@ -152,6 +157,40 @@ fn member(of: &server::Member, part: Option<&Part>, all: &[&server::Member], tre
             .hidden
             .as_ref()
             .map(|hidden| Hidden { why: hidden.why.clone(), denied: hidden.denied }),
+    }
+}
+
+/// Futexes that several threads wait for, those of most threads first.
+fn queues(details: &Details) -> Vec<Queue> {
+    let mut all: Vec<(server::Futex, Vec<&server::Thread>)> = Vec::new();
+    for thread in &details.threads {
+        let Some(server::Doing::Waits(wait)) = &thread.doing else { continue };
+        let Some(futex) = wait.futex else { continue };
+        match all.iter_mut().find(|(known, _)| known.address == futex.address) {
+            Some((_, threads)) => threads.push(thread),
+            None => all.push((futex, vec![thread])),
+        }
+    }
+    all.retain(|(_, threads)| threads.len() > 1);
+    all.sort_by_key(|(_, threads)| std::cmp::Reverse(threads.len()));
+    let queue = |(futex, threads): (server::Futex, Vec<&server::Thread>)| Queue {
+        address: format!("{:#x}", futex.address),
+        mutex: futex.is_mutex,
+        lock: None,
+        since_ns: threads.iter().filter_map(|thread| thread.since).max(),
+        threads: threads.into_iter().map(name_of).collect(),
+    };
+    all.into_iter().map(queue).collect()
+}
+
+/// Says which lock it is that threads of a process wait for, where it is one that was found held.
+fn name_queues(queues: &mut [Queue], held: &[HeldLock]) {
+    for queue in queues {
+        let lock = held.iter().find(|lock| lock.address == queue.address);
+        queue.lock = lock.map(|lock| {
+            let name = lock.name.as_deref().unwrap_or("a mutex");
+            format!("{name} (held by thread {})", lock.thread)
+        });
     }
 }
 

@@ -94,6 +94,9 @@ pub(in crate::cli) struct Member {
     /// How many there are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) thread_count: Option<u32>,
+    /// What several of its threads wait for together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::cli) queues: Vec<Queue>,
     /// Threads of the master that it has none of the same name as, by their names: a fork leaves them behind.
     pub(in crate::cli) lacks_threads: Vec<String>,
     /// Its memory, in bytes.
@@ -136,6 +139,23 @@ pub(in crate::cli) struct Thread {
     pub(in crate::cli) since_ns: Option<u64>,
     /// Whether the master has a thread of this name, too.
     pub(in crate::cli) in_master: bool,
+}
+
+/// Threads that wait for the same word of memory.
+#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub(in crate::cli) struct Queue {
+    /// Its address, in hexadecimal.
+    pub(in crate::cli) address: String,
+    /// Whether it is waited for as for a mutex; otherwise it may be of a semaphore or a condition, too.
+    pub(in crate::cli) mutex: bool,
+    /// The lock that it is, where one of the locks that threads hold lies there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) lock: Option<String>,
+    /// The threads, by their names.
+    pub(in crate::cli) threads: Vec<String>,
+    /// Nanoseconds for which the first of them has not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) since_ns: Option<u64>,
 }
 
 /// Memory in bytes.

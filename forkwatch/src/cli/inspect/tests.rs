@@ -2,7 +2,7 @@ use crate::model::{
     connection::Peer,
     inventory::{Subject, Unknown},
     process::{ProcessKey, Program},
-    server::{Details, Doing, Hidden, Member, Memory, Open, Socket, State, Target, Thread, Wait},
+    server::{Details, Doing, Futex, Hidden, Member, Memory, Open, Socket, State, Target, Thread, Wait},
     thread::SeenThread,
     time::BootTime,
 };
@@ -27,7 +27,7 @@ fn thread(tid: u32, name: &str, call: &str, on: &[u32]) -> Thread {
         thread: SeenThread { tid, comm: "python3".into() },
         name: Some(name.to_owned()),
         at: None,
-        doing: Some(Doing::Waits(Wait { call: call.to_owned(), on: on.to_vec() })),
+        doing: Some(Doing::Waits(Wait { call: call.to_owned(), on: on.to_vec(), futex: None })),
         since: Some(12 * SECOND),
     }
 }
@@ -183,4 +183,38 @@ fn the_document_is_as_its_schema_says() {
         &serde_json::json!([100])
     );
     assert_eq!(document.pointer("/processes/1/lacks_threads/0").unwrap(), "heartbeat");
+}
+
+#[test]
+fn threads_that_wait_for_one_lock_are_told_together() {
+    let waits = |tid: u32, address, is_mutex| {
+        let mut waiting = thread(tid, &format!("worker-{tid}"), "futex", &[]);
+        if let Some(Doing::Waits(wait)) = &mut waiting.doing {
+            wait.futex = Some(Futex { address, is_mutex });
+        }
+        waiting
+    };
+    let threads = vec![
+        waits(100, 0x1000, true),
+        waits(101, 0x1000, true),
+        waits(102, 0x2000, false),
+        waits(103, 0x1000, true),
+        waits(104, 0x2000, false),
+        waits(105, 0x3000, true),
+    ];
+    let tree = Tree {
+        at: BootTime(300 * SECOND),
+        members: vec![member(100, false, threads, Vec::new())],
+        whole: true,
+    };
+    let family = Family::new(&tree, tree.members.first().unwrap().process);
+    let told = process(family.processes.first().unwrap());
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in [
+        "queue 3 threads wait for one lock at 0x1000, the first for 12 s: worker-100, worker-101, worker-103",
+        "queue 2 threads wait for one wake-up, of a lock, a semaphore or a condition, at 0x2000",
+    ] {
+        assert!(told.contains(words), "no {words:?} in {told}");
+    }
+    assert!(!told.contains("0x3000"), "one thread is no queue: {told}");
 }

@@ -31,7 +31,7 @@ pub(super) fn text(document: &Document) -> String {
     let is_masters = document.server.is_some()
         && document.processes.first().is_some_and(|first| first.pid == document.next_fork.pid);
     next_fork(&mut out, &document.next_fork, is_masters);
-    findings(&mut out, document.findings.as_deref().unwrap_or_default());
+    findings(&mut out, document.findings.as_deref().unwrap_or_default(), document.pid);
     ends(&mut out, document.ends.as_deref().unwrap_or_default());
     out
 }
@@ -147,6 +147,7 @@ fn one(out: &mut String, process: &Member, inspected: Option<&Inspected>) {
     if let Some(main) = process.threads.first() {
         line(out, "does", &doing(main, true));
     }
+    queues(out, process);
     threads(out, process);
     if let Some(descriptors) = process.descriptors {
         let limit = descriptors.limit.map_or_else(String::new, |limit| format!(" of {limit}"));
@@ -190,6 +191,28 @@ fn doing(thread: &Thread, is_long: bool) -> String {
         format!("{}{call}{on}{since}{at}", thread.does)
     } else {
         format!("{}{since}{at}", thread.does)
+    }
+}
+
+/// What many threads of it wait for together.
+fn queues(out: &mut String, process: &Member) {
+    let is_cut = process.thread_count.is_some_and(|count| count as usize > process.threads.len());
+    for queue in &process.queues {
+        let least = if is_cut { "at least " } else { "" };
+        let what = match (&queue.lock, queue.mutex) {
+            (Some(lock), _) => format!("one lock, {lock},"),
+            (None, true) => "one lock".to_owned(),
+            (None, false) => "one wake-up, of a lock, a semaphore or a condition,".to_owned(),
+        };
+        let since =
+            queue.since_ns.map_or_else(String::new, |since| format!(", the first for {}", lasted(since)));
+        let count = queue.threads.len();
+        let names = several(&queue.threads, ", ");
+        line(
+            out,
+            "queue",
+            &format!("{least}{count} threads wait for {what} at {}{since}: {names}", queue.address),
+        );
     }
 }
 
@@ -275,7 +298,6 @@ fn next_fork(out: &mut String, next: &NextFork, is_masters: bool) {
     }
 }
 
-/// What the daemon has found.
 /// How the last workers ended, the latest first.
 fn ends(out: &mut String, all: &[WorkerEndDocument]) {
     if all.is_empty() {
@@ -291,14 +313,19 @@ fn ends(out: &mut String, all: &[WorkerEndDocument]) {
     }
 }
 
-fn findings(out: &mut String, found: &[Brief]) {
+/// What the daemon has found.
+fn findings(out: &mut String, found: &[Brief], pid: u32) {
     if found.is_empty() {
         return;
     }
     out.push('\n');
     paragraph::add(out, "", "", "The daemon has found about these processes, and still follows:");
+    let (own, others): (Vec<&Brief>, Vec<&Brief>) = found.iter().partition(|brief| brief.is_about(pid));
+    let found: Vec<&Brief> = own.into_iter().chain(others).collect();
     for brief in found.iter().take(SHOWN) {
-        line(out, severity(brief), &format!("{}: {}", brief.hazard, brief.summary));
+        let among = brief.also_pids.contains(&pid);
+        let among = if among { format!(" (it is about pid {pid}, too)") } else { String::new() };
+        line(out, severity(brief), &format!("{}: {}{among}", brief.hazard, brief.summary));
     }
     let more = found.len().saturating_sub(SHOWN);
     if more > 0 {
