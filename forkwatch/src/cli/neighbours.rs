@@ -2,15 +2,16 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::inspect::Family;
+use super::inspect::{Family, Server};
 use crate::{
     engine::Asker,
     host,
     reader::{Answer, Question},
 };
 
-/// Most servers that are looked for, and how long each look is waited for.
+/// Most servers that are looked for, among so many programs that keep children, and how long each look is waited for.
 const MOST: usize = 8;
+const MOST_LOOKS: usize = 24;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A server.
@@ -36,20 +37,22 @@ pub(super) fn neighbours(asker: &Asker) -> Vec<Neighbour> {
         .filter(|process| !process.unexeced && children.contains_key(&process.key.tgid))
         .collect();
     masters.sort_by_key(|master| std::cmp::Reverse(children.get(&master.key.tgid).copied()));
-    let mut found: Vec<(bool, Neighbour)> =
-        masters.into_iter().take(MOST).filter_map(|master| look(asker, master)).collect();
-    // A server that forkwatch knows is a better place to begin than any program that keeps children.
-    found.sort_by_key(|(known, neighbour)| std::cmp::Reverse((*known, neighbour.workers)));
-    found.into_iter().map(|(_, neighbour)| neighbour).collect()
+    let looks = masters.into_iter().take(MOST_LOOKS).filter_map(|master| look(asker, master));
+    looks.take(MOST).collect()
 }
 
-/// A server that has workers, and whether its kind is known.
-fn look(asker: &Asker, master: &host::Process) -> Option<(bool, Neighbour)> {
+/// A server of a known kind that has workers. Other programs keep forked children as well: a shell with its background
+/// jobs is no server.
+fn look(asker: &Asker, master: &host::Process) -> Option<Neighbour> {
     let Answer::Tree(tree) = asker.ask_now(Question::Tree(*master), PATIENCE)? else { return None };
     let family = Family::new(&*tree.ok()?, master.key);
     let workers = family.processes.iter().filter(|member| member.is_worker()).count();
-    let server = family.server.filter(|_| workers > 0)?;
-    Some((server.known, Neighbour { name: server.name, pid: master.key.tgid, workers }))
+    neighbour(family.server.as_ref(), master.key.tgid, workers)
+}
+
+fn neighbour(server: Option<&Server>, pid: u32, workers: usize) -> Option<Neighbour> {
+    let server = server.filter(|server| server.known && workers > 0)?;
+    Some(Neighbour { name: server.name.clone(), pid, workers })
 }
 
 /// What they are, and which command looks at the first; nothing where there are none. `program` is how forkwatch is
@@ -74,6 +77,22 @@ pub(super) fn words(of: &[Neighbour], program: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_is_no_known_server_is_left_out() {
+        let server = |name: &str, known| Server {
+            name: name.to_owned(),
+            known,
+            version: None,
+            settings: Vec::new(),
+            listens: Vec::new(),
+        };
+        let (shell, nginx) = (server("bash", false), server("nginx", true));
+        assert_eq!(neighbour(Some(&shell), 7, 3), None);
+        assert_eq!(neighbour(Some(&nginx), 8, 0), None, "it has no workers");
+        assert_eq!(neighbour(None, 9, 3), None);
+        assert_eq!(neighbour(Some(&nginx), 8, 3).map(|found| found.name).as_deref(), Some("nginx"));
+    }
 
     #[test]
     fn servers_are_named_with_the_command_that_looks_at_them() {
