@@ -2,7 +2,8 @@
 
 use super::{
     Output, Settings,
-    findings::{Findings, Report, later},
+    findings::{Findings, Report},
+    later::later,
     processes::Processes,
     scheduler::{Scheduler, Setter, Timer},
     signals::{Signals, Why},

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Output, findings::resolved};
+use super::{Output, later::resolved};
 use crate::model::{
     child_end::ChildEnd,
     finding::{Facts, Finding, HazardId, Repeat, State},

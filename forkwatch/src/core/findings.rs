@@ -1,13 +1,13 @@
 //! The life of a finding: it is reported once, or counted as a repeat, or accepted by the operator, and says how it ended.
 
-use super::{Output, Settings, recent::Recent, repeats::Repeats, suppress::suppressed};
+use super::{Output, Settings, later::resolved, recent::Recent, repeats::Repeats, suppress::suppressed};
 use crate::model::{
     child_end::ChildEnd,
-    finding::{Finding, HazardId, State},
+    finding::{Finding, HazardId},
     process::{ProcessKey, Program},
     program_name::called,
     resolution::Resolution,
-    time::{BootTime, nanoseconds},
+    time::BootTime,
 };
 
 /// Most reported children whose end is waited for.
@@ -131,22 +131,4 @@ impl Findings {
     pub(super) fn within_bounds(&self) -> bool {
         self.repeats.within_bounds() && self.open.within_bounds()
     }
-}
-
-/// A finding that is over.
-pub fn resolved(mut finding: Finding, how: Resolution, at: BootTime, summary: String) -> Output {
-    let later = nanoseconds(at.since(finding.at));
-    finding.facts.age = finding.facts.age.map(|age| age.saturating_add(later));
-    finding.at = at;
-    finding.state = State::Resolved(how);
-    finding.summary = summary;
-    Output::Finding(Box::new(finding))
-}
-
-/// A later state of a finding that was reported by itself.
-pub fn later(finding: &Finding, state: State, now: BootTime, words: &str) -> Option<Output> {
-    let Finding { program_name, parent, child, .. } = finding;
-    let summary = format!("{} of {program_name} (pid {}) {words}", child.tgid, parent.tgid);
-    let later = Finding { at: now, state, summary, ..finding.clone() };
-    (finding.number > 0).then(|| Output::Finding(Box::new(later)))
 }

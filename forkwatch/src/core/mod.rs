@@ -11,6 +11,7 @@ mod context;
 mod crowds;
 mod detector;
 mod findings;
+mod later;
 mod output;
 mod processes;
 mod recent;
@@ -36,7 +37,8 @@ pub use self::{
     case::{EarlierFork, ForkCase, Judgement, Verdict},
     context::Context,
     detector::{Detector, Unanswered},
-    findings::{Report, later, resolved},
+    findings::Report,
+    later::{later, resolved},
     output::{Dropped, LivesOn, Output, Shared},
     processes::{Birth, Life, Process, Processes},
     recent::Recent,

@@ -90,7 +90,9 @@ mod tests {
     #[test]
     fn tokens_of_which_each_does_for_everybody_are_none() {
         let turn = |(pid, act, bytes)| Turn { pid, act, after_ns: 0, bytes };
-        let taken = |bytes| [(1, Act::Sent, 1), (2, Act::Sent, 1), (1, Act::Received, bytes), (2, Act::Received, bytes)];
+        let taken = |bytes| {
+            [(1, Act::Sent, 1), (2, Act::Sent, 1), (1, Act::Received, bytes), (2, Act::Received, bytes)]
+        };
         assert!(!is_proven(&taken(1).map(turn)));
         assert!(!is_proven(&taken(8).map(turn)));
         assert!(is_proven(&taken(9).map(turn)));
