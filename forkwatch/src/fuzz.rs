@@ -5,7 +5,10 @@
 
 use std::io::BufReader;
 
+use jiff::Timestamp;
+
 use crate::{
+    api::Filter,
     config::{Config, hook::Hooks},
     core::{Core, Settings},
     detect::{
@@ -36,7 +39,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "btf", run: btf },
     Target { name: "config", run: config },
     Target { name: "demangle", run: host::demangle },
@@ -44,6 +47,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "maps", run: host::maps },
     Target { name: "mounts", run: host::mounts_and_cgroups },
     Target { name: "python", run: host::python },
+    Target { name: "query", run: query },
     Target { name: "recording", run: recording },
     Target { name: "symbols", run: host::symbols },
     Target { name: "task", run: host::task },
@@ -80,6 +84,15 @@ fn config(data: &[u8]) {
             Err(error) => drop(error.to_string()),
         }
         drop(Hooks::parse("fuzz.toml", text).map_err(|error| error.to_string()));
+    }
+}
+
+/// The query of a URL, by which findings are chosen.
+fn query(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    match Filter::parse(&text, Timestamp::UNIX_EPOCH) {
+        Ok(filter) => drop(filter.limit()),
+        Err(error) => drop(error.to_string()),
     }
 }
 
