@@ -13,6 +13,7 @@ use forkwatch_tests::guest::{
 mod configuration;
 mod events;
 mod faults;
+mod local;
 mod package;
 mod proofs;
 mod service;
@@ -20,13 +21,15 @@ mod systemd;
 mod web;
 
 /// All of them.
-const TESTS: [Test; 13] = [
+const TESTS: [Test; 15] = [
     ("the package installs and its service starts", package::it_installs_and_starts),
     ("hardening takes no detector away", service::hardening_takes_no_detector_away),
     ("a reload takes effect", service::a_reload_takes_effect),
     ("a broken configuration is refused by a reload", faults::a_broken_reload_is_refused),
     ("the watchdog is fed, and ends one that is stuck", faults::the_watchdog_is_fed_and_bites),
     ("an unsafe fork of gunicorn names its unit", web::an_unsafe_fork_names_its_unit),
+    ("the local socket is for those who may ask", local::the_local_socket_is_for_those_who_may_ask),
+    ("hooks run without any privilege", local::hooks_run_without_any_privilege),
     ("an orphaned lock is proven", proofs::an_orphaned_lock_is_proven),
     ("a shared connection is proven", proofs::a_shared_connection_is_proven),
     ("a stop ends the watch and its readers, stuck or not", service::a_stop_ends_all_its_processes),
