@@ -26,6 +26,12 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(128);
 /// The longest pause while a file is in use, or is a database, whose use leaves no trace.
 const WHILE_USED: Duration = Duration::from_secs(8);
+/// Workers that read a file now may be done with it soon: so long after a look that showed a file come the next ones, as
+/// long as its offset moves, and so many of them.
+const SOON: Duration = Duration::from_millis(100);
+const SOON_LOOKS: u8 = 7;
+/// A child of so few is looked at closely once, whether the offset has moved or not.
+const FEW: usize = 8;
 /// Most processes whose use of one file is remembered.
 const MAX_USERS: usize = 8;
 
@@ -41,6 +47,8 @@ struct Child {
     was_seen: bool,
     files: Vec<Known>,
     pause: Duration,
+    /// Looks that may come soon one after the other.
+    soon: u8,
     /// Whether to look closely next time.
     closely: bool,
     unanswered: Unanswered,
@@ -79,6 +87,7 @@ impl Detector for SharedFiles {
             was_seen,
             files: Vec::new(),
             pause: FIRST_PAUSE,
+            soon: SOON_LOOKS,
             closely: false,
             unanswered: Unanswered::default(),
             rest: Rest::default(),
@@ -174,12 +183,16 @@ impl SharedFiles {
         younger.or_else(|| others().min_by_key(age))
     }
 
+    /// The children of the same forker that are looked at, itself among them.
+    fn family(&self, child: ProcessKey) -> impl Iterator<Item = ProcessKey> {
+        let forker = self.children.get(&child).map(|followed| followed.forker);
+        self.children.iter().filter(move |(_, other)| Some(other.forker) == forker).map(|(key, _)| *key)
+    }
+
     /// Whether its forker has no younger child that is looked at.
     fn is_youngest(&self, child: ProcessKey) -> bool {
-        let Some(forker) = self.children.get(&child).map(|followed| followed.forker) else { return false };
-        let age = |key: &ProcessKey| (key.start, key.tgid);
-        let siblings = self.children.iter().filter(|(_, other)| other.forker == forker);
-        siblings.map(|(key, _)| age(key)).max() == Some(age(&child))
+        let age = |key: ProcessKey| (key.start, key.tgid);
+        self.family(child).map(age).max() == Some(age(child))
     }
 
     /// A child is looked at no more.
@@ -193,6 +206,7 @@ impl SharedFiles {
 
     fn seen(&mut self, child: ProcessKey, seen: &Seen, context: &mut Context) {
         let is_youngest = self.is_youngest(child);
+        let is_of_few = self.family(child).take(FEW + 1).count() <= FEW;
         let Some(followed) = self.children.get_mut(&child) else { return };
         followed.unanswered.answered();
         followed.rest.is_over();
@@ -206,6 +220,16 @@ impl SharedFiles {
         if (has_moved || is_database) && followed.pause > WHILE_USED {
             followed.pause = WHILE_USED;
             context.wake_to_look(context.now + WHILE_USED, child);
+        }
+        let has_file = followed.files.iter().any(|known| known.file.database.is_none());
+        let is_fresh = followed.soon == SOON_LOOKS;
+        let may_be_soon = has_file && followed.reported.is_empty() && (is_fresh || has_moved);
+        followed.soon = if may_be_soon { followed.soon.saturating_sub(1) } else { 0 };
+        if followed.soon > 0 {
+            // Between two rounds over the same file its offset stands where it stood.
+            followed.closely |= is_fresh && is_of_few;
+            followed.pause = FIRST_PAUSE;
+            context.wake_to_look(context.now + SOON, child);
         }
         let (forker, was_seen) = (followed.forker, followed.was_seen);
         // By the second look all that were born before it are known. One that is older than another may be older than the

@@ -25,8 +25,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
            both read, each goes on where the other has stopped: one sets the offset to where it wants to read, the other \
            moves it away, and the first reads something else. Archives and indexed files then seem damaged \
            (BadZipFile, wrong checksums), now and then.",
-    detection: "A child that lives on without exec is looked at when its grace is over, then ever less often, beside the \
-                process that forked it and another child of that. Files that are open at one offset for both are known \
+    detection: "A child that lives on without exec is looked at when its grace is over, soon after while an offset moves, then ever less \
+                often, beside the process that forked it and another child of that. Files that are open at one offset for both are known \
                 by kcmp. Where an offset moves, it is read 60 times in some 60 ms, with what each process has read and \
                 written (/proc/PID/io): who alone of those that have the file read or wrote anything in between moved it. It \
                 is reported once two processes have done so twice each. In a family of more than 32 children nothing is \
