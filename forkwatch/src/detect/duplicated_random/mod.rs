@@ -23,6 +23,9 @@ use crate::{
 /// How long after the first look the next one comes. Each further one comes twice as late, up to the longest pause.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(128);
+/// A young child that does something and falls asleep may have drawn, and end soon: it is looked at after an eighth of the
+/// pause, as long as that is no longer than this.
+const YOUNG: Duration = Duration::from_secs(32);
 /// A forker in which no generator was found is searched again for a child that comes later than this.
 const SEARCH_AGAIN: Duration = Duration::from_secs(300);
 /// Forkers that are remembered.
@@ -37,7 +40,7 @@ pub(super) struct DuplicatedRandom {
 struct Child {
     forker: ProcessKey,
     pause: Duration,
-    /// No look comes before.
+    /// No look comes before, where it does something.
     next: BootTime,
     unanswered: Unanswered,
     rest: Rest,
@@ -144,9 +147,10 @@ impl DuplicatedRandom {
             followed.rest.look_begins();
         }
         followed.unanswered.put();
-        followed.next = context.now + followed.pause;
-        followed.pause = (followed.pause * 2).min(LONGEST_PAUSE);
-        let (parent, next) = (followed.forker, followed.next);
+        let pause = followed.pause;
+        followed.next = context.now + if pause <= YOUNG { pause / 8 } else { pause };
+        followed.pause = (pause * 2).min(LONGEST_PAUSE);
+        let (parent, next) = (followed.forker, context.now + pause);
         context.ask(Request::Generators { child, parent, places });
         context.wake_to_look(next, child);
     }
