@@ -102,6 +102,7 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         Box::<worker_not_ready::WorkerNotReady>::default(),
         Box::<server_setup::ServerSetup>::default(),
         Box::<lost_threads::FeltAbsence>::default(),
+        Box::<lock_left_behind::KeptLocks>::default(),
     ]
 }
 

@@ -11,7 +11,7 @@ use super::{
     program::{self, program},
     scan,
     scope::Scope,
-    shared_files, sockets,
+    shared_files, sockets, stack,
     stat::Stat,
     status::Status,
     sweep as whole_host, task, threads_seen, unflushed, workers,
@@ -34,6 +34,7 @@ pub fn answer(request: &Request) -> Evidence {
     let limits = match request {
         // These concern every process of the host, or all threads of a family.
         Request::Holders { .. }
+        | Request::LockHolders { .. }
         | Request::Sweep { .. }
         | Request::Orphans
         | Request::Family { .. }
@@ -102,6 +103,10 @@ fn look(request: &Request) -> Evidence {
         }
         Request::CarriedLocks { child, forker } => {
             Evidence::CarriedLocks { child, seen: left_locks::carried_locks(child, forker) }
+        }
+        Request::LockHolders { ref wait } => {
+            let seen = left_locks::holders(wait).map(Box::new);
+            Evidence::LockHolders { wait: wait.clone(), seen }
         }
         Request::Generators { child, parent, places } => {
             Evidence::Generators { child, seen: generators::generators(child, parent, places) }

@@ -35,10 +35,12 @@ impl Scope {
             };
             sweep.unexeced.retain(is_kin);
             sweep.zombies.retain(is_kin);
+            sweep.waits.retain(|wait| family.contains(&wait.waiter.tgid));
         }
         if self.uid.is_some() || self.cgroup.is_some() {
             sweep.unexeced.retain(|swept| self.admits(swept.process, swept.uid));
             sweep.zombies.retain(|swept| self.admits(swept.parent.unwrap_or(swept.process), None));
+            sweep.waits.retain(|wait| self.admits(wait.waiter, None));
         }
     }
 
@@ -85,6 +87,7 @@ mod tests {
             processes: 2,
             unexeced: vec![itself, other],
             zombies: Vec::new(),
+            waits: Vec::new(),
         }
     }
 

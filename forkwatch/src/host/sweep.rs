@@ -2,12 +2,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io, mem,
+    mem,
     sync::{Mutex, PoisonError},
     time::Instant,
 };
 
-use super::{clock, file, program::executable, stat::Stat, status::Status};
+use super::{clock, file, left_locks, pids::last_pid, program::executable, stat::Stat, status::Status};
 use crate::model::{
     process::ProcessKey,
     seen::{Sweep, Swept},
@@ -76,9 +76,10 @@ pub(super) fn sweep(mark: Option<u64>) -> Option<Sweep> {
         found.sort_unstable_by_key(|swept| (swept.process.start, swept.process.tgid));
         found.truncate(MOST);
     }
+    let waits = left_locks::waits();
     let took = nanoseconds(begin.elapsed());
     let processes = u32::try_from(processes).unwrap_or(u32::MAX);
-    Some(Sweep { at, took, mark: last, processes, unexeced, zombies })
+    Some(Sweep { at, took, mark: last, processes, unexeced, zombies, waits })
 }
 
 /// Whether a parent may be the process that forked this one, which has not exec'd since: it is no younger, and runs the
@@ -86,19 +87,6 @@ pub(super) fn sweep(mark: Option<u64>) -> Option<Sweep> {
 fn is_forker(parent: ProcessKey, child: &Stat) -> bool {
     let same = || Some(executable(child.id).ok()? == executable(parent.tgid).ok()?);
     parent.start.ticks() <= child.start && same().unwrap_or_default()
-}
-
-/// Whether anything was created since a sweep, as far as that can be told.
-pub fn created_since(mark: u64) -> bool {
-    last_pid().map_or(true, |last| last != mark)
-}
-
-/// The pid that was given out last: while it stays, nothing was created (`proc_loadavg(5)`).
-fn last_pid() -> io::Result<u64> {
-    const PATH: &str = "/proc/loadavg";
-    let text = file::read_small(PATH)?;
-    let last = std::str::from_utf8(&text).ok().and_then(|text| text.split_ascii_whitespace().next_back());
-    last.and_then(|pid| pid.parse().ok()).ok_or_else(|| file::unknown_layout(PATH))
 }
 
 #[cfg(test)]

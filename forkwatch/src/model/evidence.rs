@@ -13,7 +13,7 @@ use super::{
     generator::{GeneratorPlaces, GeneratorsSeen},
     held_lock::{HeldLocksSeen, Places},
     leak::{Descriptors, Holders, Object},
-    left_lock::CarriedLocksSeen,
+    left_lock::{CarriedLocksSeen, LockHolders, LockWait},
     lock::{LocksSeen, Place},
     process::ProcessKey,
     seen::{ChildSeen, ExecedSeen, ParentSeen, ProgramSeen, Sweep, ThreadsSeen},
@@ -159,6 +159,11 @@ pub enum Request {
         child: ProcessKey,
         /// The process that forked it, where that is known.
         forker: Option<ProcessKey>,
+    },
+    /// Who holds the lock that a process waits for, if it still does? Dear: looks at every process.
+    LockHolders {
+        /// Who waits, and for which lock.
+        wait: LockWait,
     },
     /// From which generators of random numbers has a forked process drawn what its siblings may draw, too?
     Generators {
@@ -350,6 +355,13 @@ pub enum Evidence {
         child: ProcessKey,
         /// What was seen, or why nothing was.
         seen: GeneratorsSeen,
+    },
+    /// About a lock that a process waited for.
+    LockHolders {
+        /// Who waited, and for which lock.
+        wait: LockWait,
+        /// Who holds it; absent where the process waits no longer, or that cannot be told.
+        seen: Option<Box<LockHolders>>,
     },
     /// About what a process sleeps on and holds.
     Descriptors {

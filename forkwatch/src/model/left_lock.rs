@@ -75,3 +75,49 @@ pub struct LockWaiter {
     /// Its comm: at most 15 bytes, of its own choice.
     pub comm: Comm,
 }
+
+/// A process that waits for a lock by flock(2) which others hold than the process that took it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LockWait {
+    /// The process that waits: its tgid, and when it started.
+    pub waiter: ProcessKey,
+    /// The pid of the process that took the lock, which has ended, or has closed the file.
+    pub taker: u32,
+    /// The file, by its device and inode number as the kernel writes them.
+    pub place: String,
+}
+
+/// Who holds such a lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockHolders {
+    /// When it was looked at.
+    pub at: BootTime,
+    /// The comm of the process that waits: at most 15 bytes, of its own choice.
+    pub waiter: Comm,
+    /// All that have the open file: the first [`MAX_LOCKS`].
+    pub holders: Vec<LockHolder>,
+    /// Whether these are all: nobody's descriptors were hidden.
+    pub complete: bool,
+}
+
+/// A process that has an open file with a lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockHolder {
+    /// Which process: its tgid, and when it started.
+    pub process: ProcessKey,
+    /// Its comm: at most 15 bytes, of its own choice.
+    pub comm: Comm,
+    /// What runs in it.
+    pub program: Program,
+    /// The file, as this process has it.
+    pub file: OpenFile,
+    /// The parent, where that is not one that takes in orphans.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent: Option<u32>,
+    /// Whether it has begun a session of its own, or is in one that was begun after the lock was taken.
+    pub in_background: bool,
+    /// Whether it was forked, and has not exec'd.
+    pub unexeced: bool,
+    /// Whether it was started before the process that took the lock, as far as their pids tell.
+    pub older: bool,
+}

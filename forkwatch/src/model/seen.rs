@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    left_lock::LockWait,
     lock::ThreadAt,
     process::{Comm, ProcessKey, Program},
     signals::SignalSet,
@@ -28,6 +29,9 @@ pub struct Sweep {
     pub unexeced: Vec<Swept>,
     /// Processes that have ended and that nobody has waited for.
     pub zombies: Vec<Swept>,
+    /// Processes that wait for a lock on a file whose taker does not hold it any more.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub waits: Vec<LockWait>,
 }
 
 /// A process that a sweep found.

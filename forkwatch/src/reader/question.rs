@@ -102,8 +102,12 @@ impl Question {
     pub const fn is_about_all(&self) -> bool {
         matches!(
             self,
-            Self::Core(Request::Holders { .. } | Request::Sweep { .. } | Request::Orphans)
-                | Self::Sweep { .. }
+            Self::Core(
+                Request::Holders { .. }
+                    | Request::LockHolders { .. }
+                    | Request::Sweep { .. }
+                    | Request::Orphans
+            ) | Self::Sweep { .. }
                 | Self::Sight(_)
         )
     }
@@ -112,7 +116,12 @@ impl Question {
     /// fraction of that: stacks are named in programs of a million symbols, and some questions are about all processes.
     pub(super) fn patience(&self) -> Duration {
         let seconds = match self {
-            Self::Core(Request::Holders { .. } | Request::Sweep { .. } | Request::Orphans)
+            Self::Core(
+                Request::Holders { .. }
+                | Request::LockHolders { .. }
+                | Request::Sweep { .. }
+                | Request::Orphans,
+            )
             | Self::Sweep { .. }
             | Self::Sight(_) => 10,
             Self::Core(Request::Place { .. } | Request::Family { .. }) => 4,
@@ -202,6 +211,7 @@ fn about(request: &Request) -> Option<u32> {
         | Request::Family { forker: process }
         | Request::Workers { master: process, .. } => Some(process.tgid),
         Request::Program { tgid } => Some(*tgid),
+        Request::LockHolders { wait } => Some(wait.waiter.tgid),
         Request::Sweep { .. } | Request::NextFork { .. } | Request::FellAsleep | Request::Orphans => None,
     }
 }
@@ -238,6 +248,7 @@ pub fn unanswered(request: &Request, why: &str) -> Evidence {
             Evidence::CarriedLocks { child, seen: CarriedLocksSeen::Unreadable(why.to_owned()) }
         }
         Request::Generators { child, .. } => {
+        Request::LockHolders { ref wait } => Evidence::LockHolders { wait: wait.clone(), seen: None },
             Evidence::Generators { child, seen: GeneratorsSeen::Unreadable(why.to_owned()) }
         }
         Request::Descriptors { process, .. } => Evidence::Descriptors { process, seen: None, lives: true },

@@ -28,17 +28,23 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 about every two minutes. Its descriptors tell which locks it carries (fdinfo), and who took them. If \
                 the process that forked it took one and has ended, or has no descriptor of that open file any more, \
                 the host's table of locks tells who waits for it. It is reported once the same process has been seen to \
-                wait for 5 s. Who asks again and again instead of waiting (LOCK_NB) is not seen.",
+                wait for 5 s. Each look at all processes asks that table, too, who waits for a lock by flock(2) that its \
+                taker has no longer, such as flock(1) or a script. If one has waited for 5 s, all processes are searched \
+                for the lock, exec'd or not. It is reported if all that have it were started after its taker, and have \
+                lost their parent: a job that was left in the background. Who asks again and again instead of waiting \
+                (LOCK_NB) is not seen.",
     certainty: Certainty::Strong,
     certainty_reason: "The kernel names who took the lock, who has it now and who waits. But a program may take a lock, \
                        fork, and mean the child to keep it. It is a suspicion where the child has left the session of \
-                       its forker, as a daemon does, or where it is not known who took the lock.",
+                       its forker, as a daemon does, where it is not known who took the lock, and where who keeps it \
+                       has exec'd: information only, if that is a daemon.",
     state: State::Confirmed,
     severity: Severity::Warning,
     look_alikes: &[
         "A lock that the process which forked still has: it releases it for all by LOCK_UN, or keeps it on purpose.",
         "A lock that the child itself took, after the fork.",
-        "A lock that flock(1) took for a shell, which holds the file itself.",
+        "A lock that flock(1) took for a shell, which holds the file itself, and for what that shell runs.",
+        "A lock that a process keeps whose parent lives.",
         "A lock that nobody waits for, such as one on a pid file.",
         "Locks by fcntl(2) with F_SETLK, and by lockf(3): a child does not get them.",
     ],
@@ -203,6 +209,16 @@ fn advice(program: &Program) -> Remedy {
     LANGUAGES.iter().find(is_it).map_or_else(general, |known| remedy(known.advice, known.link))
 }
 
+/// The same for a process that has exec'd: what runs in it need not be what has left it the file.
+pub(super) fn after_exec() -> Remedy {
+    remedy(
+        "Close the file for what goes on in the background. In a shell: `worker 9>&- &`, or `flock --close FILE command`. \
+         In a program: open it with O_CLOEXEC (PHP: fopen with mode \"ce\"), so that no program that it starts gets it; or \
+         call flock(fd, LOCK_UN) before it ends.",
+        "https://man7.org/linux/man-pages/man1/flock.1.html",
+    )
+}
+
 fn general() -> Remedy {
     remedy(
         "Release the lock by flock(fd, LOCK_UN) before the process ends, which releases it for every child, or close the \
@@ -214,5 +230,5 @@ fn general() -> Remedy {
 
 fn remedies() -> Vec<(&'static str, Remedy)> {
     let known = LANGUAGES.iter().map(|known| (known.whom, remedy(known.advice, known.link)));
-    known.chain([("any program", general())]).collect()
+    known.chain([("any program", general()), ("a program that has exec'd", after_exec())]).collect()
 }

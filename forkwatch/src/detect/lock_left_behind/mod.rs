@@ -4,11 +4,12 @@
 //! left behind. Who waits for one in two looks some time apart is told of.
 
 mod hazard;
+mod kept;
 
 use std::{collections::HashMap, time::Duration};
 
-pub(super) use self::hazard::HAZARD;
 use self::hazard::{Case, judge};
+pub(super) use self::{hazard::HAZARD, kept::KeptLocks};
 use crate::{
     core::{Context, Detector, Output, Report, Unanswered},
     model::{

@@ -507,8 +507,15 @@ fn a_fork_is_judged_though_its_child_cannot_be_looked_into() {
     let mut timeline = Timeline::new();
     // The sweep finds it before its record is read, and its memory is kept from us.
     let swept = Swept { process: process(CHILD), comm: "python".into(), uid: None, parent: None };
-    let sweep =
-        Sweep { at: ms(0), took: 1, mark: 1, processes: 2, unexeced: vec![swept], zombies: Vec::new() };
+    let sweep = Sweep {
+        at: ms(0),
+        took: 1,
+        mark: 1,
+        processes: 2,
+        unexeced: vec![swept],
+        zombies: Vec::new(),
+        waits: Vec::new(),
+    };
     timeline
         .core
         .configure(Settings { sweep_interval: Some(Duration::from_secs(3600)), ..Settings::default() });

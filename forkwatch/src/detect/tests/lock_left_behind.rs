@@ -6,7 +6,7 @@ use super::*;
 use crate::model::{
     finding::{Certainty, Severity},
     inventory::{FileLockKind, OpenFile},
-    left_lock::{CarriedLock, CarriedLocks, LockWaiter, Taker},
+    left_lock::{CarriedLock, CarriedLocks, LockHolder, LockHolders, LockWait, LockWaiter, Taker},
     resolution::Resolution,
 };
 
@@ -193,4 +193,82 @@ fn what_cannot_be_read_is_undecided_once() {
     timeline.at(600_000);
     let undecided = |output: &Output| matches!(output, Output::Undecided { hazard, .. } if *hazard == LEFT);
     assert_eq!((timeline.count(undecided), looks(&timeline)), (1, 1));
+}
+
+fn swept(waits: Vec<LockWait>, at: BootTime) -> Evidence {
+    Evidence::Sweep { seen: Some(Box::new(Sweep { at, waits, ..Sweep::default() })) }
+}
+
+/// A shell's job that has the lock which process 500 took, and one that waits for it.
+fn job_with(holder: LockHolder) -> Timeline {
+    let mut timeline = Timeline::new();
+    let holders =
+        LockHolders { at: BootTime(0), waiter: "flock".into(), holders: vec![holder], complete: true };
+    timeline.lock_holders.insert(WAITER, holders);
+    let wait = LockWait { waiter: process(WAITER), taker: 500, place: "fe:00:5678".to_owned() };
+    let at = timeline.now;
+    timeline.evidence(&swept(vec![wait], at));
+    timeline
+}
+
+fn job(tgid: u32) -> LockHolder {
+    LockHolder {
+        process: process(tgid),
+        comm: "sleep".into(),
+        program: program("sleep"),
+        file: OpenFile { fd: 9, path: "/run/job.lock".to_owned() },
+        parent: None,
+        in_background: false,
+        unexeced: false,
+        older: tgid <= 500,
+    }
+}
+
+fn searches(timeline: &Timeline) -> usize {
+    timeline.count(|output| matches!(output, Output::Ask(Request::LockHolders { .. })))
+}
+
+#[test]
+fn a_lock_that_a_job_in_the_background_keeps_is_suspected_until_nobody_waits() {
+    let mut timeline = job_with(job(501));
+    timeline.at(4_999);
+    assert_eq!((timeline.findings(), searches(&timeline)), (Vec::new(), 0));
+    timeline.at(5_000);
+    let finding = timeline.only_finding();
+    assert_eq!((finding.hazard, finding.state), (LEFT, State::Suspected));
+    assert_eq!((finding.certainty, finding.severity), (Certainty::Heuristic, Severity::Warning));
+    assert_eq!(finding.facts.notes[1], "4300 has waited for it for 5 s at least");
+    assert!(finding.remedy.text.contains("9>&-"), "{}", finding.remedy.text);
+    timeline.at(60_000);
+    assert_eq!(timeline.findings().len(), 1);
+    timeline.lock_holders.clear();
+    timeline.at(80_000);
+    assert_eq!(timeline.states()[1..], [(LEFT, State::Resolved(Resolution::Cleared), 1)]);
+    let before = searches(&timeline);
+    timeline.at(3_600_000);
+    assert_eq!(searches(&timeline), before);
+}
+
+#[test]
+fn a_shell_that_holds_its_lock_is_searched_for_ever_less_often_until_it_has_left_it() {
+    let mut timeline = job_with(job(499));
+    timeline.at(3_600_000);
+    assert_eq!(timeline.findings(), Vec::<&Finding>::new());
+    assert!(searches(&timeline) < 30, "{}", searches(&timeline));
+    timeline.lock_holders.get_mut(&WAITER).unwrap().holders = vec![job(501)];
+    timeline.at(3_800_000);
+    assert_eq!(timeline.only_finding().child, process(501));
+}
+
+#[test]
+fn a_child_that_its_taker_forked_is_told_of_once() {
+    let mut timeline = forked(seen(lock(Taker::Ended, &[WAITER])));
+    let holder = LockHolder { unexeced: true, older: false, ..job(CHILD) };
+    let holders =
+        LockHolders { at: BootTime(0), waiter: "php".into(), holders: vec![holder], complete: true };
+    timeline.lock_holders.insert(WAITER, holders);
+    let wait = LockWait { waiter: process(WAITER), taker: PARENT, place: "fe:00:5678".to_owned() };
+    let at = timeline.now;
+    timeline.evidence(&swept(vec![wait], at)).at(60_000);
+    assert_eq!(timeline.findings().len(), 1);
 }

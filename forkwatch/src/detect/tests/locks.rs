@@ -482,8 +482,15 @@ fn a_hang_from_before_the_watch_is_found_by_the_sweep() {
     assert_eq!(timeline.asked(), [Request::Sweep { mark: None }]);
     let swept =
         Swept { process: process(CHILD), comm: "python".into(), uid: None, parent: Some(process(PARENT)) };
-    let sweep =
-        Sweep { at: ms(0), took: MILLI, mark: 9, processes: 1, unexeced: vec![swept], zombies: Vec::new() };
+    let sweep = Sweep {
+        at: ms(0),
+        took: MILLI,
+        mark: 9,
+        processes: 1,
+        unexeced: vec![swept],
+        zombies: Vec::new(),
+        waits: Vec::new(),
+    };
     timeline.evidence(&Evidence::Sweep { seen: Some(Box::new(sweep)) }).at(30_000);
     assert_eq!(timeline.of_lock().len(), 1);
     // The kernel side has not streamed its fork, so it is told to report its end.
@@ -502,8 +509,15 @@ fn swept_beside(seen: LocksSeen, parent_threads: u32, adopted: bool) -> Finding 
     timeline.places.insert(CHILD, place(&["emit", "handle"]));
     let swept =
         Swept { process: process(CHILD), comm: "python".into(), uid: None, parent: Some(process(PARENT)) };
-    let sweep =
-        Sweep { at: ms(0), took: MILLI, mark: 9, processes: 1, unexeced: vec![swept], zombies: Vec::new() };
+    let sweep = Sweep {
+        at: ms(0),
+        took: MILLI,
+        mark: 9,
+        processes: 1,
+        unexeced: vec![swept],
+        zombies: Vec::new(),
+        waits: Vec::new(),
+    };
     timeline.at(0).evidence(&Evidence::Sweep { seen: Some(Box::new(sweep)) }).at(90_000);
     timeline.of_lock()[0].clone()
 }
@@ -513,7 +527,8 @@ fn a_sweep_that_comes_before_the_record_of_the_fork_takes_nothing_from_it() {
     let mut timeline = stuck(no_catcher());
     let swept = Swept { process: process(CHILD), comm: "python".into(), uid: None, parent: None };
     let unexeced = vec![swept];
-    let sweep = Sweep { at: ms(0), took: 1, mark: 1, processes: 2, unexeced, zombies: Vec::new() };
+    let sweep =
+        Sweep { at: ms(0), took: 1, mark: 1, processes: 2, unexeced, zombies: Vec::new(), waits: Vec::new() };
     timeline.evidence(&Evidence::Sweep { seen: Some(Box::new(sweep)) });
     timeline.at(90_000);
     let finding = timeline.of_lock()[0];

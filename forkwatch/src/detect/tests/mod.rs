@@ -42,7 +42,7 @@ use crate::model::{
     generator::GeneratorsSeen,
     held_lock::{HeldLock, HeldLocks, HeldLocksSeen},
     leak::{Descriptors, Holders, Object},
-    left_lock::CarriedLocksSeen,
+    left_lock::{CarriedLocksSeen, LockHolders},
     lock::{Locks, LocksSeen, Place},
     process::{ProcessKey, Program},
     seen::{ChildSeen, ExecedSeen, ParentSeen, ProgramSeen, Sweep, Swept, ThreadsSeen},
@@ -245,6 +245,8 @@ struct Timeline {
     escaped: HashMap<u32, SameCall>,
     /// What locks on files children carry, by tgid; all others none.
     carried: HashMap<u32, CarriedLocksSeen>,
+    /// Who holds locks that processes wait for, by the tgid of the one that waits; all others wait no longer.
+    lock_holders: HashMap<u32, LockHolders>,
     /// How the generators of children stand to those of their parents, by tgid; nothing is known of all others'.
     generators: HashMap<u32, GeneratorsSeen>,
     /// What children share with their parents, by tgid; all others nothing.
@@ -299,6 +301,7 @@ impl Timeline {
             carried: HashMap::new(),
             generators: HashMap::new(),
             sockets: HashMap::new(),
+            lock_holders: HashMap::new(),
             named: HashMap::new(),
             workers: None,
             threads: HashMap::new(),
@@ -438,6 +441,11 @@ impl Timeline {
             Request::Generators { child, .. } => {
                 let seen = self.generators.get(&child.tgid).cloned().unwrap_or(GeneratorsSeen::Unknown);
                 Evidence::Generators { child, seen }
+            Request::LockHolders { ref wait } => {
+                let seen = self.lock_holders.get(&wait.waiter.tgid).cloned();
+                let seen = seen.map(|seen| Box::new(LockHolders { at: self.now, ..seen }));
+                Evidence::LockHolders { wait: wait.clone(), seen }
+            }
             }
             Request::Descriptors { process, .. } => {
                 let seen = self.descriptors.get(&process.tgid).map(|seen| seen(self.now));

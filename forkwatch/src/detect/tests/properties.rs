@@ -167,7 +167,15 @@ fn apply(core: &mut Core, now: BootTime, step: &Step, out: &mut Vec<Output>) {
                 parent: Some(key(*parent, 0)),
             };
             let zombies = zombies.iter().map(swept).collect();
-            let sweep = Sweep { at: now, took: 1, mark: 1, processes: 1, unexeced: Vec::new(), zombies };
+            let sweep = Sweep {
+                at: now,
+                took: 1,
+                mark: 1,
+                processes: 1,
+                unexeced: Vec::new(),
+                zombies,
+                waits: Vec::new(),
+            };
             core.evidence(now, &Evidence::Sweep { seen: Some(Box::new(sweep)) }, out);
         }
         Step::Named { process, life, name, stopped } => {

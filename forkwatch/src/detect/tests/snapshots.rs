@@ -35,7 +35,15 @@ fn snapshot_of(children: impl IntoIterator<Item = u32>) -> Timeline {
         parent: Some(process(PARENT)),
     };
     let unexeced = children.into_iter().map(swept).collect();
-    let sweep = Sweep { at: ms(NOW), took: MILLI, mark: 9, processes: 9, unexeced, zombies: Vec::new() };
+    let sweep = Sweep {
+        at: ms(NOW),
+        took: MILLI,
+        mark: 9,
+        processes: 9,
+        unexeced,
+        zombies: Vec::new(),
+        waits: Vec::new(),
+    };
     timeline.evidence(&Evidence::Sweep { seen: Some(Box::new(sweep)) });
     timeline
 }

@@ -19,7 +19,8 @@ fn swept(zombies: Vec<Swept>) -> Timeline {
 
 fn answer(timeline: &mut Timeline, mark: u64, zombies: Vec<Swept>) {
     let at = timeline.now;
-    let sweep = Sweep { at, took: MILLI, mark, processes: 1, unexeced: Vec::new(), zombies };
+    let sweep =
+        Sweep { at, took: MILLI, mark, processes: 1, unexeced: Vec::new(), zombies, waits: Vec::new() };
     timeline.evidence(&Evidence::Sweep { seen: Some(Box::new(sweep)) });
 }
 

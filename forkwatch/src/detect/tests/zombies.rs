@@ -29,6 +29,7 @@ fn sweep(timeline: &mut Timeline, seconds: u64, zombies: &[u32]) {
         processes: 1,
         unexeced: Vec::new(),
         zombies: zombies.iter().map(swept).collect(),
+        waits: Vec::new(),
     };
     timeline.evidence(&Evidence::Sweep { seen: Some(Box::new(sweep)) });
 }
@@ -107,8 +108,15 @@ fn another_process_with_the_pid_of_a_zombie_begins_anew() {
     timeline.at(60_000);
     let again = ProcessKey { tgid: 5000, start: ms(59_000) };
     let swept = Swept { process: again, comm: "job".into(), uid: None, parent: Some(process(PARENT)) };
-    let seen =
-        Sweep { at: ms(60_000), took: 1, mark: 7, processes: 1, unexeced: Vec::new(), zombies: vec![swept] };
+    let seen = Sweep {
+        at: ms(60_000),
+        took: 1,
+        mark: 7,
+        processes: 1,
+        unexeced: Vec::new(),
+        zombies: vec![swept],
+        waits: Vec::new(),
+    };
     timeline.evidence(&Evidence::Sweep { seen: Some(Box::new(seen)) });
     assert_eq!(timeline.outputs, []);
 }
@@ -167,6 +175,7 @@ fn init_in_a_container_is_told_what_helps() {
             processes: 1,
             unexeced: Vec::new(),
             zombies: vec![swept],
+            waits: Vec::new(),
         };
         timeline.evidence(&Evidence::Sweep { seen: Some(Box::new(seen)) });
     }

@@ -7,7 +7,7 @@ use std::{
 use nix::sys::wait::waitpid;
 
 use super::*;
-use crate::host::forked::Forked;
+use crate::{host::forked::Forked, model::left_lock::LockWait};
 
 fn own() -> ProcessKey {
     Stat::of_process(std::process::id()).unwrap().key()
@@ -131,4 +131,31 @@ fn a_lock_of_its_own_is_none_that_it_carries() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn who_waits_for_a_lock_that_its_taker_has_closed_and_who_holds_it_are_found() {
+    let file = locked();
+    let number = file.as_raw_fd();
+    let child = Forked::new();
+    let path = format!("/proc/{}/fd/{number}", child.tgid());
+    let waits = Forked::into(|| {
+        let again = File::options().write(true).open(&path).unwrap();
+        lock(again.as_raw_fd());
+    });
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let of_it = |wait: &LockWait| wait.waiter == waits.key();
+    while !waiting_lines().unwrap().iter().any(|line| line.pid == Some(waits.tgid())) {
+        assert!(Instant::now() < deadline, "it does not wait");
+        std::thread::yield_now();
+    }
+    assert!(!kept::waits().iter().any(of_it), "its taker holds it");
+    drop(file);
+    let wait = kept::waits().into_iter().find(of_it).unwrap();
+    assert_eq!(wait.taker, std::process::id());
+    let seen = holders(&wait).unwrap();
+    let of_child = seen.holders.iter().find(|holder| holder.process == child.key()).unwrap();
+    assert_eq!((of_child.file.fd, of_child.unexeced), (number.cast_unsigned(), true));
+    assert_eq!((of_child.parent, of_child.older), (Some(std::process::id()), false));
+    assert_eq!(holders(&LockWait { waiter: child.key(), ..wait }), None, "it does not wait");
 }

@@ -5,7 +5,11 @@
 //! in `/proc/locks`, also after its end (`locks_translate_pid`, fs/locks.c). Locks of the other kind name nobody, and
 //! those that belong to the process (`fcntl`, `F_SETLK`) do not come along.
 
+mod kept;
+
 use std::io;
+
+pub(super) use self::kept::{holders, waits};
 
 use super::{
     absence::{self, is_gone, unless_gone},
