@@ -28,6 +28,7 @@ mod judgement;
 mod kernel_log;
 mod killed_members;
 mod leaks;
+mod left_behind;
 mod looks;
 mod orders;
 mod page;
@@ -98,6 +99,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         kernel_log,
         killed_members,
         leaks,
+        left_behind,
         looks,
         orders,
         page,

@@ -103,6 +103,7 @@ pub fn all() -> Vec<Box<dyn Detector>> {
         Box::<server_setup::ServerSetup>::default(),
         Box::<lost_threads::FeltAbsence>::default(),
         Box::<lock_left_behind::KeptLocks>::default(),
+        Box::<lost_threads::Backlog>::default(),
     ]
 }
 

@@ -80,7 +80,7 @@ mod tests {
             line,
             ..Frame::default()
         });
-        Occupation { tid, name: name.map(str::to_owned), at }
+        Occupation { tid, name: name.map(str::to_owned), at, queue: None }
     }
 
     #[test]

@@ -130,6 +130,11 @@ fn look(request: &Request) -> Evidence {
             let look = |stat: &Stat| threads_seen::threads_seen(stat, stacks);
             Evidence::Threads { child, seen: of_process(child, look) }
         }
+        Request::Backlog { child, ref queues } => {
+            let is_it = Stat::of(child).is_some_and(|stat| stat.is_unexeced() && !stat.process_has_ended());
+            let seen = if is_it { stack::queue_lengths(child, queues) } else { None };
+            Evidence::Backlog { child, seen }
+        }
         Request::Execed { process } => Evidence::Execed { process, seen: of_process(process, execed_seen) },
         Request::Workers { master, ref workers, closely, children } => {
             let seen = workers::workers(master, workers, closely, children).map(Box::new);

@@ -26,8 +26,10 @@ pub(super) fn occupations(process: ProcessKey, threads: &[Stat], stacks: Stacks)
     let scripts = scripts(process);
     let mut natives = 0;
     let occupation = |thread: &Stat| {
-        if let Some(Script { name, at, .. }) = own_id(process, thread.id).and_then(|id| scripts.get(&id)) {
-            return Occupation { tid: thread.id, name: name.clone(), at: at.clone() };
+        if let Some(Script { name, at, queue, .. }) =
+            own_id(process, thread.id).and_then(|id| scripts.get(&id))
+        {
+            return Occupation { tid: thread.id, name: name.clone(), at: at.clone(), queue: *queue };
         }
         let at = if stacks == Stacks::None || natives >= MAX_NATIVE {
             None
@@ -35,7 +37,7 @@ pub(super) fn occupations(process: ProcessKey, threads: &[Stat], stacks: Stacks)
             natives += 1;
             native(process, thread.id)
         };
-        Occupation { tid: thread.id, name: None, at }
+        Occupation { tid: thread.id, at, ..Occupation::default() }
     };
     let mut found: Vec<Occupation> = threads.iter().map(occupation).collect();
     found.retain(|occupation| occupation.name.is_some() || occupation.at.is_some());

@@ -221,6 +221,13 @@ pub enum Request {
         /// How the stacks of its threads may be had.
         stacks: Stacks,
     },
+    /// How much lies in queues of a forked process that the threads of its forker took from?
+    Backlog {
+        /// The forked process: its tgid, and when it started.
+        child: ProcessKey,
+        /// The addresses of the queues.
+        queues: Vec<u64>,
+    },
     /// What runs in a process that exec'd, and does it still block signals? Asked some time after the exec.
     Execed {
         /// The process to look at.
@@ -349,19 +356,19 @@ pub enum Evidence {
         /// What was seen, or why nothing was.
         seen: CarriedLocksSeen,
     },
-    /// About generators of random numbers.
-    Generators {
-        /// The forked process: its tgid, and when it started.
-        child: ProcessKey,
-        /// What was seen, or why nothing was.
-        seen: GeneratorsSeen,
-    },
     /// About a lock that a process waited for.
     LockHolders {
         /// Who waited, and for which lock.
         wait: LockWait,
         /// Who holds it; absent where the process waits no longer, or that cannot be told.
         seen: Option<Box<LockHolders>>,
+    },
+    /// About generators of random numbers.
+    Generators {
+        /// The forked process: its tgid, and when it started.
+        child: ProcessKey,
+        /// What was seen, or why nothing was.
+        seen: GeneratorsSeen,
     },
     /// About what a process sleeps on and holds.
     Descriptors {
@@ -419,6 +426,13 @@ pub enum Evidence {
         child: ProcessKey,
         /// What was seen; absent where it is gone, reused, or unreadable, or has exec'd.
         seen: Option<ThreadsSeen>,
+    },
+    /// About queues of a forked process.
+    Backlog {
+        /// The forked process: its tgid, and when it started.
+        child: ProcessKey,
+        /// How much lies in each; absent where the process is gone, or has exec'd, or that cannot be read.
+        seen: Option<Vec<Option<u64>>>,
     },
     /// About a process that exec'd.
     Execed {

@@ -17,7 +17,7 @@ pub struct SeenThread {
 }
 
 /// What a thread is called in its own program, and where it was seen to be: what the kernel does not tell.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Occupation {
     /// Its tid in the root pid namespace.
     pub tid: u32,
@@ -28,6 +28,9 @@ pub struct Occupation {
     /// the C library.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub at: Option<Frame>,
+    /// The queue that it takes from and was seen to wait at: the address of `CPython`'s `queue.Queue` object.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub queue: Option<u64>,
 }
 
 /// What is known of a thread among those of its process.

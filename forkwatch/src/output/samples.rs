@@ -154,6 +154,7 @@ pub(crate) fn finding() -> Finding {
                     line: Some(74),
                     ..Frame::default()
                 }),
+                queue: None,
             }],
             signals: SignalSet::EMPTY,
             age: Some(1_100_000_000),

@@ -203,6 +203,7 @@ fn about(request: &Request) -> Option<u32> {
         | Request::SharedFiles { child, .. }
         | Request::Unflushed { child, .. }
         | Request::Escaped { child, .. }
+        | Request::Backlog { child, .. }
         | Request::Threads { child, .. } => Some(child.tgid),
         Request::Descriptors { process, .. }
         | Request::Caller { process, .. }
@@ -210,8 +211,8 @@ fn about(request: &Request) -> Option<u32> {
         | Request::Holders { process, .. }
         | Request::Family { forker: process }
         | Request::Workers { master: process, .. } => Some(process.tgid),
-        Request::Program { tgid } => Some(*tgid),
         Request::LockHolders { wait } => Some(wait.waiter.tgid),
+        Request::Program { tgid } => Some(*tgid),
         Request::Sweep { .. } | Request::NextFork { .. } | Request::FellAsleep | Request::Orphans => None,
     }
 }
@@ -247,8 +248,8 @@ pub fn unanswered(request: &Request, why: &str) -> Evidence {
         Request::CarriedLocks { child, .. } => {
             Evidence::CarriedLocks { child, seen: CarriedLocksSeen::Unreadable(why.to_owned()) }
         }
-        Request::Generators { child, .. } => {
         Request::LockHolders { ref wait } => Evidence::LockHolders { wait: wait.clone(), seen: None },
+        Request::Generators { child, .. } => {
             Evidence::Generators { child, seen: GeneratorsSeen::Unreadable(why.to_owned()) }
         }
         Request::Descriptors { process, .. } => Evidence::Descriptors { process, seen: None, lives: true },
@@ -260,6 +261,7 @@ pub fn unanswered(request: &Request, why: &str) -> Evidence {
         Request::Orphans => Evidence::Orphans { seen: Vec::new() },
         Request::Program { tgid } => Evidence::Program { tgid, seen: None },
         Request::Threads { child, .. } => Evidence::Threads { child, seen: None },
+        Request::Backlog { child, .. } => Evidence::Backlog { child, seen: None },
         Request::Execed { process } => Evidence::Execed { process, seen: None },
         Request::Workers { master, .. } => Evidence::Workers { master, seen: Err(why.to_owned()) },
     }

@@ -201,7 +201,7 @@ fn name_of(thread: &server::Thread) -> String {
 fn thread(of: &server::Thread, open: Option<&Open>, of_master: &[String]) -> Thread {
     let doing = activity(of.doing.as_ref(), open);
     let name = name_of(of);
-    let place = Occupation { tid: of.thread.tid, name: None, at: of.at.clone() }.place();
+    let place = Occupation { tid: of.thread.tid, at: of.at.clone(), ..Occupation::default() }.place();
     Thread {
         tid: of.thread.tid,
         in_master: of_master.contains(&name),

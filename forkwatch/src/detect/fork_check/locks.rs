@@ -194,7 +194,12 @@ mod tests {
         Inventory {
             threads: vec![SeenThread { tid: 8, comm: "python".into() }],
             thread_count: 1,
-            occupations: vec![Occupation { tid: 8, name: Some("metrics-push".to_owned()), at: Some(at) }],
+            occupations: vec![Occupation {
+                tid: 8,
+                name: Some("metrics-push".to_owned()),
+                at: Some(at),
+                queue: None,
+            }],
             held: Some(Box::new(look(true, locks))),
             ..Inventory::default()
         }

@@ -58,9 +58,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
 };
 
 /// Programs without any code to accept a connection, or to start another program.
-const CANNOT_ACCEPT: [&str; 14] = [
-    "cat", "cp", "cut", "dd", "grep", "gzip", "head", "mv", "rm", "sleep", "sort", "tail", "tee", "yes",
-];
+const CANNOT_ACCEPT: [&str; 14] =
+    ["cat", "cp", "cut", "dd", "grep", "gzip", "head", "mv", "rm", "sleep", "sort", "tail", "tee", "yes"];
 
 /// Programs that cannot accept either, and may start one that does.
 const STARTS_OTHERS: [&str; 9] = ["bash", "dash", "find", "flock", "less", "sed", "sh", "timeout", "xargs"];

@@ -31,8 +31,10 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 and name. It is reported sooner if a thread of the child waits for it: if two looks, 5 s apart, find \
                 the same thread in the same call of librdkafka, Tokio, gRPC or GLib, whatever time limit each of its \
                 short waits has. A thread of the program's own, which CPython or CRuby ran, is told of when its absence is \
-                felt: when a thread that a server has started in the child waits without end, as two looks 30 s apart see \
-                it, in the file in which the missing thread worked, and in another line. That is suspected, and heuristic.",
+                felt. When it takes from a queue.Queue of CPython's, as a QueueListener does, the child's copy of the queue is \
+                looked at: it is told if ten items were put there and none was taken in four looks, 5 s apart; that is \
+                suspected, and strong. And when a thread that a server has started in the child waits without end, as two looks 30 s apart see \
+                it, in the file in which the missing thread worked, and in another line: that is suspected, and heuristic.",
     certainty: Certainty::Strong,
     certainty_reason: "That the thread is missing is certain. A child that never uses the library loses nothing, \
                        which cannot be seen; for threads that serve only those who call them (Kafka and gRPC \
@@ -49,6 +51,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "Threads that ended in the parent within 100 ms, and io_uring workers.",
         "Children that exec, end, or do nothing, such as those that save data and exit.",
         "A child that has made a client of its own, and waits in it: it has the client's threads.",
+        "A queue that a thread of the child's own empties, or the child itself, and a multiprocessing.Queue, from \
+         which the parent takes.",
         "An idle thread that was started from the file in which it waits, and one that was started again in the child.",
         "Python before 3.14: it does not tell the kernel its threads' names, so that nothing is known of them.",
     ],
@@ -352,6 +356,7 @@ fn remedies() -> Vec<(&'static str, Remedy)> {
     let mut remedies: Vec<_> =
         KNOWN.iter().map(|known| (known.library, remedy(known.advice, known.link))).collect();
     remedies.dedup_by_key(|(library, _)| *library);
+    remedies.push(("Python's QueueListener", super::backlog::listener()));
     remedies
 }
 

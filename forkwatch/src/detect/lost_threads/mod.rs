@@ -1,12 +1,17 @@
 //! Children that lack background threads that their parent has.
 
+mod backlog;
 mod felt;
 mod hazard;
+mod told;
 
 use std::{collections::HashMap, time::Duration};
 
-use self::hazard::{LostCase, Wait, judge};
-pub(super) use self::{felt::FeltAbsence, hazard::HAZARD};
+pub(super) use self::{backlog::Backlog, felt::FeltAbsence, hazard::HAZARD};
+use self::{
+    hazard::{LostCase, Wait, judge},
+    told::Told,
+};
 use crate::{
     core::{Context, Detector, ForkCase, Report, Unanswered},
     model::{
@@ -34,25 +39,19 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 /// heartbeat uses some 0.1 ms of CPU for it, and moves next to no bytes.
 const LEAST_SHARE: u32 = 100;
 const LEAST_BYTES: u64 = 64 << 10;
-/// For so long a program is not told again about the same threads.
-const TOLD_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Most children that are looked at.
 const MOST_CHILDREN: usize = 1024;
-/// Most pairs of program and thread that are remembered.
-const MOST_TOLD: usize = 4096;
 
 /// Children whose parents have such threads.
 #[derive(Default)]
 pub(super) struct LostThreads {
     children: HashMap<ProcessKey, Lacking>,
-    /// What was reported when: program, its unit or container, comm, and whether the child waited for the thread.
-    told: HashMap<Told, BootTime>,
+    /// What was reported: of which thread, and whether the child waited for it.
+    told: Told<(Comm, bool)>,
     /// From when on a child that falls asleep may be looked at.
     next_look: BootTime,
 }
-
-type Told = (String, Option<String>, Comm, bool);
 
 /// A child that lives on.
 struct Lacking {
@@ -96,29 +95,16 @@ impl Lacking {
 }
 
 impl LostThreads {
-    fn is_news(&self, told: &Told, now: BootTime) -> bool {
-        self.told.get(told).is_none_or(|told| now.since(*told) >= TOLD_FOR)
-    }
-
-    fn tell(&mut self, told: Told, now: BootTime) {
-        if self.told.len() >= MOST_TOLD {
-            self.told.retain(|_, told| now.since(*told) < TOLD_FOR);
-        }
-        if self.told.len() < MOST_TOLD {
-            self.told.insert(told, now);
-        }
-    }
-
     /// Remembers a child that lives on, if it should have threads that its forker has.
     fn watch(&mut self, case: &ForkCase<'_>, context: &mut Context) {
         let Some(parent) = case.parent else { return };
         let due = case.fork.at + FIRST_LOOK;
-        let place = case.program.place().map(str::to_owned);
         let news = |thread: &&SeenThread| {
-            let told = |waits| (case.program_name.to_owned(), place.clone(), thread.comm, waits);
+            let is_news = |waits| {
+                self.told.is_news(&told::of(case.program_name, case.program, (thread.comm, waits)), due)
+            };
             hazard::is_known(thread.comm)
-                && (self.is_news(&told(false), due)
-                    || hazard::may_be_waited_for(thread.comm) && self.is_news(&told(true), due))
+                && (is_news(false) || hazard::may_be_waited_for(thread.comm) && is_news(true))
         };
         let threads: Vec<SeenThread> = parent.threads.iter().filter(news).copied().collect();
         if threads.is_empty() || self.children.len() >= MOST_CHILDREN {
@@ -239,14 +225,11 @@ impl LostThreads {
     ) {
         let Lacking { comm, parent, program, program_name, forked_at, tracked, threads, .. } = lacking;
         let now = context.now;
-        let place = program.place().map(str::to_owned);
-        let told = |comm: Comm| (program_name.clone(), place.clone(), comm, wait.is_some());
         // Another child of the program may have been reported meanwhile.
-        let lost: Vec<SeenThread> =
-            threads.iter().filter(|thread| self.is_news(&told(thread.comm), now)).copied().collect();
-        for thread in &lost {
-            self.tell(told(thread.comm), now);
-        }
+        let mut lost = threads.clone();
+        lost.retain(|thread| {
+            self.told.tell(told::of(program_name, program, (thread.comm, wait.is_some())), now)
+        });
         let age = nanoseconds(now.since(*forked_at));
         let of_one_child = wait.is_some();
         let case = LostCase { parent: *parent, program_name, child, lost, wait, age };
@@ -288,7 +271,7 @@ impl Detector for LostThreads {
 
     #[cfg(test)]
     fn remembers(&self) -> (usize, bool) {
-        let within = self.children.len() <= MOST_CHILDREN && self.told.len() <= MOST_TOLD;
+        let within = self.children.len() <= MOST_CHILDREN && self.told.is_bounded();
         (self.children.len(), within)
     }
 }

@@ -42,7 +42,7 @@ fn occupied(tid: u32, name: &str, function: &str, line: u32) -> Occupation {
         line: Some(line),
         ..Frame::default()
     };
-    Occupation { tid, name: Some(name.to_owned()), at: Some(at) }
+    Occupation { tid, name: Some(name.to_owned()), at: Some(at), queue: None }
 }
 
 #[test]

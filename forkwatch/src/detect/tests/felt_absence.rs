@@ -15,7 +15,7 @@ fn frame(function: &str, module: &str, line: Option<u32>) -> Frame {
 
 fn mailer() -> Occupation {
     let at = frame("mail", "/srv/shop.py", Some(6));
-    Occupation { tid: 5000, name: Some("mailer".to_owned()), at: Some(at) }
+    Occupation { tid: 5000, name: Some("mailer".to_owned()), at: Some(at), queue: None }
 }
 
 fn thread(tid: u32, native: &str, script: Vec<Frame>) -> ThreadAt {
@@ -93,4 +93,54 @@ fn one_child_costs_a_look_in_ten_seconds() {
     let timeline = forked(works);
     let looks = timeline.asked().iter().filter(|request| matches!(request, Request::Threads { .. })).count();
     assert!((1..=6).contains(&looks), "{looks}");
+}
+
+/// PARENT, with a thread that takes from a queue, forks CHILD, in whose copy of it so much lies.
+fn piles_up(look: fn(BootTime) -> Vec<Option<u64>>) -> Timeline {
+    let mut timeline = Timeline::new();
+    let mut parent = parent_seen("gunicorn", &["python"]);
+    parent.program.cmdline = vec!["python3".to_owned(), "app.py".to_owned()];
+    timeline.parents.insert(PARENT, parent);
+    let at = frame("QueueListener._monitor", "/usr/lib/python3.11/logging/handlers.py", Some(1587));
+    let listener = Occupation {
+        tid: 5000,
+        name: Some("Thread-1 (_monitor)".to_owned()),
+        at: Some(at),
+        queue: Some(0x7f00_0000_1000),
+    };
+    timeline.occupations.insert(PARENT, vec![listener]);
+    timeline.backlogs.insert(CHILD, look);
+    timeline.fork(threaded(2)).at(120_000);
+    timeline
+}
+
+#[test]
+fn records_that_pile_up_without_their_listener_are_told() {
+    let timeline = piles_up(|now| vec![Some(now.0 / MILLI / 100)]);
+    let [finding] = lost(&timeline)[..] else { panic!("{:#?}", timeline.findings()) };
+    assert!(
+        finding.summary.contains(
+            "forked 4250, which lacks the thread Thread-1 (_monitor) that 4242 has (QueueListener._monitor \
+             (handlers.py:1587)): what that takes from a queue piles up in the child. It has put 150 items there within \
+             15 s"
+        ),
+        "{}",
+        finding.summary
+    );
+    let is = (finding.state, finding.certainty, finding.severity);
+    assert_eq!(is, (State::Suspected, Certainty::Strong, Severity::Warning));
+    assert!(finding.remedy.text.contains("QueueListener"), "{}", finding.remedy.text);
+}
+
+#[test]
+fn queues_that_are_emptied_or_not_used_are_silent_and_cost_ever_fewer_looks() {
+    for look in
+        [|_| vec![Some(0)], |_| vec![Some(70)], |now: BootTime| vec![Some(now.0 / MILLI / 1000 % 7 * 20)]]
+    {
+        assert_eq!(lost(&piles_up(look)).len(), 0);
+    }
+    let timeline = piles_up(|_| vec![Some(0)]);
+    let looks = timeline.asked().iter().filter(|request| matches!(request, Request::Backlog { .. })).count();
+    assert!(looks <= 6, "{looks}");
+    assert_eq!(lost(&piles_up(|_| vec![None])).len(), 0);
 }

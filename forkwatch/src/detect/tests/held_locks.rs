@@ -99,7 +99,8 @@ fn of_one_lock_it_is_told_as_one() {
 /// CPython's threads bear the program's name for the kernel.
 #[test]
 fn an_owner_is_called_as_its_program_calls_it() {
-    let occupation = |tid, name: &str| Occupation { tid, name: Some(name.to_owned()), at: None };
+    let occupation =
+        |tid, name: &str| Occupation { tid, name: Some(name.to_owned()), ..Occupation::default() };
     for (tid, comm, called) in [
         (5000, "writer", "thread metrics-flusher (5000)"),
         // Of others nothing is known; nor where the tid is another thread's, outside of a pid namespace.

@@ -75,8 +75,15 @@ fn a_fork_that_a_sweep_found_before_its_record_was_read_is_known_as_any_other() 
     timeline.carried.insert(CHILD, seen(lock(Taker::Closed, &[WAITER])));
     let swept =
         Swept { process: process(CHILD), comm: "php".into(), uid: None, parent: Some(process(PARENT)) };
-    let sweep =
-        Sweep { at: ms(0), took: 1, mark: 1, processes: 2, unexeced: vec![swept], zombies: Vec::new() };
+    let sweep = Sweep {
+        at: ms(0),
+        took: 1,
+        mark: 1,
+        processes: 2,
+        unexeced: vec![swept],
+        zombies: Vec::new(),
+        waits: Vec::new(),
+    };
     timeline
         .core
         .configure(Settings { sweep_interval: Some(Duration::from_secs(3600)), ..Settings::default() });

@@ -257,6 +257,8 @@ struct Timeline {
     workers: Option<WorkersSeen>,
     /// The threads of children, by tgid; all others are gone.
     threads: HashMap<u32, fn(BootTime) -> ThreadsSeen>,
+    /// How much lies in queues of children, by tgid; all others are gone.
+    backlogs: HashMap<u32, fn(BootTime) -> Vec<Option<u64>>>,
     /// What children sleep on and hold; all others are gone.
     descriptors: HashMap<u32, fn(BootTime) -> Descriptors>,
     /// Who holds a pipe or socket; of all others nothing can be seen.
@@ -299,12 +301,13 @@ impl Timeline {
             unflushed: HashMap::new(),
             escaped: HashMap::new(),
             carried: HashMap::new(),
+            lock_holders: HashMap::new(),
             generators: HashMap::new(),
             sockets: HashMap::new(),
-            lock_holders: HashMap::new(),
             named: HashMap::new(),
             workers: None,
             threads: HashMap::new(),
+            backlogs: HashMap::new(),
             descriptors: HashMap::new(),
             holders: HashMap::new(),
             families: HashMap::new(),
@@ -438,14 +441,14 @@ impl Timeline {
                 };
                 Evidence::CarriedLocks { child, seen }
             }
-            Request::Generators { child, .. } => {
-                let seen = self.generators.get(&child.tgid).cloned().unwrap_or(GeneratorsSeen::Unknown);
-                Evidence::Generators { child, seen }
             Request::LockHolders { ref wait } => {
                 let seen = self.lock_holders.get(&wait.waiter.tgid).cloned();
                 let seen = seen.map(|seen| Box::new(LockHolders { at: self.now, ..seen }));
                 Evidence::LockHolders { wait: wait.clone(), seen }
             }
+            Request::Generators { child, .. } => {
+                let seen = self.generators.get(&child.tgid).cloned().unwrap_or(GeneratorsSeen::Unknown);
+                Evidence::Generators { child, seen }
             }
             Request::Descriptors { process, .. } => {
                 let seen = self.descriptors.get(&process.tgid).map(|seen| seen(self.now));
@@ -467,6 +470,9 @@ impl Timeline {
             }
             Request::Threads { child, .. } => {
                 Evidence::Threads { child, seen: self.threads.get(&child.tgid).map(|look| look(self.now)) }
+            }
+            Request::Backlog { child, .. } => {
+                Evidence::Backlog { child, seen: self.backlogs.get(&child.tgid).map(|look| look(self.now)) }
             }
             Request::Execed { process } => {
                 Evidence::Execed { process, seen: self.programs.get(&process.tgid).cloned() }

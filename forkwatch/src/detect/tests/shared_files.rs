@@ -327,7 +327,7 @@ fn what_cannot_be_compared_is_undecided_once() {
 #[test]
 fn a_child_without_such_files_is_left_alone_while_it_sleeps_on() {
     // With a file the other one may move it at any time.
-    for (files, expected) in [(vec![], 1), (vec![file(10, &[])], 11)] {
+    for (files, expected) in [(vec![], 1), (vec![file(10, &[])], 12)] {
         let mut timeline = Timeline::new();
         timeline.files.insert(CHILD, seen(&files));
         timeline.fork(plain());

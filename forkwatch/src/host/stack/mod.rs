@@ -82,6 +82,16 @@ pub(super) fn scripts(process: ProcessKey) -> Option<Result<Vec<Script>, String>
     budget::part(look).unwrap_or_else(|why| Some(Err(why)))
 }
 
+/// How much lies in queues of a script, each by the address of its object: none where that is none, or cannot be told.
+pub(super) fn queue_lengths(process: ProcessKey, queues: &[u64]) -> Option<Vec<Option<u64>>> {
+    let found = budget::part(|| {
+        let (memory, maps) = open(process).ok()?;
+        let lengths = python::queue_lengths(process.tgid, &memory, &maps, queues)?.ok()?;
+        same(process).ok().map(|()| lengths)
+    });
+    found.ok().flatten()
+}
+
 /// The functions of a script that handle signals, where their numbers are also written to that descriptor; absent where no
 /// CPython up to 3.11 runs in the process.
 pub(super) fn signal_handlers(process: ProcessKey, descriptor: u32) -> Option<Vec<python::Handler>> {

@@ -18,6 +18,8 @@ pub(in crate::host) struct Script {
     pub(in crate::host) name: Option<String>,
     /// The innermost call that is the script's own; the innermost of all where none is.
     pub(in crate::host) at: Option<Frame>,
+    /// The queue at which it waits for what it takes: the address of the object.
+    pub(in crate::host) queue: Option<u64>,
 }
 
 /// Whether it may be a thread's id: `pid_max` is at most so much (`PID_MAX_LIMIT`, include/linux/threads.h).

@@ -65,7 +65,8 @@ fn named_waiting(standing: &Standing) -> Option<String> {
     let named: Vec<String> = standing.stuck.iter().take(MOST_NAMED).map(ToString::to_string).collect();
     let more = standing.stuck.len().saturating_sub(MOST_NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    (!named.is_empty()).then(|| format!("{}{more}: a finding comes once it is known to be stuck", named.join(", ")))
+    (!named.is_empty())
+        .then(|| format!("{}{more}: a finding comes once it is known to be stuck", named.join(", ")))
 }
 
 #[cfg(test)]

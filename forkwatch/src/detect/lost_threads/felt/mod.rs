@@ -9,7 +9,10 @@ mod rule;
 use std::{collections::HashMap, time::Duration};
 
 use self::rule::{Case, Felt, concern, felt, judge};
-use super::HAZARD;
+use super::{
+    HAZARD,
+    told::{self, Told},
+};
 use crate::{
     core::{Context, Detector, ForkCase, Report},
     model::{
@@ -28,25 +31,19 @@ const WAITS_FOR: Duration = Duration::from_secs(30);
 /// A child is looked at so long after the last look, or the fork; and of all children, one in such a time.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
-/// For so long a program is not told again about the same thread.
-const TOLD_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Most children that are looked at.
 const MOST_CHILDREN: usize = 1024;
-/// Most pairs of program and thread that are remembered.
-const MOST_TOLD: usize = 1024;
 
 /// Children whose forkers had threads of their own programs.
 #[derive(Default)]
 pub(in crate::detect) struct FeltAbsence {
     children: HashMap<ProcessKey, Lacking>,
-    /// What was reported when: program, its unit or container, and the thread's name.
-    told: HashMap<Told, BootTime>,
+    /// What was reported: of which thread.
+    told: Told<String>,
     /// From when on a child that falls asleep may be looked at.
     next_look: BootTime,
 }
-
-type Told = (String, Option<String>, String);
 
 /// A child that lives on.
 struct Lacking {
@@ -70,8 +67,8 @@ impl FeltAbsence {
         let Some(parent) = case.parent.filter(|_| context.settings.stacks != Stacks::None) else { return };
         let now = context.now;
         let is_news = |occupation: &&Occupation| {
-            let told = told(case.program_name, case.program, &name(occupation, &parent.threads));
-            self.told.get(&told).is_none_or(|told| now.since(*told) >= TOLD_FOR)
+            let name = name(occupation, &parent.threads);
+            self.told.is_news(&told::of(case.program_name, case.program, name), now)
         };
         let own: Vec<Occupation> =
             case.occupations.iter().filter(|one| concern(one)).filter(is_news).cloned().collect();
@@ -155,16 +152,9 @@ impl FeltAbsence {
         let Lacking { comm, parent, program, program_name, forked_at, tracked, threads, .. } = lacking;
         let now = context.now;
         let name = name(&felt.lost, threads);
-        let key = told(program_name, program, &name);
         // Another child of the program may have been reported meanwhile.
-        if self.told.get(&key).is_some_and(|told| now.since(*told) < TOLD_FOR) {
+        if !self.told.tell(told::of(program_name, program, name.clone()), now) {
             return;
-        }
-        if self.told.len() >= MOST_TOLD {
-            self.told.retain(|_, told| now.since(*told) < TOLD_FOR);
-        }
-        if self.told.len() < MOST_TOLD {
-            self.told.insert(key, now);
         }
         let lost = threads.iter().find(|thread| thread.tid == felt.lost.tid).copied();
         let age = nanoseconds(now.since(*forked_at));
@@ -174,12 +164,8 @@ impl FeltAbsence {
     }
 }
 
-fn told(program_name: &str, program: &Program, name: &str) -> Told {
-    (program_name.to_owned(), program.place().map(str::to_owned), name.to_owned())
-}
-
 /// What the thread is called: by its program, else by the kernel.
-fn name(occupation: &Occupation, threads: &[SeenThread]) -> String {
+pub(super) fn name(occupation: &Occupation, threads: &[SeenThread]) -> String {
     let known = threads.iter().find(|thread| thread.tid == occupation.tid);
     let own = || occupation.name.clone();
     known.map(|thread| thread.name(std::slice::from_ref(occupation))).or_else(own).unwrap_or_default()
@@ -216,7 +202,7 @@ impl Detector for FeltAbsence {
 
     #[cfg(test)]
     fn remembers(&self) -> (usize, bool) {
-        let within = self.children.len() <= MOST_CHILDREN && self.told.len() <= MOST_TOLD;
+        let within = self.children.len() <= MOST_CHILDREN && self.told.is_bounded();
         (self.children.len(), within)
     }
 }

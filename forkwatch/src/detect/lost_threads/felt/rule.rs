@@ -139,7 +139,7 @@ mod tests {
 
     fn lost() -> Occupation {
         let at = frame("block (3 levels) in <main>", "/srv/config.ru", Some(3));
-        Occupation { tid: 71, name: Some("mailer".to_owned()), at: Some(at) }
+        Occupation { tid: 71, name: Some("mailer".to_owned()), at: Some(at), queue: None }
     }
 
     /// A thread in a native call, with these calls of its script, the inner ones first.

@@ -10,6 +10,7 @@ mod handlers;
 mod layout;
 mod lines;
 mod offsets;
+mod queues;
 mod threads;
 mod types;
 
@@ -19,6 +20,7 @@ use std::{fs, os::unix::ffi::OsStrExt};
 
 pub(in crate::host) use handlers::Handler;
 use layout::Layout;
+pub(super) use queues::lengths as queue_lengths;
 pub(super) use threads::threads;
 #[cfg(any(test, fuzzing))]
 pub(super) use threads::threads_of;

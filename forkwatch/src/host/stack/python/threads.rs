@@ -50,16 +50,15 @@ impl Interpreter<'_> {
         self.each_thread(|own, state| {
             let id = |offset: &u64| self.memory.half(own?.wrapping_add(*offset)).filter(|id| is_id(*id));
             if let Some(own_id) = THREAD_IDS.iter().find_map(id) {
-                let (name, at) = self.script(state);
-                found.push(Script { own_id, name, at });
+                found.push(self.script(own_id, state));
             }
             (found.len() >= MAX_THREADS).then_some(())
         });
         found
     }
 
-    /// The name of a thread, and where it is.
-    fn script(&self, state: u64) -> (Option<String>, Option<Frame>) {
+    /// The name of a thread, where it is, and what it takes from.
+    fn script(&self, own_id: u32, state: u64) -> Script {
         let mut calls = Vec::new();
         let mut next = self.first_frame(state);
         while let Some(frame) = next.filter(|_| calls.len() < MAX_CALLS) {
@@ -75,9 +74,21 @@ impl Interpreter<'_> {
         });
         let name = begins.as_ref().and_then(|(frame, _)| self.name_of(*frame));
         let library = begins.map(|(_, library)| library);
-        let mut innermost = calls.iter().take(MAX_INNERMOST).map_while(|frame| self.frame(*frame)).peekable();
-        let first = innermost.peek().cloned();
-        (name, innermost.find(|call| is_own(call, library.as_deref())).or(first))
+        let innermost: Vec<(u64, Frame)> =
+            calls.iter().take(MAX_INNERMOST).map_while(|frame| Some((*frame, self.frame(*frame)?))).collect();
+        let queue = library.as_deref().and_then(|library| self.awaited_queue(&innermost, library));
+        let mut frames = innermost.iter().map(|(_, call)| call);
+        let own = frames.find(|call| is_own(call, library.as_deref()));
+        // One of the library's own is told by the function that it runs.
+        let runs = || {
+            let of_thread =
+                |call: &&Frame| call.module.as_deref().is_some_and(|file| file.ends_with("/threading.py"));
+            let whole = calls.len() == innermost.len();
+            library.as_ref().filter(|_| whole)?;
+            innermost.iter().rev().map(|(_, call)| call).find(|call| !of_thread(call))
+        };
+        let at = own.or_else(runs).or_else(|| innermost.first().map(|(_, call)| call)).cloned();
+        Script { own_id, name, at, queue }
     }
 
     /// The name of the `threading.Thread` whose method this call is.

@@ -79,7 +79,7 @@ pub(super) fn threads(memory: &Bytes, maps: &Maps) -> Option<Result<Vec<Script>,
         vm.each_thread(|own_id, thread| {
             let calls = vm.walk(thread, MAX_INNERMOST).frames;
             let at = calls.iter().find(|call| is_own(call)).or(calls.first()).cloned();
-            found.push(Script { own_id, name: None, at });
+            found.push(Script { own_id, name: None, at, queue: None });
             None::<()>
         });
         found

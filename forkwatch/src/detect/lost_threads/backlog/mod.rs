@@ -1,0 +1,173 @@
+//! Queues that a thread of the forker takes from, and that pile up in a child which has no such thread: a `QueueListener`'s
+//! log records, mails, metrics. Nothing waits there, and nothing fails.
+//!
+//! Which thread takes from which queue is known from the fork. The child's copy of the queue lies at the same address.
+
+mod rule;
+
+use std::{collections::HashMap, time::Duration};
+
+pub(super) use self::rule::listener;
+use self::rule::{Case, Pile, judge};
+use super::{
+    HAZARD,
+    felt::name,
+    told::{self, Told},
+};
+use crate::{
+    core::{Context, Detector, ForkCase, Report, Unanswered},
+    model::{
+        event::Event,
+        evidence::{Evidence, Request},
+        process::{Comm, ProcessKey, Program},
+        stack::Stacks,
+        thread::{Occupation, SeenThread},
+        time::{BootTime, nanoseconds},
+    },
+};
+
+/// How long after one look the next one comes while something lies there that was put since the fork.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Where nothing does, each look takes twice as long to come as the one before, down to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
+/// Most children that are looked at, and queues of one.
+const MOST_CHILDREN: usize = 1024;
+const MOST_QUEUES: usize = 8;
+
+/// Children whose forkers had threads that take from queues.
+#[derive(Default)]
+pub(in crate::detect) struct Backlog {
+    children: HashMap<ProcessKey, Lacking>,
+    /// What was reported: of which thread.
+    told: Told<String>,
+}
+
+/// A child that lives on.
+struct Lacking {
+    comm: Comm,
+    parent: ProcessKey,
+    program: Program,
+    program_name: String,
+    forked_at: BootTime,
+    tracked: bool,
+    queues: Vec<Queue>,
+    pause: Duration,
+    unanswered: Unanswered,
+}
+
+/// A queue, the thread that takes from it in the forker, and what lay in the child's copy.
+struct Queue {
+    at: u64,
+    thread: SeenThread,
+    taker: Occupation,
+    pile: Pile,
+}
+
+impl Backlog {
+    fn watch(&mut self, case: &ForkCase<'_>, context: &mut Context) {
+        let Some(parent) = case.parent.filter(|_| context.settings.stacks != Stacks::None) else { return };
+        let queue = |taker: &Occupation| {
+            let at = taker.queue?;
+            let thread = *parent.threads.iter().find(|thread| thread.tid == taker.tid)?;
+            let name = name(taker, &parent.threads);
+            let is_news = self.told.is_news(&told::of(case.program_name, case.program, name), context.now);
+            is_news.then(|| Queue { at, thread, taker: taker.clone(), pile: Pile::default() })
+        };
+        let queues: Vec<Queue> = case.occupations.iter().filter_map(queue).take(MOST_QUEUES).collect();
+        if queues.is_empty() || self.children.len() >= MOST_CHILDREN {
+            return;
+        }
+        let lacking = Lacking {
+            comm: case.child_comm,
+            parent: case.fork.parent,
+            program: case.program.clone(),
+            program_name: case.program_name.to_owned(),
+            forked_at: case.fork.at,
+            tracked: case.fork.tracked,
+            queues,
+            pause: PAUSE / 2,
+            unanswered: Unanswered::default(),
+        };
+        self.children.insert(case.fork.child, lacking);
+        self.look(case.fork.child, context);
+    }
+
+    fn look(&mut self, child: ProcessKey, context: &mut Context) {
+        let Some(lacking) = self.children.get_mut(&child) else { return };
+        if lacking.unanswered.is_hopeless() {
+            self.children.remove(&child);
+            return;
+        }
+        lacking.unanswered.put();
+        let queues = lacking.queues.iter().map(|queue| queue.at).collect();
+        context.ask(Request::Backlog { child, queues });
+        context.wake_to_look(context.now + lacking.pause, child);
+    }
+
+    fn seen(&mut self, child: ProcessKey, lengths: &[Option<u64>], context: &mut Context) {
+        let now = context.now;
+        let Some(lacking) = self.children.get_mut(&child) else { return };
+        lacking.unanswered.answered();
+        for (queue, length) in lacking.queues.iter_mut().zip(lengths) {
+            queue.pile.seen(*length, now);
+        }
+        lacking.queues.retain(|queue| queue.pile.is_known());
+        if lacking.queues.is_empty() {
+            return self.leave(child, context);
+        }
+        let grows = lacking.queues.iter().any(|queue| queue.pile.has_grown());
+        lacking.pause = if grows { PAUSE } else { (lacking.pause * 2).min(LONGEST_PAUSE) };
+        context.wake_to_look(now + lacking.pause, child);
+        let Some(place) = lacking.queues.iter().position(|queue| queue.pile.is_nobodys()) else { return };
+        let queue = lacking.queues.remove(place);
+        let Lacking { comm, parent, ref program, forked_at, tracked, .. } = *lacking;
+        let name = name(&queue.taker, std::slice::from_ref(&queue.thread));
+        // Another child of the program may have been reported meanwhile.
+        if self.told.tell(told::of(&lacking.program_name, program, name.clone()), now) {
+            let Queue { taker, pile, thread, .. } = &queue;
+            let age = nanoseconds(now.since(forked_at));
+            let case = Case { parent, program, child, taker, thread: *thread, name, pile, now, age };
+            let finding = judge(&case).finding(now, HAZARD.id, (parent, program), (child, comm));
+            context.report(Report { until_its_end: tracked, of_one_child: true, ..Report::of(finding) });
+        }
+    }
+
+    fn leave(&mut self, child: ProcessKey, context: &mut Context) {
+        if self.children.remove(&child).is_some() {
+            context.sleep(child);
+        }
+    }
+}
+
+impl Detector for Backlog {
+    // Not by `forget`: for this, a child need not be such that its memory can be looked into.
+    fn on_event(&mut self, event: &Event, context: &mut Context) {
+        match event {
+            Event::Exec(exec) => self.leave(exec.process, context),
+            Event::Exit(exit) => self.leave(exit.process, context),
+            _ => {}
+        }
+    }
+
+    fn on_forker(&mut self, case: &ForkCase<'_>, context: &mut Context) {
+        self.watch(case, context);
+    }
+
+    fn on_evidence(&mut self, evidence: &Evidence, context: &mut Context) {
+        match evidence {
+            Evidence::Backlog { child, seen: Some(lengths) } => self.seen(*child, lengths, context),
+            Evidence::Backlog { child, seen: None } => self.leave(*child, context),
+            _ => {}
+        }
+    }
+
+    fn on_timer(&mut self, child: ProcessKey, _topic: u64, context: &mut Context) {
+        self.look(child, context);
+    }
+
+    #[cfg(test)]
+    fn remembers(&self) -> (usize, bool) {
+        let is_bounded = self.children.len() <= MOST_CHILDREN && self.told.is_bounded();
+        (self.children.len(), is_bounded)
+    }
+}
