@@ -65,7 +65,7 @@ fn facts(evidence: &Value, unknown: &mut Vec<(String, Value)>) -> Facts {
     let known = |thread: &Value| {
         let (tid, at, name) = (tid(thread)?, part(thread, "/at"), text(thread, "/own_name"));
         let is_known = at.is_some() || name.is_some();
-        is_known.then(|| Occupation { tid, name: name.map(str::to_owned), at })
+        is_known.then(|| Occupation { tid, name: name.map(str::to_owned), at, queue: None })
     };
     let seen = |thread: &Value| Some(SeenThread { tid: tid(thread)?, comm: comm(thread) });
     let signals: Vec<String> = part(evidence, "/signals").unwrap_or_default();
