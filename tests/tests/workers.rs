@@ -9,7 +9,7 @@ use forkwatch_tests::{
     process,
     program::{Launch, Program},
     runner::Tests,
-    scenario::{gunicorn_with_forksafe, plain_uwsgi, uwsgi_with_forksafe},
+    scenario::{Scenario, gunicorn_with_forksafe, plain_uwsgi, uwsgi_with_forksafe},
     tests,
 };
 use nix::{
@@ -26,6 +26,7 @@ pub(crate) fn tests() -> Tests {
         a_worker_of_uwsgi_is_ready_after_its_hook,
         a_worker_that_is_killed_is_told_with_its_killer_and_replaced,
         a_uwsgi_without_a_master_is_told_of_it,
+        the_control_thread_of_gunicorn_is_told_from_threads_of_the_application,
         the_jobs_of_a_shell_are_no_workers,
     ])
 }
@@ -138,6 +139,28 @@ fn a_worker_that_is_killed_is_told_with_its_killer_and_replaced() -> Result<()> 
     let told: Vec<&str> = events.iter().filter(of_it).map(Event::action).collect();
     let (begin, _) = told.split_at(told.len().min(3));
     ensure!(begin == ["worker_forked", "worker_replaced", "worker_ready"], "{told:?}");
+    Ok(())
+}
+
+fn the_control_thread_of_gunicorn_is_told_from_threads_of_the_application() -> Result<()> {
+    for (name, advice) in [
+        ("gunicorn_25_1_0_forks_beside_its_own_control_thread", "--no-control-socket"),
+        ("gunicorn_preloads_an_application_with_a_thread", "post_fork"),
+    ] {
+        let mut program = Scenario::named(name)?.hold()?;
+        let mut forkwatch = Forkwatch::tail_pids(&[program.pid()])?;
+        program.release()?;
+        let is_it = |event: &Event| {
+            event.finding().is_some_and(|finding| {
+                ["multithreaded-fork", "held-locks"].contains(&finding.hazard()) && finding.state() == "suspected"
+            })
+        };
+        let found = forkwatch.wait_for("the finding about the thread", is_it)?;
+        let remedy = found.finding().context("no finding")?.remedy();
+        ensure!(remedy.contains(advice), "{name}: {remedy}");
+        program.end(Some(Signal::SIGTERM))?;
+        forkwatch.stop()?;
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use crate::model::{
     finding::Remedy,
     process::Program,
     program_name::{bare_name, stem},
-    thread::SeenThread,
+    thread::{Occupation, SeenThread, occupation},
 };
 
 /// A family of programs that is told the same.
@@ -45,6 +45,25 @@ impl Signs<'_> {
         let shown = self.program.cmdline.first().map(|first| first.rsplit('/').next().unwrap_or(first));
         exe.into_iter().chain(shown).any(|name| stems.contains(&stem(name)))
     }
+}
+
+/// What to change where these threads of a program, and what is known of them, have made its fork unsafe.
+pub(crate) fn advice(program: &Program, threads: &[SeenThread], occupations: &[Occupation]) -> Remedy {
+    let is_own = |thread: &SeenThread| occupation(thread.tid, occupations).is_some_and(is_control_of_gunicorn);
+    if !threads.is_empty() && threads.iter().all(is_own) {
+        return remedy(
+            "The thread is gunicorn's own, which serves its control socket. Upgrade gunicorn (releases after 25.1 stop that \
+             thread around each fork), or add --no-control-socket.",
+            "https://docs.gunicorn.org/en/stable/settings.html#control-socket-disable",
+        );
+    }
+    recognise(program, threads).remedy()
+}
+
+/// Whether a thread serves gunicorn's control socket (`gunicorn/ctl/server.py`).
+fn is_control_of_gunicorn(thread: &Occupation) -> bool {
+    let module = thread.at.as_ref().and_then(|at| at.module.as_deref());
+    module.is_some_and(|module| module.ends_with("/gunicorn/ctl/server.py"))
 }
 
 impl Ecosystem {
@@ -183,6 +202,7 @@ pub(crate) fn remedies() -> Vec<(&'static str, Remedy)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::stack::Frame;
 
     fn recognised(comm: &str, exe: &str, cmdline: &[&str], threads: &[&str]) -> &'static str {
         let program = Program {
@@ -194,6 +214,24 @@ mod tests {
         let threads: Vec<SeenThread> =
             threads.iter().map(|comm| SeenThread { tid: 2, comm: (*comm).into() }).collect();
         recognise(&program, &threads).name
+    }
+
+    #[test]
+    fn gunicorns_own_thread_is_told_from_those_of_the_application() {
+        let program = Program { comm: "gunicorn".into(), ..Program::default() };
+        let thread = |tid| SeenThread { tid, comm: "gunicorn".into() };
+        let at = |tid, module: &str| Occupation {
+            tid,
+            name: Some("Thread-1 (_run_loop)".to_owned()),
+            at: Some(Frame { module: Some(module.to_owned()), ..Frame::default() }),
+        };
+        let own = at(7, "/venv/lib/python3.11/site-packages/gunicorn/ctl/server.py");
+        let others = at(8, "/srv/app/ctl/server.py");
+        let text = |threads: &[SeenThread]| advice(&program, threads, &[own.clone(), others.clone()]).text;
+        assert!(text(&[thread(7)]).contains("--no-control-socket"));
+        for threads in [&[thread(8)][..], &[thread(7), thread(8)], &[thread(9)], &[]] {
+            assert!(text(threads).contains("post_fork"), "{threads:?}");
+        }
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub(super) fn judge(case: &ForkCase<'_>) -> Judgement {
 
 fn remedy(case: &ForkCase<'_>) -> Remedy {
     let threads = case.parent.map_or(&[][..], |parent| &parent.threads);
-    ecosystem::recognise(case.program, threads).remedy()
+    ecosystem::advice(case.program, threads, case.occupations)
 }
 
 fn summary(case: &ForkCase<'_>, held: &HeldLocks) -> String {

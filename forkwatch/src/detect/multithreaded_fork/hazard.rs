@@ -195,7 +195,7 @@ fn left_by_daemon(case: &ForkCase<'_>, others: &Others, summary: String) -> Judg
 
 fn remedy(case: &ForkCase<'_>) -> Remedy {
     let threads = case.parent.map_or(&[][..], |parent| &parent.threads);
-    ecosystem::recognise(case.program, threads).remedy()
+    ecosystem::advice(case.program, threads, case.occupations)
 }
 
 /// Who called fork, and whose child that was itself.
