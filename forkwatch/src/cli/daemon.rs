@@ -178,6 +178,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         let (bus, tally) = (Bus::default(), Arc::new(Tally::default()));
         let (questions, asked) = live::questions();
         pipeline.hear(asked);
+        pipeline.tell_each(bus.awaited());
         let workers = Workers::default();
         let answers = Answers {
             context: context.clone(),

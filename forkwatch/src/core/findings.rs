@@ -73,7 +73,8 @@ impl Findings {
         if settings.snapshot {
             return Some(self.repeats.report(finding, out));
         }
-        let singly = settings.tell_each && of_one_child;
+        let is_awaited = finding.program.uid.is_some_and(|uid| settings.tell_each_of.contains(&uid));
+        let singly = settings.tell_each && of_one_child || is_awaited;
         self.repeats.enter(finding, settings.summary_interval, singly, until_its_end, out)
     }
 

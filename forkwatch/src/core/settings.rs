@@ -44,6 +44,10 @@ pub struct Settings {
     /// Whether each child that hangs is reported when it is found, and not summed up with those of the same program.
     #[serde(default)]
     pub tell_each: bool,
+    /// Users of whose programs each finding is reported when it is found, at most so many of a program as of children that
+    /// hang: somebody waits for it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub tell_each_of: Vec<u32>,
     /// How long a wait must have been seen without a change before it is reported, where the lock names its owner.
     /// Other proofs take 2.5, 10 or 30 times as long.
     pub stuck_after: Duration,
@@ -77,6 +81,7 @@ impl Default for Settings {
             recheck: defaults::RECHECK,
             summary_interval: defaults::SUMMARY_INTERVAL,
             tell_each: false,
+            tell_each_of: Vec::new(),
             stuck_after: defaults::STUCK_AFTER,
             sweep_interval: None,
             leak_interval: Duration::from_secs(30),

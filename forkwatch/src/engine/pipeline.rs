@@ -30,7 +30,7 @@ use crate::{
     health::{Part, Pulse},
     host::{self, clock},
     kernel::{DRAIN_AFTER, Kernel, Ring},
-    live::Question,
+    live::{Awaited, Question},
     model::{
         event::Event,
         evidence::{Evidence, Request},
@@ -77,6 +77,10 @@ struct Stage {
     /// What outputs have been told of so far.
     received: u64,
     malformed: u64,
+    settings: Settings,
+    /// Who waits for each finding of their own programs, and the version of that which the core knows.
+    awaited: Awaited,
+    known: u64,
 }
 
 impl Pipeline {
@@ -94,7 +98,7 @@ impl Pipeline {
         let stage = Stage {
             kernel: Arc::clone(&kernel),
             asker: collector.asker(),
-            feed: Feed::new(settings, recorder),
+            feed: Feed::new(settings.clone(), recorder),
             collector,
             inquiries: Inquiries::new(Instant::now().into_std()),
             losses,
@@ -102,6 +106,9 @@ impl Pipeline {
             sleepers: Sleepers::new(pulse.clone()),
             received: ring.received(),
             malformed: ring.malformed(),
+            settings,
+            awaited: Awaited::default(),
+            known: 0,
         };
         // SAFETY: the ring owns its descriptor, and gives the same one for as long as it lives.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
@@ -135,7 +142,13 @@ impl Pipeline {
 
     /// Judges by other settings from now on.
     pub(crate) fn configure(&mut self, settings: Settings) -> Result<()> {
-        self.stage.feed.configure(settings)
+        self.stage.settings = settings;
+        self.stage.configure()
+    }
+
+    /// Tells those who wait for it each finding of their own programs.
+    pub(crate) fn tell_each(&mut self, awaited: Awaited) {
+        self.stage.awaited = awaited;
     }
 
     /// Goes on until `stop` is ready, and gives what that says; or none when an output has all that was wanted of it.
@@ -239,6 +252,17 @@ async fn asked(questions: &mut Option<mpsc::Receiver<Question>>) -> Question {
 }
 
 impl Stage {
+    fn configure(&mut self) -> Result<()> {
+        self.known = self.awaited.version();
+        let settings = Settings { tell_each_of: self.awaited.users(), ..self.settings.clone() };
+        self.feed.configure(settings)
+    }
+
+    /// Has the core know who waits. To be called before anything is judged.
+    fn hear_who_waits(&mut self) -> Result<()> {
+        if self.awaited.version() == self.known { Ok(()) } else { self.configure() }
+    }
+
     fn question(&mut self, question: Question) -> Result<()> {
         match question {
             // Whoever does not wait any more wants no answer.
@@ -264,7 +288,7 @@ impl Stage {
     }
 
     fn drain(&mut self, ring: &mut Ring) -> Result<usize> {
-        let mut result = Ok(());
+        let mut result = self.hear_who_waits();
         let drained = ring.drain(BATCH, |event| {
             if result.is_ok() {
                 result = self.event(&event);
@@ -292,6 +316,7 @@ impl Stage {
     }
 
     fn reply(&mut self, reply: Reply) -> Result<()> {
+        self.hear_who_waits()?;
         match reply {
             Reply::Core(at, evidence) => self.evidence(at, &evidence),
             Reply::Particulars { question, took, particulars } => {
@@ -316,6 +341,7 @@ impl Stage {
         for number in self.inquiries.overdue(Instant::now().into_std()) {
             self.feed.particulars(number, &Particulars::None)?;
         }
+        self.hear_who_waits()?;
         let now = clock::now();
         if self.feed.deadline().is_some_and(|deadline| deadline <= now) {
             self.feed.advance(now)?;

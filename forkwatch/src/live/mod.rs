@@ -77,7 +77,53 @@ pub enum Wants {
 
 /// Everybody who listens. Clones share them.
 #[derive(Clone, Default)]
-pub struct Bus(Arc<Mutex<Vec<Listener>>>);
+pub struct Bus(Arc<Mutex<Vec<Listener>>>, Awaited);
+
+/// Users who wait for each finding of their own programs. Clones share them.
+#[derive(Clone, Default)]
+pub struct Awaited(Arc<(AtomicU64, Mutex<Vec<u32>>)>);
+
+/// One who waits, for as long as this lives.
+pub struct Waits {
+    awaited: Awaited,
+    uid: u32,
+}
+
+impl Awaited {
+    /// Changes whenever they do.
+    pub fn version(&self) -> u64 {
+        self.0.0.load(Ordering::Acquire)
+    }
+
+    /// Their uids.
+    pub fn users(&self) -> Vec<u32> {
+        let mut users = self.lock().clone();
+        users.sort_unstable();
+        users.dedup();
+        users
+    }
+
+    fn waits(&self, uid: u32) -> Waits {
+        self.lock().push(uid);
+        self.0.0.fetch_add(1, Ordering::Release);
+        Waits { awaited: self.clone(), uid }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.0.1.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        let mut users = self.awaited.lock();
+        if let Some(place) = users.iter().position(|uid| *uid == self.uid) {
+            users.swap_remove(place);
+        }
+        drop(users);
+        self.awaited.0.0.fetch_add(1, Ordering::Release);
+    }
+}
 
 struct Listener {
     wants: Wants,
@@ -119,7 +165,18 @@ impl Bus {
         let (sender, lines) = mpsc::channel(QUEUE);
         let dropped = Arc::new(Notify::new());
         listeners.push(Listener { wants, lines: sender, dropped: Arc::clone(&dropped) });
-        Some(Listening { lines, dropped })
+        Some(Listening { lines, dropped, _waits: None })
+    }
+
+    /// The users who wait for each finding of their own programs.
+    pub fn awaited(&self) -> Awaited {
+        self.1.clone()
+    }
+
+    /// Has this listener wait for each finding of this user's programs.
+    #[must_use]
+    pub fn each_of(&self, listening: Listening, uid: u32) -> Listening {
+        Listening { _waits: Some(self.1.waits(uid)), ..listening }
     }
 
     /// Tells everybody that nothing more comes.
@@ -136,6 +193,7 @@ impl Bus {
 pub struct Listening {
     lines: mpsc::Receiver<Arc<str>>,
     dropped: Arc<Notify>,
+    _waits: Option<Waits>,
 }
 
 impl Listening {
@@ -189,6 +247,20 @@ mod tests {
         assert_eq!(lines, QUEUE);
         bus.close();
         assert_eq!(next(&mut findings), Poll::Ready(None));
+    }
+
+    #[test]
+    fn a_user_waits_as_long_as_he_listens() {
+        let bus = Bus::default();
+        let (awaited, before) = (bus.awaited(), bus.awaited().version());
+        let listen = || bus.each_of(bus.listen(Wants::Findings, true).unwrap(), 1000);
+        let (first, second) = (listen(), listen());
+        assert_eq!(awaited.users(), [1000]);
+        assert_ne!(awaited.version(), before);
+        drop(first);
+        assert_eq!(awaited.users(), [1000], "he listens twice");
+        drop(second);
+        assert!(awaited.users().is_empty());
     }
 
     #[test]

@@ -99,7 +99,7 @@ pub(super) async fn answer(
             Err(problem) => Err(problem),
         },
         "openapi.json" => json(&openapi()),
-        "events" => events(api, &query, matches!(via, Via::Local { .. })),
+        "events" => events(api, &query, via),
         "rescues" => rescued(api, request, via).await,
         other => match other.strip_prefix("findings/").map(|rest| rest.split_once('/').unwrap_or((rest, "")))
         {
@@ -161,23 +161,35 @@ fn pid(query: &str) -> Result<Option<u32>, Problem> {
     }
 }
 
-fn events(api: &Api, query: &str, is_local: bool) -> Answered {
-    let wants = match query {
-        "" | "type=all" => Wants::All,
-        "type=finding" => Wants::Findings,
-        "type=notable" => Wants::Notable,
-        _ => {
-            let why = "There is one filter: type, which is finding, notable or all.".to_owned();
-            return Err(Problem(StatusCode::BAD_REQUEST, why));
+fn events(api: &Api, query: &str, via: &Via) -> Answered {
+    let wrong = |why: &str| Problem(StatusCode::BAD_REQUEST, why.to_owned());
+    let (mut wants, mut each) = (Wants::All, false);
+    for filter in query.split('&').filter(|filter| !filter.is_empty()) {
+        match filter {
+            "type=all" => wants = Wants::All,
+            "type=finding" => wants = Wants::Findings,
+            "type=notable" => wants = Wants::Notable,
+            "each=own" => each = true,
+            _ => {
+                return Err(wrong(
+                    "There are the filters type, which is finding, notable or all, and each, which is own.",
+                ));
+            }
         }
-    };
+    }
     let full = || {
         let why = format!("{MOST_LISTENERS} listen already; more are not served at a time.");
         Problem(StatusCode::SERVICE_UNAVAILABLE, why)
     };
-    let live = Live::new(api.bus.listen(wants, is_local).ok_or_else(full)?);
+    let is_local = matches!(via, Via::Local { .. });
+    let listening = api.bus.listen(wants, is_local).ok_or_else(full)?;
+    let listening = match via {
+        Via::Local { uid } if each => api.bus.each_of(listening, *uid),
+        _ if each => return Err(wrong("Only the local socket knows who you are, so each=own is for that.")),
+        _ => listening,
+    };
     let mut answer = respond(StatusCode::OK, EVENTS, "");
-    *answer.body_mut() = Answer::Live(Box::new(live));
+    *answer.body_mut() = Answer::Live(Box::new(Live::new(listening)));
     Ok(answer)
 }
 
