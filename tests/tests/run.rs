@@ -3,14 +3,19 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, ChildStderr, Command, Output, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
 use forkwatch_tests::{
-    binary, fixture,
+    binary,
+    event::Event,
+    fixture,
+    forkwatch::Forkwatch,
     host::{needs_bpf, needs_root},
+    program::copy_program,
     runner::Tests,
     schema, tests,
 };
@@ -35,6 +40,8 @@ pub(crate) fn tests() -> Tests {
         a_report_that_cannot_be_written_is_said_before_the_command_runs,
         without_privileges_the_command_does_not_run,
         tail_ends_with_10_where_it_is_asked_to,
+        a_user_who_may_ask_a_daemon_needs_no_privileges,
+        what_else_a_daemon_finds_is_not_the_commands,
     ])
 }
 
@@ -48,7 +55,11 @@ struct Run {
 impl Run {
     fn start(options: &[&str], command: &[&str]) -> Result<Self> {
         needs_bpf()?;
-        let mut process = Command::new(binary::forkwatch()?)
+        Self::start_by(&mut Command::new(binary::forkwatch()?), options, command)
+    }
+
+    fn start_by(forkwatch: &mut Command, options: &[&str], command: &[&str]) -> Result<Self> {
+        let mut process = forkwatch
             .arg("run")
             .args(options)
             .arg("--")
@@ -81,6 +92,101 @@ impl Run {
         let output = self.process.wait_with_output().context("it does not end")?;
         Ok((output, self.said))
     }
+}
+
+/// A daemon that members of `nogroup` may ask, and programs that everybody may run.
+struct Asked {
+    daemon: Forkwatch,
+    folder: TempDir,
+}
+
+impl Asked {
+    fn start() -> Result<Self> {
+        needs_root()?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        let folder = tempfile::Builder::new().prefix("forkwatch-").permissions(mode).tempdir()?;
+        let configuration = format!(
+            "[web]\nlisten_addresses = []\n[socket]\npath = \"{}\"\ngroup = \"nogroup\"\n[findings]\nstore = \"none\"\n",
+            folder.path().join("api.sock").display()
+        );
+        let file = folder.path().join("forkwatch.toml");
+        fs::write(&file, configuration)?;
+        copy_program(&binary::forkwatch()?, &folder.path().join("forkwatch"))?;
+        copy_program(&fixture::fixture("mt_fork")?, &folder.path().join("asked-daemon"))?;
+        let daemon = Forkwatch::daemon(["--config".as_ref(), file.as_os_str()])?;
+        Ok(Self { daemon, folder })
+    }
+
+    /// The program that forks beside threads.
+    fn unsafe_program(&self) -> String {
+        self.folder.path().join("asked-daemon").display().to_string()
+    }
+
+    /// Runs it as this user, who has this group alone.
+    fn run_as(&self, id: u32, options: &[&str], command: &[&str]) -> Result<Run> {
+        let mut forkwatch = Command::new(self.folder.path().join("forkwatch"));
+        forkwatch
+            .uid(id)
+            .gid(id)
+            .env("FORKWATCH_SOCKET", self.folder.path().join("api.sock"))
+            .current_dir("/");
+        Run::start_by(&mut forkwatch, options, command)
+    }
+}
+
+/// `nobody`, and `nogroup`.
+const NOBODY: u32 = 65_534;
+
+fn a_user_who_may_ask_a_daemon_needs_no_privileges() -> Result<()> {
+    let asked = Asked::start()?;
+    // The same again, which a daemon would else sum up.
+    for _ in 0..2 {
+        let mut run = asked.run_as(NOBODY, &["--fail-on", "suspected"], &[&asked.unsafe_program()])?;
+        run.wait_for("is asked; its own settings apply")?;
+        run.wait_for("WARNING")?;
+        let (output, said) = run.finish()?;
+        code(&output, &said, 10)?;
+        ensure!(said.contains("watched by the daemon; 1 finding, 1 of which count"), "{said}");
+    }
+    let (output, said) = asked.run_as(NOBODY, &[], &["/bin/sh", "-c", "exit 7"])?.finish()?;
+    code(&output, &said, 7)?;
+    ensure!(said.contains("nothing unsafe was found"), "{said}");
+    // Whoever may neither watch nor ask is told both.
+    let trace = path(&asked.folder, "trace");
+    let (output, said) = asked.run_as(1, &[], &["/usr/bin/touch", &trace])?.finish()?;
+    code(&output, &said, 3)?;
+    ensure!(said.contains("CAP_BPF") && said.contains("uid 1 may not ask"), "{said}");
+    let (output, said) =
+        asked.run_as(NOBODY, &["--record", &trace], &["/usr/bin/touch", &trace])?.finish()?;
+    code(&output, &said, 3)?;
+    ensure!(said.contains("not with --record") && !Path::new(&trace).exists(), "{said}");
+    asked.daemon.stop().map(drop)
+}
+
+fn what_else_a_daemon_finds_is_not_the_commands() -> Result<()> {
+    let asked = Asked::start()?;
+    let run = asked.run_as(NOBODY, &["--fail-on", "info"], &["/bin/cat"])?;
+    let mut other = Command::new(asked.folder.path().join("asked-daemon"));
+    let mut other = other
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .current_dir("/")
+        .spawn()?;
+    let mut forked = String::new();
+    BufReader::new(other.stdout.take().context("no pipe")?).read_line(&mut forked)?;
+    let forked: Value = serde_json::from_str(&forked)?;
+    let child = forked.get("child").and_then(Value::as_i64).context("no child")?;
+    let mut asked = asked;
+    let found = |event: &Event| event.finding().is_some() && event.pid() == Some(child);
+    asked.daemon.wait_for("the finding about the other", found)?;
+    drop(other.stdin.take());
+    other.wait()?;
+    let (output, said) = run.finish()?;
+    code(&output, &said, 0)?;
+    ensure!(said.contains("nothing unsafe was found"), "{said}");
+    asked.daemon.stop().map(drop)
 }
 
 /// Runs to the end, without input.

@@ -152,7 +152,8 @@ fn the_control_thread_of_gunicorn_is_told_from_threads_of_the_application() -> R
         program.release()?;
         let is_it = |event: &Event| {
             event.finding().is_some_and(|finding| {
-                ["multithreaded-fork", "held-locks"].contains(&finding.hazard()) && finding.state() == "suspected"
+                ["multithreaded-fork", "held-locks"].contains(&finding.hazard())
+                    && finding.state() == "suspected"
             })
         };
         let found = forkwatch.wait_for("the finding about the thread", is_it)?;

@@ -44,8 +44,11 @@ use crate::{
 };
 
 mod announcing;
+mod by_daemon;
 mod command;
+mod ours;
 mod reports;
+mod told;
 
 /// Signals that kill are told by shells as this and their number.
 const KILLED: i32 = 128;
@@ -95,7 +98,9 @@ struct Outcome {
 /// Runs the command to its end, and then says what was found.
 pub(super) fn run(options: &Options) -> Result<Exit> {
     Log::start(LogFormat::Auto, LogLevel::Warn, false).context("cannot start the log")?;
-    privilege::require_for_load()?;
+    if let Err(lacking) = privilege::require_for_load() {
+        return by_daemon::run(options, lacking);
+    }
     let settings = Settings {
         grace: options.grace,
         stuck_after: options.stuck_after,
@@ -105,7 +110,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         ..Settings::default()
     };
     // Before anything that the command would inherit: it has what whoever called forkwatch has.
-    let mut command = Watched::start(&options.command)?;
+    let mut command = Watched::start(&options.command, None)?;
     resources::raise_open_files();
     let process = host::find(command.pid())?;
     let kernel_options = kernel::Options {
@@ -135,21 +140,32 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         }
         outcome
     })?;
+    let seen = seen.borrow();
+    conclude(options, &context, &outcome, &seen, reports)
+}
+
+/// Says and reports what was found.
+fn conclude(
+    options: &Options,
+    context: &Context,
+    outcome: &Outcome,
+    seen: &Seen,
+    reports: Reports,
+) -> Result<Exit> {
     let words: Vec<String> = options.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let hazards = reports::introduced();
-    let seen = seen.borrow();
     let report = Report {
-        context: &context,
+        context,
         command: &words,
         end: outcome.end,
         took: outcome.took,
-        seen: &seen,
+        seen,
         hazards: &hazards,
         fails: &|found| options.fail_on.counts(found),
     };
-    say(&report, &context, options.color).context("cannot write to stderr")?;
+    say(&report, context, options.color).context("cannot write to stderr")?;
     reports.write(&report)?;
-    Ok(exit(options.fail_on, &seen, &outcome))
+    Ok(exit(options.fail_on, seen, outcome))
 }
 
 /// Watches until the command has ended, and for a while what it leaves behind. If the watch fails, the command goes on to its
@@ -267,8 +283,9 @@ fn say(report: &Report<'_>, context: &Context, color: ColorChoice) -> io::Result
         count => format!(", {count} of which count (--fail-on)"),
     };
     let took = humanly(u64::try_from(report.took.as_nanos()).unwrap_or(u64::MAX));
-    let forks = seen.forks;
-    writeln!(out, "forkwatch: the command {ended} after {took}; {forks} forks seen; {findings}{counting}")?;
+    let forks =
+        seen.forks.map_or_else(|| "watched by the daemon".to_owned(), |forks| format!("{forks} forks seen"));
+    writeln!(out, "forkwatch: the command {ended} after {took}; {forks}; {findings}{counting}")?;
     if seen.left_out > 0 {
         writeln!(out, "forkwatch: {} more findings are not shown", seen.left_out)?;
     }

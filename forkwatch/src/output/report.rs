@@ -72,8 +72,8 @@ pub struct Seen {
     pub found: Vec<Found>,
     /// Findings beyond those that are kept.
     pub left_out: u64,
-    /// Forks that were told.
-    pub forks: u64,
+    /// Forks that were told; none where somebody else watched.
+    pub forks: Option<u64>,
     /// Events that were lost.
     pub lost: u64,
     /// Findings that rules of the operator accept.
@@ -113,14 +113,14 @@ pub struct Collecting(Rc<RefCell<Seen>>);
 impl Collecting {
     /// An output, and what it collects.
     pub fn new() -> (Self, Rc<RefCell<Seen>>) {
-        let seen = Rc::new(RefCell::new(Seen::default()));
+        let seen = Rc::new(RefCell::new(Seen { forks: Some(0), ..Seen::default() }));
         (Self(Rc::clone(&seen)), seen)
     }
 }
 
 impl Output for Collecting {
     fn event(&mut self, event: &Event, _: &Particulars) -> io::Result<()> {
-        self.0.borrow_mut().forks += u64::from(matches!(event, Event::Fork(_)));
+        *self.0.borrow_mut().forks.get_or_insert(0) += u64::from(matches!(event, Event::Fork(_)));
         Ok(())
     }
 

@@ -49,7 +49,8 @@ impl Signs<'_> {
 
 /// What to change where these threads of a program, and what is known of them, have made its fork unsafe.
 pub(crate) fn advice(program: &Program, threads: &[SeenThread], occupations: &[Occupation]) -> Remedy {
-    let is_own = |thread: &SeenThread| occupation(thread.tid, occupations).is_some_and(is_control_of_gunicorn);
+    let is_own =
+        |thread: &SeenThread| occupation(thread.tid, occupations).is_some_and(is_control_of_gunicorn);
     if !threads.is_empty() && threads.iter().all(is_own) {
         return remedy(
             "The thread is gunicorn's own, which serves its control socket. Upgrade gunicorn (releases after 25.1 stop that \

@@ -34,8 +34,8 @@ pub(super) struct Watched {
 
 impl Watched {
     /// Starts it, and keeps it from doing anything. Must be called while the process has one thread, and all its
-    /// privileges: the command is to have those of whoever called forkwatch.
-    pub(super) fn start(command: &[OsString]) -> Result<Self> {
+    /// privileges: the command is to have those of whoever called forkwatch. A mark is a variable of its environment.
+    pub(super) fn start(command: &[OsString], mark: Option<(&str, &str)>) -> Result<Self> {
         let (reader, gate) = io::pipe().context("cannot make a pipe")?;
         // For the program that waits for it; the program then keeps it from the command.
         fcntl(&reader, FcntlArg::F_SETFD(FdFlag::empty())).context("cannot pass on a pipe")?;
@@ -45,6 +45,7 @@ impl Watched {
             .arg(reader.as_raw_fd().to_string())
             .arg("--")
             .args(command)
+            .envs(mark)
             .spawn()
             .context("cannot start a process for the command")?;
         Ok(Self { process, gate: Some(gate) })

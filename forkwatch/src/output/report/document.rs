@@ -24,8 +24,9 @@ pub struct Run {
     pub signal: Option<i32>,
     /// Nanoseconds that it ran.
     pub took_ns: u64,
-    /// How many forks of it and its descendants were seen.
-    pub forks: u64,
+    /// How many forks of it and its descendants were seen; absent where a daemon watched, which tells of findings alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forks: Option<u64>,
     /// How many events were lost: where it is not 0, something may have been missed.
     pub lost: u64,
     /// How many hazards could not be judged, because a process was gone or could not be read.
