@@ -1,10 +1,14 @@
 //! `forkwatch top` in a real terminal: a server and its workers, other sizes, a storm, and the end of what is shown.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Result, ensure};
 use forkwatch_tests::{
     binary,
+    daemon::Daemon,
     host::needs_root,
     program::{Launch, Program},
     runner::Tests,
@@ -21,13 +25,14 @@ pub(crate) fn tests() -> Tests {
     Tests::side_by_side(tests![
         top_follows_a_server_until_it_has_ended,
         top_answers_in_a_storm_and_leaves_the_terminal_as_it_was,
+        top_asks_a_daemon_that_runs_and_says_when_it_does_not_answer,
         top_needs_a_terminal,
         top_refuses_what_is_no_process,
     ])
 }
 
 fn top(arguments: &[&str]) -> Result<Terminal> {
-    let arguments = [&["top"], arguments].concat();
+    let arguments = [&["top", "--own"], arguments].concat();
     Terminal::run(&words(&binary::forkwatch()?, &arguments), 100, 30)
 }
 
@@ -58,6 +63,59 @@ fn top_follows_a_server_until_it_has_ended() -> Result<()> {
     terminal.until("the end of the server", |screen| screen.contains("has ended"))?;
     terminal.press("q")?;
     terminal.until("its end", |screen| screen.contains("ended with 0")).map(drop)
+}
+
+/// No second set of programs is in the kernel, and what is shown is what the daemon knows.
+fn top_asks_a_daemon_that_runs_and_says_when_it_does_not_answer() -> Result<()> {
+    needs_root()?;
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("api.sock");
+    let configuration = format!("[socket]\npath = \"{}\"\ngroup = \"\"\n", socket.display());
+    let daemon = Daemon::start(&configuration, &[])?;
+    let mut server = gunicorn_with_stuck_threads("wsgi_with_thread")?;
+    server.release()?;
+    let master = server.pid().to_string();
+    let arguments = ["top", "--socket", &socket.display().to_string(), "--pid", &master];
+    let terminal = Terminal::run(&words(&binary::forkwatch()?, &arguments), 100, 30)?;
+    let is_whole = |screen: &str| {
+        screen.contains("by the daemon") && is_workers(screen) && lines(screen, "awaits connections") == 2
+    };
+    let screen = terminal.until("two workers that wait for connections", is_whole)?;
+    ensure!(screen.contains("1 server, 2 workers") && screen.contains(&format!("-{master}")), "{screen}");
+    ensure!(screen.contains("multithreaded-fork"), "no finding: {screen}");
+    let tops = processes_with(&socket.display().to_string())?;
+    ensure!(!tops.is_empty(), "the process is not found");
+    for top in tops {
+        for entry in fs::read_dir(format!("/proc/{top}/fd"))? {
+            let open = fs::read_link(entry?.path()).unwrap_or_default();
+            ensure!(!open.to_string_lossy().contains("bpf"), "it has {} open", open.display());
+        }
+    }
+    terminal.press("Tab")?;
+    terminal.press("Enter")?;
+    terminal.until("the evidence of a finding", |screen| {
+        screen.contains("program: ") && screen.contains("fix: ")
+    })?;
+    terminal.press("Escape")?;
+    daemon.stop()?;
+    let screen = terminal.until("that nobody answers", |screen| screen.contains("NO ANSWER"))?;
+    ensure!(is_workers(&screen), "what was known is shown still: {screen}");
+    terminal.press("q")?;
+    terminal.until("its end", |screen| screen.contains("ended with 0"))?;
+    server.end(Some(Signal::SIGTERM)).map(drop)
+}
+
+/// Processes of forkwatch's with this argument.
+fn processes_with(argument: &str) -> Result<Vec<u32>> {
+    let binary = binary::forkwatch()?;
+    let is_it = |pid: &u32| {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut arguments = arguments.split(|byte| *byte == 0);
+        arguments.next() == Some(binary.as_os_str().as_encoded_bytes())
+            && arguments.any(|given| given == argument.as_bytes())
+    };
+    let all = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    Ok(all.filter(is_it).collect())
 }
 
 fn is_workers(screen: &str) -> bool {

@@ -91,6 +91,9 @@ pub struct StoreHealth {
     pub seconds: u64,
     /// What could not be written since the start, and is lost.
     pub lost: u64,
+    /// How often something was said of a finding since the start.
+    #[serde(default)]
+    pub told: u64,
     /// Records that cannot be read, and are left out.
     #[serde(default)]
     pub unreadable: u64,

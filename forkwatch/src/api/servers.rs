@@ -43,6 +43,13 @@ pub struct ServerDocument {
     pub uid: Option<u32>,
     /// The process that forks its workers.
     pub master_pid: u32,
+    /// Names that process on all hosts and for all times, as in events.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub master_entity_id: Option<String>,
+    /// When that process started.
+    #[schemars(extend("format" = "date-time"))]
+    #[serde(default)]
+    pub master_start: String,
     /// When one of its workers changed last.
     #[schemars(extend("format" = "date-time"))]
     pub changed: String,

@@ -2,7 +2,7 @@
 
 mod answers;
 pub(super) mod open;
-mod servers;
+pub(super) mod servers;
 
 use std::{
     cell::RefCell,

@@ -1,6 +1,6 @@
 //! `forkwatch findings`: what a daemon has found in the last days.
 
-mod text;
+pub(super) mod text;
 
 use std::{
     fmt::Write as _,

@@ -1,8 +1,10 @@
 //! `forkwatch top`: servers, their workers and what was found about them, on a screen that follows.
 
+mod daemon;
 mod draw;
 mod keys;
 mod rows;
+mod source;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -13,13 +15,16 @@ use std::{
     cell::RefCell,
     collections::{HashMap, HashSet},
     io::{self, IsTerminal as _},
+    path::PathBuf,
     rc::Rc,
+    sync::Arc,
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use jiff::Timestamp;
 use ratatui::{
     DefaultTerminal,
     crossterm::{
@@ -30,25 +35,35 @@ use ratatui::{
 use tokio::{sync::mpsc, time};
 
 use self::{
+    daemon::{Asked, Asking},
     draw::Look,
+    rows::master,
+    source::{Own, Source},
     survey::Survey,
     told::{Telling, Told},
     view::{Shown, View},
 };
 use super::{exit::Exit, tail::asked_to_end, terminal::ColorChoice};
 use crate::{
+    api::ServerDocument,
     cli::inspect::Family,
+    client::{AskError, Watch},
     core::Settings,
     engine::{
         pipeline::Pipeline,
         session::{self, Session},
     },
-    host::{self, Scope, clock},
+    host::{self, Scope},
     kernel::{self, Probe, Stream},
     model::{defaults, process::ProcessKey},
-    output::{Context, workers::Workers},
+    output::workers::Workers,
+    privilege,
+    reader::{Client, Starter},
     resources,
 };
+
+/// How soon it is looked whether an answer has come that somebody waits for.
+const SOON: Duration = Duration::from_millis(50);
 
 /// How long a server is shown that has ended.
 const ENDED_FOR: Duration = Duration::from_secs(60);
@@ -62,6 +77,13 @@ pub(super) struct Options {
     /// How often the screen is drawn anew where no key is pressed
     #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = crate::config::refresh)]
     interval: Duration,
+    /// Watch by itself, also where a daemon runs that could be asked
+    #[arg(long)]
+    own: bool,
+    /// The local socket of the daemon to ask; `FORKWATCH_SOCKET` names another default
+    /// [default: /run/forkwatch/api.sock]
+    #[arg(long, value_name = "PATH", conflicts_with = "own")]
+    socket: Option<PathBuf>,
     /// When to use colour; `NO_COLOR` and `CLICOLOR_FORCE` are honoured
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: ColorChoice,
@@ -75,6 +97,54 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         );
     }
     let only = options.pid.map(host::find).transpose()?.map(|process| process.key);
+    let screen = |source, survey| -> Result<Screen> {
+        Ok(Screen {
+            terminal: Terminal::take()?,
+            view: View::new(only),
+            look: Look { color: options.color.is_on() },
+            source,
+            survey,
+            seen: HashMap::new(),
+            ended: HashMap::new(),
+        })
+    };
+    match attach(options)? {
+        Some(asking) => {
+            let reader = Client::new(Starter::start()?).with_patience(survey::PATIENCE);
+            // What is drawn and asked needs none of what the reader may.
+            privilege::reduce()?;
+            let survey = Survey::start(survey::by_itself(reader)).context(NO_SURVEY)?;
+            let asked =
+                Asked::start(asking, options.interval).context("cannot start the thread that asks")?;
+            session::runtime()?.block_on(async {
+                let asked_to_end = asked_to_end()?;
+                screen(Source::Daemon(asked), survey)?.show(options.interval, asked_to_end).await
+            })?;
+        }
+        None => watch(options, screen)?,
+    }
+    Ok(Exit::Fine)
+}
+
+/// What is said where the thread that looks at servers cannot be had.
+const NO_SURVEY: &str = "cannot start the thread that looks at servers";
+
+/// A daemon that runs, where it is to be asked: then no second set of programs is loaded into the kernel.
+fn attach(options: &Options) -> Result<Option<Asking>> {
+    if options.own {
+        return Ok(None);
+    }
+    match Asking::begin(Watch::at(options.socket.as_deref())) {
+        Ok(asking) => Ok(Some(asking)),
+        Err(AskError::Nobody { .. }) if options.socket.is_none() => Ok(None),
+        Err(error @ AskError::Nobody { .. }) => Err(error.into()),
+        Err(error) => Err(anyhow::Error::from(error)
+            .context("a daemon runs, and cannot be asked; `forkwatch top --own` watches by itself")),
+    }
+}
+
+/// Watches by itself, for this screen.
+fn watch(options: &Options, screen: impl FnOnce(Source, Survey) -> Result<Screen>) -> Result<()> {
     resources::raise_open_files();
     let mut session = Session::start(&kernel_options(), &[], None)?;
     resources::check_open_files()?;
@@ -83,30 +153,18 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let context = session.context.clone();
     session::runtime()?.block_on(async {
         let collector = session.collector(Scope::default())?;
-        let survey =
-            Survey::start(collector.asker()).context("cannot start the thread that looks at servers")?;
+        let survey = Survey::start(survey::by(collector.asker())).context(NO_SURVEY)?;
         let sweep_interval = Some(defaults::SWEEP_INTERVAL);
         let settings = Settings { sweep_interval, workers: true, ..Settings::default() };
         let (mut pipeline, _kernel) = Pipeline::new(session, settings, collector, None)?;
         let (workers, told) = (Workers::default(), Rc::new(RefCell::new(Told::default())));
-        pipeline.add(vec![Box::new(workers.clone()), Box::new(Telling(Rc::clone(&told)))]);
+        pipeline.add(vec![Box::new(workers.clone()), Box::new(Telling(Rc::clone(&told), context.clone()))]);
         let asked = asked_to_end()?;
-        let screen = Screen {
-            terminal: Terminal::take()?,
-            view: View::new(only),
-            look: Look { color: options.color.is_on() },
-            context,
-            workers,
-            told,
-            survey,
-            seen: HashMap::new(),
-            unseen,
-        };
+        let screen = screen(Source::Own(Own { context, workers, told, unseen }), survey)?;
         let ended = pipeline.run(screen.show(options.interval, asked)).await;
         pipeline.end()?;
         ended?.unwrap_or(Ok(()))
-    })?;
-    Ok(Exit::Fine)
+    })
 }
 
 /// Forks one by one, and connections from a child's first instruction on.
@@ -143,12 +201,11 @@ struct Screen {
     terminal: Terminal,
     view: View,
     look: Look,
-    context: Context,
-    workers: Workers,
-    told: Rc<RefCell<Told>>,
+    source: Source,
     survey: Survey,
     seen: HashMap<ProcessKey, Rc<Family>>,
-    unseen: Option<String>,
+    /// Masters that have ended, and when that was seen.
+    ended: HashMap<ProcessKey, Timestamp>,
 }
 
 impl Screen {
@@ -162,6 +219,11 @@ impl Screen {
             let input = tokio::select! {
                 () = &mut asked => return Ok(()),
                 _ = tick.tick() => None,
+                () = time::sleep(SOON), if self.view.wanted.is_some() => {
+                    self.find();
+                    self.draw()?;
+                    continue;
+                }
                 input = inputs.recv() => match input {
                     Some(input) => Some(input.context("cannot read keys")?),
                     None => return Ok(()),
@@ -178,9 +240,15 @@ impl Screen {
             } else {
                 self.renew();
             }
-            let Self { terminal, view, look, context, .. } = &mut self;
-            terminal.0.draw(|frame| draw::draw(frame, view, *look, context)).context("cannot draw")?;
+            self.find();
+            self.draw()?;
         }
+    }
+
+    fn draw(&mut self) -> Result<()> {
+        let Self { terminal, view, look, .. } = self;
+        terminal.0.draw(|frame| draw::draw(frame, view, *look)).context("cannot draw")?;
+        Ok(())
     }
 
     /// Shows what has come since.
@@ -191,32 +259,43 @@ impl Screen {
                 None => drop(self.seen.remove(&seen.master)),
             }
         }
-        let mut table = self.workers.look(Clone::clone);
-        let now = clock::now();
-        // Nothing tells of the end of a master: it is looked for where no worker is left.
-        let without = table.servers.iter().filter(|server| server.workers.is_empty());
-        let ended: HashSet<ProcessKey> = without
-            .map(|server| server.server.master)
-            .filter(|master| host::look_again(*master).is_none())
-            .collect();
-        table
-            .servers
-            .retain(|server| !ended.contains(&server.server.master) || now.since(server.changed) < ENDED_FOR);
-        self.seen.retain(|master, _| table.servers.iter().any(|server| server.server.master == *master));
-        let told = self.told.borrow();
+        let Some(mut shown) = self.source.shown() else { return };
+        self.note_ends(&shown.servers, shown.now);
+        let is_shown = |server: &ServerDocument| {
+            let since = self.ended.get(&master(server));
+            since.is_none_or(|since| shown.now.duration_since(*since).unsigned_abs() < ENDED_FOR)
+        };
+        if !shown.servers.iter().all(is_shown) {
+            shown.servers =
+                Arc::new(shown.servers.iter().filter(|server| is_shown(server)).cloned().collect());
+        }
+        self.seen.retain(|process, _| shown.servers.iter().any(|server| master(server) == *process));
         self.view.show(Shown {
-            table,
             seen: self.seen.clone(),
-            findings: told.findings.iter().rev().cloned().collect(),
-            ended,
-            now,
-            forks: told.forks,
-            lost: told.lost,
-            undecided: told.undecided,
-            unseen: self.unseen.clone(),
+            ended: self.ended.keys().copied().collect(),
+            ..shown
         });
-        drop(told);
         self.survey.want(self.view.masters());
+    }
+
+    /// Nothing tells of the end of a master: it is looked for where no worker is left.
+    fn note_ends(&mut self, servers: &[ServerDocument], now: Timestamp) {
+        let without: HashSet<ProcessKey> =
+            servers.iter().filter(|server| server.workers.is_empty()).map(master).collect();
+        self.ended.retain(|process, _| without.contains(process));
+        for process in without {
+            if !self.ended.contains_key(&process) && host::look_again(process).is_none() {
+                self.ended.insert(process, now);
+            }
+        }
+    }
+
+    /// Shows all of the finding that somebody wants to see, once it is there.
+    fn find(&mut self) {
+        let found = self.view.wanted.as_deref().and_then(|id| self.source.find(id));
+        if let Some(kept) = found {
+            self.view.tell(&kept);
+        }
     }
 }
 

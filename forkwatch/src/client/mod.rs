@@ -95,6 +95,16 @@ impl Watch {
         serde_json::from_slice(&body).map_err(|error| self.broken(&error))
     }
 
+    /// Asks, and gives what comes as it is.
+    pub fn get_bytes(&self, path: &str) -> Result<Bytes, AskError> {
+        Ok(self.ask(Method::GET, path, Bytes::new())?.1)
+    }
+
+    /// Reads a document that came.
+    pub fn read<T: DeserializeOwned>(&self, bytes: &Bytes) -> Result<T, AskError> {
+        serde_json::from_slice(bytes).map_err(|error| self.broken(&error))
+    }
+
     /// Tells it a document.
     pub fn post(&self, path: &str, document: &impl serde::Serialize) -> Result<(), AskError> {
         let body = serde_json::to_vec(document).map_err(|error| self.broken(&error))?;

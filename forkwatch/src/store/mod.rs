@@ -97,9 +97,10 @@ impl Store {
         if change.document.len() > LONGEST_REPORT {
             "null".clone_into(&mut change.document);
         }
-        if self.jobs.try_send(Job::Change(Box::new(change))).is_err() {
-            lock(&self.health).lost += 1;
-        }
+        let is_lost = self.jobs.try_send(Job::Change(Box::new(change))).is_err();
+        let mut health = lock(&self.health);
+        health.told += 1;
+        health.lost += u64::from(is_lost);
     }
 
     /// Asks for a list.

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// All of them, the one that changed last first.
-pub(super) fn servers(table: &WorkerTable, context: &Context) -> Servers {
+pub(in crate::cli) fn servers(table: &WorkerTable, context: &Context) -> Servers {
     let servers = table.servers.iter().rev().map(|record| server(record, context));
     Servers { schema: "forkwatch.servers/1".to_owned(), servers: servers.collect() }
 }
@@ -36,6 +36,8 @@ fn server(record: &ServerRecord, context: &Context) -> ServerDocument {
         unit: server.unit.as_deref().map(safe),
         uid: server.uid,
         master_pid: server.master.tgid,
+        master_entity_id: context.entity_id(server.master),
+        master_start: time(context, server.master.start),
         changed: time(context, record.changed),
         workers: record.workers.iter().map(|one| worker(record, one, context)).collect(),
         ends: record.ends.iter().map(|one| end(one, context)).collect(),

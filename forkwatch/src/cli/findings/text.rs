@@ -86,7 +86,7 @@ pub(super) fn one(kept: &Kept) -> String {
 }
 
 /// What it rests on, as it was shown when it was found. What a later edition has written is shown as it stands there.
-fn evidence(out: &mut String, kept: &Kept) {
+pub(in crate::cli) fn evidence(out: &mut String, kept: &Kept) {
     let hazard = detect::find(&kept.brief.hazard).map(|hazard| hazard.id);
     let read = hazard.and_then(|hazard| json::read_finding(&kept.report, hazard));
     let Some((finding, unknown)) = read else {

@@ -1,5 +1,6 @@
 //! Draws the screen, from 60 columns on.
 
+use jiff::{Timestamp, tz::TimeZone};
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
@@ -10,17 +11,13 @@ use ratatui::{
 use unicode_width::UnicodeWidthChar as _;
 
 use super::{
-    rows::{Key, Row, member},
+    rows::{Key, Row, is_about, master, member, since},
     view::{Focus, Over, View},
 };
 use crate::{
+    api::{Brief, KeptState},
     cli::inspect::{mebibytes, process},
-    model::{
-        child_end::ChildEnd,
-        finding::{Finding, Severity, State},
-        lasted::lasted,
-    },
-    output::Context,
+    model::{finding::Severity, lasted::lasted},
 };
 
 /// Lines of findings that are shown at least, if the screen has room.
@@ -51,7 +48,7 @@ impl Look {
 }
 
 /// Draws all.
-pub(super) fn draw(frame: &mut Frame<'_>, view: &mut View, look: Look, context: &Context) {
+pub(super) fn draw(frame: &mut Frame<'_>, view: &mut View, look: Look) {
     let area = frame.area();
     let findings = FINDINGS.min(area.height / 3);
     let details = if view.over == Over::Details { area.height.saturating_sub(findings) / 2 } else { 0 };
@@ -68,7 +65,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &mut View, look: Look, context: 
     if details > 0 {
         self::details(frame, more, view);
     }
-    self::findings(frame, found, view, look, context);
+    self::findings(frame, found, view, look);
     frame.render_widget(Line::from(self::foot(view, area.width)), foot);
     if let Over::Text { title, text, from } = &view.over {
         over(frame, area, title, text, *from);
@@ -78,17 +75,17 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &mut View, look: Look, context: 
 /// What is watched, and whether it can be trusted.
 fn head(view: &View, width: u16) -> String {
     let shown = &view.shown;
-    let workers: usize = shown.table.servers.iter().map(|server| server.workers.len()).sum();
+    let workers: usize = shown.servers.iter().map(|server| server.workers.len()).sum();
     let open = |severity: Option<Severity>| {
         shown
             .findings
             .iter()
-            .filter(|finding| !matches!(finding.state, State::Resolved(_)))
+            .filter(|finding| finding.state.is_open())
             .filter(|finding| severity.is_none_or(|severity| finding.severity == severity))
             .count()
     };
     let mut parts = vec![
-        format!("forkwatch: {}", number(shown.table.servers.len(), "server")),
+        format!("forkwatch: {}", number(shown.servers.len(), "server")),
         number(workers, "worker"),
         format!("{} ({} critical)", number(open(None), "finding"), open(Some(Severity::Critical))),
         number(usize::try_from(shown.forks).unwrap_or(usize::MAX), "fork"),
@@ -219,7 +216,7 @@ fn servers(frame: &mut Frame<'_>, area: Rect, view: &mut View, look: Look) {
                 Modifier::BOLD
             });
         }
-        lines.push(Line::styled(line(row, &columns), style));
+        lines.push(Line::styled(line(row, view.shown.now, &columns), style));
     }
     if view.rows.is_empty() {
         let why = if view.word.is_empty() {
@@ -232,7 +229,7 @@ fn servers(frame: &mut Frame<'_>, area: Rect, view: &mut View, look: Look) {
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-fn line(row: &Row, columns: &Columns) -> String {
+fn line(row: &Row, now: Timestamp, columns: &Columns) -> String {
     let pid = row.process().tgid;
     let (pid, name) = match row.key {
         Key::Server(_) => (format!("{}{pid}", if row.folded { '+' } else { '-' }), row.name.clone()),
@@ -243,7 +240,7 @@ fn line(row: &Row, columns: &Columns) -> String {
         pid: &pid,
         name: &name,
         state: &row.state,
-        age: &lasted(row.age),
+        age: &lasted(since(now, &row.start)),
         count: &if row.findings > 0 { format!("{}!", row.findings) } else { String::new() },
         memory: &memory(row.memory.map(|(_, own)| own)),
         shared: &memory(row.memory.map(|(shared, _)| shared)),
@@ -259,27 +256,28 @@ fn details(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let pid = row.process().tgid;
     let family = view.shown.seen.get(&row.master);
     let mut text = String::new();
-    for finding in view.shown.findings.iter().filter(|finding| finding.child == row.process()) {
-        crate::paragraph::add(&mut text, "! ", "  ", &finding.summary);
+    let is_own = |brief: &&Brief| brief.parent_pid != Some(pid) && is_about(brief, row);
+    for brief in view.shown.findings.iter().filter(is_own) {
+        crate::paragraph::add(&mut text, "! ", "  ", &brief.summary);
     }
     match family.and_then(|family| member(family, pid)) {
         Some(member) => text += &process(member),
         None => crate::paragraph::add(&mut text, "", "", "it has not been looked at yet, or cannot be"),
     }
-    let server = view.shown.table.of(row.process());
+    let server = view.shown.servers.iter().find(|server| master(server) == row.master);
     for end in server.iter().flat_map(|server| server.ends.iter().rev()) {
-        let how = end.exited.end.as_ref().map_or_else(|| "was found gone".to_owned(), ChildEnd::words);
-        let ago = lasted(view.shown.now.0.saturating_sub(end.at.0));
-        let after = lasted(end.exited.lifetime);
-        let stuck = end.exited.stuck.as_ref().map_or_else(String::new, |stuck| format!(": {stuck}"));
-        let told = format!("worker {} {ago} ago {how}, after {after}{stuck}", end.process.tgid);
+        let how = end.words.as_deref().unwrap_or("was found gone");
+        let ago = lasted(since(view.shown.now, &end.at));
+        let after = lasted(end.lifetime_ns);
+        let stuck = end.stuck.as_ref().map_or_else(String::new, |stuck| format!(": {stuck}"));
+        let told = format!("worker {} {ago} ago {how}, after {after}{stuck}", end.pid);
         crate::paragraph::add(&mut text, "  ended     ", "            ", &told);
     }
     let block = Block::new().borders(Borders::TOP).title(format!(" process {pid} "));
     frame.render_widget(Paragraph::new(text).block(block), area);
 }
 
-fn findings(frame: &mut Frame<'_>, area: Rect, view: &mut View, look: Look, context: &Context) {
+fn findings(frame: &mut Frame<'_>, area: Rect, view: &mut View, look: Look) {
     let block = Block::new().borders(Borders::TOP).title(" findings, the latest first ");
     let inner = block.inner(area);
     frame.render_widget(block, area);
@@ -289,12 +287,12 @@ fn findings(frame: &mut Frame<'_>, area: Rect, view: &mut View, look: Look, cont
     let mut lines = Vec::new();
     let all = view.shown.findings.iter().enumerate();
     for (place, finding) in all.skip(view.from.1).take(usize::from(inner.height)) {
-        let is_over = matches!(finding.state, State::Resolved(_));
+        let is_over = !finding.state.is_open();
         let mut style = look.severity(Some(finding.severity).filter(|_| !is_over));
         if Some(place) == selected && view.focus == Focus::Findings {
             style = style.add_modifier(Modifier::REVERSED);
         }
-        let text = cut(&told(finding, context), usize::from(inner.width));
+        let text = cut(&told(finding), usize::from(inner.width));
         lines.push(Line::from(Span::styled(padded(&text, usize::from(inner.width)), style)));
     }
     if view.shown.findings.is_empty() {
@@ -303,14 +301,19 @@ fn findings(frame: &mut Frame<'_>, area: Rect, view: &mut View, look: Look, cont
     frame.render_widget(Paragraph::new(lines), inner);
 }
 
-fn told(finding: &Finding, context: &Context) -> String {
-    let time = context.timestamp(finding.at).strftime("%H:%M:%S").to_string();
-    let state = match finding.state {
-        State::Resolved(_) => "over: ",
+fn told(brief: &Brief) -> String {
+    let time = brief.first_seen.parse::<Timestamp>();
+    let time = time.map_or_else(
+        |_| brief.first_seen.clone(),
+        |time| time.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string(),
+    );
+    let state = match brief.state {
+        KeptState::Resolved => "over: ",
+        KeptState::Unwatched => "of an earlier watch: ",
         _ => "",
     };
-    let severity = finding.severity.name();
-    format!("{time} {severity:<8} {} {state}{}", finding.hazard.name(), finding.summary)
+    let severity = brief.severity.name();
+    format!("{time} {severity:<8} {} {state}{}", brief.hazard, brief.summary)
 }
 
 /// A text over everything else.

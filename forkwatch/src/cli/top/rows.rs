@@ -6,15 +6,12 @@ use std::{
     rc::Rc,
 };
 
+use jiff::Timestamp;
+
 use crate::{
+    api::{Brief, KeptState, ServerDocument, WorkerDocument},
     cli::inspect::{Family, Member, does},
-    model::{
-        finding::{Finding, Severity, State},
-        process::{ProcessKey, escape},
-        time::BootTime,
-        worker::WorkerState,
-        worker_table::{ServerRecord, WorkerRecord, WorkerTable},
-    },
+    model::{finding::Severity, process::ProcessKey, time::BootTime, worker::WorkerState},
 };
 
 /// What stands in a line, and which line is selected.
@@ -39,8 +36,8 @@ pub(super) struct Row {
     pub(super) name: String,
     /// Where it stands.
     pub(super) state: String,
-    /// Nanoseconds since it was created.
-    pub(super) age: u64,
+    /// When it was created, in RFC 3339.
+    pub(super) start: String,
     /// What it does, and since when.
     pub(super) does: String,
     /// Nanoseconds since its main thread last ran.
@@ -48,7 +45,7 @@ pub(super) struct Row {
     /// Bytes of memory that it shares with others, and that are its own.
     pub(super) memory: Option<(u64, u64)>,
     /// Locks that it carries, held by threads that it does not have.
-    pub(super) locks: usize,
+    pub(super) locks: u64,
     /// What was found about it and is not over, and the worst of it.
     pub(super) findings: usize,
     /// The severity of the worst.
@@ -106,25 +103,28 @@ impl Sort {
 
     fn sort(self, rows: &mut [(Row, Vec<Row>)]) {
         match self {
-            Self::Trouble => {
-                rows.sort_by_key(|(row, _)| (Reverse((row.worst, row.findings)), row.name.clone()));
-            }
-            Self::Name => rows.sort_by_key(|(row, _)| (row.name.clone(), row.process().tgid)),
+            Self::Trouble => rows.sort_by(|(one, _), (other, _)| {
+                let worse = (other.worst, other.findings).cmp(&(one.worst, one.findings));
+                worse.then_with(|| one.name.cmp(&other.name))
+            }),
+            Self::Name => rows.sort_by(|(one, _), (other, _)| {
+                one.name.cmp(&other.name).then_with(|| one.process().tgid.cmp(&other.process().tgid))
+            }),
             Self::Memory => rows.sort_by_key(|(row, _)| Reverse(row.memory.map(|(_, own)| own))),
-            Self::Age => rows.sort_by_key(|(row, _)| row.age),
+            // All are written alike, so that their order is that of the times.
+            Self::Age => rows.sort_by(|(one, _), (other, _)| other.start.cmp(&one.start)),
         }
     }
 }
 
 /// What rows are made of.
 pub(super) struct Material<'a> {
-    pub(super) table: &'a WorkerTable,
+    pub(super) servers: &'a [ServerDocument],
     /// What was seen of servers, by master.
     pub(super) seen: &'a HashMap<ProcessKey, Rc<Family>>,
-    pub(super) findings: &'a [Finding],
+    pub(super) findings: &'a [Brief],
     /// Masters that have ended.
     pub(super) ended: &'a HashSet<ProcessKey>,
-    pub(super) now: BootTime,
 }
 
 /// The lines in this order; of those with a word, where one is given.
@@ -132,7 +132,7 @@ pub(super) fn rows(of: &Material<'_>, sort: Sort, word: &str, folded: &HashSet<P
     let word = word.to_lowercase();
     let troubles = Troubles::new(of.findings);
     let mut groups: Vec<(Row, Vec<Row>)> =
-        of.table.servers.iter().map(|server| group(server, of, &troubles)).collect();
+        of.servers.iter().map(|server| group(server, of, &troubles)).collect();
     sort.sort(&mut groups);
     let mut all = Vec::new();
     for (mut server, workers) in groups {
@@ -154,19 +154,44 @@ pub(super) fn rows(of: &Material<'_>, sort: Sort, word: &str, folded: &HashSet<P
     all
 }
 
+/// A process by its pid and the name that it has on all hosts, `BOOT-PID-START`; without that, by its pid alone.
+pub(super) fn key(pid: u32, entity_id: Option<&str>) -> ProcessKey {
+    let ticks = entity_id.and_then(|name| name.rsplit('-').next()?.parse().ok());
+    ProcessKey { tgid: pid, start: BootTime::from_ticks(ticks.unwrap_or_default()) }
+}
+
+/// The master of a server.
+pub(super) fn master(server: &ServerDocument) -> ProcessKey {
+    key(server.master_pid, server.master_entity_id.as_deref())
+}
+
+/// The process of a worker.
+pub(super) fn worker_key(worker: &WorkerDocument) -> ProcessKey {
+    key(worker.pid, worker.entity_id.as_deref())
+}
+
+/// Whether something was found about the process of a line, or about one that it has forked.
+pub(super) fn is_about(brief: &Brief, row: &Row) -> bool {
+    let process = row.process();
+    let parent = brief.parent_pid.map(|pid| key(pid, brief.parent_entity_id.as_deref()));
+    key(brief.pid, brief.entity_id.as_deref()) == process
+        || parent == Some(process)
+        || (brief.also_pids.contains(&process.tgid) && row.start <= brief.last_seen)
+}
+
 /// A server's line, and those of its workers.
-fn group(server: &ServerRecord, of: &Material<'_>, troubles: &Troubles) -> (Row, Vec<Row>) {
-    let master = server.server.master;
+fn group(server: &ServerDocument, of: &Material<'_>, troubles: &Troubles<'_>) -> (Row, Vec<Row>) {
+    let master = master(server);
     let seen = of.seen.get(&master).map(AsRef::as_ref);
     let workers: Vec<Row> =
-        server.workers.iter().map(|worker| self::worker(worker, master, seen, of, troubles)).collect();
-    let about = server.server.class.as_ref().map_or_else(String::new, |class| format!(" {}", escape(class)));
-    let unit = server.server.unit.as_ref().map_or_else(String::new, |unit| format!(" ({})", escape(unit)));
-    let count = |state| server.workers.iter().filter(|worker| worker.state == state).count();
+        server.workers.iter().map(|worker| self::worker(worker, master, seen, troubles)).collect();
+    let about = server.class.as_ref().map_or_else(String::new, |class| format!(" {class}"));
+    let unit = server.unit.as_ref().map_or_else(String::new, |unit| format!(" ({unit})"));
+    let count = |state: &str| server.workers.iter().filter(|worker| worker.state == state).count();
     let not_ready: Vec<String> = WorkerState::ALL
         .into_iter()
         .filter(|state| *state != WorkerState::Ready)
-        .filter_map(|state| Some((count(state), state)).filter(|(count, _)| *count > 0))
+        .filter_map(|state| Some((count(state.name()), state)).filter(|(count, _)| *count > 0))
         .map(|(count, state)| format!("{count} {}", state.name()))
         .collect();
     let standing = match server.workers.len() {
@@ -176,7 +201,7 @@ fn group(server: &ServerRecord, of: &Material<'_>, troubles: &Troubles) -> (Row,
     };
     let not_ready = if not_ready.is_empty() { String::new() } else { format!(": {}", not_ready.join(", ")) };
     let ended = if server.ended > 0 { format!("; {} ended", server.ended) } else { String::new() };
-    let own = troubles.of(master);
+    let own = troubles.of(master, &server.master_start);
     let mut worst = own.worst;
     let mut findings = own.findings;
     for row in &workers {
@@ -189,9 +214,9 @@ fn group(server: &ServerRecord, of: &Material<'_>, troubles: &Troubles) -> (Row,
         key: Key::Server(master),
         master,
         folded: false,
-        name: format!("{}{about}{unit}", escape(&server.server.name)),
+        name: format!("{}{about}{unit}", server.name),
         state: String::new(),
-        age: nanoseconds_since(of.now, master.start),
+        start: server.master_start.clone(),
         does: standing + &not_ready + &ended,
         since: None,
         memory,
@@ -203,25 +228,24 @@ fn group(server: &ServerRecord, of: &Material<'_>, troubles: &Troubles) -> (Row,
 }
 
 fn worker(
-    worker: &WorkerRecord,
+    worker: &WorkerDocument,
     master: ProcessKey,
     seen: Option<&Family>,
-    of: &Material<'_>,
-    troubles: &Troubles,
+    troubles: &Troubles<'_>,
 ) -> Row {
-    let member = seen.and_then(|family| member(family, worker.process.tgid));
-    let trouble = troubles.of(worker.process);
+    let process = worker_key(worker);
+    let member = seen.and_then(|family| member(family, worker.pid));
+    let trouble = troubles.of(process, &worker.start);
     let title = member.and_then(|member| member.title.clone());
-    let slot = worker.slot.as_ref().map(escape);
-    let name = slot.or(title).unwrap_or_else(|| escape(worker.comm.bytes()));
+    let name = worker.slot.clone().or(title).unwrap_or_else(|| worker.name.clone());
     let replaces = worker.replaces.map_or_else(String::new, |pid| format!(", replaces {pid}"));
     Row {
-        key: Key::Worker(worker.process),
+        key: Key::Worker(process),
         master,
         folded: false,
         name: name + &replaces,
-        state: worker.state.name().to_owned(),
-        age: nanoseconds_since(of.now, worker.process.start),
+        state: worker.state.clone(),
+        start: worker.start.clone(),
         does: member.map_or_else(String::new, doing),
         since: member.and_then(|member| member.threads.first()?.since_ns),
         memory: member.and_then(|member| member.memory).map(|memory| (memory.shared, memory.copied)),
@@ -242,34 +266,60 @@ fn doing(member: &Member) -> String {
     does(member) + &at
 }
 
-fn nanoseconds_since(now: BootTime, start: BootTime) -> u64 {
-    now.0.saturating_sub(start.0)
+/// Nanoseconds from a time in RFC 3339 to another; none where it cannot be read, or lies ahead.
+pub(super) fn since(now: Timestamp, start: &str) -> u64 {
+    let Ok(start) = start.parse::<Timestamp>() else { return 0 };
+    u64::try_from(now.as_nanosecond() - start.as_nanosecond()).unwrap_or(0)
 }
 
 /// What was found about a process and is not over.
 #[derive(Clone, Copy, Debug, Default)]
 struct Trouble {
     findings: usize,
-    locks: usize,
+    locks: u64,
     worst: Option<Severity>,
 }
 
-/// The same by process.
-struct Troubles(HashMap<ProcessKey, Trouble>);
+impl Trouble {
+    fn add(&mut self, brief: &Brief, locks: u64) {
+        self.findings += 1;
+        self.locks = self.locks.max(locks);
+        self.worst = self.worst.max(Some(brief.severity));
+    }
+}
 
-impl Troubles {
-    fn new(findings: &[Finding]) -> Self {
-        let mut all: HashMap<ProcessKey, Trouble> = HashMap::new();
-        for finding in findings.iter().filter(|finding| !matches!(finding.state, State::Resolved(_))) {
-            let trouble = all.entry(finding.child).or_default();
-            trouble.findings += 1;
-            trouble.locks = trouble.locks.max(finding.facts.held.len());
-            trouble.worst = trouble.worst.max(Some(finding.severity));
+/// The same by process; and by pid, with when something was last said of it, for those that a summary names.
+#[derive(Default)]
+struct Troubles<'a> {
+    own: HashMap<ProcessKey, Trouble>,
+    named: HashMap<u32, (Trouble, &'a str)>,
+}
+
+impl<'a> Troubles<'a> {
+    fn new(findings: &'a [Brief]) -> Self {
+        let mut all = Self::default();
+        let is_open = |brief: &&Brief| !matches!(brief.state, KeptState::Resolved | KeptState::Unwatched);
+        for brief in findings.iter().filter(is_open) {
+            let process = key(brief.pid, brief.entity_id.as_deref());
+            all.own.entry(process).or_default().add(brief, brief.carried_locks);
+            for pid in &brief.also_pids {
+                let (trouble, last) = all.named.entry(*pid).or_default();
+                trouble.add(brief, 0);
+                *last = (*last).max(&brief.last_seen);
+            }
         }
-        Self(all)
+        all
     }
 
-    fn of(&self, process: ProcessKey) -> Trouble {
-        self.0.get(&process).copied().unwrap_or_default()
+    /// One that was started later has a pid that another had before.
+    fn of(&self, process: ProcessKey, start: &str) -> Trouble {
+        let mut trouble = self.own.get(&process).copied().unwrap_or_default();
+        if let Some((named, last)) = self.named.get(&process.tgid)
+            && start <= *last
+        {
+            trouble.findings += named.findings;
+            trouble.worst = trouble.worst.max(named.worst);
+        }
+        trouble
     }
 }

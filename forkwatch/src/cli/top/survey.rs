@@ -15,7 +15,7 @@ use crate::{
     engine::Asker,
     host,
     model::process::ProcessKey,
-    reader::{Answer, Question},
+    reader::{Answer, Client, Question},
 };
 
 /// The shortest time between two looks at a server.
@@ -24,7 +24,7 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// processor, however many processes there are.
 const REST: u32 = 200;
 /// How long a look is waited for.
-const PATIENCE: Duration = Duration::from_secs(6);
+pub(super) const PATIENCE: Duration = Duration::from_secs(6);
 
 /// A server, as it was when it was looked at.
 pub(super) struct Seen {
@@ -42,7 +42,9 @@ pub(super) struct Survey {
 
 impl Survey {
     /// Starts it. It ends when this is dropped, at most one look later.
-    pub(super) fn start(asker: Asker) -> io::Result<Self> {
+    pub(super) fn start(
+        mut look: impl FnMut(ProcessKey) -> Option<Family> + Send + 'static,
+    ) -> io::Result<Self> {
         let wanted = Arc::new(Mutex::new(Vec::new()));
         let (send, seen) = mpsc::unbounded_channel();
         let wishes = Arc::downgrade(&wanted);
@@ -57,7 +59,7 @@ impl Survey {
                     thread::sleep(Duration::from_millis(100));
                     continue;
                 };
-                let family = look(&asker, master);
+                let family = look(master);
                 let pause = (now.elapsed() * REST).max(SHORTEST);
                 due.insert(master, Instant::now() + pause);
                 if send.send(Seen { master, family }).is_err() {
@@ -79,9 +81,24 @@ impl Survey {
     }
 }
 
-fn look(asker: &Asker, master: ProcessKey) -> Option<Family> {
-    let process = host::look_again(master)?;
-    match asker.ask_now(Question::Tree(process), PATIENCE)? {
+/// Has a watch look at the server of a master.
+pub(super) fn by(asker: Asker) -> impl FnMut(ProcessKey) -> Option<Family> {
+    move |master| {
+        let process = host::look_again(master)?;
+        family(master, asker.ask_now(Question::Tree(process), PATIENCE)?)
+    }
+}
+
+/// The same without a watch.
+pub(super) fn by_itself(mut reader: Client) -> impl FnMut(ProcessKey) -> Option<Family> {
+    move |master| {
+        let process = host::look_again(master)?;
+        family(master, reader.ask(&Question::Tree(process)).ok()?.answer)
+    }
+}
+
+fn family(master: ProcessKey, answer: Answer) -> Option<Family> {
+    match answer {
         Answer::Tree(tree) => Some(Family::new(&*tree.ok()?, master)),
         _ => None,
     }

@@ -1,4 +1,4 @@
-use std::{collections::HashMap, rc::Rc};
+use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use proptest::prelude::*;
 use ratatui::{Terminal, backend::TestBackend, buffer::Cell};
@@ -10,7 +10,8 @@ use super::{
     view::{Over, Shown, View},
 };
 use crate::{
-    cli::inspect::Family,
+    api::{Brief, Kept, ServerDocument},
+    cli::{daemon::servers, inspect::Family},
     model::{
         finding::{Finding, Severity, State},
         process::{Comm, ProcessKey, Program},
@@ -21,7 +22,10 @@ use crate::{
         worker::{Exited, Ready, WorkSource, WorkerChange, WorkerEvent, WorkerState, WorkersServer},
         worker_table::WorkerTable,
     },
-    output::samples::{at, context, finding, key},
+    output::{
+        json,
+        samples::{at, context, finding, key},
+    },
 };
 
 const SECOND: u64 = 1000;
@@ -120,12 +124,22 @@ fn found(number: u64, pid: u32) -> Finding {
     Finding { number, child, severity: Severity::Critical, state: State::Confirmed, ..finding() }
 }
 
+fn brief(finding: &Finding) -> Brief {
+    let at = format!("{:.3}", context().timestamp(finding.at));
+    let brief = Brief::of(finding, at, |process| context().entity_id(process));
+    Brief { id: finding.number.to_string(), ..brief }
+}
+
+fn all_servers() -> Vec<ServerDocument> {
+    servers::servers(&table(), &context()).servers
+}
+
 fn shown() -> Shown {
     Shown {
-        table: table(),
+        servers: Arc::new(all_servers()),
         seen: HashMap::from([(key(100, 0), Rc::new(family()))]),
-        findings: vec![found(1, 102)],
-        now: at(61 * SECOND),
+        findings: Arc::new(vec![brief(&found(1, 102))]),
+        now: context().timestamp(at(61 * SECOND)),
         forks: 7,
         ..Shown::default()
     }
@@ -139,7 +153,7 @@ fn view() -> View {
 
 fn screen(view: &mut View, width: u16, height: u16) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-    terminal.draw(|frame| draw(frame, view, Look { color: false }, &context())).unwrap();
+    terminal.draw(|frame| draw(frame, view, Look { color: false })).unwrap();
     let buffer = terminal.backend().buffer().clone();
     let lines = buffer.content().chunks(usize::from(width));
     let text = |line: &[Cell]| line.iter().map(Cell::symbol).collect::<String>();
@@ -216,7 +230,7 @@ fn the_selection_stays_with_its_process_and_goes_on_when_that_has_ended() {
     view.act(Action::Sort);
     assert_eq!(view.selected().unwrap().1.process(), key(102, SECOND), "in another order too");
     let mut later = shown();
-    later.table.servers.retain(|server| server.server.master != key(100, 0));
+    later.servers = Arc::new(all_servers().into_iter().filter(|server| server.master_pid != 100).collect());
     view.show(later);
     assert_eq!(view.selected().unwrap().1.master, key(200, 0));
     view.show(Shown::default());
@@ -259,7 +273,19 @@ fn more_is_told_of_what_is_selected() {
     view.act(Action::Back);
     view.act(Action::Switch);
     view.act(Action::Details);
-    assert!(screen(&mut view, 80, 40).contains("what to change: "));
+    assert_eq!(view.wanted.as_deref(), Some("1"));
+    let report = serde_json::to_value(json::finding(&context(), 0, &found(1, 102))).unwrap();
+    view.tell(&Ok(Kept { brief: brief(&found(1, 102)), report, end: None }));
+    let text = screen(&mut view, 80, 40);
+    assert!(
+        text.contains("  program: gunicorn --preload") && text.contains("      fix: Start threads"),
+        "{text}"
+    );
+    assert_eq!(view.wanted, None);
+    view.act(Action::Back);
+    view.act(Action::Details);
+    view.tell(&Err("there is no such finding".to_owned()));
+    assert!(screen(&mut view, 80, 40).contains("cannot be had: there is no such finding."));
 }
 
 #[test]
@@ -274,21 +300,23 @@ fn a_click_selects_the_line_under_it() {
 #[test]
 fn a_finding_changes_in_its_place_and_the_end_of_an_unknown_one_is_not_shown() {
     let mut told = Told::default();
+    let take = |told: &mut Told, finding: &Finding| told.take(finding, &context()).unwrap();
     let over = |number| Finding { state: State::Resolved(Resolution::Exited), ..found(number, 102) };
-    told.take(&over(9));
-    assert!(told.findings.is_empty());
+    take(&mut told, &over(9));
+    assert!(told.findings().is_empty());
     for number in 1..=3 {
-        told.take(&found(number, 102));
+        take(&mut told, &found(number, 102));
     }
-    told.take(&over(2));
-    let states: Vec<bool> =
-        told.findings.iter().map(|finding| matches!(finding.state, State::Resolved(_))).collect();
-    assert_eq!(states, [false, true, false]);
+    take(&mut told, &over(2));
+    let states: Vec<bool> = told.findings().iter().map(|brief| brief.state.is_open()).collect();
+    assert_eq!(states, [true, false, true]);
+    assert_eq!(told.find("2").unwrap().report["forkwatch"]["finding"]["state"], "confirmed");
     for number in 4..2000 {
-        told.take(&found(number, 102));
+        take(&mut told, &found(number, 102));
     }
-    assert_eq!(told.findings.len(), 500);
-    assert_eq!(told.findings.back().map(|finding| finding.number), Some(1999));
+    assert_eq!(told.findings().len(), 500);
+    assert_eq!(told.findings().first().map(|brief| brief.id.clone()).as_deref(), Some("1999"));
+    assert!(told.find("2").is_none());
 }
 
 fn actions() -> impl Strategy<Value = Action> {
@@ -330,7 +358,22 @@ proptest! {
 fn a_process_is_known_by_its_start_too() {
     let other = ProcessKey { start: at(5 * SECOND), ..key(102, SECOND) };
     let mut view = View::new(None);
-    view.show(Shown { findings: vec![Finding { child: other, ..found(1, 102) }], ..shown() });
+    let about = brief(&Finding { child: other, ..found(1, 102) });
+    view.show(Shown { findings: Arc::new(vec![about]), ..shown() });
+    let text = screen(&mut view, 80, 24);
+    assert!(!text.contains("1!"), "{text}");
+}
+
+#[test]
+fn a_worker_that_a_summary_names_has_its_finding_too() {
+    let summary = Brief { also_pids: vec![101, 102], ..brief(&found(1, 999)) };
+    let mut view = View::new(None);
+    view.show(Shown { findings: Arc::new(vec![summary.clone()]), ..shown() });
+    let text = screen(&mut view, 80, 24);
+    assert!(text.contains("2!") && text.matches("1!").count() == 2, "{text}");
+    // Another process has got the pid since something was last said.
+    let early = Brief { last_seen: "2000-01-01T00:00:00.000Z".to_owned(), ..summary };
+    view.show(Shown { findings: Arc::new(vec![early]), ..shown() });
     let text = screen(&mut view, 80, 24);
     assert!(!text.contains("1!"), "{text}");
 }

@@ -3,39 +3,38 @@
 use std::{
     collections::{HashMap, HashSet},
     rc::Rc,
+    sync::Arc,
 };
+
+use jiff::Timestamp;
 
 use super::{
     keys::Action,
-    rows::{self, Key, Material, Row, Sort},
+    rows::{self, Key, Material, Row, Sort, key},
 };
 use crate::{
-    cli::inspect::Family,
+    api::{Brief, Kept, KeptState, ServerDocument},
+    cli::{findings::text::evidence, inspect::Family},
     detect,
-    model::{
-        finding::{Finding, State},
-        process::ProcessKey,
-        time::BootTime,
-        worker_table::{ServerRecord, WorkerTable},
-    },
+    model::process::ProcessKey,
 };
 
 /// Longest word that can be searched for.
 const LONGEST_WORD: usize = 64;
 
 /// Everything that can be shown.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Shown {
     /// The servers and their workers.
-    pub(super) table: WorkerTable,
+    pub(super) servers: Arc<Vec<ServerDocument>>,
     /// What was seen of servers, by master.
     pub(super) seen: HashMap<ProcessKey, Rc<Family>>,
     /// Masters that have ended.
     pub(super) ended: HashSet<ProcessKey>,
     /// The last findings, the latest first.
-    pub(super) findings: Vec<Finding>,
+    pub(super) findings: Arc<Vec<Brief>>,
     /// When that was so.
-    pub(super) now: BootTime,
+    pub(super) now: Timestamp,
     /// Forks that were told, records that were lost, and what could not be judged.
     pub(super) forks: u64,
     pub(super) lost: u64,
@@ -47,13 +46,20 @@ pub(super) struct Shown {
 impl Shown {
     /// Leaves the server to which this process belongs, and what was found about its processes.
     fn narrow(&mut self, process: ProcessKey) {
-        let is_of = |server: &ServerRecord, process| {
-            server.server.master == process || server.workers.iter().any(|worker| worker.process == process)
+        let is_of = |server: &ServerDocument, process| {
+            rows::master(server) == process
+                || server.workers.iter().any(|worker| rows::worker_key(worker) == process)
         };
-        self.table.servers.retain(|server| is_of(server, process));
-        let servers = &self.table.servers;
+        let servers: Vec<ServerDocument> =
+            self.servers.iter().filter(|server| is_of(server, process)).cloned().collect();
         let is_here = |of: ProcessKey| of == process || servers.iter().any(|server| is_of(server, of));
-        self.findings.retain(|finding| is_here(finding.child) || is_here(finding.parent));
+        let is_about = |brief: &&Brief| {
+            let child = key(brief.pid, brief.entity_id.as_deref());
+            let parent = brief.parent_pid.map(|pid| key(pid, brief.parent_entity_id.as_deref()));
+            is_here(child) || parent.is_some_and(is_here)
+        };
+        self.findings = Arc::new(self.findings.iter().filter(is_about).cloned().collect());
+        self.servers = Arc::new(servers);
     }
 }
 
@@ -99,8 +105,10 @@ pub(super) struct View {
     pub(super) from: (usize, usize),
     folded: HashSet<ProcessKey>,
     selected: Option<Key>,
-    /// The number of a finding.
-    finding: Option<u64>,
+    /// The id of a finding.
+    finding: Option<String>,
+    /// The finding of which all is to be told, until it was.
+    pub(super) wanted: Option<String>,
     only: Option<ProcessKey>,
 }
 
@@ -130,7 +138,7 @@ impl View {
                     *from = from.saturating_add_signed(by).min(text.lines().count().saturating_sub(1));
                 }
                 Action::First => *from = 0,
-                _ => self.over = Over::Nothing,
+                _ => (self.over, self.wanted) = (Over::Nothing, None),
             }
             return true;
         }
@@ -177,8 +185,9 @@ impl View {
     }
 
     /// The finding that is selected.
-    pub(super) fn finding(&self) -> Option<(usize, &Finding)> {
-        self.shown.findings.iter().enumerate().find(|(_, finding)| Some(finding.number) == self.finding)
+    pub(super) fn finding(&self) -> Option<(usize, &Brief)> {
+        let selected = self.finding.as_deref()?;
+        self.shown.findings.iter().enumerate().find(|(_, finding)| finding.id == selected)
     }
 
     /// The masters whose servers are on the screen or selected, the selected one first.
@@ -198,11 +207,10 @@ impl View {
     fn arrange(&mut self) {
         let before = self.selected().map(|(place, _)| place);
         let material = Material {
-            table: &self.shown.table,
+            servers: &self.shown.servers,
             seen: &self.shown.seen,
             findings: &self.shown.findings,
             ended: &self.shown.ended,
-            now: self.shown.now,
         };
         self.rows = rows::rows(&material, self.sort, &self.word, &self.folded);
         if self.selected().is_none() {
@@ -211,7 +219,7 @@ impl View {
             self.selected = self.rows.get(place).map(|row| row.key);
         }
         if self.finding().is_none() {
-            self.finding = self.shown.findings.first().map(|finding| finding.number);
+            self.finding = self.shown.findings.first().map(|finding| finding.id.clone());
         }
     }
 
@@ -224,7 +232,8 @@ impl View {
         } else {
             let last = self.shown.findings.len().saturating_sub(1);
             let now = self.finding().map_or(0, |(place, _)| place);
-            self.finding = self.shown.findings.get(next(now, last).min(last)).map(|finding| finding.number);
+            self.finding =
+                self.shown.findings.get(next(now, last).min(last)).map(|finding| finding.id.clone());
         }
     }
 
@@ -250,43 +259,59 @@ impl View {
     }
 
     fn tell_finding(&mut self) {
-        let Some((_, finding)) = self.finding() else { return };
+        let Some((_, brief)) = self.finding() else { return };
         let mut text = String::new();
-        crate::paragraph::add(&mut text, "", "", &finding.summary);
-        text.push('\n');
-        crate::paragraph::add(&mut text, "what to change: ", "  ", &finding.remedy.text);
-        for note in &finding.facts.notes {
-            crate::paragraph::add(&mut text, "- ", "  ", note);
-        }
-        text.push_str("\nPress e in the list for what this hazard is.\n");
-        let state = match finding.state {
-            State::Suspected => "suspected",
-            State::Confirmed => "confirmed",
-            State::Unknown => "unknown whether it lasts",
-            State::Resolved(_) => "over",
-        };
-        let title = format!("{}: {state}, {}", finding.hazard.name(), finding.certainty.name());
+        crate::paragraph::add(&mut text, "", "", &brief.summary);
+        let title = title(brief);
+        self.wanted = Some(brief.id.clone());
         self.over = Over::Text { title, text, from: 0 };
+    }
+
+    /// Shows all of the finding that was wanted, unless somebody has gone on since.
+    pub(super) fn tell(&mut self, found: &Result<Kept, String>) {
+        let Over::Text { text, .. } = &mut self.over else { return };
+        self.wanted = None;
+        text.push('\n');
+        match found {
+            Ok(kept) => {
+                evidence(text, kept);
+                text.push_str("\nPress e in the list for what this hazard is.\n");
+            }
+            Err(why) => crate::paragraph::add(text, "", "", &format!("Its evidence cannot be had: {why}.")),
+        }
     }
 
     /// Explains the hazard of the selected finding, or of the worst one about the selected process.
     fn explain(&mut self) {
         let hazard = match self.focus {
-            Focus::Findings => self.finding().map(|(_, finding)| finding.hazard),
+            Focus::Findings => self.finding().map(|(_, finding)| finding.hazard.clone()),
             Focus::Servers => self
                 .selected()
                 .and_then(|(_, row)| {
-                    let about = |finding: &&Finding| {
-                        finding.child == row.process() || finding.parent == row.process()
-                    };
+                    let about = |finding: &&Brief| rows::is_about(finding, row);
                     self.shown.findings.iter().filter(about).max_by_key(|finding| finding.severity)
                 })
-                .map(|finding| finding.hazard),
+                .map(|finding| finding.hazard.clone()),
         };
         let Some(hazard) = hazard else { return };
-        let text = detect::explain(detect::find(hazard.name()));
-        self.over = Over::Text { title: hazard.name().to_owned(), text, from: 0 };
+        let text = match detect::find(&hazard) {
+            Some(known) => detect::explain(Some(known)),
+            None => "The daemon is of another version, and this one does not know that hazard.\n".to_owned(),
+        };
+        self.over = Over::Text { title: hazard, text, from: 0 };
     }
+}
+
+/// What stands above the text of a finding.
+fn title(brief: &Brief) -> String {
+    let state = match brief.state {
+        KeptState::Suspected => "suspected",
+        KeptState::Confirmed => "confirmed",
+        KeptState::Unknown => "unknown whether it lasts",
+        KeptState::Resolved => "over",
+        KeptState::Unwatched => "of an earlier watch",
+    };
+    format!("{}: {state}, {}", brief.hazard, brief.certainty.name())
 }
 
 const HELP: &str = "\
