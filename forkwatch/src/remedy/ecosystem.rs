@@ -225,6 +225,7 @@ mod tests {
             tid,
             name: Some("Thread-1 (_run_loop)".to_owned()),
             at: Some(Frame { module: Some(module.to_owned()), ..Frame::default() }),
+            ..Occupation::default()
         };
         let own = at(7, "/venv/lib/python3.11/site-packages/gunicorn/ctl/server.py");
         let others = at(8, "/srv/app/ctl/server.py");

@@ -41,7 +41,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
     certainty: Certainty::Certain,
     certainty_reason: "The proof decides. Owner: a glibc mutex or rwlock names the thread that holds it, and that is \
                        one which the parent has still and the child does not have: certain; strong where that thread \
-                       has ended since. Self-owned: the thread that called fork held the lock and waits for it in \
+                       has ended since. A program that breaks the rules, and unlocks in another thread or in a handler \
+                       what it did not lock there, wakes all the same. Self-owned: the thread that called fork held the lock and waits for it in \
                        the child: certain. A lock without an owner does not say who took it, and is never certain. No \
                        catcher: the child has one thread, which waits, and no signal handler that could wake it. \
                        Differential: the same with handlers, which no lock is released by: but a \

@@ -20,7 +20,9 @@ pub(super) fn summary(stuck: &Stuck<'_>, wait: &LockWait, certainty: Certainty) 
     let (who, proven, locks) = (who(stuck), stuck.proven, stuck.case.locks);
     let lock = lock_words(stuck, wait);
     let thread = in_thread(stuck, wait);
-    let ever = if certainty == Certainty::Certain && nobody_catches(locks) { " for ever" } else { "" };
+    // Another thread, or a handler, may release what is not its own, against all rules.
+    let is_alone = locks.threads == 1 && nobody_catches(locks);
+    let ever = if certainty == Certainty::Certain && is_alone { " for ever" } else { "" };
     match (proven.proof, proven.copy) {
         (Proof::Owner, _) => {
             let of_parent = match (proven.owner_thread, proven.owner) {

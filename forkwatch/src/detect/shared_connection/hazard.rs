@@ -38,9 +38,11 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 the calls of those that were still at it, and chooses its remedy by the libraries in these calls.",
     certainty: Certainty::Certain,
     certainty_reason: "The kernel saw one process ask, another that takes answers too ask before the first had its own, \
-                       and the first then take what came; the order of their calls is in the evidence. Where that was \
-                       not seen, or what came may be a token (8 bytes at most), or records were lost, they may hold a \
-                       lock meanwhile, or only send, each message by one call, as to a log: strong. A child that says one short thing and ends within a second is \
+                       and the first then take what came; the order of their calls is in the evidence. And a client \
+                       library was seen at it, with which each question has its answer. Where that was not seen, or \
+                       what came may be a token (8 bytes at most), or records were lost, they may hold a lock \
+                       meanwhile, take what comes from a queue, or only send, each message by one call, as to a log: \
+                       strong. A child that says one short thing and ends within a second is \
                        shared-connection-closed instead.",
     state: State::Confirmed,
     severity: Severity::Critical,

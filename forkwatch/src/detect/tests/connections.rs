@@ -111,16 +111,21 @@ const MIXED_UP: [(HazardId, Certainty, u32); 1] =
     [(HazardId::new("shared-connection"), Certainty::Certain, CHILD)];
 
 #[test]
-fn what_may_be_missing_between_the_turns_proves_nothing() {
-    for (is_lost, expected) in [(false, MIXED_UP), (true, SHARED)] {
+fn turns_prove_nothing_where_some_may_be_missing_or_the_protocol_is_unknown() {
+    for (is_lost, is_of_library, expected) in
+        [(false, true, MIXED_UP), (true, true, SHARED), (false, false, SHARED)]
+    {
         let mut timeline = sharing();
+        if is_of_library {
+            timeline.callers.insert(CHILD, caller(CHILD, Engaged::WithIt));
+        }
         timeline.uses(CHILD, Act::Sent, 14).uses(PARENT, Act::Sent, 14).uses(PARENT, Act::Received, 100);
         if is_lost {
             let (at, reason) = (timeline.now, LossReason::RingFull);
             timeline.event(&Event::Lost(Lost { at, since: at, count: 1, reason }));
         }
         timeline.uses(CHILD, Act::Received, 100).at(60_000);
-        assert_eq!(timeline.reported(), expected, "lost: {is_lost}");
+        assert_eq!(timeline.reported(), expected, "lost: {is_lost}, of a library: {is_of_library}");
     }
 }
 

@@ -132,7 +132,8 @@ fn a_worker_that_its_server_kills_is_joined_to_what_it_was_stuck_on() {
             (finding.hazard, finding.state),
             (HazardId::new("worker-killed-while-stuck"), State::Confirmed)
         );
-        assert_eq!((finding.certainty, finding.severity), (Certainty::Certain, Severity::Warning));
+        // It is as sure as that finding.
+        assert_eq!((finding.certainty, finding.severity), (Certainty::Heuristic, Severity::Warning));
         assert_eq!(finding.facts.notes, ["finding #7: stuck"]);
         assert_eq!((finding.parent, finding.child), (process(PARENT), process(CHILD)));
     }

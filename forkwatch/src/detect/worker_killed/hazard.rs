@@ -28,8 +28,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 its parent, or exits within 5 s after its parent sent one that asks it to end.",
     certainty: Certainty::Certain,
     certainty_reason: "The kernel tells who sent the signal that ended the child. How sure it is that the child was \
-                       stuck, the finding that this one refers to says; where that is a suspicion, this one is no \
-                       more.",
+                       stuck, the finding that this one refers to says, and this one is no surer; where that is a suspicion, so is \
+                       this one.",
     state: State::Confirmed,
     severity: Severity::Warning,
     look_alikes: &[
@@ -95,7 +95,7 @@ pub(in crate::detect) fn judge(stuck: &Finding, signal: Option<&str>, waited: Du
     let (state, certainty, had) = if is_suspected {
         (State::Suspected, stuck.certainty, "had waited as if stuck for")
     } else {
-        (HAZARD.state, HAZARD.certainty, "had been stuck for")
+        (HAZARD.state, stuck.certainty, "had been stuck for")
     };
     let summary = format!("{killer}{by}, which {had} {waited}{limit}{explained}");
     Verdict {
