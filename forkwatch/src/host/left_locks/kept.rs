@@ -76,6 +76,8 @@ pub(in crate::host) fn holders(wait: &LockWait) -> Option<LockHolders> {
             Ok(holder) => holders.extend(holder),
             // On some hosts nobody may look into that one. It is older than all that could have left it a file.
             Err(_) if tgid == 1 => {}
+            // It has ended meanwhile.
+            Err(_) if Stat::of_process(tgid).is_ok_and(|stat| stat.process_has_ended()) => {}
             Err(error) => complete &= absence::reason(tgid, "fd", &error).is_none(),
         }
     }
