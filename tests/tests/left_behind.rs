@@ -18,7 +18,8 @@ pub(crate) fn tests() -> Tests {
     Tests::side_by_side(tests![
         a_lock_that_a_job_in_the_background_keeps_is_found_among_its_look_alikes,
         records_that_pile_up_for_a_lost_listener_are_found,
-        records_that_a_listener_takes_are_silent,
+        tasks_that_pile_up_for_a_lost_pool_are_found,
+        what_is_taken_in_time_is_silent,
     ])
 }
 
@@ -67,30 +68,46 @@ fn a_lock_that_a_job_in_the_background_keeps_is_found_among_its_look_alikes() ->
     Ok(())
 }
 
-/// A `QueueHandler` puts records into a queue, and nothing fails when nobody takes them.
-fn records_that_pile_up_for_a_lost_listener_are_found() -> Result<()> {
-    let mut watched = watch("lost_listener.py", &["lost"])?;
+/// The script forks, what its child hands to a thread of the parent piles up, and this is said of it.
+fn piles_up(script: &'static str, taker: &str, advice: &str) -> Result<()> {
+    let mut watched = watch(script, &["lost"])?;
     let told = watched.program.next_json()?;
     let is_it = |event: &Event| event.finding().is_some_and(|finding| finding.hazard() == "lost-threads");
     let event = watched.forkwatch.wait_for("lost-threads", is_it)?;
     let finding = event.finding().context("it is a finding")?;
     ensure!(finding.pid() == Some(number(&told, "child")?), "the wrong one: {event:#?}");
     ensure!((finding.certainty(), finding.state()) == ("strong", "suspected"), "{event:#?}");
-    for part in ["_monitor (handlers.py:", "piles up in the child", "nobody has taken one"] {
+    for part in [taker, "piles up in the child", "nobody has taken one"] {
         ensure!(finding.summary().contains(part), "{part}: {}", finding.summary());
     }
-    ensure!(finding.remedy().contains("Start the QueueListener in each child"), "{}", finding.remedy());
+    ensure!(finding.remedy().contains(advice), "{}", finding.remedy());
     watched.stop().map(drop)
 }
 
-fn records_that_a_listener_takes_are_silent() -> Result<()> {
-    let ways: [&'static [&'static str]; 2] = [&["restarted"], &["parents"]];
+/// A `QueueHandler` puts records into a queue, and nothing fails when nobody takes them.
+fn records_that_pile_up_for_a_lost_listener_are_found() -> Result<()> {
+    piles_up("lost_listener.py", "_monitor (handlers.py:", "Start the QueueListener in each child")
+}
+
+/// A pool that has had idle threads starts no others in the child, and nobody waits for the tasks.
+fn tasks_that_pile_up_for_a_lost_pool_are_found() -> Result<()> {
+    piles_up("lost_executor.py", "_worker (thread.py:", "Make the ThreadPoolExecutor in each child")
+}
+
+fn what_is_taken_in_time_is_silent() -> Result<()> {
+    let ways: [(_, &'static [&'static str]); 3] = [
+        ("lost_listener.py", &["restarted"]),
+        ("lost_listener.py", &["parents"]),
+        ("lost_executor.py", &["own"]),
+    ];
     // One whose records pile up is told of when the others would have been.
-    let mut alike: Vec<Watched> =
-        ways.into_iter().map(|way| watch("lost_listener.py", way)).collect::<Result<_>>()?;
-    records_that_pile_up_for_a_lost_listener_are_found()?;
-    for watched in &mut alike {
-        watched.expect(&[multithreaded("lost_listener.py", &[])])?;
+    let mut alike = Vec::new();
+    for (script, way) in ways {
+        alike.push((script, watch(script, way)?));
     }
-    alike.into_iter().try_for_each(|watched| watched.stop().map(drop))
+    records_that_pile_up_for_a_lost_listener_are_found()?;
+    for (script, watched) in &mut alike {
+        watched.expect(&[multithreaded(script, &[])])?;
+    }
+    alike.into_iter().try_for_each(|(_, watched)| watched.stop().map(drop))
 }

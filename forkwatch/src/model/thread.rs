@@ -28,7 +28,7 @@ pub struct Occupation {
     /// the C library.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub at: Option<Frame>,
-    /// The queue that it takes from and was seen to wait at: the address of `CPython`'s `queue.Queue` object.
+    /// The queue that it takes from and was seen to wait at: the address of an object of the module `queue` of `CPython`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub queue: Option<u64>,
 }

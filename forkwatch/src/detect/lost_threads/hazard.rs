@@ -31,7 +31,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 and name. It is reported sooner if a thread of the child waits for it: if two looks, 5 s apart, find \
                 the same thread in the same call of librdkafka, Tokio, gRPC or GLib, whatever time limit each of its \
                 short waits has. A thread of the program's own, which CPython or CRuby ran, is told of when its absence is \
-                felt. When it takes from a queue.Queue of CPython's, as a QueueListener does, the child's copy of the queue is \
+                felt. When it takes from a queue.Queue of CPython's, as a QueueListener does, or from that of a pool of threads, the child's copy of the queue is \
                 looked at: it is told if ten items were put there and none was taken in four looks, 5 s apart; that is \
                 suspected, and strong. And when a thread that a server has started in the child waits without end, as two looks 30 s apart see \
                 it, in the file in which the missing thread worked, and in another line: that is suspected, and heuristic.",
@@ -357,6 +357,7 @@ fn remedies() -> Vec<(&'static str, Remedy)> {
         KNOWN.iter().map(|known| (known.library, remedy(known.advice, known.link))).collect();
     remedies.dedup_by_key(|(library, _)| *library);
     remedies.push(("Python's QueueListener", super::backlog::listener()));
+    remedies.push(("Python's ThreadPoolExecutor", super::backlog::executor()));
     remedies
 }
 

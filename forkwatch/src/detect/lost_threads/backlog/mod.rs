@@ -7,8 +7,8 @@ mod rule;
 
 use std::{collections::HashMap, time::Duration};
 
-pub(super) use self::rule::listener;
 use self::rule::{Case, Pile, judge};
+pub(super) use self::rule::{executor, listener};
 use super::{
     HAZARD,
     felt::name,
@@ -73,7 +73,13 @@ impl Backlog {
             let is_news = self.told.is_news(&told::of(case.program_name, case.program, name), context.now);
             is_news.then(|| Queue { at, thread, taker: taker.clone(), pile: Pile::default() })
         };
-        let queues: Vec<Queue> = case.occupations.iter().filter_map(queue).take(MOST_QUEUES).collect();
+        let mut queues: Vec<Queue> = Vec::new();
+        for queue in case.occupations.iter().filter_map(queue) {
+            // The threads of a pool take from one.
+            if queues.len() < MOST_QUEUES && queues.iter().all(|other| other.at != queue.at) {
+                queues.push(queue);
+            }
+        }
         if queues.is_empty() || self.children.len() >= MOST_CHILDREN {
             return;
         }

@@ -116,11 +116,28 @@ fn advice(case: &Case<'_>) -> Remedy {
                 .and_then(|at| at.module.as_deref())
                 .is_some_and(|file| file.ends_with("/logging/handlers.py"))
     };
-    if is_listener(case.taker) {
+    if is_of_executor(case.taker) {
+        executor()
+    } else if is_listener(case.taker) {
         listener()
     } else {
         ecosystem::recognise(case.program, &[case.thread]).remedy()
     }
+}
+
+fn is_of_executor(taker: &Occupation) -> bool {
+    let file = taker.at.as_ref().and_then(|at| at.module.as_deref());
+    file.is_some_and(|file| file.ends_with("/concurrent/futures/thread.py"))
+}
+
+/// What users of an executor have to change.
+pub(in crate::detect::lost_threads) fn executor() -> Remedy {
+    remedy(
+        "Make the ThreadPoolExecutor in each child after the fork: one that has had idle threads takes these for alive in \
+         the child, and starts no others. In gunicorn that is the hook post_fork, in Celery worker_process_init; \
+         os.register_at_fork(after_in_child=...) serves any program.",
+        "https://docs.python.org/3/library/concurrent.futures.html#threadpoolexecutor",
+    )
 }
 
 /// What users of a `QueueListener` have to change.
