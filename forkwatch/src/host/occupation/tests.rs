@@ -202,3 +202,77 @@ fn the_collector_of_python_is_told_as_it_is() {
         }
     }
 }
+
+/// Threads that take from queues, and a child that puts into its copies of these.
+const QUEUES: &str = "
+import os, queue, sys, threading, time
+try:
+    from concurrent.futures import ThreadPoolExecutor
+except ImportError:
+    sys.exit(0)
+first, second = queue.Queue(), queue.PriorityQueue()
+for one in (first, second):
+    threading.Thread(target=one.get, daemon=True).start()
+    while not one.not_empty._waiters:
+        pass
+pool = ThreadPoolExecutor(1)
+pool.submit(int).result()
+parent = os.getpid()
+if os.fork() == 0:
+    for one, count in ((first, 7), (second, 5)):
+        for number in range(count):
+            one.put(number)
+    for number in range(3):
+        pool.submit(int)
+    print(os.getpid())
+    sys.stdout.flush()
+    while os.getppid() == parent:
+        time.sleep(0.1)
+    os._exit(0)
+time.sleep(1000)
+";
+
+#[test]
+fn what_lies_in_queues_of_a_child_is_counted() {
+    let pythons = pythons();
+    if pythons.is_empty() {
+        crate::skip::skip("there is no python3 here");
+    }
+    for program in pythons {
+        let mut python = Running(
+            Command::new(&program)
+                .args(["-c", QUEUES])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap(),
+        );
+        let mut line = String::new();
+        BufReader::new(python.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let process = Stat::of_process(python.0.id()).unwrap().key();
+        let program = program.display().to_string();
+        let child = line.trim().parse().ok().and_then(|child| Stat::of_process(child).ok());
+        let (Some(child), Some(Ok(_))) = (child, stack::scripts(process)) else {
+            eprintln!("not tested: {program}");
+            continue;
+        };
+        let patience = Instant::now() + Duration::from_secs(10);
+        let queues = loop {
+            let threads = task::user_threads(process.tgid).unwrap();
+            let seen = occupations(process, &threads, Stacks::Light);
+            let queues: Vec<u64> = seen.iter().filter_map(|occupation| occupation.queue).collect();
+            if queues.len() == 3 {
+                break queues;
+            }
+            assert!(Instant::now() < patience, "{program}: {seen:?}");
+            thread::yield_now();
+        };
+        assert_eq!(
+            stack::queue_lengths(child.key(), &queues),
+            Some(vec![Some(7), Some(5), Some(3)]),
+            "{program}"
+        );
+        assert_eq!(stack::queue_lengths(process, &queues), Some(vec![Some(0); 3]), "{program}");
+        assert_eq!(stack::queue_lengths(process, &[8, queues[0] + 8]), Some(vec![None; 2]), "{program}");
+    }
+}
