@@ -9,6 +9,24 @@ fn unsafe_fork(timeline: &mut Timeline, child: u32) {
 }
 
 #[test]
+fn who_waits_for_findings_of_his_programs_hears_each_and_of_others_none_more() {
+    for (uid, told) in [(33, vec![0; 5]), (34, vec![0])] {
+        let settings = Settings { tell_each_of: vec![uid], ..Settings::default() };
+        let mut timeline = Timeline::with(settings);
+        for parent in timeline.parents.values_mut() {
+            parent.program.uid = Some(33);
+        }
+        for second in 0..5_u32 {
+            timeline.at(u64::from(second) * 1000);
+            unsafe_fork(&mut timeline, 5000 + second);
+        }
+        timeline.at(20_000);
+        let repeats: Vec<u64> = timeline.findings().iter().map(|finding| finding.repeats).collect();
+        assert_eq!(repeats, told, "somebody waits for those of {uid}; the program is 33's");
+    }
+}
+
+#[test]
 fn repeats_are_counted_and_summed_up_once_a_minute() {
     let mut timeline = Timeline::new();
     for second in 0..90 {
