@@ -178,14 +178,14 @@ fn a_finding_runs_its_hooks_in_their_order() -> Result<()> {
     let hooked = Hooked::start(&text)?;
     let (mut program, child) = unsafe_fork("hooked-order")?;
     hooked.until_counted("older", "good", 1)?;
-    let order = fs::read_to_string(hooked.path("order"))?;
-    let told: Vec<&str> = order.lines().collect();
-    let [newer, older] = told.as_slice() else { anyhow::bail!("{order}") };
-    for (line, name) in [(newer, "newer"), (older, "older")] {
+    let ran = fs::read_to_string(hooked.path("order"))?;
+    let told: Vec<&str> = ran.lines().collect();
+    let [first, second] = told.as_slice() else { anyhow::bail!("{ran}") };
+    for (line, name) in [(first, "newer"), (second, "older")] {
         ensure!(
             line.starts_with(&format!("{name} {child} multithreaded-fork"))
                 || line.starts_with(&format!("{name} {child} held-locks")),
-            "{order}"
+            "{ran}"
         );
     }
     ensure!(hooked.count("newer", "failed")? == 1 && hooked.count("off", "good")? == 0);

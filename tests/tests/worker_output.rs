@@ -102,7 +102,7 @@ fn what_lies_in_a_pipe_is_told_and_its_reader_misses_neither_a_byte_nor_the_end(
     until("three lines", || {
         let path = format!("/{}", expected.lines().count());
         request(&program, &path)?;
-        expected += &format!("says {path} by {worker}\n");
+        expected.extend(["says ", &path, " by ", &worker.to_string(), "\n"]);
         let events = forkwatch.events();
         let lines: Vec<&Event> = events.iter().filter(|event| event.action() == "worker_output").collect();
         for line in &lines {

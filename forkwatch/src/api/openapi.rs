@@ -34,6 +34,22 @@ const FILTERS: &[(&str, &str, &str)] = &[
     ("limit", "integer", "How many at most: 1 to 1000; 100 where nothing is said."),
 ];
 
+/// The filters of what happens.
+const EVENTS: &[(&str, &str, &str)] = &[
+    (
+        "type",
+        "string",
+        "`finding` for findings alone; `notable` for these, the lives of workers, rescues and losses; `all`, where nothing is \
+         said, for everything that is told one by one.",
+    ),
+    (
+        "each",
+        "string",
+        "`own`, over the local socket alone: while this is listened to, findings about your own programs are told one by one \
+         (16 of a program and hazard in each interval of summaries), and not summed up.",
+    ),
+];
+
 /// The document.
 pub fn openapi() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
@@ -94,20 +110,7 @@ pub fn openapi() -> Value {
         Path {
             below: "/events",
             summary: "What happens from now on, as server-sent events: each data line is a document of forkwatch.event/1",
-            parameters: &[
-                (
-                    "type",
-                    "string",
-                    "`finding` for findings alone; `notable` for these, the lives of workers, rescues and losses; `all`, where \
-                     nothing is said, for everything that is told one by one.",
-                ),
-                (
-                    "each",
-                    "string",
-                    "`own`, over the local socket alone: while this is listened to, findings about your own programs are told one \
-                     by one (16 of a program and hazard in each interval of summaries), and not summed up.",
-                ),
-            ],
+            parameters: EVENTS,
             answer: ("text/event-stream", None),
         },
     ];

@@ -76,7 +76,7 @@ enum What {
     /// Run a hook now, for an event that is made up
     ///
     /// The event is a finding of orphaned-lock about a process that only sleeps, which the hook may kill or look into. In
-    /// the hook's environment FORKWATCH_TEST is 1; a POST has the header X-Forkwatch-Test. Ends with 1 where the hook fails.
+    /// the hook's environment `FORKWATCH_TEST` is 1; a POST has the header X-Forkwatch-Test. Ends with 1 where the hook fails.
     Test {
         /// Its name
         name: String,

@@ -94,7 +94,7 @@ async fn answer(request: &Request<Incoming>, hub: &Arc<Hub>) -> Answer {
         },
         (&Method::POST, ["hooks", name, deed @ ("enable" | "disable" | "test")]) => {
             let Some(entry) = hub.book.find(name) else {
-                let why = format!("there is no hook {:?}: `forkwatch hook list` shows them", name);
+                let why = format!("there is no hook {name:?}: `forkwatch hook list` shows them");
                 return text(StatusCode::NOT_FOUND, &why);
             };
             if *deed != "test" {
@@ -111,7 +111,7 @@ async fn answer(request: &Request<Incoming>, hub: &Arc<Hub>) -> Answer {
                 Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
             }
         }
-        (_, ["hooks"] | ["reload"] | ["hooks", _, "enable" | "disable" | "test"]) => {
+        (_, ["hooks" | "reload"] | ["hooks", _, "enable" | "disable" | "test"]) => {
             text(StatusCode::METHOD_NOT_ALLOWED, "GET /hooks is a question, and everything else is a POST")
         }
         _ => text(

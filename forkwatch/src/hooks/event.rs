@@ -124,9 +124,8 @@ impl Identity {
         let Some(ticks) = self.ticks else { return Still::Unseen };
         match host::find(self.pid) {
             Ok(found) if found.key.start.0 / TICK == ticks => Still::There,
-            Ok(_) => Still::Gone,
             Err(_) if host::exists(self.pid) && !has_ended(self.pid) => Still::Unseen,
-            Err(_) => Still::Gone,
+            Ok(_) | Err(_) => Still::Gone,
         }
     }
 }

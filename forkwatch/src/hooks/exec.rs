@@ -144,10 +144,10 @@ fn until(
         if left.is_zero() {
             return Ok(Over::Late);
         }
-        let reads = !output.is_over();
+        let is_read = !output.is_over();
         let mut waits =
             vec![PollFd::new(ended.as_fd(), PollFlags::POLLIN), PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
-        if reads {
+        if is_read {
             waits.push(PollFd::new(pipe.as_fd(), PollFlags::POLLIN));
         }
         // Rounded up, so that the last millisecond is no loop.
@@ -157,14 +157,14 @@ fn until(
             Err(error) => return Err(error.into()),
             Ok(_) => {}
         }
-        let ready: Vec<bool> = waits.iter().map(|wait| wait.any().unwrap_or(false)).collect();
-        if let [true, ..] = ready.as_slice() {
+        let woken: Vec<bool> = waits.iter().map(|wait| wait.any().unwrap_or(false)).collect();
+        if let [true, ..] = woken.as_slice() {
             return Ok(Over::Ended);
         }
-        if let [_, true, ..] = ready.as_slice() {
+        if let [_, true, ..] = woken.as_slice() {
             return Ok(Over::Stopped);
         }
-        if let [_, _, true] = ready.as_slice() {
+        if let [_, _, true] = woken.as_slice() {
             output.read(pipe);
         }
     }
@@ -288,7 +288,7 @@ mod tests {
     fn a_flood_of_output_is_cut_and_ends_with_the_time() {
         let ran = shell("exec yes", Duration::from_millis(500));
         assert_eq!(ran.how, How::TimedOut);
-        assert!(ran.output.len() <= KEPT && ran.output.ends_with("y"), "{}", ran.output.len());
+        assert!(ran.output.len() <= KEPT && ran.output.ends_with('y'), "{}", ran.output.len());
     }
 
     #[test]

@@ -80,10 +80,13 @@ impl News {
                 tracing::info!("hears the watch at {path}");
                 service::status("running hooks for what the watch tells");
             }
-            Heard::Document(line) => match Event::read(line) {
-                Some(event) => self.queue(event),
-                None => tracing::warn!("the watch has told something that is no event"),
-            },
+            Heard::Document(line) => {
+                if let Some(event) = Event::read(line) {
+                    self.queue(event);
+                } else {
+                    tracing::warn!("the watch has told something that is no event");
+                }
+            }
             Heard::TooLong => tracing::warn!("the watch has told something too long to be read"),
         }
     }

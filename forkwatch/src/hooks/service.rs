@@ -93,8 +93,8 @@ impl Service {
                 None => std::future::pending().await,
             }
         });
-        let heard = Arc::clone(&hub);
-        let mut hears = tokio::spawn(async move { heard.news.hear().await });
+        let listening = Arc::clone(&hub);
+        let mut news = tokio::spawn(async move { listening.news.hear().await });
         tracing::info!(hooks = hub.book.all().len(), "ready, running hooks");
         service::ready("waiting for the watch");
         let result = loop {
@@ -108,12 +108,12 @@ impl Service {
                     service::ready("running hooks");
                 }
                 Err(error) = &mut answers => break Err(io::Error::other(error).into()),
-                Err(error) = &mut hears => break Err(io::Error::other(error).into()),
+                Err(error) = &mut news => break Err(io::Error::other(error).into()),
             }
         };
         service::stopping();
         answers.abort();
-        hears.abort();
+        news.abort();
         let left = queue.close();
         if left > 0 {
             tracing::warn!(left, "events were still waiting for their hooks, which are not run");

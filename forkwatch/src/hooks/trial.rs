@@ -118,7 +118,7 @@ mod tests {
             try_out(&hook(r#"["/bin/sh", "-c", "cat; echo; echo $FORKWATCH_TEST; kill -9 {pid}"]"#)).unwrap();
         assert_eq!(ran.how, How::Good, "{}", ran.output);
         assert!(
-            ran.output.contains("This is a test of the hook tried") && ran.output.ends_with("1"),
+            ran.output.contains("This is a test of the hook tried") && ran.output.ends_with('1'),
             "{}",
             ran.output
         );

@@ -110,23 +110,21 @@ fn stream(process: ProcessKey, number: u32) -> Option<Stream> {
             Some(no(inode, "it is a socket, as the journal's: journalctl shows what came there"))
         }
         None if name == "/dev/null" => None,
-        None => match target_file::file_of_descriptor(process.tgid, number) {
-            Some((_, about)) => Some(Stream {
-                id: StreamId { device: about.dev(), inode: about.ino() },
-                name,
-                access: StreamAccess::File(about.len()),
-                holders: Vec::new(),
-            }),
-            None => {
-                // Apart from other such names, and from real inodes.
-                let mark =
-                    name.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-                Some(no(
-                    mark | 1 << 63,
-                    "it is a terminal, a device, or a file that another machine or program answers for",
-                ))
+        None => {
+            if let Some((_, about)) = target_file::file_of_descriptor(process.tgid, number) {
+                let id = StreamId { device: about.dev(), inode: about.ino() };
+                return Some(Stream {
+                    id,
+                    name,
+                    access: StreamAccess::File(about.len()),
+                    holders: Vec::new(),
+                });
             }
-        },
+            // Apart from other such names, and from real inodes.
+            let mark = name.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+            let why = "it is a terminal, a device, or a file that another machine or program answers for";
+            Some(no(mark | 1 << 63, why))
+        }
     }
 }
 
@@ -347,7 +345,7 @@ mod tests {
         assert!(streams(&StreamsAsked { search: false, ..of(process) }).is_empty());
         let readers = vec![(stream.id.inode, own, number)];
         let known = streams(&StreamsAsked { search: false, readers, ..of(process) });
-        assert_eq!(known, [stream.clone()]);
+        assert_eq!(known, std::slice::from_ref(&stream));
         let tap = stream;
         writer.write("hello");
         let seen = look(&asked(process, None, &tap));

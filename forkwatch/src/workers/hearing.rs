@@ -207,9 +207,8 @@ impl Hearing {
             let Some(member) = self.processes.get_mut(process) else { continue };
             let written = match (member.written, after) {
                 (Some(then), Some(now)) => now.saturating_sub(then),
-                (Some(_), None) => u64::MAX,
-                // It was not looked at before: what it has written until now may be in a stream by now.
-                (None, Some(_)) => u64::MAX,
+                // It has ended; or it was not looked at before, and what it has written until now may be in a stream by now.
+                (Some(_), None) | (None, Some(_)) => u64::MAX,
                 (None, None) => 0,
             };
             if written > 0 {
@@ -228,19 +227,16 @@ impl Hearing {
             .filter(|(one, _)| holders.iter().any(|(holder, _)| holder == one))
             .copied()
             .collect();
-        let new = match &mut tap.stream.access {
-            StreamAccess::File(position) => {
-                *position = gulp.position;
-                if gulp.passed_over > 0 {
-                    self.left_out += 1;
-                    tap.parts.forget();
-                }
-                gulp.bytes
+        let new = if let StreamAccess::File(position) = &mut tap.stream.access {
+            *position = gulp.position;
+            if gulp.passed_over > 0 {
+                self.left_out += 1;
+                tap.parts.forget();
             }
-            _ => {
-                let most = writers.iter().fold(0_u64, |sum, (_, written)| sum.saturating_add(*written));
-                tap.copies.new(gulp.bytes, most, gulp.taken)
-            }
+            gulp.bytes
+        } else {
+            let most = writers.iter().fold(0_u64, |sum, (_, written)| sum.saturating_add(*written));
+            tap.copies.added(&gulp.bytes, most, gulp.taken)
         };
         let (since, mut bytes) = tap.waiting.take().unwrap_or((now, Vec::new()));
         if now.0.saturating_sub(since.0) > LATE {

@@ -71,7 +71,7 @@ impl Control {
             read("control")?
         );
         staging.about("control", &control, 0o644)?;
-        let conffiles: String = CONFFILES.iter().map(|file| format!("/{file}\n")).collect();
+        let conffiles = CONFFILES.map(|file| ["/", file, "\n"].concat()).concat();
         staging.about("conffiles", &conffiles, 0o644)?;
         let files = staging.files()?;
         let sums = project::output(Command::new("md5sum").current_dir(staging.root()).args(

@@ -60,15 +60,15 @@ pub(super) fn run(options: &Options, lacking: PrivilegeError) -> Result<Exit> {
     let before = watch.get::<Health>(&format!("{PREFIX}/health")).ok();
     let told = RefCell::new(Told::new(Ours::new(&mark, process.key), &context));
     let outcome = session::runtime()?.block_on(async {
-        let begun = Notify::new();
+        let heard_of = Notify::new();
         let path = format!("{PREFIX}/events?type=finding&each=own");
         let mut follow = Box::pin(watch.follow(&path, |heard| match heard {
-            Heard::Begun => begun.notify_one(),
+            Heard::Begun => heard_of.notify_one(),
             Heard::Document(document) => told.borrow_mut().take(document),
             Heard::TooLong => told.borrow_mut().unread += 1,
         }));
         tokio::select! {
-            () = begun.notified() => {}
+            () = heard_of.notified() => {}
             error = &mut follow => return Err(refused(lacking, &error)),
             () = sleep(BEGIN) => {
                 let silent = AskError::Refused("forkwatch daemon", "nothing for ten seconds".to_owned());
@@ -84,20 +84,20 @@ pub(super) fn run(options: &Options, lacking: PrivilegeError) -> Result<Exit> {
         let began = Instant::now();
         let mut whole = Box::pin(async {
             let end = command.ended(signals).await?;
-            let took = began.elapsed();
+            let lasted = began.elapsed();
             sleep(LAST).await;
             let _ = timeout(options.linger, descendants_ended(&told)).await;
-            Ok::<(CommandEnd, Duration), anyhow::Error>((end, took))
+            Ok::<(CommandEnd, Duration), anyhow::Error>((end, lasted))
         });
         tokio::select! {
             ended = &mut whole => {
-                let (end, took) = ended?;
-                Ok(Outcome { end, took, failed: None })
+                let (end, lasted) = ended?;
+                Ok(Outcome { end, took: lasted, failed: None })
             }
             error = &mut follow => {
                 eprintln!("forkwatch: the daemon is not heard any more, the command goes on: {error}");
-                let (end, took) = whole.await?;
-                Ok(Outcome { end, took, failed: Some(error.into()) })
+                let (end, lasted) = whole.await?;
+                Ok(Outcome { end, took: lasted, failed: Some(error.into()) })
             }
         }
     })?;

@@ -58,8 +58,10 @@ impl Ours {
                 }
             }
         }
-        if self.known.len() < MOST_KNOWN {
-            found.into_iter().for_each(|is| self.known.extend(way.iter().map(|one| (*one, is))));
+        if let Some(is) = found
+            && self.known.len() < MOST_KNOWN
+        {
+            self.known.extend(way.iter().map(|one| (*one, is)));
         }
         found
     }

@@ -122,9 +122,9 @@ fn what_is_wrong_is_said_with_its_line() {
         assert!(message.contains(words), "{text}\n{message}");
         assert!(message.contains("test.toml"), "{message}");
     }
-    let many: String = (0..65)
-        .map(|number| format!("[[hook]]\nname = \"h{number}\"\non = [\"finding\"]\nexec = [\"/bin/true\"]\n"))
-        .collect();
+    let many =
+        |number| format!("[[hook]]\nname = \"h{number}\"\non = [\"finding\"]\nexec = [\"/bin/true\"]\n");
+    let many = (0..65).map(many).collect::<Vec<_>>().concat();
     assert!(refused(&many).contains("it has 65 hooks: 64 at most"));
     assert!(refused(&one("on = [\"finding\"]\nexec = [\"true\"]")).contains("line 1"));
 }

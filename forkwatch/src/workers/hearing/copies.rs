@@ -23,20 +23,20 @@ impl Copies {
     /// What lies in a pipe is what lay in it, without its beginning, which was read, and with what came since. The same bytes
     /// may be there because nothing has happened, or because they were read and written again. So where several stories
     /// fit, the one is told in which most is new, of those in which nobody has read or written more than he counts.
-    pub(super) fn new(&mut self, copy: Vec<u8>, most: u64, taken: Option<u64>) -> Vec<u8> {
+    pub(super) fn added(&mut self, copy: &[u8], most: u64, taken: Option<u64>) -> Vec<u8> {
         let was_taken = match (self.taken, taken) {
             (Some(then), Some(now)) => now.saturating_sub(then),
             _ => u64::MAX,
         };
         self.taken = taken;
         // What lay in it at the first look was written before anybody listened.
-        let Some(last) = self.last.replace(copy.clone()) else { return Vec::new() };
+        let Some(last) = self.last.replace(copy.to_vec()) else { return Vec::new() };
         let fits = |stayed: &usize| {
             let (gone, new) = (last.len() - stayed, copy.len() - stayed);
             gone as u64 <= was_taken && new as u64 <= most
         };
         // Nothing of it is left if none of these fit: then something may have come and gone unseen.
-        let stayed = overlaps(&last, &copy).into_iter().filter(fits).next_back().unwrap_or(0);
+        let stayed = overlaps(&last, copy).into_iter().rfind(fits).unwrap_or(0);
         let new = copy.get(stayed..).unwrap_or_default();
         if was_taken < u64::MAX && most < u64::MAX {
             let taken = was_taken.saturating_sub((last.len() - stayed) as u64);
@@ -99,7 +99,7 @@ mod tests {
         let (mut copies, mut taken) = (Copies::default(), 0);
         let of = |(copy, written, now): &(&str, u64, u64)| {
             taken += now;
-            String::from_utf8(copies.new(copy.as_bytes().to_vec(), *written, Some(taken))).unwrap()
+            String::from_utf8(copies.added(copy.as_bytes(), *written, Some(taken))).unwrap()
         };
         looks.iter().map(of).collect()
     }
@@ -128,12 +128,12 @@ mod tests {
     #[test]
     fn what_was_taken_out_unseen_is_counted() {
         let mut copies = Copies::default();
-        copies.new(Vec::new(), 0, Some(0));
-        assert!(copies.new(Vec::new(), 6, Some(6)).is_empty());
+        copies.added(b"", 0, Some(0));
+        assert!(copies.added(b"", 6, Some(6)).is_empty());
         assert_eq!((copies.missed(), copies.missed()), (6, 0));
-        assert_eq!(copies.new(b"b\n".to_vec(), 8, Some(12)), b"b\n");
+        assert_eq!(copies.added(b"b\n", 8, Some(12)), b"b\n");
         assert_eq!(copies.missed(), 6);
-        copies.new(Vec::new(), 0, Some(14));
+        copies.added(b"", 0, Some(14));
         assert_eq!(copies.missed(), 0, "that was seen");
     }
 
