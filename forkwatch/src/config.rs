@@ -117,13 +117,16 @@ impl Default for Web {
 }
 
 /// `[log]`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// How lines look.
     pub format: LogFormat,
     /// The least severe level that is logged.
     pub level: LogLevel,
+    /// The journal's socket, which is told of findings with their fields. By itself the usual one, where the log goes to the
+    /// journal.
+    pub journal: OwnPlace,
 }
 
 /// `[socket]`
@@ -308,6 +311,7 @@ impl Config {
             ("socket", self.socket != new.socket),
             ("findings", self.findings != new.findings),
             ("log.format", self.log.format != new.log.format),
+            ("log.journal", self.log.journal != new.log.journal),
             ("kernel.ring_bytes", old.ring_bytes != now.ring_bytes),
             ("kernel.max_children", old.max_children != now.max_children),
             ("kernel.clone_calls", old.clone_calls != now.clone_calls),

@@ -89,7 +89,7 @@ fn style(format: LogFormat) -> Style {
 
 /// Whether standard error is the journal's socket: systemd puts its device and inode into `JOURNAL_STREAM`
 /// (systemd.exec(5)).
-fn to_journal() -> bool {
+pub fn to_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(ours) = nix::sys::stat::fstat(stderr().as_fd()) else { return false };
     stream == format!("{}:{}", ours.st_dev, ours.st_ino)

@@ -16,7 +16,7 @@ use forkwatch_tests::{
     host::needs_root,
     http,
     metrics::{Scrape, free_address},
-    program::{Program, copy_program},
+    program::{Launch, Program, copy_program},
     runner::Tests,
     scenario::gunicorn_with_one_worker,
     schema, tests,
@@ -30,6 +30,7 @@ pub(crate) fn tests() -> Tests {
     Tests::side_by_side(tests![
         every_answer_is_as_it_is_described,
         every_child_is_found_and_a_restart_finds_nothing_anew,
+        a_bundle_has_what_belongs_to_a_finding_and_nothing_of_people,
         servers_are_told_with_their_workers_and_how_they_ended,
         a_finding_is_told_kept_and_found_again_after_sigkill,
         strangers_are_sent_away_from_the_local_socket,
@@ -252,6 +253,66 @@ fn every_child_is_found_and_a_restart_finds_nothing_anew() -> Result<()> {
         Ok((open_about(&asked, one)?.is_none() && open_about(&asked, other)?.is_none()).then_some(()))
     })?;
     asked.daemon.stop().map(drop)
+}
+
+fn a_bundle_has_what_belongs_to_a_finding_and_nothing_of_people() -> Result<()> {
+    const SECRET: &str = "--password=hunter2";
+    let asked = Asked::start()?;
+    let binary = fixture::fixture("mt_fork")?;
+    let mut program = Program::hold(|_| Ok(Launch::new(&binary).args([SECRET])))?;
+    program.release()?;
+    let child = program.next_json()?.get("child").and_then(Value::as_i64).context("no child")?;
+    let found = until("the finding", || Ok(asked.findings_about(child)?.first().cloned()))?;
+    let id = text(&found, "/id").to_owned();
+    let file = |name: &str| asked.folder.path().join(name);
+    let bundle = |name: &str, more: &[&std::ffi::OsStr]| -> Result<Output> {
+        let mut command = Command::new(binary::forkwatch()?);
+        command.args(["bundle", &id, "--output"]).arg(file(name)).args(more);
+        Ok(command.stdin(Stdio::null()).output()?)
+    };
+    let socket = asked.socket();
+    let of_daemon: [&std::ffi::OsStr; 2] = ["--socket".as_ref(), socket.as_os_str()];
+    let output = bundle("one.tar", &of_daemon)?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(said.contains("Left out, and marked where they stood"), "{said}");
+    ensure!(fs::metadata(file("one.tar"))?.permissions().mode() & 0o777 == 0o600, "others may read it");
+    let content = String::from_utf8_lossy(&fs::read(file("one.tar"))?).into_owned();
+    for part in [
+        format!("forkwatch-{id}/finding.json"),
+        format!("forkwatch-{id}/child-{child}/maps"),
+        format!("forkwatch-{id}/child-{child}/threads"),
+        format!("forkwatch-{id}/doctor.json"),
+        format!("forkwatch-{id}/health.json"),
+        "[command line]".to_owned(),
+    ] {
+        ensure!(content.contains(&part), "no {part}");
+    }
+    ensure!(!content.contains("hunter2"), "a command line is in it");
+    ensure!(!bundle("one.tar", &of_daemon)?.status.success(), "it was overwritten");
+    let whole = bundle("whole.tar", &[&of_daemon[..], &["--personal".as_ref()]].concat())?;
+    ensure!(
+        whole.status.success() && fs::read(file("whole.tar"))?.windows(7).any(|part| part == b"hunter2"),
+        "{whole:?}"
+    );
+    // When all is gone, it has what is left, and says so.
+    program.end(None)?;
+    let store = asked.folder.path().join("findings.redb");
+    asked.daemon.stop()?;
+    let output = Command::new(binary::forkwatch()?)
+        .args(["bundle", &id, "--output"])
+        .arg(asked.folder.path().join("left.tar"))
+        .arg("--store")
+        .arg(&store)
+        .stdin(Stdio::null())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    ensure!(
+        output.status.success() && said.contains(&format!("child (pid {child}) does now: it has ended")),
+        "{said}"
+    );
+    Ok(())
 }
 
 fn servers_are_told_with_their_workers_and_how_they_ended() -> Result<()> {

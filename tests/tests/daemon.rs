@@ -4,11 +4,13 @@ use std::{
     fmt::Write as _,
     fs,
     net::{SocketAddr, TcpStream},
+    os::unix::net::UnixDatagram,
     process::Stdio,
 };
 
 use anyhow::{Context, Result, ensure};
 use forkwatch_tests::{
+    daemon::Daemon,
     fixture,
     forkwatch::Forkwatch,
     host::needs_root,
@@ -18,13 +20,14 @@ use forkwatch_tests::{
     provided::Provided,
     runner::Tests,
     tests,
-    wait::until,
+    wait::{DEADLINE, until},
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 pub(crate) fn tests() -> Tests {
     Tests::side_by_side(tests![
+        findings_go_to_the_journal_with_their_fields,
         its_pages_are_there,
         its_metrics_pass_promtool,
         a_finding_is_an_event_and_a_metric,
@@ -187,4 +190,35 @@ fn it_keeps_no_capability_that_it_does_not_need() -> Result<()> {
         ensure!(effective & !ALLOWED == 0, "a thread keeps the capabilities {effective:#x}");
     }
     daemon.stop().map(drop)
+}
+
+/// A socket in place of the journal's hears what the journal would.
+fn findings_go_to_the_journal_with_their_fields() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("journal");
+    let journal = UnixDatagram::bind(&path)?;
+    journal.set_read_timeout(Some(DEADLINE))?;
+    let daemon = Daemon::start(&format!("[log]\njournal = \"{}\"\n", path.display()), &[])?;
+    let mut program = fixture::hold_as("mt_fork", "journalled", &[])?;
+    program.release()?;
+    let child = program.next_json()?.get("child").and_then(Value::as_i64).context("no child")?;
+    let mut bytes = vec![0; 65_536];
+    let mut hear = |what: &str| -> Result<String> {
+        loop {
+            let length = journal.recv(&mut bytes).with_context(|| format!("no {what}"))?;
+            let heard = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned();
+            if heard.contains(&format!("FORKWATCH_PID={child}\n")) && heard.contains(what) {
+                return Ok(heard);
+            }
+        }
+    };
+    let heard = hear("FORKWATCH_STATE=suspected\n")?;
+    for field in ["FORKWATCH_HAZARD=multithreaded-fork\n", "PRIORITY=4\n", "FORKWATCH_PROGRAM=journalled\n"] {
+        ensure!(heard.contains(field), "no {field} in {heard}");
+    }
+    program.end(None)?;
+    hear("FORKWATCH_STATE=resolved\n")?;
+    let log = daemon.forkwatch.stderr();
+    ensure!(!log.contains("journalled"), "it is in the log, too: {log}");
+    daemon.stop()
 }

@@ -217,7 +217,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         let published = Published::new(&context, store.clone(), bus, tally);
         pipeline.add(vec![
             Box::new(Counting::new(&context, &metrics)),
-            Box::new(LogLines),
+            Box::new(LogLines::with_journal(open::journal(&config, &context))),
             Box::new(lines),
             Box::new(published),
             Box::new(workers),

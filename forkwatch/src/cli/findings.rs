@@ -98,7 +98,7 @@ enum Form {
 }
 
 /// Where findings are read.
-enum Source {
+pub(super) enum Source {
     Watch(Watch),
     Saved(store::Saved),
 }
@@ -111,7 +111,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     };
     // What is wrong with the question is said before anybody is asked.
     let filter = options.filter()?;
-    let source = options.source()?;
+    let source = Source::open(options.socket.as_deref(), options.store.as_deref())?;
     let text = match &options.id {
         Some(id) => one(&source, id, form)?,
         None => list(&source, options, filter, form)?,
@@ -144,16 +144,18 @@ impl Options {
         }
         Ok(filter)
     }
+}
 
+impl Source {
     /// A daemon, where one answers; else what it has left.
-    fn source(&self) -> Result<Source> {
-        if let Some(path) = &self.store {
-            return Ok(Source::Saved(saved(path)?));
+    pub(super) fn open(socket: Option<&Path>, store: Option<&Path>) -> Result<Self> {
+        if let Some(path) = store {
+            return Ok(Self::Saved(saved(path)?));
         }
-        let watch = Watch::at(self.socket.as_deref());
+        let watch = Watch::at(socket);
         let error = match watch.get::<serde_json::Value>(&format!("{PREFIX}/findings?limit=1")) {
             Ok(_) => return Ok(Source::Watch(watch)),
-            Err(error @ AskError::Nobody { .. }) if self.socket.is_none() => error,
+            Err(error @ AskError::Nobody { .. }) if socket.is_none() => error,
             Err(error) => return Err(error.into()),
         };
         match saved(Path::new(STORE)) {
@@ -178,19 +180,43 @@ fn saved(path: &Path) -> Result<store::Saved, StoreError> {
     store::read(path, open::bounds(kept.max, kept.keep))
 }
 
-fn one(source: &Source, id: &str, form: Form) -> Result<String> {
-    let is_id = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !is_id {
-        return Err(
-            UsageError(format!("{id:?} is no id of a finding: `forkwatch findings` lists them")).into()
-        );
-    }
-    let finding = match source {
-        Source::Watch(watch) => watch.get::<FindingDocument>(&format!("{PREFIX}/findings/{id}"))?.finding,
-        Source::Saved(saved) => {
-            saved.find(id)?.with_context(|| format!("there is no finding {id}, or it is kept no more"))?
+impl Source {
+    /// One finding.
+    pub(super) fn find(&self, id: &str) -> Result<Kept> {
+        let is_id = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_id {
+            let why = format!("{id:?} is no id of a finding: `forkwatch findings` lists them");
+            return Err(UsageError(why).into());
         }
-    };
+        match self {
+            Self::Watch(watch) => {
+                Ok(watch.get::<FindingDocument>(&format!("{PREFIX}/findings/{id}"))?.finding)
+            }
+            Self::Saved(saved) => {
+                saved.find(id)?.with_context(|| format!("there is no finding {id}, or it is kept no more"))
+            }
+        }
+    }
+
+    /// Those that a query of the interface asks for.
+    pub(super) fn list(&self, query: &str) -> Result<Vec<Brief>> {
+        match self {
+            Self::Watch(watch) => Ok(watch.get::<Findings>(&format!("{PREFIX}/findings?{query}"))?.findings),
+            Self::Saved(saved) => Ok(saved.list(&Filter::parse(query, Timestamp::now())?)?.0),
+        }
+    }
+
+    /// The running daemon, where that is asked.
+    pub(super) const fn watch(&self) -> Option<&Watch> {
+        match self {
+            Self::Watch(watch) => Some(watch),
+            Self::Saved(_) => None,
+        }
+    }
+}
+
+fn one(source: &Source, id: &str, form: Form) -> Result<String> {
+    let finding = source.find(id)?;
     Ok(match form {
         Form::Text => text::one(&finding),
         Form::Json => {

@@ -1,5 +1,6 @@
 //! The commands: what the command line says, and what it is done with. One file a command.
 
+mod bundle;
 mod check;
 mod check_config;
 mod completions;
@@ -93,6 +94,13 @@ enum Command {
     /// Asks a running daemon over its local socket, which root and members of the group of `socket.group` may; where none
     /// runs, reads the store that the last one left. The JSON documents' names do not change within their version.
     Findings(findings::Options),
+    /// Gather what belongs to a finding into one file, for a bug report
+    ///
+    /// A tar archive that only its owner can read: the finding with its evidence, other findings and events of that time, what
+    /// the child and its forker do, their maps, descriptors and limits if they still live, and what doctor says. Command
+    /// lines, paths of users, addresses and the host's name are left out, and marked, unless --personal is given. It works
+    /// while the daemon runs and from the store that the last one left, and says what could not be had.
+    Bundle(bundle::Options),
     /// Show what each process of a server does and holds
     ///
     /// Of any process: which server it belongs to, and that one's master and workers, how old each is, what it does and for
@@ -152,6 +160,7 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
         Command::Doctor(options) => doctor::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Findings(options) => findings::run(&options),
+        Command::Bundle(options) => bundle::run(&options),
         Command::Inspect(options) => inspect::run(&options),
         Command::Rescue(options) => rescue::run(&options),
         Command::Hooks(options) => hooks::run(&options),

@@ -6,6 +6,7 @@ use super::{
     Output,
     columns::{frame, humanly},
     identity::identity,
+    journal::{Journal, priority},
 };
 use crate::{
     core::{self, Shared},
@@ -20,8 +21,32 @@ use crate::{
     },
 };
 
-/// Writes to the log.
-pub struct LogLines;
+/// Writes to the log. Findings go to the journal where there is one, with their fields, and else to the log.
+#[derive(Default)]
+pub struct LogLines {
+    journal: Option<Journal>,
+}
+
+impl LogLines {
+    /// Tells the journal of findings.
+    pub const fn with_journal(journal: Option<Journal>) -> Self {
+        Self { journal }
+    }
+
+    fn tell(&self, finding: &Finding) {
+        let is_wanted = match priority(finding) {
+            ..=3 => tracing::event_enabled!(tracing::Level::ERROR),
+            4..=5 => tracing::event_enabled!(tracing::Level::WARN),
+            _ => tracing::event_enabled!(tracing::Level::INFO),
+        };
+        // A journal that is busy or away is no reason to lose one.
+        let is_told =
+            self.journal.as_ref().is_some_and(|journal| !is_wanted || journal.tell(finding).is_ok());
+        if !is_told {
+            log(finding);
+        }
+    }
+}
 
 impl Output for LogLines {
     fn event(&mut self, _: &Event, _: &Particulars) -> io::Result<()> {
@@ -38,12 +63,12 @@ impl Output for LogLines {
     }
 
     fn finding(&mut self, finding: &Finding) -> io::Result<()> {
-        log(finding);
+        self.tell(finding);
         Ok(())
     }
 
     fn resolution(&mut self, finding: &Finding) -> io::Result<()> {
-        log(finding);
+        self.tell(finding);
         Ok(())
     }
 

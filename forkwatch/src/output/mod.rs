@@ -20,6 +20,7 @@ mod context;
 pub mod destination;
 pub mod event_file;
 pub mod identity;
+pub mod journal;
 pub mod json;
 pub mod log;
 pub mod metrics;

@@ -6,8 +6,12 @@ use anyhow::{Context as _, Result};
 use nix::unistd::Group;
 
 use crate::{
-    config::Config,
-    output::Context,
+    config::{Config, LogFormat, OwnPlace},
+    log::to_journal,
+    output::{
+        Context,
+        journal::{self, Journal},
+    },
     serve::{Access, Allowed, Door, LocalSocket},
     store::{Bounds, Store},
 };
@@ -42,6 +46,22 @@ pub(super) fn local_socket(config: &Config) -> Option<Door> {
             None
         }
     }
+}
+
+/// The journal, where findings are to be told there.
+pub(super) fn journal(config: &Config, context: &Context) -> Option<Journal> {
+    let path = match &config.log.journal {
+        OwnPlace::None => return None,
+        OwnPlace::Path(path) => path.clone(),
+        OwnPlace::Auto if config.log.format == LogFormat::Auto && to_journal() => journal::SOCKET.into(),
+        OwnPlace::Auto => return None,
+    };
+    let opened = Journal::new(&path, context);
+    opened
+        .inspect_err(|error| {
+            tracing::warn!(path = %path.display(), "findings go to the log without their fields: {error}");
+        })
+        .ok()
 }
 
 fn allowed(name: &str) -> Allowed {

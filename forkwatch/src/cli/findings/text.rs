@@ -62,7 +62,7 @@ fn kept(store: &StoreHealth) -> String {
 }
 
 /// One with its evidence.
-pub(super) fn one(kept: &Kept) -> String {
+pub(in crate::cli) fn one(kept: &Kept) -> String {
     let mut out = String::new();
     block(&mut out, &kept.brief, None);
     if let Some(end) =
