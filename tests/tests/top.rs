@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use forkwatch_tests::{
     binary,
     daemon::Daemon,
+    fixture,
     host::needs_root,
     program::{Launch, Program},
     runner::Tests,
@@ -75,15 +76,17 @@ fn top_asks_a_daemon_that_runs_and_says_when_it_does_not_answer() -> Result<()> 
     let mut server = gunicorn_with_stuck_threads("wsgi_with_thread")?;
     server.release()?;
     let master = server.pid().to_string();
-    let arguments = ["top", "--socket", &socket.display().to_string(), "--pid", &master];
-    let terminal = Terminal::run(&words(&binary::forkwatch()?, &arguments), 100, 30)?;
+    let at = socket.display().to_string();
+    let top = |pid: &str| -> Result<Terminal> {
+        Terminal::run(&words(&binary::forkwatch()?, &["top", "--socket", &at, "--pid", pid]), 100, 30)
+    };
+    let terminal = top(&master)?;
     let is_whole = |screen: &str| {
         screen.contains("by the daemon") && is_workers(screen) && lines(screen, "awaits connections") == 2
     };
     let screen = terminal.until("two workers that wait for connections", is_whole)?;
     ensure!(screen.contains("1 server, 2 workers") && screen.contains(&format!("-{master}")), "{screen}");
-    ensure!(screen.contains("multithreaded-fork"), "no finding: {screen}");
-    let tops = processes_with(&socket.display().to_string())?;
+    let tops = processes_with(&at)?;
     ensure!(!tops.is_empty(), "the process is not found");
     for top in tops {
         for entry in fs::read_dir(format!("/proc/{top}/fd"))? {
@@ -91,12 +94,15 @@ fn top_asks_a_daemon_that_runs_and_says_when_it_does_not_answer() -> Result<()> 
             ensure!(!open.to_string_lossy().contains("bpf"), "it has {} open", open.display());
         }
     }
-    terminal.press("Tab")?;
-    terminal.press("Enter")?;
-    terminal.until("the evidence of a finding", |screen| {
-        screen.contains("program: ") && screen.contains("fix: ")
-    })?;
-    terminal.press("Escape")?;
+    let mut hangs = fixture::hold("orphan_mutex", &[])?;
+    hangs.release()?;
+    let other = top(&hangs.pid().to_string())?;
+    other.until("its finding", |screen| screen.contains("critical orphaned-lock"))?;
+    other.press("Tab")?;
+    other.press("Enter")?;
+    let is_whole = |screen: &str| screen.contains("proof: ") && screen.contains("fix: ");
+    other.until("the evidence of the finding", is_whole)?;
+    hangs.end(None)?;
     daemon.stop()?;
     let screen = terminal.until("that nobody answers", |screen| screen.contains("NO ANSWER"))?;
     ensure!(is_workers(&screen), "what was known is shown still: {screen}");
