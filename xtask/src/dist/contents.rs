@@ -40,6 +40,7 @@ const DOCUMENTATION: [&str; 18] = [
     "docs/events.schema.json",
     "docs/grafana-health.json",
     "docs/grafana-overview.json",
+    "docs/grafana-server.json",
     "docs/hazards.md",
     "docs/hooks.md",
     "docs/inspect.schema.json",

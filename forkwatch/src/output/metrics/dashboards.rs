@@ -1,5 +1,7 @@
 //! Dashboards for Grafana, made from the names that the metrics have. One that uses a metric that is gone is not made.
 
+mod server;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
@@ -12,7 +14,17 @@ struct Dashboard {
     name: &'static str,
     title: &'static str,
     what: &'static str,
+    /// What can be chosen, besides the host.
+    variables: &'static [Variable],
     panels: &'static [Panel],
+}
+
+/// Something that can be chosen.
+struct Variable {
+    name: &'static str,
+    label: &'static str,
+    /// Where its values come from.
+    query: &'static str,
 }
 
 /// A graph or a number.
@@ -59,6 +71,7 @@ const OVERVIEW: Dashboard = Dashboard {
     name: "grafana-overview",
     title: "forkwatch: forks and findings",
     what: "What forks on these hosts, what was found unsafe, and what hangs now.",
+    variables: &[],
     panels: &[
         Panel {
             title: "Hanging now",
@@ -204,6 +217,7 @@ const HEALTH: Dashboard = Dashboard {
     name: "grafana-health",
     title: "forkwatch: its own health",
     what: "Whether the silence of forkwatch means safe, and what watching costs.",
+    variables: &[],
     panels: &[
         Panel {
             title: "Every part answers",
@@ -336,8 +350,10 @@ pub fn dashboards() -> Result<Vec<(&'static str, Value)>, DashboardError> {
     let known: BTreeSet<&str> =
         table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     let mut all = Vec::new();
-    for dashboard in [&OVERVIEW, &HEALTH] {
-        for (expression, _) in dashboard.panels.iter().flat_map(|panel| panel.targets) {
+    for dashboard in [&OVERVIEW, &server::SERVER, &HEALTH] {
+        let shown =
+            dashboard.panels.iter().flat_map(|panel| panel.targets).map(|(expression, _)| *expression);
+        for expression in shown.chain(dashboard.variables.iter().map(|variable| variable.query)) {
             if let Some(metric) = used(expression).find(|metric| !is_known(metric, &known)) {
                 return Err(UnknownMetric { dashboard: dashboard.name, metric: metric.to_owned() }.into());
             }
@@ -372,6 +388,12 @@ fn document(dashboard: &Dashboard) -> Value {
             (x, y) = (0, y + height);
         }
     }
+    let mut variables = vec![
+        json!({ "name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus" }),
+    ];
+    let host =
+        Variable { name: "instance", label: "Host", query: "label_values(forkwatch_build_info, instance)" };
+    variables.extend(std::iter::once(&host).chain(dashboard.variables).map(chosen));
     json!({
         "uid": dashboard.name,
         "title": dashboard.title,
@@ -382,22 +404,23 @@ fn document(dashboard: &Dashboard) -> Value {
         "editable": true,
         "refresh": "1m",
         "time": { "from": "now-24h", "to": "now" },
-        "templating": { "list": [
-            { "name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus" },
-            {
-                "name": "instance",
-                "label": "Host",
-                "type": "query",
-                "datasource": source(),
-                "query": { "query": "label_values(forkwatch_build_info, instance)", "refId": "instance" },
-                "refresh": 2,
-                "includeAll": true,
-                "allValue": ".*",
-                "multi": true,
-                "current": { "text": "All", "value": "$__all" },
-            },
-        ] },
+        "templating": { "list": variables },
         "panels": panels,
+    })
+}
+
+fn chosen(Variable { name, label, query }: &Variable) -> Value {
+    json!({
+        "name": name,
+        "label": label,
+        "type": "query",
+        "datasource": source(),
+        "query": { "query": query, "refId": name },
+        "refresh": 2,
+        "includeAll": true,
+        "allValue": ".*",
+        "multi": true,
+        "current": { "text": "All", "value": "$__all" },
     })
 }
 
@@ -440,7 +463,7 @@ mod tests {
     #[test]
     fn every_metric_that_they_use_is_there() {
         let all = dashboards().unwrap();
-        assert_eq!(all.len(), 2);
+        assert_eq!(all.len(), 3);
     }
 
     #[test]
