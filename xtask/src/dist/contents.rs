@@ -30,7 +30,7 @@ const COMPLETIONS: [(&str, &str); 3] = [
 ];
 
 /// Of the workspace, into the folder of documents. `docs/` stays one, so that links hold.
-const DOCUMENTATION: [&str; 18] = [
+const DOCUMENTATION: [&str; 19] = [
     "README.md",
     "SECURITY.md",
     "docs/api.md",
