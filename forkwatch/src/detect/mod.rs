@@ -175,6 +175,20 @@ pub fn find(id: &str) -> Option<&'static Hazard> {
     CATALOGUE.iter().copied().find(|hazard| hazard.id.name() == id)
 }
 
+/// Whether a finding of this hazard names a process that had ended before it was found.
+pub fn is_about_the_dead(id: &str) -> bool {
+    [
+        &worker_killed::HAZARD,
+        &crash_loop::HAZARD,
+        &unreaped_children::HAZARD,
+        &killed_member::abandoned_semaphore::HAZARD,
+        &killed_member::lost_result::HAZARD,
+        &killed_member::not_replaced::HAZARD,
+    ]
+    .iter()
+    .any(|hazard| hazard.id.name() == id)
+}
+
 /// The ids of all hazards.
 pub fn ids() -> impl Iterator<Item = HazardId> {
     CATALOGUE.iter().copied().map(|hazard| hazard.id)

@@ -109,9 +109,13 @@ pub(super) fn run(hook: &Hook, event: &Event, is_test: bool, stop: &Stop) -> Ran
     }
 }
 
-/// The program with its arguments. A pid is given only while its process is the one that the event is about.
+/// The program with its arguments. A pid is given only while its process is the one that the event is about; that of a
+/// process whose end the event tells, in any case.
 fn words(arguments: &[Argument], event: &Event) -> Result<Vec<String>, How> {
     for placeholder in [Placeholder::Pid, Placeholder::Parent] {
+        if placeholder == Placeholder::Pid && event.told.is_of_an_end() {
+            continue;
+        }
         if !arguments.iter().any(|argument| argument.names(placeholder)) {
             continue;
         }
@@ -179,6 +183,36 @@ mod tests {
         assert_eq!((ran.how, ran.output), (How::Good, format!("{own} orphaned-lock")));
         let ran = run(&hook, &event(own, ticks + 9), false, &stop);
         assert_eq!(ran.how, How::Gone("the process has ended"));
+    }
+
+    #[test]
+    fn the_pid_of_a_process_whose_end_is_told_is_given_though_it_is_gone() {
+        let text = "[[hook]]\nname = \"x\"\non = [\"worker_exited\", \"worker_replaced\", \"finding\"]\n\
+                    exec = [\"/bin/echo\", \"{pid}\", \"PARENT\"]\n";
+        let hook = |parent: &str| Hooks::parse("x", &text.replace("PARENT", parent)).unwrap().0.remove(0);
+        let own = std::process::id();
+        let how = |parent: &str, action: &str, finding: &str| {
+            let line = format!(
+                r#"{{"event": {{"action": "{action}"}}, "process": {{"pid": {own}, "entity_id": "0ec2-{own}-7",
+                    "parent": {{"pid": {own}, "entity_id": "0ec2-{own}-7"}}}}, "forkwatch": {{"finding": {finding}}}}}"#
+            );
+            let event = Event::read(&line.replace('\n', "")).unwrap();
+            let ran = run(&hook(parent), &event, false, &Stop::new().unwrap());
+            (ran.how, ran.output)
+        };
+        let given = || (How::Good, format!("{own} -"));
+        let gone = || (How::Gone("the process has ended"), String::new());
+        assert_eq!(how("-", "worker_exited", "{}"), given());
+        assert_eq!(how("-", "finding", r#"{"hazard": "orphaned-lock", "state": "resolved"}"#), given());
+        for hazard in ["worker-killed-while-stuck", "crash-loop", "unreaped-children", "worker-not-replaced"]
+        {
+            let finding = format!(r#"{{"hazard": "{hazard}", "state": "confirmed"}}"#);
+            assert_eq!(how("-", "finding", &finding), given(), "{hazard}");
+        }
+        // These tell of somebody who lives, and a parent is never told to have ended.
+        assert_eq!(how("-", "worker_replaced", "{}"), gone());
+        assert_eq!(how("-", "finding", r#"{"hazard": "orphaned-lock", "state": "confirmed"}"#), gone());
+        assert_eq!(how("{parent}", "worker_exited", "{}"), gone());
     }
 
     #[test]

@@ -126,6 +126,16 @@ pub struct Told {
     pub is_of_user: bool,
 }
 
+impl Told {
+    /// Whether it tells of an end: then its process is gone as a rule, and to ask whether it is still there means nothing. A
+    /// worker that has taken the place of another lives.
+    pub fn is_of_an_end(&self) -> bool {
+        self.action == On::WorkerExited.name()
+            || self.state.as_deref() == Some("resolved")
+            || self.hazard.as_deref().is_some_and(detect::is_about_the_dead)
+    }
+}
+
 impl Criteria {
     pub(super) fn read(on: &[String], written: Written) -> Result<Self, String> {
         let Written { hazard, certainty, severity, state, unit, server, comm, uid, how } = written;
