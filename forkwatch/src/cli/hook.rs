@@ -147,7 +147,7 @@ fn check(file: &Path, quiet: bool) -> Result<Exit> {
     let hooks = Hooks::load(file)?.0;
     for hook in &hooks {
         if let Some(doubt) = doubt(hook) {
-            writeln!(io::stderr(), "forkwatch: {}: hook {:?}: {doubt}", file.display(), hook.name)
+            writeln!(io::stderr(), "forkwatch: warning: {}: hook {:?}: {doubt}", file.display(), hook.name)
                 .context("cannot write the warning")?;
         }
     }
@@ -168,10 +168,11 @@ fn doubt(hook: &Hook) -> Option<String> {
         Ok(found) if found.permissions().mode() & 0o111 == 0 => {
             Some(format!("{program} may not be executed"))
         }
-        Ok(found) if found.permissions().mode() & 0o002 != 0 => {
-            Some(format!("everybody can write to {program}, and so decide what the hook does"))
-        }
-        Ok(_) => None,
+        // Where others than a group may, the file is refused.
+        Ok(_) => match hook.writer()? {
+            Ok(writer) => writer.map(|writer| format!("others may decide what it does: {writer}")),
+            Err(error) => Some(format!("who may write {program} cannot be found out: {error}")),
+        },
     }
 }
 

@@ -5,8 +5,9 @@
 mod argument;
 mod criteria;
 mod rate;
+mod trust;
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, io, path::Path, time::Duration};
 
 use serde::Deserialize;
 
@@ -14,6 +15,7 @@ pub use self::{
     argument::{Argument, Placeholder, Values},
     criteria::{Criteria, On, Told},
     rate::Rate,
+    trust::Writer,
 };
 use super::{ConfigError, MOST_BYTES, value};
 use crate::input_file;
@@ -124,6 +126,12 @@ impl TryFrom<Written> for Hook {
 }
 
 impl Hook {
+    /// Who may decide what its program is, beside root and us; none where it has no program.
+    pub fn writer(&self) -> Option<io::Result<Option<Writer>>> {
+        let Deed::Exec(arguments) = &self.deed else { return None };
+        Some(Writer::of(Path::new(&arguments.first()?.shown())))
+    }
+
     fn read(written: Written) -> Result<Self, String> {
         let Written { hazard, certainty, severity, state, unit, server, comm, uid, how, .. } = written;
         let criteria = criteria::Written { hazard, certainty, severity, state, unit, server, comm, uid, how };
@@ -255,11 +263,28 @@ struct File {
 }
 
 impl Hooks {
-    /// Reads a file.
+    /// Reads a file. What others than root and we decide is refused: the file, and the programs that it names.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let bytes = input_file::read(path, MOST_BYTES)?;
+        let name = path.display().to_string();
+        let conflict = |problem| ConfigError::Conflict { name: name.clone(), problem };
+        match Writer::of(path) {
+            Ok(None) => {}
+            Ok(Some(writer)) => return Err(conflict(format!("others may decide what hooks do: {writer}"))),
+            Err(error) => return Err(conflict(format!("who may write it cannot be found out: {error}"))),
+        }
         let text = String::from_utf8(bytes).map_err(|_| ConfigError::NotText(path.to_owned()))?;
-        Self::parse(&path.display().to_string(), &text)
+        let hooks = Self::parse(&name, &text)?;
+        for hook in &hooks.0 {
+            // A program that is not there yet may come, and a group may have been given the right on purpose.
+            if let Some(Ok(Some(writer))) = hook.writer()
+                && !writer.is_group()
+            {
+                let what = format!("hook {:?}: others may decide what it does: {writer}", hook.name);
+                return Err(conflict(what));
+            }
+        }
+        Ok(hooks)
     }
 
     /// Reads a text; `name` stands for it in messages.
