@@ -123,7 +123,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         What::Test { name, whom, here, config, json } => test(whom, name, here.then_some(config), *json),
         What::Reload { whom } => {
             let now: HooksDocument = whom.ask(PATIENCE).order("/reload").map_err(helped)?;
-            print(&format!("{} was read anew: {} hooks\n", now.file, now.hooks.len()))
+            let count = u64::try_from(now.hooks.len()).unwrap_or(u64::MAX);
+            print(&format!("{} was read anew: {}\n", now.file, text::counted(count, "hook")))
         }
     }
 }

@@ -17,11 +17,11 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::Semaphore,
     task::spawn_blocking,
 };
 
 use super::{TrialDocument, hub::Hub, trial};
+use crate::serve::{Place, Places};
 
 /// Most connections at a time.
 const MOST: usize = 8;
@@ -34,19 +34,13 @@ type Answer = Response<Full<Bytes>>;
 
 /// Answers whoever connects, for ever.
 pub(super) async fn answer_all(listener: UnixListener, hub: Arc<Hub>) -> Infallible {
-    let places = Arc::new(Semaphore::new(MOST));
+    let places = Places::new(MOST);
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            // It is never closed.
-            std::future::pending().await
-        };
         match listener.accept().await {
             Ok((stream, _)) => {
+                let Some(place) = places.take().await else { continue };
                 let hub = Arc::clone(&hub);
-                tokio::spawn(async move {
-                    converse(stream, hub).await;
-                    drop(place);
-                });
+                tokio::spawn(converse(stream, hub, place));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection on the socket of the hooks");
@@ -56,11 +50,16 @@ pub(super) async fn answer_all(listener: UnixListener, hub: Arc<Hub>) -> Infalli
     }
 }
 
-async fn converse(stream: UnixStream, hub: Arc<Hub>) {
+async fn converse(stream: UnixStream, hub: Arc<Hub>, place: Place) {
     let own = geteuid().as_raw();
     let may = stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own);
     let respond = service_fn(|request: Request<Incoming>| {
         let hub = Arc::clone(&hub);
+        place.has_asked();
+        if may && request.uri().path().ends_with("/test") {
+            // That takes as long as the hook.
+            place.stays();
+        }
         async move {
             let answer = if may {
                 answer(&request, &hub).await
@@ -77,10 +76,12 @@ async fn converse(stream: UnixStream, hub: Arc<Hub>) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), respond)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection about hooks broke");
+        .serve_connection(TokioIo::new(stream), respond);
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            tracing::debug!(%error, "a connection about hooks broke");
+        },
+        () = place.lost() => tracing::debug!("a connection about hooks gave its place to another"),
     }
 }
 

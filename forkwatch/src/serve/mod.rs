@@ -2,7 +2,7 @@
 //!
 //! Every connection answers one request and must be done within [`CONNECTION_TIME`], but for those that listen to what
 //! happens, and there are at most [`MAX_CONNECTIONS`] at a time; a newcomer gets the place of one that says nothing. So no
-//! client can hold anything for long, or keep others out, and Prometheus, which scrapes every few seconds, loses nothing by
+//! client can hold anything for long, keep others out, or have those who listen lose their places, and Prometheus, which scrapes every few seconds, loses nothing by
 //! a new connection each time.
 
 mod access;
@@ -43,12 +43,12 @@ pub use self::{
     hosts::Hosts,
     listen::{BindError, bind},
     peer::Allowed,
+    places::{Place, Places},
 };
 use self::{
     body::Answer,
     door::{OpenDoor, Stream, Via},
     page::Site,
-    places::{Place, Places},
     probe::Probe,
 };
 use crate::{health::Pulse, resources::left_files};
@@ -205,6 +205,9 @@ async fn connection(
             if let Answer::Live(live) = answer.body() {
                 // There is one request for each connection.
                 let _ = listens.set(live.dropped());
+                if let Some(place) = place {
+                    place.stays();
+                }
             }
             Ok::<_, Infallible>(answer)
         }

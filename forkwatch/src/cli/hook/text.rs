@@ -25,18 +25,27 @@ pub(super) fn list(document: &HooksDocument, now: Timestamp) -> String {
         ),
     };
     paragraph::add(&mut out, "", "  ", &state);
-    if document.gaps > 0 || document.lost > 0 {
-        let lost = format!(
-            "Missed: {} events, because too many waited; and whatever happened while the daemon was not heard ({} times)",
-            document.lost, document.gaps
-        );
+    if document.lost > 0 {
+        let lost = format!("MISSED: {}, because too many waited", counted(document.lost, "event"));
+        paragraph::add(&mut out, "", "  ", &lost);
+    }
+    if document.gaps > 0 {
+        let times = if document.gaps == 1 { "once".to_owned() } else { format!("{} times", document.gaps) };
+        let lost = format!("MISSED: whatever happened while the daemon was not heard, {times}");
         paragraph::add(&mut out, "", "  ", &lost);
     }
     if document.waiting > 0 {
-        paragraph::add(&mut out, "", "  ", &format!("{} events wait for their hooks", document.waiting));
+        let wait = if document.waiting == 1 { "waits for its" } else { "wait for their" };
+        let waiting = format!("{} {wait} hooks", counted(document.waiting, "event"));
+        paragraph::add(&mut out, "", "  ", &waiting);
     }
     out.push('\n');
     out + &hooks(document, now)
+}
+
+/// `1 event`, `2 events`
+pub(super) fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// What there is.
@@ -169,7 +178,13 @@ mod tests {
         document.gaps = 2;
         let shown = list(&document, now);
         assert!(shown.contains("NOTHING STARTS A HOOK: no forkwatch daemon answers at /x"), "{shown}");
-        assert!(shown.contains("(2 times)") && shown.lines().all(|line| line.len() <= 80), "{shown}");
+        let missed = "\nMISSED: whatever happened while the daemon was not heard, 2 times\n";
+        assert!(shown.contains(missed) && shown.lines().all(|line| line.len() <= 80), "{shown}");
+        assert!(!shown.contains(" 0 "), "{shown}");
+        (document.gaps, document.lost, document.waiting) = (1, 1, 1);
+        let shown = list(&document, now);
+        assert!(shown.contains("not heard, once\n") && shown.contains("MISSED: 1 event, because"), "{shown}");
+        assert!(shown.contains("\n1 event waits for its hooks\n"), "{shown}");
     }
 
     #[test]
