@@ -53,7 +53,10 @@ pub(crate) fn the_local_socket_is_for_those_who_may_ask() -> Result<()> {
 
 pub(crate) fn hooks_run_without_any_privilege() -> Result<()> {
     let before = fs::read_to_string(HOOKS).with_context(|| format!("cannot read {HOOKS}"))?;
-    ensure!(property_of(HOOKS_UNIT, "ActiveState")? == "inactive", "hooks run although nobody has asked for it");
+    ensure!(
+        property_of(HOOKS_UNIT, "ActiveState")? == "inactive",
+        "hooks run although nobody has asked for it"
+    );
     fs::write(HOOKS, HOOK).with_context(|| format!("cannot write {HOOKS}"))?;
     systemctl(&["start", HOOKS_UNIT])?;
     let pid = property_of(HOOKS_UNIT, "MainPID")?;
