@@ -37,7 +37,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 within 10 s. A child that has written nothing since its fork, and holds the write end of a pipe to \
                 whose end somebody reads, is suspected once all have ended that had written.",
     certainty: Certainty::Certain,
-    certainty_reason: "Nobody is left who could write to the pipe, or read from it, or close it. It is strong only \
+    certainty_reason: "Nobody is left who could write to the pipe, or read from it, or close it. What is left is a signal that \
+                       ends the process, which its own alarm(2) may send. It is strong only \
                        where signal handlers could still interrupt a writer, where a holder is a child that was \
                        proven stuck elsewhere, or where some descriptor of the host is held by no process: it is on \
                        its way through a Unix socket, or an io_uring has it, and it may be the other end. That a child \
@@ -174,11 +175,11 @@ impl PipeCase<'_> {
         };
         match wait.end {
             End::Read => format!(
-                "{who} waits for ever: it reads from a pipe whose write end nobody holds but {holders}, so that \
+                "{who} waits until a signal ends it: it reads from a pipe whose write end nobody holds but {holders}, so that \
                  neither data nor their end can come"
             ),
             End::Write => format!(
-                "{who} waits for ever: it writes to a full pipe whose read end nobody holds but {holders}, so that \
+                "{who} waits until a signal ends it: it writes to a full pipe whose read end nobody holds but {holders}, so that \
                  nobody makes room and no error comes"
             ),
         }

@@ -136,7 +136,7 @@ fn a_reader_that_alone_holds_the_write_end_is_reported_after_two_searches() {
     let finding = timeline.only_finding();
     assert_eq!(
         finding.summary,
-        "gunicorn (pid 4242) forked 4250, which waits for ever: it reads from a pipe whose write end nobody holds but \
+        "gunicorn (pid 4242) forked 4250, which waits until a signal ends it: it reads from a pipe whose write end nobody holds but \
          itself, so that neither data nor their end can come"
     );
     assert_eq!((finding.hazard, finding.certainty), (HazardId::new("leaked-pipe"), Certainty::Certain));
