@@ -31,8 +31,8 @@ pub(in crate::host) fn waits() -> Vec<LockWait> {
     let Ok(lines) = table() else { return Vec::new() };
     let waiting = lines.iter().filter(|line| line.waits && line.kind == FileLockKind::Flock);
     let of = |wait: &Line| -> Option<LockWait> {
-        let taken = |line: &&Line| !line.waits && line.kind == wait.kind && line.place == wait.place;
-        let mut takers = lines.iter().filter(taken).map(|line| line.pid);
+        let is_held = |line: &&Line| !line.waits && line.kind == wait.kind && line.place == wait.place;
+        let mut takers = lines.iter().filter(is_held).map(|line| line.pid);
         let taker = takers.next()??;
         // Locks that are shared have several, and each may be held.
         if takers.next().is_some() || holds(taker, &wait.place) {

@@ -57,10 +57,10 @@ pub(super) fn judge(case: &Case<'_>) -> Verdict {
     };
     let keep = if others.is_empty() { "keeps" } else { "keep" };
     let waiter = format!("{} (pid {})", seen.waiter, wait.waiter.tgid);
-    let waited = seen.at.since(*since).as_secs();
+    let seconds = seen.at.since(*since).as_secs();
     let mut notes = vec![
         format!("a lock by flock, which {tgid} has by descriptor {}", keeper.file.fd),
-        format!("{} has waited for it for {waited} s at least", wait.waiter.tgid),
+        format!("{} has waited for it for {seconds} s at least", wait.waiter.tgid),
     ];
     if keeper.in_background {
         notes.push(format!("{tgid} is in the background, and may keep it on purpose"));
