@@ -31,7 +31,7 @@ const TESTS: [Test; 15] = [
     ("the local socket is for those who may ask", local::the_local_socket_is_for_those_who_may_ask),
     ("hooks run without any privilege", local::hooks_run_without_any_privilege),
     ("an orphaned lock is proven", proofs::an_orphaned_lock_is_proven),
-    ("a shared connection is proven", proofs::a_shared_connection_is_proven),
+    ("a shared connection is found", proofs::a_shared_connection_is_found),
     ("a stop ends the watch and its readers, stuck or not", service::a_stop_ends_all_its_processes),
     ("a restart keeps the files and counts anew", service::a_restart_keeps_files_and_counts_anew),
     ("exposure is at most 2.1", service::exposure_is_at_most_2_1),
