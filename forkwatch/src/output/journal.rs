@@ -1,6 +1,6 @@
 //! Findings for systemd's journal, with fields: `journalctl -u forkwatch FORKWATCH_HAZARD=orphaned-lock`.
 //!
-//! The protocol is the journal's own (systemd.io/JOURNAL_NATIVE_PROTOCOL): a datagram a message, a field a line, and a field
+//! The protocol is the journal's own (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL>): a datagram a message, a field a line, and a field
 //! with a line break in it by its length.
 
 use std::{

@@ -404,10 +404,9 @@ impl Both<'_> {
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let oldest = u64::try_from(now.saturating_sub(bounds.time).as_nanos()).unwrap_or(u64::MAX);
         loop {
-            let first = match self.briefs.first().map_err(StoreError::inside)? {
-                Some((key, row)) => Some((key.value(), serde_json::from_slice::<Row>(row.value()).ok())),
-                None => None,
-            };
+            let first = self.briefs.first().map_err(StoreError::inside)?;
+            let first =
+                first.map(|(key, row)| (key.value(), serde_json::from_slice::<Row>(row.value()).ok()));
             let Some((key, row)) = first else { return Ok(()) };
             // One that cannot be read was found when its key says.
             let last = row.as_ref().map_or(key, |row| row.last);

@@ -2,6 +2,7 @@
 //! answer is done without.
 
 use std::{
+    fmt::Write as _,
     fs::{self, File},
     io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
     path::Path,
@@ -110,7 +111,7 @@ fn descriptors(pid: u32) -> io::Result<String> {
     for number in numbers.iter().take(MOST_DESCRIPTORS) {
         let open = fs::read_link(format!("/proc/{pid}/fd/{number}"));
         let open = open.map_or_else(|error| error.to_string(), |open| open.display().to_string());
-        text += &format!("{number} -> {open}\n");
+        let _ = writeln!(text, "{number} -> {open}");
     }
     Ok(text)
 }
@@ -123,12 +124,12 @@ fn threads(pid: u32) -> io::Result<String> {
     tids.sort_unstable();
     let mut text = String::new();
     for tid in tids.into_iter().take(MOST_THREADS) {
-        text += &format!("thread {tid}\n");
+        let _ = writeln!(text, "thread {tid}");
         for name in ["comm", "syscall", "wchan", "stack", "schedstat"] {
             let read =
                 file(&format!("/proc/{pid}/task/{tid}/{name}")).unwrap_or_else(|error| error.to_string());
             for line in read.trim_end().lines() {
-                text += &format!("  {name}: {line}\n");
+                let _ = writeln!(text, "  {name}: {line}");
             }
         }
     }

@@ -51,10 +51,9 @@ pub(super) fn local_socket(config: &Config) -> Option<Door> {
 /// The journal, where findings are to be told there.
 pub(super) fn journal(config: &Config, context: &Context) -> Option<Journal> {
     let path = match &config.log.journal {
-        OwnPlace::None => return None,
         OwnPlace::Path(path) => path.clone(),
         OwnPlace::Auto if config.log.format == LogFormat::Auto && to_journal() => journal::SOCKET.into(),
-        OwnPlace::Auto => return None,
+        OwnPlace::Auto | OwnPlace::None => return None,
     };
     let opened = Journal::new(&path, context);
     opened
