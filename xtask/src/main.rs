@@ -14,6 +14,7 @@ mod fuzz;
 mod generate;
 mod house;
 mod new_hazard;
+mod pictures;
 mod precision;
 mod project;
 mod provide;
@@ -43,6 +44,7 @@ enum Command {
     Fuzz(fuzz::Options),
     House(house::Options),
     NewHazard(new_hazard::Options),
+    Pictures(pictures::Options),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Fuzz(options) => fuzz::run(&options),
         Command::House(options) => house::run(&options),
         Command::NewHazard(options) => new_hazard::run(&options),
+        Command::Pictures(options) => pictures::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

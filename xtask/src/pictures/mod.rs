@@ -66,7 +66,7 @@ pub(crate) fn run(_: &Options) -> Result<()> {
     await_file(&socket)?;
     let scene = folder.path().join("shop.py");
     fs::write(&scene, SCENE)?;
-    let shop = started(Command::new("python3").arg(&scene))?;
+    let shop = started(Command::new("/usr/bin/python3").arg(&scene))?;
     let id = finding(&program, &socket)?;
     let place = root.join("docs/pictures");
     fs::create_dir_all(&place)?;
