@@ -1,6 +1,7 @@
 //! The thread that listens to what workers write: it has a reader of its own look at their streams, again and again.
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread,
@@ -31,8 +32,8 @@ const SEARCH_ALL: Duration = Duration::from_secs(5);
 /// Longest wait for a look, and for a search.
 const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 const SEARCH_PATIENCE: Duration = Duration::from_secs(6);
-/// Between two words about lines that were too many.
-const SUM: Duration = Duration::from_secs(10);
+/// Most pipes that are named, because what they get is read elsewhere.
+const MOST_MISSED: usize = 64;
 
 /// What the thread hears, and where it is asked for the last lines of a process.
 pub(crate) struct Overhearer {
@@ -54,7 +55,7 @@ pub(crate) fn start(ear: Ear, workers: Workers, nudges: mpsc::Sender<Question>) 
         searched: None,
         known: (0, 0),
         searched_all: None,
-        summed: None,
+        missed: BTreeSet::new(),
     };
     thread::Builder::new().name("overhear".to_owned()).spawn(move || {
         let Err(error) = listener.listen(&asked) else { return };
@@ -77,7 +78,8 @@ struct Listener {
     known: (usize, u64),
     /// When all processes were looked at for who reads from pipes.
     searched_all: Option<Instant>,
-    summed: Option<Instant>,
+    /// Pipes of which it was said that not all can be seen.
+    missed: BTreeSet<String>,
 }
 
 impl Listener {
@@ -147,27 +149,20 @@ impl Listener {
         Ok(())
     }
 
-    /// Says what is not shown, so that nobody takes the lines for all there are: soon after the first, and then now and then.
+    /// Tells what is not shown, and once of which pipes.
     fn sum(&mut self) {
-        if self.summed.is_some_and(|summed| summed.elapsed() < SUM) {
-            return;
+        let (unshown, pipes) = self.hearing.unshown();
+        for name in pipes {
+            if self.missed.len() < MOST_MISSED && !self.missed.contains(&name) {
+                let shown = escape(name.as_bytes());
+                self.missed.insert(name);
+                self.tell(Overhearing::Note(format!(
+                    "what workers write to {shown} is read there, in part, before it can be seen here"
+                )));
+            }
         }
-        let left_out = self.hearing.left_out();
-        let missed = self.hearing.missed();
-        if left_out == 0 && missed.is_empty() {
-            return;
-        }
-        self.summed = Some(Instant::now());
-        if left_out > 0 {
-            let note = format!("workers wrote more than is shown: at least {left_out} lines are left out");
-            self.tell(Overhearing::Note(note));
-        }
-        for (name, bytes) in missed {
-            let name = escape(name.as_bytes());
-            let note = format!(
-                "some {bytes} bytes that workers wrote to {name} were read there before they could be seen here"
-            );
-            self.tell(Overhearing::Note(note));
+        if !unshown.is_nothing() {
+            self.tell(Overhearing::Unshown(unshown, clock::now()));
         }
     }
 

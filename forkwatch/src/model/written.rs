@@ -115,3 +115,43 @@ pub struct WrittenLine {
     /// Whether it was longer, or its end was not seen.
     pub is_cut: bool,
 }
+
+/// What workers have written and nobody is shown, since the last of these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unshown {
+    /// Lines that were read, and were too many.
+    pub lines: u64,
+    /// Bytes that were not read, because they came to a file too fast.
+    pub passed_over: u64,
+    /// Bytes that somebody else had read from a pipe before they could be seen, as far as that can be counted.
+    pub taken: u64,
+}
+
+impl Unshown {
+    /// Whether everything was shown.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What is not shown, in words; none where there is nothing.
+    pub fn words(&self) -> Vec<String> {
+        let counts = [
+            (self.lines, "line", "of workers too many to show"),
+            (self.passed_over, "byte", "of workers not read, too fast"),
+            (self.taken, "byte", "of workers gone from pipes unseen"),
+        ];
+        let words = counts.iter().filter(|(count, ..)| *count > 0).map(|(count, what, why)| {
+            let plural = if *count == 1 { "" } else { "s" };
+            format!("{count} {what}{plural} {why}")
+        });
+        words.collect()
+    }
+}
+
+impl std::ops::AddAssign for Unshown {
+    fn add_assign(&mut self, more: Self) {
+        self.lines = self.lines.saturating_add(more.lines);
+        self.passed_over = self.passed_over.saturating_add(more.passed_over);
+        self.taken = self.taken.saturating_add(more.taken);
+    }
+}

@@ -33,7 +33,7 @@ mod workers;
 pub use lines::JsonLines;
 pub use read::read_finding;
 pub use schema::{schema, schema_of};
-pub use workers::{worker, written};
+pub use workers::{unshown, worker, written};
 
 /// The document of an event, and of what was found out beside it; none for what is evidence and no event of its own.
 pub fn event(context: &Context, sequence: u64, event: &Event, particulars: &Particulars) -> Option<Document> {

@@ -11,7 +11,8 @@ use crate::{
         particulars::Particulars,
         rescued::Rescued,
         standing::Standing,
-        written::WrittenLine,
+        time::BootTime,
+        written::{Unshown, WrittenLine},
     },
 };
 
@@ -102,6 +103,11 @@ pub trait Output {
 
     /// A worker has written a line to its standard output or error, where somebody has asked for that. No recording has it.
     fn written(&mut self, _line: &WrittenLine) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Workers have written what is not told, noticed between these two times. Told now and then, and before the end.
+    fn unshown(&mut self, _unshown: &Unshown, _since: BootTime, _at: BootTime) -> io::Result<()> {
         Ok(())
     }
 

@@ -20,8 +20,9 @@ use crate::{
         process::ProcessKey,
         rescued::Rescued,
         standing::Standing,
+        time::BootTime,
         worker::{WorkerChange, WorkerEvent},
-        written::WrittenLine,
+        written::{Unshown, WrittenLine},
     },
 };
 
@@ -29,6 +30,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Most that wait. Where there are more, the first is told as it is.
 const MOST_WAITING: usize = 256;
+/// Between two words about what is not shown.
+const SUM: Duration = Duration::from_secs(10);
 
 /// What the thread that listens says.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub enum Overhearing {
     Lines(Vec<WrittenLine>),
     /// The last lines of a process that was asked about.
     Last(ProcessKey, Vec<String>),
+    /// Something was written that nobody is shown.
+    Unshown(Unshown, BootTime),
     /// Something about the listening itself, for whoever reads the messages.
     Note(String),
 }
@@ -48,6 +53,18 @@ pub struct Overheard {
     /// Where the last lines of a process are asked for.
     asks: Sender<ProcessKey>,
     waiting: VecDeque<Waiting>,
+    unshown: Pending,
+}
+
+/// What is not shown: told soon after the first, then now and then, and at the end.
+struct Pending {
+    /// In all.
+    all: Unshown,
+    /// What was not told yet.
+    untold: Unshown,
+    /// When the first and the last of that was noticed.
+    times: Option<(BootTime, BootTime)>,
+    told: Option<Instant>,
 }
 
 /// Something that has happened to a worker, and is told behind an end that waits, or is that end.
@@ -64,7 +81,9 @@ impl Overheard {
         heard: Receiver<Overhearing>,
         asks: Sender<ProcessKey>,
     ) -> Self {
-        Self { outputs, heard, asks, waiting: VecDeque::new() }
+        let (all, untold) = (Unshown::default(), Unshown::default());
+        let unshown = Pending { all, untold, times: None, told: None };
+        Self { outputs, heard, asks, waiting: VecDeque::new(), unshown }
     }
 
     fn each(&mut self, tell: impl FnMut(&mut Box<dyn Output>) -> io::Result<()>) -> io::Result<()> {
@@ -98,6 +117,12 @@ impl Overheard {
                     lines.iter().try_for_each(|line| self.each(|output| output.written(line)))?;
                 }
                 Ok(Overhearing::Last(process, said)) => self.last(process, said),
+                Ok(Overhearing::Unshown(more, at)) => {
+                    let first = self.unshown.times.map_or(at, |(first, _)| first);
+                    self.unshown.times = Some((first, at));
+                    self.unshown.all += more;
+                    self.unshown.untold += more;
+                }
                 Ok(Overhearing::Note(note)) => eprintln!("forkwatch: {note}"),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
@@ -107,6 +132,15 @@ impl Overheard {
             }
         }
         self.tell_waiting(Instant::now())
+    }
+
+    /// Tells the outputs what is not shown. Whether there was anything.
+    fn tell_unshown(&mut self) -> io::Result<bool> {
+        let Some((since, at)) = self.unshown.times.take() else { return Ok(false) };
+        let unshown = std::mem::take(&mut self.unshown.untold);
+        self.unshown.told = Some(Instant::now());
+        self.each(|output| output.unshown(&unshown, since, at))?;
+        Ok(true)
     }
 
     fn last(&mut self, process: ProcessKey, said: Vec<String>) {
@@ -171,6 +205,10 @@ impl Output for Overheard {
 
     fn batch(&mut self, batch: Batch) -> io::Result<()> {
         self.take()?;
+        // So that nobody takes the lines for all there are.
+        if self.unshown.told.is_none_or(|told| told.elapsed() >= SUM) && self.tell_unshown()? {
+            eprintln!("forkwatch: not shown so far: {}", self.unshown.all.words().join(", "));
+        }
         self.each(|output| output.batch(batch))
     }
 
@@ -182,6 +220,7 @@ impl Output for Overheard {
         self.take()?;
         self.waiting.iter_mut().for_each(|waiting| waiting.until = None);
         self.tell_waiting(Instant::now())?;
+        self.tell_unshown()?;
         self.each(|output| output.end())
     }
 }
@@ -228,6 +267,11 @@ mod tests {
             self.0.borrow_mut().push(line.text.clone());
             Ok(())
         }
+
+        fn unshown(&mut self, unshown: &Unshown, _: BootTime, _: BootTime) -> io::Result<()> {
+            self.0.borrow_mut().push(format!("unshown {}", unshown.lines));
+            Ok(())
+        }
     }
 
     #[test]
@@ -255,6 +299,27 @@ mod tests {
         let all = told.0.borrow();
         assert_eq!(all[3..5], ["Traceback", "worker_exited Traceback"]);
         assert_eq!(all.len(), 7);
+    }
+
+    #[test]
+    fn what_is_not_shown_is_told_soon_and_all_the_rest_at_the_end() {
+        let told = Told::default();
+        let ((send, heard), (asks, _asked)) = (channel(), channel());
+        let mut overheard = Overheard::new(vec![Box::new(told.clone())], heard, asks);
+        let more = |lines| Overhearing::Unshown(Unshown { lines, ..Unshown::default() }, BootTime(7));
+        overheard.batch(Batch::default()).unwrap();
+        assert!(told.0.borrow().is_empty());
+        send.send(more(216)).unwrap();
+        overheard.batch(Batch::default()).unwrap();
+        assert_eq!(*told.0.borrow(), ["unshown 216"]);
+        for lines in [4, 100_000, 50_000] {
+            send.send(more(lines)).unwrap();
+            overheard.batch(Batch::default()).unwrap();
+        }
+        assert_eq!(told.0.borrow().len(), 1, "not again at once");
+        send.send(more(1)).unwrap();
+        overheard.end().unwrap();
+        assert_eq!(*told.0.borrow(), ["unshown 216", "unshown 150005"]);
     }
 
     #[test]

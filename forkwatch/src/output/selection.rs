@@ -14,8 +14,9 @@ use crate::{
         process::{Comm, ProcessKey},
         rescued::Rescued,
         standing::Standing,
+        time::BootTime,
         worker::WorkerEvent,
-        written::WrittenLine,
+        written::{Unshown, WrittenLine},
     },
 };
 
@@ -168,6 +169,10 @@ impl Output for Selected {
             return Ok(());
         }
         self.each(|output| output.written(line))
+    }
+
+    fn unshown(&mut self, unshown: &Unshown, since: BootTime, at: BootTime) -> io::Result<()> {
+        self.each(|output| output.unshown(unshown, since, at))
     }
 
     fn batch(&mut self, batch: Batch) -> io::Result<()> {

@@ -13,6 +13,8 @@ use crate::{
         finding::Finding,
         particulars::Particulars,
         process::ProcessKey,
+        time::BootTime,
+        written::Unshown,
     },
 };
 
@@ -68,6 +70,11 @@ impl<W: Write> Output for Summary<W> {
         Ok(())
     }
 
+    fn unshown(&mut self, unshown: &Unshown, _: BootTime, _: BootTime) -> io::Result<()> {
+        self.tally.unshown += *unshown;
+        Ok(())
+    }
+
     fn end(&mut self) -> io::Result<()> {
         self.out.write_all(self.tally.text().as_bytes())?;
         self.out.flush()
@@ -88,6 +95,8 @@ struct Tally {
     undecided: u64,
     failures: u64,
     lost: BTreeMap<&'static str, u64>,
+    /// What workers wrote and was not shown.
+    unshown: Unshown,
 }
 
 impl Tally {
@@ -150,7 +159,8 @@ impl Tally {
             parts.push(format!("{undecided} could not be judged"));
         }
         parts.extend(lost.iter().map(|(reason, lost)| format!("{} lost ({reason})", count(*lost, "record"))));
-        if lost.is_empty() {
+        parts.extend(self.unshown.words());
+        if lost.is_empty() && self.unshown.is_nothing() {
             parts.push("nothing lost".to_owned());
         }
         lines("forkwatch: ", &parts)
@@ -216,6 +226,21 @@ mod tests {
         tell(&mut summary);
         summary.end().unwrap();
         String::from_utf8(written).unwrap()
+    }
+
+    #[test]
+    fn what_workers_wrote_and_was_not_shown_is_summed_up() {
+        let unshown = Unshown { lines: 178_000, passed_over: 0, taken: 1 };
+        let text = said(|summary| {
+            for _ in 0..2 {
+                summary.unshown(&unshown, BootTime(1), BootTime(2)).unwrap();
+            }
+        });
+        assert_eq!(
+            text,
+            "forkwatch: 0 forks, 0 findings, 356000 lines of workers too many to show,\n  \
+             2 bytes of workers gone from pipes unseen\n"
+        );
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crate::model::{
     process::{Comm, ProcessKey},
     time::BootTime,
     written::{
-        Count, Gulp, Stream, StreamAccess, StreamId, StreamsAsked, WrittenAsked, WrittenLine, WrittenSeen,
+        Count, Gulp, Stream, StreamAccess, StreamId, StreamsAsked, Unshown, WrittenAsked, WrittenLine,
+        WrittenSeen,
     },
 };
 
@@ -41,7 +42,7 @@ pub struct Hearing {
     has_begun: bool,
     second: u64,
     in_second: u64,
-    left_out: u64,
+    unshown: Unshown,
 }
 
 /// A process that is to be listened to.
@@ -188,16 +189,19 @@ impl Hearing {
         self.last.remove(&process).unwrap_or_default().into()
     }
 
-    /// The pipes of which something was taken out before it could be seen, and about how many bytes, since this was asked
-    /// last. Their names are not safe for a terminal.
-    pub fn missed(&mut self) -> Vec<(String, u64)> {
-        let missed = self.taps.values_mut().map(|tap| (tap.stream.name.clone(), tap.copies.missed()));
-        missed.filter(|(_, bytes)| *bytes > 0).collect()
-    }
-
-    /// How many lines were too many, since this was asked last.
-    pub fn left_out(&mut self) -> u64 {
-        std::mem::take(&mut self.left_out)
+    /// What nobody is shown since this was asked last, and the pipes of which something was taken out before it could be
+    /// seen. Their names are not safe for a terminal.
+    pub fn unshown(&mut self) -> (Unshown, Vec<String>) {
+        let mut unshown = std::mem::take(&mut self.unshown);
+        let mut pipes = Vec::new();
+        for tap in self.taps.values_mut() {
+            let taken = tap.copies.missed();
+            if taken > 0 {
+                unshown.taken = unshown.taken.saturating_add(taken);
+                pipes.push(tap.stream.name.clone());
+            }
+        }
+        (unshown, pipes)
     }
 
     /// Who has written since the last look. Of one that has ended nobody knows how much.
@@ -230,7 +234,7 @@ impl Hearing {
         let new = if let StreamAccess::File(position) = &mut tap.stream.access {
             *position = gulp.position;
             if gulp.passed_over > 0 {
-                self.left_out += 1;
+                self.unshown.passed_over = self.unshown.passed_over.saturating_add(gulp.passed_over);
                 tap.parts.forget();
             }
             gulp.bytes
@@ -269,7 +273,7 @@ impl Hearing {
         }
         let room = usize::try_from(MOST_LINES.saturating_sub(self.in_second)).unwrap_or(0);
         if lines.len() > room {
-            self.left_out += (lines.len() - room) as u64;
+            self.unshown.lines += (lines.len() - room) as u64;
             lines.truncate(room);
         }
         self.in_second += lines.len() as u64;

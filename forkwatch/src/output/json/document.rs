@@ -135,6 +135,8 @@ pub enum Action {
     WorkerReplaced,
     /// A worker has written a line to its standard output or error.
     WorkerOutput,
+    /// Workers have written what is not told.
+    WorkerOutputLost,
 }
 
 /// ECS `host`.

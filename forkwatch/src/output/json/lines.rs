@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Document, assessment, event, finding, lost, rescued, worker, written};
+use super::{Document, assessment, event, finding, lost, rescued, unshown, worker, written};
 use crate::{
     core,
     model::{
@@ -11,7 +11,8 @@ use crate::{
         particulars::Particulars,
         rescued::Rescued,
         standing::Standing,
-        written::WrittenLine,
+        time::BootTime,
+        written::{Unshown, WrittenLine},
     },
     output::{Batch, Context, Output, destination::Destination},
 };
@@ -88,6 +89,10 @@ impl<D: Destination> Output for JsonLines<D> {
 
     fn written(&mut self, line: &WrittenLine) -> io::Result<()> {
         self.write(|context, sequence| written(context, sequence, line))
+    }
+
+    fn unshown(&mut self, lacks: &Unshown, since: BootTime, at: BootTime) -> io::Result<()> {
+        self.write(|context, sequence| Some(unshown(context, sequence, lacks, since, at)))
     }
 
     fn batch(&mut self, _: Batch) -> io::Result<()> {

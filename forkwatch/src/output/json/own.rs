@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::own_worker::Worker;
+use super::own_worker::{OutputLost, Worker};
 use crate::model::{
     child_end::ChildEnd,
     facts::{ConnectionFacts, HeldFacts, HistoryFacts, LeakFacts, LockFacts},
@@ -47,6 +47,9 @@ pub struct Forkwatch {
     /// Of `worker_forked`, `worker_ready`, `worker_stopping`, `worker_exited` and `worker_replaced`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker: Option<Worker>,
+    /// Of `worker_output_lost`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_lost: Option<OutputLost>,
     /// Of `assessment`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assessment: Option<Assessment>,

@@ -112,3 +112,18 @@ pub struct LastActivity {
     /// What it did, in words.
     pub what: String,
 }
+
+/// What workers have written and is not told, whichever of them has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutputLost {
+    /// Lines that were too many for a second.
+    pub lines: u64,
+    /// Bytes that came to files faster than they are read.
+    pub unread_bytes: u64,
+    /// About how many bytes were read from pipes before they could be seen.
+    pub taken_bytes: u64,
+    /// When the first of it was noticed.
+    #[schemars(extend("format" = "date-time"))]
+    pub since: String,
+}

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::output::samples;
+use crate::{model::written::Unshown, output::samples};
 
 fn documents() -> Vec<Document> {
     let context = samples::context();
@@ -20,6 +20,8 @@ fn documents() -> Vec<Document> {
     documents.push(finding(&context, 8, &samples::resolved()));
     let lives = samples::lives_of_workers();
     documents.extend((9..).zip(&lives).filter_map(|(sequence, event)| worker(&context, sequence, event)));
+    let lacks = Unshown { lines: 1500, passed_over: 91_000, taken: 6 };
+    documents.push(unshown(&context, 15, &lacks, lives[0].at, lives[1].at));
     documents
 }
 

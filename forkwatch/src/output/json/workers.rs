@@ -2,13 +2,16 @@
 
 use super::{
     Draft, Process,
-    document::{Action, Document, LastActivity, Service, Type, Worker, WorkerOutput, WorkerSource},
+    document::{
+        Action, Document, LastActivity, OutputLost, Service, Type, Worker, WorkerOutput, WorkerSource,
+    },
     name, time, user,
 };
 use crate::{
     model::{
+        time::BootTime,
         worker::{Exited, Ready, WorkSource, WorkerChange, WorkerEvent},
-        written::WrittenLine,
+        written::{Unshown, WrittenLine},
     },
     output::Context,
 };
@@ -98,6 +101,24 @@ pub fn written(context: &Context, sequence: u64, line: &WrittenLine) -> Option<D
         ..Worker::default()
     });
     Some(draft.document)
+}
+
+/// The document of what workers have written and is not told.
+pub fn unshown(
+    context: &Context,
+    sequence: u64,
+    unshown: &Unshown,
+    since: BootTime,
+    at: BootTime,
+) -> Document {
+    let mut draft = Draft::new(context, sequence, at, Action::WorkerOutputLost, Type::Info);
+    draft.document.forkwatch.output_lost = Some(OutputLost {
+        lines: unshown.lines,
+        unread_bytes: unshown.passed_over,
+        taken_bytes: unshown.taken,
+        since: time(context, since),
+    });
+    draft.document
 }
 
 fn source(source: &WorkSource) -> WorkerSource {

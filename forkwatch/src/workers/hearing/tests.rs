@@ -110,9 +110,15 @@ fn a_flood_is_cut_and_counted() {
     let mut hearing = family();
     let text = "x\n".repeat(2000);
     let lines = hearing.seen(look(&[(MASTER, 0), (11, 4000), (12, 0)], Some((&text, 4100))), at(10));
-    assert_eq!((lines.len() as u64, hearing.left_out()), (MOST_LINES, 1500));
-    assert_eq!(hearing.left_out(), 0);
-    let lines = hearing.seen(look(&[(MASTER, 0), (11, 4002), (12, 0)], Some(("y\n", 4102))), at(1500));
+    assert_eq!((lines.len() as u64, hearing.unshown().0.lines), (MOST_LINES, 1500));
+    assert!(hearing.unshown().0.is_nothing());
+    // The same again in this second: all of it is too much, and what was not even read is counted by its bytes.
+    let mut seen = look(&[(MASTER, 0), (11, 8000), (12, 0)], Some((&text, 99_100)));
+    seen.gulps.iter_mut().for_each(|gulp| gulp.passed_over = 91_000);
+    assert!(hearing.seen(seen, at(20)).is_empty());
+    let unshown = Unshown { lines: 2000, passed_over: 91_000, taken: 0 };
+    assert_eq!(hearing.unshown(), (unshown, Vec::new()));
+    let lines = hearing.seen(look(&[(MASTER, 0), (11, 8002), (12, 0)], Some(("y\n", 99_102))), at(1500));
     assert_eq!(told(&lines), [(vec![11], "y")]);
 }
 
