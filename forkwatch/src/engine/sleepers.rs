@@ -107,7 +107,7 @@ mod tests {
         sleepers.ask();
         let slow = || {
             let before = own_cpu_time();
-            while own_cpu_time() - before < LONG {}
+            while own_cpu_time().saturating_sub(before) < LONG {}
             None
         };
         assert_eq!(sleepers.look(slow), Some(told(None)));

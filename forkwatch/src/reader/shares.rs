@@ -55,6 +55,7 @@ const WHOLE_HOST: u64 = u64::MAX - 2;
 impl Account {
     /// That of a look at the whole host to which a process of this account gave rise. It costs what there is on the host:
     /// on the user's own account it would keep all looks at its processes waiting. Users share it alike.
+    #[must_use]
     pub const fn of_whole_host(self) -> Self {
         Self { user: WHOLE_HOST, unit: self.user, family: self.family }
     }

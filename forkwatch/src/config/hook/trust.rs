@@ -72,12 +72,11 @@ impl Writer {
                 at = here;
             }
             let Some(part) = left.pop() else { return Ok(group) };
-            if part == ".." {
+            let is_up = part == "..";
+            if is_up {
                 at.pop();
-                here = at.clone();
-            } else {
-                here = at.join(part);
             }
+            here = if is_up { at.clone() } else { at.join(part) };
         }
     }
 

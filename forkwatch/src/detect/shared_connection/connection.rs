@@ -39,8 +39,8 @@ pub(super) struct Connection {
     /// When the first use was seen.
     pub(super) first: Option<BootTime>,
     pub(super) turns: Vec<Turn>,
-    /// Whether turns may be missing among them, because records were lost.
-    pub(super) has_gaps: bool,
+    /// When records were lost, so that turns may be missing among them.
+    pub(super) lost: Option<BootTime>,
     pub(super) used: bool,
     pub(super) closed: bool,
     /// Which code uses it.
@@ -173,7 +173,7 @@ impl Connection {
     /// Whether its turns show that one process was in another's way, on a connection where each question has an answer of
     /// its own. That is known by the library: two may as well take records from a queue and acknowledge each, whoever it is.
     fn is_proven(&self) -> bool {
-        !self.has_gaps && is_proven(&self.turns) && !self.callers.libraries().is_empty()
+        self.lost.is_none() && is_proven(&self.turns) && !self.callers.libraries().is_empty()
     }
 
     /// A process holds it no more.
@@ -196,7 +196,7 @@ impl Connection {
             *member = Member::new(member.process, member.comm);
         }
         self.turns.clear();
-        self.has_gaps = false;
+        self.lost = None;
         self.callers = Callers::default();
         self.shared_since = None;
         self.first = None;

@@ -20,7 +20,9 @@ pub(super) fn is_proven(turns: &[Turn]) -> bool {
         match act {
             Act::Sent => {
                 if takes_answers(*pid) {
-                    asking.iter_mut().for_each(|asks| asks.is_disturbed = true);
+                    for asks in &mut asking {
+                        asks.is_disturbed = true;
+                    }
                 }
                 asking.push(Asking { pid: *pid, is_disturbed: false });
             }

@@ -87,7 +87,11 @@ impl Detector for SharedConnection {
             }
             Event::Moved(moved) => self.bytes_moved(moved, context),
             Event::SharerEnd(end) => self.sharer_ended(end, context),
-            Event::Lost(_) => self.connections.values_mut().for_each(|connection| connection.has_gaps = true),
+            Event::Lost(lost) => {
+                for connection in self.connections.values_mut() {
+                    connection.lost = Some(lost.at);
+                }
+            }
             _ => {}
         }
     }
@@ -199,7 +203,7 @@ impl SharedConnection {
                 used: false,
                 closed: false,
                 callers: Callers::default(),
-                has_gaps: false,
+                lost: None,
                 shared_since: None,
                 is_left: false,
                 past: Vec::new(),

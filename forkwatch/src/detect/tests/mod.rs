@@ -210,6 +210,9 @@ fn core_with(settings: Settings) -> Core {
     Core::new(settings, super::all())
 }
 
+/// How much lies in the queues of a child, by the time.
+type Backlog = fn(BootTime) -> Vec<Option<u64>>;
+
 /// Drives a [`Core`] through time, with a host that answers each question at once.
 struct Timeline {
     core: Core,
@@ -258,7 +261,7 @@ struct Timeline {
     /// The threads of children, by tgid; all others are gone.
     threads: HashMap<u32, fn(BootTime) -> ThreadsSeen>,
     /// How much lies in queues of children, by tgid; all others are gone.
-    backlogs: HashMap<u32, fn(BootTime) -> Vec<Option<u64>>>,
+    backlogs: HashMap<u32, Backlog>,
     /// What children sleep on and hold; all others are gone.
     descriptors: HashMap<u32, fn(BootTime) -> Descriptors>,
     /// Who holds a pipe or socket; of all others nothing can be seen.

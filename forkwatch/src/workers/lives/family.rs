@@ -321,7 +321,8 @@ impl Family {
             (true, true) => waits && age >= SETTLED || age >= LONG,
             (true, false) => age >= LONG,
         };
-        if child.stage == Stage::Candidate && is_worker && child.who.is_some() {
+        // Of one that ended before anybody knew for what it was, nothing is told.
+        if child.stage == Stage::Candidate && is_worker && child.who.is_some() && !child.gone {
             self.promote(process, now, deeds);
         } else if child.stage == Stage::Worker {
             self.tell_readiness(process, now, deeds);

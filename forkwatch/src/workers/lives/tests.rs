@@ -425,6 +425,23 @@ fn those_that_were_there_before_are_found_as_they_are() {
 }
 
 #[test]
+fn one_that_ended_before_it_was_known_for_a_worker_is_none() {
+    for lives in [true, false] {
+        let mut host = Host::gunicorn();
+        let child = process(101, 1000);
+        if lives {
+            host.does.insert(child, vec![Does { from: 0, source: Some(listener()) }]);
+        }
+        host.now = ms(500_000);
+        // No record tells of its end.
+        let deeds = host.lives.found(master(), child, ms(500_000));
+        host.do_all(deeds);
+        host.until(700_000);
+        assert_eq!(host.told.is_empty(), !lives, "{:?}", host.told);
+    }
+}
+
+#[test]
 fn where_forks_are_not_told_another_worker_is_found_soon_after_an_end() {
     let mut host = Host::gunicorn();
     let old = process(101, 1000);

@@ -39,7 +39,7 @@ pub(in crate::detect) struct KeptLocks {
 }
 
 struct Wait {
-    wait: LockWait,
+    what: LockWait,
     since: BootTime,
     pause: Duration,
     /// Who was reported to keep it.
@@ -57,7 +57,7 @@ impl Detector for KeptLocks {
 
     fn on_timer(&mut self, waiter: ProcessKey, _topic: u64, context: &mut Context) {
         if let Some(waiting) = self.waits.get(&waiter) {
-            context.ask(Request::LockHolders { wait: waiting.wait.clone() });
+            context.ask(Request::LockHolders { wait: waiting.what.clone() });
         }
     }
 
@@ -70,21 +70,21 @@ impl Detector for KeptLocks {
 impl KeptLocks {
     fn swept(&mut self, sweep: &Sweep, context: &mut Context) {
         for wait in &sweep.waits {
-            let is_known = self.waits.get(&wait.waiter).is_some_and(|known| known.wait == *wait);
+            let is_known = self.waits.get(&wait.waiter).is_some_and(|known| known.what == *wait);
             if is_known || self.waits.len() >= MOST_WAITS {
                 continue;
             }
             let (wait, pause) = (wait.clone(), PATIENCE * 2);
             context.wake_at(context.now + context.settings.pause(PATIENCE), wait.waiter);
-            let waiting = Wait { since: sweep.at, pause, reported: None, wait };
-            if let Some(before) = self.waits.insert(waiting.wait.waiter, waiting) {
+            let waiting = Wait { since: sweep.at, pause, reported: None, what: wait };
+            if let Some(before) = self.waits.insert(waiting.what.waiter, waiting) {
                 over(&before, context);
             }
         }
     }
 
     fn seen(&mut self, wait: &LockWait, seen: Option<&LockHolders>, context: &mut Context) {
-        let Some(waiting) = self.waits.get_mut(&wait.waiter).filter(|waiting| waiting.wait == *wait) else {
+        let Some(waiting) = self.waits.get_mut(&wait.waiter).filter(|waiting| waiting.what == *wait) else {
             return;
         };
         let Some(seen) = seen else {
@@ -120,7 +120,7 @@ impl KeptLocks {
 
 /// Nobody waits for it any more, or it has gone to another.
 fn over(waiting: &Wait, context: &mut Context) {
-    context.sleep(waiting.wait.waiter);
+    context.sleep(waiting.what.waiter);
     if let Some(keeper) = waiting.reported {
         context.resolve(keeper, HAZARD.id, Resolution::Cleared);
     }
