@@ -96,7 +96,7 @@ fn it_begins_with_what_check_and_scan_see() -> Result<()> {
     ensure!(forkwatch.wait()?.code() == Some(0));
     ensure!(text.contains(&format!("(pid {pid}): a fork would be unsafe now")), "{text}");
     ensure!(text.contains("  unsafe   1 other thread runs: ") && text.contains("may be stuck"), "{text}");
-    ensure!(text.contains(&format!("  stuck    {child}: a finding says why")), "{text}");
+    ensure!(text.contains(&format!("  waits    {child}: a finding comes once")), "{text}");
     ensure!(text.lines().all(|line| line.len() <= 80), "{text}");
 
     let mut forkwatch = Forkwatch::tail_pids(&[pid])?;

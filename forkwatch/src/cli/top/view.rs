@@ -218,7 +218,8 @@ impl View {
             let place = before.unwrap_or_default().min(self.rows.len().saturating_sub(1));
             self.selected = self.rows.get(place).map(|row| row.key);
         }
-        if self.finding().is_none() {
+        // Whoever turns to the list begins with the newest.
+        if self.focus == Focus::Servers || self.finding().is_none() {
             self.finding = self.shown.findings.first().map(|finding| finding.id.clone());
         }
     }
