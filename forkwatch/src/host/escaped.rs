@@ -229,7 +229,10 @@ mod tests {
             std::thread::yield_now();
         };
         let seen = escaped(inner, outer.key(), None);
-        for tgid in place::children(inner.tgid, MAX_CHILDREN).into_iter().chain([inner.tgid]) {
+        let others = place::children(inner.tgid, MAX_CHILDREN);
+        // First, for it would go on in the loop, and leave another child behind.
+        drop(outer);
+        for tgid in others.into_iter().chain([inner.tgid]) {
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(tgid.cast_signed()), nix::sys::signal::SIGKILL)
                 .unwrap();
         }
