@@ -99,18 +99,23 @@ impl Callers {
             Engaged::WithAnother => false,
             Engaged::Otherwise => !libraries.is_empty(),
         };
-        if !is_use {
+        let is_cut = script.is_some_and(|script| script.missing.is_some());
+        if !is_use || is_cut {
             self.missed.push(process);
-        } else if !self.has_told(process.tgid) {
-            self.told.push(CallerFacts {
-                pid: process.tgid,
-                tid: seen.tid,
-                waits: seen.engaged == Engaged::WithIt,
-                libraries: libraries.into_iter().map(str::to_owned).collect(),
-                script: script.cloned(),
-                stack: Some(seen.stack.clone()).filter(|stack| !stack.frames.is_empty()),
-            });
         }
+        if !is_use || self.has_told(process.tgid) {
+            return;
+        }
+        // Of a script that ran on only the outer calls are known: another use may show the inner ones, too.
+        self.told.retain(|told| told.pid != process.tgid);
+        self.told.push(CallerFacts {
+            pid: process.tgid,
+            tid: seen.tid,
+            waits: seen.engaged == Engaged::WithIt,
+            libraries: libraries.into_iter().map(str::to_owned).collect(),
+            script: script.cloned(),
+            stack: Some(seen.stack.clone()).filter(|stack| !stack.frames.is_empty()),
+        });
     }
 
     /// Until when a verdict about what this process did waits for its calls; absent where there is nothing to wait for.
@@ -122,8 +127,11 @@ impl Callers {
         answer.max(another).filter(|due| now < *due)
     }
 
+    /// Whether the calls of this process are told, and none of its script is missing.
     fn has_told(&self, pid: u32) -> bool {
-        self.told.iter().any(|told| told.pid == pid)
+        let is_whole =
+            |told: &CallerFacts| told.script.as_ref().is_none_or(|script| script.missing.is_none());
+        self.told.iter().any(|told| told.pid == pid && is_whole(told))
     }
 
     /// Where those that used it were, the first that was seen first.

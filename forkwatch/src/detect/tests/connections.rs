@@ -220,6 +220,21 @@ fn the_code_that_uses_it_and_its_libraries_are_told() {
 }
 
 #[test]
+fn a_script_that_ran_on_is_looked_at_again() {
+    let mut timeline = sharing();
+    let whole = caller(CHILD, Engaged::WithIt);
+    let outer = whole.script.iter().flat_map(|script| script.frames.iter().skip(1).cloned()).collect();
+    let script = Some(Stack { frames: outer, missing: Some("it ran on".to_owned()) });
+    timeline.callers.insert(CHILD, Caller { script, ..whole.clone() });
+    timeline.uses(PARENT, Act::Sent, 100).uses(CHILD, Act::Sent, 200);
+    assert_eq!(timeline.reported(), [], "its next use is waited for");
+    timeline.callers.insert(CHILD, whole.clone());
+    timeline.at(3400).uses(CHILD, Act::Received, 200).at(6000);
+    let callers = &timeline.findings()[0].facts.connection.as_ref().unwrap().callers;
+    assert_eq!(callers.iter().map(|caller| &caller.script).collect::<Vec<_>>(), [&whole.script]);
+}
+
+#[test]
 fn who_has_gone_on_is_looked_at_again_and_not_told_with_what_else_it_does() {
     let mut timeline = sharing();
     timeline.callers.insert(CHILD, caller(CHILD, Engaged::WithAnother));
