@@ -40,7 +40,7 @@ pub(crate) fn an_unsafe_fork_names_its_unit() -> Result<()> {
         ensure!(state == "active", "gunicorn is {state}");
         Ok((scrape()?.sum("forkwatch_unsafe_forks_total", &labels) > 0.5).then_some(()))
     })?;
-    let journal = until_journal_has("multithreaded-fork")?;
+    let journal = until_journal_has("while another thread ran")?;
     ensure!(journal.contains("gunicorn"), "the journal does not name the program: {journal}");
     let event = finding("multithreaded-fork", SHOP)?;
     let arbiter = found(&event)?.parent_pid();
