@@ -7,7 +7,7 @@ use crate::model::signals::signal_name;
 /// A run of a hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
-    /// How it ended.
+    /// Whether it did its work, or why not.
     pub how: How,
     /// How long it took.
     pub took: Duration,
@@ -15,7 +15,7 @@ pub struct Ran {
     pub output: String,
 }
 
-/// How it ended.
+/// What became of one run of a hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum How {
     /// As it should.

@@ -24,7 +24,7 @@ use crate::{
 /// The unit that comes with the package.
 const UNIT: &str = "forkwatch-hooks";
 
-/// Where everything is.
+/// The files and sockets that the process which runs hooks uses.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The hooks.

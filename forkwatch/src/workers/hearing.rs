@@ -48,7 +48,7 @@ pub struct Hearing {
 /// A process that is to be listened to.
 #[derive(Clone, Debug)]
 pub struct Heard {
-    /// Which.
+    /// Its tgid, and when it started.
     pub process: ProcessKey,
     /// What it is called.
     pub comm: Comm,
