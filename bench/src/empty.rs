@@ -1,5 +1,5 @@
-//! An eBPF program that does nothing, attached to the trace point that forkwatch watches: the least that any
-//! program can cost there.
+//! An eBPF program that does nothing, attached to a trace point that forkwatch watches: the least that any program can
+//! cost there.
 
 use std::fs::File;
 use std::io;
@@ -60,12 +60,12 @@ pub(crate) struct Empty {
 }
 
 impl Empty {
-    /// Loads the program and attaches it to `sched_process_fork`.
-    pub(crate) fn attach() -> Result<Self> {
+    /// Loads the program and attaches it to this trace point.
+    pub(crate) fn attach(trace_point: &str) -> Result<Self> {
         let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
-        let attach_btf_id = btf
-            .id_by_type_name_kind("btf_trace_sched_process_fork", BtfKind::Typedef)
-            .context("the kernel's BTF does not know the trace point sched_process_fork")?;
+        let attach_btf_id =
+            btf.id_by_type_name_kind(&format!("btf_trace_{trace_point}"), BtfKind::Typedef)
+                .with_context(|| format!("the kernel's BTF does not know the trace point {trace_point}"))?;
         let mut prog_name = [0; 16];
         prog_name.iter_mut().zip(NAME.bytes()).for_each(|(to, from)| *to = from);
         let load = LoadAttributes {

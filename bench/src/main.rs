@@ -80,8 +80,20 @@ type Run = fn(&Options, &Report) -> Result<()>;
 
 /// The names of all tables that are reported.
 #[cfg(test)]
-const TABLES: [&str; 9] =
-    ["kernel", "load-fork", "load-thread", "daemon", "start", "idle", "children", "sends", "scan"];
+const TABLES: [&str; 12] = [
+    "kernel",
+    "load-fork",
+    "load-thread",
+    "daemon",
+    "start",
+    "idle",
+    "children",
+    "held-locks",
+    "inherited",
+    "attaching",
+    "sends",
+    "scan",
+];
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Section {
@@ -97,6 +109,10 @@ enum Section {
     Idle,
     /// CPU time and memory of the daemon while a thousand forked children live on and do nothing
     Children,
+    /// CPU time of a search for held locks, and memory copied for it
+    HeldLocks,
+    /// Time of a fork with connections, and until their use is watched
+    Inherited,
     /// Time of a send on a watched connection and beside it
     Sends,
     /// CPU time of a scan of thousands of processes
@@ -114,6 +130,12 @@ enum Worker {
     /// Wakes each second
     #[command(hide = true)]
     Wake,
+    /// Forks children with much memory and a lock that a thread holds
+    #[command(hide = true)]
+    Carry(sections::held_locks::Carrier),
+    /// Forks children with connections
+    #[command(hide = true)]
+    Inherit(sections::inherited::Forker),
     /// Sends on a connection that it shares with its child
     #[command(hide = true)]
     Send(sections::sends::Sender),
@@ -125,6 +147,8 @@ fn main() -> ExitCode {
         Some(Worker::Work(work)) => workload::work(work),
         Some(Worker::Crowd(forker)) => crowd::work(forker),
         Some(Worker::Wake) => sections::idle::wake(),
+        Some(Worker::Carry(carrier)) => sections::held_locks::work(carrier),
+        Some(Worker::Inherit(forker)) => sections::inherited::work(forker),
         Some(Worker::Send(sender)) => sections::sends::work(sender),
         None => measure(&arguments.options),
     };
@@ -143,13 +167,15 @@ fn measure(options: &Options) -> Result<()> {
     let provenance =
         format!("Measured at {}, {}, {}", options.commit, process::today()?, process::machine()?);
     let report = Report::new(provenance, options.commit.clone(), options.write.clone());
-    let all: [(Section, Run); 8] = [
+    let all: [(Section, Run); 10] = [
         (Section::Kernel, sections::kernel::run),
         (Section::Load, sections::load::run),
         (Section::Daemon, sections::daemon::run),
         (Section::Start, sections::start::run),
         (Section::Idle, sections::idle::run),
         (Section::Children, sections::children::run),
+        (Section::HeldLocks, sections::held_locks::run),
+        (Section::Inherited, sections::inherited::run),
         (Section::Sends, sections::sends::run),
         (Section::Scan, sections::scan::run),
     ];

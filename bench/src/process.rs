@@ -1,7 +1,7 @@
 //! What `/proc` tells of a process and of the machine.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,12 +50,12 @@ pub(crate) fn wakeups(pid: u32) -> Result<u64> {
 
 /// Resident memory now, in MiB.
 pub(crate) fn memory(pid: u32) -> Result<f64> {
-    mebibytes(pid, "VmRSS:")
+    mebibytes(&format!("/proc/{pid}/status"), "VmRSS:")
 }
 
 /// Greatest resident memory so far, in MiB.
 pub(crate) fn peak_memory(pid: u32) -> Result<f64> {
-    mebibytes(pid, "VmHWM:")
+    mebibytes(&format!("/proc/{pid}/status"), "VmHWM:")
 }
 
 /// Asks until there is an answer, and says how long that took.
@@ -98,11 +98,12 @@ pub(crate) fn family(pid: u32) -> Result<Vec<u32>> {
     Ok(family)
 }
 
-fn mebibytes(pid: u32, name: &str) -> Result<f64> {
-    Ok(field(&PathBuf::from(format!("/proc/{pid}/status")), name)? as f64 / 1024.0)
+/// MiB in the field of this name in a file that gives kB, as many below `/proc` do.
+pub(crate) fn mebibytes(file: &str, name: &str) -> Result<f64> {
+    Ok(field(Path::new(file), name)? as f64 / 1024.0)
 }
 
-fn field(status: &std::path::Path, name: &str) -> Result<u64> {
+fn field(status: &Path, name: &str) -> Result<u64> {
     let text = fs::read_to_string(status).with_context(|| format!("cannot read {}", status.display()))?;
     let value =
         text.lines().find_map(|line| line.strip_prefix(name)).and_then(|rest| rest.split_whitespace().next());

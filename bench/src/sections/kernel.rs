@@ -28,7 +28,7 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<()> {
         &["program", "watched by", "load", "runs an event", "ns a run", "times the empty program"],
     );
     // Events under another name would be counted too, so the empty program is there first and stays.
-    let _empty = Empty::attach()?;
+    let _empty = Empty::attach("sched_process_fork")?;
     let mut ratios = Vec::new();
     for watcher in [Watcher::Daemon, Watcher::Tail] {
         for load in [Load::Fork, Load::Thread] {

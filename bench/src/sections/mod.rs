@@ -2,7 +2,9 @@
 
 pub(crate) mod children;
 pub(crate) mod daemon;
+pub(crate) mod held_locks;
 pub(crate) mod idle;
+pub(crate) mod inherited;
 pub(crate) mod kernel;
 pub(crate) mod load;
 pub(crate) mod scan;

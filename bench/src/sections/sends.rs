@@ -1,6 +1,5 @@
 //! What a send costs on a connection that is watched because a fork left it to two processes, and on one beside it.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -11,6 +10,7 @@ use anyhow::{Context as _, Result};
 use nix::unistd::{ForkResult, fork};
 
 use crate::daemon::Daemon;
+use crate::empty::{self, Empty};
 use crate::programs::{self, Costs};
 use crate::report::Report;
 use crate::statistics::{median, show};
@@ -21,6 +21,8 @@ use crate::{Options, this_program};
 const SENDS: u32 = 20_000;
 const BATCH: u32 = 100;
 const TICK: Duration = Duration::from_millis(10);
+/// What passes at each send, since Linux 6.3.
+const TRACE_POINT: &str = "sock_send_length";
 /// How long it may take until the connection is watched: the grace, and then some.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -45,6 +47,7 @@ struct Sample {
     nanoseconds: Vec<f64>,
     ratio: Vec<f64>,
     in_program: Vec<f64>,
+    times_empty: Vec<f64>,
 }
 
 /// Measures, and reports a table.
@@ -62,15 +65,22 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<()> {
             return Ok(());
         };
         let unwatched = round[0].0;
-        for ((_, sample), (nanoseconds, in_program)) in samples.iter_mut().zip(round) {
+        for ((_, sample), (nanoseconds, in_programs)) in samples.iter_mut().zip(round) {
             sample.nanoseconds.push(nanoseconds);
             sample.ratio.push(nanoseconds / unwatched);
-            sample.in_program.extend(in_program);
+            sample.in_program.extend(in_programs.map(|both| both.ours));
+            sample.times_empty.extend(in_programs.map(|both| both.ours / both.empty));
         }
     }
     let mut table = Table::new(
         "10,000 sends a second",
-        &["connection", "ns a send", "times unwatched", "ns in the program, with its accounting"],
+        &[
+            "connection",
+            "ns a send",
+            "times unwatched",
+            "ns in the program, with its accounting",
+            "times an empty program",
+        ],
     );
     for (name, sample) in &samples {
         table.row([
@@ -78,9 +88,15 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<()> {
             show(median(&sample.nanoseconds), 0),
             show(median(&sample.ratio), 3),
             show(median(&sample.in_program), 0),
+            show(median(&sample.times_empty), 2),
         ]);
     }
     report.table("sends", &table)?;
+    let beside = samples.get(2).and_then(|(_, sample)| median(&sample.times_empty));
+    report.aim(
+        "a send beside a watched connection costs at most 1.3 times an empty program, and nothing while none is watched",
+        &format!("{} times; no program is attached then", show(beside, 2)),
+    )?;
     let in_program = samples.last().and_then(|(_, sample)| median(&sample.in_program));
     let alone = samples.first().and_then(|(_, sample)| median(&sample.nanoseconds));
     report.aim(
@@ -89,8 +105,15 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<()> {
     )
 }
 
-/// Nanoseconds of a send, and of that in forkwatch's program.
-type Cost = (f64, Option<f64>);
+/// Nanoseconds of a send, and of that in programs.
+type Cost = (f64, Option<InPrograms>);
+
+/// Nanoseconds in forkwatch's program, and in an empty one beside it on the same trace point.
+#[derive(Clone, Copy)]
+struct InPrograms {
+    ours: f64,
+    empty: f64,
+}
 
 /// What sends cost: twice without forkwatch, then beside a watched connection, then on it. Nothing where the
 /// connection does not come to be watched.
@@ -109,8 +132,10 @@ fn round(options: &Options, sink: &Sink) -> Result<Option<[Cost; 4]>> {
     }
     // The accounting slows the programs down, so it has a run of its own, which warms up too.
     let mut both = |connection| -> Result<_> {
-        let in_program = cost(&mut sender, connection, &others)?;
-        Ok((sender.send(connection)?, Some(in_program)))
+        let empty = Empty::attach(TRACE_POINT)?;
+        let in_programs = cost(&mut sender, connection, &others)?;
+        drop(empty);
+        Ok((sender.send(connection)?, in_programs))
     };
     let (own, shared) = (both(Connection::Own)?, both(Connection::Shared)?);
     drop(daemon);
@@ -121,23 +146,28 @@ fn round(options: &Options, sink: &Sink) -> Result<Option<[Cost; 4]>> {
 fn is_watched(sender: &mut Running, others: &Costs) -> Result<bool> {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
-        if cost(sender, Connection::Own, others)?.is_finite() {
+        if cost(sender, Connection::Own, others)?.is_some() {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// Nanoseconds in forkwatch's program for each send; not a number where none runs.
-fn cost(sender: &mut Running, connection: Connection, others: &Costs) -> Result<f64> {
+/// Nanoseconds in programs for each send; nothing where none of forkwatch's runs.
+fn cost(sender: &mut Running, connection: Connection, others: &Costs) -> Result<Option<InPrograms>> {
     let _account = programs::keep_account()?;
     let before = programs::costs()?;
     sender.send(connection)?;
-    let costs: BTreeMap<_, _> = programs::since(&before)?;
-    let ours = costs.iter().filter(|(id, cost)| !others.contains_key(id) && cost.name.contains("send"));
-    let time: Duration = ours.clone().map(|(_, cost)| cost.time).sum();
-    let runs: u64 = ours.map(|(_, cost)| cost.runs).sum();
-    Ok(if runs >= u64::from(SENDS) { time.as_nanos() as f64 / runs as f64 } else { f64::NAN })
+    let costs = programs::since(&before)?;
+    let each = |wanted: &dyn Fn(u32, &str) -> bool| {
+        let wanted = || costs.iter().filter(|(id, cost)| wanted(**id, &cost.name));
+        let time: Duration = wanted().map(|(_, cost)| cost.time).sum();
+        let runs: u64 = wanted().map(|(_, cost)| cost.runs).sum();
+        (runs >= u64::from(SENDS)).then(|| time.as_nanos() as f64 / runs as f64)
+    };
+    let ours = each(&|id, name| !others.contains_key(&id) && name.contains("send"));
+    let empty = each(&|_, name| name == empty::NAME).unwrap_or(f64::NAN);
+    Ok(ours.map(|ours| InPrograms { ours, empty }))
 }
 
 /// Takes in all that is sent.
