@@ -257,7 +257,7 @@ pub(super) fn truth(scenario: &Scenario) -> &'static [&'static str] {
 pub(super) fn look_alike(truth: &[&str]) -> &'static [&'static str] {
     const ALL: &[&str] = &[
         THREADS, HELD, PENDING, BLOCKED, LOCK, AWAITS, SHARED, CLOSED, LOOP, KILLED, CRASHES, UNREAPED, LOST,
-        PIPE, ABANDONED, RESULT, REPLACED,
+        PIPE, ABANDONED, RESULT, REPLACED, LEFT, RANDOM, OFFSET, DATABASE, UNFLUSHED, ESCAPED,
     ];
     // Of one that forks beside threads both tell.
     if truth.contains(&THREADS) { ALL.get(2..).unwrap_or_default() } else { ALL }

@@ -61,6 +61,17 @@ pub fn all() -> Vec<Case> {
     cases::FIXTURES.iter().copied().chain(real).collect()
 }
 
+/// The runs that are to be made: each case so often, and more often where one of its hazards would otherwise be there in
+/// fewer than `least` runs.
+pub fn plan(cases: &[Case], runs: usize, least: usize) -> Vec<&Case> {
+    let often = |case: &Case| {
+        let having = |hazard: &str| cases.iter().filter(|case| case.has(hazard)).count();
+        case.truth.iter().map(|hazard| least.div_ceil(having(hazard))).max().unwrap_or(0).max(runs)
+    };
+    let most = cases.iter().map(often).max().unwrap_or(0);
+    (0..most).flat_map(|run| cases.iter().filter(move |case| run < often(case))).collect()
+}
+
 impl Case {
     /// What it is called.
     pub fn name(&self) -> String {
@@ -86,5 +97,21 @@ impl Case {
             Start::Real(scenario) => scenario.hold(),
         }
         .with_context(|| format!("cannot start {}", self.name()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hazard_that_few_cases_have_is_measured_more_often() {
+        let cases = all();
+        let plan = plan(&cases, 2, 6);
+        let runs = |name: &str| plan.iter().filter(|case| case.name() == name).count();
+        assert_eq!((runs("pending_signals"), runs("vfork_exec"), runs("mt_fork")), (6, 2, 2));
+        for hazard in cases.iter().flat_map(|case| case.truth) {
+            assert!(plan.iter().filter(|case| case.has(hazard)).count() >= 6, "{hazard}");
+        }
     }
 }

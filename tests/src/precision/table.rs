@@ -11,7 +11,7 @@ use super::{Score, run::WATCHED, score::Row};
 pub struct Measured {
     /// How many different cases.
     pub cases: usize,
-    /// How often each.
+    /// How often each at least.
     pub runs: usize,
     /// What could not be run here, and why.
     pub left_out: Vec<(String, String)>,
@@ -28,8 +28,8 @@ pub fn markdown(measured: &Measured, hazards: &[&str], score: &Score) -> String 
     let mut out = format!(
         "## How precise it is\n\n\
          Measured by `cargo xtask precision` on Linux {kernel} with {cpus} CPUs: {cases} programs whose faults are \
-         known, test programs and real servers and tools, each run {runs} times under `forkwatch tail` with its \
-         default settings and watched for {watched} s. *There* counts the runs of programs that have the hazard, \
+         known, test programs and real servers and tools, each run {runs} times or more under `forkwatch tail` with \
+         its default settings and watched for {watched} s. *There* counts the runs of programs that have the hazard, \
          *look-alikes* the runs of programs that look as if they had it. *False* counts findings where the hazard is \
          not there, in any of the runs, *withdrawn* findings that forkwatch itself took back, because the child \
          exec'd or woke after all. Times are from the fault (the fork, for blocked signals the exec, for children \

@@ -23,9 +23,12 @@ use forkwatch_tests::{
 struct Arguments {
     /// Only cases whose name contains this
     filter: Option<String>,
-    /// How often each case is run
+    /// How often each case is run at least
     #[arg(long, default_value_t = 2)]
     runs: usize,
+    /// In how many runs each hazard is there at least: cases that have a rare one are run more often
+    #[arg(long, default_value_t = 6)]
+    there: usize,
     /// How many run at a time: nearly all they do is wait
     #[arg(long, default_value_t = 48)]
     jobs: usize,
@@ -93,7 +96,7 @@ fn measure(arguments: &Arguments) -> Result<bool> {
 
 /// Runs them all, several at a time.
 fn run_all<'a>(cases: &'a [Case], arguments: &Arguments) -> Vec<(&'a Case, Result<Run>)> {
-    let work: Vec<&Case> = (0..arguments.runs).flat_map(|_| cases).collect();
+    let work = precision::plan(cases, arguments.runs, arguments.there);
     let count = work.len();
     let (work, results) = (Mutex::new(work.into_iter().enumerate()), Mutex::new(Vec::new()));
     thread::scope(|scope| {
