@@ -124,6 +124,11 @@ pub enum WorkSource {
 }
 
 impl WorkSource {
+    /// Whether what it brings are connections, and no jobs.
+    pub const fn is_connection(&self) -> bool {
+        matches!(self, Self::Listener(_) | Self::Connection(_))
+    }
+
     /// What it waits for, in words. Not safe for a terminal.
     pub fn words(&self) -> String {
         match self {

@@ -26,8 +26,8 @@ pub(super) struct Family {
     pub(super) server: Option<(WorkersServer, Server)>,
     /// Whether the master has a socket that listens.
     listens: bool,
-    /// Whether any of its workers was seen to wait for work.
-    pub(super) has_been_ready: bool,
+    /// Whether any of its workers was seen to wait for connections.
+    pub(super) awaits_connections: bool,
     pub(super) children: BTreeMap<ProcessKey, Child>,
     /// Who has ended and whose place nobody has taken.
     pub(super) vacant: VecDeque<(ProcessKey, BootTime)>,
@@ -46,7 +46,7 @@ impl Family {
             who: None,
             server: None,
             listens: false,
-            has_been_ready: false,
+            awaits_connections: false,
             children: BTreeMap::new(),
             vacant: VecDeque::new(),
             listed: VecDeque::new(),
@@ -107,7 +107,7 @@ impl Family {
 
     /// Another program runs in the master.
     pub(super) fn begin_anew(&mut self, now: BootTime) {
-        (self.who, self.server, self.has_been_ready) = (None, None, false);
+        (self.who, self.server, self.awaits_connections) = (None, None, false);
         for child in self.children.values_mut() {
             child.next = Some((now + FIRST_LOOK, true));
         }

@@ -37,6 +37,7 @@ impl Family {
             (false, None) => WorkerState::Unknown,
         };
         let (forked, seen, state) = (child.forked, child.seen, child.state);
+        let is_connection = child.ready.as_ref().is_some_and(|(_, ready)| ready.source.is_connection());
         let place = self
             .vacant
             .iter()
@@ -45,7 +46,7 @@ impl Family {
         if let (Some(child), Some((before, _))) = (self.children.get_mut(&process), vacant) {
             child.replaces = Some(before.tgid);
         }
-        self.has_been_ready |= state == WorkerState::Ready;
+        self.awaits_connections |= state == WorkerState::Ready && is_connection;
         self.touched = now;
         deeds.push(Deed::Watch(process));
         self.tell(process, forked, WorkerChange::Forked { seen, state }, deeds);
@@ -58,15 +59,17 @@ impl Family {
 
     /// Tells of a worker's first wait for work, or that it does not come.
     pub(super) fn tell_readiness(&mut self, process: ProcessKey, now: BootTime, deeds: &mut Vec<Deed>) {
-        let known =
-            self.server.as_ref().is_some_and(|(about, server)| about.known && server.work.connections);
-        let may_expect = self.has_been_ready || known;
+        // Who is given jobs may have one before it waits for the first time.
+        let known = self.server.as_ref().is_some_and(|(about, server)| {
+            about.known && server.work.connections && !server.work.jobs
+        });
+        let may_expect = self.awaits_connections || known;
         let Some(child) = self.children.get_mut(&process) else { return };
         match (&child.ready, child.state) {
             (Some((at, ready)), WorkerState::Starting | WorkerState::NotReady | WorkerState::Unknown) => {
                 let (at, ready) = (*at, ready.clone());
                 child.state = WorkerState::Ready;
-                self.has_been_ready = true;
+                self.awaits_connections |= ready.source.is_connection();
                 self.tell(process, at, WorkerChange::Ready(ready), deeds);
             }
             (None, WorkerState::Starting)

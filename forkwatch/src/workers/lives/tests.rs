@@ -378,6 +378,19 @@ fn a_worker_that_never_waits_for_work_is_told_once_and_what_it_does() {
 }
 
 #[test]
+fn one_of_a_pool_that_has_a_job_from_the_first_moment_on_is_not_missed() {
+    let mut host = Host::of(&["python3", "pool.py"], "python3");
+    (host.loaded, host.listens) = (vec![Loaded::Multiprocessing], false);
+    let idle = host.forks(101, 1000);
+    host.forks(102, 1000);
+    host.waits(idle, 1050, Some(WorkSource::Queue("pipe:[7]".to_owned())));
+    host.until(300_000);
+    let mut names = host.names();
+    names.sort_unstable();
+    assert_eq!(names, [("worker_forked", 101), ("worker_forked", 102), ("worker_ready", 101)]);
+}
+
+#[test]
 fn a_worker_at_work_from_the_first_moment_is_ready() {
     let mut host = Host::gunicorn();
     let worker = host.forks(101, 1000);
