@@ -46,6 +46,11 @@ impl<V> Recent<V> {
         (slot.process == process).then_some(&slot.value)
     }
 
+    /// All that are remembered, in no order. None of them counts as touched.
+    pub fn iter(&self) -> impl Iterator<Item = (ProcessKey, &V)> {
+        self.slots.values().map(|slot| (slot.process, &slot.value))
+    }
+
     /// The same, to be changed; it counts as touched.
     pub fn get_mut(&mut self, process: ProcessKey) -> Option<&mut V> {
         if !self.contains(process) {

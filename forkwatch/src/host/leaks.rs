@@ -37,10 +37,15 @@ fn look(stat: &Stat, forker: Option<ProcessKey>) -> io::Result<Descriptors> {
     let reparented = is_reparented(stat, parent.as_ref(), forker);
     let may_be_pinned = reparented && !rest.stopped && !calls.may_serve();
     // A forked child beside its forker, that may have been left with what it has no use for.
-    let may_keep = forker.is_some() && !reparented && stat.is_unexeced() && wrote(stat.id) == Some(0);
-    let looks = rest.pipe.is_some() || may_be_pinned || may_keep;
+    let is_beside = forker.is_some() && !reparented && stat.is_unexeced();
+    let wrote = is_beside.then(|| wrote(stat.id)).flatten();
+    let looks = rest.pipe.is_some() || may_be_pinned || wrote.is_some();
     let held = if looks { held(stat)? } else { Held::default() };
-    let kept = if may_keep { kept(&held)? } else { Vec::new() };
+    let (kept, fed) = match wrote {
+        None => (Vec::new(), Vec::new()),
+        Some(0) => (writable(&held)?, Vec::new()),
+        Some(_) => (Vec::new(), writable(&held)?),
+    };
     let holds_other_end = match rest.pipe {
         Some(wait) => {
             let access = held.access(Object::Pipe(wait.inode))?;
@@ -54,7 +59,7 @@ fn look(stat: &Stat, forker: Option<ProcessKey>) -> io::Result<Descriptors> {
     };
     let listeners = if may_be_pinned { listeners(stat, &held) } else { Vec::new() };
     let parent = parent.map(|parent| parent.key());
-    Ok(Descriptors { at, parent, reparented, rest, holds_other_end, forker_holds, kept, listeners })
+    Ok(Descriptors { at, parent, reparented, rest, holds_other_end, forker_holds, kept, fed, listeners })
 }
 
 /// Bytes that a process has written since it was forked, to whatever (`proc_pid_io(5)`).
@@ -64,7 +69,7 @@ fn wrote(tgid: u32) -> Option<u64> {
 
 /// The pipes to which a process can write, beside its standard descriptors. Those that it could read as well come last:
 /// most are a program's own means to wake itself.
-fn kept(held: &Held) -> io::Result<Vec<u64>> {
+fn writable(held: &Held) -> io::Result<Vec<u64>> {
     let (mut write, mut read) = (Vec::new(), HashSet::new());
     for descriptor in &held.descriptors {
         let (Some(Object::Pipe(inode)), Some(table)) = (descriptor.object(), &held.table) else { continue };

@@ -11,7 +11,7 @@ use super::{
 /// Most holders of one pipe or socket that are told.
 pub const MAX_HOLDERS: usize = 256;
 
-/// Most pipes of one process that are told as kept.
+/// Most pipes of one process that are told as kept, or as fed.
 pub const MAX_KEPT: usize = 8;
 
 /// What several processes can hold descriptors of.
@@ -121,6 +121,9 @@ pub struct Descriptors {
     /// and has written nothing at all since it was forked. Looked for only beside the process that forked it.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub kept: Vec<u64>,
+    /// The same of one that has written something.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub fed: Vec<u64>,
     /// Listening sockets that it holds beside the three standard descriptors, by inode number. Looked for only where
     /// it was reparented and no thread waits in a call that could serve them.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]

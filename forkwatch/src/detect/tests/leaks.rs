@@ -30,6 +30,7 @@ fn descriptors(at: BootTime, rest: Rest) -> Descriptors {
         holds_other_end: true,
         forker_holds: false,
         kept: Vec::new(),
+        fed: Vec::new(),
         listeners: Vec::new(),
     }
 }
@@ -401,6 +402,32 @@ fn a_pipe_that_is_kept_open_for_nothing_is_told_once_its_writer_has_ended() {
         Some(State::Resolved(Resolution::Killed))
     );
     assert_eq!(timeline.core.remembered(KEPT_PIPES), 0);
+}
+
+/// A child at rest that could write to the same pipe, and has written something.
+fn feeds(at: BootTime) -> Descriptors {
+    Descriptors { holds_other_end: false, fed: vec![PIPE], ..descriptors(at, rest(9, "read", None)) }
+}
+
+#[test]
+fn a_writer_that_ended_before_anybody_saw_who_holds_the_pipe_is_remembered() {
+    let run = |of_writer: fn(BootTime) -> Descriptors| {
+        let reader = holder(PARENT, &[(5, Access::Read)], rest(3, "read", None));
+        let reader = Holder { awaits: true, wrote: Some(90), ..reader };
+        let keeper =
+            Holder { wrote: Some(0), ..holder(CHILD, &[(6, Access::Write)], rest(9, "pause", None)) };
+        let mut timeline = Timeline::new();
+        timeline.descriptors.insert(4260, of_writer);
+        timeline.descriptors.insert(CHILD, keeps);
+        timeline.holders.insert(Object::Pipe(PIPE), holders(vec![reader, keeper]));
+        timeline.fork(fork_of(PARENT, 4260)).fork(plain()).at(10_000);
+        assert_eq!(timeline.findings().len(), 0);
+        timeline.exit(4260).at(20_000);
+        timeline.findings().len()
+    };
+    assert_eq!(run(feeds), 1);
+    // It has written nothing, as far as anybody saw.
+    assert_eq!(run(|at| descriptors(at, rest(9, "read", None))), 0);
 }
 
 #[test]

@@ -109,6 +109,7 @@ fn descriptors() -> impl Strategy<Value = Descriptors> {
             holds_other_end,
             forker_holds: reparented,
             kept: listeners.clone(),
+            fed: listeners.clone(),
             listeners,
         }
     })

@@ -11,7 +11,7 @@ use std::{collections::HashMap, time::Duration};
 use self::rule::{Seen, judge, look};
 use super::leaked_pipe;
 use crate::{
-    core::{Context, Detector, Report},
+    core::{Context, Detector, Recent, Report},
     model::{
         event::Event,
         evidence::{Evidence, Request},
@@ -37,12 +37,28 @@ const MOST_LOOKS: u8 = 3;
 const MOST_OF_FAMILY: usize = 16;
 const MOST_PIPES: usize = 1024;
 
+/// Most children that are remembered because they may have written to pipes of their family.
+const MOST_WRITERS: usize = 1024;
+
 /// The pipes that children keep.
-#[derive(Default)]
 pub(in crate::detect) struct KeptPipes {
     pipes: HashMap<u64, Pipe>,
+    /// Who has written something and could write to which pipes, when it came to rest. Should it have ended when a pipe is
+    /// looked at for the first time, nobody would know any more that it had written.
+    writers: Recent<Writer>,
     /// When the host may be searched again.
     free: BootTime,
+}
+
+struct Writer {
+    pipes: Vec<u64>,
+    has_ended: bool,
+}
+
+impl Default for KeptPipes {
+    fn default() -> Self {
+        Self { pipes: HashMap::new(), writers: Recent::new(MOST_WRITERS), free: BootTime::default() }
+    }
 }
 
 struct Pipe {
@@ -60,8 +76,14 @@ struct Pipe {
 impl Detector for KeptPipes {
     fn on_event(&mut self, event: &Event, context: &mut Context) {
         let Event::Exit(exit) = event else { return };
+        let writer = self.writers.get_mut(exit.process);
+        let fed = writer.map(|writer| {
+            writer.has_ended = true;
+            writer.pipes.clone()
+        });
         for (inode, pipe) in &self.pipes {
-            if pipe.writers.contains(&exit.process) && !pipe.is_reported {
+            let has_written = || fed.as_ref().is_some_and(|fed| fed.contains(inode));
+            if (pipe.writers.contains(&exit.process) || has_written()) && !pipe.is_reported {
                 context.wake_about(*inode, exit.at + SOON, pipe.keeper);
             }
         }
@@ -94,7 +116,8 @@ impl Detector for KeptPipes {
 
     #[cfg(test)]
     fn remembers(&self) -> (usize, bool) {
-        (self.pipes.len(), self.pipes.len() <= MOST_PIPES)
+        let is_bounded = self.pipes.len() <= MOST_PIPES && self.writers.within_bounds();
+        (self.pipes.len(), is_bounded)
     }
 }
 
@@ -108,6 +131,9 @@ impl KeptPipes {
             return;
         };
         let (keeper, Some(forker)) = (process.key, process.birth.parent) else { return };
+        if !seen.fed.is_empty() {
+            self.writers.insert(keeper, Writer { pipes: seen.fed.clone(), has_ended: false });
+        }
         self.pipes
             .retain(|inode, pipe| pipe.keeper != keeper || pipe.is_reported || seen.kept.contains(inode));
         for inode in &seen.kept {
@@ -130,7 +156,11 @@ impl KeptPipes {
         pipe.is_asked = false;
         let Some(seen) = seen else { return };
         self.free = self.free.max(now + (now.since(seen.at) * SHARE).min(FARTHEST));
-        match look(seen, pipe.keeper, &pipe.writers) {
+        let have_ended = self.writers.iter().filter(|(_, writer)| writer.has_ended);
+        let before =
+            have_ended.filter(|(_, writer)| writer.pipes.contains(&inode)).map(|(process, _)| process);
+        let before: Vec<ProcessKey> = pipe.writers.iter().copied().chain(before).collect();
+        match look(seen, pipe.keeper, &before) {
             Seen::Writers(writers) => {
                 pipe.first = None;
                 for writer in &writers {
