@@ -207,6 +207,7 @@ impl Numbers<'_> {
             value: self.next(),
             switches: u64::from(flags >> 24),
             slept: None,
+            spins: flags & 1 << 23 != 0,
             words: flag(0).then(|| self.words()),
             parent_words: flag(1).then(|| self.words()),
             mapping: flag(2).then(|| Mapping { name: String::new(), offset: 0, shared: flag(11) }),

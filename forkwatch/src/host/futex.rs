@@ -47,6 +47,15 @@ impl EndlessWait {
         self.operation & !REALTIME == WAIT_BITSET | PRIVATE && self.value == 0
     }
 
+    /// A wait for a moment, as who spins makes it again and again: `FUTEX_WAIT`, which alone has a timeout that counts from
+    /// the call. So wait Abseil's and gperftools' spin locks; the C libraries and Rust name a time by `FUTEX_WAIT_BITSET`.
+    pub(super) fn of_moment(call: &SystemCall) -> Option<Self> {
+        let [address, _, _, timeout, ..] = call.arguments;
+        let operation = call.word(1).filter(|operation| *operation == WAIT | PRIVATE)?;
+        let is_one = call.number == libc::SYS_futex && timeout != 0;
+        is_one.then_some(Self { address, operation, value: call.word(2)? })
+    }
+
     /// The same for a futex that other processes may share as well.
     pub(super) fn of_any(call: &SystemCall) -> Option<Self> {
         let [address, _, _, timeout, newer_timeout, _] = call.arguments;
@@ -119,6 +128,17 @@ mod tests {
         assert_eq!(of(futex, [0x55_8000, 129, 1, 0, 0, 0]), None);
         assert_eq!(of(futex, [0x55_8000, 139, 1, 0, 0, 0]), None);
         assert_eq!(of(libc::SYS_read, [0x55_8000, 128, 2, 0, 0, 0]), None);
+    }
+
+    #[test]
+    fn a_wait_for_a_moment_is_one_that_counts_from_the_call() {
+        let of_moment = |arguments| EndlessWait::of_moment(&SystemCall::made_up(libc::SYS_futex, arguments));
+        let spins = EndlessWait { address: 0x55_8000, operation: 128, value: 9 };
+        assert_eq!(of_moment([0x55_8000, 128, 9, 0x7ffe_0000, 0, 0]), Some(spins));
+        // Without an end, until a time, shared, and waking.
+        for (operation, timeout) in [(128, 0), (137, 9), (393, 9), (0, 9), (129, 9)] {
+            assert_eq!(of_moment([0x55_8000, operation, 9, timeout, 0, 0]), None, "{operation} {timeout}");
+        }
     }
 
     #[test]

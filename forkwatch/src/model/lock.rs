@@ -32,7 +32,7 @@ impl Words {
     }
 }
 
-/// A thread that sleeps in `futex(2)`, on a futex of its process alone, without a timeout.
+/// A thread that sleeps in `futex(2)`, on a futex of its process alone, without a timeout or for a moment only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockWait {
     /// Its tid in the root pid namespace.
@@ -51,6 +51,10 @@ pub struct LockWait {
     /// the kernel does not tell.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub slept: Option<u64>,
+    /// Whether it sleeps for a moment only, as who tries again and again: nothing is known then of how often it ran, or since
+    /// when it sleeps.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub spins: bool,
     /// What lies around the word; absent where it may not be read.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub words: Option<Words>,

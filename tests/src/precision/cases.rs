@@ -204,10 +204,19 @@ pub(super) const FIXTURES: &[Case] = &[
     Case { step: Step::Later, ..c("abandoned_mutex", &["robust"], &[], &[ABANDONED]) },
     Case { step: Step::Later, ..c("abandoned_mutex", &["free"], &[], &[ABANDONED]) },
     Case { step: Step::Later, ..c("abandoned_mutex", &["semaphore"], &[], &[ABANDONED]) },
-    Case { step: Step::Later, ..python("killed_pool.py", "lock", &[THREADS, ABANDONED], &[RESULT, REPLACED]) },
+    Case {
+        step: Step::Later,
+        ..python("killed_pool.py", "lock", &[THREADS, ABANDONED], &[RESULT, REPLACED])
+    },
     Case { step: Step::Later, ..python("killed_pool.py", "job", &[THREADS, RESULT], &[ABANDONED, REPLACED]) },
-    Case { step: Step::Later, ..python("killed_pool.py", "door", &[THREADS], &[ABANDONED, RESULT, REPLACED]) },
-    Case { step: Step::Later, ..python("killed_pool.py", "timeout", &[THREADS], &[ABANDONED, RESULT, REPLACED]) },
+    Case {
+        step: Step::Later,
+        ..python("killed_pool.py", "door", &[THREADS], &[ABANDONED, RESULT, REPLACED])
+    },
+    Case {
+        step: Step::Later,
+        ..python("killed_pool.py", "timeout", &[THREADS], &[ABANDONED, RESULT, REPLACED])
+    },
     Case { step: Step::Later, ..python("killed_pool.py", "executor", &[], &[ABANDONED, RESULT, REPLACED]) },
     // Threads that do not come along.
     c("lost_thread", &[], &[THREADS, LOST], &[]),

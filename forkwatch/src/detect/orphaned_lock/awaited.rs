@@ -167,6 +167,10 @@ static UV: Awaited = Awaited {
 /// Of GCC, LLVM and Intel.
 const OPENMP_LIBRARIES: [&str; 3] = ["libgomp", "libomp", "libiomp5"];
 
+/// Functions in which a thread waits for a spin lock (absl/base/internal/spinlock.cc and `spinlock_wait.h`, gperftools'
+/// src/base/spinlock.cc and `spinlock_internal.h`).
+const SPINS: [&str; 4] = ["SpinLock::SlowLock", "SpinLockDelay", "SpinLock::SpinLoop", "SpinLockWait"];
+
 /// Functions at the beginning of threads that serve a pool: such a thread is idle, and waits for work.
 const SERVANTS: [&str; 6] = [
     "gomp_thread_start",
@@ -226,6 +230,13 @@ pub(super) fn told(place: &Place, is_alone: bool) -> Told {
         }
         told => told,
     }
+}
+
+/// Whether a thread is in a function that waits for a spin lock: Abseil's or gperftools', as the inlined namespace and the
+/// library's own name around them vary.
+pub(super) fn wants_spin_lock(place: &Place) -> bool {
+    let is_one = |function: &str| SPINS.iter().any(|name| function.contains(name));
+    place.stack.frames.iter().filter_map(name_of).any(is_one)
 }
 
 /// The thread that the parent kept and that would bring it: it does this for others now.

@@ -225,7 +225,7 @@ impl OrphanedLock {
             return;
         }
         let Some(child) = self.children.get_mut(&process) else { return };
-        if has_left && child.stuck.is_first_miss() {
+        if has_left && child.stuck.may_be_back() {
             return self.look_again_at(process, now + SHORTEST, context);
         }
         let Some(followed) = context.processes.get(process) else { return };
@@ -269,7 +269,8 @@ impl OrphanedLock {
                 } else {
                     proven.after(&suspect.proven)
                 };
-                let suspect = Suspect { looks: suspect.looks.saturating_add(1), proven, ..suspect };
+                let looks = suspect.looks.saturating_add(1);
+                let suspect = Suspect { looks, misses: 0, proven, ..suspect };
                 self.wait_longer(process, suspect, locks, context);
             }
             (before, Some((proven, wait))) => {

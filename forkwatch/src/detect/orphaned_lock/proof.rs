@@ -1,6 +1,6 @@
 //! Whether a wait can ever end: what the words of a lock and the threads around it prove.
 //!
-//! Only private futexes without a timeout come here. Offsets count from the futex word; the structures are glibc's
+//! Only private futexes come here: without a timeout, but for those of threads that spin. Offsets count from the futex word; the structures are glibc's
 //! (`struct_mutex.h`, `struct_rwlock.h`, `semaphore.h` under `sysdeps/`), in 64 bits.
 
 use std::{cmp::Reverse, time::Duration};
@@ -134,7 +134,8 @@ pub fn prove(case: &Case<'_>) -> Option<Proven> {
     if case.locks.stopped {
         return None;
     }
-    let waits = || case.locks.waits.iter().enumerate().filter(|(_, wait)| !is_shared(wait));
+    // Of one that spins the words say nothing that is known here.
+    let waits = || case.locks.waits.iter().enumerate().filter(|(_, wait)| !is_shared(wait) && !wait.spins);
     let owned = waits().filter_map(|(index, wait)| by_owner(case, index, wait));
     let alone = waits().filter_map(|(index, wait)| alone(case, index, wait));
     let inherited = waits().filter_map(|(index, wait)| by_inventory(case, index, wait));
@@ -317,7 +318,7 @@ pub(super) fn unexplained(case: &Case<'_>) -> Option<Proven> {
     let is_open = |wait: &LockWait| {
         let is_stdio =
             wait.words.is_some_and(|words| is_contended_lock(wait, &words) && has_owner_pointer(&words));
-        !is_shared(wait) && owner(wait).is_none() && !is_stdio
+        !is_shared(wait) && (wait.spins || owner(wait).is_none()) && !is_stdio
     };
     let open = case.locks.waits.iter().enumerate().filter(|(_, wait)| is_open(wait));
     // The one that has waited longest; of several, or where the kernel does not tell, the oldest thread's.

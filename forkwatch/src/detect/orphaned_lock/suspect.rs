@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// Looks in a row that may find a thread running that spins: on a busy host it waits for a CPU as well.
+const MOST_MISSES_OF_SPINNER: u8 = 5;
+
 /// How far the case against a child has come.
 #[derive(Default)]
 pub(super) enum Stuck {
@@ -53,13 +56,22 @@ impl Stuck {
         }
     }
 
-    /// Whether a child that was judged is now for the first time not seen in its wait. A handler may run in between, and
-    /// the thread go back to its wait: that it has left is said after a second look.
-    pub(super) const fn is_first_miss(&mut self) -> bool {
-        match self {
-            Self::Judged { suspect, .. } => !std::mem::replace(&mut suspect.missed, true),
-            Self::No | Self::Suspected { .. } | Self::Proven { .. } => false,
-        }
+    /// Whether a child that is not seen in its wait now may be so at the next look. A handler may run in between, and the
+    /// thread go back to its wait: of one that was judged it is said after a second look that it has left. And one that
+    /// spins may be at it just now.
+    pub(super) const fn may_be_back(&mut self) -> bool {
+        let (suspect, most) = match self {
+            Self::No => return false,
+            Self::Suspected { suspect, .. } | Self::Proven { suspect, .. } | Self::Judged { suspect, .. }
+                if suspect.wait.spins =>
+            {
+                (suspect, MOST_MISSES_OF_SPINNER)
+            }
+            Self::Suspected { .. } | Self::Proven { .. } => return false,
+            Self::Judged { suspect, .. } => (suspect, 1),
+        };
+        suspect.misses = suspect.misses.saturating_add(1);
+        suspect.misses <= most
     }
 }
 
@@ -100,8 +112,8 @@ pub(super) struct Suspect {
     pub(super) early: Early,
     /// Whether others were seen to use the memory that the lock is in: they may release it.
     pub(super) shares_memory: bool,
-    /// Whether the last look did not show the thread in this wait.
-    pub(super) missed: bool,
+    /// How many looks in a row have not shown the thread in this wait.
+    pub(super) misses: u8,
     /// Whether the last look did not show it at all.
     pub(super) unseen: bool,
 }
@@ -120,7 +132,7 @@ impl Suspect {
             asked: Unanswered::NONE,
             early: Early::Unasked,
             shares_memory: false,
-            missed: false,
+            misses: 0,
             unseen: false,
         }
     }
@@ -157,6 +169,10 @@ impl Suspect {
             return None;
         }
         let is_lock = is_lock(&self.wait);
+        if self.wait.spins {
+            self.proven.proof = Proof::Differential;
+            return (awaited::wants_spin_lock(place) && is_inherited(case, &self.wait)).then_some(self);
+        }
         let wants_lock = match awaited::told(place, is_alone) {
             Told::Awaits(_) => return Some(self),
             Told::Parked => false,

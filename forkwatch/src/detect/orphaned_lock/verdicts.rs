@@ -200,7 +200,7 @@ impl OrphanedLock {
         else {
             return;
         };
-        suspect.missed = false;
+        suspect.misses = 0;
         if std::mem::take(&mut suspect.unseen) {
             let words = "can be looked at again, and still hangs";
             if let Some(output) = later(finding, finding.state, context.now, words) {

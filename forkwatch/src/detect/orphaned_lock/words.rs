@@ -160,7 +160,11 @@ fn lock_words(stuck: &Stuck<'_>, wait: &LockWait) -> String {
         return what(object);
     }
     // CPython's locks are semaphores as well.
-    let kind = if is_semaphore(wait) && !stuck.case.locks.python { "semaphore" } else { "lock" };
+    let kind = match wait {
+        wait if wait.spins => "spin lock",
+        wait if is_semaphore(wait) && !stuck.case.locks.python => "semaphore",
+        _ => "lock",
+    };
     let symbol = stuck.place.and_then(|place| place.symbol.as_deref());
     let memory = wait.lock_mapping().map(memory_words);
     match (symbol, memory) {

@@ -56,6 +56,7 @@ pub(super) fn wait(operation: u32, value: u32, switches: u64) -> LockWait {
         value,
         switches,
         slept: None,
+        spins: false,
         words: None,
         parent_words: None,
         mapping: None,

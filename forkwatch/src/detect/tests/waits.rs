@@ -352,3 +352,61 @@ fn a_thread_that_was_left_alone_stands_in_the_queue_all_the_same() {
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].facts.lock.as_ref().map(|lock| lock.waiting_threads), Some(2));
 }
+
+/// A thread that sleeps for a moment at a word of the program's, again and again.
+fn spins() -> LocksSeen {
+    let words = Words([0, 0, 0, 0, 25, 0, 0, 0, 0, 0, 0, 0]);
+    let mapping = Some(Mapping { name: "/usr/bin/profiled".to_owned(), offset: 0x40, shared: false });
+    waiting(LockWait {
+        spins: true,
+        words: Some(words),
+        parent_words: Some(words),
+        mapping,
+        ..wait(128, 25, 0)
+    })
+}
+
+fn in_function(name: &str) -> Place {
+    Place { stack: calls(&[("syscall", "libc.so.6"), (name, "profiled"), ("main", "profiled")]), ..at_rest() }
+}
+
+fn at_rest() -> Place {
+    Place { script: None, ..place(&[]) }
+}
+
+const SLOW_LOCK: &str = "absl::lts_20220623::base_internal::SpinLock::SlowLock()";
+
+#[test]
+fn a_child_that_spins_at_an_inherited_lock_is_suspected_however_often_it_is_seen_to_run() {
+    let mut timeline = at_calls(spins(), in_function(SLOW_LOCK));
+    for moment in 1..100 {
+        timeline.locks.insert(CHILD, if moment % 3 == 0 { busy(1) } else { spins() });
+        timeline.at(moment * 1000);
+    }
+    let found = timeline.of_lock();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].state, found[0].certainty), (State::Suspected, Certainty::Heuristic));
+    assert!(found[0].summary.contains("spin lock"), "{}", found[0].summary);
+    // It has got the lock.
+    timeline.locks.insert(CHILD, busy(1));
+    timeline.at(300_000);
+    let states: Vec<State> = timeline.of_lock().iter().map(|finding| finding.state).collect();
+    assert_eq!(states, [State::Suspected, State::Resolved(Resolution::Woke)]);
+}
+
+#[test]
+fn who_sleeps_a_little_at_a_time_for_another_reason_is_left_alone() {
+    let found = |seen, place| {
+        let mut timeline = at_calls(seen, place);
+        timeline.at(300_000);
+        timeline.of_lock().len() + timeline.of_lost().len()
+    };
+    assert_eq!(found(spins(), in_function(SLOW_LOCK)), 1, "or this test tells nothing");
+    assert_eq!(found(spins(), in_function("base::Timer::SleepUntilNextTick()")), 0);
+    assert_eq!(found(spins(), at_rest()), 0);
+    // A lock of the child's own.
+    let LocksSeen::Alive(mut locks) = spins() else { unreachable!() };
+    locks.waits[0].mapping = None;
+    locks.waits[0].parent_words = Some(Words([9; 12]));
+    assert_eq!(found(LocksSeen::Alive(locks), in_function(SLOW_LOCK)), 0);
+}

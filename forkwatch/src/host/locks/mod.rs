@@ -120,9 +120,11 @@ struct Waiting {
     comm: Comm,
     call: SystemCall,
     wait: EndlessWait,
+    /// Whether it waits for a moment only, and may do so again and again.
+    spins: bool,
 }
 
-/// The threads that wait for a futex without end. Threads that end meanwhile are left out.
+/// The threads that wait for a futex without end, or for a moment as who spins. Threads that end meanwhile are left out.
 fn waiting(process: &Stat, threads: &[Stat]) -> io::Result<Vec<Waiting>> {
     let mut found = Vec::new();
     for thread in threads.iter().take(MAX_LOOKED_AT) {
@@ -132,8 +134,11 @@ fn waiting(process: &Stat, threads: &[Stat]) -> io::Result<Vec<Waiting>> {
             // To leave it out would say that it does not wait.
             Err(error) => return Err(error),
         };
-        let wait = activity.call().and_then(|call| Some((*call, EndlessWait::of(call)?)));
-        found.extend(wait.map(|(call, wait)| Waiting { thread: thread.id, comm: thread.comm, call, wait }));
+        let Some(call) = activity.call() else { continue };
+        let endless = EndlessWait::of(call).map(|wait| (wait, false));
+        let wait = endless.or_else(|| EndlessWait::of_moment(call).map(|wait| (wait, true)));
+        let (thread, comm, call) = (thread.id, thread.comm, *call);
+        found.extend(wait.map(|(wait, spins)| Waiting { thread, comm, call, wait, spins }));
         if found.len() == MAX_WAITS {
             break;
         }
@@ -188,9 +193,10 @@ fn lock_wait(
     parent: Option<&Parent>,
     (fork, python): (&Fork, bool),
 ) -> io::Result<Option<LockWait>> {
-    let Waiting { thread, comm, call, wait } = waiting;
+    let Waiting { thread, comm, call, wait, spins } = waiting;
     let Some(status) = absence::unless_gone(Status::of_thread(process.id, *thread))? else { return Ok(None) };
-    let switches = status.switches;
+    // Who spins runs all the time, and nothing moves nevertheless.
+    let switches = if *spins { 0 } else { status.switches };
     let region = maps.find(wait.address);
     let words = region.and_then(|region| memory::words(process.id, *thread, wait.address, region));
     let holders = words.map(|words| holder::holders(wait, &words, child, parent, fork)).unwrap_or_default();
@@ -200,7 +206,10 @@ fn lock_wait(
         .filter(|_| python)
         .and_then(|words| parked::parked(wait, &words, process, *thread, maps, parent));
     let activity = absence::unless_gone(Activity::of_thread(process.id, *thread))?;
-    let still = activity.is_some_and(|activity| activity.call() == Some(call));
+    let still = activity.is_some_and(|activity| {
+        let has_woken = || activity.call().is_none() && *spins;
+        activity.call() == Some(call) || has_woken()
+    });
     Ok(still.then(|| LockWait {
         tid: *thread,
         comm: *comm,
@@ -208,7 +217,8 @@ fn lock_wait(
         operation: wait.operation,
         value: wait.value,
         switches,
-        slept: slept(process.id, *thread),
+        slept: slept(process.id, *thread).filter(|_| !spins),
+        spins: *spins,
         words,
         parent_words,
         mapping: region.map(|region| mapping(process, maps, wait.address, region)),

@@ -18,11 +18,13 @@ use super::{
 use crate::model::{
     lock::{Blocked, Doing, Place},
     process::ProcessKey,
-    stack::Stacks,
+    stack::{Stack, Stacks},
 };
 
 /// Descriptors of one process that are looked at, from the lowest.
 const MAX_DESCRIPTORS: usize = 1024;
+/// How often a thread is looked at whose calls cannot be read.
+const MOST_LOOKS: usize = 5;
 
 /// See [`crate::model::evidence::Request::Place`].
 pub(super) fn place(
@@ -54,7 +56,7 @@ pub(super) fn place(
         .collect();
     let listeners = listeners::listeners(child.tgid, &sockets);
     blocks.extend(listeners.into_iter().map(|address| Blocked::Listener { address }));
-    let (stack, script) = (stack::of_thread(child, tid, stacks), stack::of_script(child, tid));
+    let (stack, script) = (stack_of(child, tid, stacks), stack::of_script(child, tid));
     // Where the lock says who has it, no other thread is of interest.
     let is_open = owner.is_none();
     let (others, knows_others) =
@@ -75,6 +77,17 @@ pub(super) fn place(
         memory: Some(memory_users(child, tid)),
     };
     Stat::lives(child).then_some(place)
+}
+
+/// The calls of the thread. One that spins sleeps for a moment only, and may wake while it is looked at.
+fn stack_of(child: ProcessKey, tid: u32, stacks: Stacks) -> Stack {
+    let stack = stack::of_thread(child, tid, stacks);
+    let again = || (1..MOST_LOOKS).map(|_| stack::of_thread(child, tid, stacks));
+    if stack.frames.is_empty() {
+        again().find(|stack| !stack.frames.is_empty()).unwrap_or(stack)
+    } else {
+        stack
+    }
 }
 
 /// The descriptors of a process; none where they may not be read.

@@ -60,9 +60,10 @@ impl Family {
     /// Tells of a worker's first wait for work, or that it does not come.
     pub(super) fn tell_readiness(&mut self, process: ProcessKey, now: BootTime, deeds: &mut Vec<Deed>) {
         // Who is given jobs may have one before it waits for the first time.
-        let known = self.server.as_ref().is_some_and(|(about, server)| {
-            about.known && server.work.connections && !server.work.jobs
-        });
+        let known = self
+            .server
+            .as_ref()
+            .is_some_and(|(about, server)| about.known && server.work.connections && !server.work.jobs);
         let may_expect = self.awaits_connections || known;
         let Some(child) = self.children.get_mut(&process) else { return };
         match (&child.ready, child.state) {

@@ -29,6 +29,7 @@ fn wait(tid: u32, operation: u32, value: u32, lock: [u32; 8]) -> LockWait {
         value,
         switches: 7,
         slept: None,
+        spins: false,
         words: Some(words(CHUNK, lock)),
         parent_words: None,
         mapping: Some(mapping("[heap]")),
