@@ -105,12 +105,18 @@ impl Family {
         });
     }
 
-    /// Another program runs in the master.
-    pub(super) fn begin_anew(&mut self, now: BootTime) {
+    /// Another program runs in the master. What the earlier one had forked is none of its workers, unless that was such a
+    /// server itself, which begins anew and keeps them. Gives those that are followed no longer.
+    pub(super) fn begin_anew(&mut self, now: BootTime) -> Vec<ProcessKey> {
         (self.who, self.server, self.awaits_connections) = (None, None, false);
+        let stays = |child: &Child| child.stage == Stage::Worker;
+        let others = self.children.iter().filter(|(_, child)| !stays(child)).map(|(process, _)| *process);
+        let others: Vec<ProcessKey> = others.collect();
+        self.children.retain(|_, child| stays(child));
         for child in self.children.values_mut() {
             child.next = Some((now + FIRST_LOOK, true));
         }
+        others
     }
 
     /// Has the next look come when it is due.

@@ -129,7 +129,9 @@ impl Lives {
         }
         // What it was as a master it is no more.
         if let Some(family) = self.families.get_mut(&process) {
-            family.begin_anew(now);
+            for child in family.begin_anew(now) {
+                self.masters.remove(&child);
+            }
             family.wake(&mut self.deeds);
         }
         self.done()

@@ -391,6 +391,19 @@ fn one_of_a_pool_that_has_a_job_from_the_first_moment_on_is_not_missed() {
 }
 
 #[test]
+fn what_a_shell_had_forked_before_it_became_the_server_is_no_worker() {
+    let mut host = Host::gunicorn();
+    host.forks(99, 500);
+    host.until(900);
+    let deeds = host.lives.left(process(MASTER, 1), ms(900));
+    host.do_all(deeds);
+    let worker = host.forks(101, 1000);
+    host.waits(worker, 1050, Some(listener()));
+    host.until(300_000);
+    assert_eq!(host.names(), [("worker_forked", 101), ("worker_ready", 101)]);
+}
+
+#[test]
 fn a_worker_at_work_from_the_first_moment_is_ready() {
     let mut host = Host::gunicorn();
     let worker = host.forks(101, 1000);
