@@ -22,16 +22,17 @@ pub(crate) static HAZARD: Hazard = Hazard {
            SIGQUIT blocked does not react when it is asked to end: service managers wait for their timeout and \
            kill it. One with SIGCHLD blocked may never learn that its children ended. Few programs clear the \
            set when they start.",
-    detection: "At each exec the kernel side reads the new program's blocked signals. One grace (1 s) later \
-                the process is looked at: signals count that every one of its threads still blocks and that it \
-                does not take in through signalfd or sigwait.",
-    certainty: Certainty::Certain,
-    certainty_reason: "The blocked set is kernel state, read at the start of the program and again later. What \
-                       the program was meant to do with the signals is not known.",
+    detection: "At each exec the kernel side reads the new program's blocked signals. One grace (1 s) later, and again \
+                ten graces after the exec, the process is looked at: signals count that every one of its threads still \
+                blocks both times and that it does not take in through signalfd or sigwait.",
+    certainty: Certainty::Strong,
+    certainty_reason: "The blocked set is kernel state, read at the start of the program and twice later. What \
+                       the program was meant to do with the signals is not known: it may unblock them later still, or \
+                       ask for them now and then (sigtimedwait).",
     state: State::Confirmed,
     severity: Severity::Info,
     look_alikes: &[
-        "A program that ends within the grace, or that sets its own mask by then.",
+        "A program that ends within ten graces, or that sets its own mask by then: many do so once they are set up.",
         "A program that takes the signals in through signalfd or sigwait.",
         "A program that was itself started so and only passes the mask on: whoever set it is reported, not \
          its heirs.",
@@ -96,7 +97,7 @@ pub(super) fn judge(case: &ExecCase<'_>) -> Judgement {
         )
     };
     if deaf_to_sigterm {
-        summary.push_str("; it will not end when asked to");
+        summary.push_str("; a request to end does not reach it as long as it blocks them");
     }
     Judgement::Unsafe(Box::new(Verdict {
         state: HAZARD.state,

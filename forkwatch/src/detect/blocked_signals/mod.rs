@@ -24,6 +24,9 @@ use crate::{
 const MOST_PROGRAMS: usize = 4096;
 /// Most processes that are known to have started with signals blocked.
 const MOST_CARRIERS: usize = 4096;
+/// How many graces after the exec a program is looked at for the second time. One that sets its own mask has done so by
+/// then: loky's resource tracker takes up to 2.5 s on a busy host.
+const SECOND_LOOK: u32 = 10;
 
 /// Programs that started with signals blocked.
 pub(super) struct BlockedSignals {
@@ -40,6 +43,8 @@ struct Started {
     /// The forker, where the fork was followed, and comm and uid of the thread that forked.
     forker: Option<(ProcessKey, Comm, u32)>,
     unanswered: Unanswered,
+    /// Whether it was seen to block them one grace after its exec.
+    has_blocked: bool,
 }
 
 impl Default for BlockedSignals {
@@ -80,9 +85,14 @@ impl Detector for BlockedSignals {
 
     fn on_evidence(&mut self, evidence: &Evidence, context: &mut Context) {
         let Evidence::Execed { process, seen } = evidence else { return };
-        if let (Some(started), Some(seen)) = (self.waiting.remove(process), seen) {
-            judge_program(&started, seen, context);
+        let (Some(mut started), Some(seen)) = (self.waiting.remove(process), seen) else { return };
+        if started.has_blocked || seen.blocked.and(started.signals).is_empty() {
+            return judge_program(&started, seen, context);
         }
+        started.has_blocked = true;
+        started.unanswered = Unanswered::default();
+        context.wake_at(started.exec.at + context.settings.grace * SECOND_LOOK, *process);
+        self.waiting.insert(*process, started);
     }
 
     #[cfg(test)]
@@ -130,8 +140,9 @@ impl BlockedSignals {
             None => {}
         }
         context.wake_at(exec.at + context.settings.grace, exec.process);
-        let unanswered = Unanswered::default();
-        self.waiting.insert(exec.process, Started { exec: exec.clone(), signals, forker, unanswered });
+        let (unanswered, has_blocked) = (Unanswered::default(), false);
+        let started = Started { exec: exec.clone(), signals, forker, unanswered, has_blocked };
+        self.waiting.insert(exec.process, started);
     }
 
     /// The signals that an exec is to be judged for: those that neither the process itself nor its forker had
