@@ -29,14 +29,14 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 than that, begin a run, which lasts while that rate does. It is reported when it has lasted 20 s and \
                 when three of the dead came one after the other: each was forked after the one before had died. From \
                 the third death on, the kernel side also reports how the other children of that parent end. It is \
-                certain where none of those that were forked since ended well, and where those that died were young \
-                (10 s, the median) and another was forked in their place within 2 s; where they exit with a code, also \
-                only for servers that are known to replace their workers. Else it is strong, or, of exits with a code, \
-                information: they may be jobs that fail.",
+                certain only for servers that are known to replace their workers, where none of those that were forked \
+                since ended well, and where those that died were young (10 s, the median) and another was forked in \
+                their place within 2 s. Else it is strong, or, of exits with a code, information: they may be jobs \
+                that fail.",
     certainty: Certainty::Certain,
     certainty_reason: "It is a count of ends that the kernel reported, with the codes and signals that wait(2) \
                        shows, and of the forks that followed them. Why they ended is not known, nor always what they \
-                       were for: what may be jobs is never certain.",
+                       were for: children that are to die, as in a test of what kills a program, look the same.",
     state: State::Confirmed,
     severity: Severity::Warning,
     look_alikes: &[
@@ -274,7 +274,7 @@ impl Standing {
     fn of(case: &LoopCase<'_>, by_code: bool, is_server: bool) -> Self {
         let Succession { well, replaced_at_once, young, .. } = case.succession;
         let (state, severity) = (HAZARD.state, HAZARD.severity);
-        if case.succession.is_loop() && (is_server || !by_code) {
+        if case.succession.is_loop() && is_server {
             return Self { state, certainty: HAZARD.certainty, severity };
         }
         // A signal is a fault, whatever it ended.

@@ -119,7 +119,7 @@ fn what_may_be_jobs_is_never_certain() {
     for (succession, exe, how, expected) in [
         (LOOP, server, code, certain),
         (LOOP, server, crash, certain),
-        (LOOP, runner, crash, certain),
+        (LOOP, runner, crash, strong),
         (LOOP, runner, code, strong),
         (unseen, server, code, strong),
         (slow, server, code, strong),
