@@ -157,7 +157,8 @@ pub fn judge(stuck: &Stuck<'_>, now: BootTime) -> Option<Finding> {
 /// How sure it is, with what the stack of a script tells, and with who uses the memory; none where the stack shows that
 /// the child is parked on purpose.
 fn certainty(stuck: &Stuck<'_>) -> Option<Certainty> {
-    let most = if is_alone_in_its_memory(stuck) { Certainty::Certain } else { Certainty::Strong };
+    let is_certain = is_alone_in_its_memory(stuck) && is_in_the_c_library(stuck);
+    let most = if is_certain { Certainty::Certain } else { Certainty::Strong };
     by_script(stuck).map(|certainty| certainty.min(most))
 }
 
@@ -188,6 +189,16 @@ fn by_script(stuck: &Stuck<'_>) -> Option<Certainty> {
         _ if stuck.case.locks.python && !is_read => Some(Certainty::Heuristic),
         _ => Some(certainty),
     }
+}
+
+/// Whether the thread waits where the C library does, and not in a call of futex(2) that the program makes itself: words
+/// that look like glibc's lock may then be something of its own.
+fn is_in_the_c_library(stuck: &Stuck<'_>) -> bool {
+    let innermost = stuck.place.and_then(|place| place.stack.frames.first());
+    let module = innermost.and_then(|frame| frame.module.as_deref()).unwrap_or_default();
+    let file = module.rsplit('/').next().unwrap_or_default();
+    let by_itself = innermost.and_then(|frame| frame.function.as_deref()) == Some("syscall");
+    !by_itself && (file.starts_with("libc.") || file.starts_with("libc-") || file.starts_with("libpthread"))
 }
 
 /// Whether it is known that nobody but the child's threads uses its memory, or ever has since the fork.

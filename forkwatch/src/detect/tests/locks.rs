@@ -70,6 +70,15 @@ pub(super) fn waiting(wait: LockWait) -> LocksSeen {
     LocksSeen::Alive(Box::new(Locks { waits: vec![wait], ..*locks }))
 }
 
+/// A call within the C library.
+fn in_library(function: &str) -> Frame {
+    Frame {
+        function: Some(function.to_owned()),
+        module: Some("/usr/lib/x86_64-linux-gnu/libc.so.6".to_owned()),
+        ..Frame::default()
+    }
+}
+
 pub(super) fn place(functions: &[&str]) -> Place {
     let frame = |function: &&str| Frame {
         function: Some((*function).to_owned()),
@@ -80,7 +89,7 @@ pub(super) fn place(functions: &[&str]) -> Place {
         at: BootTime(0),
         program: program("gunicorn"),
         symbol: None,
-        stack: Stack::default(),
+        stack: Stack { frames: vec![in_library("__lll_lock_wait")], missing: None },
         script: Some(Stack { frames: functions.iter().map(frame).collect(), missing: None }),
         holder: None,
         others: Vec::new(),
@@ -534,6 +543,26 @@ fn a_sweep_that_comes_before_the_record_of_the_fork_takes_nothing_from_it() {
     timeline.at(90_000);
     let finding = timeline.of_lock()[0];
     assert!(finding.summary.starts_with("The child "), "{}", finding.summary);
+}
+
+#[test]
+fn words_like_those_of_a_lock_prove_less_where_the_c_library_does_not_wait_for_it() {
+    let certainty = |frames: Vec<Frame>| {
+        let mut timeline = stuck(orphaned(3));
+        let stack = Stack { frames, missing: None };
+        timeline.places.insert(CHILD, Place { stack, ..place(&[]) });
+        timeline.at(30_000);
+        timeline.of_lock()[0].certainty
+    };
+    assert_eq!(
+        certainty(vec![in_library("__lll_lock_wait"), in_library("pthread_mutex_lock")]),
+        Certainty::Certain
+    );
+    // By syscall(2), by an instruction of the program's own, and where nobody could look.
+    assert_eq!(certainty(vec![in_library("syscall")]), Certainty::Strong);
+    let module = Some("/usr/bin/gate".to_owned());
+    assert_eq!(certainty(vec![Frame { module, ..Frame::default() }]), Certainty::Strong);
+    assert_eq!(certainty(Vec::new()), Certainty::Strong);
 }
 
 #[test]
