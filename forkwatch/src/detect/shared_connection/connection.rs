@@ -6,7 +6,6 @@ use super::{
     callers::Callers,
     closed::{self, Farewell},
     hazard::{self as used, Case, Past},
-    interleaved::is_proven,
 };
 use crate::{
     core::{Context, Report},
@@ -18,8 +17,6 @@ use crate::{
     },
 };
 
-/// How long the turns of two that use it are waited for, which show whether one was in the other's way.
-const PROOF: Duration = Duration::from_millis(500);
 /// Most of those that are no more and have used it that are remembered.
 const MOST_PAST: usize = 8;
 /// Most processes that are known to hold one of them.
@@ -39,8 +36,6 @@ pub(super) struct Connection {
     /// When the first use was seen.
     pub(super) first: Option<BootTime>,
     pub(super) turns: Vec<Turn>,
-    /// When records were lost, so that turns may be missing among them.
-    pub(super) lost: Option<BootTime>,
     pub(super) used: bool,
     pub(super) closed: bool,
     /// Which code uses it.
@@ -163,19 +158,6 @@ impl Connection {
         })
     }
 
-    /// Until when a verdict waits for an answer that shows that one was in the other's way, where that was not seen yet. Who
-    /// was seen to use it gets one.
-    pub(super) fn proof_due(&self, since: BootTime, now: BootTime) -> Option<BootTime> {
-        let is_open = !self.callers.told().is_empty() && !self.is_proven();
-        Some(since + PROOF).filter(|due| is_open && now < *due)
-    }
-
-    /// Whether its turns show that one process was in another's way, on a connection where each question has an answer of
-    /// its own. That is known by the library: two may as well take records from a queue and acknowledge each, whoever it is.
-    fn is_proven(&self) -> bool {
-        self.lost.is_none() && is_proven(&self.turns) && !self.callers.libraries().is_empty()
-    }
-
     /// A process holds it no more.
     pub(super) fn leaves(&mut self, process: ProcessKey, now: BootTime) {
         let forker = self.forker;
@@ -196,7 +178,6 @@ impl Connection {
             *member = Member::new(member.process, member.comm);
         }
         self.turns.clear();
-        self.lost = None;
         self.callers = Callers::default();
         self.shared_since = None;
         self.first = None;
@@ -238,7 +219,6 @@ impl Connection {
             libraries: &self.libraries,
             callers: &self.callers,
             turns: &self.turns,
-            is_proven: self.is_proven(),
             now,
         }
     }

@@ -36,13 +36,10 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 strong, or heuristic where the first use is known by its bytes alone. \
                 Whoever uses such a connection is looked at in that moment: the finding tells the line of the script or \
                 the calls of those that were still at it, and chooses its remedy by the libraries in these calls.",
-    certainty: Certainty::Certain,
-    certainty_reason: "The kernel saw one process ask, another that takes answers too ask before the first had its own, \
-                       and the first then take what came; the order of their calls is in the evidence. And a client \
-                       library was seen at it, with which each question has its answer. Where that was not seen, or \
-                       what came may be a token (8 bytes at most), or records were lost, they may hold a lock \
-                       meanwhile, take what comes from a queue, or only send, each message by one call, as to a log: \
-                       strong. A child that says one short thing and ends within a second is \
+    certainty: Certainty::Strong,
+    certainty_reason: "The kernel saw two processes use it; the order of their calls is in the evidence. What cannot be \
+                       seen is whether they wait for one another: they may hold a lock meanwhile, hand a token on, take \
+                       what comes from a queue, or only send, each message by one call, as to a log. A child that says one short thing and ends within a second is \
                        shared-connection-closed instead.",
     state: State::Confirmed,
     severity: Severity::Critical,
@@ -92,8 +89,6 @@ pub(super) struct Case<'a> {
     pub callers: &'a Callers,
     /// Who did what, the first turns first.
     pub turns: &'a [Turn],
-    /// Whether they show that one process was in another's way.
-    pub is_proven: bool,
     /// When it is judged.
     pub now: BootTime,
 }
@@ -175,11 +170,9 @@ impl Case<'_> {
 /// The finding about a connection on which two processes have both done this.
 pub(super) fn judge(case: &Case<'_>, act: Act) -> Finding {
     let name = called(case.program);
-    let is_proven = case.is_proven;
     let (did, danger) = match act {
-        Act::Sent if is_proven => ("send", "what they send arrives mixed up"),
-        Act::Sent => ("send", "what they send arrives mixed up, unless they wait for one another"),
-        Act::Received | Act::ShutDown => ("receive", "each may read an answer that is meant for the other"),
+        Act::Sent => ("send", "what they send arrives mixed up"),
+        Act::Received | Act::ShutDown => ("receive", "each reads answers that are meant for the other"),
     };
     // Two children of one parent may be the ones; the turns name them.
     let other = case
@@ -190,14 +183,13 @@ pub(super) fn judge(case: &Case<'_>, act: Act) -> Finding {
         .map_or(case.forker.tgid, |turn| turn.pid);
     let summary = format!(
         "{name} (pid {}) opened a connection to {} before it forked, and {other} and its child {} both {did} on it: \
-         {danger}",
+         {danger}, unless they wait for one another",
         case.forker.tgid,
         case.peer(),
         case.child.tgid,
     );
     let summary = if other == case.forker.tgid { summary } else { summary.replace("and its child", "and") };
-    let certainty = if is_proven { HAZARD.certainty } else { Certainty::Strong };
-    case.finding(&HAZARD, certainty, summary, case.connection().remedy())
+    case.finding(&HAZARD, HAZARD.certainty, summary, case.connection().remedy())
 }
 
 /// A child that has used a connection and holds it no more.

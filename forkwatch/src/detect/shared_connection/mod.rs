@@ -7,7 +7,6 @@ mod early;
 mod farewell;
 pub mod hazard;
 mod heirs;
-mod interleaved;
 
 use std::collections::HashMap;
 
@@ -87,11 +86,6 @@ impl Detector for SharedConnection {
             }
             Event::Moved(moved) => self.bytes_moved(moved, context),
             Event::SharerEnd(end) => self.sharer_ended(end, context),
-            Event::Lost(lost) => {
-                for connection in self.connections.values_mut() {
-                    connection.lost = Some(lost.at);
-                }
-            }
             _ => {}
         }
     }
@@ -203,7 +197,6 @@ impl SharedConnection {
                 used: false,
                 closed: false,
                 callers: Callers::default(),
-                lost: None,
                 shared_since: None,
                 is_left: false,
                 past: Vec::new(),
@@ -290,8 +283,7 @@ impl SharedConnection {
         }
         let Some((act, child, comm)) = connection.rivals(now) else { return };
         let since = *connection.shared_since.get_or_insert(now);
-        let due = connection.callers.due(child, since, now).or_else(|| connection.proof_due(since, now));
-        if let Some(due) = due {
+        if let Some(due) = connection.callers.due(child, since, now) {
             return context.wake_about(inode, due, user);
         }
         connection.report(act, (child, comm), context);

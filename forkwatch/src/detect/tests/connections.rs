@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{
     connection::{Act, Caller, Engaged, Inherited, LibraryThread, Peer, SharedSocket, User},
-    event::{Heir, LossReason, Lost, SharerEnd, SocketUse},
+    event::{Heir, SharerEnd, SocketUse},
     finding::{Certainty, Severity},
     order::Order,
     resolution::Resolution,
@@ -103,31 +103,9 @@ impl Timeline {
     }
 }
 
-/// Two have sent, of whom it was not seen that one was in the other's way.
+/// Two have used it.
 const SHARED: [(HazardId, Certainty, u32); 1] =
     [(HazardId::new("shared-connection"), Certainty::Strong, CHILD)];
-/// That was seen.
-const MIXED_UP: [(HazardId, Certainty, u32); 1] =
-    [(HazardId::new("shared-connection"), Certainty::Certain, CHILD)];
-
-#[test]
-fn turns_prove_nothing_where_some_may_be_missing_or_the_protocol_is_unknown() {
-    for (is_lost, is_of_library, expected) in
-        [(false, true, MIXED_UP), (true, true, SHARED), (false, false, SHARED)]
-    {
-        let mut timeline = sharing();
-        if is_of_library {
-            timeline.callers.insert(CHILD, caller(CHILD, Engaged::WithIt));
-        }
-        timeline.uses(CHILD, Act::Sent, 14).uses(PARENT, Act::Sent, 14).uses(PARENT, Act::Received, 100);
-        if is_lost {
-            let (at, reason) = (timeline.now, LossReason::RingFull);
-            timeline.event(&Event::Lost(Lost { at, since: at, count: 1, reason }));
-        }
-        timeline.uses(CHILD, Act::Received, 100).at(60_000);
-        assert_eq!(timeline.reported(), expected, "lost: {is_lost}, of a library: {is_of_library}");
-    }
-}
 
 #[test]
 fn a_connection_that_both_hold_is_watched_and_no_fault() {
@@ -204,9 +182,6 @@ fn the_code_that_uses_it_and_its_libraries_are_told() {
     let mut timeline = sharing();
     timeline.callers.insert(CHILD, caller(CHILD, Engaged::WithIt));
     timeline.uses(PARENT, Act::Sent, 100).uses(CHILD, Act::Sent, 200);
-    // Whether one was in the other's way is waited for.
-    assert_eq!(timeline.reported(), []);
-    timeline.at(3600);
     assert_eq!(timeline.reported(), SHARED);
     let finding = timeline.findings()[0].clone();
     let connection = finding.facts.connection.unwrap();
@@ -242,7 +217,7 @@ fn who_has_gone_on_is_looked_at_again_and_not_told_with_what_else_it_does() {
     assert_eq!(timeline.reported(), [], "its next use is waited for");
     timeline.callers.insert(CHILD, caller(CHILD, Engaged::WithIt));
     timeline.at(3400).uses(CHILD, Act::Received, 200).uses(PARENT, Act::Received, 200);
-    assert_eq!(timeline.reported(), MIXED_UP);
+    assert_eq!(timeline.reported(), SHARED);
     assert_eq!(timeline.findings()[0].facts.connection.as_ref().unwrap().callers.len(), 1);
 
     // There is none.
