@@ -38,7 +38,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 whose end somebody reads, is suspected once all have ended that had written.",
     certainty: Certainty::Certain,
     certainty_reason: "Nobody is left who could write to the pipe, or read from it, or close it. What is left is a signal that \
-                       ends the process, which its own alarm(2) may send. It is strong only \
+                       ends the process, which its own alarm(2) may send, and somebody who opens the other end anew \
+                       through /proc/PID/fd, as a debugger might. It is strong only \
                        where signal handlers could still interrupt a writer, where a holder is a child that was \
                        proven stuck elsewhere, or where some descriptor of the host is held by no process: it is on \
                        its way through a Unix socket, or an io_uring has it, and it may be the other end. That a child \
