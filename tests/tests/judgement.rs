@@ -152,7 +152,10 @@ fn a_rule_without_reason_is_refused() -> Result<()> {
 
 /// The one that the package brought, with rules: whoever upgrades keeps it, and the service must run.
 fn a_configuration_of_the_first_edition_is_understood() -> Result<()> {
-    const FIRST: &str = include_str!("../fixtures/first-edition.toml");
+    const FIRST: &str = concat!(
+        include_str!("../fixtures/first-edition.toml"),
+        include_str!("../fixtures/first-edition-rules.toml")
+    );
     const SAYS: &str = "`[[allow]]` is called `[[suppress]]` now";
     let daemon = Daemon::start(FIRST, &[])?;
     until("the new name", || Ok(daemon.forkwatch.stderr().contains(SAYS).then_some(())))?;

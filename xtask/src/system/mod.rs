@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+mod first_edition;
 mod root;
 
 use crate::{
@@ -142,9 +143,10 @@ fn image(root: &Path, package: &Path, driver: &Path) -> Result<PathBuf> {
     fs::copy(root, &path).with_context(|| format!("cannot copy {}", root.display()))?;
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let wants = "etc/systemd/system/multi-user.target.wants/forkwatch-system.service";
-    let content: [(&str, u32, Vec<u8>); 4] = [
+    let content: [(&str, u32, Vec<u8>); 5] = [
         ("usr/local/lib/forkwatch-system", EXECUTABLE, read(driver)?),
         ("root/forkwatch.deb", FILE, read(package)?),
+        ("root/forkwatch-first-edition.deb", FILE, read(&first_edition::package(package)?)?),
         ("etc/systemd/system/forkwatch-system.service", FILE, UNIT.into()),
         (wants, LINK, b"../forkwatch-system.service".into()),
     ];

@@ -18,10 +18,11 @@ mod package;
 mod proofs;
 mod service;
 mod systemd;
+mod upgrade;
 mod web;
 
 /// All of them.
-const TESTS: [Test; 15] = [
+const TESTS: [Test; 16] = [
     ("the package installs and its service starts", package::it_installs_and_starts),
     ("hardening takes no detector away", service::hardening_takes_no_detector_away),
     ("a reload takes effect", service::a_reload_takes_effect),
@@ -37,6 +38,10 @@ const TESTS: [Test; 15] = [
     ("exposure is at most 2.1", service::exposure_is_at_most_2_1),
     ("a broken configuration at the start ends it for good", faults::a_broken_start_is_not_repeated),
     ("a purge leaves nothing", package::a_purge_leaves_nothing),
+    (
+        "an upgrade from the first edition keeps its rules, and watches",
+        upgrade::old_rules_do_not_end_the_watch,
+    ),
 ];
 
 fn main() -> ExitCode {

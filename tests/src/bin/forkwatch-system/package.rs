@@ -13,7 +13,7 @@ use forkwatch_tests::bpf::tracing_programs;
 use crate::systemd::{UNIT, journal, main_pid, property, run, systemctl, until, until_journal_has};
 
 /// Where the host has put it.
-const PACKAGE: &str = "/root/forkwatch.deb";
+pub(crate) const PACKAGE: &str = "/root/forkwatch.deb";
 /// What others write at any time: dpkg's and apt's own notes, the journal and systemd's state.
 const OTHERS: [&str; 8] = [
     "/var/lib/dpkg/",
@@ -36,11 +36,7 @@ pub(crate) fn it_installs_and_starts() -> Result<()> {
     run("apt-get", &["install", "--yes", "--quiet", PACKAGE])?;
     run("dpkg", &["--verify", "forkwatch"])?;
 
-    // Started by the installation; `Type=notify` ends the job once it is ready.
-    let state = ["ActiveState", "SubState", "UnitFileState", "StatusText", "NRestarts"].map(property);
-    let state = state.into_iter().collect::<Result<Vec<_>>>()?;
-    let wanted = ["active", "running", "enabled", "watching every fork on this host", "0"];
-    ensure!(state == wanted, "the state is {state:?}");
+    it_watches()?;
     let status = systemctl(&["status", "--no-pager", UNIT])?;
     for text in [
         "Loaded: loaded (/usr/lib/systemd/system/forkwatch.service; enabled",
@@ -56,6 +52,15 @@ pub(crate) fn it_installs_and_starts() -> Result<()> {
     let complaints = journal(&["--priority=warning"])?;
     ensure!(complaints.is_empty(), "it complains: {complaints}");
     it_is_confined()
+}
+
+/// An installation starts the service; `Type=notify` ends the job once it is ready.
+pub(crate) fn it_watches() -> Result<()> {
+    let state = ["ActiveState", "SubState", "UnitFileState", "StatusText", "NRestarts"].map(property);
+    let state = state.into_iter().collect::<Result<Vec<_>>>()?;
+    let wanted = ["active", "running", "enabled", "watching every fork on this host", "0"];
+    ensure!(state == wanted, "the state is {state:?}");
+    Ok(())
 }
 
 /// The process is not root's, and has nothing left but what it needs.
