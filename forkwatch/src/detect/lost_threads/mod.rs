@@ -1,27 +1,29 @@
 //! Children that lack background threads that their parent has.
 
 mod backlog;
+mod children;
 mod felt;
 mod hazard;
 mod told;
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 pub(super) use self::{backlog::Backlog, felt::FeltAbsence, hazard::HAZARD};
 use self::{
+    children::{Child, Children},
     hazard::{LostCase, Wait, judge},
     told::Told,
 };
 use crate::{
-    core::{Context, Detector, ForkCase, Report, Unanswered},
+    core::{Context, Detector, ForkCase, Unanswered},
     model::{
         event::Event,
         evidence::{Evidence, Request},
-        process::{Comm, ProcessKey, Program},
+        process::{Comm, ProcessKey},
         seen::ThreadsSeen,
         stack::Stacks,
         thread::SeenThread,
-        time::{BootTime, nanoseconds},
+        time::BootTime,
     },
 };
 
@@ -40,13 +42,10 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 const LEAST_SHARE: u32 = 100;
 const LEAST_BYTES: u64 = 64 << 10;
 
-/// Most children that are looked at.
-const MOST_CHILDREN: usize = 1024;
-
 /// Children whose parents have such threads.
 #[derive(Default)]
 pub(super) struct LostThreads {
-    children: HashMap<ProcessKey, Lacking>,
+    children: Children<Lacking>,
     /// What was reported: of which thread, and whether the child waited for it.
     told: Told<(Comm, bool)>,
     /// From when on a child that falls asleep may be looked at.
@@ -55,13 +54,7 @@ pub(super) struct LostThreads {
 
 /// A child that lives on.
 struct Lacking {
-    comm: Comm,
-    parent: ProcessKey,
-    program: Program,
-    program_name: String,
-    forked_at: BootTime,
-    /// Whether its end will be told.
-    tracked: bool,
+    child: Child,
     /// The parent's threads that a child should have.
     threads: Vec<SeenThread>,
     wait: Duration,
@@ -107,16 +100,11 @@ impl LostThreads {
                 && (is_news(false) || hazard::may_be_waited_for(thread.comm) && is_news(true))
         };
         let threads: Vec<SeenThread> = parent.threads.iter().filter(news).copied().collect();
-        if threads.is_empty() || self.children.len() >= MOST_CHILDREN {
+        if threads.is_empty() || !self.children.has_room() {
             return;
         }
         let lacking = Lacking {
-            comm: case.child_comm,
-            parent: case.fork.parent,
-            program: case.program.clone(),
-            program_name: case.program_name.to_owned(),
-            forked_at: case.fork.at,
-            tracked: case.fork.tracked,
+            child: Child::of(case),
             threads,
             wait: FIRST_LOOK,
             unanswered: Unanswered::default(),
@@ -132,9 +120,9 @@ impl LostThreads {
     }
 
     fn look(&mut self, child: ProcessKey, context: &mut Context) {
-        let Some(lacking) = self.children.get_mut(&child) else { return };
+        let Some(lacking) = self.children.get_mut(child) else { return };
         if lacking.unanswered.is_hopeless() {
-            self.children.remove(&child);
+            self.children.remove(child);
             return;
         }
         lacking.unanswered.put();
@@ -154,7 +142,7 @@ impl LostThreads {
             let is_due = |lacking: &Lacking| {
                 lacking.may_wait() && !lacking.unanswered.is_open() && now >= lacking.looked + LOOK_AGAIN
             };
-            if self.children.get(child).is_some_and(is_due) {
+            if self.children.get(*child).is_some_and(is_due) {
                 self.next_look = now + BETWEEN_LOOKS;
                 self.look(*child, context);
             }
@@ -163,11 +151,11 @@ impl LostThreads {
 
     fn threads_seen(&mut self, child: ProcessKey, seen: &ThreadsSeen, context: &mut Context) {
         let now = context.now;
-        let Some(lacking) = self.children.get_mut(&child) else { return };
+        let Some(lacking) = self.children.get_mut(child) else { return };
         lacking.unanswered.answered();
         lacking.threads.retain(|thread| hazard::is_missing(thread.comm, &seen.comms));
         if lacking.threads.is_empty() {
-            self.children.remove(&child);
+            self.children.remove(child);
             return;
         }
         let wait = hazard::wait(&lacking.threads, &seen.places);
@@ -178,8 +166,8 @@ impl LostThreads {
         if let Some((wait, since)) = &lacking.waits {
             if now.since(*since) >= WAITS_FOR {
                 let wait = wait.clone();
-                if let Some(lacking) = self.children.remove(&child) {
-                    self.threads_are_lost(child, &lacking, Some(wait), context);
+                if let Some(lacking) = self.children.remove(child) {
+                    self.threads_are_lost(&lacking, Some(wait), context);
                 }
                 return;
             }
@@ -190,8 +178,8 @@ impl LostThreads {
             return context.wake_at(lacking.due, child);
         }
         if lacking.worked && !lacking.reported {
-            if let Some(mut lacking) = self.children.remove(&child) {
-                self.threads_are_lost(child, &lacking, None, context);
+            if let Some(mut lacking) = self.children.remove(child) {
+                self.threads_are_lost(&lacking, None, context);
                 // It may still be seen to wait for one of them, which says more.
                 if lacking.may_wait() {
                     (lacking.reported, lacking.wait) = (true, LONGEST_WAIT);
@@ -208,7 +196,7 @@ impl LostThreads {
             _ => lacking.wait * 2,
         };
         if wait > LONGEST_WAIT {
-            self.children.remove(&child);
+            self.children.remove(child);
             return;
         }
         lacking.before = Some(ThreadsSeen { places: Vec::new(), ..seen.clone() });
@@ -216,40 +204,24 @@ impl LostThreads {
         context.wake_at(lacking.due, child);
     }
 
-    fn threads_are_lost(
-        &mut self,
-        child: ProcessKey,
-        lacking: &Lacking,
-        wait: Option<Wait>,
-        context: &mut Context,
-    ) {
-        let Lacking { comm, parent, program, program_name, forked_at, tracked, threads, .. } = lacking;
+    fn threads_are_lost(&mut self, lacking: &Lacking, wait: Option<Wait>, context: &mut Context) {
+        let Lacking { child, threads, .. } = lacking;
         let now = context.now;
         // Another child of the program may have been reported meanwhile.
         let mut lost = threads.clone();
-        lost.retain(|thread| {
-            self.told.tell(told::of(program_name, program, (thread.comm, wait.is_some())), now)
-        });
-        let age = nanoseconds(now.since(*forked_at));
+        lost.retain(|thread| self.told.tell(child.telling((thread.comm, wait.is_some())), now));
         let of_one_child = wait.is_some();
-        let case = LostCase { parent: *parent, program_name, child, lost, wait, age };
-        let Some(verdict) = judge(case) else { return };
-        let finding = verdict.finding(now, HAZARD.id, (*parent, program), (child, *comm));
-        context.report(Report { until_its_end: *tracked, of_one_child, ..Report::of(finding) });
+        let Child { key, parent, program_name, .. } = child;
+        let case = LostCase { parent: *parent, program_name, child: *key, lost, wait, age: child.age(now) };
+        if let Some(verdict) = judge(case) {
+            child.report(verdict, of_one_child, context);
+        }
     }
 }
 
 impl Detector for LostThreads {
-    // Not by `forget`: for this, a child need not be such that its memory can be looked into.
     fn on_event(&mut self, event: &Event, context: &mut Context) {
-        let left = match event {
-            Event::Exec(exec) => exec.process,
-            Event::Exit(exit) => exit.process,
-            _ => return,
-        };
-        if self.children.remove(&left).is_some() {
-            context.sleep(left);
-        }
+        self.children.on_event(event, context);
     }
 
     fn on_forker(&mut self, case: &ForkCase<'_>, context: &mut Context) {
@@ -259,7 +231,7 @@ impl Detector for LostThreads {
     fn on_evidence(&mut self, evidence: &Evidence, context: &mut Context) {
         match evidence {
             Evidence::Threads { child, seen: Some(seen) } => self.threads_seen(*child, seen, context),
-            Evidence::Threads { child, seen: None } => drop(self.children.remove(child)),
+            Evidence::Threads { child, seen: None } => self.children.leave(*child, context),
             Evidence::FellAsleep { seen: Some(children) } => self.fell_asleep(children, context),
             _ => {}
         }
@@ -271,7 +243,7 @@ impl Detector for LostThreads {
 
     #[cfg(test)]
     fn remembers(&self) -> (usize, bool) {
-        let within = self.children.len() <= MOST_CHILDREN && self.told.is_bounded();
-        (self.children.len(), within)
+        let (count, is_bounded) = self.children.remembers();
+        (count, is_bounded && self.told.is_bounded())
     }
 }

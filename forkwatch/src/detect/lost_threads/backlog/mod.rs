@@ -5,24 +5,23 @@
 
 mod rule;
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use self::rule::{Case, Pile, judge};
 pub(super) use self::rule::{executor, listener};
 use super::{
-    HAZARD,
+    children::{Child, Children},
     felt::name,
     told::{self, Told},
 };
 use crate::{
-    core::{Context, Detector, ForkCase, Report, Unanswered},
+    core::{Context, Detector, ForkCase, Unanswered},
     model::{
         event::Event,
         evidence::{Evidence, Request},
-        process::{Comm, ProcessKey, Program},
+        process::ProcessKey,
         stack::Stacks,
         thread::{Occupation, SeenThread},
-        time::{BootTime, nanoseconds},
     },
 };
 
@@ -30,26 +29,20 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(5);
 /// Where nothing does, each look takes twice as long to come as the one before, down to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
-/// Most children that are looked at, and queues of one.
-const MOST_CHILDREN: usize = 1024;
+/// Most queues of a child that are looked at.
 const MOST_QUEUES: usize = 8;
 
 /// Children whose forkers had threads that take from queues.
 #[derive(Default)]
 pub(in crate::detect) struct Backlog {
-    children: HashMap<ProcessKey, Lacking>,
+    children: Children<Lacking>,
     /// What was reported: of which thread.
     told: Told<String>,
 }
 
 /// A child that lives on.
 struct Lacking {
-    comm: Comm,
-    parent: ProcessKey,
-    program: Program,
-    program_name: String,
-    forked_at: BootTime,
-    tracked: bool,
+    child: Child,
     queues: Vec<Queue>,
     pause: Duration,
     unanswered: Unanswered,
@@ -80,28 +73,19 @@ impl Backlog {
                 queues.push(queue);
             }
         }
-        if queues.is_empty() || self.children.len() >= MOST_CHILDREN {
+        if queues.is_empty() || !self.children.has_room() {
             return;
         }
-        let lacking = Lacking {
-            comm: case.child_comm,
-            parent: case.fork.parent,
-            program: case.program.clone(),
-            program_name: case.program_name.to_owned(),
-            forked_at: case.fork.at,
-            tracked: case.fork.tracked,
-            queues,
-            pause: PAUSE / 2,
-            unanswered: Unanswered::default(),
-        };
+        let lacking =
+            Lacking { child: Child::of(case), queues, pause: PAUSE / 2, unanswered: Unanswered::default() };
         self.children.insert(case.fork.child, lacking);
         self.look(case.fork.child, context);
     }
 
     fn look(&mut self, child: ProcessKey, context: &mut Context) {
-        let Some(lacking) = self.children.get_mut(&child) else { return };
+        let Some(lacking) = self.children.get_mut(child) else { return };
         if lacking.unanswered.is_hopeless() {
-            self.children.remove(&child);
+            self.children.remove(child);
             return;
         }
         lacking.unanswered.put();
@@ -112,47 +96,36 @@ impl Backlog {
 
     fn seen(&mut self, child: ProcessKey, lengths: &[Option<u64>], context: &mut Context) {
         let now = context.now;
-        let Some(lacking) = self.children.get_mut(&child) else { return };
+        let Some(lacking) = self.children.get_mut(child) else { return };
         lacking.unanswered.answered();
         for (queue, length) in lacking.queues.iter_mut().zip(lengths) {
             queue.pile.seen(*length, now);
         }
         lacking.queues.retain(|queue| queue.pile.is_known());
         if lacking.queues.is_empty() {
-            return self.leave(child, context);
+            return self.children.leave(child, context);
         }
         let grows = lacking.queues.iter().any(|queue| queue.pile.has_grown());
         lacking.pause = if grows { PAUSE } else { (lacking.pause * 2).min(LONGEST_PAUSE) };
         context.wake_to_look(now + lacking.pause, child);
         let Some(place) = lacking.queues.iter().position(|queue| queue.pile.is_nobodys()) else { return };
         let queue = lacking.queues.remove(place);
-        let Lacking { comm, parent, ref program, forked_at, tracked, .. } = *lacking;
+        let child = &lacking.child;
         let name = name(&queue.taker, std::slice::from_ref(&queue.thread));
         // Another child of the program may have been reported meanwhile.
-        if self.told.tell(told::of(&lacking.program_name, program, name.clone()), now) {
+        if self.told.tell(child.telling(name.clone()), now) {
             let Queue { taker, pile, thread, .. } = &queue;
-            let age = nanoseconds(now.since(forked_at));
-            let case = Case { parent, program, child, taker, thread: *thread, name, pile, now, age };
-            let finding = judge(&case).finding(now, HAZARD.id, (parent, program), (child, comm));
-            context.report(Report { until_its_end: tracked, of_one_child: true, ..Report::of(finding) });
-        }
-    }
-
-    fn leave(&mut self, child: ProcessKey, context: &mut Context) {
-        if self.children.remove(&child).is_some() {
-            context.sleep(child);
+            let (Child { key, parent, program, .. }, age) = (child, child.age(now));
+            let case =
+                Case { parent: *parent, program, child: *key, taker, thread: *thread, name, pile, now, age };
+            child.report(judge(&case), true, context);
         }
     }
 }
 
 impl Detector for Backlog {
-    // Not by `forget`: for this, a child need not be such that its memory can be looked into.
     fn on_event(&mut self, event: &Event, context: &mut Context) {
-        match event {
-            Event::Exec(exec) => self.leave(exec.process, context),
-            Event::Exit(exit) => self.leave(exit.process, context),
-            _ => {}
-        }
+        self.children.on_event(event, context);
     }
 
     fn on_forker(&mut self, case: &ForkCase<'_>, context: &mut Context) {
@@ -162,7 +135,7 @@ impl Detector for Backlog {
     fn on_evidence(&mut self, evidence: &Evidence, context: &mut Context) {
         match evidence {
             Evidence::Backlog { child, seen: Some(lengths) } => self.seen(*child, lengths, context),
-            Evidence::Backlog { child, seen: None } => self.leave(*child, context),
+            Evidence::Backlog { child, seen: None } => self.children.leave(*child, context),
             _ => {}
         }
     }
@@ -173,7 +146,7 @@ impl Detector for Backlog {
 
     #[cfg(test)]
     fn remembers(&self) -> (usize, bool) {
-        let is_bounded = self.children.len() <= MOST_CHILDREN && self.told.is_bounded();
-        (self.children.len(), is_bounded)
+        let (count, is_bounded) = self.children.remembers();
+        (count, is_bounded && self.told.is_bounded())
     }
 }

@@ -6,23 +6,23 @@
 
 mod rule;
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use self::rule::{Case, Felt, concern, felt, judge};
 use super::{
-    HAZARD,
+    children::{Child, Children},
     told::{self, Told},
 };
 use crate::{
-    core::{Context, Detector, ForkCase, Report},
+    core::{Context, Detector, ForkCase},
     model::{
         event::Event,
         evidence::{Evidence, Request},
-        process::{Comm, ProcessKey, Program},
+        process::ProcessKey,
         seen::ThreadsSeen,
         stack::Stacks,
         thread::{Occupation, SeenThread},
-        time::{BootTime, nanoseconds},
+        time::BootTime,
     },
 };
 
@@ -32,13 +32,10 @@ const WAITS_FOR: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 
-/// Most children that are looked at.
-const MOST_CHILDREN: usize = 1024;
-
 /// Children whose forkers had threads of their own programs.
 #[derive(Default)]
 pub(in crate::detect) struct FeltAbsence {
-    children: HashMap<ProcessKey, Lacking>,
+    children: Children<Lacking>,
     /// What was reported: of which thread.
     told: Told<String>,
     /// From when on a child that falls asleep may be looked at.
@@ -47,12 +44,7 @@ pub(in crate::detect) struct FeltAbsence {
 
 /// A child that lives on.
 struct Lacking {
-    comm: Comm,
-    parent: ProcessKey,
-    program: Program,
-    program_name: String,
-    forked_at: BootTime,
-    tracked: bool,
+    child: Child,
     /// The forker's threads, and what those that run its program did.
     threads: Vec<SeenThread>,
     own: Vec<Occupation>,
@@ -72,16 +64,11 @@ impl FeltAbsence {
         };
         let own: Vec<Occupation> =
             case.occupations.iter().filter(|one| concern(one)).filter(is_news).cloned().collect();
-        if own.is_empty() || self.children.len() >= MOST_CHILDREN {
+        if own.is_empty() || !self.children.has_room() {
             return;
         }
         let lacking = Lacking {
-            comm: case.child_comm,
-            parent: case.fork.parent,
-            program: case.program.clone(),
-            program_name: case.program_name.to_owned(),
-            forked_at: case.fork.at,
-            tracked: case.fork.tracked,
+            child: Child::of(case),
             threads: parent.threads.clone(),
             own,
             looked: case.fork.at,
@@ -92,7 +79,7 @@ impl FeltAbsence {
     }
 
     fn look(&mut self, child: ProcessKey, context: &mut Context) {
-        let Some(lacking) = self.children.get_mut(&child) else { return };
+        let Some(lacking) = self.children.get_mut(child) else { return };
         (lacking.is_asked, lacking.looked) = (true, context.now);
         context.ask(Request::Threads { child, stacks: context.settings.stacks });
     }
@@ -105,12 +92,12 @@ impl FeltAbsence {
         }
         let is_due = |child: &&ProcessKey| {
             self.children
-                .get(*child)
+                .get(**child)
                 .is_some_and(|lacking| lacking.felt.is_none() && now >= lacking.looked + LOOK_AGAIN)
         };
         // The one that was looked at longest ago: none is to be left out because of others.
         let due = children.iter().filter(is_due);
-        let oldest = due.min_by_key(|child| self.children.get(*child).map(|lacking| lacking.looked));
+        let oldest = due.min_by_key(|child| self.children.get(**child).map(|lacking| lacking.looked));
         if let Some(child) = oldest.copied() {
             self.next_look = now + BETWEEN_LOOKS;
             self.look(child, context);
@@ -119,11 +106,11 @@ impl FeltAbsence {
 
     fn seen(&mut self, child: ProcessKey, seen: &ThreadsSeen, context: &mut Context) {
         let now = context.now;
-        let Some(lacking) = self.children.get_mut(&child).filter(|lacking| lacking.is_asked) else { return };
+        let Some(lacking) = self.children.get_mut(child).filter(|lacking| lacking.is_asked) else { return };
         lacking.is_asked = false;
         lacking.own.retain(|occupation| !rule::is_there(occupation, &seen.places));
         if lacking.own.is_empty() {
-            self.children.remove(&child);
+            self.children.remove(child);
             return;
         }
         let felt = felt(&lacking.own, &seen.places);
@@ -136,31 +123,24 @@ impl FeltAbsence {
             return context.wake_at(*since + WAITS_FOR, child);
         }
         let (felt, waited) = (felt.clone(), now.since(*since));
-        if let Some(lacking) = self.children.remove(&child) {
-            self.tell(child, &lacking, &felt, waited, context);
+        if let Some(lacking) = self.children.remove(child) {
+            self.tell(&lacking, &felt, waited, context);
         }
     }
 
-    fn tell(
-        &mut self,
-        child: ProcessKey,
-        lacking: &Lacking,
-        felt: &Felt,
-        waited: Duration,
-        context: &mut Context,
-    ) {
-        let Lacking { comm, parent, program, program_name, forked_at, tracked, threads, .. } = lacking;
+    fn tell(&mut self, lacking: &Lacking, felt: &Felt, waited: Duration, context: &mut Context) {
+        let Lacking { child, threads, .. } = lacking;
         let now = context.now;
         let name = name(&felt.lost, threads);
         // Another child of the program may have been reported meanwhile.
-        if !self.told.tell(told::of(program_name, program, name.clone()), now) {
+        if !self.told.tell(child.telling(name.clone()), now) {
             return;
         }
         let lost = threads.iter().find(|thread| thread.tid == felt.lost.tid).copied();
-        let age = nanoseconds(now.since(*forked_at));
-        let case = Case { parent: *parent, program, child, felt, name, lost, waited, age };
-        let finding = judge(case).finding(now, HAZARD.id, (*parent, program), (child, *comm));
-        context.report(Report { until_its_end: *tracked, of_one_child: true, ..Report::of(finding) });
+        let age = child.age(now);
+        let Child { key, parent, program, .. } = child;
+        let case = Case { parent: *parent, program, child: *key, felt, name, lost, waited, age };
+        child.report(judge(case), true, context);
     }
 }
 
@@ -173,14 +153,7 @@ pub(super) fn name(occupation: &Occupation, threads: &[SeenThread]) -> String {
 
 impl Detector for FeltAbsence {
     fn on_event(&mut self, event: &Event, context: &mut Context) {
-        let left = match event {
-            Event::Exec(exec) => exec.process,
-            Event::Exit(exit) => exit.process,
-            _ => return,
-        };
-        if self.children.remove(&left).is_some() {
-            context.sleep(left);
-        }
+        self.children.on_event(event, context);
     }
 
     fn on_forker(&mut self, case: &ForkCase<'_>, context: &mut Context) {
@@ -190,7 +163,7 @@ impl Detector for FeltAbsence {
     fn on_evidence(&mut self, evidence: &Evidence, context: &mut Context) {
         match evidence {
             Evidence::Threads { child, seen: Some(seen) } => self.seen(*child, seen, context),
-            Evidence::Threads { child, seen: None } => drop(self.children.remove(child)),
+            Evidence::Threads { child, seen: None } => self.children.leave(*child, context),
             Evidence::FellAsleep { seen: Some(children) } => self.fell_asleep(children, context),
             _ => {}
         }
@@ -202,7 +175,7 @@ impl Detector for FeltAbsence {
 
     #[cfg(test)]
     fn remembers(&self) -> (usize, bool) {
-        let within = self.children.len() <= MOST_CHILDREN && self.told.is_bounded();
-        (self.children.len(), within)
+        let (count, is_bounded) = self.children.remembers();
+        (count, is_bounded && self.told.is_bounded())
     }
 }
