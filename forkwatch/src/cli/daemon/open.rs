@@ -1,4 +1,5 @@
-//! What the daemon opens for those who ask: the local socket, the store of findings, the token.
+//! What the daemon opens: where events go, the journal, and for those who ask the local socket, the store of findings and
+//! the token.
 
 use std::{path::Path, time::Duration};
 
@@ -6,11 +7,14 @@ use anyhow::{Context as _, Result};
 use nix::unistd::Group;
 
 use crate::{
-    config::{Config, LogFormat, OwnPlace},
+    config::{Config, EventOutput, LogFormat, OwnPlace},
     log::to_journal,
     output::{
         Context,
+        destination::Lines,
+        event_file::{EventFile, Rotation},
         journal::{self, Journal},
+        standard_output::StandardOutput,
     },
     serve::{Access, Allowed, Door, LocalSocket},
     store::{Bounds, Store},
@@ -22,6 +26,34 @@ const BYTES_EACH: u64 = 8192;
 /// What is kept at most.
 pub(in crate::cli) const fn bounds(max: u64, keep: Duration) -> Bounds {
     Bounds { count: max, bytes: max.saturating_mul(BYTES_EACH), time: keep }
+}
+
+/// Where the configuration wants events.
+pub(super) fn events(config: &Config) -> Result<Lines> {
+    Ok(match &config.events.output {
+        EventOutput::None => Lines::Nowhere,
+        EventOutput::Stdout => {
+            let output = StandardOutput::start();
+            Lines::Stdout(output.context("cannot start the thread that writes to standard output")?)
+        }
+        EventOutput::File(path) => Lines::File(EventFile::open(path, rotation(config))?),
+    })
+}
+
+/// Opens the event file anew, with the rotation of this configuration.
+pub(super) fn reopen_events(lines: &mut Lines, config: &Config) -> Result<()> {
+    match (&mut *lines, &config.events.output) {
+        (Lines::File(file), EventOutput::File(path)) if file.path() == path => {
+            file.reopen(rotation(config))?;
+        }
+        (Lines::Stdout(_), EventOutput::Stdout) => {}
+        _ => *lines = events(config)?,
+    }
+    Ok(())
+}
+
+const fn rotation(config: &Config) -> Rotation {
+    Rotation { max_bytes: config.events.max_bytes, keep: config.events.keep }
 }
 
 /// The store of findings of the watch that begins.
