@@ -3,7 +3,10 @@
 //! A thread of its own has the database; whoever asks or tells waits for no disk. Whatever happens to the disk, the watch
 //! goes on: what cannot be written waits a while, then is counted as lost, and health says so.
 
+mod database;
+mod error;
 mod row;
+mod rows;
 mod shape;
 mod table;
 #[cfg(test)]
@@ -21,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-pub use self::table::StoreError;
+pub use self::error::StoreError;
 use self::{
     table::Table,
     worker::{Job, Worker},

@@ -1,100 +1,27 @@
-//! The database itself. A row of `briefs` is what a list shows, and of `reports` the evidence, by the same key: when the
-//! finding was told first, so that keys ascend with time.
+//! The findings, with what is known of them in memory: which key has which finding of this watch, and which children a
+//! finding is about.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::{self, File},
+    fs,
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    io,
-    os::unix::fs::FileExt as _,
-    path::{Path, PathBuf},
-    time::SystemTime,
+    path::Path,
 };
 
-use nix::fcntl::{Flock, FlockArg};
-use redb::{
-    Builder, Database, ReadTransaction, ReadableTable, StorageBackend, Table as Rows, TableDefinition,
-    TableError, backends::InMemoryBackend,
-};
-use serde_json::value::RawValue;
+use redb::{Database, ReadableTable as _};
 
 use super::{
-    Bounds, Change, Listed,
+    Bounds, Change, Listed, database,
+    error::StoreError,
     row::{Report, Row},
-    shape,
+    rows::{BRIEFS, REPORTS, Rows, Size, existing, id},
 };
-use crate::{
-    api::{Filter, Kept},
-    output_file::{OutputFileError, Place},
-};
+use crate::api::{Filter, Kept};
 
-const BRIEFS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("briefs");
-const REPORTS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("reports");
-
-/// Memory for pages of the database.
-const CACHE: usize = 1 << 20;
-/// Most that is read of a file into memory, for whoever asks while no watch runs.
-const MOST_READ: u64 = 1 << 30;
 /// Findings whose number in this watch is remembered, for what is said of them later.
 const MOST_NUMBERS: usize = 20_000;
 /// Children by which findings of earlier watches are known.
 const MOST_NAMES: usize = 100_000;
-
-/// Why the database cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The file cannot be opened or made.
-    #[error("cannot open the store of findings {}: {source}", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong below.
-        source: io::Error,
-    },
-    /// The file is not one that forkwatch should write to.
-    #[error("cannot open the store of findings {}: {source}", path.display())]
-    Place {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: OutputFileError,
-    },
-    /// The file ends early.
-    #[error("the store of findings {} was cut off", .0.display())]
-    CutOff(PathBuf),
-    /// A running watch has it.
-    #[error("the store of findings {} is open in another forkwatch, which must be asked instead", .0.display())]
-    Busy(PathBuf),
-    /// It is read, and is none.
-    #[error("{} is no store of findings: {why}", path.display())]
-    None {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        why: String,
-    },
-    /// Something went wrong inside.
-    #[error("the store of findings: {0}")]
-    Database(#[from] Box<redb::Error>),
-    /// A row is none of ours.
-    #[error("the store of findings holds what this forkwatch did not write: {0}")]
-    Row(#[from] serde_json::Error),
-}
-
-impl StoreError {
-    fn inside(error: impl Into<redb::Error>) -> Self {
-        Self::Database(Box::new(error.into()))
-    }
-
-    /// Whether the file holds something else than a database that can be read.
-    fn is_broken(&self) -> bool {
-        match self {
-            Self::CutOff(_) => true,
-            Self::Database(error) => is_broken(error),
-            _ => false,
-        }
-    }
-}
 
 /// The database, with what is known of its size.
 pub(super) struct Table {
@@ -109,19 +36,10 @@ pub(super) struct Table {
     about: HashMap<u64, u64>,
 }
 
-/// What is in it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Size {
-    count: u64,
-    bytes: u64,
-    /// Of the findings, those whose row is none of ours.
-    unreadable: u64,
-}
-
 impl Table {
     /// Of a file, which is made where there is none. What is no database any more is put aside.
     pub(super) fn open(path: &Path, bounds: Bounds) -> Result<Self, StoreError> {
-        match Self::try_open(path, bounds) {
+        let database = match database::open(path) {
             Err(error) if error.is_broken() => {
                 let aside = path.with_extension("broken");
                 fs::rename(path, &aside)
@@ -130,69 +48,21 @@ impl Table {
                     %error, aside = %aside.display(),
                     "the store of findings could not be read: it was put aside, and a new one begins"
                 );
-                Self::try_open(path, bounds)
+                database::open(path)
             }
             other => other,
-        }
-    }
-
-    fn try_open(path: &Path, bounds: Bounds) -> Result<Self, StoreError> {
-        let place =
-            Place::find(path).map_err(|source| StoreError::Place { path: path.to_owned(), source })?;
-        let file = place.update().map_err(|source| StoreError::Place { path: path.to_owned(), source })?;
-        check_whole(path, &file)?;
-        let database = builder().create_file(file).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Busy(path.to_owned()),
-            error => StoreError::inside(error),
-        })?;
-        Self::begin(database, true, bounds)
+        };
+        Self::begin(database?, true, bounds)
     }
 
     /// In memory.
     pub(super) fn memory(bounds: Bounds) -> Result<Self, StoreError> {
-        Self::on(InMemoryBackend::new(), bounds)
+        Self::begin(database::in_memory()?, false, bounds)
     }
 
     /// In memory, with what a file holds that no watch has open. The file stays as it is.
     pub(super) fn copy_of(path: &Path, bounds: Bounds) -> Result<Self, StoreError> {
-        let failed = |source| StoreError::Open { path: path.to_owned(), source };
-        let file = File::open(path).map_err(failed)?;
-        let file = Flock::lock(file, FlockArg::LockSharedNonblock).map_err(|(_, errno)| match errno {
-            nix::Error::EWOULDBLOCK => StoreError::Busy(path.to_owned()),
-            errno => failed(errno.into()),
-        })?;
-        let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(failed(io::Error::other("it is no regular file")));
-        }
-        let length = metadata.len();
-        if length == 0 {
-            return Err(StoreError::None { path: path.to_owned(), why: "it is empty".to_owned() });
-        }
-        check_whole(path, &file)?;
-        if length > MOST_READ {
-            return Err(failed(io::Error::other("it is longer than any that forkwatch makes")));
-        }
-        let memory = InMemoryBackend::new();
-        let copy = || -> io::Result<()> {
-            StorageBackend::set_len(&memory, length)?;
-            let mut bytes = Vec::new();
-            io::Read::read_to_end(&mut io::Read::take(&*file, length), &mut bytes)?;
-            StorageBackend::write(&memory, 0, &bytes)
-        };
-        copy().map_err(failed)?;
-        Self::on(memory, bounds).map_err(|error| StoreError::None {
-            path: path.to_owned(),
-            why: match error {
-                StoreError::Database(error) => error.to_string(),
-                other => other.to_string(),
-            },
-        })
-    }
-
-    fn on(memory: InMemoryBackend, bounds: Bounds) -> Result<Self, StoreError> {
-        let database = builder().create_with_backend(memory).map_err(StoreError::inside)?;
-        Self::begin(database, false, bounds)
+        Self::begin(database::copy_of(path)?, false, bounds)
     }
 
     fn begin(database: Database, is_file: bool, bounds: Bounds) -> Result<Self, StoreError> {
@@ -251,10 +121,7 @@ impl Table {
         let transaction = self.database.begin_write().map_err(StoreError::inside)?;
         let (mut size, mut numbers, mut about) = (self.size, Vec::new(), HashMap::new());
         {
-            let mut rows = Both {
-                briefs: transaction.open_table(BRIEFS).map_err(StoreError::inside)?,
-                reports: transaction.open_table(REPORTS).map_err(StoreError::inside)?,
-            };
+            let mut rows = Rows::open(&transaction)?;
             for change in changes {
                 let known = numbers
                     .iter()
@@ -333,160 +200,9 @@ impl Table {
     }
 }
 
-/// Both tables, open for writing.
-struct Both<'a> {
-    briefs: Rows<'a, u64, &'static [u8]>,
-    reports: Rows<'a, u64, &'static [u8]>,
-}
-
-impl Both<'_> {
-    /// Writes what was said of a finding, and gives its key.
-    fn say(
-        &mut self,
-        (known, about): (Option<u64>, Option<u64>),
-        change: &Change,
-        watch: &str,
-        size: &mut Size,
-    ) -> Result<u64, StoreError> {
-        let mut before = match known {
-            Some(key) => self.row(key)?.map(|row| (key, row, false)),
-            None => None,
-        };
-        if let (None, None, Some(key)) = (known, &before, about) {
-            let row = self.row(key)?.filter(|row| row.is_found_again(change, watch));
-            before = row.map(|row| (key, row, true));
-        }
-        let document: Box<RawValue> = serde_json::from_str(&change.document)?;
-        let (key, row, report) = match before {
-            None => {
-                let mut key = change.at;
-                while self.briefs.get(key).map_err(StoreError::inside)?.is_some() {
-                    key += 1;
-                }
-                let row = Row::new(change, watch, id(key));
-                size.count += 1;
-                (key, row, Report { report: document, end: None })
-            }
-            Some((key, mut row, is_adopted)) => {
-                size.bytes = size.bytes.saturating_sub(row.bytes);
-                let mut report = self.report(key)?;
-                if is_adopted {
-                    row.adopt(change, watch, document, &mut report);
-                } else {
-                    row.take_on(change, document, &mut report);
-                }
-                (key, row, report)
-            }
-        };
-        let report = serde_json::to_vec(&report)?;
-        let names: usize = row.members.iter().map(String::len).sum();
-        let row = Row { bytes: (report.len() + names) as u64, ..row };
-        size.bytes += row.bytes;
-        self.reports.insert(key, report.as_slice()).map_err(StoreError::inside)?;
-        self.briefs.insert(key, serde_json::to_vec(&row)?.as_slice()).map_err(StoreError::inside)?;
-        Ok(key)
-    }
-
-    fn row(&self, key: u64) -> Result<Option<Row>, StoreError> {
-        let row = self.briefs.get(key).map_err(StoreError::inside)?;
-        Ok(row.and_then(|row| serde_json::from_slice(row.value()).ok()))
-    }
-
-    fn report(&self, key: u64) -> Result<Report, StoreError> {
-        match self.reports.get(key).map_err(StoreError::inside)? {
-            Some(report) => Ok(serde_json::from_slice(report.value()).or_else(|_| Report::none())?),
-            None => Ok(Report::none()?),
-        }
-    }
-
-    /// Removes the oldest, as long as there is too much or it is too old.
-    fn prune(&mut self, bounds: Bounds, size: &mut Size) -> Result<(), StoreError> {
-        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        let oldest = u64::try_from(now.saturating_sub(bounds.time).as_nanos()).unwrap_or(u64::MAX);
-        loop {
-            let first = self.briefs.first().map_err(StoreError::inside)?;
-            let first =
-                first.map(|(key, row)| (key.value(), serde_json::from_slice::<Row>(row.value()).ok()));
-            let Some((key, row)) = first else { return Ok(()) };
-            // One that cannot be read was found when its key says.
-            let last = row.as_ref().map_or(key, |row| row.last);
-            if size.count <= bounds.count && size.bytes <= bounds.bytes && last >= oldest {
-                return Ok(());
-            }
-            self.briefs.remove(key).map_err(StoreError::inside)?;
-            self.reports.remove(key).map_err(StoreError::inside)?;
-            size.count = size.count.saturating_sub(1);
-            size.bytes = size.bytes.saturating_sub(row.as_ref().map_or(0, |row| row.bytes));
-            size.unreadable = size.unreadable.saturating_sub(u64::from(row.is_none()));
-        }
-    }
-}
-
 /// Stands for what was found about a child.
 fn hash(hazard: &str, child: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (hazard, child).hash(&mut hasher);
     hasher.finish()
-}
-
-fn builder() -> Builder {
-    let mut builder = Builder::new();
-    builder.set_cache_size(CACHE);
-    builder.create_with_file_format_v3(true);
-    builder
-}
-
-/// A table, where it has been written to.
-fn existing(
-    transaction: &ReadTransaction,
-    table: TableDefinition<'static, u64, &'static [u8]>,
-) -> Result<Option<redb::ReadOnlyTable<u64, &'static [u8]>>, StoreError> {
-    match transaction.open_table(table) {
-        Ok(table) => Ok(Some(table)),
-        Err(TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(error) => Err(StoreError::inside(error)),
-    }
-}
-
-/// A key as users see it.
-fn id(key: u64) -> String {
-    format!("{key:016x}")
-}
-
-/// Refuses a file that ends before its database does.
-fn check_whole(path: &Path, file: &File) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Open { path: path.to_owned(), source };
-    let mut head = [0; shape::HEAD];
-    let length = file.metadata().map_err(failed)?.len();
-    // One that is new.
-    if length == 0 {
-        return Ok(());
-    }
-    match file.read_exact_at(&mut head, 0) {
-        Ok(()) if shape::is_whole(&head, length) => Ok(()),
-        Ok(()) => Err(StoreError::CutOff(path.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            Err(StoreError::CutOff(path.to_owned()))
-        }
-        Err(error) => Err(failed(error)),
-    }
-}
-
-/// Whether that is said of a file that holds something else.
-fn is_broken(error: &redb::Error) -> bool {
-    match error {
-        redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) | redb::Error::RepairAborted => true,
-        // What redb says of a file that does not begin as it should.
-        redb::Error::Io(error) => error.kind() == io::ErrorKind::InvalidData,
-        _ => false,
-    }
-}
-
-/// Makes a record one that cannot be read.
-#[cfg(test)]
-pub(super) fn spoil(path: &Path, key: u64) {
-    let database = Database::open(path).unwrap();
-    let transaction = database.begin_write().unwrap();
-    transaction.open_table(BRIEFS).unwrap().insert(key, b"{".as_slice()).unwrap();
-    transaction.commit().unwrap();
 }

@@ -315,7 +315,7 @@ fn a_record_that_cannot_be_read_is_left_out_and_counted() {
     drop(store);
     until_free(&path);
     let key = u64::from_str_radix(&found.get(1).unwrap().id, 16).unwrap();
-    table::spoil(&path, key);
+    rows::spoil(&path, key);
     let saved = read(&path, BOUNDS).unwrap();
     assert_eq!(saved.list(&Filter::default()).unwrap().0.len(), 2);
     assert_eq!((saved.health().findings, saved.health().unreadable), (3, 1));
