@@ -24,7 +24,7 @@ pub mod host;
 pub mod http;
 pub mod kernel;
 pub mod metrics;
-pub mod orders;
+pub mod on_demand;
 pub mod precision;
 pub mod process;
 pub mod program;

@@ -30,7 +30,7 @@ mod killed_members;
 mod leaks;
 mod left_behind;
 mod looks;
-mod orders;
+mod on_demand;
 mod page;
 mod pipes;
 mod reader;
@@ -55,7 +55,7 @@ use std::{env, fs, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result, ensure};
 use forkwatch_tests::{
-    orders::{ARGUMENT, run as run_order},
+    on_demand::{ARGUMENT, run as run_on_demand},
     runner::{self, Tests},
     tests,
 };
@@ -68,7 +68,7 @@ macro_rules! tests_of {
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.as_slice() {
-        [argument, name] if argument == ARGUMENT => run_order(name),
+        [argument, name] if argument == ARGUMENT => run_on_demand(name),
         _ => runner::run(files()),
     }
 }
@@ -101,7 +101,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         leaks,
         left_behind,
         looks,
-        orders,
+        on_demand,
         page,
         pipes,
         reader,

@@ -213,7 +213,7 @@ async fn watch(
 async fn descendants_ended(kernel: SharedKernel) {
     /// Nothing tells of the last descendant's end, so the kernel's table is looked at now and then.
     const LOOK: Duration = Duration::from_millis(100);
-    while lock(&kernel).wanted() > 0 {
+    while lock(&kernel).filtered() > 0 {
         sleep(LOOK).await;
     }
 }

@@ -306,13 +306,13 @@ async fn family_ended(targets: Vec<Target>, kernel: SharedKernel) -> Result<()> 
     /// Nothing tells of the last descendant's end, so the kernel's table is looked at now and then.
     const LOOK: Duration = Duration::from_millis(250);
     targets::ended(targets).await?;
-    let mut left = lock(&kernel).wanted();
+    let mut left = lock(&kernel).filtered();
     if left > 0 {
         eprintln!("forkwatch: {left} of the descendants live on; watching until the last has ended");
     }
     while left > 0 {
         sleep(LOOK).await;
-        left = lock(&kernel).wanted();
+        left = lock(&kernel).filtered();
     }
     Ok(())
 }

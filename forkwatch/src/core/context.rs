@@ -15,7 +15,7 @@ use crate::model::{
     event::Exit,
     evidence::Request,
     finding::{Finding, HazardId, State},
-    order::Order,
+    probe_request::ProbeRequest,
     process::ProcessKey,
     resolution::Resolution,
     time::BootTime,
@@ -72,8 +72,8 @@ impl Context {
     }
 
     /// Has the kernel side do something.
-    pub fn order(&mut self, order: Order) {
-        self.tell(Output::Order(order));
+    pub fn probe(&mut self, request: ProbeRequest) {
+        self.tell(Output::Probe(request));
     }
 
     /// Has this detector called again about a process, in place of the time that it set before for the same.
@@ -211,13 +211,13 @@ impl Context {
 
     fn watch_signals(&mut self, child: ProcessKey, why: Why) {
         if self.signals.watch(child, why) {
-            self.order(Order::WatchSignals(child));
+            self.probe(ProbeRequest::WatchSignals(child));
         }
     }
 
     fn unwatch_signals(&mut self, child: ProcessKey, why: Why) {
         if self.signals.unwatch(child, why) {
-            self.order(Order::UnwatchSignals(child));
+            self.probe(ProbeRequest::UnwatchSignals(child));
         }
     }
 
@@ -237,7 +237,7 @@ impl Context {
         let (child, parent_tgid) = (process.key, process.birth.parent.map_or(0, |parent| parent.tgid));
         let Some(life) = self.processes.life_mut(child) else { return };
         if !std::mem::replace(&mut life.tracked, true) {
-            self.order(Order::Follow { child, parent_tgid });
+            self.probe(ProbeRequest::Follow { child, parent_tgid });
         }
     }
 

@@ -27,8 +27,8 @@ use std::time::Duration;
 
 use self::scheduler::Setter;
 use crate::model::{
-    event::Event, evidence::Evidence, followed::Followed, held_lock::HeldLocksSeen, order::Order,
-    process::ProcessKey, resolution::Resolution, time::BootTime,
+    event::Event, evidence::Evidence, followed::Followed, held_lock::HeldLocksSeen,
+    probe_request::ProbeRequest, process::ProcessKey, resolution::Resolution, time::BootTime,
 };
 
 #[cfg(test)]
@@ -261,7 +261,7 @@ impl Core {
     /// A process has ended, and nothing will be sent to it any more.
     fn unwatch_signals(&mut self, process: ProcessKey) {
         if self.context.signals.forget(process) {
-            self.context.order(Order::UnwatchSignals(process));
+            self.context.probe(ProbeRequest::UnwatchSignals(process));
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::model::{
     connection::Peer,
     evidence::Request,
     finding::{Finding, HazardId},
-    order::Order,
+    probe_request::ProbeRequest,
     process::{Comm, ProcessKey, Program},
     time::BootTime,
     worker::WorkerEvent,
@@ -16,7 +16,7 @@ use crate::model::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// An instruction for the kernel side.
-    Order(Order),
+    Probe(ProbeRequest),
     /// A question for the host; the answer is to come back as [`Core::evidence`](super::Core::evidence).
     Ask(Request),
     /// A first report, a summary of repeats, or a resolution.

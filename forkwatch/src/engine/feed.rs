@@ -28,7 +28,7 @@ pub(super) struct Feed {
     outlet: Outlet,
     recorder: Option<Recorder>,
     said: Vec<core::Output>,
-    /// What the core asks and orders, for whoever can answer and obey.
+    /// What the core asks of the host and of the kernel side, for whoever can do it.
     pub(super) asked: Vec<core::Output>,
 }
 
@@ -163,7 +163,7 @@ impl Feed {
     fn pass_on(&mut self) -> Result<()> {
         for said in self.said.drain(..) {
             match said {
-                core::Output::Ask(_) | core::Output::Order(_) => self.asked.push(said),
+                core::Output::Ask(_) | core::Output::Probe(_) => self.asked.push(said),
                 said => self.outlet.tell(Word::Said(said)).context(CANNOT_WRITE)?,
             }
         }

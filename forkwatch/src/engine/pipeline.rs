@@ -363,15 +363,15 @@ impl Stage {
         Ok(())
     }
 
-    /// Has answered and done what the core asks and orders.
+    /// Has answered and done what the core asks.
     fn pass_on(&mut self) {
         for asked in self.feed.asked.drain(..) {
             match asked {
                 core::Output::Ask(Request::NextFork { mark }) => self.next_fork.ask(mark),
                 core::Output::Ask(Request::FellAsleep) => self.sleepers.ask(),
                 core::Output::Ask(request) => self.collector.ask(request),
-                core::Output::Order(order) => {
-                    lock(&self.kernel).obey(&order, |process| session::living(&self.asker, process));
+                core::Output::Probe(request) => {
+                    lock(&self.kernel).probe(&request, |process| session::living(&self.asker, process));
                 }
                 _ => {}
             }

@@ -132,9 +132,9 @@ pub(crate) fn own_cgroup() -> Option<u64> {
 
 /// Lets a process pass the filter, unless its pid is another's by now.
 fn want(kernel: &mut Kernel, key: ProcessKey) -> Result<()> {
-    kernel.want(key.tgid)?;
+    kernel.let_through(key.tgid)?;
     if host::look_again(key).is_none() {
-        kernel.unwant(key.tgid);
+        kernel.filter_out(key.tgid);
     }
     Ok(())
 }

@@ -17,8 +17,8 @@ use super::{
     layout::Layout,
     maps::{map_error, take},
     memory_lock,
+    on_demand::{Living, OnDemand},
     options::Options,
-    orders::{Living, Orders},
     probes::{self, Probe},
     programs::load_programs,
     ring::{Gauge, Ring},
@@ -31,7 +31,7 @@ use super::{
 use crate::{
     model::{
         counters::{KernelReading, ProgramReading},
-        order::Order,
+        probe_request::ProbeRequest,
         process::ProcessKey,
     },
     release::Release,
@@ -47,8 +47,9 @@ pub struct Kernel {
     family: HashMap<MapData, u32, FamilyCell>,
     cgroups: PerCpuHashMap<MapData, u64, CgroupWords>,
     workers: HashMap<MapData, u32, u64>,
-    wanted: HashMap<MapData, u32, u8>,
-    orders: Orders,
+    /// The task filter: tgids whose forks are streamed.
+    filter: HashMap<MapData, u32, u8>,
+    on_demand: OnDemand,
     sleepers: Sleepers,
     gauge: Gauge,
     ring_bytes: u32,
@@ -118,8 +119,8 @@ impl Kernel {
             family: take(&mut ebpf, map::FAMILY)?,
             cgroups: take(&mut ebpf, map::CGROUPS)?,
             workers: take(&mut ebpf, map::WORKERS)?,
-            wanted: take(&mut ebpf, map::WANTED)?,
-            orders: Orders::new(&mut ebpf, switch)?,
+            filter: take(&mut ebpf, map::WANTED)?,
+            on_demand: OnDemand::new(&mut ebpf, switch)?,
             sleepers: Sleepers::default(),
             gauge,
             ring_bytes: options.ring_bytes,
@@ -136,14 +137,14 @@ impl Kernel {
     }
 
     /// Lets the forks of a process pass the task filter, and those of the children it has from now on.
-    pub fn want(&mut self, tgid: u32) -> Result<(), KernelError> {
-        self.wanted.insert(tgid, 1, 0).map_err(map_error(map::WANTED))
+    pub fn let_through(&mut self, tgid: u32) -> Result<(), KernelError> {
+        self.filter.insert(tgid, 1, 0).map_err(map_error(map::WANTED))
     }
 
-    /// Takes out again what [`want`](Self::want) let in.
-    pub fn unwant(&mut self, tgid: u32) {
+    /// Takes out again what [`let_through`](Self::let_through) let in.
+    pub fn filter_out(&mut self, tgid: u32) {
         // Where it is not there any more, all is well.
-        let _ = self.wanted.remove(&tgid);
+        let _ = self.filter.remove(&tgid);
     }
 
     /// Copying forks so far, and those whose child has exec'd or ended: while neither changes, the number of forked and
@@ -198,45 +199,45 @@ impl Kernel {
         }
     }
 
-    /// Does what the core has ordered. What cannot be done is logged: the detector then stays silent.
+    /// Does what the core has requested. What cannot be done is logged: the detector then stays silent.
     ///
     /// `look` tells what a process is now, by `/proc`, if it lives. It is asked after an entry was made, because the
     /// kernel side takes out only what ends or execs after that.
-    pub fn obey(&mut self, order: &Order, look: impl Fn(ProcessKey) -> Option<Living>) {
-        let Self { ebpf, family, orders, .. } = self;
-        orders.obey(ebpf, family, order, look);
+    pub fn probe(&mut self, request: &ProbeRequest, look: impl Fn(ProcessKey) -> Option<Living>) {
+        let Self { ebpf, family, on_demand, .. } = self;
+        on_demand.probe(ebpf, family, request, look);
     }
 
-    /// The un-exec'd children of which a thread sleeps that was awake when this was asked last; of those that are wanted
-    /// alone. Absent where this kernel does not tell.
-    pub fn fell_asleep(&mut self, is_wanted: impl Fn(ProcessKey) -> bool) -> Option<Vec<ProcessKey>> {
-        let Self { ebpf, orders, sleepers, .. } = self;
-        orders.probes().way(Probe::Sleepers).ok()?;
-        let found = sleepers.fell_asleep(ebpf, is_wanted);
-        found.map_err(|error| orders.no_sleepers(&error)).ok()
+    /// The un-exec'd children of which a thread sleeps that was awake when this was asked last; of those
+    /// alone that are followed. Absent where this kernel does not tell.
+    pub fn fell_asleep(&mut self, is_followed: impl Fn(ProcessKey) -> bool) -> Option<Vec<ProcessKey>> {
+        let Self { ebpf, on_demand, sleepers, .. } = self;
+        on_demand.probes().way(Probe::Sleepers).ok()?;
+        let found = sleepers.fell_asleep(ebpf, is_followed);
+        found.map_err(|error| on_demand.no_sleepers(&error)).ok()
     }
 
     /// The way that this kernel has for each probe, as far as that is known: it may refuse a program when that is first
     /// attached.
     pub const fn probes(&self) -> &Probes {
-        self.orders.probes()
+        self.on_demand.probes()
     }
 
-    /// Finds out by attaching, and detaching again what nothing is ordered of.
+    /// Finds out by attaching, and detaching again what nobody has requested.
     pub fn try_probes(&mut self) -> &Probes {
         self.fell_asleep(|_| false);
-        let Self { ebpf, orders, .. } = self;
-        orders.try_probes(ebpf)
+        let Self { ebpf, on_demand, .. } = self;
+        on_demand.try_probes(ebpf)
     }
 
     /// Forgets a probe that was tried and reported something else than what happened.
     pub(super) fn distrust(&mut self, probe: Probe, why: String) {
-        self.orders.distrust(probe, why);
+        self.on_demand.distrust(probe, why);
     }
 
     /// How many processes pass the task filter now, descendants included.
-    pub fn wanted(&self) -> usize {
-        self.wanted.keys().filter_map(Result::ok).count()
+    pub fn filtered(&self) -> usize {
+        self.filter.keys().filter_map(Result::ok).count()
     }
 
     /// Reads the counters of all CPUs.

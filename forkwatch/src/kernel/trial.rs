@@ -26,7 +26,7 @@ use super::{Kernel, Living, Probe};
 use crate::model::{
     connection::Act,
     event::{Event, Heir, Signal as Sent, SocketUse},
-    order::Order,
+    probe_request::ProbeRequest,
     process::{Comm, ProcessKey},
 };
 
@@ -78,7 +78,7 @@ pub(super) struct DroppedRecords {
 }
 
 impl Trial {
-    /// Does what can be seen, and takes all orders back. What the kernel refuses to attach is not tried any further.
+    /// Does what can be seen, and takes all requests back. What the kernel refuses to attach is not tried any further.
     ///
     /// The first of the children was born with the connection, after the records that found no room were counted.
     pub(super) fn run(
@@ -90,11 +90,11 @@ impl Trial {
     ) -> io::Result<Self> {
         let inherited = (connection.inode()?, connection.descriptor());
         // The kernel side has entered them by itself.
-        order(kernel, Order::UnwatchSocket(inherited.0));
-        order(kernel, Order::Unshare(own));
-        order(kernel, Order::WatchSignals(child));
+        request(kernel, ProbeRequest::UnwatchSocket(inherited.0));
+        request(kernel, ProbeRequest::Unshare(own));
+        request(kernel, ProbeRequest::WatchSignals(child));
         kill(Pid::from_raw(child.tgid.cast_signed()), SIGNAL)?;
-        order(kernel, Order::UnwatchSignals(child));
+        request(kernel, ProbeRequest::UnwatchSignals(child));
         // At functions it would cost some milliseconds, and before Linux 5.13 it would have to stay.
         let socket = match kernel.probes().way(Probe::Sockets) {
             Ok(way) if !way.uses_functions() => Some(send(kernel, own)?),
@@ -137,7 +137,7 @@ impl Trial {
             heir => judge_heir(heir.as_ref(), self.inherited, own),
         };
         if let Some(heir) = &self.heir {
-            order(kernel, Order::Unshare(heir.child));
+            request(kernel, ProbeRequest::Unshare(heir.child));
         }
         for (probe, judged) in [(Probe::Signals, signals), (Probe::Sockets, sockets), (Probe::Heirs, heirs)] {
             if let Err(why) = judged {
@@ -151,17 +151,17 @@ impl Trial {
 fn send(kernel: &mut Kernel, own: ProcessKey) -> io::Result<u64> {
     let (mut here, _there) = UnixStream::pair()?;
     let inode = fstat(here.as_fd())?.st_ino;
-    order(kernel, Order::Share(own));
-    order(kernel, Order::WatchSocket(inode));
+    request(kernel, ProbeRequest::Share(own));
+    request(kernel, ProbeRequest::WatchSocket(inode));
     here.write_all(MESSAGE)?;
-    order(kernel, Order::UnwatchSocket(inode));
-    order(kernel, Order::Unshare(own));
+    request(kernel, ProbeRequest::UnwatchSocket(inode));
+    request(kernel, ProbeRequest::Unshare(own));
     Ok(inode)
 }
 
-fn order(kernel: &mut Kernel, order: Order) {
+fn request(kernel: &mut Kernel, request: ProbeRequest) {
     let own = Living { parent_tgid: getppid().as_raw().unsigned_abs(), unexeced: false };
-    kernel.obey(&order, |_| Some(own));
+    kernel.probe(&request, |_| Some(own));
 }
 
 /// How many have found no room so far.

@@ -16,7 +16,7 @@ use crate::{
         event::{CloneKind, Event, Exit},
         evidence::{Evidence, Request},
         finding::Finding,
-        order::Order,
+        probe_request::ProbeRequest,
         process::ProcessKey,
         program_name::called,
         resolution::Resolution,
@@ -145,7 +145,7 @@ impl CrashLoop {
             Some(seen) => seen.due = seen.due.max(due),
             None if suspicious && room => {
                 self.seen.insert(parent.tgid, Seen { since: exit.at, due });
-                context.order(Order::WatchFamily(parent));
+                context.probe(ProbeRequest::WatchFamily(parent));
                 context.wake_about(FAMILY, due, parent);
             }
             None => {}
@@ -159,7 +159,7 @@ impl CrashLoop {
             return context.wake_about(FAMILY, seen.due, parent);
         }
         self.seen.remove(&parent.tgid);
-        context.order(Order::UnwatchFamily(parent));
+        context.probe(ProbeRequest::UnwatchFamily(parent));
     }
 
     /// A child ended in a way that does not count as dying.

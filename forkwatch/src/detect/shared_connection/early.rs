@@ -13,7 +13,7 @@ use crate::{
         connection::{Act, Inherited, Peer, SharedSocket, Sockets, Turn},
         event::{Event, Exit, Heir, SharerEnd},
         evidence::Request,
-        order::Order,
+        probe_request::ProbeRequest,
         process::ProcessKey,
     },
 };
@@ -32,15 +32,15 @@ impl SharedConnection {
                 connection.enter(parent, heir.comm);
                 connection.enter(child, heir.comm);
             } else if self.has_room(context) {
-                context.order(Order::WatchSocket(socket.inode));
+                context.probe(ProbeRequest::WatchSocket(socket.inode));
                 is_known = false;
             } else {
                 // The kernel side has begun by itself.
-                context.order(Order::UnwatchSocket(socket.inode));
+                context.probe(ProbeRequest::UnwatchSocket(socket.inode));
             }
         }
         for process in [parent, child] {
-            context.order(Order::Share(process));
+            context.probe(ProbeRequest::Share(process));
         }
         if is_known {
             return;
@@ -108,7 +108,7 @@ impl SharedConnection {
             }
             self.let_heir_go(child, context);
             if let Some(rest) = self.heirs.disregard(parent) {
-                context.order(Order::Disregard { forker: parent, until: context.now + rest });
+                context.probe(ProbeRequest::Disregard { forker: parent, until: context.now + rest });
             }
             return true;
         }
@@ -189,7 +189,7 @@ impl SharedConnection {
     /// All children of a process are watched from now on: it leaves its connections to them.
     pub(super) fn cover(&mut self, forker: ProcessKey, context: &mut Context) {
         if self.heirs.cover(forker) {
-            context.order(Order::Cover(forker));
+            context.probe(ProbeRequest::Cover(forker));
         }
     }
 
@@ -273,7 +273,7 @@ impl SharedConnection {
     /// A socket is watched no longer, unless it is a connection that somebody shares, or may be.
     fn unwatch(&mut self, inode: u64, context: &mut Context) {
         if !self.connections.contains_key(&inode) && !self.heirs.wait_for(inode) {
-            context.order(Order::UnwatchSocket(inode));
+            context.probe(ProbeRequest::UnwatchSocket(inode));
         }
     }
 

@@ -23,7 +23,7 @@ use crate::{
         connection::{Act, Peer, SharedSocket, Sockets, Turn, User},
         event::{Event, Exit, ExitStatus, SocketUse},
         evidence::{Evidence, Request},
-        order::Order,
+        probe_request::ProbeRequest,
         process::ProcessKey,
     },
 };
@@ -154,7 +154,7 @@ impl SharedConnection {
                 context.tell(Output::Dropped(Dropped::Connection));
             } else {
                 room -= 1;
-                context.order(Order::WatchSocket(socket.inode));
+                context.probe(ProbeRequest::WatchSocket(socket.inode));
             }
         }
         self.share(child, parent, seen, &seen.shared, context);
@@ -209,7 +209,7 @@ impl SharedConnection {
             }
         }
         for process in [parent, child] {
-            context.order(Order::Share(process));
+            context.probe(ProbeRequest::Share(process));
         }
         self.tell_shared(context);
     }
@@ -359,7 +359,7 @@ impl SharedConnection {
             let is_shared = connection.members.len() > usize::from(!connection.is_left)
                 || has_room && connection.members.iter().any(|member| heirs.is_covered(member.process));
             if !is_shared {
-                context.order(Order::UnwatchSocket(*inode));
+                context.probe(ProbeRequest::UnwatchSocket(*inode));
                 free.extend(connection.members.iter().map(|member| member.process));
             }
             is_shared
@@ -379,7 +379,7 @@ impl SharedConnection {
     fn unshare(&mut self, process: ProcessKey, context: &mut Context) {
         let is_member = self.connections.values_mut().any(|connection| connection.member(process).is_some());
         if !is_member && !self.heirs.concerns(process) {
-            context.order(Order::Unshare(process));
+            context.probe(ProbeRequest::Unshare(process));
         }
     }
 

@@ -5,7 +5,7 @@ use crate::model::{
     connection::{Act, Caller, Engaged, Inherited, LibraryThread, Peer, SharedSocket, User},
     event::{Heir, SharerEnd, SocketUse},
     finding::{Certainty, Severity},
-    order::Order,
+    probe_request::ProbeRequest,
     resolution::Resolution,
     stack::{Frame, Stack, Stacks},
 };
@@ -93,14 +93,6 @@ impl Timeline {
             .map(|finding| (finding.hazard, finding.certainty, finding.child.tgid))
             .collect()
     }
-
-    fn ordered(&self) -> Vec<Order> {
-        let order = |output: &Output| match output {
-            Output::Order(order) => Some(*order),
-            _ => None,
-        };
-        self.outputs.iter().filter_map(order).collect()
-    }
 }
 
 /// Two have used it.
@@ -111,12 +103,12 @@ const SHARED: [(HazardId, Certainty, u32); 1] =
 fn a_connection_that_both_hold_is_watched_and_no_fault() {
     let timeline = sharing();
     assert_eq!(
-        timeline.ordered(),
+        timeline.probe_requests(),
         [
-            Order::WatchSocket(INODE),
-            Order::Share(process(PARENT)),
-            Order::Share(process(CHILD)),
-            Order::Cover(process(PARENT)),
+            ProbeRequest::WatchSocket(INODE),
+            ProbeRequest::Share(process(PARENT)),
+            ProbeRequest::Share(process(CHILD)),
+            ProbeRequest::Cover(process(PARENT)),
         ]
     );
     assert_eq!(timeline.count(|output| matches!(output, Output::Shares(_))), 1);
@@ -131,8 +123,8 @@ fn connections_that_there_is_no_room_to_watch_are_told_too() {
     timeline.outputs.clear();
     timeline.evidence(&Evidence::Sockets { child: process(CHILD), seen: Some(seen) });
     assert_eq!(timeline.count(|output| matches!(output, Output::Shares(_))), 1100);
-    let watched = |order: &Order| matches!(order, Order::WatchSocket(_));
-    assert_eq!(timeline.ordered().into_iter().filter(watched).count(), 1023);
+    let watched = |request: &ProbeRequest| matches!(request, ProbeRequest::WatchSocket(_));
+    assert_eq!(timeline.probe_requests().into_iter().filter(watched).count(), 1023);
 }
 
 #[test]
@@ -367,20 +359,20 @@ fn watching_ends_when_nobody_shares_any_more() {
     timeline.at(4000).outputs.clear();
     timeline.exit(CHILD);
     // The parent's next child is watched from its first instruction.
-    assert_eq!(timeline.ordered(), [Order::Unshare(process(CHILD))]);
+    assert_eq!(timeline.probe_requests(), [ProbeRequest::Unshare(process(CHILD))]);
     timeline.outputs.clear();
     timeline.ends(PARENT);
-    assert_eq!(timeline.ordered(), [Order::UnwatchSocket(INODE)]);
+    assert_eq!(timeline.probe_requests(), [ProbeRequest::UnwatchSocket(INODE)]);
     assert_eq!(timeline.core.remembered(SHARED_CONNECTION), 0);
     timeline.at(63_000).outputs.clear();
     timeline.at(65_000);
-    assert_eq!(timeline.ordered(), [Order::Unshare(process(PARENT))]);
+    assert_eq!(timeline.probe_requests(), [ProbeRequest::Unshare(process(PARENT))]);
     // Another child holds it as well: only the one that left is let go.
     let mut timeline = sharing();
     timeline.sockets.insert(SIBLING, sockets());
     timeline.fork(fork_of(PARENT, SIBLING)).at(6000).outputs.clear();
     timeline.exec(exec_of(CHILD, PARENT, &[]));
-    assert_eq!(timeline.ordered(), [Order::Unshare(process(CHILD))]);
+    assert_eq!(timeline.probe_requests(), [ProbeRequest::Unshare(process(CHILD))]);
 }
 
 #[test]
@@ -418,8 +410,12 @@ const USED: [(HazardId, Certainty, u32); 1] = [(HazardId::new("shared-connection
 fn what_a_child_is_born_with_is_watched_at_once() {
     let timeline = born();
     assert_eq!(
-        timeline.ordered(),
-        [Order::WatchSocket(INODE), Order::Share(process(PARENT)), Order::Share(process(BORN))]
+        timeline.probe_requests(),
+        [
+            ProbeRequest::WatchSocket(INODE),
+            ProbeRequest::Share(process(PARENT)),
+            ProbeRequest::Share(process(BORN))
+        ]
     );
     let asked =
         |timeline: &Timeline| timeline.count(|output| matches!(output, Output::Ask(Request::Sockets { .. })));
@@ -477,13 +473,15 @@ fn children_that_exec_or_end_at_once_are_nobodys() {
         }
         timeline.at(9000);
         assert_eq!(timeline.count(|output| matches!(output, Output::Ask(Request::Sockets { .. }))), 0);
-        let orders = timeline.ordered();
-        for order in
-            [Order::UnwatchSocket(INODE), Order::Unshare(process(BORN)), Order::Unshare(process(PARENT))]
-        {
-            assert!(orders.contains(&order), "{orders:?} lacks {order:?}");
+        let requests = timeline.probe_requests();
+        for request in [
+            ProbeRequest::UnwatchSocket(INODE),
+            ProbeRequest::Unshare(process(BORN)),
+            ProbeRequest::Unshare(process(PARENT)),
+        ] {
+            assert!(requests.contains(&request), "{requests:?} lacks {request:?}");
         }
-        assert!(!orders.contains(&Order::Cover(process(PARENT))));
+        assert!(!requests.contains(&ProbeRequest::Cover(process(PARENT))));
         assert_eq!(timeline.core.remembered(SHARED_CONNECTION), 0);
     }
 }
@@ -497,8 +495,8 @@ fn a_forker_whose_children_do_not_keep_its_connections_is_left_alone_for_longer_
         timeline.sockets.insert(child, nothing.clone());
         // It is looked at once more, to see whether a child has only closed its copy.
         timeline.at(time).is_born(child).at(time + 900);
-        until.extend(timeline.ordered().into_iter().filter_map(|order| match order {
-            Order::Disregard { until, .. } => Some(until.0 / MILLI - time),
+        until.extend(timeline.probe_requests().into_iter().filter_map(|request| match request {
+            ProbeRequest::Disregard { until, .. } => Some(until.0 / MILLI - time),
             _ => None,
         }));
         timeline.outputs.clear();
@@ -523,7 +521,7 @@ fn what_a_parent_did_before_a_child_was_born_is_no_rivalry() {
 fn the_next_child_of_a_covered_forker_is_judged_by_what_happens_from_its_birth_on() {
     let mut timeline = born();
     timeline.at(2500).uses(BORN, Act::Sent, 200).exit(BORN);
-    assert!(timeline.ordered().contains(&Order::Cover(process(PARENT))));
+    assert!(timeline.probe_requests().contains(&ProbeRequest::Cover(process(PARENT))));
     // The first child alone used it; the second alone does.
     timeline.at(3000).is_born(LATER).at(3001).uses(LATER, Act::Sent, 200).at(9000);
     assert_eq!(timeline.reported(), []);

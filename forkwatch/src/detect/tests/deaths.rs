@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     finding::{Certainty, Severity},
-    order::Order,
+    probe_request::ProbeRequest,
     resolution::Resolution,
 };
 
@@ -17,9 +17,9 @@ const NOTHING: [&Output; 0] = [];
 const NO_FINDING: [&Finding; 0] = [];
 
 impl Timeline {
-    /// All but the orders to look at the good ends too.
+    /// All but the requests to look at the good ends too.
     fn told(&self) -> Vec<&Output> {
-        self.outputs.iter().filter(|output| !matches!(output, Output::Order(_))).collect()
+        self.outputs.iter().filter(|output| !matches!(output, Output::Probe(_))).collect()
     }
 }
 
@@ -268,7 +268,11 @@ fn jobs_of_which_some_fail_are_silent() {
     jobs(&mut timeline, 200, 1000, 8, 900);
     assert_eq!(timeline.findings(), NO_FINDING);
     let parent = ProcessKey { tgid: PARENT, start: BootTime(0) };
-    assert_eq!(timeline.orders(), [Order::WatchFamily(parent)], "its good ends are looked at, once");
+    assert_eq!(
+        timeline.probe_requests(),
+        [ProbeRequest::WatchFamily(parent)],
+        "its good ends are looked at, once"
+    );
     // All of them, for a time: nothing but good ends tells.
     let mut timeline = host("runner");
     jobs(&mut timeline, 400, 500, 2, 400);
@@ -316,14 +320,17 @@ fn a_server_whose_workers_die_young_is_certain_beside_workers_that_live() {
 fn good_ends_are_looked_at_no_longer_when_nobody_dies() {
     let mut timeline = host("runner");
     one_by_one(&mut timeline, 2, 1000, SEGV);
-    assert_eq!(timeline.orders(), [], "two may be chance");
+    assert_eq!(timeline.probe_requests(), [], "two may be chance");
     one_by_one(&mut timeline, 1, 1000, SEGV);
     let parent = ProcessKey { tgid: PARENT, start: BootTime(0) };
     let last = timeline.now.0 / MILLI;
     timeline.at(last + 59_999);
-    assert_eq!(timeline.orders(), [Order::WatchFamily(parent)]);
+    assert_eq!(timeline.probe_requests(), [ProbeRequest::WatchFamily(parent)]);
     timeline.at(last + 60_000);
-    assert_eq!(timeline.orders(), [Order::WatchFamily(parent), Order::UnwatchFamily(parent)]);
+    assert_eq!(
+        timeline.probe_requests(),
+        [ProbeRequest::WatchFamily(parent), ProbeRequest::UnwatchFamily(parent)]
+    );
     assert_eq!(timeline.core.deadline(), None);
 }
 

@@ -10,7 +10,7 @@ use crate::{
         child_end::SentBy,
         event::Signal,
         finding::{Certainty, Severity},
-        order::Order,
+        probe_request::ProbeRequest,
         resolution::Resolution,
     },
 };
@@ -197,14 +197,14 @@ fn ends(timeline: &mut Timeline, signals: &[Signal], status: ExitStatus) -> Find
 fn a_worker_that_was_signalled_never_ended_by_itself() {
     // gunicorn's SIGABRT, whose handler exits, after a hang of which nothing is proven.
     let mut timeline = suspected("gunicorn");
-    assert_eq!(timeline.orders(), [Order::WatchSignals(process(CHILD))]);
+    assert_eq!(timeline.probe_requests(), [ProbeRequest::WatchSignals(process(CHILD))]);
     let over = ends(&mut timeline, &[signal(30_900, 6, PARENT)], ExitStatus::Code(1));
     assert_eq!(over.state, State::Resolved(Resolution::KilledByParent));
     assert_eq!(
         over.summary,
         "4250 of gunicorn (pid 4242) exited with code 1 after its parent x (pid 4242) had sent it SIGABRT"
     );
-    assert_eq!(timeline.orders().last(), Some(&Order::UnwatchSignals(process(CHILD))));
+    assert_eq!(timeline.probe_requests().last(), Some(&ProbeRequest::UnwatchSignals(process(CHILD))));
     timeline.assert_forgotten();
 
     for (signals, status, how, part) in [
@@ -241,9 +241,12 @@ fn a_worker_that_was_signalled_never_ended_by_itself() {
 fn signals_are_watched_for_as_long_as_a_finding_is_open() {
     let mut timeline = Timeline::new();
     timeline.fork(plain()).at(20_000);
-    assert_eq!(timeline.orders(), [], "nothing was found about it");
+    assert_eq!(timeline.probe_requests(), [], "nothing was found about it");
     let mut timeline = suspected("gunicorn");
     timeline.exec(exec_of(CHILD, PARENT, &[]));
     let child = process(CHILD);
-    assert_eq!(timeline.orders(), [Order::WatchSignals(child), Order::UnwatchSignals(child)]);
+    assert_eq!(
+        timeline.probe_requests(),
+        [ProbeRequest::WatchSignals(child), ProbeRequest::UnwatchSignals(child)]
+    );
 }

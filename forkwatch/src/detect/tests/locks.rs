@@ -7,7 +7,7 @@ use crate::model::{
     event::{CloneKind, Signal},
     finding::{Certainty, Severity},
     lock::{Holder, LockWait, MemoryUsers, Words},
-    order::Order,
+    probe_request::ProbeRequest,
     resolution::Resolution,
     seen::{Sweep, Swept},
     stack::{Frame, Stack},
@@ -124,11 +124,11 @@ impl Timeline {
         self.findings().into_iter().filter(|finding| finding.hazard == LOCK).collect()
     }
 
-    pub(super) fn orders(&self) -> Vec<Order> {
+    pub(super) fn probe_requests(&self) -> Vec<ProbeRequest> {
         self.outputs
             .iter()
             .filter_map(|output| match output {
-                Output::Order(order) => Some(*order),
+                Output::Probe(request) => Some(*request),
                 _ => None,
             })
             .collect()
@@ -254,7 +254,7 @@ fn a_lock_whose_owner_stayed_behind_is_reported_when_it_has_lasted() {
     // It is told once, however long it lasts.
     timeline.at(500_000);
     assert_eq!(timeline.of_lock().len(), 1);
-    assert_eq!(timeline.orders(), [Order::WatchSignals(process(CHILD))]);
+    assert_eq!(timeline.probe_requests(), [ProbeRequest::WatchSignals(process(CHILD))]);
 }
 
 #[test]
@@ -363,7 +363,7 @@ fn a_child_that_wakes_withdraws_the_finding() {
     assert_eq!(ended, [State::Confirmed, State::Resolved(Resolution::Woke)]);
     assert_eq!(timeline.stuck(), Some(0));
     // The fork's own finding stays open: that risk is still there, and who ends the child is told with it.
-    assert_eq!(timeline.orders(), [Order::WatchSignals(process(CHILD))]);
+    assert_eq!(timeline.probe_requests(), [ProbeRequest::WatchSignals(process(CHILD))]);
     let resolved = timeline
         .findings()
         .iter()
@@ -504,8 +504,8 @@ fn a_hang_from_before_the_watch_is_found_by_the_sweep() {
     timeline.evidence(&Evidence::Sweep { seen: Some(Box::new(sweep)) }).at(30_000);
     assert_eq!(timeline.of_lock().len(), 1);
     // The kernel side has not streamed its fork, so it is told to report its end.
-    let follow = Order::Follow { child: process(CHILD), parent_tgid: PARENT };
-    assert!(timeline.orders().contains(&follow));
+    let follow = ProbeRequest::Follow { child: process(CHILD), parent_tgid: PARENT };
+    assert!(timeline.probe_requests().contains(&follow));
     assert!(timeline.asked().contains(&Request::NextFork { mark: 9 }));
 }
 

@@ -12,7 +12,7 @@ use crate::model::{
     connection::{Act, User},
     defaults,
     event::{Signal, SocketUse},
-    order::Order,
+    probe_request::ProbeRequest,
     time::nanoseconds,
 };
 
@@ -312,7 +312,7 @@ impl Model {
                 Output::Ask(Request::Locks { child, .. } | Request::Place { child, .. }) => {
                     prop_assert!(self.alive.contains(child), "asked about {child:?}");
                 }
-                Output::Order(Order::WatchSocket(_)) => self.watched += 1,
+                Output::Probe(ProbeRequest::WatchSocket(_)) => self.watched += 1,
                 Output::LivesOn(lives_on) => prop_assert!(self.living.contains(&lives_on.child)),
                 Output::Finding(finding) if matches!(finding.state, State::Resolved(_)) => {
                     prop_assert_eq!(self.open.remove(&finding.number), Some(finding.child));

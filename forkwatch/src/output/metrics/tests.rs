@@ -133,7 +133,7 @@ fn a_scrape_reads_the_kernel_as_it_is_now() {
 }
 
 #[test]
-fn seen_is_submitted_plus_filtered_plus_shed() {
+fn seen_is_submitted_plus_filtered_plus_dropped() {
     let (fake, metrics) = metrics();
     fake.copying.store(100, Ordering::Relaxed);
     let page = metrics.render().unwrap();

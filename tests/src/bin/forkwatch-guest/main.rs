@@ -6,7 +6,7 @@
 use std::{env, process::ExitCode};
 
 use anyhow::Result;
-use forkwatch_tests::{guest::runner, host, orders};
+use forkwatch_tests::{guest::runner, host, on_demand};
 
 mod cgroups;
 mod command;
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["tests"] => run_tests(),
-        [orders::ARGUMENT, name] => orders::run(name),
+        [on_demand::ARGUMENT, name] => on_demand::run(name),
         ["work", name] => work::run(name),
         [role::AS, user, capabilities, program @ ..] => role::run_as(user, capabilities, program),
         [role::CONTAINED, program @ ..] => role::run_contained(program),
@@ -50,6 +50,6 @@ fn run_tests() -> ExitCode {
     }
     let own = own.into_iter();
     let own = own.map(|(name, test)| (name, Box::new(test) as Box<dyn FnOnce() -> Result<()>>));
-    let on_demand = orders::all().into_iter().map(|(name, test)| (name, Box::new(test) as Box<_>));
+    let on_demand = on_demand::all().into_iter().map(|(name, test)| (name, Box::new(test) as Box<_>));
     runner::run(own.chain(on_demand), || ())
 }
