@@ -69,12 +69,15 @@ pub struct PartHealth {
 /// How far a detector works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DetectorHealth {
-    /// The hazard, or `clone-calls`.
+    /// The hazard, or what is watched on request.
     pub name: String,
     /// `on`, `limited`, `undecided` or `off`.
     pub state: String,
     /// Why, and what that means.
     pub reason: String,
+    /// Whether it works only where somebody has asked for it, so that it is no fault if it is off.
+    #[serde(skip)]
+    pub on_request: bool,
 }
 
 /// How findings are kept.

@@ -21,7 +21,7 @@ use self::{
 use super::exit::Exit;
 use crate::{
     engine::{
-        detectors::{Conditions, Detector, detectors},
+        detectors::{self, Conditions, Detector},
         memory_bound,
         metric_sources::KernelSources,
         pipeline::Pipeline,
@@ -30,7 +30,6 @@ use crate::{
         vouch::vouch,
     },
     host::Scope,
-    kernel::Probe,
     live::{self, Bus, Tally},
     log::Log,
     model::detector::DetectorState,
@@ -66,7 +65,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     let mut session =
         Session::start(&kernel_options(&config, speakers), &[], Some(Question::Sight(MOST_TRIED)))?;
     let recorder = Recorder::create(options.record.as_deref(), &settings(&config), &session.context)?;
-    if let Some(how) = session::describe_clone_calls(&session.kernel) {
+    if let Some(how) = detectors::describe_requested(session.kernel.probes()) {
         tracing::info!("{how}");
     }
     session::warn_of_what_is_unseen(&session.missing);
@@ -83,12 +82,12 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         let (context, missing) = (session.context.clone(), session.missing.clone());
         let collector = session.collector(Scope::default())?;
         let probes = session.kernel.probes().clone();
-        let clone_calls = probes.way(Probe::CloneCalls).map_err(ToString::to_string);
+        let requested = detectors::requested(&probes);
         let (mut pipeline, kernel) = Pipeline::new(session, settings(&config), collector, recorder)?;
         let sources = KernelSources { kernel, pulse: pipeline.pulse() };
-        let metrics = Metrics::new(Box::new(sources), metrics_options(&config, clone_calls.is_ok()))?;
-        let conditions = Conditions::here(None, clone_calls, Some(probes), &missing, sight);
-        let detectors = detectors(&conditions);
+        let metrics = Metrics::new(Box::new(sources), metrics_options(&config, requested.is_ok()))?;
+        let conditions = Conditions::here(None, requested, Some(probes), &missing, sight);
+        let detectors = detectors::detectors(&conditions);
         tell_of(&detectors, &metrics);
         metrics.config_reloaded(true, SystemTime::now());
         let ready = Ready::default();

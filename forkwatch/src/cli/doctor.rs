@@ -1,6 +1,7 @@
 //! `forkwatch doctor`: what this host supports, and what is missing.
 
 mod check;
+mod clone_calls;
 mod fix;
 mod host;
 mod kernel;
@@ -75,7 +76,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     resources::raise_open_files();
     let missing = privilege::missing_for_others()?;
     let mut reader = Client::new(Starter::start()?);
-    let kernel::Findings { mut checks, obstacle, clone_calls, probes } =
+    let kernel::Findings { mut checks, obstacle, requested, probes } =
         kernel::examine(options.kernel_log.speakers());
     checks.extend(host::examine());
     let sight = session::sight(&mut reader, MOST_TRIED)?;
@@ -92,7 +93,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         can_watch: exit == Exit::Fine,
         obstacle,
         checks,
-        detectors: detectors(&Conditions::here(stopped, clone_calls, probes, &missing, sight)),
+        detectors: detectors(&Conditions::here(stopped, requested, probes, &missing, sight)),
     };
     let text = match options.output {
         _ if options.fix => fix::script(&report.checks),
@@ -114,7 +115,7 @@ impl Report {
             }
         }
         text.push_str("\nDetectors\n");
-        for Detector { name, state, reason, rests_on: _ } in &self.detectors {
+        for Detector { name, state, reason, rests_on: _, on_request: _ } in &self.detectors {
             line(&mut text, state.name(), &format!("{name}: {reason}"));
         }
         text.push('\n');
@@ -159,6 +160,7 @@ mod tests {
                 state: DetectorState::Off,
                 reason: "no".to_owned(),
                 rests_on: RestsOn::default(),
+                on_request: true,
             }],
         }
     }

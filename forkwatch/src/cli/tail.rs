@@ -22,7 +22,7 @@ use crate::{
     config::{self, LogFormat, LogLevel},
     core::Settings,
     engine::{
-        Asker,
+        Asker, detectors,
         overhear::{self, Overhearer},
         pipeline::{Pipeline, SharedKernel, lock},
         recorder::Recorder,
@@ -199,7 +199,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     resources::raise_open_files();
     let mut session = Session::start(&options.kernel_options()?, &processes, None)?;
     let recorder = Recorder::create(options.record.as_deref(), &settings, &session.context)?;
-    if let Some(how) = session::describe_clone_calls(&session.kernel) {
+    if let Some(how) = detectors::describe_requested(session.kernel.probes()) {
         eprintln!("forkwatch: {how}");
     }
     session::warn_of_what_is_unseen(&session.missing);

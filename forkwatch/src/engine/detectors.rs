@@ -1,10 +1,12 @@
 //! Which detectors work here: what `doctor` shows and the daemon's metrics export.
 
+mod clone_calls;
 mod hidden;
 
 use caps::Capability;
 use serde::Serialize;
 
+pub(crate) use self::clone_calls::{describe as describe_requested, way as requested};
 use self::hidden::hides;
 use crate::{
     detect::{CATALOGUE, Hazard},
@@ -20,8 +22,8 @@ use crate::{
 pub(crate) struct Conditions {
     /// Why the kernel side does not run, where it does not.
     stopped: Option<String>,
-    /// How clone calls are watched, or why they are not.
-    clone_calls: Result<&'static Way, String>,
+    /// How that is watched which is on request only, or why it is not.
+    requested: Result<&'static Way, String>,
     /// How each probe is had; absent where the kernel side does not run.
     probes: Option<Probes>,
     reach: Reach,
@@ -31,11 +33,11 @@ pub(crate) struct Conditions {
 
 impl Conditions {
     /// Those of this host and this thread. `stopped` says why the kernel side does not run, where it does not;
-    /// `clone_calls` how the clone family's calls are watched, or why they are not; `probes` how each probe is had; `missing`
+    /// `requested` how that is watched which is on request only, or why it is not; `probes` how each probe is had; `missing`
     /// the capabilities that a look into others' processes lacks; `sight` what could be seen of some processes.
     pub(crate) fn here(
         stopped: Option<String>,
-        clone_calls: Result<&'static Way, String>,
+        requested: Result<&'static Way, String>,
         probes: Option<Probes>,
         missing: &[Capability],
         sight: Sight,
@@ -49,14 +51,14 @@ impl Conditions {
         } else {
             Reach::Partial
         };
-        Self { stopped, clone_calls, probes, reach, sight }
+        Self { stopped, requested, probes, reach, sight }
     }
 }
 
 /// A detector, and how far it works here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Detector {
-    /// Its name: the hazard's, or `clone-calls`.
+    /// Its name: the hazard's, or that of what is watched on request.
     pub(crate) name: &'static str,
     /// Whether it works.
     pub(crate) state: DetectorState,
@@ -65,11 +67,14 @@ pub(crate) struct Detector {
     /// What it rests on, which may fail later.
     #[serde(skip)]
     pub(crate) rests_on: RestsOn,
+    /// Whether it works only where somebody has asked for it, so that it is no fault if it is off.
+    #[serde(skip)]
+    pub(crate) on_request: bool,
 }
 
 /// Every detector.
 pub(crate) fn detectors(conditions: &Conditions) -> Vec<Detector> {
-    let Conditions { stopped, clone_calls, probes, reach, sight } = conditions;
+    let Conditions { stopped, requested, probes, reach, sight } = conditions;
     let hazards = CATALOGUE.iter().copied().map(|hazard| {
         let lacks = probes.as_ref().and_then(|probes| lacks(hazard, probes));
         let (state, reason) = by_reach(hazard, *reach);
@@ -84,13 +89,9 @@ pub(crate) fn detectors(conditions: &Conditions) -> Vec<Detector> {
         };
         let late = hazard.needs.iter().find(|(observation, ..)| *observation == Observation::Sleepers);
         let rests_on = RestsOn { answers: true, late_sleepers: late.map(|(_, state, _)| *state) };
-        Detector { name: hazard.id.name(), state, reason, rests_on }
+        Detector { name: hazard.id.name(), state, reason, rests_on, on_request: false }
     });
-    let (state, reason) = match (stopped, clone_calls) {
-        (Some(why), _) | (None, Err(why)) => (DetectorState::Off, why.clone()),
-        (None, Ok(way)) => (DetectorState::On, format!("by {}", way.words)),
-    };
-    hazards.chain([Detector { name: "clone-calls", state, reason, rests_on: RestsOn::default() }]).collect()
+    hazards.chain([clone_calls::detector(stopped.as_deref(), requested.as_ref().copied())]).collect()
 }
 
 /// What this kernel cannot observe for a hazard; of several the first.
@@ -148,13 +149,13 @@ mod tests {
         detectors(conditions).iter().map(|detector| (detector.name, detector.state)).collect()
     }
 
-    fn clone_calls() -> Result<&'static Way, String> {
-        Probes::all().way(Probe::CloneCalls).map_err(ToString::to_string)
+    fn asked_for() -> Result<&'static Way, String> {
+        requested(&Probes::all())
     }
 
     fn conditions(reach: Reach) -> Conditions {
-        let clone_calls = Err("not asked for".to_owned());
-        Conditions { stopped: None, clone_calls, probes: None, reach, sight: Sight::default() }
+        let requested = Err("not asked for".to_owned());
+        Conditions { stopped: None, requested, probes: None, reach, sight: Sight::default() }
     }
 
     /// A process of which everything is seen but this.
@@ -167,7 +168,7 @@ mod tests {
     /// The states of all that are not on, where these processes were tried.
     fn limits(views: Vec<View>) -> Vec<(&'static str, &'static str)> {
         let sight = Sight { hides_processes: false, views };
-        let found = detectors(&Conditions { sight, clone_calls: clone_calls(), ..conditions(Reach::Full) });
+        let found = detectors(&Conditions { sight, requested: asked_for(), ..conditions(Reach::Full) });
         found
             .iter()
             .filter(|detector| detector.state != DetectorState::On)
@@ -312,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn every_hazard_has_a_detector_and_clone_calls_too() {
+    fn every_hazard_has_a_detector_and_what_is_on_request_too() {
         let names: Vec<&str> = states(&conditions(Reach::Full)).iter().map(|(name, _)| *name).collect();
         let expected: Vec<&str> =
             CATALOGUE.iter().copied().map(|hazard| hazard.id.name()).chain(["clone-calls"]).collect();
@@ -330,7 +331,7 @@ mod tests {
     #[test]
     fn what_cannot_be_seen_limits_the_hazards_alone() {
         for reach in [Reach::Programs, Reach::Partial, Reach::Hidden] {
-            let limited = Conditions { clone_calls: clone_calls(), ..conditions(reach) };
+            let limited = Conditions { requested: asked_for(), ..conditions(reach) };
             let found = states(&limited);
             let less = [DetectorState::Limited, DetectorState::Undecided];
             let limited = found.iter().filter(|(_, state)| less.contains(state)).count();

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     health::Pulse,
     host::{self, ScanError, Scope, sight::Sight},
-    kernel::{self, Kernel, Living, Probe, Ring, Seed, self_test},
+    kernel::{self, Kernel, Living, Ring, Seed, self_test},
     model::{event::Event, process::ProcessKey},
     output::Context,
     privilege,
@@ -200,7 +200,7 @@ fn settled_processes(kernel: &Kernel) -> Result<(Vec<host::Process>, (u64, u64))
     }
 }
 
-/// What the kernel side must know of a process that an order is about. What `/proc` hides from the watch itself, whoever
+/// What the kernel side must know of a process that a request is about. What `/proc` hides from the watch itself, whoever
 /// looks into other processes may see.
 pub(crate) fn living(asker: &Asker, key: ProcessKey) -> Option<Living> {
     /// Little: the stream waits.
@@ -252,12 +252,6 @@ pub(crate) fn warn_of_what_is_unseen(missing: &[Capability]) {
             names.join(" and ")
         );
     }
-}
-
-/// What a user who asked for clone calls is told.
-pub(crate) fn describe_clone_calls(kernel: &Kernel) -> Option<String> {
-    let way = kernel.probes().way(Probe::CloneCalls).ok()?;
-    Some(format!("clone calls are watched by {}", way.words))
 }
 
 /// The runtime that everything runs on: one thread, so that the capabilities are one thread's.

@@ -4,6 +4,7 @@
 //! values are either fixed sets, which start at 0, or bounded in number.
 
 mod bounded;
+mod clone_calls;
 mod counting;
 mod dashboards;
 mod ends;
@@ -243,7 +244,7 @@ impl Metrics {
 
     /// Counts a failed call of the clone family by error number and by the limit that caused it.
     pub fn clone_call_failed(&self, errno: u32, cause: &'static str) {
-        self.observed().clone_failed(errno, cause);
+        self.observed().causes.count(errno, cause);
     }
 
     /// Tells how far a detector works here, and what it rests on. To be called for every detector at start.
@@ -280,7 +281,10 @@ impl Collector for OnScrape {
         families.extend(sources.tasks_created().map(|count| KERNEL_TASKS.counter(count)));
         match sources.kernel() {
             Ok(reading) => {
-                families.extend(kernel::families(&reading, options.clone_calls));
+                families.extend(kernel::families(&reading));
+                if options.clone_calls {
+                    families.extend(clone_calls::families(&reading.counters.clone_calls));
+                }
                 if options.by_unit {
                     let mut units = lock(units);
                     units.update(&reading.cgroups, |cgroup| sources.unit(cgroup));
@@ -298,7 +302,10 @@ impl Collector for OnScrape {
         };
         families.extend(of_workers);
         let refused = lock(units).refused() + refused_workers;
-        families.extend(lock(observed).families(refused, options.clone_calls, &sources.answering()));
+        families.extend(lock(observed).families(refused, &sources.answering()));
+        if options.clone_calls {
+            families.push(lock(observed).causes.family());
+        }
         families
     }
 }

@@ -43,6 +43,7 @@ pub(super) fn detector(detector: &Detector) -> DetectorHealth {
         name: detector.name.to_owned(),
         state: detector.state.name().to_owned(),
         reason: detector.reason.clone(),
+        on_request: detector.on_request,
     }
 }
 
@@ -179,10 +180,8 @@ fn doubts(health: &Health, is_ready: bool) -> Vec<Doubt> {
         ));
     }
     let on = DetectorState::On.name();
-    for detector in
-        health.detectors.iter().filter(|detector| detector.state != on && detector.name != "clone-calls")
-    {
-        let DetectorHealth { name, state, reason } = detector;
+    for detector in health.detectors.iter().filter(|detector| detector.state != on && !detector.on_request) {
+        let DetectorHealth { name, state, reason, .. } = detector;
         doubts.push(doubt("detector", format!("{name} is {state}: {reason}")));
     }
     doubts

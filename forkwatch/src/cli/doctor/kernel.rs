@@ -3,11 +3,11 @@
 use caps::Capability;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
-use super::check::Check;
+use super::{check::Check, clone_calls};
 use crate::{
     cli::exit::{Exit, of_kernel_error},
     engine::session::own_cgroup,
-    kernel::{KernelError, LogTally, Options, Probe, Probes, Release, Speakers, Way, offers, tracefs},
+    kernel::{KernelError, LogTally, Options, Probe, Probes, Release, Speakers, Way, offers},
     privilege,
 };
 
@@ -23,8 +23,8 @@ pub(super) struct Findings {
     pub(super) checks: Vec<Check>,
     /// What stands in the way of watching, and the exit code that it comes to.
     pub(super) obstacle: Option<(Exit, String)>,
-    /// How clone calls could be watched, or why not.
-    pub(super) clone_calls: Result<&'static Way, String>,
+    /// How that could be watched which is on request only, or why not.
+    pub(super) requested: Result<&'static Way, String>,
     /// How each probe is had; absent where nothing could be started.
     pub(super) probes: Option<Probes>,
 }
@@ -53,12 +53,9 @@ pub(super) fn examine(speakers: Speakers) -> Findings {
         (trial_checks, obstacle, probes) = trial(speakers);
         checks.extend(trial_checks);
     }
-    let clone_calls = match &obstacle {
-        Some((_, why)) => Err(format!("not tried: {why}")),
-        None => offers::on_request(&[Probe::CloneCalls]),
-    };
-    checks.push(clone_calls_check(clone_calls.as_ref().copied(), obstacle.is_none()));
-    Findings { checks, obstacle, clone_calls, probes }
+    let (requested_check, requested) = clone_calls::examine(obstacle.as_ref().map(|(_, why)| why.as_str()));
+    checks.push(requested_check);
+    Findings { checks, obstacle, requested, probes }
 }
 
 type Obstacle = Option<(Exit, String)>;
@@ -269,28 +266,6 @@ fn on_demand(probes: &Probes) -> Check {
     Check::limited(id, title, found, "nothing on this kernel: the detectors below say what follows from that")
 }
 
-fn clone_calls_check(way: Result<&Way, &String>, tried: bool) -> Check {
-    let (id, title) = ("clone-calls", "Clone calls (on request)");
-    match way {
-        Ok(way) if way.uses_functions() => Check::ok(id, title, format!("by {}", way.words)),
-        Ok(_) => Check::limited(
-            id,
-            title,
-            "this kernel refuses fentry on kernel_clone; the tracepoints of clone, clone3, fork and vfork work, \
-             but while they are attached every system call of every process takes a slower path (getppid: 142 \
-             instead of 112 ns, 27 % more)",
-            "use --clone-calls for a question, not for good",
-        ),
-        Err(why) if tried && tracefs().is_none() => Check::limited(
-            id,
-            title,
-            format!("{why}; tracefs is not mounted, or cannot be read"),
-            "where fentry on kernel_clone is refused it takes mount -t tracefs none /sys/kernel/tracing",
-        ),
-        Err(why) => Check::unknown(id, title, why.clone()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{super::check::Status, *};
@@ -328,13 +303,5 @@ mod tests {
             assert_eq!(check.status, Status::Limited);
             assert!(check.found.contains("this kernel has no function tcp_sendmsg"), "{}", check.found);
         }
-    }
-
-    #[test]
-    fn what_every_system_call_pays_is_said() {
-        let ways = Way::all_of(Probe::CloneCalls);
-        let checks: Vec<Check> = ways.iter().map(|way| clone_calls_check(Ok(way), true)).collect();
-        assert_eq!([Status::Ok, Status::Limited], [0, 1].map(|at: usize| checks[at].status));
-        assert!(checks[1].found.contains("27 %"), "{}", checks[1].found);
     }
 }

@@ -1,6 +1,6 @@
 //! The families that a reading of the kernel's counters gives.
 
-use forkwatch_ebpf::{CLONE_ERRORS, CloneCalls, Counters, THREAD_BOUNDS, call, class, fate, kind, outcome};
+use forkwatch_ebpf::{Counters, THREAD_BOUNDS, class, fate, kind, outcome};
 use prometheus::proto::MetricFamily;
 
 use super::family::{Buckets, Family, float, seconds};
@@ -23,12 +23,8 @@ const CLASSES: [&str; class::COUNT] = [
     "signal",
     "socket-use",
 ];
-/// Names of what a call of the clone family makes, by [`call`].
-const CALLS: [&str; call::COUNT] = ["fork", "sharing", "thread"];
 /// Names of the outcomes, by [`outcome`].
 const OUTCOMES: [&str; outcome::COUNT] = ["exec", "late-exec", "exit", "late-exit", "killed"];
-/// Names of the errors, by [`CLONE_ERRORS`].
-const ERRORS: [&str; CLONE_ERRORS.len() + 1] = ["EAGAIN", "ENOMEM", "EINVAL", "ENOSPC", "other"];
 
 const FORKS: Family<1> = Family::new(
     "forkwatch_forks_total",
@@ -116,25 +112,9 @@ const STATISTICS: Family<0> = Family::new(
     "Whether the kernel times BPF programs (kernel.bpf_stats_enabled).",
     [],
 );
-const CLONE_SECONDS: Family<1> = Family::new(
-    "forkwatch_clone_call_duration_seconds",
-    "Duration of successful system calls of the clone family, by what they created (kernel.clone_calls).",
-    ["kind"],
-);
-const CLONE_FAILURES: Family<1> = Family::new(
-    "forkwatch_clone_call_failures_total",
-    "Failed system calls of the clone family, by error (kernel.clone_calls).",
-    ["errno"],
-);
 
-/// The name of an error of the clone family in metrics.
-pub(super) fn errno_name(errno: u32) -> &'static str {
-    let known = CLONE_ERRORS.iter().zip(ERRORS).find(|(number, _)| **number == errno);
-    known.map_or("other", |(_, name)| name)
-}
-
-/// All families of a reading, those of the units excepted. `clone_calls`: whether those are watched.
-pub(super) fn families(reading: &KernelReading, clone_calls: bool) -> Vec<MetricFamily> {
+/// All families of a reading, those excepted that are there only on request.
+pub(super) fn families(reading: &KernelReading) -> Vec<MetricFamily> {
     let KernelReading { counters, unexeced_children, ring_size, ring_used, cgroups: _, programs, statistics } =
         reading;
     let mut families = of_counters(counters);
@@ -145,9 +125,6 @@ pub(super) fn families(reading: &KernelReading, clone_calls: bool) -> Vec<Metric
         STATISTICS.gauge(f64::from(u8::from(*statistics))),
     ]);
     families.extend(of_programs(programs));
-    if clone_calls {
-        families.extend(of_clone_calls(&counters.clone_calls));
-    }
     families
 }
 
@@ -205,17 +182,6 @@ fn of_programs(programs: &[ProgramReading]) -> [MetricFamily; 3] {
     ]
 }
 
-fn of_clone_calls(calls: &CloneCalls) -> [MetricFamily; 2] {
-    let CloneCalls { durations, failures } = calls;
-    let failures = ERRORS.iter().zip(failures).map(|(errno, count)| ([*errno], *count));
-    [
-        CLONE_SECONDS.histograms(
-            CALLS.iter().zip(durations).map(|(call, durations)| ([*call], Buckets::of_durations(durations))),
-        ),
-        CLONE_FAILURES.counters(failures),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,21 +202,10 @@ mod tests {
         assert_eq!((CLASSES[class::EXEC], CLASSES[class::EXIT]), ("exec", "exit"));
         assert_eq!(CLASSES[class::CLONE_CALL], "clone-call");
         assert_eq!((CLASSES[class::SIGNAL], CLASSES[class::SOCKET]), ("signal", "socket-use"));
-        assert_eq!(
-            (CALLS[call::COPYING], CALLS[call::SHARING], CALLS[call::THREAD]),
-            ("fork", "sharing", "thread")
-        );
         assert_eq!(OUTCOMES[outcome::EXEC], "exec");
         assert_eq!(OUTCOMES[outcome::LATE_EXEC], "late-exec");
         assert_eq!(OUTCOMES[outcome::EXIT], "exit");
         assert_eq!(OUTCOMES[outcome::LATE_EXIT], "late-exit");
         assert_eq!(OUTCOMES[outcome::KILLED], "killed");
-    }
-
-    #[test]
-    fn errors_have_their_names_and_the_rest_is_other() {
-        let names = [libc::EAGAIN, libc::ENOMEM, libc::EINVAL, libc::ENOSPC, libc::EPERM]
-            .map(|errno| errno_name(errno.unsigned_abs()));
-        assert_eq!(names, ERRORS);
     }
 }

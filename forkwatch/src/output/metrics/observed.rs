@@ -10,9 +10,9 @@ use prometheus::proto::MetricFamily;
 use super::{
     Answering, Options, RestsOn,
     bounded::{OTHER, UNKNOWN, label},
+    clone_calls::Causes,
     ends,
     family::{Family, float},
-    kernel::errno_name,
     shares::{Admission, Shares},
 };
 use crate::{
@@ -92,11 +92,6 @@ const LIMITED: Family<0> = Family::new(
     "forkwatch_metrics_series_limited_total",
     "Times that something was counted as \"other\" because metrics.max_series was reached.",
     [],
-);
-const CAUSES: Family<2> = Family::new(
-    "forkwatch_clone_call_failure_causes_total",
-    "Failed clone-family system calls whose record arrived, by error and the limit that was reached.",
-    ["errno", "cause"],
 );
 const DETECTORS: Family<1> = Family::new(
     "forkwatch_detector_enabled",
@@ -178,7 +173,7 @@ pub(super) struct Observed {
     undecided: BTreeMap<HazardId, u64>,
     children_failed: BTreeMap<&'static str, u64>,
     given_up: BTreeMap<&'static str, u64>,
-    causes: BTreeMap<(&'static str, &'static str), u64>,
+    pub(super) causes: Causes,
     stuck: BTreeMap<HazardId, Stuck>,
     pub(super) shared_connections: u64,
     detectors: BTreeMap<&'static str, Detector>,
@@ -244,7 +239,7 @@ impl Observed {
             undecided: all().map(|hazard| (hazard, 0)).collect(),
             children_failed: ends::WAYS.map(|way| (way, 0)).into(),
             given_up: given_up.iter().map(|what| (*what, 0)).collect(),
-            causes: BTreeMap::new(),
+            causes: Causes::default(),
             stuck: hangs.iter().map(|hazard| (*hazard, Stuck::default())).collect(),
             shared_connections: 0,
             detectors: BTreeMap::new(),
@@ -321,10 +316,6 @@ impl Observed {
         self.stuck.insert(hazard, Stuck { confirmed, unknown, since });
     }
 
-    pub(super) fn clone_failed(&mut self, errno: u32, cause: &'static str) {
-        *self.causes.entry((errno_name(errno), cause)).or_default() += 1;
-    }
-
     pub(super) fn rescued(&mut self, outcome: &'static str) {
         *self.rescues.entry(outcome).or_default() += 1;
     }
@@ -345,13 +336,8 @@ impl Observed {
         }
     }
 
-    /// All families. `units_refused`: how often the units found no room.
-    pub(super) fn families(
-        &self,
-        units_refused: u64,
-        clone_calls: bool,
-        answering: &Answering,
-    ) -> Vec<MetricFamily> {
+    /// All families, but that of calls that are watched on request. `units_refused`: how often the units found no room.
+    pub(super) fn families(&self, units_refused: u64, answering: &Answering) -> Vec<MetricFamily> {
         let mut families = vec![
             UNSAFE_FORKS.counters(self.unsafe_forks.iter().map(|((hazard, program, unit), count)| {
                 ([hazard.name(), program.as_str(), unit.as_str()], *count)
@@ -388,11 +374,6 @@ impl Observed {
             LOST_READERS.gauge(float(answering.lost_readers)),
             REPLACED_READERS.counter(answering.replaced_readers),
         ];
-        if clone_calls {
-            families.push(
-                CAUSES.counters(self.causes.iter().map(|((errno, cause), count)| ([*errno, *cause], *count))),
-            );
-        }
         families.extend(self.store.map(|(lost, _)| STORE_LOST.counter(lost)));
         families.extend(self.store.map(|(_, is_well)| STORE_WELL.gauge(truth(is_well))));
         families.extend(self.reload.map(|success| RELOAD_SUCCESSFUL.gauge(truth(success))));
