@@ -36,7 +36,7 @@ pub enum ConfigError {
     /// The file cannot be read, or is none that would be.
     #[error("cannot read the configuration: {0}")]
     Read(#[from] InputFileError),
-    /// It is no text.
+    /// Its bytes are no UTF-8.
     #[error("cannot read the configuration: {} is not UTF-8", .0.display())]
     NotText(PathBuf),
     /// It is not TOML, or a key or a value in it is none of ours. The message shows the line.
@@ -133,7 +133,7 @@ pub struct Log {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Socket {
-    /// Its path.
+    /// Where the local socket is.
     pub path: OwnPlace,
     /// The group that may ask there, besides root; none if empty.
     pub group: String,

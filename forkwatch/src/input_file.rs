@@ -23,7 +23,7 @@ pub enum InputFileError {
     NotRegular {
         /// The file.
         path: String,
-        /// What it is.
+        /// What it is instead, in words: a directory, a pipe.
         kind: &'static str,
     },
     /// Nobody would write so much.

@@ -46,11 +46,11 @@ pub enum OutputFileError {
         link.display()
     )]
     Link {
-        /// The link.
+        /// The path of the link.
         link: PathBuf,
-        /// Whose it is.
+        /// The uid that the link belongs to.
         owner: u32,
-        /// Whose its directory is.
+        /// The uid that the directory of the link belongs to.
         directory: u32,
         /// Who may write to that.
         mode: u32,

@@ -41,7 +41,7 @@ pub enum PrivilegeError {
     MayNotChange {
         /// The process.
         pid: u32,
-        /// What is missing.
+        /// The capabilities that are missing.
         missing: Vec<Capability>,
     },
     /// The kernel refused.

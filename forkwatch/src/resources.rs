@@ -26,7 +26,7 @@ pub enum ResourceError {
     Files {
         /// How many are left.
         left: usize,
-        /// The limit.
+        /// The limit of open files (`RLIMIT_NOFILE`).
         limit: u64,
     },
 }

@@ -29,9 +29,9 @@ pub enum FilterError {
     /// The value is none that the key can have.
     #[error("`{value}` cannot be the value of `{key}`: {wants}")]
     Value {
-        /// The key.
+        /// The key of the query, as it was written.
         key: String,
-        /// Its value.
+        /// What was written after `=`.
         value: String,
         /// What it can be.
         wants: &'static str,

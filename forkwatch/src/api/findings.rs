@@ -190,7 +190,7 @@ pub struct FindingDocument {
     /// `forkwatch.finding/1`.
     #[schemars(extend("const" = "forkwatch.finding/1"))]
     pub schema: String,
-    /// The finding.
+    /// What a list shows of it, its report, and its end.
     pub finding: Kept,
 }
 

@@ -19,13 +19,13 @@ pub struct Hazards {
 /// A hazard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HazardDocument {
-    /// Its id.
+    /// Its id, as in findings and in rules: `orphaned-lock`.
     pub id: String,
     /// A few words.
     pub title: String,
     /// What goes wrong.
     pub what: String,
-    /// How it is detected.
+    /// What forkwatch looks at to find it, and what it takes to report it.
     pub detection: String,
     /// How sure a finding is at most.
     pub certainty: Certainty,

@@ -61,7 +61,7 @@ pub struct PartHealth {
     pub name: String,
     /// Whether it did what it was asked to when this was asked.
     pub answers: bool,
-    /// Why not.
+    /// Why it does not answer; absent where it does.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
 }

@@ -19,7 +19,7 @@ pub struct Processes {
 /// A forked child that has not exec'd.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProcessDocument {
-    /// Its pid.
+    /// Its pid in the host's pid namespace.
     pub pid: u32,
     /// Its comm, escaped for a terminal; absent where it was not looked up.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -27,7 +27,7 @@ pub struct ProcessDocument {
     /// Names it on all hosts and for all times, as in events.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub entity_id: Option<String>,
-    /// When it started.
+    /// When it was forked.
     #[schemars(extend("format" = "date-time"))]
     pub start: String,
     /// The process that forked it, where that was seen or still lives.

@@ -64,7 +64,7 @@ pub struct ServerDocument {
 /// A living worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerDocument {
-    /// Its pid.
+    /// Its pid in the host's pid namespace.
     pub pid: u32,
     /// Names it on all hosts and for all times, as in events.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -86,7 +86,7 @@ pub struct WorkerDocument {
     pub start: String,
     /// `starting`, `ready`, `not-ready`, `stopping` or `unknown`.
     pub state: String,
-    /// Since when.
+    /// Since when it is in this state.
     #[schemars(extend("format" = "date-time"))]
     pub since: String,
     /// Nanoseconds from the fork until it was seen to wait for work.
@@ -103,7 +103,7 @@ pub struct WorkerDocument {
 /// A worker that has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerEndDocument {
-    /// Its pid.
+    /// Its pid in the host's pid namespace.
     pub pid: u32,
     /// Its comm at the end, safe for a terminal.
     pub name: String,
@@ -125,7 +125,7 @@ pub struct WorkerEndDocument {
     /// What it did when it was looked at last.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_activity: Option<String>,
-    /// When that was.
+    /// When it was looked at last.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_seen: Option<String>,
     /// What it was stuck in.

@@ -117,7 +117,7 @@ struct Facts<'a> {
     workers: Vec<Worker>,
 }
 
-/// A thread.
+/// A thread, by tid and name.
 #[derive(Debug, Serialize)]
 struct Thread {
     tid: u32,
@@ -207,7 +207,7 @@ struct HeldLock {
     owner: Thread,
 }
 
-/// A lock.
+/// A lock, and where it lies.
 #[derive(Debug, Serialize)]
 struct Lock {
     /// Which kind of lock.

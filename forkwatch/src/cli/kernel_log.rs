@@ -22,7 +22,7 @@ pub(super) struct KernelLog {
 }
 
 impl KernelLog {
-    /// Whose.
+    /// The programs that are to log: none unless the option was given.
     pub(super) fn speakers(&self) -> Speakers {
         Speakers::named(self.kernel_log.iter().map(String::as_str))
     }

@@ -22,7 +22,7 @@ const LONGEST_REFUSAL: usize = 64 << 10;
 pub enum Heard<'a> {
     /// The watch listens to us: what happens from now on is told.
     Begun,
-    /// A document.
+    /// A JSON document, on one line.
     Document(&'a str),
     /// A document that is longer than anybody would write.
     TooLong,

@@ -25,7 +25,7 @@ const MOST_HOOKS: usize = 64;
 /// Most arguments of a program, and bytes of one.
 const MOST_ARGUMENTS: usize = 64;
 const LONGEST_ARGUMENT: usize = 4096;
-/// Longest name.
+/// Longest name of a hook, in letters.
 const LONGEST_NAME: usize = 40;
 /// How long a hook may take where nothing is said.
 const USUAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -60,7 +60,7 @@ pub enum Deed {
     Exec(Vec<Argument>),
     /// Sends the document to an address.
     Post {
-        /// Where to.
+        /// The address, of `http`.
         url: Url,
         /// What is sent with it.
         headers: BTreeMap<String, String>,
@@ -74,7 +74,7 @@ pub enum Deed {
 pub struct Url {
     /// Name or IP address; of an IPv6 address without its brackets.
     pub host: String,
-    /// The port.
+    /// The TCP port; 80 where none is written.
     pub port: u16,
     /// Host and port as they were written.
     pub authority: String,

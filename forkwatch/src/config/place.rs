@@ -16,7 +16,7 @@ pub enum OwnPlace {
     Auto,
     /// Nowhere.
     None,
-    /// There.
+    /// At this path.
     Path(PathBuf),
 }
 

@@ -19,9 +19,9 @@ pub struct Renamed {
 pub enum Named {
     /// A table of the configuration. The old name is still understood, with a warning.
     Table,
-    /// A metric.
+    /// A metric. The old name is gone.
     Metric,
-    /// An alert.
+    /// An alert of `dist/forkwatch.rules.yml`. The old name is gone.
     Alert,
     /// The value of a label, in every metric that has it.
     LabelValue,

@@ -57,7 +57,7 @@ pub enum EventOutput {
     None,
     /// Standard output.
     Stdout,
-    /// A file.
+    /// This file, which is rotated by size.
     File(PathBuf),
 }
 

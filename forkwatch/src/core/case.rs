@@ -27,7 +27,7 @@ pub struct EarlierFork {
 pub struct ForkCase<'a> {
     /// When it is judged.
     pub at: BootTime,
-    /// The fork.
+    /// The fork, as the kernel side reported it.
     pub fork: &'a Fork,
     /// A fork before it that left threads behind, of which the forker is a child's child or a child itself.
     pub earlier: Option<&'a EarlierFork>,
@@ -39,7 +39,7 @@ pub struct ForkCase<'a> {
     pub parent_ended: bool,
     /// What runs in the parent, as far as is known.
     pub program: &'a Program,
-    /// Its name.
+    /// The name that it goes by in metrics: `gunicorn`, not `python3.11`.
     pub program_name: &'a str,
     /// The locks that the child still carried, when it was known to live on, of threads that it does not have.
     pub held: Option<&'a HeldLocks>,

@@ -42,13 +42,13 @@ pub enum Output {
     },
     /// Something unsafe happened, the first time or again: for the counters.
     Unsafe {
-        /// What.
+        /// The hazard that it is a case of.
         hazard: HazardId,
         /// The program to blame.
         program_name: String,
         /// Its systemd unit, else its container.
         unit: Option<String>,
-        /// Whose it is.
+        /// The real uid of the program to blame, where that is known.
         uid: Option<u32>,
     },
     /// A finding that the operator accepts.
@@ -68,7 +68,7 @@ pub enum Output {
         hazard: HazardId,
         /// The forked child: its tgid, and when it started.
         child: ProcessKey,
-        /// Why not.
+        /// The reason, for the log.
         why: String,
     },
     /// Something was given up.

@@ -24,7 +24,7 @@ pub enum SettingsError {
     Delay {
         /// The name of the setting, as the configuration has it.
         name: &'static str,
-        /// What it is.
+        /// The delay that was given.
         value: Duration,
     },
     /// More children than there can be, or none.

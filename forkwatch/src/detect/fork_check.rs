@@ -36,7 +36,7 @@ pub struct Reason {
 /// The verdict, and what it rests on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Assessment {
-    /// The verdict.
+    /// What the weightiest reason comes to.
     pub verdict: Verdict,
     /// The reasons, the weightiest first.
     pub reasons: Vec<Reason>,

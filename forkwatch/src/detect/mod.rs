@@ -109,13 +109,13 @@ pub fn all() -> Vec<Box<dyn Detector>> {
 
 /// What is to be said of a hazard.
 pub struct Hazard {
-    /// Its id.
+    /// Its id, which never changes: rules, metrics and events have it.
     pub id: HazardId,
     /// A few words.
     pub title: &'static str,
     /// What goes wrong.
     pub what: &'static str,
-    /// How it is detected.
+    /// What forkwatch looks at to find it, and what it takes to report it.
     pub detection: &'static str,
     /// How sure a finding is.
     pub certainty: Certainty,

@@ -53,7 +53,7 @@ struct Asked {
 }
 
 enum What {
-    /// By the core.
+    /// A question of the core's.
     Core(Request),
     /// By outputs, under a number of theirs.
     Particulars(u64, Box<Event>),

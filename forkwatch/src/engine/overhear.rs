@@ -39,7 +39,7 @@ const MOST_MISSED: usize = 64;
 pub(crate) struct Overhearer {
     /// What it says.
     pub(crate) heard: Receiver<Overhearing>,
-    /// Where it is asked.
+    /// Takes the processes whose last lines are asked for.
     pub(crate) asks: Sender<ProcessKey>,
 }
 

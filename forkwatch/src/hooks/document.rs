@@ -41,7 +41,7 @@ pub struct HooksDocument {
 /// A hook.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HookDocument {
-    /// Its name.
+    /// Its name in `hooks.toml`.
     pub name: String,
     /// The events that it is for.
     pub on: Vec<String>,
@@ -74,11 +74,11 @@ pub struct HookDocument {
 /// A run that has ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LastRun {
-    /// When.
+    /// When it ended.
     pub at: String,
     /// `good`, `failed`, `timed-out`, `gone` or `stopped`.
     pub how: String,
-    /// In words.
+    /// How it ended, in words.
     pub words: String,
     /// How long it took.
     pub took_ms: u64,

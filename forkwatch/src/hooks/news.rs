@@ -22,9 +22,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
     pub(super) is_up: bool,
-    /// Since when.
+    /// When that last changed.
     pub(super) since: Timestamp,
-    /// Why not.
+    /// Why it is not heard; absent while it is.
     pub(super) why: Option<String>,
     /// How often it was not heard any more.
     pub(super) gaps: u64,

@@ -104,7 +104,7 @@ impl Bytes {
 pub(super) struct Slice {
     /// The position of the first of them.
     pub(super) start: u64,
-    /// They.
+    /// The bytes from there on.
     pub(super) bytes: Vec<u8>,
 }
 

@@ -18,7 +18,7 @@ pub(super) enum Activity {
 /// A system call that a thread sleeps in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SystemCall {
-    /// Its number.
+    /// Its number in the kernel's table of this architecture.
     pub(super) number: libc::c_long,
     /// Its arguments, as the registers had them.
     pub(super) arguments: [u64; 6],

@@ -21,7 +21,7 @@ pub(super) struct Table {
 /// A descriptor of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Descriptor {
-    /// Its number.
+    /// Its number in the process.
     pub(super) number: u32,
     /// What `/proc/PID/fd` shows: a path, `socket:[INODE]`, `anon_inode:[eventpoll]`.
     link: OsString,

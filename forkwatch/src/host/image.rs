@@ -18,7 +18,7 @@ pub(super) struct Image {
     pub(super) second: u64,
     /// The image as a file.
     pub(super) memory_as_file: Bytes,
-    /// The memory.
+    /// The image as the memory of a process.
     pub(super) memory: Bytes,
     /// A mapping of a program for all of it.
     pub(super) maps: Rc<Maps>,

@@ -15,7 +15,7 @@ const MAX_SEGMENTS: usize = 16;
 /// The mappings of a process at one moment, by ascending address.
 pub(super) struct Maps(Vec<Mapping>);
 
-/// One of them.
+/// A line of `/proc/PID/maps`.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, as the kernel tells it")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mapping {
@@ -87,7 +87,7 @@ impl Maps {
         })
     }
 
-    /// All of them.
+    /// All mappings, by ascending address.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Mapping> {
         self.0.iter()
     }

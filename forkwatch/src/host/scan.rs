@@ -34,7 +34,7 @@ pub enum ScanError {
         pid: u32,
         /// Its comm: at most 15 bytes, of its own choice.
         comm: Comm,
-        /// Its parent.
+        /// The pid of its parent.
         parent: u32,
     },
     /// The id is that of a thread.

@@ -41,7 +41,7 @@ enum State {
 /// Why a traced thread has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// It was asked to.
+    /// forkwatch has asked it to.
     Asked,
     /// A signal was on its way in, or all of its process is being stopped.
     Signal,

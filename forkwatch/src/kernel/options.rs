@@ -14,7 +14,7 @@ pub struct Stream {
     pub plain: bool,
     /// vfork. Clones that share memory for good are always told.
     pub sharing: bool,
-    /// Threads.
+    /// Threads that a process creates.
     pub threads: bool,
 }
 
@@ -63,7 +63,7 @@ impl Filter {
 pub struct Options {
     /// Which plain events enter the ring.
     pub stream: Stream,
-    /// Whose.
+    /// Whose events enter the ring.
     pub filter: Filter,
     /// How long a child may take to exec or exit before it counts as living on.
     pub grace: Duration,

@@ -44,7 +44,7 @@ pub(super) enum Place {
     Tracepoint(&'static str),
     /// The entry of that function.
     Entry(&'static str),
-    /// Its exit.
+    /// The exit of that function.
     Exit(&'static str),
     /// The pass of that name, which runs it for each thing that it comes to when it is read.
     Pass(&'static str),

@@ -46,7 +46,7 @@ pub struct Tally {
     pub undecided: AtomicU64,
     /// Records that were lost.
     pub lost: AtomicU64,
-    /// What was given up.
+    /// Processes and connections that were not followed to their end, because too much happened at once.
     pub given_up: AtomicU64,
     /// Findings that rules accept.
     pub accepted: AtomicU64,

@@ -103,7 +103,7 @@ pub enum Engaged {
 /// A thread that a client library has started for itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LibraryThread {
-    /// The library.
+    /// The name of the library.
     pub library: String,
     /// Which thread, by its tid and comm.
     pub thread: SeenThread,

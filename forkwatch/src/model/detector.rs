@@ -48,7 +48,7 @@ pub enum Aspect {
     Sockets,
     /// Which system call its threads sleep in.
     Calls,
-    /// Its memory.
+    /// What its memory holds, its threads' stacks included (`/proc/PID/mem`).
     Memory,
     /// Whether another process uses that too (`kcmp(2)`).
     Sharing,

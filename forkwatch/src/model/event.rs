@@ -51,7 +51,7 @@ pub struct Fork {
     pub origin: Origin,
     /// When, on the clock that counts from the boot.
     pub at: BootTime,
-    /// How.
+    /// Whether it copies its parent's memory.
     pub kind: CloneKind,
     /// The process that forked.
     pub parent: ProcessKey,
@@ -95,7 +95,7 @@ pub struct Exec {
     pub origin: Origin,
     /// When, on the clock that counts from the boot.
     pub at: BootTime,
-    /// Which process.
+    /// The process that called exec.
     pub process: ProcessKey,
     /// The thread that called exec: another than the tgid if it was not the main thread.
     pub from_tid: u32,
@@ -132,7 +132,7 @@ pub struct Exit {
     pub origin: Origin,
     /// When, on the clock that counts from the boot.
     pub at: BootTime,
-    /// Which process.
+    /// The process that has ended.
     pub process: ProcessKey,
     /// The process that forked it.
     pub parent_tgid: u32,
@@ -221,7 +221,7 @@ pub struct Signal {
     pub origin: Origin,
     /// When, on the clock that counts from the boot.
     pub at: BootTime,
-    /// Its number.
+    /// Its number, from 1 to 64 (signal(7)).
     pub number: u32,
     /// To which process.
     pub target: ProcessKey,
@@ -241,15 +241,15 @@ pub struct SocketUse {
     pub at: BootTime,
     /// The socket's inode number.
     pub inode: u64,
-    /// Who.
+    /// The process that used it.
     pub user: User,
     /// The calling thread.
     pub tid: u32,
     /// Its comm: at most 15 bytes, of its own choice.
     pub comm: Comm,
-    /// What.
+    /// What the process did with it.
     pub act: Act,
-    /// Bytes.
+    /// How many bytes it moved.
     pub bytes: u64,
 }
 
@@ -280,7 +280,7 @@ pub struct SharerEnd {
     pub origin: Origin,
     /// When, on the clock that counts from the boot.
     pub at: BootTime,
-    /// Which process.
+    /// The process that does not have the sockets any more.
     pub process: ProcessKey,
     /// Whether it has exec'd, and lives on as another program.
     pub execed: bool,

@@ -57,7 +57,7 @@ pub struct ForeignWakeUp {
     pub uid: Option<u32>,
     /// What runs in its forker.
     pub program: Program,
-    /// The signals.
+    /// The signals whose arrival the child writes to that socket.
     pub signals: SignalSet,
     /// Its descriptor of the socket that the signals are written to.
     pub descriptor: u32,
@@ -97,7 +97,7 @@ pub struct RestingLoop {
 /// or another's, while the open file lives on elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watched {
-    /// Its number.
+    /// The descriptor under which it was entered.
     pub number: u32,
     /// The inode number of what it is open on; absent before Linux 5.1.
     #[serde(skip_serializing_if = "Option::is_none", default)]

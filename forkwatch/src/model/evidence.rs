@@ -104,7 +104,7 @@ pub enum Request {
     },
     /// Where in its program is a thread that has just used a connection?
     Caller {
-        /// Its process.
+        /// The process of that thread.
         process: ProcessKey,
         /// The tid of the thread.
         tid: u32,
@@ -304,7 +304,7 @@ pub enum Evidence {
     },
     /// About a thread that used a connection.
     Caller {
-        /// Its process.
+        /// The process of that thread.
         process: ProcessKey,
         /// The connection's inode number.
         inode: u64,
@@ -346,7 +346,7 @@ pub enum Evidence {
     Escaped {
         /// The forked process.
         child: ProcessKey,
-        /// What was seen.
+        /// What both wait in, or why that cannot be told.
         seen: EscapedSeen,
     },
     /// About locks on files that a forked process carries.

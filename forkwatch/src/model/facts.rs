@@ -64,7 +64,7 @@ pub struct LockFacts {
     /// The thread that owns it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub owner: Option<LockOwner>,
-    /// The thread that waits.
+    /// The tid of the thread that waits.
     pub waiting_thread: u32,
     /// How many threads of the child wait for it.
     pub waiting_threads: u32,
@@ -203,7 +203,7 @@ pub struct LeakFacts {
     /// Of a listening socket: its address and port, or its path.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub address: Option<String>,
-    /// Who holds it.
+    /// The processes that have it open.
     pub holders: Vec<DescriptorHolder>,
 }
 

@@ -74,7 +74,7 @@ pub struct SharedLock {
     pub place: (u64, u64, u64, u64),
     /// The file that it lies in, safe for a terminal.
     pub file: String,
-    /// What it is.
+    /// What is known of the kind of lock.
     pub kind: SharedKind,
 }
 

@@ -172,9 +172,9 @@ pub struct Facts {
 /// A child to which the same has happened as to another before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repeat {
-    /// The child.
+    /// Its tgid, and when it started.
     pub child: ProcessKey,
-    /// Its comm.
+    /// Its comm: at most 15 bytes, of its own choice.
     pub comm: Comm,
     /// When that was decided.
     pub at: BootTime,
@@ -219,7 +219,7 @@ pub struct Finding {
     /// The child (for `blocked-signals`: the process that exec'd; where it is about several, the one that
     /// ended last or has waited longest).
     pub child: ProcessKey,
-    /// The child's comm.
+    /// Its comm: at most 15 bytes, of its own choice.
     pub child_comm: Comm,
     /// The child's real uid, where that was looked at: it need not be its forker's.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -24,7 +24,7 @@ impl GeneratorPlaces {
         places
     }
 
-    /// They.
+    /// The addresses.
     pub fn iter(&self) -> impl Iterator<Item = u64> {
         self.0.iter().copied().filter(|place| *place != 0)
     }
@@ -50,7 +50,7 @@ pub enum Maker {
 pub struct Ahead {
     /// Where its state lies, in both.
     pub place: u64,
-    /// Whose it is.
+    /// The library whose generator it is.
     pub maker: Maker,
     /// What tells the forker's present state from all others.
     pub state: u64,
@@ -90,6 +90,6 @@ pub enum GeneratorsSeen {
     Unknown,
     /// They cannot be looked at, for this reason.
     Unreadable(String),
-    /// They were compared.
+    /// Both had generators that could be compared.
     Compared(Box<Generators>),
 }

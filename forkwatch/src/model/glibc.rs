@@ -115,7 +115,7 @@ pub struct Stream {
     pub buffer: u64,
     /// The next `FILE` in the list of all; 0 at the end.
     pub next: u64,
-    /// Its descriptor.
+    /// The descriptor that it writes to; negative where there is none.
     pub descriptor: i32,
 }
 

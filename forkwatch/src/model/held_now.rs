@@ -7,7 +7,7 @@ use super::{held_lock::HeldLock, thread::SeenThread, time::BootTime};
 /// A lock that a thread holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockNow {
-    /// The lock.
+    /// The lock, and where it lies.
     pub lock: HeldLock,
     /// Which thread, by its tid and comm.
     pub thread: SeenThread,

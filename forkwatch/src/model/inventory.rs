@@ -78,11 +78,11 @@ pub struct Events {
     pub epoll: u32,
     /// `io_uring` instances.
     pub io_uring: u32,
-    /// signalfds.
+    /// Descriptors of signalfd(2).
     pub signalfd: u32,
-    /// eventfds.
+    /// Descriptors of `eventfd(2)`.
     pub eventfd: u32,
-    /// timerfds.
+    /// Descriptors of `timerfd_create(2)`.
     pub timerfd: u32,
     /// inotify instances.
     pub inotify: u32,
@@ -161,7 +161,7 @@ pub struct OpenFile {
 pub struct FileLock {
     /// On what.
     pub file: OpenFile,
-    /// Of which kind.
+    /// To whom it belongs.
     pub kind: FileLockKind,
 }
 
@@ -180,7 +180,7 @@ pub enum FileLockKind {
 /// An open database that lives in files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Database {
-    /// Its file.
+    /// Its main file.
     pub file: OpenFile,
     /// Of which kind, going by its name.
     pub kind: DatabaseKind,
@@ -238,7 +238,7 @@ pub struct Collector {
 /// A forked process, and its memory in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Worker {
-    /// Its pid.
+    /// Its pid in the host's pid namespace.
     pub pid: u32,
     /// Its comm: at most 15 bytes, of its own choice.
     pub comm: Comm,
@@ -253,9 +253,9 @@ pub struct Worker {
 /// Something that could not be looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unknown {
-    /// What.
+    /// What was to be looked at.
     pub what: Subject,
-    /// Why not.
+    /// The reason, for people.
     pub why: String,
     /// Whether more privilege would help.
     pub denied: bool,
@@ -277,7 +277,7 @@ pub enum Subject {
     Sockets,
     /// Locks on files.
     FileLocks,
-    /// Memory.
+    /// How much memory it has.
     Memory,
     /// Locks that its threads hold.
     HeldLocks,

@@ -45,7 +45,7 @@ pub struct CarriedLocks {
 pub struct CarriedLock {
     /// On what, as the process has it.
     pub file: OpenFile,
-    /// Of which kind.
+    /// To whom it belongs.
     pub kind: FileLockKind,
     /// Who took it.
     pub taker: Taker,

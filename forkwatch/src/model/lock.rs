@@ -284,7 +284,7 @@ pub struct ThreadAt {
 pub struct Doing {
     /// The system call that it sleeps in, `running`, or `unknown`.
     pub call: String,
-    /// Where it is.
+    /// Its stack, the innermost frame first.
     pub stack: Stack,
 }
 

@@ -35,7 +35,7 @@ pub enum ProbeRequest {
     Disregard {
         /// The process that forks.
         forker: ProcessKey,
-        /// Until when.
+        /// The time from which on it is told of again.
         until: BootTime,
     },
 }

@@ -27,7 +27,7 @@ pub struct Tree {
     pub whole: bool,
 }
 
-/// One of them.
+/// A process of the family.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// The process: its tgid, and when it started.
@@ -141,7 +141,7 @@ pub struct Wait {
 /// A word of memory that a thread waits for to be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Futex {
-    /// Its address.
+    /// Its address in the process that waits.
     pub address: u64,
     /// Whether it is waited for as glibc waits for a mutex; otherwise it may be of a semaphore or a condition, too.
     pub is_mutex: bool,

@@ -21,7 +21,7 @@ pub enum SharedFilesSeen {
     Left,
     /// They cannot be compared, for this reason.
     Unreadable(String),
-    /// What was seen.
+    /// They were compared.
     Seen(Box<SharedFiles>),
 }
 
@@ -81,7 +81,7 @@ pub struct FileUser {
 pub struct ClosedDatabase {
     /// Its file, as the forker has it.
     pub file: OpenFile,
-    /// Of which kind.
+    /// Which library's it is.
     pub kind: DatabaseKind,
     /// Whether the forker has a journal of it open that somebody has deleted.
     pub journal_deleted: bool,

@@ -56,7 +56,7 @@ pub struct WorkerEvent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WorkerChange {
-    /// It was forked.
+    /// The server has forked it.
     Forked {
         /// Whether the fork itself was seen. If not, it was found later.
         seen: bool,
@@ -143,9 +143,9 @@ impl WorkSource {
 /// How it was asked to end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopping {
-    /// By which signal.
+    /// The name of the signal that asked it: `SIGTERM`.
     pub signal: String,
-    /// Who sent it.
+    /// Whether its server sent that, or another process.
     pub sent_by: SentBy,
     /// The process that sent it.
     #[serde(skip_serializing_if = "Option::is_none", default)]

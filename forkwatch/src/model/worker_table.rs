@@ -24,10 +24,10 @@ pub struct WorkerTable {
     pub servers: Vec<ServerRecord>,
 }
 
-/// One of them.
+/// A server, with what is known of its workers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerRecord {
-    /// Which it is.
+    /// The server's name, kind and master.
     pub server: WorkersServer,
     /// Its living workers, the oldest first: at most [`MOST_WORKERS`].
     pub workers: Vec<WorkerRecord>,
@@ -66,14 +66,14 @@ pub struct WorkerRecord {
 pub struct WorkerEnd {
     /// When it ended, or was found gone.
     pub at: BootTime,
-    /// Which process it was.
+    /// Its tgid, and when it started.
     pub process: ProcessKey,
     /// Its comm at the end.
     pub comm: Comm,
     /// Which of the workers it was, where its title said so. Not safe for a terminal.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub slot: Option<String>,
-    /// How.
+    /// How it ended, and who had a hand in it.
     pub exited: Exited,
     /// The pid of the worker that has taken its place since.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -12,14 +12,14 @@ use super::{
 pub struct StreamId {
     /// The device of a file.
     pub device: u64,
-    /// The inode.
+    /// The inode number on that device.
     pub inode: u64,
 }
 
 /// Where some processes' standard output or error goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stream {
-    /// Which it is.
+    /// Its device and inode.
     pub id: StreamId,
     /// As the kernel shows it: a path, `pipe:[4711]`. Not safe for a terminal.
     pub name: String,
@@ -44,7 +44,7 @@ pub enum StreamAccess {
 /// Where some processes' standard output and error go: what is to be found out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamsAsked {
-    /// The processes.
+    /// The processes whose output is meant.
     pub processes: Vec<ProcessKey>,
     /// Who reads from pipes, as far as it is known: the inode, the process, and its descriptor.
     pub readers: Vec<(u64, ProcessKey, u32)>,
@@ -76,7 +76,7 @@ pub struct WrittenSeen {
 /// How many bytes a process has written in all, to whatever; none where it has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
-    /// The process.
+    /// Its tgid, and when it started.
     pub process: ProcessKey,
     /// Before the streams were read: with what is counted here, the next look begins.
     pub before: Option<u64>,
@@ -87,7 +87,7 @@ pub struct Count {
 /// What was read of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gulp {
-    /// Which.
+    /// The stream's device and inode.
     pub id: StreamId,
     /// Of a file, what is new in it; of a pipe, all that lies in it.
     pub bytes: Vec<u8>,

@@ -10,7 +10,7 @@ const BOOT_DIGITS: usize = 16;
 /// The host that is watched. Unknown is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
-    /// Its name.
+    /// The host's name, as `uname -n` shows it.
     pub host_name: Option<String>,
     /// The kernel's random id of this boot, as in `/proc/sys/kernel/random/boot_id`.
     pub boot_id: Option<String>,

@@ -58,7 +58,7 @@ pub struct Overheard {
 
 /// What is not shown: told soon after the first, then now and then, and at the end.
 struct Pending {
-    /// In all.
+    /// All since the watch began.
     all: Unshown,
     /// What was not told yet.
     untold: Unshown,

@@ -28,7 +28,7 @@ const MAX_LINE: u64 = 1024 * 1024;
 /// The first line of a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
-    /// [`FORMAT`].
+    /// The version of the format: [`FORMAT`] in what is written now.
     pub format: String,
     /// The version of forkwatch that wrote it.
     pub version: String,
@@ -37,7 +37,7 @@ pub struct Header {
     /// The host's boot.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub boot_id: Option<String>,
-    /// The host's name.
+    /// The host's name, as `uname -n` shows it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub host_name: Option<String>,
     /// Nanoseconds to add to a time for the Unix time.
@@ -85,7 +85,7 @@ impl Header {
 pub enum Input {
     /// An event of the kernel side.
     Event {
-        /// The event.
+        /// What the kernel side reported.
         event: Event,
         /// The number of the question about its particulars, where one was asked: an answer follows, and outputs were not
         /// told of the event before it came.
@@ -153,7 +153,7 @@ pub enum RecordingError {
         "line {line} of the recording is cut off: the recorder was killed or its disk was full; all lines before it are good"
     )]
     Truncated {
-        /// Which line.
+        /// The number of the line, from 1.
         line: u64,
     },
     /// A line in the middle is broken.
@@ -161,7 +161,7 @@ pub enum RecordingError {
         "line {line} of the recording is broken: {reason}; the file was damaged or edited: repair the line, or record again"
     )]
     Corrupt {
-        /// Which line.
+        /// The number of the line, from 1.
         line: u64,
         /// What is wrong with it.
         reason: String,

@@ -37,7 +37,7 @@ pub enum CommandEnd {
 /// A hazard, as a report introduces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Introduced {
-    /// Its id.
+    /// Its id, as in findings.
     pub id: &'static str,
     /// A few words.
     pub title: &'static str,

@@ -1,6 +1,6 @@
 //! What a reader may do beside looking.
 
-/// Of these, one.
+/// What a reader may do. One that may do more is a process of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum May {
     /// Nothing else.

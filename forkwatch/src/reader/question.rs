@@ -64,7 +64,7 @@ pub enum Question {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
-    /// To the core.
+    /// Evidence for the core.
     Core(Box<Evidence>),
     /// What it holds, or why that cannot be told.
     Inventory(Result<Box<Inventory>, ScanError>),
@@ -93,7 +93,7 @@ pub struct Answered {
     pub at: BootTime,
     /// Nanoseconds of CPU time that it took.
     pub cpu: u64,
-    /// The answer.
+    /// What was found out.
     pub answer: Answer,
 }
 

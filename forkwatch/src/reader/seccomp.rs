@@ -16,7 +16,7 @@ use seccompiler::{
 
 use super::may::May;
 
-/// To look.
+/// The system calls that every reader may make.
 const LOOKING: &[libc::c_long] = &[
     libc::SYS_openat2,
     libc::SYS_close,

@@ -41,7 +41,7 @@ const ONE_USER: Rate = Rate { per_mille: 10, at_once: Duration::from_millis(300)
 /// On whose account a question goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Account {
-    /// The user.
+    /// The uid.
     pub user: u64,
     /// The unit among the user's.
     pub unit: u64,
@@ -68,7 +68,7 @@ impl Account {
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<T> {
-    /// This is asked.
+    /// This question is asked now, on this account.
     Ask(Account, T),
     /// Something waits, and has to wait for so long.
     Wait(Duration),

@@ -69,7 +69,7 @@ pub enum LocalSocketError {
     /// The system refuses.
     #[error("cannot listen on {}: {source}", path.display())]
     Listen {
-        /// Where.
+        /// The path of the socket.
         path: PathBuf,
         /// What the system said.
         source: io::Error,

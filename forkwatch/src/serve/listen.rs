@@ -9,7 +9,7 @@ use std::{
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}{}", hint(*address, source))]
 pub struct BindError {
-    /// The address.
+    /// The address that was asked for.
     pub address: SocketAddr,
     /// What the kernel said.
     pub source: io::Error,

@@ -34,7 +34,7 @@ pub enum StoreError {
     None {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// What is wrong with it.
         why: String,
     },
     /// Something went wrong inside.

@@ -17,7 +17,7 @@ use super::{
 pub(super) const BRIEFS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("briefs");
 pub(super) const REPORTS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("reports");
 
-/// What is in it.
+/// How much is kept.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Size {
     pub(super) count: u64,

@@ -70,9 +70,9 @@ pub struct Word {
     #[serde(serialize_with = "hexadecimal")]
     #[schemars(with = "String")]
     pub address: u64,
-    /// What it was.
+    /// The word's value before the release.
     pub before: u32,
-    /// What it is afterwards.
+    /// The value that it gets.
     pub after: u32,
 }
 
@@ -84,7 +84,7 @@ fn hexadecimal<S: serde::Serializer>(address: &u64, serializer: S) -> Result<S::
 /// How a lock is released.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
-    /// What it is.
+    /// Which library's lock it is.
     pub kind: Kind,
     /// The words that say so, in the order in which they are written; some stay as they are.
     pub words: Vec<Word>,

@@ -71,7 +71,7 @@ pub enum RescueError {
     /// Others may use the lock.
     #[error("it could not be found out whether other processes use its memory: {0}")]
     Unknown(String),
-    /// It was not stopped.
+    /// A thread of the child could not be stopped; this says which, and why.
     #[error("{0}")]
     NotStopped(String),
     /// Something has changed since the lock was proven orphaned.

@@ -63,7 +63,7 @@ pub(in crate::cli) struct Server {
 pub(in crate::cli) struct Setting {
     /// What is set.
     pub(in crate::cli) name: &'static str,
-    /// To what.
+    /// Its value, as the command line or the library says it.
     pub(in crate::cli) value: String,
 }
 

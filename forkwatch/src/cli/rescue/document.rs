@@ -66,11 +66,11 @@ pub(super) struct Document {
     finding: Option<Box<json::document::Document>>,
 }
 
-/// A process.
+/// A process, and whose it is.
 #[derive(Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct Process {
-    /// Its pid.
+    /// Its pid in the host's pid namespace.
     pid: u32,
     /// Its comm, safe for a terminal.
     name: String,

@@ -25,7 +25,7 @@ pub(super) struct News {
     pub(super) servers: Arc<Vec<ServerDocument>>,
     /// Those that are open and the last ones, the latest first.
     pub(super) findings: Arc<Vec<Brief>>,
-    /// How it is.
+    /// The daemon's health; absent until it has answered once.
     pub(super) health: Option<Health>,
     /// Why it does not answer now.
     pub(super) trouble: Option<String>,

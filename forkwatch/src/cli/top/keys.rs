@@ -13,7 +13,7 @@ pub(super) enum Action {
     Move(isize),
     /// The first line.
     First,
-    /// The last.
+    /// The last line.
     Last,
     /// The line in this row of the screen.
     Click(u16),
@@ -33,7 +33,7 @@ pub(super) enum Action {
     Pause,
     /// What the keys do.
     Help,
-    /// Back.
+    /// Back to what was shown before.
     Back,
     /// One more letter of the word that is searched for.
     Letter(char),

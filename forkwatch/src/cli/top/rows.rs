@@ -19,7 +19,7 @@ use crate::{
 pub(super) enum Key {
     /// A server, by its master.
     Server(ProcessKey),
-    /// A worker.
+    /// A worker of a server.
     Worker(ProcessKey),
 }
 

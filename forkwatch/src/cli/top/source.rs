@@ -19,7 +19,7 @@ use crate::{
 pub(super) enum Source {
     /// A watch of its own.
     Own(Own),
-    /// A daemon.
+    /// A daemon that is asked over its local socket.
     Daemon(Asked),
 }
 

@@ -28,7 +28,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(6);
 
 /// A server, as it was when it was looked at.
 pub(super) struct Seen {
-    /// Its master.
+    /// The process that forks its workers.
     pub(super) master: ProcessKey,
     /// What was seen; absent where it could not be looked at.
     pub(super) family: Option<Family>,

@@ -67,7 +67,7 @@ impl Told {
         Arc::clone(self.shown.get_or_insert_with(all))
     }
 
-    /// All of one.
+    /// A finding with its report.
     pub(super) fn find(&self, id: &str) -> Option<Kept> {
         let (brief, report) = self.findings.iter().find(|(brief, _)| brief.id == id)?;
         Some(Kept {

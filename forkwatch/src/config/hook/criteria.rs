@@ -21,7 +21,7 @@ pub enum On {
     WorkerReplaced,
     /// A lock was released in a child that hung.
     Rescued,
-    /// Events were lost.
+    /// Events were dropped, so that something may have been missed.
     EventsLost,
 }
 

@@ -63,7 +63,7 @@ const SIGTERM: u32 = 15;
 
 /// A program that started with signals blocked, with what became known of it.
 pub(super) struct ExecCase<'a> {
-    /// The exec.
+    /// The exec with which it started.
     pub(super) exec: &'a Exec,
     /// The signals that nobody before the forker is to blame for.
     pub(super) signals: SignalSet,

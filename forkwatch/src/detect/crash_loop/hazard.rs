@@ -195,7 +195,7 @@ pub(super) struct LoopCase<'a> {
     pub(super) parent: ProcessKey,
     /// What runs in it.
     pub(super) program: &'a Program,
-    /// Its name.
+    /// The name that it goes by in metrics.
     pub(super) program_name: &'a str,
     /// How most of them ended.
     pub(super) how: ExitStatus,

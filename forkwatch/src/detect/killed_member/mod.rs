@@ -47,7 +47,7 @@ pub(super) struct KilledMember {
     families: HashMap<ProcessKey, Bereft>,
 }
 
-/// One of them.
+/// A family of which a member was killed.
 struct Bereft {
     /// Those that were killed, the last of them last.
     killed: VecDeque<Killed>,
@@ -70,7 +70,7 @@ struct Killed {
     comm: Comm,
     /// When, on the clock that counts from the boot.
     at: BootTime,
-    /// By what.
+    /// Which signal it was, and who sent it.
     end: ChildEnd,
 }
 

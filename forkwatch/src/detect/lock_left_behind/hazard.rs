@@ -77,9 +77,9 @@ pub(super) struct Case<'a> {
     pub(super) forker: Option<ProcessKey>,
     /// Whether the fork was seen.
     pub(super) was_seen: bool,
-    /// What it carries.
+    /// All locks that the child carries.
     pub(super) carried: &'a CarriedLocks,
-    /// That lock.
+    /// The one of them that somebody waits for.
     pub(super) lock: &'a CarriedLock,
     /// Since when somebody is known to wait.
     pub(super) since: BootTime,

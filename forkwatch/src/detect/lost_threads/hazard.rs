@@ -82,7 +82,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
 struct Known {
     /// How its comm begins: the kernel keeps 15 bytes of it.
     starts: &'static str,
-    /// Whose it is.
+    /// The name of the library, for people.
     library: &'static str,
     /// What no longer happens in the child, after "the child".
     stops: &'static str,
@@ -294,9 +294,9 @@ fn waits_for(known: &Known, place: &ThreadAt) -> Option<Wait> {
 
 /// A child that works without threads that its parent has.
 pub(super) struct LostCase<'a> {
-    /// The parent.
+    /// The process that forked the child.
     pub(super) parent: ProcessKey,
-    /// Its name.
+    /// The name that the parent's program goes by in metrics.
     pub(super) program_name: &'a str,
     /// The forked child: its tgid, and when it started.
     pub(super) child: ProcessKey,

@@ -30,7 +30,7 @@ pub struct Stuck<'a> {
     pub has_shared_memory: bool,
     /// What runs there.
     pub program: &'a Program,
-    /// Its name.
+    /// The name that it goes by in metrics.
     pub program_name: &'a str,
     /// What the parent's threads were called in their program and did soon after the fork, as far as that is known.
     pub occupations: &'a [Occupation],

@@ -57,9 +57,9 @@ const MANY: usize = 5;
 
 /// Children of one process that nobody waits for.
 pub(super) struct NeglectCase<'a> {
-    /// The parent.
+    /// The process that does not wait for its children.
     pub(super) parent: ProcessKey,
-    /// Its name.
+    /// The name that its program goes by in metrics.
     pub(super) program_name: &'a str,
     /// How many.
     pub(super) count: usize,

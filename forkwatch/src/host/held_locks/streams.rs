@@ -16,7 +16,7 @@ const MAX_STREAMS: usize = 256;
 
 /// A stream whose lock somebody holds.
 pub(super) struct Stream {
-    /// Where its lock is.
+    /// The address of its lock.
     pub(super) lock: u64,
     pub(super) owner: Owner,
     pub(super) name: String,

@@ -62,7 +62,7 @@ impl Tables {
         self.listening.keys().copied()
     }
 
-    /// One of them.
+    /// A listening socket, by inode number.
     pub(super) fn listener(&self, inode: u64) -> Option<Listener> {
         Some(match self.listening.get(&inode)? {
             Place::Internet { address, queue } => {

@@ -16,7 +16,7 @@ const EXCLUSIVE: u64 = 1 << 56;
 /// The pages of one process.
 pub(super) struct Pagemap(File);
 
-/// One of them.
+/// An entry of `/proc/PID/pagemap` (`Documentation/admin-guide/mm/pagemap.rst`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Page(u64);
 

@@ -17,7 +17,7 @@ use super::BtfError;
 pub enum Blob {
     /// Mapped from sysfs, which kernels since 6.16 allow: a read of it goes page by page, over a thousand system calls.
     Mapped(Mapping),
-    /// Read.
+    /// Read into memory.
     Read(Vec<u8>),
 }
 

@@ -58,7 +58,7 @@ pub enum BtfError {
     Missing {
         /// Kind that was looked for.
         kind: Kind,
-        /// Its name.
+        /// The name of the type or of the member.
         name: String,
     },
 }

@@ -30,7 +30,7 @@ pub struct Type<'a> {
 pub struct Member<'a> {
     /// Bytes from the start of the struct that the path started from.
     pub offset: u32,
-    /// What it is.
+    /// Its type, as the struct declares it.
     pub definition: Type<'a>,
 }
 

@@ -97,7 +97,7 @@ pub enum Type {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It failed.
+    /// The call or the process failed.
     Failure,
 }
 
@@ -143,10 +143,10 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
-    /// Its name.
+    /// The host's name, as `uname -n` shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Its boot.
+    /// The boot during which it happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,
 }
@@ -183,7 +183,7 @@ pub struct Process {
     /// The code it exited with; absent where a signal killed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<u8>,
-    /// Its executable.
+    /// The path of its executable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub executable: Option<String>,
     /// Its command line: at most 32 arguments and 4096 bytes of it.

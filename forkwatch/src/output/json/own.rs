@@ -246,7 +246,7 @@ pub enum FindingResolution {
     AskedByOther,
     /// A signal killed the child, and it is not known who sent it.
     Killed,
-    /// Its parent killed it.
+    /// The child's parent killed it.
     KilledByParent,
     /// Another process killed it.
     KilledByOther,
@@ -324,7 +324,7 @@ pub struct Evidence {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Again {
-    /// Its pid.
+    /// Its pid: the kernel's tgid.
     pub pid: u32,
     /// Names the process on all hosts and for all times, as in `process.entity_id`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -384,7 +384,7 @@ pub struct Cgroup {
     /// Its id, as text: it may exceed what a JSON reader takes for a number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Its path.
+    /// Its path below the root of the hierarchy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }

@@ -4,7 +4,7 @@ use super::super::{client::SQL, service::Kind};
 
 /// What the users of some libraries are told about connections of some kinds.
 pub(super) struct Advice {
-    /// Whom it is for.
+    /// The library whose users it is for: `SQLAlchemy`.
     pub(super) whom: &'static str,
     /// To whom it goes where one of these libraries is in use, or is loaded and the connection is of a fitting kind.
     pub(super) libraries: &'static [&'static str],
@@ -23,7 +23,7 @@ pub(super) struct Advice {
 pub(super) enum Ecosystems {
     /// These: their libraries map nothing by which they could be known.
     Named(&'static [&'static str]),
-    /// All.
+    /// Every ecosystem.
     All,
 }
 

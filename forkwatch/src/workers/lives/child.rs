@@ -16,7 +16,7 @@ const MOST_FAILURES: u8 = 3;
 pub(super) enum Stage {
     /// It may be.
     Candidate,
-    /// It is.
+    /// It is one of the server's workers.
     Worker,
     /// It does something else for its server.
     Helper,

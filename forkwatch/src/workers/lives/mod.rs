@@ -26,7 +26,7 @@ use crate::model::{
 
 /// Most processes that fork of which something is remembered.
 const MOST_FAMILIES: usize = 256;
-/// Most children in all.
+/// Most children that are followed, of all servers together.
 const MOST_CHILDREN: usize = 4096;
 
 /// What is to be done for it.

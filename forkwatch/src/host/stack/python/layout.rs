@@ -64,7 +64,7 @@ pub(super) struct Local {
     pub(super) codes: u64,
 }
 
-/// A string.
+/// A `str`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Text {
     pub(super) length: u64,
