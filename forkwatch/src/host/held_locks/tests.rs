@@ -247,10 +247,9 @@ import fcntl, array, termios
 filled = array.array('i', [0])
 while filled[0] < 65536:
     fcntl.ioctl(readable, termios.FIONREAD, filled)
-child = os.fork()
-if child:
-    # Before 3.9 the locks of handlers were not made anew.
-    os.write(1, b'%d %d\\n' % (child, 2 if sys.version_info < (3, 9) else 1))
+if os.fork() == 0:
+    # By the child: it has made the locks of handlers anew then, which nobody did before 3.9.
+    os.write(1, b'%d %d\\n' % (os.getpid(), 2 if sys.version_info < (3, 9) else 1))
 sys.stdin.read()
 ";
 
