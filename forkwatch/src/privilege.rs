@@ -47,7 +47,7 @@ pub enum PrivilegeError {
     /// The kernel refused.
     #[error("cannot {action}: {source}")]
     Capabilities {
-        /// What was tried.
+        /// What was tried, in words.
         action: &'static str,
         /// Why it failed.
         source: CapsError,

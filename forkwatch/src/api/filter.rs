@@ -54,7 +54,7 @@ pub struct Filter {
     pub since: Option<u64>,
     /// It was reported before this time.
     pub until: Option<u64>,
-    /// What is wrong.
+    /// It is about this hazard.
     pub hazard: Option<String>,
     /// It matters at least this much.
     pub severity: Option<Severity>,

@@ -42,7 +42,7 @@ pub enum AskError {
     Nobody {
         /// Who was to be asked.
         whom: &'static str,
-        /// The socket.
+        /// The path of the local socket.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -52,9 +52,9 @@ pub enum AskError {
     Broken {
         /// Who was to be asked.
         whom: &'static str,
-        /// The socket.
+        /// The path of the local socket.
         path: PathBuf,
-        /// What is wrong.
+        /// What went wrong on the way.
         why: String,
     },
     /// It refuses whoever asks.

@@ -74,7 +74,7 @@ pub enum Judgement {
 /// What a hazard has to say of one case.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// How it stands.
+    /// Whether the fault was seen, or only its conditions.
     pub state: State,
     /// How sure it is.
     pub certainty: Certainty,

@@ -25,7 +25,7 @@ use crate::model::{
 pub struct Context {
     /// The time of what is being dealt with.
     pub now: BootTime,
-    /// How to judge.
+    /// The settings of the watch.
     pub settings: Settings,
     /// The followed processes.
     pub processes: Processes,

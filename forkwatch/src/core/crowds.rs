@@ -17,7 +17,7 @@ const MOST_NAMED: usize = 256;
 /// Most children whose end is waited for, and most of those that are to be named in the next summaries.
 const MOST_FOLLOWED: usize = 4096;
 
-/// How something ended.
+/// How a finding ended, and what is known of its child's end.
 pub(super) type End<'a> = (Resolution, Option<&'a ChildEnd>);
 
 /// All that are waited for.

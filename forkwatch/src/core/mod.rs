@@ -353,7 +353,7 @@ impl Core {
         self.context.follow_up(finding);
     }
 
-    /// Which children hang.
+    /// The children about which a finding says that they hang.
     pub(crate) fn hanging(&self) -> Vec<ProcessKey> {
         self.context.processes.hanging()
     }

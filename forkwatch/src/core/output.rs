@@ -31,7 +31,7 @@ pub enum Output {
     Worker(Box<WorkerEvent>),
     /// How many children are stuck, and since when the longest.
     Stuck {
-        /// In what way.
+        /// The hazard by which they hang.
         hazard: HazardId,
         /// How many of them could be looked at last time.
         confirmed: u64,

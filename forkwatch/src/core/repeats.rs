@@ -66,7 +66,7 @@ struct Entry {
     repeats: u64,
     /// The first repeat since the last report.
     first: BootTime,
-    /// The last repeat.
+    /// The last repeat since the last report.
     latest: Option<Box<Finding>>,
     /// The children that they were about.
     crowd: Option<u64>,

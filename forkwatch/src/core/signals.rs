@@ -34,7 +34,7 @@ const ASKS_TO_END: [u32; 6] = [1, 2, 3, 6, 14, 15];
 pub(super) enum Why {
     /// A finding about it is open, and its end is to be told.
     Finding,
-    /// It may hang.
+    /// It may hang, and who ends it then is to be told.
     Suspicion,
     /// It is a server's worker, and its life is told.
     Worker,

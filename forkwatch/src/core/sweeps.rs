@@ -24,7 +24,7 @@ pub(super) struct Sweeps {
     whole: bool,
 }
 
-/// When it comes.
+/// When the next sweep comes.
 #[derive(Clone, Copy, Default)]
 enum Next {
     #[default]

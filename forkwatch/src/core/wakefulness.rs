@@ -9,7 +9,7 @@ use crate::model::{
     time::{BootTime, nanoseconds},
 };
 
-/// How often.
+/// Between two passes over all tasks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a child that sleeps on may go without a look at it. Records of its end may have been lost.
@@ -51,7 +51,7 @@ impl Rest {
     }
 }
 
-/// The next time.
+/// Asks now and then which children fell asleep.
 #[derive(Default)]
 pub(super) struct Wakefulness {
     next: BootTime,

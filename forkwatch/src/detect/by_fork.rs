@@ -8,7 +8,7 @@ use crate::{
 
 /// Judges each fork that may be a case of the hazard once, when what there is to be known of it is known.
 pub(super) struct ByFork {
-    /// What is judged.
+    /// The hazard whose cases it finds.
     pub(super) hazard: &'static Hazard,
     /// Whether the fork, or one on the way to the forker, gives reason to follow it up.
     pub(super) concerns: fn(&Fork, Option<&EarlierFork>) -> bool,

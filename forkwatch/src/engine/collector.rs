@@ -63,7 +63,7 @@ enum What {
     Heartbeat,
 }
 
-/// What it answers.
+/// An answer, and the number of its question.
 struct Told {
     number: u64,
     what: Answered,
@@ -71,7 +71,7 @@ struct Told {
 
 enum Answered {
     Core(BootTime, Box<Evidence>),
-    /// To outputs.
+    /// Particulars of an event, for the outputs.
     Particulars {
         question: u64,
         /// Processor time.
@@ -89,13 +89,13 @@ enum Answered {
 pub(super) enum Reply {
     /// To the core, when it was given.
     Core(BootTime, Box<Evidence>),
-    /// To outputs.
+    /// Particulars of an event, for the outputs.
     Particulars {
         /// The number under which it was asked.
         question: u64,
         /// How much processor time it took.
         took: Duration,
-        /// The answer.
+        /// What was found out about the event.
         particulars: Particulars,
     },
 }

@@ -28,9 +28,9 @@ const GIVEN: &str = "the reader is used elsewhere already";
 
 /// A watch that has begun.
 pub(crate) struct Session {
-    /// The kernel side.
+    /// The loaded programs and their tables.
     pub(crate) kernel: Kernel,
-    /// Its records.
+    /// The ring that the programs write their records to.
     pub(crate) ring: Ring,
     /// Events that came during the self-test.
     pub(crate) early: Vec<Event>,

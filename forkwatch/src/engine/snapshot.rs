@@ -35,7 +35,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// them, for each takes some milliseconds.
 const DESCRIBED: u32 = 16;
 
-/// What was found.
+/// What two looks at the host have shown.
 #[derive(Default)]
 pub(crate) struct Found {
     /// What there is on the host.

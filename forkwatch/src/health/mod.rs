@@ -50,7 +50,7 @@ impl Part {
 pub struct Failing {
     /// The part of the watch.
     pub part: Part,
-    /// In what way.
+    /// Whether it gave no answer, or a bad one.
     pub how: How,
 }
 

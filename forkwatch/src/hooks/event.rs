@@ -10,12 +10,12 @@ use crate::{
     model::time::TICK,
 };
 
-/// What has happened.
+/// An event of the watch, and what hooks are chosen by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Event {
     /// The document of `forkwatch.event/1`, on one line.
     pub(super) line: Arc<str>,
-    /// What criteria ask.
+    /// What the criteria of hooks compare.
     pub(super) told: Told,
     process: Option<Identity>,
     parent: Option<Identity>,

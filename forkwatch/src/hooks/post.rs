@@ -32,7 +32,7 @@ pub(super) struct Letter<'a> {
     pub(super) headers: &'a BTreeMap<String, String>,
     pub(super) document: &'a str,
     pub(super) is_test: bool,
-    /// Of one attempt.
+    /// How long one attempt may take.
     pub(super) timeout: Duration,
     pub(super) retries: u32,
 }

@@ -18,7 +18,7 @@ pub struct Ran {
 /// What became of one run of a hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum How {
-    /// As it should.
+    /// It ended with code 0, or its address answered with success.
     Good,
     /// With another code than 0.
     Code(i32),

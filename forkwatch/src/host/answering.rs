@@ -46,7 +46,7 @@ const REMOTE: [&str; 10] = ["9p", "afs", "ceph", "cifs", "gfs2", "nfs", "nfs4", 
 /// Who answers for a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answers {
-    /// The kernel.
+    /// This kernel alone.
     Itself,
     /// Another machine, or what lies below. It may be asked where the wait can be ended.
     Others,

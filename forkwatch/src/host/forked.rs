@@ -15,7 +15,7 @@ use crate::model::process::ProcessKey;
 pub(super) struct Forked(Pid);
 
 impl Forked {
-    /// One that sleeps.
+    /// Forks a child that sleeps until this is dropped.
     pub(super) fn new() -> Self {
         Self::into(|| ())
     }

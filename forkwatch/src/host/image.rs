@@ -14,7 +14,7 @@ pub(super) const START: u64 = 0x40_0000;
 pub(super) struct Image {
     /// A number from its head, to be used as an address within the image.
     pub(super) first: u64,
-    /// Another.
+    /// Another number from its head, for the same use.
     pub(super) second: u64,
     /// The image as a file.
     pub(super) memory_as_file: Bytes,

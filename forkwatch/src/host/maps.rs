@@ -19,7 +19,7 @@ pub(super) struct Maps(Vec<Mapping>);
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, as the kernel tells it")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mapping {
-    /// Its first address.
+    /// The address of its first byte.
     pub(super) start: u64,
     /// The address after its last.
     pub(super) end: u64,

@@ -9,11 +9,11 @@ use super::mountinfo;
 pub enum CgroupTrees {
     /// Version 2 alone.
     Unified,
-    /// Both.
+    /// Versions 1 and 2.
     Hybrid,
     /// Version 1 alone.
     Legacy,
-    /// None.
+    /// Neither version.
     Absent,
 }
 

@@ -188,7 +188,7 @@ pub struct HistoryFacts {
 pub struct Ends {
     /// How: `code 3`, `SIGKILL`.
     pub how: String,
-    /// How many.
+    /// How many ended like that.
     pub count: u32,
     /// Nanoseconds that they lived, the median.
     pub lifetime_ns: u64,

@@ -200,9 +200,9 @@ pub struct Finding {
     pub at: BootTime,
     /// Counts the findings of this run from 1; its resolution bears the same number.
     pub number: u64,
-    /// What is wrong.
+    /// The hazard that it is a case of.
     pub hazard: HazardId,
-    /// Where it stands.
+    /// Whether the fault was seen, or only its conditions, or is over.
     pub state: State,
     /// How sure it is.
     pub certainty: Certainty,
@@ -210,7 +210,7 @@ pub struct Finding {
     pub severity: Severity,
     /// One plain sentence.
     pub summary: String,
-    /// The forker.
+    /// The process that forked the child.
     pub parent: ProcessKey,
     /// What runs in it.
     pub program: Program,

@@ -44,7 +44,7 @@ pub enum End {
 }
 
 impl End {
-    /// The other one.
+    /// The end that the other process would have.
     #[must_use]
     pub const fn other(self) -> Self {
         match self {
@@ -110,7 +110,7 @@ pub struct Descriptors {
     pub parent: Option<ProcessKey>,
     /// Whether that is another than the one that forked it.
     pub reparented: bool,
-    /// What it does.
+    /// Whether it sleeps, and in what.
     pub rest: Rest,
     /// Whether it holds the other end of the pipe that it sleeps on itself.
     pub holds_other_end: bool,
@@ -203,7 +203,7 @@ pub struct Holder {
     pub unexeced: bool,
     /// Its descriptors of the object.
     pub held: Vec<Held>,
-    /// What it does.
+    /// Whether it sleeps, and in what.
     pub rest: Rest,
     /// What speaks for its serving the socket, if it is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -33,7 +33,7 @@ pub enum Cause {
     /// The pid namespace takes no process any more, because its init has ended (`pid_namespaces(7)`).
     #[serde(rename = "namespace")]
     Namespace,
-    /// None of these.
+    /// None that forkwatch knows.
     #[serde(rename = "other")]
     Other,
 }

@@ -210,7 +210,7 @@ pub enum WorkerState {
 }
 
 impl WorkerState {
-    /// All there are.
+    /// Every state, in the order of a life.
     pub const ALL: [Self; 5] = [Self::Starting, Self::Ready, Self::NotReady, Self::Stopping, Self::Unknown];
 
     /// The name that users see.

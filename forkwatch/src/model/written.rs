@@ -64,7 +64,7 @@ pub struct WrittenAsked {
     pub all: bool,
 }
 
-/// What was seen.
+/// What was written to the streams since the last look.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrittenSeen {
     /// What each process has written.

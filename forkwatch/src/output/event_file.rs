@@ -110,7 +110,7 @@ impl EventFile {
         })
     }
 
-    /// Where it is.
+    /// The path as the configuration has it.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -130,7 +130,7 @@ pub trait Output {
 /// Records that came since the last batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// How many.
+    /// How many records came.
     pub received: u64,
     /// How many of them had a layout that is not known.
     pub malformed: u64,

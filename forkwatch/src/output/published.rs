@@ -30,7 +30,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// Of this host.
+    /// Makes the output that tells the store and the listeners.
     pub fn new(context: &Context, store: Store, bus: Bus, tally: Arc<Tally>) -> Self {
         Self { context: context.clone(), store, bus, tally, sequence: 0 }
     }

@@ -95,7 +95,7 @@ pub enum Input {
     Particulars {
         /// The question's number.
         question: u64,
-        /// The answer.
+        /// What was found out about the event.
         particulars: Particulars,
     },
     /// How a process that was named to be watched stood.
@@ -106,7 +106,7 @@ pub enum Input {
     Evidence {
         /// When it was given.
         at: BootTime,
-        /// The answer.
+        /// What the host has answered.
         evidence: Evidence,
     },
     /// Time passed, up to here.

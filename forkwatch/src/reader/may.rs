@@ -3,7 +3,7 @@
 /// What a reader may do. One that may do more is a process of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum May {
-    /// Nothing else.
+    /// Nothing but looking.
     Look,
     /// Stop threads for their registers.
     Stop,

@@ -70,17 +70,17 @@ pub enum Answer {
     Inventory(Result<Box<Inventory>, ScanError>),
     /// Its processes, or why they cannot be told.
     Tree(Result<Box<Tree>, ScanError>),
-    /// Which they hold.
+    /// The locks that the threads hold.
     HeldNow(HeldNowSeen),
     /// What could be seen.
     Sight(Sight),
-    /// To an output.
+    /// Particulars of an event, for an output.
     Particulars(Particulars),
     /// The process as it is now; absent where it has ended.
     Living(Option<Process>),
-    /// Where they go.
+    /// Where standard output and error go.
     Streams(Vec<Stream>),
-    /// What was seen.
+    /// What was written to the streams.
     Written(WrittenSeen),
     /// None, by a defect of forkwatch: what it says.
     Failed(String),

@@ -37,7 +37,7 @@ use nix::{
 use super::{attention, confined, may::May};
 use crate::privilege;
 
-/// The packets.
+/// The letters with which packets begin.
 const START: u8 = b'S';
 const KILL: u8 = b'K';
 const FAILED: u8 = b'F';

@@ -47,9 +47,9 @@ pub trait Describe: Send + Sync {
 
 /// What the interface answers from.
 pub struct Api {
-    /// The findings.
+    /// Where findings are kept.
     pub store: Store,
-    /// What happens.
+    /// Where listeners hear what happens.
     pub bus: Bus,
     /// Where the watch itself is asked.
     pub questions: mpsc::Sender<Question>,

@@ -51,7 +51,7 @@ pub struct Place {
 }
 
 impl Places {
-    /// So many.
+    /// Makes places for so many connections.
     pub fn new(count: usize) -> Self {
         Self { answer_time: ANSWER_TIME, permits: Arc::new(Semaphore::new(count)), taken: Arc::default() }
     }

@@ -163,7 +163,7 @@ impl Saved {
         self.0.find(id, "")
     }
 
-    /// What is kept.
+    /// Where findings are kept, how many, and for how long.
     pub fn health(&self) -> StoreHealth {
         let Bounds { count, time, .. } = self.0.bounds();
         StoreHealth {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// How it stands.
+/// What a check comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Status {
@@ -34,7 +34,7 @@ pub(super) struct Check {
     pub(super) id: &'static str,
     /// For readers.
     pub(super) title: &'static str,
-    /// How it stands.
+    /// What it comes to.
     pub(super) status: Status,
     /// What was found, and what that means.
     pub(super) found: String,

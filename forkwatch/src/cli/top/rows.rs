@@ -34,7 +34,7 @@ pub(super) struct Row {
     pub(super) folded: bool,
     /// What it is called.
     pub(super) name: String,
-    /// Where it stands.
+    /// Whether it starts, is ready or stops, in a word.
     pub(super) state: String,
     /// When it was created, in RFC 3339.
     pub(super) start: String,

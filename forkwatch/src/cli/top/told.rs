@@ -18,7 +18,7 @@ use crate::{
 /// Most findings that are kept: the last ones.
 const MOST_FINDINGS: usize = 500;
 
-/// What was told.
+/// The last findings of a watch of its own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
     /// The last findings as they stand now, the latest last, with their reports.

@@ -110,7 +110,7 @@ pub struct Told {
     pub certainty: Option<String>,
     /// How much it matters.
     pub severity: Option<String>,
-    /// Where it stands.
+    /// `suspected`, `confirmed`, `unknown` or `resolved`.
     pub state: Option<String>,
     /// The unit of the forker.
     pub unit: Option<String>,

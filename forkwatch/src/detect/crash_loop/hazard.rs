@@ -199,11 +199,11 @@ pub(super) struct LoopCase<'a> {
     pub(super) program_name: &'a str,
     /// How most of them ended.
     pub(super) how: ExitStatus,
-    /// How many did.
+    /// How many ended like that.
     pub(super) count: u32,
     /// Nanoseconds that these lived, the median.
     pub(super) lifetime: u64,
-    /// All the ends.
+    /// How all children ended that have ended so far.
     pub(super) history: HistoryFacts,
     /// What became of the other children, and of the places of the dead.
     pub(super) succession: Succession,

@@ -40,7 +40,7 @@ const MOST_SEEN: usize = 256;
 const LOOP: u64 = 0;
 const FAMILY: u64 = 1;
 
-/// All deaths.
+/// Counts how the children of each process end.
 pub(super) struct CrashLoop {
     /// By the parent's tgid alone: an end does not tell when its parent started.
     families: Recent<Family>,

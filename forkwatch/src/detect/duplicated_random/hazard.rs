@@ -64,7 +64,7 @@ pub(super) struct Case<'a> {
     /// The oldest of those that have drawn the same as it.
     pub(super) sibling: ProcessKey,
     pub(super) forker: ProcessKey,
-    /// How many have.
+    /// How many have drawn the same as it.
     pub(super) others: usize,
     /// Nanoseconds since the child began.
     pub(super) age: u64,

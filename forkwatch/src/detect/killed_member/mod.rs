@@ -206,7 +206,7 @@ struct Case<'a> {
     first: &'a Family,
     /// The later one.
     second: &'a Family,
-    /// The time.
+    /// When it is judged.
     now: BootTime,
 }
 

@@ -53,7 +53,7 @@ impl Occupations {
         context.ask(Request::Occupations { child, parent, forking_tid, forked_at });
     }
 
-    /// The answer.
+    /// Takes in what the threads of the child's forker do.
     pub(super) fn answered(&mut self, child: ProcessKey, seen: &[Occupation], context: &mut Context) {
         let parent = context.processes.get(child).and_then(|process| process.birth.parent);
         if let Some(known) = parent.and_then(|parent| self.forkers.get_mut(parent)) {

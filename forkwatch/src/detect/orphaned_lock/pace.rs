@@ -7,7 +7,7 @@ use crate::model::time::{BootTime, nanoseconds};
 /// The longest time between two looks at a child. One that may get stuck, and is busy, is looked at more often: a server
 /// such as gunicorn kills a worker that hangs after 30 s, and by then it must be known why.
 pub(super) const LONGEST: Duration = Duration::from_secs(30);
-/// The shortest.
+/// The shortest time between two looks at a child.
 pub(super) const SHORTEST: Duration = Duration::from_secs(1);
 /// A child is looked at again after this part of the time since something about it changed.
 const PART: u32 = 4;

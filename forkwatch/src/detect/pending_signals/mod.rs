@@ -5,7 +5,7 @@ mod hazard;
 pub(super) use self::hazard::HAZARD;
 use super::by_fork::ByFork;
 
-/// Its detector.
+/// Judges forks with pending and blocked signals.
 pub(super) fn detector() -> ByFork {
     ByFork { hazard: &HAZARD, concerns: hazard::concerns, judge: hazard::judge }
 }

@@ -61,7 +61,7 @@ pub(super) struct NeglectCase<'a> {
     pub(super) parent: ProcessKey,
     /// The name that its program goes by in metrics.
     pub(super) program_name: &'a str,
-    /// How many.
+    /// How many ended children it has not waited for.
     pub(super) count: usize,
     /// How many there were at the first report.
     pub(super) before: usize,

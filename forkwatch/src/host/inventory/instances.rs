@@ -66,7 +66,7 @@ pub(super) fn watched_in(tgid: u32, epoll: u32, descriptors: &[Descriptor]) -> O
 pub(super) enum Wakes {
     /// It has, or may have.
     Perhaps,
-    /// Nothing.
+    /// It has nothing of the kind.
     None,
 }
 
@@ -127,7 +127,7 @@ pub(super) fn own_pairs(tgid: u32, descriptors: &[Descriptor]) -> Vec<OwnPair> {
 struct Ends<'a> {
     tgid: u32,
     descriptors: &'a [Descriptor],
-    /// Of every socket.
+    /// The inode numbers of its sockets.
     sockets: HashSet<u64>,
     /// Opened when it is first needed.
     pairs: OnceCell<Option<Pairs>>,

@@ -311,7 +311,7 @@ fn look_at(page: &[u8]) {
     }
 }
 
-/// Where that is.
+/// Where the object is mapped.
 const OBJECT: u64 = 0x7000_0000_0000;
 
 /// An object in memory with these symbols: start, size, and where in the strings the name is.

@@ -195,9 +195,9 @@ pub struct Finding {
     pub id: Option<String>,
     /// Counts the findings of this run from 1. The resolution of a finding bears its number.
     pub number: u64,
-    /// What is wrong.
+    /// The id of the hazard: `orphaned-lock`.
     pub hazard: HazardId,
-    /// Where it stands.
+    /// Whether the fault was seen, or only its conditions, or is over.
     pub state: FindingState,
     /// How a resolved finding ended.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -228,7 +228,7 @@ pub enum FindingState {
     Confirmed,
     /// The fault has been seen, and the process cannot be looked at any more: whether it lasts is not known.
     Unknown,
-    /// It is over.
+    /// It is over: `resolution` says how.
     Resolved,
 }
 

@@ -162,7 +162,7 @@ const RELOAD_TIME: Family<0> = Family::new(
 /// A finding's series: hazard, program and unit.
 type Forker = (HazardId, String, String);
 
-/// The counts.
+/// What was counted in user space since the start.
 pub(super) struct Observed {
     forkers: Shares<(String, String)>,
     unsafe_forks: BTreeMap<Forker, u64>,

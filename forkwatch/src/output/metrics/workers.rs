@@ -69,7 +69,7 @@ struct Living {
     forked: SystemTime,
 }
 
-/// The counts.
+/// What was counted of workers since the start.
 pub(super) struct Workers {
     series: Shares<Series>,
     living: HashMap<ProcessKey, Living>,

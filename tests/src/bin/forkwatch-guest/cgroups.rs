@@ -20,7 +20,6 @@ use crate::{
     world::{put, take_away, within},
 };
 
-/// All of them.
 pub(crate) const ALL: &[Test] = &[
     ("it watches where cgroups are of version 1 alone", where_cgroups_are_of_version_1),
     ("it watches where cgroups are of both versions", where_cgroups_are_of_both_versions),

@@ -17,7 +17,6 @@ use crate::{
     runner::Test,
 };
 
-/// All of them.
 pub(crate) const ALL: &[Test] = &[
     ("doctor tells what this kernel has", detectors_are_as_this_kernel_has_them),
     ("doctor finds nothing else amiss", checks_are_as_this_machine_is),

@@ -10,7 +10,6 @@ use nix::sys::signal::Signal;
 
 use crate::{doctor::is_on, proofs::with_all_attached, runner::Test};
 
-/// All of them.
 pub(crate) const ALL: &[Test] = &[
     ("nothing stays after its end", || nothing_stays(|forkwatch| forkwatch.stop().map(drop))),
     ("nothing stays after SIGKILL", || {

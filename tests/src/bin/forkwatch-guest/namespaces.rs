@@ -15,7 +15,6 @@ use crate::{
     work::{PROGRAM, THREAD_NAME, Work},
 };
 
-/// All of them.
 pub(crate) const ALL: &[Test] = &[
     ("in a pid namespace it refuses", in_a_pid_namespace),
     ("a program in a pid namespace is named and its lock proven", a_program_in_a_pid_namespace),

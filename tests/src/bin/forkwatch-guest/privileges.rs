@@ -24,7 +24,6 @@ use crate::{
     world::within,
 };
 
-/// All of them.
 pub(crate) const ALL: &[Test] = &[
     ("without capabilities it says which are missing", without_capabilities),
     ("doctor says that capabilities are missing", doctor_without_capabilities),

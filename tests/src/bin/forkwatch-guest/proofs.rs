@@ -18,7 +18,6 @@ use crate::{
     work::{THREAD_NAME, Work},
 };
 
-/// All of them.
 pub(crate) const ALL: &[Test] = &[
     ("an orphaned lock is proven with its owner", an_orphaned_lock_is_proven),
     ("a killing by the parent is told", a_killing_is_told),

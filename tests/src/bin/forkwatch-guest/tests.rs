@@ -21,7 +21,6 @@ use crate::{
     work::{STORM, THREAD_NAME, Work},
 };
 
-/// All of them.
 pub(crate) const ALL: &[Test] = &[
     ("it loads and its self-test passes", it_loads),
     ("a fork beside a thread is found", a_fork_beside_a_thread_is_found),

@@ -11,7 +11,6 @@ use crate::{
     world::{put, within},
 };
 
-/// All of them.
 pub(crate) const ALL: &[Test] = &[
     ("without type information it refuses", without_types),
     ("damaged type information is refused", with_damaged_types),
