@@ -5,33 +5,26 @@
 //! Values in it may come from processes under watch, so control characters are escaped in every format: nobody can
 //! forge a line, or drive the terminal of whoever reads it.
 
+mod line;
+mod unwaiting;
+
 use std::{
-    fmt::{self, Write},
-    io::{self, IsTerminal, stderr},
+    io::{IsTerminal, stderr},
     os::fd::AsFd,
-    sync::atomic::{AtomicU64, Ordering},
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
-use tracing::{
-    Event, Level, Subscriber,
-    field::{Field, Visit},
-    level_filters::LevelFilter,
-};
+use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
-    Registry,
-    filter::Targets,
-    fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, format},
-    layer::SubscriberExt,
-    registry::LookupSpan,
-    reload,
-    util::SubscriberInitExt,
+    Registry, filter::Targets, fmt::MakeWriter, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
 
+use self::{
+    line::{Line, Style},
+    unwaiting::Unwaiting,
+};
 use crate::{
     config::{LogFormat, LogLevel},
-    model::{kernel_log, process::escape},
+    model::kernel_log,
 };
 
 /// Why there is no log: another one has been started in this process.
@@ -47,23 +40,12 @@ pub struct Log {
     kernel_log: bool,
 }
 
-/// What a line looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Style {
-    /// With time; with colour, if so said.
-    Text { colour: bool },
-    /// With the priority in front that journald reads (sd-daemon(3)), and without time, which it keeps itself.
-    Journal,
-    /// A JSON object.
-    Json,
-}
-
 impl Log {
     /// Starts the log of this process. With `kernel_log` every line passes that tells a decision of the kernel side:
     /// they are only made where they were asked for.
     pub fn start(format: LogFormat, level: LogLevel, kernel_log: bool) -> Result<Self, LogError> {
         let style = style(format);
-        let writer = Unwaiting { out: stderr, style, lost: AtomicU64::new(0) };
+        let writer = Unwaiting::new(stderr, style);
         let (subscriber, log) = subscriber(style, level, kernel_log, writer);
         subscriber.try_init()?;
         Ok(log)
@@ -128,173 +110,12 @@ where
     (tracing_subscriber::registry().with(reloaded).with(layer), Log { filter, kernel_log })
 }
 
-/// As much as a pipe has room for when it says that it can be written to (pipe(7)).
-const STEP: usize = 4096;
-
-/// Writes to what need not be read, and never waits for it.
-struct Unwaiting<F> {
-    out: F,
-    style: Style,
-    /// Lines that found no room.
-    lost: AtomicU64,
-}
-
-impl<'a, F, W> MakeWriter<'a> for Unwaiting<F>
-where
-    F: Fn() -> W + 'a,
-    W: io::Write + AsFd,
-{
-    type Writer = Attempt<'a, W>;
-
-    fn make_writer(&'a self) -> Self::Writer {
-        Attempt { out: (self.out)(), style: self.style, lost: &self.lost }
-    }
-}
-
-/// Writes a line if it need not wait.
-struct Attempt<'a, W> {
-    out: W,
-    style: Style,
-    lost: &'a AtomicU64,
-}
-
-impl<W: io::Write + AsFd> Attempt<'_, W> {
-    /// Whether a step can be written now. Where that cannot be told it is tried.
-    fn has_room(&self) -> bool {
-        let mut asked = [PollFd::new(self.out.as_fd(), PollFlags::POLLOUT)];
-        poll(&mut asked, PollTimeout::ZERO) != Ok(0)
-    }
-
-    fn write_line(&mut self, line: &[u8]) -> io::Result<bool> {
-        for (number, step) in line.chunks(STEP).enumerate() {
-            if !self.has_room() {
-                // What is missing of a line that was begun shows by itself.
-                return Ok(number > 0);
-            }
-            self.out.write_all(step)?;
-        }
-        Ok(true)
-    }
-}
-
-impl<W: io::Write + AsFd> io::Write for Attempt<'_, W> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let lost = self.lost.load(Ordering::Relaxed);
-        if lost > 0 && self.write_line(self.style.of_lost(lost).as_bytes())? {
-            self.lost.fetch_sub(lost, Ordering::Relaxed);
-        }
-        if !self.write_line(line)? {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
-impl Style {
-    /// The line that says how many lines are missing before it.
-    fn of_lost(self, lost: u64) -> String {
-        let words = format!("lines of this log that nobody read: {lost} are missing here");
-        let time = jiff::Timestamp::now();
-        match self {
-            Self::Journal => format!("<{}>{words}\n", priority(Level::WARN)),
-            Self::Text { .. } => format!("{time:.3}  WARN {words}\n"),
-            Self::Json => {
-                format!("{{\"timestamp\":\"{time:.6}\",\"level\":\"WARN\",\"message\":\"{words}\"}}\n")
-            }
-        }
-    }
-}
-
-/// One line an event: `2026-09-10T12:00:00.123Z  INFO ready listeners=1`.
-struct Line(Style);
-
-impl<S, N> FormatEvent<S, N> for Line
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        _context: &FmtContext<'_, S, N>,
-        mut writer: format::Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let (level, target) = (*event.metadata().level(), event.metadata().target());
-        match self.0 {
-            Style::Journal => write!(writer, "<{}>", priority(level))?,
-            Style::Text { colour: true } => {
-                let (time, code) = (jiff::Timestamp::now(), colour_code(level));
-                write!(writer, "\x1b[2m{time:.3}\x1b[0m \x1b[{code}m{level:>5}\x1b[0m ")?;
-            }
-            Style::Text { .. } | Style::Json => write!(writer, "{:.3} {level:>5} ", jiff::Timestamp::now())?,
-        }
-        if target == kernel_log::TARGET {
-            writer.write_str("kernel log: ")?;
-        }
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        writeln!(writer, "{}{}", fields.message, fields.others)
-    }
-}
-
-/// The priorities of syslog(3).
-const fn priority(level: Level) -> u8 {
-    match level {
-        Level::ERROR => 3,
-        Level::WARN => 4,
-        Level::INFO => 6,
-        Level::DEBUG | Level::TRACE => 7,
-    }
-}
-
-const fn colour_code(level: Level) -> u8 {
-    match level {
-        Level::ERROR => 31,
-        Level::WARN => 33,
-        Level::INFO => 32,
-        Level::DEBUG => 34,
-        Level::TRACE => 35,
-    }
-}
-
-/// The message, and the other fields as ` name=value`; escaped.
-#[derive(Default)]
-struct Fields {
-    message: String,
-    others: String,
-}
-
-impl Visit for Fields {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        let value = escape(value.as_bytes());
-        if field.name() == "message" {
-            self.message.push_str(&value);
-            return;
-        }
-        // Writing to a string cannot fail.
-        let _ = if value.is_empty() || value.contains([' ', '=', '"']) {
-            write!(self.others, " {}=\"{}\"", field.name(), value.replace('"', "\\\""))
-        } else {
-            write!(self.others, " {}={value}", field.name())
-        };
-    }
-
-    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.record_str(field, &value.to_string());
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.record_str(field, &format!("{value:?}"));
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
 
     use super::*;
 
@@ -400,8 +221,7 @@ mod tests {
         for style in [Style::Journal, Style::Text { colour: false }, Style::Json] {
             let (reader, writer) = nix::unistd::pipe().unwrap();
             let out = move || writer.try_clone().map(File::from).unwrap();
-            let (subscriber, _log) =
-                subscriber(style, LogLevel::Info, false, Unwaiting { out, style, lost: AtomicU64::new(0) });
+            let (subscriber, _log) = subscriber(style, LogLevel::Info, false, Unwaiting::new(out, style));
             let mut reader = File::from(reader);
             tracing::subscriber::with_default(subscriber, || {
                 // A pipe holds 64 KiB unless told otherwise.

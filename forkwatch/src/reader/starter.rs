@@ -1,15 +1,13 @@
 //! The process that starts readers and waits for their ends. It is forked while the watch still has its capabilities,
 //! and keeps those that a look into other processes takes: nobody could give them to a later reader.
-//!
-//! It talks in packets: `S` and what it may do asks for a reader, `K` and a pid for the end of one. It
-//! answers `S` and a pid, with the reader's socket, or `F` and an error number; and tells `E`, a pid and a status when a
-//! reader has ended.
+
+mod packet;
+mod process;
 
 use std::{
-    fs::File,
-    io::{self, IoSlice, IoSliceMut},
+    io,
     os::{
-        fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd, RawFd},
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::net::UnixStream,
     },
     sync::atomic::AtomicU32,
@@ -17,33 +15,21 @@ use std::{
 };
 
 use nix::{
-    cmsg_space,
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
-        prctl,
-        resource::{Resource, setrlimit},
-        signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, signal, sigprocmask},
-        signalfd::{SfdFlags, SignalFd},
-        socket::{
-            AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType, recv,
-            recvmsg, send, sendmsg, shutdown, socketpair,
-        },
-        wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
+        socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, shutdown, socketpair},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{ForkResult, Pid, fork, getppid},
+    unistd::{ForkResult, Pid, fork},
 };
 
-use super::{attention, confined, may::May};
-use crate::privilege;
+use self::{
+    packet::{FAILED, KILL, Packet, START, encode},
+    process::{exit, keep_starting},
+};
+use super::{attention, may::May};
 
-/// The letters with which packets begin.
-const START: u8 = b'S';
-const KILL: u8 = b'K';
-const FAILED: u8 = b'F';
-const ENDED: u8 = b'E';
-/// Every packet has as many bytes: a letter, and two numbers.
-const PACKET: usize = 9;
 /// How long its end may take.
 const LAST: Duration = Duration::from_millis(400);
 /// How long the starter may take for an answer: it does nothing that could keep it.
@@ -216,232 +202,6 @@ impl Starter {
     }
 }
 
-/// What the starter says.
-struct Packet {
-    letter: u8,
-    first: u32,
-    second: u32,
-    socket: Option<OwnedFd>,
-}
-
-impl Packet {
-    fn receive(from: &OwnedFd) -> Result<Self, StartError> {
-        let what = system("hear from the process that starts readers");
-        let mut bytes = [0; PACKET];
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        let mut room = cmsg_space!(RawFd);
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let message = match recvmsg::<()>(from.as_raw_fd(), &mut parts, Some(&mut room), flags) {
-            Ok(message) => message,
-            Err(Errno::ECONNRESET) => return Err(StartError::Ended),
-            Err(errno) => return Err(what(errno)),
-        };
-        let (length, mut socket) = (message.bytes, None);
-        for control in message.cmsgs().map_err(&what)? {
-            if let ControlMessageOwned::ScmRights(descriptors) = control {
-                for descriptor in descriptors {
-                    // SAFETY: the kernel has just made it for this process, and nobody else owns it.
-                    socket = Some(unsafe { OwnedFd::from_raw_fd(descriptor) });
-                }
-            }
-        }
-        if length == 0 {
-            return Err(StartError::Ended);
-        }
-        let (letter, first, second) = decode(&bytes);
-        Ok(Self { letter, first, second, socket })
-    }
-
-    fn end(&self) -> Option<Ended> {
-        let signal = Some(self.second.cast_signed()).filter(|signal| *signal != 0);
-        (self.letter == ENDED).then_some(Ended { pid: self.first, signal })
-    }
-}
-
-fn encode(letter: u8, first: u32, second: u32) -> [u8; PACKET] {
-    let mut packet = [letter; PACKET];
-    for (place, byte) in packet.iter_mut().skip(1).zip([first, second].map(u32::to_ne_bytes).as_flattened()) {
-        *place = *byte;
-    }
-    packet
-}
-
-fn decode(packet: &[u8; PACKET]) -> (u8, u32, u32) {
-    let [letter, numbers @ ..] = packet;
-    let mut numbers = numbers.as_chunks().0.iter().map(|bytes| u32::from_ne_bytes(*bytes));
-    (*letter, numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
-}
-
 fn pair(kind: SockType) -> Result<(OwnedFd, OwnedFd), Errno> {
     socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)
-}
-
-/// Ends this process and nothing else: what it has inherited is its parent's to flush and to clean up.
-fn exit(failed: bool) -> ! {
-    // SAFETY: ends the process at once.
-    unsafe { libc::_exit(i32::from(failed)) }
-}
-
-/// The starter itself: works until its socket is closed.
-fn keep_starting(socket: &OwnedFd, attention: &'static AtomicU32) -> io::Result<()> {
-    become_small(socket, "fw-starter")?;
-    privilege::reduce_to_looking().map_err(io::Error::other)?;
-    // The end of a child is read rather than handled: nothing interrupts this.
-    let mut ends = SigSet::empty();
-    ends.add(Signal::SIGCHLD);
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&ends), None)?;
-    let ends = SignalFd::with_flags(&ends, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    let mut readers: Vec<u32> = Vec::new();
-    loop {
-        let mut waiting =
-            [PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(ends.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut waiting, PollTimeout::NONE) {
-            Err(Errno::EINTR) => continue,
-            polled => polled?,
-        };
-        let [asked, ended] = waiting.map(|one| one.any().unwrap_or(true));
-        if ended {
-            while ends.read_signal()?.is_some() {}
-            reap(socket, &mut readers)?;
-        }
-        if asked && !obey(socket, &ends, attention, &mut readers)? {
-            break;
-        }
-    }
-    for reader in &readers {
-        end(*reader);
-    }
-    // Those that cannot be ended are left to init: whoever answers for what they wait for ends them.
-    let deadline = Instant::now() + LAST / 2;
-    while !readers.is_empty() && Instant::now() < deadline {
-        let mut waiting = [PollFd::new(ends.as_fd(), PollFlags::POLLIN)];
-        poll(&mut waiting, PollTimeout::from(50_u8))?;
-        while ends.read_signal()?.is_some() {}
-        fetch(&mut readers, |_, _| Ok(()))?;
-    }
-    Ok(())
-}
-
-/// Does as it is told; false where nobody tells any more.
-fn obey(
-    socket: &OwnedFd,
-    ends: &SignalFd,
-    attention: &'static AtomicU32,
-    readers: &mut Vec<u32>,
-) -> io::Result<bool> {
-    let mut packet = [0; PACKET];
-    if recv(socket.as_raw_fd(), &mut packet, MsgFlags::empty())? == 0 {
-        return Ok(false);
-    }
-    match decode(&packet) {
-        (START, may, _) => match start_reader(socket, ends, attention, May::of(may)) {
-            Ok((pid, theirs)) => {
-                readers.push(pid);
-                let descriptors = [theirs.as_raw_fd()];
-                let rights = [ControlMessage::ScmRights(&descriptors)];
-                let packet = encode(START, pid, 0);
-                let parts = [IoSlice::new(&packet)];
-                sendmsg::<()>(socket.as_raw_fd(), &parts, &rights, MsgFlags::MSG_NOSIGNAL, None)?;
-            }
-            Err(errno) => say(socket, &encode(FAILED, (errno as i32).cast_unsigned(), 0))?,
-        },
-        // Only one's own: its pid cannot be another's before it was waited for.
-        (KILL, pid, _) if readers.contains(&pid) => end(pid),
-        _ => {}
-    }
-    Ok(true)
-}
-
-fn say(socket: &OwnedFd, packet: &[u8; PACKET]) -> io::Result<()> {
-    send(socket.as_raw_fd(), packet, MsgFlags::MSG_NOSIGNAL)?;
-    Ok(())
-}
-
-fn end(reader: u32) {
-    // It may have ended by itself.
-    let _ = kill(Pid::from_raw(reader.cast_signed()), Signal::SIGKILL);
-}
-
-/// Fetches those that have ended, and tells of them.
-fn reap(socket: &OwnedFd, readers: &mut Vec<u32>) -> io::Result<()> {
-    fetch(readers, |pid, signal| say(socket, &encode(ENDED, pid, signal)))
-}
-
-fn fetch(readers: &mut Vec<u32>, mut tell: impl FnMut(u32, u32) -> io::Result<()>) -> io::Result<()> {
-    loop {
-        let (pid, signal) = match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
-            Ok(WaitStatus::Exited(pid, _)) => (pid, 0),
-            Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, signal as i32),
-            Ok(_) | Err(Errno::ECHILD) => return Ok(()),
-            Err(errno) => return Err(errno.into()),
-        };
-        let pid = pid.as_raw().cast_unsigned();
-        readers.retain(|reader| *reader != pid);
-        tell(pid, signal.cast_unsigned())?;
-    }
-}
-
-/// Forks a reader; gives its pid, and the socket for whoever asks it.
-fn start_reader(
-    socket: &OwnedFd,
-    ends: &SignalFd,
-    attention: &'static AtomicU32,
-    may: May,
-) -> Result<(u32, OwnedFd), Errno> {
-    let starter = Pid::this();
-    let (ours, theirs) = pair(SockType::Stream)?;
-    // SAFETY: this process has one thread.
-    match unsafe { fork() }? {
-        ForkResult::Parent { child } => Ok((child.as_raw().cast_unsigned(), theirs)),
-        ForkResult::Child => {
-            let _ = (socket, ends);
-            exit(read(ours, starter, attention, may).is_err())
-        }
-    }
-}
-
-/// A reader.
-fn read(socket: OwnedFd, starter: Pid, attention: &'static AtomicU32, may: May) -> io::Result<()> {
-    become_small(&socket, "fw-reader")?;
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
-    if getppid() != starter {
-        return Ok(());
-    }
-    confined::serve(&UnixStream::from(socket), attention, may);
-    Ok(())
-}
-
-/// Lets go of all that this process has of its parent, but for the one socket.
-fn become_small(socket: &OwnedFd, name: &str) -> io::Result<()> {
-    let name = std::ffi::CString::new(name)?;
-    prctl::set_name(&name)?;
-    // The keyboard and a service manager speak to the whole group: this ends with its socket, and not before.
-    for ignored in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE] {
-        // SAFETY: no handler is set.
-        unsafe { signal(ignored, SigHandler::SigIgn) }?;
-    }
-    // Whoever reads the watch's output shall see its end when that ends.
-    let nothing = File::options().read(true).write(true).open("/dev/null")?;
-    for standard in 0..=2 {
-        // SAFETY: takes two numbers; what was open there is nobody's any more.
-        if unsafe { libc::dup2(nothing.as_raw_fd(), standard) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    drop(nothing);
-    let kept = socket.as_raw_fd();
-    let close = |from: RawFd, to: RawFd| {
-        if from > to {
-            return Ok(());
-        }
-        // SAFETY: takes three numbers. Whoever owns what is closed is a copy that never comes to use it.
-        let result = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    };
-    close(3, kept - 1)?;
-    close(kept + 1, RawFd::MAX)?;
-    for limit in [Resource::RLIMIT_FSIZE, Resource::RLIMIT_CORE] {
-        setrlimit(limit, 0, 0)?;
-    }
-    Ok(())
 }
