@@ -25,16 +25,18 @@ pub(crate) static HAZARD: Hazard = Hazard {
            writes logs, fetches settings) has none in the child, while its objects look as if it had: what the \
            program hands to it piles up, or its settings never change again, and nothing says so.",
     detection: "Names of threads that the parent had at the fork and 100 ms later are looked up in a table of known \
-                libraries. 30 s after the fork the child's threads are listed, and again later, at most for an hour, \
-                until it has been seen to work: 1 % of a CPU or 64 KiB read and written since the look before. If \
-                such a thread is missing then, and still is 30 s later, it is reported, once a day for each program \
-                and name. It is reported sooner if a thread of the child waits for it: if two looks, 5 s apart, find \
-                the same thread in the same call of librdkafka, Tokio, gRPC or GLib, whatever time limit each of its \
-                short waits has. A thread of the program's own, which CPython or CRuby ran, is told of when its absence is \
-                felt. When it takes from a queue.Queue of CPython's, as a QueueListener does, or from that of a pool of threads, the child's copy of the queue is \
-                looked at: it is told if ten items were put there and none was taken in four looks, 5 s apart; that is \
-                suspected, and strong. And when a thread that a server has started in the child waits without end, as two looks 30 s apart see \
-                it, in the file in which the missing thread worked, and in another line: that is suspected, and heuristic.",
+                libraries. 30 s after the fork the child's threads are listed. They are listed again, for an hour at \
+                most, until the child has been seen to work: 1 % of a CPU, or 64 KiB read and written, since the \
+                look before. If such a thread is missing then, and still is 30 s later, it is reported, once a day \
+                for each program and name. It is reported sooner if a thread of the child waits for it: if two \
+                looks, 5 s apart, find the same thread in the same call of librdkafka, Tokio, gRPC or GLib, whatever \
+                time limit each of its short waits has. No table knows the threads of a program's own, which CPython \
+                or CRuby runs. They are reported in two cases. If one takes from a queue.Queue of CPython's, as a \
+                QueueListener does, or from that of a pool of threads, the child's copy of the queue is looked at: \
+                it is reported if ten items were put there and none was taken in four looks, 5 s apart. That is \
+                suspected, and strong. Or if a thread that a server has started in the child waits without end in \
+                the file in which the missing thread worked, at another line, as two looks 30 s apart see it. That \
+                is suspected, and heuristic.",
     certainty: Certainty::Strong,
     certainty_reason: "That the thread is missing is certain. A child that never uses the library loses nothing, \
                        which cannot be seen; for threads that serve only those who call them (Kafka and gRPC \

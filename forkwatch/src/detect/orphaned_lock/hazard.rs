@@ -39,28 +39,29 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 by owner (judge.stuck_after), 5 s where the lock was seen held right after the fork or the parent's \
                 copy of it is held too, 20 s for a single thread otherwise, and 60 s for a queue and for what is only suspected (2.5, 10 and 30 times as long).",
     certainty: Certainty::Certain,
-    certainty_reason: "The proof decides. Owner: a glibc mutex or rwlock names the thread that holds it, and that is \
-                       one which the parent has still and the child does not have: certain; strong where that thread \
-                       has ended since. A program that breaks the rules, and unlocks in another thread or in a handler \
-                       what it did not lock there, wakes all the same. Self-owned: the thread that called fork held the lock and waits for it in \
-                       the child: certain. A lock without an owner does not say who took it, and is never certain. No \
-                       catcher: the child has one thread, which waits, and no signal handler that could wake it. \
-                       Differential: the same with handlers, which no lock is released by: but a \
-                       semaphore of a program other than Python may be, and is heuristic then. Both are strong where the parent has the same lock: \
-                       confirmed while its copy was held at every look; but suspected, with both stories told, \
-                       where it was free, for then the child itself may have taken the lock since. On something \
-                       that the child made itself after the fork, or where the frames of its CPython cannot be \
-                       read, which would tell whether it is parked: heuristic. Queue: two or more threads of the \
-                       child wait for one inherited lock without an owner and without progress: strong, and \
-                       confirmed if all of them do. Of one such thread among others, whose calls say that it wants a \
-                       lock: heuristic, and suspected. Held-at-fork: 20 ms after the fork the memory of the child is \
-                       searched for CPython's locks. One that was held then, in the child and in the parent, or by a \
-                       thread that the child does not have, is strong and confirmed also in a child of several threads \
-                       and with handlers, where the calls of the thread say that it wants the lock. It is never \
-                       certain: such a lock may be a gate that another thread of the child is to open. One that was \
-                       free then the child has taken itself: told as that where its only thread waits, heuristic and \
-                       suspected, and not told where it has others. Nothing is certain where it could not be found out that no other \
-                       process uses the child's memory.",
+    certainty_reason: "It depends on the proof. Owner: a glibc mutex or rwlock names the thread that holds it. If \
+                       the parent still has that thread and the child does not, it is certain; if that thread has \
+                       ended since, it is strong. A program that breaks the rules, and unlocks in another thread or \
+                       in a handler what it did not lock there, wakes all the same. Self-owned: the thread that \
+                       called fork held the lock, and waits for it in the child: certain. A lock without an owner \
+                       does not say who took it, and is never certain. No catcher: the child has one thread, which \
+                       waits, and no signal handler that could wake it. Differential: the same, but the child has \
+                       handlers. No handler releases a lock, but it may release a semaphore: one of a program other \
+                       than Python is heuristic. Both proofs are strong if the parent has the same lock. They are \
+                       confirmed if the parent's copy was held at every look. They are suspected if it was free, \
+                       because then the child itself may have taken the lock since; the finding tells both stories. \
+                       Both are heuristic if the child has made the lock itself after the fork, or if the frames of \
+                       its CPython cannot be read, which would tell whether it is parked. Queue: two or more threads \
+                       of the child wait for one inherited lock without an owner, and nothing moves: strong, and \
+                       confirmed if all of them wait. If only one thread among others waits, and its calls say that \
+                       it wants a lock, that is heuristic and suspected. Held-at-fork: 20 ms after the fork the \
+                       memory of the child is searched for CPython's locks. If one was held then, in the child and \
+                       in the parent, or by a thread that the child does not have, and the calls of the waiting \
+                       thread say that it wants the lock, that is strong and confirmed, also in a child with several \
+                       threads and with handlers. It is never certain: such a lock may be a gate that another thread \
+                       of the child is to open. If the lock was free then, the child itself has taken it: heuristic \
+                       and suspected if its only thread waits, and not reported if it has others. Nothing is certain \
+                       if it could not be found out whether another process uses the child's memory.",
     state: State::Confirmed,
     severity: Severity::Critical,
     look_alikes: &[

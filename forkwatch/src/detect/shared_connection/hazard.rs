@@ -23,24 +23,24 @@ pub(crate) static HAZARD: Hazard = Hazard {
            What both send arrives mixed up at the server, and an answer goes to whichever process reads first: one \
            user's rows are shown to another, protocols lose their step, TLS breaks off. It fails now and then, \
            under load, and nowhere near its cause.",
-    detection: "A second after the fork the connections that child and parent both hold are looked up (TCP, and Unix sockets \
-                with a name), and watched from then on. `forkwatch tail --pid`, `forkwatch run` and `forkwatch \
-                tail --inherited-connections` watch them from the child's first instruction: at the fork the kernel \
-                side looks through the child's descriptors. The \
-                programs for that are attached some milliseconds after the first such fork, and stay attached while a \
-                process lives that has left connections to a child. Of a first child's first milliseconds only the \
-                bytes on TCP connections are known, and nothing of Unix sockets. Under lockdown it works as without \
-                them. A finding is made when two processes of the \
-                family, neither exec'd since the fork, have both sent or both received since both had the connection. \
-                Of children that use it one after the other that is said only where the connection is ended by then: \
-                strong, or heuristic where the first use is known by its bytes alone. \
-                Whoever uses such a connection is looked at in that moment: the finding tells the line of the script or \
-                the calls of those that were still at it, and chooses its remedy by the libraries in these calls.",
+    detection: "A second after the fork the connections that child and parent both hold are looked up (TCP, and Unix \
+                sockets with a name), and watched from then on. `forkwatch tail --pid`, `forkwatch run` and \
+                `forkwatch tail --inherited-connections` watch them from the child's first instruction: the kernel \
+                side looks through the child's descriptors at the fork. The programs for that are attached some \
+                milliseconds after the first such fork, and stay attached as long as a process lives that has left \
+                connections to a child. Of what the first child does in these milliseconds, only the bytes on TCP \
+                connections are known. Under lockdown=confidentiality these programs are not allowed, and the watch \
+                begins after a second. A finding is made when two processes of the family have both sent, or both \
+                received, since both had the connection, and neither has exec'd since the fork. Children that use it \
+                one after the other are reported only if the connection has ended by then: strong, or heuristic if \
+                the first use is known by its bytes alone. Whoever uses such a connection is looked at in that \
+                moment. The finding shows the line of the script or the calls of those that were still at it, and \
+                its remedy is chosen by the libraries in these calls.",
     certainty: Certainty::Strong,
-    certainty_reason: "The kernel saw two processes use it; the order of their calls is in the evidence. What cannot be \
-                       seen is whether they wait for one another: they may hold a lock meanwhile, hand a token on, take \
-                       what comes from a queue, or only send, each message by one call, as to a log. A child that says one short thing and ends within a second is \
-                       shared-connection-closed instead.",
+    certainty_reason: "The kernel saw two processes use it. The order of their calls is in the evidence. It cannot be \
+                       seen whether they wait for one another: they may hold a lock meanwhile, hand a token on, take \
+                       what comes from a queue, or only send, each message by one call, as to a log. A child that \
+                       says one short thing and ends within a second is shared-connection-closed instead.",
     state: State::Confirmed,
     severity: Severity::Critical,
     look_alikes: &[

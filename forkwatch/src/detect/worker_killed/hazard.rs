@@ -27,9 +27,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 the kernel side reports the signals that are sent to it, and by whom. It counts when the child ends by a signal of \
                 its parent, or exits within 5 s after its parent sent one that asks it to end.",
     certainty: Certainty::Certain,
-    certainty_reason: "The kernel tells who sent the signal that ended the child. How sure it is that the child was \
-                       stuck, the finding that this one refers to says, and this one is no surer; where that is a suspicion, so is \
-                       this one.",
+    certainty_reason: "The kernel reports who sent the signal that ended the child. That the child was stuck is as \
+                       sure as the finding that this one refers to: where that is a suspicion, so is this one.",
     state: State::Confirmed,
     severity: Severity::Warning,
     look_alikes: &[
