@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::systemd::{UNIT, property_of, run, systemctl, until};
 
-const HOOKS_UNIT: &str = "forkwatch-hooks.service";
+pub(crate) const HOOKS_UNIT: &str = "forkwatch-hooks.service";
 const HOOKS: &str = "/etc/forkwatch/hooks.toml";
 const HOOK: &str = r#"[[hook]]
 name = "told"
@@ -64,6 +64,11 @@ pub(crate) fn hooks_run_without_any_privilege() -> Result<()> {
     for wanted in ["CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
         ensure!(status.contains(wanted), "no {wanted:?} in {status}");
     }
+    // The service is ready before it hears the watch, which may not be there yet.
+    until("the hooks to hear the watch", || {
+        let status = property_of(HOOKS_UNIT, "StatusText")?;
+        Ok((status == "running hooks for what the watch tells").then_some(()))
+    })?;
     fork_beside_a_thread("hooked")?;
     let text = until("the hook to run", || {
         Ok(fs::read_to_string(TOLD).ok().filter(|text| text.contains("hooked.service")))

@@ -53,14 +53,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Shows on the console what the unit said, for whoever wants to know why a test failed.
+/// Shows on the console what the units said, for whoever wants to know why a test failed.
 fn show_the_journal() {
-    let unit = ["--unit", systemd::UNIT];
+    let units = ["--unit", systemd::UNIT, "--unit", local::HOOKS_UNIT];
     let journal =
-        systemd::run("journalctl", &[&["--no-pager", "--output=short-monotonic"][..], &unit].concat());
+        systemd::run("journalctl", &[&["--no-pager", "--output=short-monotonic"][..], &units].concat());
     let journal = journal.unwrap_or_else(|error| format!("{error:#}"));
     if let Ok(mut console) = OpenOptions::new().write(true).open("/dev/console") {
         // Nothing more can be done about it.
-        let _ = writeln!(console, "--- {}\n{journal}---", systemd::UNIT);
+        let _ = writeln!(console, "---\n{journal}---");
     }
 }
