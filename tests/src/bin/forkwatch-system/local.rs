@@ -5,7 +5,10 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::systemd::{UNIT, property_of, run, systemctl, until};
+use crate::{
+    systemd::{UNIT, property_of, run, systemctl, until},
+    unsafe_fork,
+};
 
 pub(crate) const HOOKS_UNIT: &str = "forkwatch-hooks.service";
 const HOOKS: &str = "/etc/forkwatch/hooks.toml";
@@ -16,11 +19,6 @@ hazard = ["multithreaded-fork"]
 exec = ["/usr/bin/tee", "/run/forkwatch-hooks/told"]
 "#;
 const TOLD: &str = "/run/forkwatch-hooks/told";
-/// A program that forks beside a thread; the child lives on.
-const UNSAFE: &str = "import os, threading, time
-threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
-os.fork()
-time.sleep(1000)";
 
 /// What the daemon has found, as somebody sees it who is in these groups.
 fn findings_as(uid: &str, groups: &[&str]) -> Result<String> {
@@ -29,13 +27,8 @@ fn findings_as(uid: &str, groups: &[&str]) -> Result<String> {
     run("setpriv", &[&who[..], groups, &what].concat())
 }
 
-/// Somebody starts a program that forks beside a thread.
-fn fork_beside_a_thread(unit: &str) -> Result<()> {
-    run("systemd-run", &["--unit", unit, "/usr/bin/python3", "-c", UNSAFE]).map(drop)
-}
-
 pub(crate) fn the_local_socket_is_for_those_who_may_ask() -> Result<()> {
-    fork_beside_a_thread("local")?;
+    unsafe_fork::start("local")?;
     until("the finding at the local socket", || {
         let told = run("/usr/bin/forkwatch", &["findings", "--unit", "local.service"])?;
         Ok(told.contains("multithreaded-fork").then_some(()))
@@ -69,7 +62,7 @@ pub(crate) fn hooks_run_without_any_privilege() -> Result<()> {
         let status = property_of(HOOKS_UNIT, "StatusText")?;
         Ok((status == "running hooks for what the watch tells").then_some(()))
     })?;
-    fork_beside_a_thread("hooked")?;
+    unsafe_fork::start("hooked")?;
     let text = until("the hook to run", || {
         Ok(fs::read_to_string(TOLD).ok().filter(|text| text.contains("hooked.service")))
     })?;

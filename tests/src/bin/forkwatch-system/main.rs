@@ -18,6 +18,7 @@ mod package;
 mod proofs;
 mod service;
 mod systemd;
+mod unsafe_fork;
 mod upgrade;
 mod web;
 

@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::{
     configuration::Configuration,
     systemd::{UNIT, journal, main_pid, property, run, systemctl, until, until_journal_has},
+    unsafe_fork,
 };
 
 /// Where it listens unless told otherwise.
@@ -26,11 +27,6 @@ const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCAL
 const DIRECTORIES: [&str; 2] = ["/var/lib/forkwatch", "/var/log/forkwatch"];
 /// More than happen by themselves while a daemon starts.
 const FORKS: u32 = 100;
-/// A program that forks beside a thread; the child lives on.
-const UNSAFE: &str = "import os, threading, time
-threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
-os.fork()
-time.sleep(1000)";
 
 /// Asks the daemon for its metrics.
 pub(crate) fn scrape() -> Result<Scrape> {
@@ -87,14 +83,13 @@ pub(crate) fn a_reload_takes_effect() -> Result<()> {
     let configuration = Configuration::of(&format!("[log]\nlevel = \"debug\"\n\n{rule}"))?;
     systemctl(&["reload", UNIT])?;
     until_journal_has("the configuration was reloaded")?;
-    let transient = |unit: &str| run("systemd-run", &["--unit", unit, "/usr/bin/python3", "-c", UNSAFE]);
 
-    transient("accepted")?;
+    unsafe_fork::start("accepted")?;
     let accepted = until("the accepted fork", || Ok(Some(scrape()?).filter(|page| allowed(page) > 0.5)))?;
     ensure!(found(&accepted) < 0.5, "what was accepted is a finding: {}", accepted.0);
     // Of the level that was reloaded.
     until_journal_has("a finding is accepted")?;
-    transient("unaccepted")?;
+    unsafe_fork::start("unaccepted")?;
     until("the other fork", || Ok((found(&scrape()?) > 0.5).then_some(())))?;
     ensure!(main_pid()? == pid, "the reload was a restart");
 
