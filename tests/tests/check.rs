@@ -18,16 +18,18 @@ use forkwatch_tests::{
     provided::provided,
     python::Python,
     runner::Tests,
-    scenario::uwsgi,
+    scenario::{Scenario, uwsgi},
     tests,
     wait::until,
 };
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 pub(crate) fn tests() -> Tests {
     Tests::side_by_side(tests![
         check_says_what_safefork_says,
         check_of_an_idle_uwsgi_master_says_what_safefork_says,
+        check_knows_whether_gunicorn_ends_its_control_thread,
         check_sees_a_running_event_loop,
         check_sees_the_loops_of_every_python,
         check_tells_locks_of_a_process_from_those_of_a_file,
@@ -176,6 +178,35 @@ fn check_of_an_idle_uwsgi_master_says_what_safefork_says() -> Result<()> {
             fs::read(&file).map_or(Ok(json!({ "safe": false })), |text| serde_json::from_slice(&text))?;
         ensure!(file.exists() == case.safefork, "{} exists: {}", file.display(), file.exists());
         compare(&program, &case, &answer).with_context(|| format!("uWSGI {}", case.state))?;
+    }
+    Ok(())
+}
+
+/// gunicorn 25.1 forks beside the thread of its control socket; later releases end it before each fork.
+fn check_knows_whether_gunicorn_ends_its_control_thread() -> Result<()> {
+    for (name, verdict, reasons) in [
+        (
+            "gunicorn_preloads_an_application_without_threads_and_adds_a_worker",
+            "safe",
+            &["threads", "listener"][..],
+        ),
+        (
+            "gunicorn_25_1_0_forks_beside_its_own_control_thread",
+            "unsafe",
+            &["threads", "event-loop", "listener"][..],
+        ),
+    ] {
+        let mut program = Scenario::named(name)?.hold()?;
+        program.release()?;
+        program.said("Control socket listening")?;
+        let checked = until("the expected verdict", || {
+            let checked = check(program.pid())?;
+            Ok((checked.verdict() == verdict).then_some(checked))
+        })
+        .with_context(|| format!("{name}: {:?}", check(program.pid()).map(|checked| checked.document)))?;
+        ensure!(checked.reasons() == reasons, "{name}: {:#}", checked.document);
+        ensure!(checked.code == Some(if verdict == "unsafe" { 10 } else { 0 }), "{name}: {:?}", checked.code);
+        program.end(Some(Signal::SIGTERM))?;
     }
     Ok(())
 }

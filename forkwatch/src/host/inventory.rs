@@ -4,6 +4,7 @@ mod calls;
 mod edited_loop;
 mod files;
 mod foreign_wakeup;
+mod fork_handlers;
 mod instances;
 mod pairs;
 mod shared_loop;

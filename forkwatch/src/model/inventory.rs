@@ -125,6 +125,10 @@ pub struct Whereabouts {
     pub native: Vec<Frame>,
     /// Its calls in a script, innermost first. Of a thread that was awake the outer ones alone.
     pub script: Vec<Frame>,
+    /// Whether the module that started it ends it before each fork of Python's and starts it again in the forker: told of
+    /// gunicorn's control socket alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub ends_at_forks: bool,
 }
 
 /// A connected socket.

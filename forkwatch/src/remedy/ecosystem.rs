@@ -8,6 +8,10 @@ use crate::model::{
     thread::{Occupation, SeenThread, occupation},
 };
 
+/// What gunicorn says of its control socket.
+pub(crate) const CONTROL_SOCKET: &str =
+    "https://docs.gunicorn.org/en/stable/settings.html#control-socket-disable";
+
 /// A family of programs that is told the same.
 pub(crate) struct Ecosystem {
     /// Whom the advice is for.
@@ -55,7 +59,7 @@ pub(crate) fn advice(program: &Program, threads: &[SeenThread], occupations: &[O
         return remedy(
             "The thread is gunicorn's own, which serves its control socket. Upgrade gunicorn (releases after 25.1 stop that \
              thread around each fork), or add --no-control-socket.",
-            "https://docs.gunicorn.org/en/stable/settings.html#control-socket-disable",
+            CONTROL_SOCKET,
         );
     }
     recognise(program, threads).remedy()

@@ -2,7 +2,7 @@
 
 use super::{
     Reason, Weight,
-    loops::{Manner, running_loops},
+    loops::{Manner, RunningLoop, running_loops},
     words::{GEVENT_OS, OF_GEVENT, counted},
 };
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     model::{
         inventory::{Events, Inventory, Waiting},
         process::escape,
+        thread::SeenThread,
     },
     remedy::remedy,
 };
@@ -59,12 +60,16 @@ fn judge_loop(seen: &Inventory, name: &str) -> Option<JudgedLoop> {
     let events = &seen.events;
     let count =
         |count: u32, what: &str| (count > 0).then(|| format!("{what} {}", counted(count, "instance")));
+    // A loop of Python's waits in one instance.
+    let ended =
+        seen.whereabouts.iter().filter(|at| at.ends_at_forks && RunningLoop::of(at).is_some()).count();
+    let epoll = events.epoll.saturating_sub(u32::try_from(ended).unwrap_or(u32::MAX));
     let instances: Vec<String> =
-        [count(events.epoll, "epoll:"), count(events.io_uring, "io_uring:")].into_iter().flatten().collect();
+        [count(epoll, "epoll:"), count(events.io_uring, "io_uring:")].into_iter().flatten().collect();
     let instances = instances.join(", ");
     let judged = |weight, what, manner| Some(JudgedLoop { weight, what, manner });
     // One that is shared weighs more than one that is renewed.
-    let running = running_loops(seen).min_by_key(|running| running.manner != Manner::Shared);
+    let running = lasting_loops(seen).min_by_key(|running| running.manner != Manner::Shared);
     if let Some(running) = running {
         let waits = events.waiting.iter().any(|waiting| waiting.thread.tid == running.thread.tid);
         let does = if waits { "waits" } else { "is busy" };
@@ -100,8 +105,9 @@ fn judge_loop(seen: &Inventory, name: &str) -> Option<JudgedLoop> {
         let what = format!("gevent's event loop is there ({instances})");
         return judged(Weight::Warning, what, Manner::Renewed);
     }
-    let serves = events.waiting.iter().find(|waiting| watches_others(waiting, events));
-    let what = match (serves, events.waiting.first()) {
+    let mut waiting = events.waiting.iter().filter(|waiting| !ends(waiting.thread, seen)).peekable();
+    let first = waiting.peek().copied();
+    let what = match (waiting.find(|waiting| watches_others(waiting, events)), first) {
         (Some(Waiting { thread, .. }), _) => {
             let what = format!(
                 "an event loop runs ({instances}): thread {} ({}) waits in it",
@@ -124,7 +130,17 @@ fn judge_loop(seen: &Inventory, name: &str) -> Option<JudgedLoop> {
 
 /// Whether it is known whose loop it is, so that the stacks could tell nothing new.
 pub(super) fn is_known(seen: &Inventory, name: &str) -> bool {
-    seen.has_gevent || forks_by_design(name) || running_loops(seen).next().is_some()
+    seen.has_gevent || forks_by_design(name) || lasting_loops(seen).next().is_some()
+}
+
+/// The loops that run and that a fork would find.
+fn lasting_loops(seen: &Inventory) -> impl Iterator<Item = RunningLoop<'_>> {
+    running_loops(seen).filter(|running| !ends(running.thread, seen))
+}
+
+/// Whether a thread ends before each fork, and its loop with it.
+fn ends(thread: SeenThread, seen: &Inventory) -> bool {
+    seen.whereabouts.iter().any(|at| at.thread == thread && at.ends_at_forks)
 }
 
 fn forks_by_design(name: &str) -> bool {

@@ -228,7 +228,8 @@ mod tests {
         let mut seen = process(vec![now(LockKind::Mutex, None, 8)]);
         let start = Some("/v/libopenblas.so.0".to_owned());
         let thread = SeenThread { tid: 8, comm: "python".into() };
-        seen.whereabouts = vec![Whereabouts { thread, start, native: Vec::new(), script: Vec::new() }];
+        seen.whereabouts =
+            vec![Whereabouts { thread, start, native: Vec::new(), script: Vec::new(), ends_at_forks: false }];
         assert_eq!(told(&seen), []);
         // Beside such threads alone, the main thread's do not either.
         seen.held = Some(Box::new(look(true, vec![now(LockKind::Mutex, None, 7)])));

@@ -223,6 +223,7 @@ mod tests {
             start: None,
             native: frames(native),
             script: frames(script),
+            ends_at_forks: false,
         }
     }
 

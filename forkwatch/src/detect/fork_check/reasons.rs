@@ -15,7 +15,7 @@ use crate::{
         process::escape,
         thread::SeenThread,
     },
-    remedy::{connection::Connection, ecosystem, remedy, service},
+    remedy::{connection::Connection, ecosystem, ecosystem::CONTROL_SOCKET, remedy, service},
 };
 
 /// From here on the copying of memory is felt: some ten milliseconds for the fork alone.
@@ -82,7 +82,7 @@ fn other_threads(seen: &Inventory, name: &str) -> Option<Reason> {
     let bearings = seen.threads.iter().map(|thread| threads::known(*thread, &seen.whereabouts).bearing);
     let worst = bearings.max().filter(|_| all_listed).unwrap_or(Bearing::Unknown);
     let note = if by_design { "; this server forks beside them by design, to save its data" } else { "" };
-    let usual = || ecosystem::recognise(&seen.program, &seen.threads).remedy();
+    let usual = || ecosystem::advice(&seen.program, &seen.threads, &seen.occupations);
     let (weight, why, remedy) = match worst {
         _ if by_design => (Weight::Info, LEFT_BEHIND, usual()),
         Bearing::Handled => (
@@ -92,6 +92,15 @@ fn other_threads(seen: &Inventory, name: &str) -> Option<Reason> {
             remedy(
                 "Nothing: call fork() of the C library, as everything but raw system calls does.",
                 MAN_ATFORK,
+            ),
+        ),
+        Bearing::Ended => (
+            Weight::Info,
+            "gunicorn ends the thread of its control socket before each fork, and starts it again in the master. That is \
+             done where Python forks (os.fork); a fork by C code alone passes it by.",
+            remedy(
+                "Nothing; where the control socket is not used, --no-control-socket saves the thread.",
+                CONTROL_SOCKET,
             ),
         ),
         Bearing::Renewed => (

@@ -95,7 +95,8 @@ fn in_script(events: Events, calls: &[(&str, &str)]) -> Inventory {
         ..Frame::default()
     };
     let script = calls.iter().map(frame).collect();
-    let at = Whereabouts { thread: thread("app"), start: None, native: Vec::new(), script };
+    let at =
+        Whereabouts { thread: thread("app"), start: None, native: Vec::new(), script, ends_at_forks: false };
     Inventory { events, whereabouts: vec![at], ..Inventory::default() }
 }
 
@@ -105,6 +106,7 @@ fn started_by(library: &str, comms: &[&str]) -> Inventory {
         start: Some(library.to_owned()),
         native: Vec::new(),
         script: Vec::new(),
+        ends_at_forks: false,
     };
     let seen = with_threads(comms);
     Inventory { whereabouts: seen.threads.iter().map(at).collect(), ..seen }
@@ -188,6 +190,30 @@ fn threads_are_judged_by_what_their_library_does_at_a_fork() {
     let Assessment { verdict, reasons } = assess(&mixed);
     assert_eq!(verdict, Verdict::Unsafe);
     assert_eq!(reasons[0].what, "2 other threads run: python, flush; among them OpenBLAS's");
+}
+
+#[test]
+fn a_thread_that_ends_before_each_fork_takes_its_loop_with_it() {
+    let run = [("run_forever", "/usr/lib/python3.11/asyncio/base_events.py")];
+    let loops = |ends_at_forks| {
+        let mut seen = in_script(waited_in(1), &run);
+        (seen.threads, seen.thread_count) = (vec![thread("app")], 1);
+        seen.whereabouts[0].ends_at_forks = ends_at_forks;
+        seen
+    };
+    assert_eq!(judged(&loops(true)), (Verdict::Safe, vec![("threads", Weight::Info)]));
+    let left = vec![("threads", Weight::Unsafe), ("event-loop", Weight::Unsafe)];
+    assert_eq!(judged(&loops(false)), (Verdict::Unsafe, left));
+    // Another instance is another loop, and another thread stays.
+    let mut two = loops(true);
+    two.events.epoll = 2;
+    assert_eq!(judged(&two).0, Verdict::Risky);
+    two.events.waiting.push(Waiting { thread: SeenThread { tid: 8, comm: "app".into() }, epoll: Some(6) });
+    assert_eq!(judged(&two).0, Verdict::Unsafe);
+    let mut beside = loops(true);
+    beside.threads.push(SeenThread { tid: 8, comm: "flush".into() });
+    beside.thread_count = 2;
+    assert_eq!(judged(&beside), (Verdict::Unsafe, vec![("threads", Weight::Unsafe)]));
 }
 
 #[test]

@@ -42,6 +42,8 @@ const JEMALLOC: &str = "jemalloc_bg_thd";
 pub(super) enum Bearing {
     /// Fork handlers of its library see to it that nothing is missing in the child.
     Handled,
+    /// The same, where the fork goes through Python.
+    Ended,
     /// The same, where the fork goes through the library.
     Renewed,
     /// A child that uses the library waits for it for ever.
@@ -78,6 +80,9 @@ pub(super) fn known(thread: SeenThread, whereabouts: &[Whereabouts]) -> Known {
     let library = at.and_then(|at| at.start.as_deref()).and_then(library);
     if let Some((_, owner, bearing)) = library {
         return Known { owner: Some(owner), bearing: *bearing };
+    }
+    if at.is_some_and(|at| at.ends_at_forks) {
+        return Known { owner: Some("gunicorn's control socket's"), bearing: Bearing::Ended };
     }
     if at.is_some_and(is_idle_of_gevent) {
         return Known { owner: Some("gevent's pool's"), bearing: Bearing::Renewed };
@@ -148,6 +153,7 @@ mod tests {
             start: start.map(str::to_owned),
             native: Vec::new(),
             script: script.iter().map(frame).collect(),
+            ends_at_forks: false,
         }
     }
 

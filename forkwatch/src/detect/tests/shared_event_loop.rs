@@ -41,7 +41,13 @@ fn shared(watched: u32, outside: u32, script: Vec<Frame>) -> LoopSeen {
         other_waits: waiting(PARENT),
         instance: Instance { fd: 6, watched, outside },
         is_ring: false,
-        whereabouts: Whereabouts { thread: waits.thread, start: None, native: Vec::new(), script },
+        whereabouts: Whereabouts {
+            thread: waits.thread,
+            start: None,
+            native: Vec::new(),
+            script,
+            ends_at_forks: false,
+        },
     }))
 }
 
@@ -270,7 +276,13 @@ fn resting(switches: u64, numbers: &[u32], script: Option<Vec<Frame>>) -> Restin
         threads: 1,
         is_held: true,
         watched: numbers.iter().map(watched).collect(),
-        whereabouts: script.map(|script| Whereabouts { thread, start: None, native: Vec::new(), script }),
+        whereabouts: script.map(|script| Whereabouts {
+            thread,
+            start: None,
+            native: Vec::new(),
+            script,
+            ends_at_forks: false,
+        }),
     }
 }
 

@@ -244,8 +244,13 @@ pub(super) fn real_uid(tgid: u32) -> Option<u32> {
 pub(super) fn place(process: ProcessKey, thread: Stat, stacks: Stacks) -> Whereabouts {
     let looked_at = || whereabouts(process, Some(thread.id), &[thread], |_| true).0.into_iter().next();
     let found = if stacks == Stacks::None { None } else { looked_at() };
-    let nowhere =
-        || Whereabouts { thread: seen(&thread), start: None, native: Vec::new(), script: Vec::new() };
+    let nowhere = || Whereabouts {
+        thread: seen(&thread),
+        start: None,
+        native: Vec::new(),
+        script: Vec::new(),
+        ends_at_forks: false,
+    };
     found.unwrap_or_else(nowhere)
 }
 

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::calls::{LOOKS, PAUSE, seen};
+use super::{
+    calls::{LOOKS, PAUSE, seen},
+    fork_handlers,
+};
 use crate::{
     host::{call::Activity, memory, stack, stat::Stat},
     model::{
@@ -58,6 +61,7 @@ pub(super) fn whereabouts(
             thread: seen(thread),
             start: if is_main { None } else { start(key, thread.id, deadline) },
             native: if has_loop { native(key, thread.id, deadline) } else { Vec::new() },
+            ends_at_forks: fork_handlers::ends_at_forks(key.tgid, &script),
             script,
         });
     }
