@@ -1,6 +1,6 @@
 //! The lives of workers: what is told of real servers' workers, beside what `pyramid_forksafe` tells their application.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, net::TcpListener, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use forkwatch_tests::{
@@ -9,7 +9,10 @@ use forkwatch_tests::{
     process,
     program::{Launch, Program},
     runner::Tests,
-    scenario::{Scenario, gunicorn_with_forksafe, plain_uwsgi, uwsgi_with_forksafe},
+    scenario::{
+        Scenario, gunicorn_with_connection, gunicorn_with_connection_and_thread, gunicorn_with_forksafe,
+        plain_gunicorn, plain_uwsgi, uwsgi_with_forksafe,
+    },
     tests,
 };
 use nix::{
@@ -26,6 +29,8 @@ pub(crate) fn tests() -> Tests {
         a_worker_of_uwsgi_is_ready_after_its_hook,
         a_worker_that_is_killed_is_told_with_its_killer_and_replaced,
         a_uwsgi_without_a_master_is_told_of_it,
+        workers_that_have_renewed_nothing_are_told_and_others_are_not,
+        what_was_found_about_a_fork_is_not_told_of_its_worker_again,
         the_control_thread_of_gunicorn_is_told_from_threads_of_the_application,
         the_jobs_of_a_shell_are_no_workers,
     ])
@@ -178,6 +183,101 @@ fn a_uwsgi_without_a_master_is_told_of_it() -> Result<()> {
     let (events, _) = forkwatch.stop()?;
     ensure!(events.iter().filter(|event| is_it(event)).count() == 1, "{events:#?}");
     Ok(())
+}
+
+/// Nobody has to accept: connections wait in the backlog.
+fn listener() -> Result<(TcpListener, String)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    Ok((listener, address))
+}
+
+/// Waits until workers of all these servers are ready, and then has another one started whose workers hold a connection.
+/// Once it is told of that one, the others have been looked at.
+fn until_all_are_looked_at(
+    forkwatch: &mut Forkwatch,
+    servers: &[&Program],
+    last: &mut Program,
+) -> Result<()> {
+    for server in servers {
+        let ready =
+            |event: &Event| is(event, "worker_ready") && event.parent_pid() == Some(server.pid().into());
+        forkwatch.wait_for("a worker that is ready", ready)?;
+    }
+    last.release()?;
+    let found = forkwatch.wait_for("a worker that holds a connection", |event| is_setup_of(event, last))?;
+    let summary = found.finding().context("no finding")?.summary();
+    ensure!(summary.contains("it holds the master's connection"), "{summary}");
+    ensure!(!summary.contains("threads"), "{summary}");
+    Ok(())
+}
+
+fn is_setup_of(event: &Event, server: &Program) -> bool {
+    let is_it = event.finding().is_some_and(|finding| finding.hazard() == "server-setup");
+    is_it && event.parent_pid() == Some(server.pid().into())
+}
+
+/// Servers that had forked their workers before anybody watched: nothing is known of their forks.
+fn workers_that_have_renewed_nothing_are_told_and_others_are_not() -> Result<()> {
+    let (_listener, address) = listener()?;
+    let gunicorn =
+        |renews| Program::hold(|folder| gunicorn_with_connection_and_thread(folder, &address, renews));
+    let plain = |arguments: &[&str]| Program::hold(|folder| plain_gunicorn(folder, arguments));
+    let celery = Scenario::named("celery_forks_workers_beside_a_thread_started_at_import")?.hold()?;
+    let mut servers = [
+        gunicorn(false)?,
+        celery,
+        gunicorn(true)?,
+        plain(&["wsgi_with_thread"])?,
+        plain(&["--preload", "wsgi_with_numpy"])?,
+    ];
+    for program in &mut servers {
+        program.release()?;
+        program.wait_for("two workers", |program| Ok(process::descendants(program.pid()).len() == 2))?;
+    }
+    let mut last = Program::hold(|folder| gunicorn_with_connection(folder, &address, &[]))?;
+    let pids: Vec<i32> = servers.iter().chain([&last]).map(Program::pid).collect();
+    let mut forkwatch = Forkwatch::tail_pids(&pids)?;
+    let (told, silent) = servers.split_at(2);
+    for program in told {
+        let found =
+            forkwatch.wait_for("a worker that has renewed nothing", |event| is_setup_of(event, program))?;
+        let summary = found.finding().context("no finding")?.summary();
+        ensure!(summary.contains("metrics-push"), "{summary}");
+        ensure!(summary.contains(&address) == summary.starts_with("gunicorn"), "{summary}");
+    }
+    let all: Vec<&Program> = servers.iter().collect();
+    until_all_are_looked_at(&mut forkwatch, &all, &mut last)?;
+    let found =
+        |program: &Program| forkwatch.events().iter().filter(|event| is_setup_of(event, program)).count();
+    ensure!(told.iter().all(|program| found(program) == 1), "{:#?}", forkwatch.events());
+    ensure!(silent.iter().all(|program| found(program) == 0), "{:#?}", forkwatch.events());
+    for program in servers.iter_mut().chain([&mut last]) {
+        program.end(Some(Signal::SIGTERM))?;
+    }
+    forkwatch.ended().map(drop)
+}
+
+/// What was said of the fork itself is not said again.
+fn what_was_found_about_a_fork_is_not_told_of_its_worker_again() -> Result<()> {
+    let (_listener, address) = listener()?;
+    let mut program = Program::hold(|folder| gunicorn_with_connection_and_thread(folder, &address, false))?;
+    let mut last = Program::hold(|folder| gunicorn_with_connection(folder, &address, &[]))?;
+    let mut forkwatch = Forkwatch::tail_pids(&[program.pid(), last.pid()])?;
+    program.release()?;
+    let of_fork = |event: &Event| {
+        event
+            .finding()
+            .is_some_and(|finding| ["multithreaded-fork", "held-locks"].contains(&finding.hazard()))
+    };
+    forkwatch.wait_for("the finding about the fork", of_fork)?;
+    until_all_are_looked_at(&mut forkwatch, &[&program], &mut last)?;
+    let events = forkwatch.events();
+    ensure!(!events.iter().any(|event| is_setup_of(event, &program)), "{events:#?}");
+    for program in [&mut program, &mut last] {
+        program.end(Some(Signal::SIGTERM))?;
+    }
+    forkwatch.ended().map(drop)
 }
 
 /// Subshells, pipes and commands, each for a moment.

@@ -160,6 +160,11 @@ impl Context {
         Some(reported)
     }
 
+    /// Whether one of these hazards was found about those that a process forked, whether it was told or accepted.
+    pub fn has_found(&self, forker: ProcessKey, hazards: &[HazardId]) -> bool {
+        self.findings.has_found(forker, hazards)
+    }
+
     /// Has the end of the child resolve a reported finding.
     pub fn follow_up(&mut self, reported: Finding) {
         let child = reported.child;

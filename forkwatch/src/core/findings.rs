@@ -12,6 +12,8 @@ use crate::model::{
 
 /// Most reported children whose end is waited for.
 const MOST_OPEN: usize = 1024;
+/// Most processes of which it is known what was found about those that they forked.
+const MOST_FORKERS: usize = 1024;
 
 /// What a detector has found, and how it is to be told.
 pub struct Report<'a> {
@@ -42,11 +44,13 @@ pub(super) struct Findings {
     pub(super) repeats: Repeats,
     /// Findings that were reported one by one, by the child whose end resolves them.
     open: Recent<Vec<Finding>>,
+    /// What was found about those that a process forked, whether it was told, counted as a repeat, or accepted.
+    found: Recent<Vec<HazardId>>,
 }
 
 impl Default for Findings {
     fn default() -> Self {
-        Self { repeats: Repeats::default(), open: Recent::new(MOST_OPEN) }
+        Self { repeats: Repeats::default(), open: Recent::new(MOST_OPEN), found: Recent::new(MOST_FORKERS) }
     }
 }
 
@@ -60,6 +64,7 @@ impl Findings {
     ) -> Option<Finding> {
         let Report { finding, of_one_child, heir, until_its_end } = report;
         let (hazard, facts) = (finding.hazard, &finding.facts);
+        self.note(finding.parent, hazard);
         let count = facts.thread_count.unwrap_or(0);
         let accepted = |program| suppressed(&settings.suppress, hazard, program, &facts.threads, count);
         if let Some((rule, accepting)) = accepted(&finding.program).or_else(|| heir.and_then(accepted)) {
@@ -76,6 +81,21 @@ impl Findings {
         let is_awaited = finding.program.uid.is_some_and(|uid| settings.tell_each_of.contains(&uid));
         let singly = settings.tell_each && of_one_child || is_awaited;
         self.repeats.enter(finding, settings.summary_interval, singly, until_its_end, out)
+    }
+
+    fn note(&mut self, forker: ProcessKey, hazard: HazardId) {
+        match self.found.get_mut(forker) {
+            Some(found) if found.contains(&hazard) => {}
+            Some(found) => found.push(hazard),
+            None => {
+                self.found.insert(forker, vec![hazard]);
+            }
+        }
+    }
+
+    /// Whether one of these hazards was found about those that a process forked.
+    pub(super) fn has_found(&self, forker: ProcessKey, hazards: &[HazardId]) -> bool {
+        self.found.get(forker).is_some_and(|found| found.iter().any(|hazard| hazards.contains(hazard)))
     }
 
     /// Has the end of its child resolve a finding.
@@ -130,6 +150,6 @@ impl Findings {
 
     #[cfg(test)]
     pub(super) fn within_bounds(&self) -> bool {
-        self.repeats.within_bounds() && self.open.within_bounds()
+        self.repeats.within_bounds() && self.open.within_bounds() && self.found.within_bounds()
     }
 }

@@ -17,6 +17,7 @@ use crate::model::{
 };
 pub use locks::share;
 pub use loops::{RunningLoop, running_loops};
+pub(super) use threads::is_missed;
 
 /// Something that speaks against a fork, or that its author should know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -41,7 +41,7 @@ mod tests {
         assert_eq!(
             checked("thread = \"x\"\nhazard = \"pending-signals\""),
             Err("`thread` of a suppress rule fits the hazards `multithreaded-fork` and `held-locks` and `lost-threads` \
-                 alone, not `pending-signals`"
+                 and `server-setup` alone, not `pending-signals`"
                 .to_owned())
         );
     }

@@ -39,7 +39,7 @@ pub(super) fn name_threads(threads: &[SeenThread], occupations: &[Occupation]) -
 }
 
 /// A name with `*` for each number in it.
-fn pattern(name: &str) -> String {
+pub(super) fn pattern(name: &str) -> String {
     let mut pattern = String::new();
     let mut in_number = false;
     for character in name.chars() {

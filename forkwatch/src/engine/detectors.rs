@@ -258,6 +258,7 @@ mod tests {
             "lost-result",
             "unflushed-output",
             "escaped-child",
+            "server-setup",
         ];
         assert_eq!(found, limited.map(|name| (name, "limited")));
         // Of one's own none was there to be tried.

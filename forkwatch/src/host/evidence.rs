@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{
-    absence, budget, caller, clock, escaped, family, fdinfo, file, generators, held_locks,
+    absence, budget, caller, clock, escaped, family, fdinfo, file, generators, held_locks, inheritance,
     inventory::{foreign_wake_up, resting_loop, shared_loop},
     leaks, left_locks,
     locks::{self, Fork as Forked},
@@ -38,6 +38,7 @@ pub fn answer(request: &Request) -> Evidence {
         | Request::Sweep { .. }
         | Request::Orphans
         | Request::Family { .. }
+        | Request::Inheritance { .. }
         | Request::Workers { .. } => budget::LARGE,
         Request::HeldLocks { .. } => held_locks::BUDGET,
         Request::Generators { .. } => generators::BUDGET,
@@ -139,6 +140,10 @@ fn look(request: &Request) -> Evidence {
         Request::Workers { master, ref workers, closely, children } => {
             let seen = workers::workers(master, workers, closely, children).map(Box::new);
             Evidence::Workers { master, seen }
+        }
+        Request::Inheritance { worker, master, stacks } => {
+            let seen = inheritance::inheritance(worker, master, stacks).map(Box::new);
+            Evidence::Inheritance { worker, master, seen }
         }
     }
 }

@@ -39,6 +39,7 @@ use crate::privilege;
 pub(super) use edited_loop::resting_loop;
 pub(super) use foreign_wakeup::foreign_wake_up;
 pub(super) use shared_loop::shared_loop;
+pub(super) use whereabouts::whereabouts;
 
 /// Descriptors that are looked at, from the lowest. More take long, and are noted as unknown.
 const MAX_DESCRIPTORS: usize = 65_536;
@@ -126,7 +127,7 @@ fn look_into_threads(
     let may_loop = events.epoll + events.io_uring > 0;
     let waits = |tid: u32| events.waiting.iter().any(|waiting| waiting.thread.tid == tid);
     let loops = |tid: u32| may_loop && (Some(tid) == main || waits(tid));
-    let (whereabouts, untold) = whereabouts::whereabouts(key, main, threads, loops);
+    let (whereabouts, untold) = whereabouts(key, main, threads, loops);
     inventory.whereabouts = whereabouts;
     let told: Vec<Stat> = threads.iter().take(MAX_ENTRIES).copied().collect();
     inventory.occupations = occupation::occupations(key, &told, Stacks::Light);

@@ -37,6 +37,7 @@ mod held_locks;
 mod host_mounts;
 #[cfg(any(test, fuzzing))]
 mod image;
+mod inheritance;
 mod inventory;
 mod kcmp;
 mod kernel_flags;

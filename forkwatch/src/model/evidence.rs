@@ -12,6 +12,7 @@ use super::{
     family::Family,
     generator::{GeneratorPlaces, GeneratorsSeen},
     held_lock::{HeldLocksSeen, Places},
+    inheritance::Inheritance,
     leak::{Descriptors, Holders, Object},
     left_lock::{CarriedLocksSeen, LockHolders, LockWait},
     lock::{LocksSeen, Place},
@@ -244,6 +245,15 @@ pub enum Request {
         /// Whether it is also to be told which children the master has that have not exec'd.
         children: bool,
     },
+    /// What does a worker have still of what its master had at the fork, and what does it lack?
+    Inheritance {
+        /// The process to look at.
+        worker: ProcessKey,
+        /// The process that forked it.
+        master: ProcessKey,
+        /// How the stacks may be had that tell whose threads the master has.
+        stacks: Stacks,
+    },
 }
 
 /// An answer to a [`Request`].
@@ -447,5 +457,14 @@ pub enum Evidence {
         master: ProcessKey,
         /// What was seen, or why nothing was.
         seen: Result<Box<WorkersSeen>, String>,
+    },
+    /// About a worker and its master.
+    Inheritance {
+        /// The worker: its tgid, and when it started.
+        worker: ProcessKey,
+        /// The process that forked it.
+        master: ProcessKey,
+        /// What was seen; absent where either is gone, reused, or unreadable, or the worker has exec'd.
+        seen: Option<Box<Inheritance>>,
     },
 }

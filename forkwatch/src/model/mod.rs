@@ -19,6 +19,7 @@ pub mod generator;
 pub mod glibc;
 pub mod held_lock;
 pub mod held_now;
+pub mod inheritance;
 pub mod inventory;
 pub mod kernel_log;
 pub mod lasted;

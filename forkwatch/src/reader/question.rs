@@ -176,6 +176,7 @@ impl Question {
                 | Request::HeldLocks { parent, .. }
                 | Request::Generators { parent, .. }
                 | Request::Family { forker: parent }
+                | Request::Inheritance { master: parent, .. }
                 | Request::Workers { master: parent, .. },
             ) => Some(*parent),
             _ => None,
@@ -210,6 +211,7 @@ fn about(request: &Request) -> Option<u32> {
         | Request::Execed { process }
         | Request::Holders { process, .. }
         | Request::Family { forker: process }
+        | Request::Inheritance { worker: process, .. }
         | Request::Workers { master: process, .. } => Some(process.tgid),
         Request::LockHolders { wait } => Some(wait.waiter.tgid),
         Request::Program { tgid } => Some(*tgid),
@@ -264,5 +266,6 @@ pub fn unanswered(request: &Request, why: &str) -> Evidence {
         Request::Backlog { child, .. } => Evidence::Backlog { child, seen: None },
         Request::Execed { process } => Evidence::Execed { process, seen: None },
         Request::Workers { master, .. } => Evidence::Workers { master, seen: Err(why.to_owned()) },
+        Request::Inheritance { worker, master, .. } => Evidence::Inheritance { worker, master, seen: None },
     }
 }

@@ -98,6 +98,24 @@ pub(crate) fn gunicorn(environment: &str, folder: &Path, arguments: &[&str]) -> 
         .args(arguments))
 }
 
+/// gunicorn with two workers and these arguments besides. It listens at `socket` in its folder.
+pub fn plain_gunicorn(folder: &Path, arguments: &[&str]) -> Result<Launch> {
+    gunicorn("python", folder, arguments)
+}
+
+/// The same, with an application that has a connection to this address before it forks.
+pub fn gunicorn_with_connection(folder: &Path, address: &str, arguments: &[&str]) -> Result<Launch> {
+    let arguments = [&["--preload", "wsgi_with_connection"], arguments].concat();
+    Ok(plain_gunicorn(folder, &arguments)?.env("CONNECT", address))
+}
+
+/// The same, with a thread, too; `renews` has each worker get its own of both.
+pub fn gunicorn_with_connection_and_thread(folder: &Path, address: &str, renews: bool) -> Result<Launch> {
+    let configuration = python_fixtures().join("gunicorn_renews.py").display().to_string();
+    let renewal: &[&str] = if renews { &["--config", &configuration] } else { &[] };
+    Ok(gunicorn_with_connection(folder, address, renewal)?.env("WITH_THREAD", "1"))
+}
+
 /// A gunicorn, held before its exec, whose workers get stuck at their first request, and are killed for it after so
 /// many seconds. It listens at `socket` in its folder.
 pub fn gunicorn_with_a_stuck_worker(timeout: u32, application: &str) -> Result<Program> {

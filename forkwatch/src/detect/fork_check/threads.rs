@@ -74,6 +74,11 @@ const LIBRARIES: [(&str, &str, Bearing); 5] = [
     ("libgomp", "GCC's OpenMP's", Bearing::Awaited),
 ];
 
+/// Whether a child misses a thread: nothing sees to it that it has another one in its place.
+pub(in crate::detect) fn is_missed(thread: SeenThread, whereabouts: &[Whereabouts]) -> bool {
+    known(thread, whereabouts).bearing >= Bearing::Awaited
+}
+
 /// What is known of a thread: by what started it, by its script, else by its name.
 pub(super) fn known(thread: SeenThread, whereabouts: &[Whereabouts]) -> Known {
     let at = whereabouts.iter().find(|at| at.thread.tid == thread.tid);

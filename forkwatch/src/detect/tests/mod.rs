@@ -41,6 +41,7 @@ use crate::model::{
     finding::{Finding, HazardId, State},
     generator::GeneratorsSeen,
     held_lock::{HeldLock, HeldLocks, HeldLocksSeen},
+    inheritance::Inheritance,
     leak::{Descriptors, Holders, Object},
     left_lock::{CarriedLocksSeen, LockHolders},
     lock::{Locks, LocksSeen, Place},
@@ -258,6 +259,8 @@ struct Timeline {
     named: HashMap<u32, ProgramSeen>,
     /// What is seen of workers; else their master is gone.
     workers: Option<WorkersSeen>,
+    /// What workers have of their master's, by tgid; all others are gone.
+    inheritances: HashMap<u32, Inheritance>,
     /// The threads of children, by tgid; all others are gone.
     threads: HashMap<u32, fn(BootTime) -> ThreadsSeen>,
     /// How much lies in queues of children, by tgid; all others are gone.
@@ -309,6 +312,7 @@ impl Timeline {
             sockets: HashMap::new(),
             named: HashMap::new(),
             workers: None,
+            inheritances: HashMap::new(),
             threads: HashMap::new(),
             backlogs: HashMap::new(),
             descriptors: HashMap::new(),
@@ -484,6 +488,10 @@ impl Timeline {
                 let now = |seen| Box::new(WorkersSeen { at: self.now, ..seen });
                 let seen = self.workers.clone().map(now).ok_or_else(|| "it has ended".to_owned());
                 Evidence::Workers { master, seen }
+            }
+            Request::Inheritance { worker, master, .. } => {
+                let seen = self.inheritances.get(&worker.tgid).cloned().map(Box::new);
+                Evidence::Inheritance { worker, master, seen }
             }
         }
     }

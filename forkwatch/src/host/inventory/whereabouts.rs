@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where the threads are, and why the script of one could not be told. `loops` says in which of them native calls are
 /// to be told too; `main` is no other thread, so that it matters to nobody who started it.
-pub(super) fn whereabouts(
+pub(in crate::host) fn whereabouts(
     key: ProcessKey,
     main: Option<u32>,
     threads: &[Stat],
