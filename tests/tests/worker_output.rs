@@ -7,7 +7,7 @@ use forkwatch_tests::{
     event::Event,
     forkwatch::Forkwatch,
     http,
-    program::Program,
+    program::{Launch, Program},
     runner::Tests,
     scenario::{gunicorn_with_one_worker, gunicorn_with_pipes},
     tests,
@@ -22,6 +22,7 @@ pub(crate) fn tests() -> Tests {
     Tests::side_by_side(tests![
         a_line_is_told_with_its_worker_and_the_last_ones_with_its_end,
         nobody_is_listened_to_without_being_asked,
+        a_child_of_the_process_that_was_asked_for_is_heard_from_its_first_line_on,
         what_lies_in_a_pipe_is_told_and_its_reader_misses_neither_a_byte_nor_the_end,
     ])
 }
@@ -118,4 +119,25 @@ fn what_lies_in_a_pipe_is_told_and_its_reader_misses_neither_a_byte_nor_the_end(
     ensure!(read()?.starts_with(&(expected + "end\n")), "{}", read()?);
     program.end(Some(Signal::SIGTERM))?;
     forkwatch.ended().map(drop)
+}
+
+/// A program that is no known server, with one child: forkwatch never takes it for a worker.
+fn a_child_of_the_process_that_was_asked_for_is_heard_from_its_first_line_on() -> Result<()> {
+    let script = "import os, signal\n\
+                  if os.fork() == 0:\n    print('first of', os.getpid(), flush=True)\n    signal.pause()\nos.wait()\n";
+    let mut program = Program::hold(|_| Ok(Launch::new("/usr/bin/python3").args(["-c", script])))?;
+    let pid = program.pid().to_string();
+    let mut forkwatch = Forkwatch::tail(["--pid", &pid, "--worker-output"])?;
+    program.release()?;
+    let line = forkwatch.wait_for("its first line", |event| event.action() == "worker_output")?;
+    let child = line.pid().context("no pid")?;
+    ensure!(says(&line, &format!("first of {child}")), "{line:?}");
+    kill(Pid::from_raw(child.try_into()?), Signal::SIGKILL)?;
+    program.wait_for_success()?;
+    forkwatch.ended()?;
+    let events = forkwatch.events();
+    let told: Vec<&str> =
+        events.iter().map(Event::action).filter(|action| action.starts_with("worker_")).collect();
+    ensure!(told == ["worker_output"], "{events:#?}");
+    Ok(())
 }

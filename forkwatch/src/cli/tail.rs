@@ -64,8 +64,9 @@ pub(super) struct Options {
     #[arg(long)]
     workers: bool,
     /// What workers write to their standard output and error too, as it may hold secrets only where you ask for it: files
-    /// and pipes, as far as that can be seen from outside. An unexpected end of a worker is shown with its last lines. No
-    /// recording has it
+    /// and pipes, as far as that can be seen from outside. With --pid that is what all children write that these processes
+    /// fork, from the first line on; else workers are known for such first. An unexpected end of a worker is shown with its
+    /// last lines. No recording has it
     #[arg(long, conflicts_with = "unsafe_only")]
     worker_output: bool,
     /// Threads too
@@ -220,7 +221,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         let (mut pipeline, kernel) = Pipeline::new(session, settings, collector, recorder)?;
         let heard = Heard::default();
         let shown = match ear {
-            Some(ear) => overheard(ear, shown, &mut pipeline)?,
+            Some(ear) => overheard(ear, shown, processes.clone(), &mut pipeline)?,
             None => shown,
         };
         pipeline.add(vec![shown, Box::new(heard.clone())]);
@@ -254,10 +255,15 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
 }
 
 /// Has what workers write read, and shown with all else.
-fn overheard(ear: Ear, shown: Box<dyn Output>, pipeline: &mut Pipeline) -> Result<Box<dyn Output>> {
+fn overheard(
+    ear: Ear,
+    shown: Box<dyn Output>,
+    forkers: Vec<host::Process>,
+    pipeline: &mut Pipeline,
+) -> Result<Box<dyn Output>> {
     let workers = Workers::default();
     let (nudges, questions) = live::questions();
-    let Overhearer { heard, asks } = overhear::start(ear, workers.clone(), nudges)
+    let Overhearer { heard, asks } = overhear::start(ear, workers.clone(), forkers, nudges)
         .context("cannot start the thread that listens to workers")?;
     pipeline.hear(questions);
     pipeline.add(vec![Box::new(workers)]);

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use crate::{
-    host::clock,
+    host::{Process, clock, forked_children, look_again},
     live::Question,
     model::{
         process::{ProcessKey, escape},
@@ -43,12 +43,20 @@ pub(crate) struct Overhearer {
     pub(crate) asks: Sender<ProcessKey>,
 }
 
-/// Starts the thread. It listens to the servers of the table, and nudges the watch when it has heard something.
-pub(crate) fn start(ear: Ear, workers: Workers, nudges: mpsc::Sender<Question>) -> io::Result<Overhearer> {
+/// Starts the thread. It listens to the servers of the table, and to what these processes have forked, whatever they are; and
+/// nudges the watch when it has heard something.
+pub(crate) fn start(
+    ear: Ear,
+    workers: Workers,
+    forkers: Vec<Process>,
+    nudges: mpsc::Sender<Question>,
+) -> io::Result<Overhearer> {
     let ((told, heard), (asks, asked)) = (channel(), channel());
     let mut listener = Listener {
         ear,
         workers,
+        forkers,
+        children: Vec::new(),
         nudges,
         told,
         hearing: Hearing::default(),
@@ -69,6 +77,10 @@ pub(crate) fn start(ear: Ear, workers: Workers, nudges: mpsc::Sender<Question>) 
 struct Listener {
     ear: Ear,
     workers: Workers,
+    /// Processes whose forked children are listened to from the first moment on: nobody has to find out what they are.
+    forkers: Vec<Process>,
+    /// These children, each with the place of its forker.
+    children: Vec<(Process, usize)>,
     nudges: mpsc::Sender<Question>,
     told: Sender<Overhearing>,
     hearing: Hearing,
@@ -109,13 +121,20 @@ impl Listener {
             let changed = table.servers.iter().map(|server| server.changed.0).max().unwrap_or(0);
             (table.servers.iter().map(|server| server.workers.len()).sum(), changed)
         });
-        let is_same = known == self.known;
-        let wait = if is_same { SEARCH } else { SOON };
+        let has_new_children = self.look_for_children();
+        let is_same = known == self.known && !has_new_children;
+        let wait = match (is_same, has_new_children) {
+            (true, _) => SEARCH,
+            (false, true) => EVERY,
+            (false, false) => SOON,
+        };
         if self.searched.is_some_and(|searched| searched.elapsed() < wait) {
             return Ok(());
         }
         (self.searched, self.known) = (Some(Instant::now()), known);
-        let family = self.workers.look(family);
+        let mut family = self.asked_for();
+        // What is known of a server says more, and so comes last.
+        family.extend(self.workers.look(of_servers));
         self.hearing.family(family, clock::now());
         if self.hearing.is_empty() {
             return Ok(());
@@ -133,6 +152,35 @@ impl Listener {
             self.tell(Overhearing::Note(format!("what workers write to {name} is not shown: {why}")));
         }
         Ok(())
+    }
+
+    /// Looks for children of those that were asked for. Whether there are others than before.
+    fn look_for_children(&mut self) -> bool {
+        let of = |(at, forker): (usize, &Process)| {
+            forked_children(forker.key).into_iter().map(move |child| (child, at))
+        };
+        let children: Vec<(Process, usize)> = self.forkers.iter().enumerate().flat_map(of).collect();
+        let keys = |of: &[(Process, usize)]| of.iter().map(|(child, _)| child.key).collect::<Vec<_>>();
+        let has_new = keys(&children) != keys(&self.children);
+        self.children = children;
+        has_new
+    }
+
+    /// The processes that were asked for, and their children.
+    fn asked_for(&mut self) -> Vec<Heard> {
+        for forker in &mut self.forkers {
+            // It may have exec'd since.
+            *forker = look_again(forker.key).unwrap_or(*forker);
+        }
+        let heard = |process: &Process, forker: &Process, is_master| Heard {
+            process: process.key,
+            comm: process.comm,
+            is_master,
+            server: (forker.comm.to_string(), false),
+        };
+        let forkers = self.forkers.iter().map(|forker| heard(forker, forker, true));
+        let children = self.children.iter().filter_map(|(child, at)| Some((child, self.forkers.get(*at)?)));
+        forkers.chain(children.map(|(child, forker)| heard(child, forker, false))).collect()
     }
 
     fn look(&mut self, all: bool) -> io::Result<()> {
@@ -181,7 +229,7 @@ fn unexpected(answer: &Answer) -> io::Error {
 }
 
 /// Masters and workers of all servers.
-fn family(table: &WorkerTable) -> Vec<Heard> {
+fn of_servers(table: &WorkerTable) -> Vec<Heard> {
     let mut family = Vec::new();
     for record in &table.servers {
         let server = (record.server.name.clone(), record.server.known);

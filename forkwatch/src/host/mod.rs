@@ -91,7 +91,7 @@ pub use owner::{Owner, owner};
 pub use pidfd::pidfd_open;
 pub use pids::created_since;
 pub use program::program;
-pub use scan::{Process, ScanError, descendants, find, look_again, processes};
+pub use scan::{Process, ScanError, descendants, find, forked_children, look_again, processes};
 pub use scope::Scope;
 pub use stat::may_run;
 pub use tree::tree;

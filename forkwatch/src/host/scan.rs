@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{absence, file, stat::Stat, status::Status, task};
+use super::{absence, file, place, stat::Stat, status::Status, task};
 use crate::model::process::{Comm, ProcessKey};
 
 /// Why the running processes could not be listed, or one of them not found.
@@ -58,6 +58,9 @@ pub enum ScanError {
         source: io::Error,
     },
 }
+
+/// Most children of one process that are told.
+const MOST_CHILDREN: usize = 512;
 
 /// A process that lives already. Its start is rounded down to a clock tick, as `/proc` shows it: compare ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +137,13 @@ mod as_number {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<io::Error, D::Error> {
         i32::deserialize(deserializer).map(io::Error::from_raw_os_error)
     }
+}
+
+/// The children of a process that were forked and have not exec'd: none where the kernel does not list them
+/// (`CONFIG_PROC_CHILDREN`). Reads what never waits.
+pub fn forked_children(parent: ProcessKey) -> Vec<Process> {
+    let children = place::children(parent.tgid, MOST_CHILDREN).into_iter().filter_map(process);
+    children.filter(|child| child.parent == parent.tgid && child.unexeced).collect()
 }
 
 /// The children of a process, their children, and so on, without itself. A child whose parent has ended belongs to

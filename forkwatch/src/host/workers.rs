@@ -10,7 +10,8 @@ use super::{
     descriptors::{Descriptor, STANDARD, Table},
     maps::Maps,
     occupation::occupations,
-    place, program,
+    program,
+    scan::forked_children,
     socket::{self, Sockets},
     stat::Stat,
     task,
@@ -31,8 +32,6 @@ const MAX_DESCRIPTORS: usize = 1024;
 const MAX_THREADS: usize = 16;
 /// Descriptors of one wait that are looked at.
 const MAX_AWAITED: usize = 64;
-/// Children of a master that are told.
-const MAX_CHILDREN: usize = 512;
 /// What a worker is told to wait for at most.
 const MAX_SOURCES: usize = 4;
 
@@ -55,19 +54,14 @@ pub(super) fn workers(
         at: clock::now(),
         master: closely.then(|| who(&stat)),
         listens: !held.listeners.is_empty(),
-        children: if children { self::children(master) } else { Vec::new() },
+        children: if children {
+            forked_children(master).into_iter().map(|child| child.key).collect()
+        } else {
+            Vec::new()
+        },
         workers,
     };
     if Stat::lives(master) { Ok(seen) } else { Err("it has ended".to_owned()) }
-}
-
-/// The children of a process that have not exec'd.
-fn children(master: ProcessKey) -> Vec<ProcessKey> {
-    let children = place::children(master.tgid, MAX_CHILDREN).into_iter();
-    let living = children.filter_map(|child| Stat::of_process(child).ok());
-    let forked = living
-        .filter(|child| child.parent == master.tgid && child.is_unexeced() && !child.process_has_ended());
-    forked.map(|child| child.key()).collect()
 }
 
 fn who(stat: &Stat) -> Who {
