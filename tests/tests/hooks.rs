@@ -33,6 +33,7 @@ pub(crate) fn tests() -> Tests {
         a_hook_may_kill_what_it_was_told_of,
         a_worker_that_was_killed_starts_a_hook,
         hooks_that_hang_keep_neither_the_watch_nor_the_end_waiting,
+        a_hook_does_not_outlive_the_process_that_runs_it,
         a_daemon_that_ends_is_said_and_heard_again,
         a_stranger_may_neither_ask_nor_switch,
         a_file_that_cannot_be_used_is_refused_with_its_line,
@@ -318,6 +319,21 @@ fn hooks_that_hang_keep_neither_the_watch_nor_the_end_waiting() -> Result<()> {
         until("what hung to be killed", || Ok(Identity::of(pid).is_none().then_some(())))?;
     }
     Ok(())
+}
+
+fn a_hook_does_not_outlive_the_process_that_runs_it() -> Result<()> {
+    let text = "[[hook]]\nname = \"long\"\non = [\"finding\"]\ncomm = \"hooked-orphan\"\ntimeout = \"1h\"\n\
+                exec = [\"/bin/sh\", \"-c\", \"echo $$ > FOLDER/pid; exec sleep 100000\"]\n";
+    let mut hooked = Hooked::start(text)?;
+    let (mut program, _) = unsafe_fork("hooked-orphan")?;
+    let pid: i32 = until("the hook to run", || {
+        let pid = fs::read_to_string(hooked.path("pid")).unwrap_or_default();
+        Ok(pid.strip_suffix('\n').map(str::to_owned))
+    })?
+    .parse()?;
+    hooked.hooks.kill()?;
+    until("the hook to be killed", || Ok(Identity::of(pid).is_none().then_some(())))?;
+    program.end(None).map(drop)
 }
 
 fn a_daemon_that_ends_is_said_and_heard_again() -> Result<()> {

@@ -194,7 +194,7 @@ mod tests {
         let book = Book::new(hooks(&(hook("a", "at_most = \"1/1h\"") + &hook("b", ""))));
         book.find("b").unwrap().switch(false);
         book.wanting(&finding(33));
-        let ran = Ran { how: How::Code(3), took: Duration::from_secs(1), output: String::new() };
+        let ran = Ran { how: How::Code(3), took: Duration::from_secs(1), output: String::new(), written: 0 };
         book.find("a").unwrap().note(&ran);
         book.replace(hooks(&(hook("a", "at_most = \"1/1h\"") + &hook("b", "") + &hook("c", ""))));
         assert_eq!(names(&book.wanting(&finding(33))), ["c"], "b is off, and a has run as often as it may");

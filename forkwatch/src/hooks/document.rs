@@ -84,6 +84,9 @@ pub struct LastRun {
     pub took_ms: u64,
     /// The end of what it wrote.
     pub output: String,
+    /// Bytes that it wrote in all.
+    #[serde(default)]
+    pub written: u64,
 }
 
 /// What came of a test.
@@ -115,6 +118,7 @@ impl LastRun {
             words: ran.how.words(),
             took_ms: u64::try_from(ran.took.as_millis()).unwrap_or(u64::MAX),
             output: ran.output.clone(),
+            written: ran.written,
         }
     }
 }

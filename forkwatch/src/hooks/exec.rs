@@ -1,5 +1,6 @@
 //! Runs the program of a hook: in a process group of its own, with the document on its standard input, for so long and no
-//! longer.
+//! longer. It does not outlive us, whatever ends us: the kernel kills it when the thread ends that has started it, which
+//! waits for it.
 
 use std::{
     fs::File,
@@ -18,9 +19,10 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         memfd::{MFdFlags, memfd_create},
+        prctl,
         signal::{Signal, killpg},
     },
-    unistd::{Pid, pipe2},
+    unistd::{Pid, getpid, getppid, pipe2},
 };
 
 use super::{How, Ran, stop::Stop};
@@ -28,8 +30,11 @@ use crate::host;
 
 /// So much of the end of its output is kept.
 const KEPT: usize = 2048;
-/// So much of it is read. Whoever writes more waits, until the time is over.
-const MOST_OUTPUT: usize = 1 << 20;
+/// So much is read in one go.
+const GULP: usize = 64 << 10;
+/// Most that is read of it after the end of its first process: what a pipe can hold. Somebody who has left its group may have
+/// the pipe still, and write on.
+const MOST_LEFT: u64 = 1 << 20;
 /// How long one that was killed is waited for. It may sleep in a call that no signal ends.
 const DYING: Duration = Duration::from_secs(5);
 /// What a service manager tells its service, and nobody else.
@@ -63,7 +68,7 @@ pub(super) fn run(program: &Program<'_>, stop: &Stop) -> Ran {
             How::Failed(format!("{name} cannot be run: {error}"))
         }
     };
-    Ran { how, took: began.elapsed(), output: output.text() }
+    Ran { how, took: began.elapsed(), output: output.text(), written: output.read }
 }
 
 fn start(program: &Program<'_>) -> io::Result<(Child, File)> {
@@ -89,6 +94,14 @@ fn start(program: &Program<'_>) -> io::Result<(Child, File)> {
     for variable in NOT_INHERITED {
         command.env_remove(variable);
     }
+    let own = getpid();
+    let die_along = move || {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // We may have ended before it was asked for.
+        if getppid() == own { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    };
+    // SAFETY: what runs between fork and exec makes system calls only, and an error of it allocates nothing.
+    unsafe { command.pre_exec(die_along) };
     let child = command.spawn()?;
     Ok((child, File::from(output)))
 }
@@ -144,7 +157,7 @@ fn until(
         if left.is_zero() {
             return Ok(Over::Late);
         }
-        let is_read = !output.is_over();
+        let is_read = !output.has_ended;
         let mut waits =
             vec![PollFd::new(ended.as_fd(), PollFlags::POLLIN), PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
         if is_read {
@@ -192,27 +205,29 @@ fn reap(mut child: Child) {
 }
 
 /// The end of what was written.
-#[derive(Default)]
 struct Tail {
     kept: Vec<u8>,
-    read: usize,
+    /// Bytes that were read in all.
+    read: u64,
     has_ended: bool,
+    buffer: Vec<u8>,
+}
+
+impl Default for Tail {
+    fn default() -> Self {
+        Self { kept: Vec::new(), read: 0, has_ended: false, buffer: vec![0; GULP] }
+    }
 }
 
 impl Tail {
-    /// Whether no more is read of it.
-    const fn is_over(&self) -> bool {
-        self.has_ended || self.read >= MOST_OUTPUT
-    }
-
-    /// Reads what is there. Whether there was anything.
+    /// Reads what is there, so that nobody waits who writes much, and drops all but the end of it. Whether there was anything.
     fn read(&mut self, pipe: &mut File) -> bool {
-        let mut buffer = [0; 4096];
-        match pipe.read(&mut buffer) {
+        match pipe.read(&mut self.buffer) {
             Ok(0) => self.has_ended = true,
             Ok(count) => {
-                self.read += count;
-                self.kept.extend_from_slice(buffer.get(..count).unwrap_or_default());
+                self.read = self.read.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+                let new = self.buffer.get(count.saturating_sub(KEPT)..count).unwrap_or_default();
+                self.kept.extend_from_slice(new);
                 let excess = self.kept.len().saturating_sub(KEPT);
                 self.kept.drain(..excess);
                 return true;
@@ -224,7 +239,8 @@ impl Tail {
     }
 
     fn drain(&mut self, pipe: &mut File) {
-        while !self.is_over() && self.read(pipe) {}
+        let most = self.read.saturating_add(MOST_LEFT);
+        while !self.has_ended && self.read < most && self.read(pipe) {}
     }
 
     fn text(&self) -> String {
@@ -282,6 +298,20 @@ mod tests {
             let mut wait = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
             assert_eq!(poll(&mut wait, PollTimeout::try_from(LONG).unwrap()), Ok(1), "{pid} lives on");
         }
+    }
+
+    #[test]
+    fn one_that_writes_much_does_not_wait_and_its_end_is_kept() {
+        let ran = shell("head -c 5000000 /dev/zero | tr '\\0' x; echo; echo done", LONG);
+        assert_eq!((ran.how, ran.written), (How::Good, 5_000_006));
+        assert!(ran.output.len() <= KEPT && ran.output.ends_with("x\ndone"), "{}", ran.output.len());
+    }
+
+    #[test]
+    fn one_that_has_left_its_group_and_writes_on_keeps_nobody_waiting() {
+        // It ends with the pipe, which nobody reads any more.
+        let ran = shell("setsid yes & echo started", LONG);
+        assert_eq!(ran.how, How::Good);
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub(super) fn send(letter: &Letter<'_>, stop: &Stop) -> Ran {
             }
         }
     };
-    Ran { how, took: began.elapsed(), output: String::new() }
+    Ran { how, took: began.elapsed(), output: String::new(), written: 0 }
 }
 
 fn attempt(letter: &Letter<'_>, stop: &Stop) -> Attempt {

@@ -13,6 +13,8 @@ pub struct Ran {
     pub took: Duration,
     /// The end of what it wrote to standard output and error.
     pub output: String,
+    /// Bytes that it wrote there in all.
+    pub written: u64,
 }
 
 /// What became of one run of a hook.

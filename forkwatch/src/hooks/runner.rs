@@ -100,7 +100,7 @@ pub(super) fn run(hook: &Hook, event: &Event, is_test: bool, stop: &Stop) -> Ran
                 };
                 exec::run(&program, stop)
             }
-            Err(how) => Ran { how, took: Duration::ZERO, output: String::new() },
+            Err(how) => Ran { how, took: Duration::ZERO, output: String::new(), written: 0 },
         },
         Deed::Post { url, headers, retries } => {
             let (timeout, retries, document) = (hook.timeout, *retries, &event.line);

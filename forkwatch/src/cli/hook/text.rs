@@ -153,6 +153,7 @@ mod tests {
             words: "exited with code 1".to_owned(),
             took_ms: 200,
             output: String::new(),
+            written: 0,
         });
         let shown = list(&document, now);
         assert_eq!(
@@ -193,6 +194,7 @@ mod tests {
             how: crate::hooks::How::Code(2),
             took: std::time::Duration::from_millis(5),
             output: "one\n\x1b[31mtwo".to_owned(),
+            written: 12,
         };
         let shown = trial(&TrialDocument::new("x", false, &ran));
         assert!(shown.starts_with("x exited with code 2 (5.0 ms)\n  | one\n  | "), "{shown}");
