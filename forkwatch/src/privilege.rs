@@ -85,6 +85,16 @@ pub fn missing_for_others() -> Result<Vec<Capability>, PrivilegeError> {
     Ok(LOOKING.into_iter().filter(|capability| !effective.contains(capability)).collect())
 }
 
+/// What it takes to look into every process, for a message about one that could not be looked into.
+pub fn to_look() -> &'static str {
+    // In a container, say, or where a service's bounding set is smaller.
+    if nix::unistd::geteuid().is_root() {
+        "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, of which this root lacks one or both"
+    } else {
+        "root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+    }
+}
+
 /// Refuses to go on without the capabilities that it takes to stop a process of this user and to write to its memory. For
 /// one's own none is needed, unless Yama forbids it (`Documentation/admin-guide/LSM/Yama.rst`).
 pub fn require_to_change(pid: u32, uid: Option<u32>) -> Result<(), PrivilegeError> {

@@ -48,6 +48,7 @@ mod thread_names;
 mod top;
 mod ufork;
 mod whole_host;
+mod without_ptrace;
 mod worker_output;
 mod workers;
 
@@ -121,6 +122,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         top,
         ufork,
         whole_host,
+        without_ptrace,
         worker_output,
         workers,
     ];

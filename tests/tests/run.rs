@@ -39,6 +39,7 @@ pub(crate) fn tests() -> Tests {
         a_child_that_outlives_the_command_is_judged,
         a_report_that_cannot_be_written_is_said_before_the_command_runs,
         without_privileges_the_command_does_not_run,
+        without_ptrace_the_fork_is_found_and_it_is_said_what_cannot_be_seen,
         tail_ends_with_10_where_it_is_asked_to,
         a_user_who_may_ask_a_daemon_needs_no_privileges,
         what_else_a_daemon_finds_is_not_the_commands,
@@ -400,6 +401,19 @@ fn without_privileges_the_command_does_not_run() -> Result<()> {
     code(&output, &said, 3)?;
     ensure!(said.contains("CAP_BPF") && !Path::new(&trace).exists(), "{said}");
     Ok(())
+}
+
+/// As in a container that was given some capabilities only.
+fn without_ptrace_the_fork_is_found_and_it_is_said_what_cannot_be_seen() -> Result<()> {
+    needs_root()?;
+    let fixture = fixture::fixture("mt_fork")?.display().to_string();
+    let mut forkwatch = Command::new("setpriv");
+    forkwatch.args(["--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"]).arg(binary::forkwatch()?);
+    let mut run = Run::start_by(&mut forkwatch, &["--fail-on", "suspected"], &[&fixture])?;
+    run.wait_for("without CAP_SYS_PTRACE")?;
+    run.wait_for("multithreaded-fork")?;
+    let (output, said) = run.finish()?;
+    code(&output, &said, 10)
 }
 
 fn tail_ends_with_10_where_it_is_asked_to() -> Result<()> {

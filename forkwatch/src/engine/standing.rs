@@ -31,7 +31,8 @@ pub(crate) fn look(processes: &[host::Process], asker: &Asker) -> Vec<Standing> 
             Some(Answer::Core(evidence)) => *evidence,
             _ => unanswered(request, "no answer came"),
         };
-        let stuck = unexeced.iter().filter(|child| waits_as_if_stuck(child, look));
+        let seen: Vec<_> = unexeced.iter().map(|child| (child, waits_as_if_stuck(child, look))).collect();
+        let stuck = seen.iter().filter(|(_, stuck)| *stuck == Some(true));
         let assessment = assess(&inventory);
         let reasons = assessment.reasons.into_iter().map(|reason| Reason {
             id: reason.id.to_owned(),
@@ -45,15 +46,23 @@ pub(crate) fn look(processes: &[host::Process], asker: &Asker) -> Vec<Standing> 
             verdict: assessment.verdict,
             reasons: reasons.collect(),
             children: unexeced.len() as u64,
-            stuck: stuck.map(|child| child.key.tgid).collect(),
+            stuck: stuck.map(|(child, _)| child.key.tgid).collect(),
+            unseen: seen.iter().filter(|(_, stuck)| stuck.is_none()).count() as u64,
         })
     };
     processes.iter().filter_map(standing).collect()
 }
 
-fn waits_as_if_stuck(child: &host::Process, look: impl FnOnce(&Request) -> Evidence) -> bool {
+/// Whether it waits in a way that proves something; absent where that cannot be told.
+fn waits_as_if_stuck(child: &host::Process, look: impl FnOnce(&Request) -> Evidence) -> Option<bool> {
     let parent = host::find(child.parent).ok().map(|parent| parent.key);
     let (child, forked_at) = (child.key, Some(child.key.start));
     let seen = look(&Request::Locks { child, parent, forked_at, forking_tid: None });
-    matches!(seen, Evidence::Locks { seen: LocksSeen::Alive(locks), .. } if hazard::waits_as_if_stuck(child, &locks))
+    match seen {
+        Evidence::Locks { seen: LocksSeen::Unreadable(_), .. } => None,
+        Evidence::Locks { seen: LocksSeen::Alive(locks), .. } => {
+            Some(hazard::waits_as_if_stuck(child, &locks))
+        }
+        _ => Some(false),
+    }
 }

@@ -73,6 +73,9 @@ pub struct Standing {
     pub children: u64,
     /// Those of them that wait in a way that proves something.
     pub stuck: Vec<u32>,
+    /// How many of them could not be looked into, so that it is not known whether they hang.
+    #[serde(default)]
+    pub unseen: u64,
 }
 
 /// Something that speaks against a fork, or is worth knowing.

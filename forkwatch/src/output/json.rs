@@ -86,7 +86,7 @@ pub fn rescued(context: &Context, sequence: u64, rescued: &Rescued) -> Document 
 
 /// The document of how a process stood when the watch of it began.
 pub fn assessment(context: &Context, sequence: u64, standing: &Standing) -> Document {
-    let Standing { at, process, program, verdict, reasons, children, stuck } = standing;
+    let Standing { at, process, program, verdict, reasons, children, stuck, unseen } = standing;
     let mut draft = Draft::new(context, sequence, *at, Action::Assessment, Type::Info);
     draft.document.process = Some(Process {
         name: draft.name(&program.comm),
@@ -105,6 +105,7 @@ pub fn assessment(context: &Context, sequence: u64, standing: &Standing) -> Docu
         reasons: reasons.collect(),
         forked_children: *children,
         stuck_children: stuck.clone(),
+        unseen_children: (*unseen > 0).then_some(*unseen),
     });
     draft.document
 }

@@ -235,6 +235,7 @@ pub(crate) fn standing(tgid: u32) -> Standing {
         reasons: vec![reason],
         children: 2,
         stuck: vec![4244],
+        unseen: 0,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
         time::nanoseconds,
     },
     output::identity::identity,
-    paragraph,
+    paragraph, privilege,
 };
 
 /// Where what belongs to a reason begins.
@@ -51,7 +51,7 @@ pub(super) fn text(pid: u32, inventory: &Inventory, assessment: &Assessment) -> 
         out.push('\n');
     }
     for (why, denied, subjects) in by_reason(&inventory.unknown) {
-        let advice = if denied { "; that takes root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH" } else { "" };
+        let advice = if denied { format!("; that takes {}", privilege::to_look()) } else { String::new() };
         let content = format!("{}: {why}{advice}", subjects.join(", "));
         paragraph::add(&mut out, &format!("  {:<8} ", "unknown"), INDENT, &content);
     }
@@ -210,7 +210,7 @@ mod tests {
         ));
         assert!(text.contains("\n  unsafe   1 other thread runs: \\x1b[2J\n"));
         assert!(text.contains("\n  warning  connected to PostgreSQL: 10.0.0.7:5432\n"));
-        assert!(text.contains("\n  unknown  file-locks: Permission denied (os error 13); that takes root"));
+        assert!(text.contains("\n  unknown  file-locks: Permission denied (os error 13); that takes"));
         assert!(text.lines().all(|line| line.len() <= 80 || line.contains("https://")), "{text}");
         assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
     }

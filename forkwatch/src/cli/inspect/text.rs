@@ -4,7 +4,7 @@ use super::document::{Connection, Document, Inspected, Member, NextFork, Server,
 use crate::{
     api::{Brief, WorkerEndDocument},
     model::{finding::Severity, lasted::lasted, time::nanoseconds},
-    paragraph,
+    paragraph, privilege,
 };
 
 /// Where what belongs to a line's first word begins.
@@ -276,7 +276,7 @@ fn shared_with(pids: &[u32], how: &str) -> String {
 }
 
 fn unknown(out: &mut String, what: &str, why: &str, denied: bool) {
-    let advice = if denied { "; that takes root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH" } else { "" };
+    let advice = if denied { format!("; that takes {}", privilege::to_look()) } else { String::new() };
     line(out, "unknown", &format!("{what}: {why}{advice}"));
 }
 

@@ -26,11 +26,18 @@ pub(super) fn text(standing: &Standing) -> String {
         Verdict::Unsafe => "a fork would be unsafe now, unless the child execs at once",
         Verdict::Undecided => "it is undecided whether a fork would be safe now",
     };
-    let children = match (standing.children, standing.stuck.len()) {
-        (0, _) => String::new(),
-        (1, 0) => ". Its forked child does not hang".to_owned(),
-        (count, 0) => format!(". None of its {count} forked children hangs"),
-        (count, stuck) => format!(". {stuck} of its {count} forked children may be stuck"),
+    let children = match (standing.children, standing.stuck.len(), standing.unseen) {
+        (0, ..) => String::new(),
+        (1, 0, 0) => ". Its forked child does not hang".to_owned(),
+        (1, 0, _) => ". Whether its forked child hangs cannot be told".to_owned(),
+        (count, 0, 0) => format!(". None of its {count} forked children hangs"),
+        (count, 0, unseen) => {
+            format!(". Of {unseen} of its {count} forked children it cannot be told whether they hang")
+        }
+        (count, stuck, 0) => format!(". {stuck} of its {count} forked children may be stuck"),
+        (count, stuck, unseen) => format!(
+            ". {stuck} of its {count} forked children may be stuck; of {unseen} others that cannot be told"
+        ),
     };
     paragraph::add(&mut out, "", "  ", &format!("{name} (pid {pid}): {verdict}{children}."));
     let (shown, more) = grave(standing);
@@ -91,7 +98,25 @@ mod tests {
             reasons,
             children,
             stuck,
+            unseen: 0,
         }
+    }
+
+    #[test]
+    fn of_a_child_that_cannot_be_looked_into_nothing_is_claimed() {
+        let said = |children, stuck: &[u32], unseen| {
+            text(&Standing { unseen, ..standing(Verdict::Safe, vec![], children, stuck.to_vec()) })
+                .replace("\n  ", " ")
+        };
+        assert!(said(1, &[], 1).ends_with("Whether its forked child hangs cannot be told.\n"));
+        assert!(
+            said(3, &[], 2).contains("Of 2 of its 3 forked children it cannot be told whether they hang.")
+        );
+        assert!(
+            said(3, &[9], 1)
+                .contains("1 of its 3 forked children may be stuck; of 1 others that cannot be told.")
+        );
+        assert!(said(1, &[], 0).ends_with("Its forked child does not hang.\n"));
     }
 
     #[test]

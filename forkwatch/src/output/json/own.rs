@@ -99,6 +99,9 @@ pub struct Assessment {
     /// Pids of those that wait as if stuck: a finding says so, and why, once it is known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stuck_children: Vec<u32>,
+    /// How many of those could not be looked into, so that it is not known whether they hang.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen_children: Option<u64>,
 }
 
 /// Something that speaks against a fork, or is worth knowing.
