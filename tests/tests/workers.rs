@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use forkwatch_tests::{
     event::Event,
     forkwatch::Forkwatch,
+    host::workspace,
     process,
     program::{Launch, Program},
     runner::Tests,
@@ -33,6 +34,7 @@ pub(crate) fn tests() -> Tests {
         what_was_found_about_a_fork_is_not_told_of_its_worker_again,
         the_control_thread_of_gunicorn_is_told_from_threads_of_the_application,
         the_jobs_of_a_shell_are_no_workers,
+        workers_that_exec_are_not_followed,
     ])
 }
 
@@ -293,4 +295,35 @@ fn the_jobs_of_a_shell_are_no_workers() -> Result<()> {
     let workers: Vec<_> = events.iter().filter(|event| event.action().starts_with("worker_")).collect();
     ensure!(workers.is_empty(), "{workers:#?}");
     Ok(())
+}
+
+/// What has exec'd has nothing of its forker's that a fork could hurt.
+fn workers_that_exec_are_not_followed() -> Result<()> {
+    let preforker = |what: &str| {
+        let script = workspace().join("tests/fixtures/python/preforker.py");
+        Program::hold(|_| Ok(Launch::new("/usr/bin/python3").args([script.into_os_string(), what.into()])))
+    };
+    let (mut execs, mut stays) = (preforker("exec")?, preforker("stay")?);
+    let mut forkwatch = Forkwatch::tail_pids(&[execs.pid(), stays.pid()])?;
+    execs.release()?;
+    forkwatch.wait_until("both workers to exec", |events| {
+        let execs = |event: &&Event| is(event, "exec") && event.text("/process/name") == "sleep";
+        events.iter().filter(execs).count() == 2
+    })?;
+    // These are forked later, so that the others would have been known for workers by the time that these are.
+    stays.release()?;
+    let of = |program: &Program| {
+        let pid = i64::from(program.pid());
+        move |event: &Event| is(event, "worker_ready") && event.parent_pid() == Some(pid)
+    };
+    forkwatch.wait_for("a worker that stays", of(&stays))?;
+    let events = forkwatch.events();
+    let wrong = |event: &&Event| {
+        event.action().starts_with("worker_") && event.parent_pid() == Some(execs.pid().into())
+    };
+    ensure!(!events.iter().any(|event| wrong(&event)), "{events:#?}");
+    for program in [&mut execs, &mut stays] {
+        program.end(Some(Signal::SIGTERM))?;
+    }
+    forkwatch.ended().map(drop)
 }
