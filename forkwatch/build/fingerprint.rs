@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 pub(crate) const CRATE: &str = "forkwatch-ebpf";
 
 /// Tables of the root `Cargo.toml` that shape the object; the package's version does not, only its edition.
-const PROFILES: [&str; 2] = ["[profile.release]", "[profile.release.package.forkwatch-ebpf]"];
+const PROFILES: [&str; 2] = ["[profile.release]", "[profile.ebpf]"];
 
 /// Hash of the sources below `root`, the workspace: the crate's files, the edition and profile that it is compiled
 /// with, and the locked versions of aya-ebpf's and aya-log's crates.

@@ -12,6 +12,9 @@ use super::linker::Linker;
 use super::manifest::Variant;
 use crate::project::{self, run};
 
+/// The profile of the root `Cargo.toml` that an object is compiled with.
+const PROFILE: &str = "ebpf";
+
 /// Compiles an object; returns where it lies, in a target directory of its own.
 pub(crate) fn build(variant: Variant, compiler: &Compiler, linker: &Linker) -> Result<PathBuf> {
     let directory = project::target()?.join("ebpf");
@@ -19,7 +22,18 @@ pub(crate) fn build(variant: Variant, compiler: &Compiler, linker: &Linker) -> R
     run(cargo(compiler)?.args(["fetch", "--quiet", "--locked", "--target", TARGET]))?;
     let mut command = cargo(compiler)?;
     command
-        .args(["build", "--locked", "--release", "--package", CRATE, "--bin", CRATE, "--target", TARGET])
+        .args([
+            "build",
+            "--locked",
+            "--profile",
+            PROFILE,
+            "--package",
+            CRATE,
+            "--bin",
+            CRATE,
+            "--target",
+            TARGET,
+        ])
         .arg("--target-dir")
         .arg(&directory)
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &linker.path)
@@ -31,7 +45,7 @@ pub(crate) fn build(variant: Variant, compiler: &Compiler, linker: &Linker) -> R
         command.args(["-Z", "build-std=core"]);
     }
     run(&mut command)?;
-    let built = directory.join(TARGET).join("release").join(CRATE);
+    let built = directory.join(TARGET).join(PROFILE).join(CRATE);
     // Without BTF of its own: aya 0.14 passes on function records that the kernel refuses.
     let object = directory.join(variant.object);
     fs::copy(&built, &object)
