@@ -27,6 +27,7 @@ mod own;
 mod own_worker;
 mod read;
 mod schema;
+mod text;
 mod thread;
 mod workers;
 

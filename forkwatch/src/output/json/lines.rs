@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Document, assessment, event, finding, lost, rescued, unshown, worker, written};
+use super::{Document, assessment, event, finding, lost, rescued, text::text, unshown, worker, written};
 use crate::{
     core,
     model::{
@@ -44,7 +44,7 @@ impl<D: Destination> JsonLines<D> {
         }
         let Some(document) = document(&self.context, self.sequence) else { return Ok(()) };
         self.sequence += 1;
-        if !self.destination.append(&serde_json::to_string(&document)?)? {
+        if !self.destination.append(&text(&document)?)? {
             (self.when_lost)();
         }
         Ok(())
