@@ -3,7 +3,6 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -11,10 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{host::skip, metrics::free_address, wait::until};
-
-/// Where Debian has it.
-const DRIVER: &str = "/usr/bin/chromedriver";
+use crate::{metrics::free_address, provided::provided, wait::until};
 
 /// A browser without a window. It ends when this is dropped.
 pub struct Browser {
@@ -27,11 +23,9 @@ pub struct Browser {
 impl Browser {
     /// Starts one; skips the test where there is none.
     pub fn start() -> Result<Self> {
-        if !Path::new(DRIVER).exists() {
-            return skip("needs Chromium: apt-get install --no-install-recommends chromium chromium-driver");
-        }
+        provided("chromium")?;
         let address = free_address()?;
-        let driver = Command::new(DRIVER)
+        let driver = Command::new(provided("chromedriver")?)
             .arg(format!("--port={}", address.port()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
