@@ -105,7 +105,7 @@ fn recording(data: &[u8]) {
         let Ok(input) = input else { break };
         last = input.at().map_or(last, |at| last.max(at));
         match input {
-            Input::Event { event, .. } => core.event(&event, &mut outputs),
+            Input::Reported { reported, .. } => core.reported(&reported, &mut outputs),
             Input::Evidence { at, evidence } => core.evidence(at, &evidence, &mut outputs),
             Input::Advance(to) => core.advance(to, &mut outputs),
             Input::Particulars { .. } | Input::Standing(_) | Input::Rescued(_) | Input::End(_) => {}

@@ -5,6 +5,7 @@ use crate::model::{
     event::{Event, Fork},
     evidence::Evidence,
     finding::HazardId,
+    observation::Observation,
     process::ProcessKey,
 };
 
@@ -22,8 +23,11 @@ pub trait Detector: Send {
         None
     }
 
-    /// Something happened, of which the kernel side told. The process table shows how it was before.
+    /// Something happened in the life of a process. The process table shows how it was before.
     fn on_event(&mut self, _event: &Event, _context: &mut Context) {}
+
+    /// Something was seen that a detector, this or another, has asked for, or that a child is born with.
+    fn on_observation(&mut self, _seen: &Observation, _context: &mut Context) {}
 
     /// A child has lived on past the grace without exec: until it is forgotten it stands in the process table as such.
     fn on_life(&mut self, _child: ProcessKey, _context: &mut Context) {}

@@ -27,8 +27,9 @@ use std::time::Duration;
 
 use self::scheduler::Setter;
 use crate::model::{
-    event::Event, evidence::Evidence, followed::Followed, held_lock::HeldLocksSeen,
-    probe_request::ProbeRequest, process::ProcessKey, resolution::Resolution, time::BootTime,
+    event::Event, evidence::Evidence, followed::Followed, held_lock::HeldLocksSeen, observation::Observation,
+    probe_request::ProbeRequest, process::ProcessKey, reported::Reported, resolution::Resolution,
+    time::BootTime,
 };
 
 #[cfg(test)]
@@ -76,9 +77,12 @@ impl Core {
         self.context.settings = settings.bounded();
     }
 
-    /// Takes in an event.
-    pub fn event(&mut self, event: &Event, out: &mut Vec<Output>) {
-        self.at(event.at(), out, |core| core.happened(event));
+    /// Takes in what the kernel side reports.
+    pub fn reported(&mut self, reported: &Reported, out: &mut Vec<Output>) {
+        self.at(reported.at(), out, |core| match reported {
+            Reported::Event(event) => core.happened(event),
+            Reported::Observation(seen) => core.observed(seen),
+        });
     }
 
     /// Takes in the answer to a question, at the time it came. What nobody asked, or asks any more, is ignored.
@@ -174,9 +178,6 @@ impl Core {
     }
 
     fn happened(&mut self, event: &Event) {
-        if let Event::Signal(signal) = event {
-            self.context.signals.sent(signal);
-        }
         self.each(|detector, context| detector.on_event(event, context));
         match event {
             Event::Fork(fork) => self.forked(fork),
@@ -192,15 +193,15 @@ impl Core {
                 self.context.over(exit.process, None, how, Some(&end));
                 self.unwatch_signals(exit.process);
             }
-            Event::Signal(_)
-            | Event::SocketUse(_)
-            | Event::Heir(_)
-            | Event::Moved(_)
-            | Event::SharerEnd(_)
-            | Event::Thread(_)
-            | Event::CloneFailure(_)
-            | Event::Lost(_) => {}
+            Event::Thread(_) | Event::CloneFailure(_) | Event::Lost(_) => {}
         }
+    }
+
+    fn observed(&mut self, seen: &Observation) {
+        if let Observation::Signal(signal) = seen {
+            self.context.signals.sent(signal);
+        }
+        self.each(|detector, context| detector.on_observation(seen, context));
     }
 
     fn answered(&mut self, evidence: &Evidence) {

@@ -5,7 +5,8 @@ use std::{collections::VecDeque, time::Duration};
 use super::recent::Recent;
 use crate::model::{
     child_end::ChildEnd,
-    event::{Exit, ExitStatus, Signal},
+    event::{Exit, ExitStatus},
+    observation::Signal,
     process::ProcessKey,
     resolution::Resolution,
     time::{BootTime, nanoseconds},

@@ -40,7 +40,7 @@ pub use text::{explain, markdown};
 use crate::{
     core::Detector,
     model::{
-        detector::{Aspect, DetectorState, Observation, Reach, Wanted},
+        detector::{Aspect, DetectorState, Observable, Reach, Wanted},
         finding::{Certainty, HazardId, Remedy, Severity, State},
         resolution::Resolution,
     },
@@ -138,7 +138,7 @@ pub struct Hazard {
     /// From which reach on, but for [`Reach::Hidden`], it works how far, and what that means.
     pub without_sight: Option<(Reach, DetectorState, &'static str)>,
     /// What the kernel side has to observe for it on demand, and how far it works without, and what that means.
-    pub needs: &'static [(Observation, DetectorState, &'static str)],
+    pub needs: &'static [(Observable, DetectorState, &'static str)],
     /// Whether its findings name threads, which rules of the operator may name then.
     pub knows_threads: bool,
     /// Whether its detector tells how many children hang now.

@@ -21,7 +21,9 @@ use crate::{
     model::{
         event::Event,
         evidence::{Evidence, Request},
+        observation::Observation,
         particulars::Particulars,
+        reported::Reported,
         time::BootTime,
     },
     reader::{Answer, Client, Ender, Question},
@@ -123,10 +125,12 @@ impl Collector {
     }
 
     /// Whether a fork is that of a reader: it belongs to the watch, and says nothing of the host.
-    pub(crate) fn is_of_reader(&self, event: &Event) -> bool {
-        match event {
-            Event::Fork(fork) => fork.parent.tgid == self.starter,
-            Event::Heir(heir) | Event::Moved(heir) => heir.parent.tgid == self.starter,
+    pub(crate) fn is_of_reader(&self, reported: &Reported) -> bool {
+        match reported {
+            Reported::Event(Event::Fork(fork)) => fork.parent.tgid == self.starter,
+            Reported::Observation(Observation::Heir(heir) | Observation::Moved(heir)) => {
+                heir.parent.tgid == self.starter
+            }
             _ => false,
         }
     }

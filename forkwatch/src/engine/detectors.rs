@@ -12,7 +12,7 @@ use crate::{
     detect::{CATALOGUE, Hazard},
     host::{mounts, sight::Sight},
     kernel::{NoProbe, Probe, Probes, Way},
-    model::detector::{DetectorState, Observation, Reach},
+    model::detector::{DetectorState, Observable, Reach},
     output::metrics::RestsOn,
     privilege,
 };
@@ -87,7 +87,7 @@ pub(crate) fn detectors(conditions: &Conditions) -> Vec<Detector> {
                 .reduce(|most, next| if next.0 > most.0 { next } else { most })
                 .unwrap_or((state, String::new())),
         };
-        let late = hazard.needs.iter().find(|(observation, ..)| *observation == Observation::Sleepers);
+        let late = hazard.needs.iter().find(|(observation, ..)| *observation == Observable::Sleepers);
         let rests_on = RestsOn { answers: true, late_sleepers: late.map(|(_, state, _)| *state) };
         Detector { name: hazard.id.name(), state, reason, rests_on, on_request: false }
     });
@@ -103,17 +103,17 @@ fn lacks(hazard: &Hazard, probes: &Probes) -> Option<(DetectorState, String)> {
 }
 
 /// Why something cannot be observed on this kernel, where it cannot.
-fn missing(observation: Observation, probes: &Probes) -> Option<String> {
+fn missing(observation: Observable, probes: &Probes) -> Option<String> {
     let missing = |probe| probes.way(probe).err().map(ToString::to_string);
     match observation {
-        Observation::SocketUse => missing(Probe::Sockets),
+        Observable::SocketUse => missing(Probe::Sockets),
         // Who does not ask for it knows what is not seen.
-        Observation::Heirs if probes.way(Probe::Heirs) == Err(&NoProbe::NotAsked) => None,
-        Observation::Heirs => missing(Probe::Heirs),
-        Observation::Senders => missing(Probe::Signals),
-        Observation::Sleepers => missing(Probe::Sleepers),
-        Observation::GoodEnds => missing(Probe::Families),
-        Observation::Shutdowns => {
+        Observable::Heirs if probes.way(Probe::Heirs) == Err(&NoProbe::NotAsked) => None,
+        Observable::Heirs => missing(Probe::Heirs),
+        Observable::Senders => missing(Probe::Signals),
+        Observable::Sleepers => missing(Probe::Sleepers),
+        Observable::GoodEnds => missing(Probe::Families),
+        Observable::Shutdowns => {
             let kinds = [("TCP", Probe::TcpShutdown), ("Unix", Probe::UnixShutdown)].into_iter();
             let missing = kinds.filter_map(|(kind, probe)| Some(format!("{kind}: {}", missing(probe)?)));
             let missing: Vec<String> = missing.collect();

@@ -14,7 +14,7 @@ use crate::{
     detect,
     model::{
         event::Event, evidence::Evidence, followed::Followed, particulars::Particulars, process::ProcessKey,
-        rescued::Rescued, standing::Standing, time::BootTime,
+        reported::Reported, rescued::Rescued, standing::Standing, time::BootTime,
     },
     output::{Batch, Output, recording::Writer},
 };
@@ -59,11 +59,13 @@ impl Feed {
         self.recorder.is_some() || self.outlet.wants_particulars(event)
     }
 
-    /// An event, which is told once the question of this number is answered.
-    pub(super) fn event(&mut self, event: &Event, question: Option<u64>) -> Result<()> {
-        self.record(|writer| writer.event(event, question));
-        self.outlet.event(event, question).context(CANNOT_WRITE)?;
-        self.core.event(event, &mut self.said);
+    /// What the kernel side reported. An event is told to the outputs once the question of this number is answered.
+    pub(super) fn reported(&mut self, reported: &Reported, question: Option<u64>) -> Result<()> {
+        self.record(|writer| writer.reported(reported, question));
+        if let Reported::Event(event) = reported {
+            self.outlet.event(event, question).context(CANNOT_WRITE)?;
+        }
+        self.core.reported(reported, &mut self.said);
         self.pass_on()
     }
 

@@ -134,10 +134,6 @@ fn tell(outputs: &mut [Box<dyn Output>], word: &Word, particulars: &Particulars)
 fn tell_event(outputs: &mut [Box<dyn Output>], event: &Event, particulars: &Particulars) -> io::Result<()> {
     outputs.iter_mut().try_for_each(|output| match event {
         Event::Lost(lost) => output.lost(lost),
-        // Evidence, and no events of their own.
-        Event::Signal(_) | Event::SocketUse(_) | Event::Heir(_) | Event::Moved(_) | Event::SharerEnd(_) => {
-            Ok(())
-        }
         event => output.event(event, particulars),
     })
 }

@@ -35,6 +35,7 @@ use crate::{
         event::Event,
         evidence::{Evidence, Request},
         particulars::Particulars,
+        reported::Reported,
         rescued::Rescued,
         standing::Standing,
         time::BootTime,
@@ -53,7 +54,7 @@ pub(crate) type SharedKernel = Arc<Mutex<Kernel>>;
 pub(crate) struct Pipeline {
     ring: AsyncFd<Ring>,
     /// What came during the self-test, until the loop begins.
-    early: Vec<Event>,
+    early: Vec<Reported>,
     drain_at: Option<Instant>,
     alarm: Alarm,
     pulse: Pulse,
@@ -155,8 +156,8 @@ impl Pipeline {
     pub(crate) async fn run<T>(&mut self, stop: impl Future<Output = T>) -> Result<Option<T>> {
         tokio::pin!(stop);
         self.stage.feed.begin()?;
-        for event in std::mem::take(&mut self.early) {
-            self.stage.event(&event)?;
+        for reported in std::mem::take(&mut self.early) {
+            self.stage.reported(&reported)?;
         }
         loop {
             let Self { ring, early: _, drain_at, alarm, pulse, standing, questions, stage } = self;
@@ -289,25 +290,26 @@ impl Stage {
 
     fn drain(&mut self, ring: &mut Ring) -> Result<usize> {
         let mut result = self.hear_who_waits();
-        let drained = ring.drain(BATCH, |event| {
+        let drained = ring.drain(BATCH, |reported| {
             if result.is_ok() {
-                result = self.event(&event);
+                result = self.reported(&reported);
             }
         });
         result.map(|()| drained)
     }
 
-    fn event(&mut self, event: &Event) -> Result<()> {
-        if self.collector.is_of_reader(event) {
+    fn reported(&mut self, reported: &Reported) -> Result<()> {
+        if self.collector.is_of_reader(reported) {
             return Ok(());
         }
-        let inquiry = if self.feed.wants_particulars(event) {
-            let ask = |number| self.collector.ask_for_particulars(number, event);
-            self.inquiries.ask(event, Instant::now().into_std(), || seen_beside(event), ask)
-        } else {
-            Inquiry::None
+        let inquiry = match reported {
+            Reported::Event(event) if self.feed.wants_particulars(event) => {
+                let ask = |number| self.collector.ask_for_particulars(number, event);
+                self.inquiries.ask(event, Instant::now().into_std(), || seen_beside(event), ask)
+            }
+            _ => Inquiry::None,
         };
-        self.feed.event(event, inquiry.number())?;
+        self.feed.reported(reported, inquiry.number())?;
         if let Inquiry::Answered(number, particulars) = &inquiry {
             self.feed.particulars(*number, particulars)?;
         }
@@ -382,7 +384,7 @@ impl Stage {
         if ring.received() != self.received || self.losses.looks_next {
             let lost = self.losses.since_last_look(&lock(&self.kernel), ring)?;
             for lost in lost {
-                self.event(&Event::Lost(lost))?;
+                self.reported(&Event::Lost(lost).into())?;
             }
         }
         let (received, malformed) = (ring.received() - self.received, ring.malformed() - self.malformed);

@@ -53,7 +53,7 @@ fn feed_all(
         };
         last = input.at().map_or(last, |at| last.max(at));
         match input {
-            Input::Event { event, question } => feed.event(&event, question)?,
+            Input::Reported { reported, question } => feed.reported(&reported, question)?,
             Input::Particulars { question, particulars } => feed.particulars(question, &particulars)?,
             Input::Standing(standing) => feed.standing(standing)?,
             Input::Rescued(rescued) => feed.rescued(rescued)?,

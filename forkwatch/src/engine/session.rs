@@ -14,7 +14,7 @@ use crate::{
     health::Pulse,
     host::{self, ScanError, Scope, sight::Sight},
     kernel::{self, Kernel, Living, Ring, Seed, self_test},
-    model::{event::Event, process::ProcessKey},
+    model::{process::ProcessKey, reported::Reported},
     output::Context,
     privilege,
     reader::{Answer, Answered, Client, Ear, Question, Starter, Unanswered},
@@ -33,7 +33,7 @@ pub(crate) struct Session {
     /// The ring that the programs write their records to.
     pub(crate) ring: Ring,
     /// Events that came during the self-test.
-    pub(crate) early: Vec<Event>,
+    pub(crate) early: Vec<Reported>,
     /// What outputs must know of the host.
     pub(crate) context: Context,
     /// Who looks into other processes.

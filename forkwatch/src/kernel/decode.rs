@@ -1,4 +1,4 @@
-//! From the bytes of a ring record to an [`Event`]: a function for each record, which its probe names.
+//! From the bytes of a ring record to what it reports: a function for each record, which its probe names.
 
 use forkwatch_ebpf::{
     CloneCallRecord, ExecRecord, ExitRecord, ForkRecord, Header, HeirRecord, InheritedSocket,
@@ -7,11 +7,10 @@ use forkwatch_ebpf::{
 
 use crate::model::{
     connection::{Act, Inherited, User},
-    event::{
-        CloneFailure, CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Heir, Origin, SharerEnd,
-        Signal, SocketUse, Thread,
-    },
+    event::{CloneFailure, CloneKind, Event, Exec, Exit, ExitStatus, Fork, ForkOfExec, Origin, Thread},
+    observation::{Heir, Observation, SharerEnd, Signal, SocketUse},
     process::{Comm, ProcessKey},
+    reported::Reported,
     signals::SignalSet,
     time::BootTime,
 };
@@ -72,29 +71,32 @@ const fn clone_kind(number: u8) -> Option<CloneKind> {
     })
 }
 
-pub(super) fn fork(bytes: &[u8]) -> Option<Event> {
+pub(super) fn fork(bytes: &[u8]) -> Option<Reported> {
     let record: ForkRecord = read(bytes)?;
-    Some(Event::Fork(Fork {
-        origin: origin(&record.header),
-        at: BootTime(record.header.time),
-        kind: clone_kind(record.kind)?,
-        parent: ProcessKey { tgid: record.parent_tgid, start: BootTime(record.parent_start) },
-        parent_tid: record.parent_tid,
-        comm: Comm::new(&record.comm),
-        uid: record.uid,
-        cgroup: record.cgroup,
-        threads: record.threads,
-        pending_thread: SignalSet(record.pending_thread),
-        pending_shared: SignalSet(record.pending_shared),
-        blocked: SignalSet(record.blocked),
-        child: ProcessKey { tgid: record.child_tgid, start: BootTime(record.child_start) },
-        child_namespace_pid: record.child_namespace_pid,
-        generation: record.generation,
-        tracked: record.header.flags & flag::UNTRACKED == 0,
-    }))
+    Some(
+        Event::Fork(Fork {
+            origin: origin(&record.header),
+            at: BootTime(record.header.time),
+            kind: clone_kind(record.kind)?,
+            parent: ProcessKey { tgid: record.parent_tgid, start: BootTime(record.parent_start) },
+            parent_tid: record.parent_tid,
+            comm: Comm::new(&record.comm),
+            uid: record.uid,
+            cgroup: record.cgroup,
+            threads: record.threads,
+            pending_thread: SignalSet(record.pending_thread),
+            pending_shared: SignalSet(record.pending_shared),
+            blocked: SignalSet(record.blocked),
+            child: ProcessKey { tgid: record.child_tgid, start: BootTime(record.child_start) },
+            child_namespace_pid: record.child_namespace_pid,
+            generation: record.generation,
+            tracked: record.header.flags & flag::UNTRACKED == 0,
+        })
+        .into(),
+    )
 }
 
-pub(super) fn exec(bytes: &[u8]) -> Option<Event> {
+pub(super) fn exec(bytes: &[u8]) -> Option<Reported> {
     let record: ExecRecord = read(bytes)?;
     let fork = if record.since_fork == 0 {
         None
@@ -105,103 +107,121 @@ pub(super) fn exec(bytes: &[u8]) -> Option<Event> {
             blocked: SignalSet(record.blocked_at_fork),
         })
     };
-    Some(Event::Exec(Exec {
-        origin: origin(&record.header),
-        at: BootTime(record.header.time),
-        process: ProcessKey { tgid: record.tgid, start: BootTime(record.start) },
-        from_tid: record.from_tid,
-        comm: Comm::new(&record.comm),
-        uid: record.uid,
-        cgroup: record.cgroup,
-        parent_tgid: record.parent_tgid,
-        blocked: SignalSet(record.blocked),
-        fork,
-    }))
+    Some(
+        Event::Exec(Exec {
+            origin: origin(&record.header),
+            at: BootTime(record.header.time),
+            process: ProcessKey { tgid: record.tgid, start: BootTime(record.start) },
+            from_tid: record.from_tid,
+            comm: Comm::new(&record.comm),
+            uid: record.uid,
+            cgroup: record.cgroup,
+            parent_tgid: record.parent_tgid,
+            blocked: SignalSet(record.blocked),
+            fork,
+        })
+        .into(),
+    )
 }
 
-pub(super) fn exit(bytes: &[u8]) -> Option<Event> {
+pub(super) fn exit(bytes: &[u8]) -> Option<Reported> {
     let record: ExitRecord = read(bytes)?;
-    Some(Event::Exit(Exit {
-        origin: origin(&record.header),
-        at: BootTime(record.header.time),
-        process: ProcessKey { tgid: record.tgid, start: BootTime(record.start) },
-        parent_tgid: record.parent_tgid,
-        kind: clone_kind(record.kind)?,
-        comm: Comm::new(&record.comm),
-        status: ExitStatus::from_wait(record.status),
-        lifetime: record.lifetime,
-    }))
-}
-
-pub(super) fn thread(bytes: &[u8]) -> Option<Event> {
-    let record: ThreadRecord = read(bytes)?;
-    Some(Event::Thread(Thread {
-        origin: origin(&record.header),
-        at: BootTime(record.header.time),
-        tgid: record.tgid,
-        parent_tid: record.parent_tid,
-        comm: Comm::new(&record.comm),
-        tid: record.tid,
-        threads: record.threads,
-    }))
-}
-
-pub(super) fn clone_failure(bytes: &[u8]) -> Option<Event> {
-    let record: CloneCallRecord = read(bytes)?;
-    Some(Event::CloneFailure(CloneFailure {
-        origin: origin(&record.header),
-        at: BootTime(record.header.time),
-        tgid: record.tgid,
-        tid: record.tid,
-        comm: Comm::new(&record.comm),
-        uid: record.uid,
-        cgroup: record.cgroup,
-        errno: record.errno,
-        duration: record.duration,
-    }))
-}
-
-pub(super) fn signal(bytes: &[u8]) -> Option<Event> {
-    let record: SignalRecord = read(bytes)?;
-    Some(Event::Signal(Signal {
-        origin: origin(&record.header),
-        at: BootTime(record.header.time),
-        number: record.number,
-        target: ProcessKey { tgid: record.target_tgid, start: BootTime(record.target_start) },
-        sender_tgid: record.sender_tgid,
-        comm: Comm::new(&record.comm),
-    }))
-}
-
-pub(super) fn socket_use(bytes: &[u8]) -> Option<Event> {
-    let record: SocketRecord = read(bytes)?;
-    Some(Event::SocketUse(SocketUse {
-        origin: origin(&record.header),
-        at: BootTime(record.header.time),
-        inode: record.inode,
-        user: User {
+    Some(
+        Event::Exit(Exit {
+            origin: origin(&record.header),
+            at: BootTime(record.header.time),
             process: ProcessKey { tgid: record.tgid, start: BootTime(record.start) },
             parent_tgid: record.parent_tgid,
-            unexeced: record.unexeced != 0,
-        },
-        tid: record.tid,
-        comm: Comm::new(&record.comm),
-        act: match record.act {
-            act::SENT => Act::Sent,
-            act::RECEIVED => Act::Received,
-            act::SHUT_DOWN => Act::ShutDown,
-            _ => return None,
-        },
-        bytes: record.bytes,
-    }))
+            kind: clone_kind(record.kind)?,
+            comm: Comm::new(&record.comm),
+            status: ExitStatus::from_wait(record.status),
+            lifetime: record.lifetime,
+        })
+        .into(),
+    )
 }
 
-pub(super) fn heir(bytes: &[u8]) -> Option<Event> {
-    connections(bytes).map(Event::Heir)
+pub(super) fn thread(bytes: &[u8]) -> Option<Reported> {
+    let record: ThreadRecord = read(bytes)?;
+    Some(
+        Event::Thread(Thread {
+            origin: origin(&record.header),
+            at: BootTime(record.header.time),
+            tgid: record.tgid,
+            parent_tid: record.parent_tid,
+            comm: Comm::new(&record.comm),
+            tid: record.tid,
+            threads: record.threads,
+        })
+        .into(),
+    )
 }
 
-pub(super) fn moved(bytes: &[u8]) -> Option<Event> {
-    connections(bytes).map(Event::Moved)
+pub(super) fn clone_failure(bytes: &[u8]) -> Option<Reported> {
+    let record: CloneCallRecord = read(bytes)?;
+    Some(
+        Event::CloneFailure(CloneFailure {
+            origin: origin(&record.header),
+            at: BootTime(record.header.time),
+            tgid: record.tgid,
+            tid: record.tid,
+            comm: Comm::new(&record.comm),
+            uid: record.uid,
+            cgroup: record.cgroup,
+            errno: record.errno,
+            duration: record.duration,
+        })
+        .into(),
+    )
+}
+
+pub(super) fn signal(bytes: &[u8]) -> Option<Reported> {
+    let record: SignalRecord = read(bytes)?;
+    Some(
+        Observation::Signal(Signal {
+            origin: origin(&record.header),
+            at: BootTime(record.header.time),
+            number: record.number,
+            target: ProcessKey { tgid: record.target_tgid, start: BootTime(record.target_start) },
+            sender_tgid: record.sender_tgid,
+            comm: Comm::new(&record.comm),
+        })
+        .into(),
+    )
+}
+
+pub(super) fn socket_use(bytes: &[u8]) -> Option<Reported> {
+    let record: SocketRecord = read(bytes)?;
+    Some(
+        Observation::SocketUse(SocketUse {
+            origin: origin(&record.header),
+            at: BootTime(record.header.time),
+            inode: record.inode,
+            user: User {
+                process: ProcessKey { tgid: record.tgid, start: BootTime(record.start) },
+                parent_tgid: record.parent_tgid,
+                unexeced: record.unexeced != 0,
+            },
+            tid: record.tid,
+            comm: Comm::new(&record.comm),
+            act: match record.act {
+                act::SENT => Act::Sent,
+                act::RECEIVED => Act::Received,
+                act::SHUT_DOWN => Act::ShutDown,
+                _ => return None,
+            },
+            bytes: record.bytes,
+        })
+        .into(),
+    )
+}
+
+pub(super) fn heir(bytes: &[u8]) -> Option<Reported> {
+    Some(Observation::Heir(connections(bytes)?).into())
+}
+
+pub(super) fn moved(bytes: &[u8]) -> Option<Reported> {
+    Some(Observation::Moved(connections(bytes)?).into())
 }
 
 fn connections(bytes: &[u8]) -> Option<Heir> {
@@ -226,14 +246,17 @@ fn connections(bytes: &[u8]) -> Option<Heir> {
     })
 }
 
-pub(super) fn sharer_end(bytes: &[u8]) -> Option<Event> {
+pub(super) fn sharer_end(bytes: &[u8]) -> Option<Reported> {
     let record: SharerEndRecord = read(bytes)?;
-    Some(Event::SharerEnd(SharerEnd {
-        origin: origin(&record.header),
-        at: BootTime(record.header.time),
-        process: ProcessKey { tgid: record.tgid, start: BootTime(record.start) },
-        execed: record.execed != 0,
-    }))
+    Some(
+        Observation::SharerEnd(SharerEnd {
+            origin: origin(&record.header),
+            at: BootTime(record.header.time),
+            process: ProcessKey { tgid: record.tgid, start: BootTime(record.start) },
+            execed: record.execed != 0,
+        })
+        .into(),
+    )
 }
 
 #[cfg(test)]
@@ -259,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_fork_record_is_read_field_by_field() {
-        let Some(Event::Fork(fork)) = decode(&fork_record()) else { panic!("not a fork") };
+        let Some(Reported::Event(Event::Fork(fork))) = decode(&fork_record()) else { panic!("not a fork") };
         assert_eq!(fork.origin, Origin { cpu: 3, sequence: 7 });
         assert_eq!(fork.at, BootTime(1_000));
         assert_eq!(fork.parent, ProcessKey { tgid: 10, start: BootTime(400) });
@@ -285,7 +308,7 @@ mod tests {
             sender_tgid: 10,
             comm: Comm::from("arbiter"),
         };
-        assert_eq!(decode(&bytes), Some(Event::Signal(expected)));
+        assert_eq!(decode(&bytes), Some(Observation::Signal(expected).into()));
     }
 
     #[test]
@@ -309,7 +332,7 @@ mod tests {
             act: Act::Received,
             bytes: 44,
         };
-        assert_eq!(decode(&bytes), Some(Event::SocketUse(expected)));
+        assert_eq!(decode(&bytes), Some(Observation::SocketUse(expected).into()));
         bytes[60] = 9;
         assert_eq!(decode(&bytes), None, "an act of no meaning");
     }
@@ -342,8 +365,8 @@ mod tests {
             ],
             more: true,
         };
-        assert_eq!(decode(&heir_record(record::HEIR)), Some(Event::Heir(expected.clone())));
-        assert_eq!(decode(&heir_record(record::MOVED)), Some(Event::Moved(expected)));
+        assert_eq!(decode(&heir_record(record::HEIR)), Some(Observation::Heir(expected.clone()).into()));
+        assert_eq!(decode(&heir_record(record::MOVED)), Some(Observation::Moved(expected).into()));
     }
 
     #[test]
@@ -354,7 +377,7 @@ mod tests {
         let process = ProcessKey { tgid: 10, start: BootTime(400) };
         let origin = Origin { cpu: 1, sequence: 6 };
         let expected = SharerEnd { origin, at: BootTime(3_000), process, execed: true };
-        assert_eq!(decode(&bytes), Some(Event::SharerEnd(expected)));
+        assert_eq!(decode(&bytes), Some(Observation::SharerEnd(expected).into()));
     }
 
     #[test]

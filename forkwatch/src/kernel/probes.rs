@@ -6,7 +6,7 @@ use std::fmt;
 use forkwatch_ebpf::{map, record};
 
 use super::{clone_calls, decode};
-use crate::model::event::Event;
+use crate::model::reported::Reported;
 
 /// A probe: programs that tell one thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +126,7 @@ pub(super) enum When {
 }
 
 /// Makes an event of a record's bytes, if they are one.
-pub(super) type Decoder = fn(&[u8]) -> Option<Event>;
+pub(super) type Decoder = fn(&[u8]) -> Option<Reported>;
 
 /// All about one.
 #[derive(Debug)]
@@ -413,7 +413,7 @@ pub(super) fn always() -> impl Iterator<Item = Program> {
 }
 
 /// The record's event; `None` where the bytes are not a record that this build knows.
-pub(super) fn decode(bytes: &[u8]) -> Option<Event> {
+pub(super) fn decode(bytes: &[u8]) -> Option<Reported> {
     let number = decode::number(bytes)?;
     let mut records = TABLE.iter().flat_map(|row| row.records);
     let (_, decode) = records.find(|(record, _)| *record == number)?;

@@ -17,7 +17,7 @@ use nix::{
 };
 
 use super::{error::KernelError, probes::decode, wire::WakeCell};
-use crate::model::event::Event;
+use crate::model::reported::Reported;
 
 /// How soon the reader looks again by itself after it has found something. Bounds both the wake-ups in a storm and the
 /// time until a record is seen.
@@ -63,14 +63,14 @@ impl Ring {
 
     /// Takes up to `limit` records out, each gone from the ring before `each` sees it. Returns how many: fewer than
     /// `limit` means that the ring is empty.
-    pub fn drain(&mut self, limit: usize, mut each: impl FnMut(Event)) -> usize {
+    pub fn drain(&mut self, limit: usize, mut each: impl FnMut(Reported)) -> usize {
         for taken in 0..limit {
             let Some(item) = self.buffer.next() else { return taken };
-            let event = decode(&item);
+            let reported = decode(&item);
             drop(item);
             self.received += 1;
-            match event {
-                Some(event) => each(event),
+            match reported {
+                Some(reported) => each(reported),
                 None => self.malformed += 1,
             }
         }

@@ -31,6 +31,7 @@ use super::{
 use crate::model::{
     event::{CloneKind, Event, Exec, Exit, ExitStatus, Fork},
     process::{Comm, ProcessKey},
+    reported::Reported,
     signals::SignalSet,
     time::BootTime,
 };
@@ -54,7 +55,7 @@ pub fn run(
     kernel: &mut Kernel,
     ring: &mut Ring,
     own_cgroup: Option<u64>,
-    mut other: impl FnMut(Event),
+    mut other: impl FnMut(Reported),
 ) -> Result<(), KernelError> {
     let failed = |what| move |error: Errno| KernelError::SelfTestFailed { what, error: error.into() };
     let (expected, mut trial) = {
@@ -78,9 +79,9 @@ pub fn run(
         (expected, trial)
     };
     let children = (expected.exec_child.pid, expected.exit_child.pid);
-    let mut others = |event| {
-        if let Some(event) = trial.take(event) {
-            other(event);
+    let mut others = |reported| {
+        if let Some(reported) = trial.take(reported) {
+            other(reported);
         }
     };
     let reported = collect(ring, children, &mut others)?;
@@ -208,7 +209,7 @@ impl Expected {
         key(std::process::id(), self.own_start)
     }
 
-    fn compare(&self, reported: &Reported, own_cgroup: Option<u64>) -> Result<(), Mismatch> {
+    fn compare(&self, reported: &Records, own_cgroup: Option<u64>) -> Result<(), Mismatch> {
         self.compare_fork(&reported.exec_fork, &self.exec_child, own_cgroup)?;
         self.compare_fork(&reported.exit_fork, &self.exit_child, own_cgroup)?;
 
@@ -267,7 +268,7 @@ impl Child {
 }
 
 /// The records of both children.
-struct Reported {
+struct Records {
     exec_fork: Fork,
     exit_fork: Fork,
     exec: Exec,
@@ -278,24 +279,24 @@ struct Reported {
 fn collect(
     ring: &mut Ring,
     (exec_child, exit_child): (Pid, Pid),
-    other: &mut impl FnMut(Event),
-) -> Result<Reported, KernelError> {
+    other: &mut impl FnMut(Reported),
+) -> Result<Records, KernelError> {
     let (mut exec_fork, mut exit_fork, mut exec, mut exit) = (None, None, None, None);
     let [exec_tgid, exit_tgid] = [exec_child, exit_child].map(|pid| pid.as_raw().unsigned_abs());
     let end = Instant::now() + PATIENCE;
     loop {
-        let taken = ring.drain(ROUND, |event| match event {
-            Event::Fork(fork) if fork.child.tgid == exec_tgid => exec_fork = Some(fork),
-            Event::Fork(fork) if fork.child.tgid == exit_tgid => exit_fork = Some(fork),
-            Event::Exec(event) if event.process.tgid == exec_tgid => exec = Some(event),
-            Event::Exit(event) if event.process.tgid == exit_tgid => exit = Some(event),
-            event => other(event),
+        let taken = ring.drain(ROUND, |reported| match reported {
+            Reported::Event(Event::Fork(fork)) if fork.child.tgid == exec_tgid => exec_fork = Some(fork),
+            Reported::Event(Event::Fork(fork)) if fork.child.tgid == exit_tgid => exit_fork = Some(fork),
+            Reported::Event(Event::Exec(event)) if event.process.tgid == exec_tgid => exec = Some(event),
+            Reported::Event(Event::Exit(event)) if event.process.tgid == exit_tgid => exit = Some(event),
+            reported => other(reported),
         });
         if let (Some(exec_fork), Some(exit_fork), Some(exec), Some(exit)) =
             (&exec_fork, &exit_fork, &exec, &exit)
         {
             let (exec_fork, exit_fork) = (exec_fork.clone(), exit_fork.clone());
-            return Ok(Reported { exec_fork, exit_fork, exec: exec.clone(), exit: exit.clone() });
+            return Ok(Records { exec_fork, exit_fork, exec: exec.clone(), exit: exit.clone() });
         }
         if Instant::now() >= end {
             let missing = [

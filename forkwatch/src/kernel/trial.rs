@@ -25,9 +25,10 @@ use nix::{
 use super::{Kernel, Living, Probe};
 use crate::model::{
     connection::Act,
-    event::{Event, Heir, Signal as Sent, SocketUse},
+    observation::{Heir, Observation, Signal as Sent, SocketUse},
     probe_request::ProbeRequest,
     process::{Comm, ProcessKey},
+    reported::Reported,
 };
 
 /// What the child is sent; it must block it.
@@ -104,14 +105,18 @@ impl Trial {
     }
 
     /// Takes in what is reported of it, and hands back everything else.
-    pub(super) fn take(&mut self, event: Event) -> Option<Event> {
-        match event {
-            Event::Signal(signal) if signal.target.tgid == self.child.tgid => self.signal = Some(signal),
-            Event::Heir(heir) if heir.parent.tgid == std::process::id() => {
+    pub(super) fn take(&mut self, reported: Reported) -> Option<Reported> {
+        match reported {
+            Reported::Observation(Observation::Signal(signal)) if signal.target.tgid == self.child.tgid => {
+                self.signal = Some(signal)
+            }
+            Reported::Observation(Observation::Heir(heir)) if heir.parent.tgid == std::process::id() => {
                 self.heir.get_or_insert(heir);
             }
-            Event::SocketUse(used) if Some(used.inode) == self.socket => self.used = Some(used),
-            event => return Some(event),
+            Reported::Observation(Observation::SocketUse(used)) if Some(used.inode) == self.socket => {
+                self.used = Some(used)
+            }
+            reported => return Some(reported),
         }
         None
     }

@@ -4,8 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    event::{Exit, ExitStatus, Signal},
+    event::{Exit, ExitStatus},
     exit_code,
+    observation::Signal,
     resolution::Resolution,
     signals::signal_name,
     time::nanoseconds,

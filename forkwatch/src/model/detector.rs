@@ -112,9 +112,9 @@ pub enum Reach {
     Hidden,
 }
 
-/// What the kernel side observes on demand.
+/// What a detector may need that the kernel side observes on demand, which not every kernel allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Observation {
+pub enum Observable {
     /// Who sends and receives on a connection.
     SocketUse,
     /// Which connections a child is born with.

@@ -1,9 +1,8 @@
-//! What the kernel side reports.
+//! What happens in the lives of processes and threads, as the kernel side reports it.
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    connection::{Act, Inherited, User},
     process::{Comm, ProcessKey},
     signals::SignalSet,
     time::BootTime,
@@ -214,78 +213,6 @@ pub struct CloneFailure {
     pub duration: u64,
 }
 
-/// A signal was sent to a process that is watched for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Signal {
-    /// Place in the stream.
-    pub origin: Origin,
-    /// When, on the clock that counts from the boot.
-    pub at: BootTime,
-    /// Its number, from 1 to 64 (signal(7)).
-    pub number: u32,
-    /// To which process.
-    pub target: ProcessKey,
-    /// The process that sent it; 0 where the kernel did.
-    pub sender_tgid: u32,
-    /// Comm of the sending thread.
-    pub comm: Comm,
-}
-
-/// A process took its turn on a watched socket: it did what another process had done last, or it had not used the
-/// socket before. Not every call makes one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SocketUse {
-    /// Place in the stream.
-    pub origin: Origin,
-    /// When, on the clock that counts from the boot.
-    pub at: BootTime,
-    /// The socket's inode number.
-    pub inode: u64,
-    /// The process that used it.
-    pub user: User,
-    /// The calling thread.
-    pub tid: u32,
-    /// Its comm: at most 15 bytes, of its own choice.
-    pub comm: Comm,
-    /// What the process did with it.
-    pub act: Act,
-    /// How many bytes it moved.
-    pub bytes: u64,
-}
-
-/// A child was born with connections of its parent's; or one that was has ended, and these have moved bytes since.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heir {
-    /// Place in the stream.
-    pub origin: Origin,
-    /// When, on the clock that counts from the boot.
-    pub at: BootTime,
-    /// The process that forked.
-    pub parent: ProcessKey,
-    /// The forked child: its tgid, and when it started.
-    pub child: ProcessKey,
-    /// Comm of the thread that forked, or of the one that ended last.
-    pub comm: Comm,
-    /// The connections.
-    pub sockets: Vec<Inherited>,
-    /// Whether it has more that were not looked at.
-    pub more: bool,
-}
-
-/// A process that shares sockets with others has ended or exec'd. It is told of while uses are watched, and where no
-/// other record may tell.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SharerEnd {
-    /// Place in the stream.
-    pub origin: Origin,
-    /// When, on the clock that counts from the boot.
-    pub at: BootTime,
-    /// The process that does not have the sockets any more.
-    pub process: ProcessKey,
-    /// Whether it has exec'd, and lives on as another program.
-    pub execed: bool,
-}
-
 /// Records that were dropped between two looks at the kernel's counters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
@@ -322,7 +249,7 @@ impl LossReason {
     }
 }
 
-/// Anything that the kernel side reports.
+/// Something that happened in the life of a process or thread. Outputs are told of each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
@@ -336,16 +263,6 @@ pub enum Event {
     Thread(Thread),
     /// A call of the clone family failed.
     CloneFailure(CloneFailure),
-    /// A watched process got a signal.
-    Signal(Signal),
-    /// A watched socket was used.
-    SocketUse(SocketUse),
-    /// A child was born with connections.
-    Heir(Heir),
-    /// Such a child ends, and connections have moved bytes since its birth.
-    Moved(Heir),
-    /// A process that shares sockets is no more.
-    SharerEnd(SharerEnd),
     /// Records were dropped.
     Lost(Lost),
 }
@@ -359,10 +276,6 @@ impl Event {
             Self::Exit(event) => event.at,
             Self::Thread(event) => event.at,
             Self::CloneFailure(event) => event.at,
-            Self::Signal(event) => event.at,
-            Self::SocketUse(event) => event.at,
-            Self::Heir(event) | Self::Moved(event) => event.at,
-            Self::SharerEnd(event) => event.at,
             Self::Lost(event) => event.at,
         }
     }

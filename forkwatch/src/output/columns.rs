@@ -124,12 +124,6 @@ impl Columns {
             Event::Thread(thread) => self.thread(thread),
             Event::CloneFailure(failure) => self.clone_failure(failure, limit),
             Event::Lost(lost) => self.lost(lost),
-            // Evidence, and no events of their own.
-            Event::Signal(_)
-            | Event::SocketUse(_)
-            | Event::Heir(_)
-            | Event::Moved(_)
-            | Event::SharerEnd(_) => String::new(),
         }
     }
 

@@ -37,9 +37,9 @@ pub use schema::{schema, schema_of};
 pub use workers::{unshown, worker, written};
 
 /// The document of an event, and of what was found out beside it; none for what is evidence and no event of its own.
-pub fn event(context: &Context, sequence: u64, event: &Event, particulars: &Particulars) -> Option<Document> {
+pub fn event(context: &Context, sequence: u64, event: &Event, particulars: &Particulars) -> Document {
     let build = |action, kind| Draft::new(context, sequence, event.at(), action, kind);
-    Some(match event {
+    match event {
         Event::Fork(fork) => build(Action::Fork, Type::Start).fork(fork, particulars.thread_names()),
         Event::Exec(exec) => build(Action::Exec, Type::Change).exec(exec),
         Event::Exit(exit) => build(Action::Exit, Type::End).exit(exit),
@@ -48,10 +48,7 @@ pub fn event(context: &Context, sequence: u64, event: &Event, particulars: &Part
             build(Action::CloneFailure, Type::Start).clone_failure(failure, particulars.limit())
         }
         Event::Lost(seen) => lost(context, sequence, seen),
-        Event::Signal(_) | Event::SocketUse(_) | Event::Heir(_) | Event::Moved(_) | Event::SharerEnd(_) => {
-            return None;
-        }
-    })
+    }
 }
 
 /// The document of a loss.

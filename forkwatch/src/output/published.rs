@@ -63,7 +63,7 @@ impl Output for Published {
         if matches!(event, Event::Fork(_)) {
             Tally::add(&self.tally.forks, 1);
         }
-        self.tell(Wants::All, |context, sequence| json::event(context, sequence, event, particulars))
+        self.tell(Wants::All, |context, sequence| Some(json::event(context, sequence, event, particulars)))
     }
 
     fn lost(&mut self, lost: &Lost) -> io::Result<()> {

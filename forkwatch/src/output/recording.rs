@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::{
-    event::Event, evidence::Evidence, particulars::Particulars, rescued::Rescued, standing::Standing,
+    evidence::Evidence, particulars::Particulars, reported::Reported, rescued::Rescued, standing::Standing,
     time::BootTime,
 };
 
@@ -83,10 +83,10 @@ impl Header {
 /// Something that the core or the outputs were fed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// An event of the kernel side.
-    Event {
-        /// What the kernel side reported.
-        event: Event,
+    /// A record of the kernel side.
+    Reported {
+        /// What it held.
+        reported: Reported,
         /// The number of the question about its particulars, where one was asked: an answer follows, and outputs were not
         /// told of the event before it came.
         question: Option<u64>,
@@ -121,7 +121,7 @@ impl Input {
     /// When it came, where that matters.
     pub const fn at(&self) -> Option<BootTime> {
         match self {
-            Self::Event { event, question: _ } => Some(event.at()),
+            Self::Reported { reported, question: _ } => Some(reported.at()),
             Self::Evidence { at, evidence: _ } | Self::Advance(at) | Self::End(at) => Some(*at),
             Self::Rescued(rescued) => Some(rescued.at),
             Self::Settings(_) | Self::Particulars { .. } | Self::Standing(_) => None,
@@ -183,8 +183,8 @@ impl<W: Write> Writer<W> {
     }
 
     /// Records that the core was fed an event, and, where outputs wait for its particulars, under which number.
-    pub fn event(&mut self, event: &Event, question: Option<u64>) -> io::Result<()> {
-        self.line(&Line::event(event, question))
+    pub fn reported(&mut self, reported: &Reported, question: Option<u64>) -> io::Result<()> {
+        self.line(&Line::reported(reported, question))
     }
 
     /// Records an event's particulars.

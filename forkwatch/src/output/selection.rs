@@ -66,12 +66,7 @@ impl Selected {
             Event::Exit(exit) => self.shown.remove(&exit.process) || self.matches(&exit.comm),
             Event::Thread(thread) => self.matches(&thread.comm),
             Event::CloneFailure(failure) => self.matches(&failure.comm),
-            Event::Lost(_)
-            | Event::Signal(_)
-            | Event::SocketUse(_)
-            | Event::Heir(_)
-            | Event::Moved(_)
-            | Event::SharerEnd(_) => false,
+            Event::Lost(_) => false,
         }
     }
 

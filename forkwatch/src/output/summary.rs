@@ -112,12 +112,7 @@ impl Tally {
             Event::Exit(exit) => self.exits += self.came_of(exit.process),
             Event::Thread(_) => self.threads += 1,
             Event::CloneFailure(_) => self.failures += 1,
-            Event::Signal(_)
-            | Event::SocketUse(_)
-            | Event::Heir(_)
-            | Event::Moved(_)
-            | Event::SharerEnd(_)
-            | Event::Lost(_) => {}
+            Event::Lost(_) => {}
         }
     }
 

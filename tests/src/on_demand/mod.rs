@@ -14,9 +14,11 @@ use forkwatch::{
     kernel::{Kernel, Living, NoProbe, Options, Probe, Ring},
     model::{
         connection::Act,
-        event::{Event, ExitStatus, Heir, SocketUse},
+        event::{Event, ExitStatus},
+        observation::{Heir, Observation, SocketUse},
         probe_request::ProbeRequest,
         process::ProcessKey,
+        reported::Reported,
         time::BootTime,
     },
     privilege,
@@ -98,7 +100,7 @@ pub fn run(name: &str) -> ExitCode {
 struct Watched {
     kernel: Kernel,
     ring: Ring,
-    events: Vec<Event>,
+    reported: Vec<Reported>,
 }
 
 impl Watched {
@@ -114,7 +116,7 @@ impl Watched {
     fn start_with(options: &Options) -> Result<Self> {
         let (kernel, ring) = Kernel::start(options)?;
         privilege::reduce()?;
-        Ok(Self { kernel, ring, events: Vec::new() })
+        Ok(Self { kernel, ring, reported: Vec::new() })
     }
 
     fn probe(&mut self, request: ProbeRequest) {
@@ -139,20 +141,20 @@ impl Watched {
     }
 
     /// Everything that has been reported so far.
-    fn events(&mut self) -> &[Event] {
-        let Self { ring, events, .. } = self;
-        while ring.drain(4096, |event| events.push(event)) > 0 {}
-        events
+    fn reported(&mut self) -> &[Reported] {
+        let Self { ring, reported, .. } = self;
+        while ring.drain(4096, |record| reported.push(record)) > 0 {}
+        reported
     }
 
-    fn wait_for<T>(&mut self, what: &str, find: impl Fn(&Event) -> Option<T>) -> Result<T> {
-        until(what, || Ok(self.events().iter().find_map(&find)))
+    fn wait_for<T>(&mut self, what: &str, find: impl Fn(&Reported) -> Option<T>) -> Result<T> {
+        until(what, || Ok(self.reported().iter().find_map(&find)))
     }
 
     /// Waits for the uses of a socket, all of them, each as tgid, act and bytes.
     fn wait_for_uses(&mut self, inode: u64, wanted: &[(u32, Act, u64)]) -> Result<()> {
         let seen = |watched: &mut Self| -> Vec<(u32, Act, u64)> {
-            let uses = watched.events().iter().filter_map(socket_use).filter(|seen| seen.inode == inode);
+            let uses = watched.reported().iter().filter_map(socket_use).filter(|seen| seen.inode == inode);
             uses.map(|seen| (seen.user.process.tgid, seen.act, seen.bytes)).collect()
         };
         until("the uses of the socket", || Ok((seen(self) == wanted).then_some(())))
@@ -160,8 +162,8 @@ impl Watched {
     }
 }
 
-const fn socket_use(event: &Event) -> Option<&SocketUse> {
-    if let Event::SocketUse(seen) = event { Some(seen) } else { None }
+const fn socket_use(reported: &Reported) -> Option<&SocketUse> {
+    if let Reported::Observation(Observation::SocketUse(seen)) = reported { Some(seen) } else { None }
 }
 
 fn living(key: ProcessKey) -> Option<Living> {
@@ -173,9 +175,11 @@ fn own_key() -> Result<ProcessKey> {
     Ok(host::find(std::process::id())?.key)
 }
 
-fn exit_of(tgid: u32) -> impl Fn(&Event) -> Option<(ProcessKey, u32, ExitStatus)> {
-    move |event| match event {
-        Event::Exit(exit) if exit.process.tgid == tgid => Some((exit.process, exit.parent_tgid, exit.status)),
+fn exit_of(tgid: u32) -> impl Fn(&Reported) -> Option<(ProcessKey, u32, ExitStatus)> {
+    move |reported| match reported {
+        Reported::Event(Event::Exit(exit)) if exit.process.tgid == tgid => {
+            Some((exit.process, exit.parent_tgid, exit.status))
+        }
         _ => None,
     }
 }
@@ -195,7 +199,7 @@ fn a_followed_childs_end_is_told() -> Result<()> {
     ensure!(process.start != key.start, "its start is that of /proc, not its own");
     ensure!((parent, status) == (std::process::id(), ExitStatus::Code(0)), "{parent} {status:?}");
     ensure!(
-        !watched.events().iter().any(|event| exit_of(gone_key.tgid)(event).is_some()),
+        !watched.reported().iter().any(|reported| exit_of(gone_key.tgid)(reported).is_some()),
         "an end was told twice"
     );
     Ok(())
@@ -207,8 +211,10 @@ fn a_followed_childs_exec_is_told() -> Result<()> {
     let key = child.key()?;
     watched.probe(ProbeRequest::Follow { child: key, parent_tgid: std::process::id() });
     child.begin(Task::Exec)?;
-    let since = watched.wait_for("the child's exec", |event| match event {
-        Event::Exec(exec) if exec.process.tgid == key.tgid => Some(exec.fork.map(|fork| fork.since)),
+    let since = watched.wait_for("the child's exec", |reported| match reported {
+        Reported::Event(Event::Exec(exec)) if exec.process.tgid == key.tgid => {
+            Some(exec.fork.map(|fork| fork.since))
+        }
         _ => None,
     })?;
     ensure!(since.is_some_and(|since| since > 0), "it is not told as the first exec");
@@ -229,9 +235,12 @@ fn a_bad_end_is_told() -> Result<()> {
     let (_, parent, status) = watched.wait_for("the end of the last", exit_of(killed))?;
     ensure!(status == ExitStatus::Signal { number: 9, core_dumped: false }, "killed: {status:?}");
     ensure!(parent == std::process::id(), "its parent is {parent}");
-    let told: Vec<_> = watched.events().iter().filter_map(exit_of(bad)).collect();
+    let told: Vec<_> = watched.reported().iter().filter_map(exit_of(bad)).collect();
     ensure!(matches!(told.as_slice(), [(_, _, ExitStatus::Code(3))]), "of the bad one: {told:?}");
-    ensure!(!watched.events().iter().any(|event| exit_of(good)(event).is_some()), "the good end is told");
+    ensure!(
+        !watched.reported().iter().any(|reported| exit_of(good)(reported).is_some()),
+        "the good end is told"
+    );
     Ok(())
 }
 
@@ -248,8 +257,10 @@ fn a_signal_is_told_with_its_sender() -> Result<()> {
     child.perform(Task::Alarm)?;
     child.kill(Signal::SIGUSR1)?;
     let signals = |watched: &mut Watched| -> Vec<(u32, u32, u32)> {
-        let told = watched.events().iter().filter_map(|event| match event {
-            Event::Signal(signal) => Some((signal.target.tgid, signal.number, signal.sender_tgid)),
+        let told = watched.reported().iter().filter_map(|reported| match reported {
+            Reported::Observation(Observation::Signal(signal)) => {
+                Some((signal.target.tgid, signal.number, signal.sender_tgid))
+            }
             _ => None,
         });
         told.collect()
@@ -283,8 +294,10 @@ fn no_signals(watched: &Watched) -> Option<String> {
 }
 
 fn signals_to(watched: &mut Watched, tgid: u32) -> Vec<(u32, u32)> {
-    let told = watched.events().iter().filter_map(|event| match event {
-        Event::Signal(signal) if signal.target.tgid == tgid => Some((signal.number, signal.sender_tgid)),
+    let told = watched.reported().iter().filter_map(|reported| match reported {
+        Reported::Observation(Observation::Signal(signal)) if signal.target.tgid == tgid => {
+            Some((signal.number, signal.sender_tgid))
+        }
         _ => None,
     });
     told.collect()
@@ -358,7 +371,7 @@ fn every_end_of_a_family_is_told() -> Result<()> {
     last.end()?;
     let [before, during, after, last] = tgids;
     watched.wait_for("the end of the last", exit_of(last))?;
-    let mut is_told = |tgid| watched.events().iter().find_map(exit_of(tgid));
+    let mut is_told = |tgid| watched.reported().iter().find_map(exit_of(tgid));
     let (_, parent, status) = is_told(during).context("a good end is not told")?;
     ensure!((parent, status) == (own.tgid, ExitStatus::Code(0)), "{parent} {status:?}");
     for tgid in [before, after] {
@@ -399,7 +412,7 @@ fn turns_are_told(connection: &Connection) -> Result<()> {
             (second, Act::Received, 2),
         ],
     )?;
-    for seen in watched.events().iter().filter_map(socket_use) {
+    for seen in watched.reported().iter().filter_map(socket_use) {
         let is_child = seen.user.process.tgid != own;
         ensure!(seen.user.unexeced == is_child, "not as forked: {seen:?}");
         ensure!(!is_child || seen.user.parent_tgid == own, "its parent is another: {seen:?}");
@@ -486,10 +499,14 @@ fn no_heirs(watched: &Watched) -> Option<String> {
 }
 
 /// The birth of this child, or what has moved until its end.
-fn heir_of(tgid: u32, is_birth: bool) -> impl Fn(&Event) -> Option<Heir> {
-    move |event| match event {
-        Event::Heir(heir) if is_birth && heir.child.tgid == tgid => Some(heir.clone()),
-        Event::Moved(heir) if !is_birth && heir.child.tgid == tgid => Some(heir.clone()),
+fn heir_of(tgid: u32, is_birth: bool) -> impl Fn(&Reported) -> Option<Heir> {
+    move |reported| match reported {
+        Reported::Observation(Observation::Heir(heir)) if is_birth && heir.child.tgid == tgid => {
+            Some(heir.clone())
+        }
+        Reported::Observation(Observation::Moved(heir)) if !is_birth && heir.child.tgid == tgid => {
+            Some(heir.clone())
+        }
         _ => None,
     }
 }
@@ -519,8 +536,8 @@ fn what_a_child_is_born_with_is_told() -> Result<()> {
     let moved = watched.wait_for("what has moved", heir_of(key.tgid, false))?;
     let bytes: Vec<_> = moved.sockets.iter().map(|socket| (socket.inode, socket.bytes)).collect();
     ensure!(bytes.contains(&(inode, Some((5, 0)))), "{bytes:?}");
-    let ends = watched.events().iter().position(|event| exit_of(key.tgid)(event).is_some());
-    let told_at = watched.events().iter().position(|event| heir_of(key.tgid, false)(event).is_some());
+    let ends = watched.reported().iter().position(|reported| exit_of(key.tgid)(reported).is_some());
+    let told_at = watched.reported().iter().position(|reported| heir_of(key.tgid, false)(reported).is_some());
     ensure!(ends.is_none() || told_at < ends, "what has moved is told after the end");
     Ok(())
 }
@@ -552,8 +569,8 @@ fn every_child_of_a_covered_forker_is_told() -> Result<()> {
     unheard.end()?;
     covered.end()?;
     children.into_iter().try_for_each(Child::end)?;
-    let is_told = |event: &Event| heir_of(tgid, true)(event).is_some();
-    ensure!(!watched.events().iter().any(is_told), "a birth is told that nobody wants to hear of");
+    let is_told = |reported: &Reported| heir_of(tgid, true)(reported).is_some();
+    ensure!(!watched.reported().iter().any(is_told), "a birth is told that nobody wants to hear of");
     Ok(())
 }
 
@@ -564,8 +581,10 @@ fn an_ended_forker_is_told() -> Result<()> {
     let key = child.key()?;
     watched.share(&connection, &[own_key()?, key])?;
     child.end()?;
-    let execed = watched.wait_for("the end", |event| match event {
-        Event::SharerEnd(end) if end.process.tgid == key.tgid => Some(end.execed),
+    let execed = watched.wait_for("the end", |reported| match reported {
+        Reported::Observation(Observation::SharerEnd(end)) if end.process.tgid == key.tgid => {
+            Some(end.execed)
+        }
         _ => None,
     })?;
     ensure!(!execed, "it has not exec'd");
@@ -579,16 +598,16 @@ fn nothing_is_told_without_requests() -> Result<()> {
     for _ in 0..2 {
         let inode = watched.share(&connection, &[own])?;
         connection.send(1)?;
-        watched.wait_for("the use", |event| socket_use(event).map(|_| ()))?;
+        watched.wait_for("the use", |reported| socket_use(reported).map(|_| ()))?;
         watched.probe(ProbeRequest::UnwatchSocket(inode));
         watched.probe(ProbeRequest::Unshare(own));
-        watched.events();
+        watched.reported();
         watched.events.clear();
         connection.send(1)?;
         let mut child = Child::fork(Some(&connection))?;
         child.perform(Task::Send(1))?;
         child.end()?;
-        ensure!(!watched.events().iter().any(|event| socket_use(event).is_some()), "a use is told");
+        ensure!(!watched.reported().iter().any(|reported| socket_use(reported).is_some()), "a use is told");
     }
     ensure!(watched.kernel.probes().way(Probe::Sockets).is_ok(), "{:?}", watched.kernel.probes());
     Ok(())

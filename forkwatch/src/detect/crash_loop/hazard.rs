@@ -4,7 +4,7 @@ use crate::{
     core::{Judgement, Verdict},
     detect::Hazard,
     model::{
-        detector::{DetectorState, Observation},
+        detector::{DetectorState, Observable},
         event::{CloneKind, Exit, ExitStatus},
         exit_code::{UWSGI_AT_WORK, meaning},
         facts::HistoryFacts,
@@ -60,7 +60,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     sees: &[],
     without_sight: None,
     needs: &[(
-        Observation::GoodEnds,
+        Observable::GoodEnds,
         DetectorState::Limited,
         "jobs that fail may be taken for workers that die, for the good ends of children cannot be watched",
     )],

@@ -14,7 +14,7 @@ use crate::{
     core::Verdict,
     detect::{Hazard, WITH_CHILD_OR_AWAKE},
     model::{
-        detector::{Aspect, DetectorState, Observation, Reach, Wanted},
+        detector::{Aspect, DetectorState, Observable, Reach, Wanted},
         facts::Proof,
         finding::{Certainty, Facts, Finding, HazardId, Severity, State},
         lock::{Locks, MemoryUsers, Place},
@@ -91,7 +91,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the memory and the descriptors of other users' processes cannot be read: only one's own are judged",
     )),
     needs: &[(
-        Observation::Sleepers,
+        Observable::Sleepers,
         DetectorState::Limited,
         "a child that begins to wait may be looked at half a minute later only",
     )],

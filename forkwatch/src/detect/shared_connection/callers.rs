@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::model::{
     client_library::libraries_in,
     connection::{Caller, Engaged, LibraryThread},
-    event::SocketUse,
     evidence::Request,
     facts::CallerFacts,
+    observation::SocketUse,
     process::ProcessKey,
     stack::Stacks,
     time::BootTime,

@@ -4,7 +4,7 @@ use super::hazard::Case;
 use crate::{
     detect::Hazard,
     model::{
-        detector::{Aspect, DetectorState, Observation, Reach, Wanted},
+        detector::{Aspect, DetectorState, Observable, Reach, Wanted},
         finding::{Certainty, Finding, HazardId, Severity, State},
         program_name::called,
     },
@@ -49,9 +49,9 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the memory and the descriptors of other users' processes cannot be read: only one's own are judged",
     )),
     needs: &[
-        (Observation::SocketUse, DetectorState::Off, "the use of a connection cannot be watched"),
-        (Observation::Heirs, DetectorState::Limited, "a child's first second is not seen"),
-        (Observation::Shutdowns, DetectorState::Limited, "farewells are seen, but not every shutdown(2)"),
+        (Observable::SocketUse, DetectorState::Off, "the use of a connection cannot be watched"),
+        (Observable::Heirs, DetectorState::Limited, "a child's first second is not seen"),
+        (Observable::Shutdowns, DetectorState::Limited, "farewells are seen, but not every shutdown(2)"),
     ],
     knows_threads: false,
     tells_who_hangs: false,

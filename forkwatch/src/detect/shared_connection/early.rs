@@ -11,10 +11,12 @@ use crate::{
     core::{Context, Output, Shared},
     model::{
         connection::{Act, Inherited, Peer, SharedSocket, Sockets, Turn},
-        event::{Event, Exit, Heir, SharerEnd},
+        event::{Event, Exit},
         evidence::Request,
+        observation::{Heir, Observation, SharerEnd},
         probe_request::ProbeRequest,
         process::ProcessKey,
+        reported::Reported,
     },
 };
 
@@ -66,11 +68,11 @@ impl SharedConnection {
     }
 
     /// Something happened on a connection. Where it is not known what that is, it is asked now, and judged then.
-    pub(super) fn ask_at_once(&mut self, inode: u64, event: &Event, context: &mut Context) {
+    pub(super) fn ask_at_once(&mut self, inode: u64, seen: &Observation, context: &mut Context) {
         if self.connections.contains_key(&inode) {
             return;
         }
-        for child in self.heirs.keep(inode, event) {
+        for child in self.heirs.keep(inode, seen) {
             if let Some(parent) = self.heirs.get_mut(child).map(|heir| heir.parent) {
                 context.ask(Request::Sockets { child, parent });
             }
@@ -116,15 +118,15 @@ impl SharedConnection {
         for inode in inodes {
             self.unwatch(inode, context);
         }
-        let was_used = early.iter().any(|event| !matches!(event, Event::Exit(_)));
+        let was_used = early.iter().any(|reported| matches!(reported, Reported::Observation(_)));
         if was_used || has_ended {
             self.cover(parent, context);
         }
-        for event in &early {
-            match event {
-                Event::SocketUse(used) => self.used(used, context),
-                Event::Moved(moved) => self.moved(moved),
-                Event::Exit(exit) => self.said_farewell(exit, context),
+        for reported in &early {
+            match reported {
+                Reported::Observation(Observation::SocketUse(used)) => self.used(used, context),
+                Reported::Observation(Observation::Moved(moved)) => self.moved(moved),
+                Reported::Event(Event::Exit(exit)) => self.said_farewell(exit, context),
                 _ => {}
             }
         }
@@ -201,7 +203,7 @@ impl SharedConnection {
             if self.connections.contains_key(&socket.inode) {
                 self.moved(&one);
             } else {
-                self.ask_at_once(socket.inode, &Event::Moved(one), context);
+                self.ask_at_once(socket.inode, &Observation::Moved(one), context);
             }
         }
     }
@@ -304,12 +306,15 @@ impl SharedConnection {
 /// have used it: a server that accepts and forks has closed its copy, and misses nothing.
 fn over(
     born_with: &[Inherited],
-    early: &[Event],
+    early: &[Reported],
     shared: &[SharedSocket],
     seen: &Sockets,
 ) -> Vec<SharedSocket> {
-    let is_used =
-        |inode: u64| early.iter().any(|event| matches!(event, Event::SocketUse(used) if used.inode == inode));
+    let is_used = |inode: u64| {
+        early.iter().any(|reported| {
+            matches!(reported, Reported::Observation(Observation::SocketUse(used)) if used.inode == inode)
+        })
+    };
     let is_over = |socket: &&Inherited| {
         socket.bytes.is_some()
             && socket.descriptor > STANDARD

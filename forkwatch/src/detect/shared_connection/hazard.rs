@@ -6,7 +6,7 @@ use crate::{
     detect::{Hazard, WITH_CHILD},
     model::{
         connection::{Act, LibraryThread, SharedSocket, Turn},
-        detector::{Aspect, DetectorState, Observation, Reach, Wanted},
+        detector::{Aspect, DetectorState, Observable, Reach, Wanted},
         facts::ConnectionFacts,
         finding::{Certainty, Facts, Finding, HazardId, Remedy, Severity, State},
         process::{Comm, ProcessKey, Program},
@@ -63,8 +63,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH the memory and the descriptors of other users' processes cannot be read: only one's own are judged",
     )),
     needs: &[
-        (Observation::SocketUse, DetectorState::Off, "the use of a connection cannot be watched"),
-        (Observation::Heirs, DetectorState::Limited, "a child's first second is not seen"),
+        (Observable::SocketUse, DetectorState::Off, "the use of a connection cannot be watched"),
+        (Observable::Heirs, DetectorState::Limited, "a child's first second is not seen"),
     ],
     knows_threads: false,
     tells_who_hangs: false,

@@ -5,8 +5,10 @@ use std::{collections::HashMap, time::Duration};
 
 use crate::model::{
     connection::Inherited,
-    event::{Event, Exit, Heir},
+    event::{Event, Exit},
+    observation::{Heir, Observation},
     process::ProcessKey,
+    reported::Reported,
     time::BootTime,
 };
 
@@ -49,7 +51,7 @@ pub(super) struct Child {
     /// Whether it has more.
     more: bool,
     /// What happened before it was known what these connect to.
-    early: Vec<Event>,
+    early: Vec<Reported>,
     /// Whether it is known.
     look: Look,
     /// Whether it was looked at again.
@@ -111,14 +113,14 @@ impl Heirs {
 
     /// Keeps what happened on a connection of which it is not known yet what it is. Gives the children of whom it has to
     /// be found out now.
-    pub(super) fn keep(&mut self, inode: u64, event: &Event) -> Vec<ProcessKey> {
+    pub(super) fn keep(&mut self, inode: u64, seen: &Observation) -> Vec<ProcessKey> {
         let has_it = |child: &Child| {
             child.look != Look::Done && child.sockets.iter().any(|socket| socket.inode == inode)
         };
         let mut to_ask = Vec::new();
         for (key, child) in self.children.iter_mut().filter(|(_, child)| has_it(child)) {
             if child.early.len() < MOST_EARLY {
-                child.early.push(event.clone());
+                child.early.push(seen.clone().into());
             }
             if child.is_to_be_asked() {
                 to_ask.push(*key);
@@ -225,7 +227,7 @@ impl Child {
     }
 
     /// What happened before its connections were known.
-    pub(super) fn take_early(&mut self) -> Vec<Event> {
+    pub(super) fn take_early(&mut self) -> Vec<Reported> {
         std::mem::take(&mut self.early)
     }
 
@@ -233,7 +235,7 @@ impl Child {
     pub(super) fn ends(&mut self, exit: &Exit) {
         self.has_ended = true;
         if self.early.len() <= MOST_EARLY {
-            self.early.push(Event::Exit(exit.clone()));
+            self.early.push(Event::Exit(exit.clone()).into());
         }
     }
 

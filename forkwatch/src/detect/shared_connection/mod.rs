@@ -21,8 +21,9 @@ use crate::{
     core::{Context, Detector, Dropped, Output, Report, Shared},
     model::{
         connection::{Act, Peer, SharedSocket, Sockets, Turn, User},
-        event::{Event, Exit, ExitStatus, SocketUse},
+        event::{Event, Exit, ExitStatus},
         evidence::{Evidence, Request},
+        observation::{Observation, SocketUse},
         probe_request::ProbeRequest,
         process::ProcessKey,
     },
@@ -68,11 +69,6 @@ impl Detector for SharedConnection {
 
     fn on_event(&mut self, event: &Event, context: &mut Context) {
         match event {
-            Event::SocketUse(used) => {
-                self.ask_at_once(used.inode, event, context);
-                self.used(used, context);
-            }
-            Event::Heir(heir) => self.born(heir, context),
             Event::Exit(exit) => {
                 self.settle(exit.process, context);
                 self.forker_said_farewell(exit.process, exit.at, context);
@@ -84,9 +80,20 @@ impl Detector for SharedConnection {
                 self.let_heir_go(exec.process, context);
                 self.shares_no_longer(exec.process, context);
             }
-            Event::Moved(moved) => self.bytes_moved(moved, context),
-            Event::SharerEnd(end) => self.sharer_ended(end, context),
             _ => {}
+        }
+    }
+
+    fn on_observation(&mut self, seen: &Observation, context: &mut Context) {
+        match seen {
+            Observation::SocketUse(used) => {
+                self.ask_at_once(used.inode, seen, context);
+                self.used(used, context);
+            }
+            Observation::Heir(heir) => self.born(heir, context),
+            Observation::Moved(moved) => self.bytes_moved(moved, context),
+            Observation::SharerEnd(end) => self.sharer_ended(end, context),
+            Observation::Signal(_) => {}
         }
     }
 

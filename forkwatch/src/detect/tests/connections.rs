@@ -3,8 +3,8 @@
 use super::*;
 use crate::model::{
     connection::{Act, Caller, Engaged, Inherited, LibraryThread, Peer, SharedSocket, User},
-    event::{Heir, SharerEnd, SocketUse},
     finding::{Certainty, Severity},
+    observation::{Heir, Observation, SharerEnd, SocketUse},
     probe_request::ProbeRequest,
     resolution::Resolution,
     stack::{Frame, Stack, Stacks},
@@ -44,7 +44,7 @@ impl Timeline {
     pub(super) fn uses(&mut self, tgid: u32, act: Act, bytes: u64) -> &mut Self {
         let at = self.now;
         let user = User { process: process(tgid), parent_tgid: PARENT, unexeced: tgid != PARENT };
-        self.event(&Event::SocketUse(SocketUse {
+        self.record(Observation::SocketUse(SocketUse {
             origin: Origin::default(),
             at,
             inode: INODE,
@@ -59,7 +59,7 @@ impl Timeline {
     /// A child is born with the connection.
     pub(super) fn is_born(&mut self, child: u32) -> &mut Self {
         let heir = self.heir(child, (100, 200));
-        self.event(&Event::Heir(heir))
+        self.record(Observation::Heir(heir))
     }
 
     fn heir(&self, child: u32, bytes: (u32, u32)) -> Heir {
@@ -77,13 +77,18 @@ impl Timeline {
     /// The kernel counted bytes on the connection until the end of a child.
     pub(super) fn moved(&mut self, child: u32, bytes: (u32, u32)) -> &mut Self {
         let heir = self.heir(child, bytes);
-        self.event(&Event::Moved(heir))
+        self.record(Observation::Moved(heir))
     }
 
     /// A process that shares ends, of which no other record tells.
     fn ends(&mut self, tgid: u32) -> &mut Self {
         let (at, process) = (self.now, process(tgid));
-        self.event(&Event::SharerEnd(SharerEnd { origin: Origin::default(), at, process, execed: false }))
+        self.record(Observation::SharerEnd(SharerEnd {
+            origin: Origin::default(),
+            at,
+            process,
+            execed: false,
+        }))
     }
 
     pub(super) fn reported(&self) -> Vec<(HazardId, Certainty, u32)> {
@@ -299,7 +304,7 @@ fn strangers_and_exec_d_children_are_none_of_the_family() {
     let at = timeline.now;
     for (tgid, parent_tgid, unexeced) in [(9000, 1, true), (9001, PARENT, false)] {
         let user = User { process: process(tgid), parent_tgid, unexeced };
-        timeline.event(&Event::SocketUse(SocketUse {
+        timeline.record(Observation::SocketUse(SocketUse {
             origin: Origin::default(),
             at,
             inode: INODE,

@@ -8,8 +8,8 @@ use crate::{
     detect::worker_killed::hazard as worker_killed,
     model::{
         child_end::SentBy,
-        event::Signal,
         finding::{Certainty, Severity},
+        observation::{Observation, Signal},
         probe_request::ProbeRequest,
         resolution::Resolution,
     },
@@ -99,7 +99,7 @@ fn killed(name: &str, sender: u32) -> (Resolution, Vec<Finding>) {
     timeline.core.suspect(child, &mut Vec::new());
     timeline.core.hang(child, stuck(name), ms(1000));
     timeline.core.keep_open(stuck(name));
-    timeline.at(31_000).event(&Event::Signal(signal(31_000, 9, sender)));
+    timeline.at(31_000).record(Observation::Signal(signal(31_000, 9, sender)));
     timeline.event(&Event::Exit(Exit { at: ms(31_000), ..exit_of(CHILD, by(9)) }));
     let (over, found): (Vec<_>, Vec<_>) = timeline
         .findings()
@@ -163,12 +163,12 @@ fn a_kill_by_somebody_else_is_not_the_servers() {
 #[test]
 fn signals_to_children_that_are_not_watched_are_forgotten() {
     let mut timeline = Timeline::new();
-    timeline.event(&Event::Signal(signal(0, 9, PARENT)));
+    timeline.record(Observation::Signal(signal(0, 9, PARENT)));
     let exit = Exit { at: ms(100), ..exit_of(CHILD, by(15)) };
     assert_eq!(timeline.core.end(&exit).sent_by, Some(SentBy::Unknown));
     timeline.core.suspect(process(CHILD), &mut Vec::new());
     for milliseconds in 0..100 {
-        timeline.event(&Event::Signal(signal(milliseconds, 15, PARENT)));
+        timeline.record(Observation::Signal(signal(milliseconds, 15, PARENT)));
     }
     assert_eq!(timeline.core.signals_kept(process(CHILD)), 16);
     let end = timeline.core.end(&exit);
@@ -187,7 +187,7 @@ fn suspected(name: &str) -> Timeline {
 fn ends(timeline: &mut Timeline, signals: &[Signal], status: ExitStatus) -> Finding {
     timeline.at(31_000);
     for signal in signals {
-        timeline.event(&Event::Signal(signal.clone()));
+        timeline.record(Observation::Signal(signal.clone()));
     }
     timeline.event(&Event::Exit(Exit { at: ms(31_000), ..exit_of(CHILD, status) }));
     timeline.findings().last().map(|finding| (*finding).clone()).unwrap()

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{
-    event::{CloneKind, Signal},
+    event::CloneKind,
     finding::{Certainty, Severity},
     lock::{Holder, LockWait, MemoryUsers, Words},
+    observation::{Observation, Signal},
     probe_request::ProbeRequest,
     resolution::Resolution,
     seen::{Sweep, Swept},
@@ -376,18 +377,18 @@ fn a_child_that_wakes_withdraws_the_finding() {
 #[test]
 fn a_child_that_leaves_its_wait_to_end_has_not_woken() {
     let mut timeline = stuck(orphaned(3));
-    timeline.at(20_000).event(&Event::Signal(asked_by_parent(ms(20_000), 6)));
+    timeline.at(20_000).record(Observation::Signal(asked_by_parent(ms(20_000), 6)));
     timeline.locks.insert(CHILD, busy(1));
     timeline.at(22_000);
     assert_eq!(timeline.of_lock().len(), 1);
-    timeline.event(&Event::Signal(asked_by_parent(ms(22_000), 9)));
+    timeline.record(Observation::Signal(asked_by_parent(ms(22_000), 9)));
     let killed = ExitStatus::Signal { number: 9, core_dumped: false };
     timeline.event(&Event::Exit(Exit { at: ms(22_000), ..exit_of(CHILD, killed) }));
     let how = Some(State::Resolved(Resolution::KilledByParent));
     assert_eq!(timeline.of_lock().last().map(|finding| finding.state), how);
     // One that lives on all the same has woken.
     let mut timeline = stuck(orphaned(3));
-    timeline.at(20_000).event(&Event::Signal(asked_by_parent(ms(20_000), 15)));
+    timeline.at(20_000).record(Observation::Signal(asked_by_parent(ms(20_000), 15)));
     timeline.locks.insert(CHILD, busy(1));
     timeline.at(60_000);
     let how = Some(State::Resolved(Resolution::Woke));
@@ -597,7 +598,7 @@ fn a_suspect_that_its_parent_kills_is_told_as_such() {
     let mut timeline = stuck(orphaned(3));
     timeline.at(3000);
     let at = timeline.now;
-    timeline.event(&Event::Signal(asked_by_parent(at, 6)));
+    timeline.record(Observation::Signal(asked_by_parent(at, 6)));
     let killed = ExitStatus::Signal { number: 6, core_dumped: false };
     timeline.event(&Event::Exit(Exit { at, ..exit_of(CHILD, killed) }));
     let states: Vec<(HazardId, State)> =

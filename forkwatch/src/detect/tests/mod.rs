@@ -46,6 +46,7 @@ use crate::model::{
     left_lock::{CarriedLocksSeen, LockHolders},
     lock::{Locks, LocksSeen, Place},
     process::{ProcessKey, Program},
+    reported::Reported,
     seen::{ChildSeen, ExecedSeen, ParentSeen, ProgramSeen, Sweep, Swept, ThreadsSeen},
     shared_file::{SharedFiles, SharedFilesSeen},
     signals::SignalSet,
@@ -504,8 +505,12 @@ impl Timeline {
     }
 
     fn event(&mut self, event: &Event) -> &mut Self {
+        self.record(event.clone())
+    }
+
+    fn record(&mut self, reported: impl Into<Reported>) -> &mut Self {
         let mut out = Vec::new();
-        self.core.event(event, &mut out);
+        self.core.reported(&reported.into(), &mut out);
         self.take(out);
         self
     }

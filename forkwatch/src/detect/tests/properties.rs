@@ -11,7 +11,7 @@ use super::*;
 use crate::model::{
     connection::{Act, User},
     defaults,
-    event::{Signal, SocketUse},
+    observation::{Observation, Signal, SocketUse},
     probe_request::ProbeRequest,
     time::nanoseconds,
 };
@@ -135,14 +135,14 @@ fn apply(core: &mut Core, now: BootTime, step: &Step, out: &mut Vec<Output>) {
                 blocked: SignalSet(blocked),
                 ..plain()
             };
-            core.event(&Event::Fork(fork), out);
+            core.reported(&Event::Fork(fork).into(), out);
         }
         Step::Exec { process, life, parent, blocked, forked } => {
             let template = exec_of(process, parent, &[]);
             let fork = template.fork.filter(|_| forked);
             let exec =
                 Exec { at: now, process: key(process, life), blocked: SignalSet(blocked), fork, ..template };
-            core.event(&Event::Exec(exec), out);
+            core.reported(&Event::Exec(exec).into(), out);
         }
         Step::Exit { process, life, parent, wait_status, lifetime } => {
             let (process, lifetime) = (key(process, life), lifetime * MILLI);
@@ -151,13 +151,13 @@ fn apply(core: &mut Core, now: BootTime, step: &Step, out: &mut Vec<Output>) {
             if let Some(stuck) = stuck(process, now) {
                 core.hang(process, stuck, BootTime(0));
             }
-            core.event(&Event::Exit(exit), out);
+            core.reported(&Event::Exit(exit).into(), out);
         }
         Step::Signal { process, life, number, sender } => {
             let target = key(process, life);
             let origin = Origin::default();
             let signal = Signal { origin, at: now, number, target, sender_tgid: sender, comm: "x".into() };
-            core.event(&Event::Signal(signal), out);
+            core.reported(&Observation::Signal(signal).into(), out);
         }
         Step::Sweep { ref zombies } => {
             let swept = |(tgid, parent): &(u32, u32)| Swept {
@@ -239,7 +239,7 @@ fn apply(core: &mut Core, now: BootTime, step: &Step, out: &mut Vec<Output>) {
             let user = User { process: key(process, life), parent_tgid: parent, unexeced: true };
             let (origin, comm) = (Origin::default(), "x".into());
             let event = SocketUse { origin, at: now, inode, user, tid: process, comm, act, bytes };
-            core.event(&Event::SocketUse(event), out);
+            core.reported(&Observation::SocketUse(event).into(), out);
         }
         Step::Advance => core.advance(now, out),
     }
@@ -489,8 +489,11 @@ fn timers_that_no_longer_count_take_no_memory() {
     let mut out = Vec::new();
     for start in 0..200_000 {
         let (at, child) = (BootTime(start), ProcessKey { tgid: 7, start: BootTime(start) });
-        core.event(&Event::Fork(Fork { at, child, ..plain() }), &mut out);
-        core.event(&Event::Exit(Exit { at, process: child, ..exit_of(7, ExitStatus::Code(0)) }), &mut out);
+        core.reported(&Event::Fork(Fork { at, child, ..plain() }).into(), &mut out);
+        core.reported(
+            &Event::Exit(Exit { at, process: child, ..exit_of(7, ExitStatus::Code(0)) }).into(),
+            &mut out,
+        );
     }
     assert!(core.is_within_bounds());
     assert_eq!(out, []);

@@ -8,6 +8,7 @@ use crate::model::{
     finding::{Certainty, Severity},
     held_lock::PlainLock,
     lock::{LockWait, Mapping, ThreadAt, Words},
+    observation::Observation,
     resolution::Resolution,
     stack::{Frame, Stack},
 };
@@ -294,7 +295,7 @@ fn what_was_parked_does_not_hide_what_hangs() {
 fn a_kill_is_joined_to_the_wait_for_a_lost_thread() {
     for (seconds, number) in [(60, 1), (15, 0)] {
         let mut timeline = at_calls(own_lock(1, HANDLERS, None), place_at(&RESULT, &[]));
-        timeline.at(seconds * 1000).event(&Event::Signal(asked_by_parent(ms(seconds * 1000), 9)));
+        timeline.at(seconds * 1000).record(Observation::Signal(asked_by_parent(ms(seconds * 1000), 9)));
         let killed = ExitStatus::Signal { number: 9, core_dumped: false };
         timeline.event(&Event::Exit(Exit { at: ms(seconds * 1000), ..exit_of(CHILD, killed) }));
         let killed = HazardId::new("worker-killed-while-stuck");

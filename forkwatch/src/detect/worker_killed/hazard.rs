@@ -7,7 +7,7 @@ use crate::{
     core::Verdict,
     detect::Hazard,
     model::{
-        detector::{Aspect, DetectorState, Observation, Reach, Wanted},
+        detector::{Aspect, DetectorState, Observable, Reach, Wanted},
         finding::{Certainty, Facts, Finding, HazardId, Remedy, Severity, State},
         lasted::lasted,
         program_name::called,
@@ -50,7 +50,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
         DetectorState::Limited,
         "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH it is not seen whether other users' processes waited for a lock when they were killed: only one's own are judged",
     )),
-    needs: &[(Observation::Senders, DetectorState::Off, "who sends a signal cannot be watched")],
+    needs: &[(Observable::Senders, DetectorState::Off, "who sends a signal cannot be watched")],
     knows_threads: false,
     tells_who_hangs: false,
     ends: &[],

@@ -11,6 +11,7 @@ use crate::{
     model::{
         event::{CloneKind, Event},
         evidence::Evidence,
+        observation::Observation,
         process::{Comm, ProcessKey, Program},
         resolution::Resolution,
         worker::{WorkerChange, WorkerEvent},
@@ -37,10 +38,15 @@ impl Detector for WorkerNotReady {
                 let stuck = hung.map(|hung| hung.0.summary.clone());
                 self.lives.ended(exit, context.end(exit), stuck)
             }
-            Event::Signal(signal) => self.lives.signalled(signal),
             _ => return,
         };
         do_all(deeds, context);
+    }
+
+    fn on_observation(&mut self, seen: &Observation, _context: &mut Context) {
+        if let Observation::Signal(signal) = seen {
+            self.lives.signalled(signal);
+        }
     }
 
     fn on_life(&mut self, child: ProcessKey, context: &mut Context) {

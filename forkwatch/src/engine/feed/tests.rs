@@ -121,8 +121,8 @@ fn a_fork_waits_for_the_names_of_its_threads_and_all_else_behind_it() {
     let (live, replayed) = live_and_replayed(|feed| {
         let [parent, child] = evidence();
         feed.standing(samples::standing(4100)).unwrap();
-        feed.event(&Event::Fork(samples::unsafe_fork()), Some(0)).unwrap();
-        feed.event(&Event::CloneFailure(samples::clone_failure()), Some(1)).unwrap();
+        feed.reported(&Event::Fork(samples::unsafe_fork()).into(), Some(0)).unwrap();
+        feed.reported(&Event::CloneFailure(samples::clone_failure()).into(), Some(1)).unwrap();
         feed.evidence(samples::at(1600), &parent).unwrap();
         feed.evidence(samples::at(1600), &no_locks()).unwrap();
         feed.advance(samples::at(2550)).unwrap();
@@ -132,9 +132,9 @@ fn a_fork_waits_for_the_names_of_its_threads_and_all_else_behind_it() {
         feed.evidence(samples::at(2600), &seen).unwrap();
         // Answers come in any order, or not at all.
         feed.particulars(1, &Particulars::Limit(samples::limit())).unwrap();
-        feed.event(&Event::Lost(samples::lost()), None).unwrap();
+        feed.reported(&Event::Lost(samples::lost()).into(), None).unwrap();
         feed.particulars(0, &names(&["ticker", "flusher"])).unwrap();
-        feed.event(&Event::Fork(samples::fork(5000, 4100, "again", 4300)), Some(2)).unwrap();
+        feed.reported(&Event::Fork(samples::fork(5000, 4100, "again", 4300)).into(), Some(2)).unwrap();
     });
     let actions: Vec<String> = live[0]
         .lines()
@@ -158,9 +158,9 @@ fn a_fork_waits_for_the_names_of_its_threads_and_all_else_behind_it() {
 #[test]
 fn no_more_is_kept_than_fits() {
     let (live, replayed) = live_and_replayed(|feed| {
-        feed.event(&Event::Fork(samples::unsafe_fork()), Some(0)).unwrap();
+        feed.reported(&Event::Fork(samples::unsafe_fork()).into(), Some(0)).unwrap();
         for _ in 0..5000 {
-            feed.event(&Event::Thread(samples::thread()), None).unwrap();
+            feed.reported(&Event::Thread(samples::thread()).into(), None).unwrap();
         }
         // Too late: it has been told.
         feed.particulars(0, &names(&["ticker"])).unwrap();
@@ -203,7 +203,7 @@ proptest! {
                     Input::Event(event, asks) => {
                         let question = (asks && feed.wants_particulars(&event)).then_some(questions);
                         questions += u64::from(question.is_some());
-                        feed.event(&event, question).unwrap();
+                        feed.reported(&event.into(), question).unwrap();
                     }
                     Input::Answer(which) if questions > 0 => {
                         let number = u64::try_from(which).unwrap() % questions;

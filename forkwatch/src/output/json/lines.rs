@@ -57,7 +57,7 @@ impl<D: Destination> Output for JsonLines<D> {
     }
 
     fn event(&mut self, seen: &Event, particulars: &Particulars) -> io::Result<()> {
-        self.write(|context, sequence| event(context, sequence, seen, particulars))
+        self.write(|context, sequence| Some(event(context, sequence, seen, particulars)))
     }
 
     fn lost(&mut self, seen: &Lost) -> io::Result<()> {

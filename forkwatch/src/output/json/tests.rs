@@ -14,7 +14,7 @@ fn documents() -> Vec<Document> {
     let particulars = |seen: &Event| if matches!(seen, Event::Fork(_)) { &names } else { &limit };
     let mut documents: Vec<Document> = (0..)
         .zip(samples::events())
-        .filter_map(|(sequence, seen)| event(&context, sequence, &seen, particulars(&seen)))
+        .map(|(sequence, seen)| event(&context, sequence, &seen, particulars(&seen)))
         .collect();
     documents.push(finding(&context, 7, &samples::finding()));
     documents.push(finding(&context, 8, &samples::resolved()));

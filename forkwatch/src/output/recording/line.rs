@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Input;
 use crate::model::{
-    event::Event, evidence::Evidence, particulars::Particulars, rescued::Rescued, standing::Standing,
+    evidence::Evidence, particulars::Particulars, reported::Reported, rescued::Rescued, standing::Standing,
     time::BootTime,
 };
 
@@ -41,9 +41,9 @@ pub(super) struct Line<E, P, S, F, R> {
 }
 
 /// A line that was read.
-pub(super) type Owned = Line<Event, Particulars, Standing, Evidence, Rescued>;
+pub(super) type Owned = Line<Reported, Particulars, Standing, Evidence, Rescued>;
 /// A line that is to be written.
-type Borrowed<'a> = Line<&'a Event, &'a Particulars, &'a Standing, &'a Evidence, &'a Rescued>;
+type Borrowed<'a> = Line<&'a Reported, &'a Particulars, &'a Standing, &'a Evidence, &'a Rescued>;
 
 impl<E, P, S, F, R> Line<E, P, S, F, R> {
     const EMPTY: Self = Self {
@@ -61,8 +61,8 @@ impl<E, P, S, F, R> Line<E, P, S, F, R> {
 }
 
 impl<'a> Borrowed<'a> {
-    pub(super) const fn event(event: &'a Event, question: Option<u64>) -> Self {
-        Self { event: Some(event), question, ..Self::EMPTY }
+    pub(super) const fn reported(reported: &'a Reported, question: Option<u64>) -> Self {
+        Self { event: Some(reported), question, ..Self::EMPTY }
     }
 
     pub(super) const fn particulars(question: u64, particulars: &'a Particulars) -> Self {
@@ -103,7 +103,7 @@ impl Owned {
         if question.is_some() != is_asked || at.is_some() != evidence.is_some() {
             return None;
         }
-        let event = event.map(|event| Input::Event { event, question });
+        let event = event.map(|reported| Input::Reported { reported, question });
         let particulars = particulars.zip(question);
         let mut inputs = event
             .into_iter()

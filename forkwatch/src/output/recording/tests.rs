@@ -4,6 +4,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     model::{
+        event::Event,
         leak::{Access, Descriptors, End, Held, Holder, Holders, Listener, Object, PipeWait, Rest, Service},
         process::{Comm, ProcessKey, Program},
         provenance::{Executable, Namespace, Owner, Provenance},
@@ -23,7 +24,7 @@ fn record(inputs: &[Input]) -> Vec<u8> {
     let mut writer = Writer::new(&mut bytes, &header()).unwrap();
     for input in inputs {
         match input {
-            Input::Event { event, question } => writer.event(event, *question).unwrap(),
+            Input::Reported { reported, question } => writer.reported(reported, *question).unwrap(),
             Input::Particulars { question, particulars } => {
                 writer.particulars(*question, particulars).unwrap();
             }
@@ -41,7 +42,7 @@ fn record(inputs: &[Input]) -> Vec<u8> {
 
 /// An event of which nobody wants to know more.
 fn happened(event: Event) -> Input {
-    Input::Event { event, question: None }
+    Input::Reported { reported: event.into(), question: None }
 }
 
 fn particulars() -> impl Strategy<Value = Particulars> {
@@ -221,7 +222,8 @@ fn inputs() -> impl Strategy<Value = Input> {
             })
         });
     prop_oneof![
-        (forks, any::<Option<u64>>()).prop_map(|(event, question)| Input::Event { event, question }),
+        (forks, any::<Option<u64>>())
+            .prop_map(|(event, question)| Input::Reported { reported: event.into(), question }),
         proptest::sample::select(samples::events()).prop_map(happened),
         (any::<u64>(), particulars())
             .prop_map(|(question, particulars)| Input::Particulars { question, particulars }),

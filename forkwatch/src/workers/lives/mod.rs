@@ -16,8 +16,9 @@ use self::{
 };
 use crate::model::{
     child_end::ChildEnd,
-    event::{Exit, Fork, Signal},
+    event::{Exit, Fork},
     evidence::Request,
+    observation::Signal,
     process::{Comm, ProcessKey},
     time::BootTime,
     worker::WorkerEvent,

@@ -9,7 +9,8 @@ use super::{
 use crate::{
     model::{
         child_end::{ChildEnd, Sender, SentBy},
-        event::{Exit, ExitStatus, Signal},
+        event::{Exit, ExitStatus},
+        observation::Signal,
         process::ProcessKey,
         signals::signal_name,
         time::{BootTime, nanoseconds},
