@@ -341,6 +341,33 @@ fn a_recording_of_a_version_that_noted_less_is_read_still() {
 }
 
 #[test]
+fn an_observation_is_written_and_read_as_it_always_was() {
+    let origin = r#""origin":{"cpu":1,"sequence":2},"at":3"#;
+    let key = r#"{"tgid":7,"start":8}"#;
+    let heir = format!(r#"{{{origin},"parent":{key},"child":{key},"comm":"sh","sockets":[],"more":false}}"#);
+    let lines = [
+        format!(
+            r#"{{"event":{{"signal":{{{origin},"number":9,"target":{key},"sender_tgid":5,"comm":"sh"}}}}}}"#
+        ),
+        format!(
+            r#"{{"event":{{"socket-use":{{{origin},"inode":18446744073709551615,"user":{{"process":{key},"parent_tgid":6,"unexeced":true}},"tid":7,"comm":"sh","act":"sent","bytes":10}}}}}}"#
+        ),
+        format!(r#"{{"event":{{"heir":{heir}}}}}"#),
+        format!(r#"{{"event":{{"moved":{heir}}}}}"#),
+        format!(r#"{{"event":{{"sharer-end":{{{origin},"process":{key},"execed":true}}}}}}"#),
+    ];
+    let header = String::from_utf8(record(&[])).unwrap();
+    let text = format!("{header}{}\n", lines.join("\n"));
+    let inputs = replay(text.as_bytes()).unwrap();
+    assert_eq!(inputs.len(), lines.len());
+    let is_observation = |input: &Input| {
+        matches!(input, Input::Reported { reported: Reported::Observation(_), question: None })
+    };
+    assert!(inputs.iter().all(is_observation), "{inputs:?}");
+    assert_eq!(String::from_utf8(record(&inputs)).unwrap(), text);
+}
+
+#[test]
 fn what_earlier_versions_recorded_of_a_program_is_read_still() {
     let program = r#"{"comm":"nginx","exe":"/usr/sbin/nginx","cmdline":["nginx"],"unit":"nginx.service","cgroup":"/system.slice/nginx.service","uid":33}"#;
     let key = r#"{"tgid":7,"start":8}"#;
