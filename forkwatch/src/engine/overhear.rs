@@ -125,7 +125,8 @@ impl Listener {
         let is_same = known == self.known && !has_new_children;
         let wait = match (is_same, has_new_children) {
             (true, _) => SEARCH,
-            (false, true) => EVERY,
+            // What they write waits no longer for somebody who has written it.
+            (false, true) => Duration::ZERO,
             (false, false) => SOON,
         };
         if self.searched.is_some_and(|searched| searched.elapsed() < wait) {

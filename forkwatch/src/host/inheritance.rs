@@ -107,13 +107,13 @@ mod tests {
         let _inherited = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let start = |name: &str| {
             let (end, ended) = mpsc::channel::<()>();
-            let (begin, begun) = mpsc::channel();
+            let (started, runs) = mpsc::channel();
             let run = move || {
-                begin.send(()).unwrap();
+                started.send(()).unwrap();
                 ended.recv().unwrap_err();
             };
             let thread = thread::Builder::new().name(name.to_owned()).spawn(run).unwrap();
-            begun.recv().unwrap();
+            runs.recv().unwrap();
             (end, thread)
         };
         let (before, thread_before) = start("before-the-fork");
