@@ -1,6 +1,5 @@
 //! `server-setup`: a server is set up so that its workers will be hurt by it.
 
-use super::not_renewed::JUDGED;
 use crate::{
     core::Verdict,
     detect::Hazard,
@@ -12,6 +11,10 @@ use crate::{
     remedy::{ecosystem, remedy},
     workers::hints::Hint,
 };
+
+/// Servers that run an application, whose master may load it, so that a worker has something to renew. Whose a thread is
+/// follows from its script, which is known of Python alone.
+pub(super) const RENEWS: [&str; 3] = ["gunicorn", "uWSGI", "Celery"];
 
 pub(crate) static HAZARD: Hazard = Hazard {
     id: HazardId::new("server-setup"),
@@ -97,7 +100,7 @@ fn advice(hint: Hint) -> Remedy {
 }
 
 fn remedies() -> Vec<(&'static str, Remedy)> {
-    let of_application = ecosystem::remedies().into_iter().filter(|(whose, _)| JUDGED.contains(whose));
+    let of_application = ecosystem::remedies().into_iter().filter(|(whose, _)| RENEWS.contains(whose));
     let of_options = [("uWSGI without a master", Hint::NoMaster), ("uWSGI with threads", Hint::ThreadsOff)];
     of_options.map(|(whose, hint)| (whose, advice(hint))).into_iter().chain(of_application).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::hazard::HAZARD;
+use super::hazard::{HAZARD, RENEWS};
 use crate::{
     core::Verdict,
     detect::{
@@ -22,9 +22,6 @@ use crate::{
     workers::servers::Server,
 };
 
-/// Servers that run an application, whose master may load it. What a thread of it does depends on its script, which is
-/// known of Python alone.
-pub(super) const JUDGED: [&str; 3] = ["gunicorn", "uWSGI", "Celery"];
 /// Celery's master connects to its broker for itself, and leaves the connections to whatever it forks later.
 const WITH_CONNECTIONS: [&str; 2] = ["gunicorn", "uWSGI"];
 /// Packages whose threads the master has for itself.
@@ -32,7 +29,7 @@ const OF_SERVERS: [&str; 4] = ["/gunicorn/", "/celery/", "/kombu/", "/billiard/"
 
 /// Whether it is known what the workers of a server would have to renew.
 pub(super) fn is_judged(server: &Server) -> bool {
-    is_one_of(server, &JUDGED)
+    is_one_of(server, &RENEWS)
 }
 
 fn is_one_of(server: &Server, names: &[&str]) -> bool {
