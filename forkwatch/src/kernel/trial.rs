@@ -108,13 +108,13 @@ impl Trial {
     pub(super) fn take(&mut self, reported: Reported) -> Option<Reported> {
         match reported {
             Reported::Observation(Observation::Signal(signal)) if signal.target.tgid == self.child.tgid => {
-                self.signal = Some(signal)
+                self.signal = Some(signal);
             }
             Reported::Observation(Observation::Heir(heir)) if heir.parent.tgid == std::process::id() => {
                 self.heir.get_or_insert(heir);
             }
             Reported::Observation(Observation::SocketUse(used)) if Some(used.inode) == self.socket => {
-                self.used = Some(used)
+                self.used = Some(used);
             }
             reported => return Some(reported),
         }

@@ -602,7 +602,7 @@ fn nothing_is_told_without_requests() -> Result<()> {
         watched.probe(ProbeRequest::UnwatchSocket(inode));
         watched.probe(ProbeRequest::Unshare(own));
         watched.reported();
-        watched.events.clear();
+        watched.reported.clear();
         connection.send(1)?;
         let mut child = Child::fork(Some(&connection))?;
         child.perform(Task::Send(1))?;

@@ -110,7 +110,7 @@ impl Watched {
             tracked: true,
         };
         let mut out = Vec::new();
-        watched.core.event(&Event::Fork(fork), &mut out);
+        watched.core.reported(&Event::Fork(fork).into(), &mut out);
         watched.take(out);
         watched
     }
