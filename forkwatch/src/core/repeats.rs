@@ -1,9 +1,14 @@
 //! Repeats: what was reported, so that nothing is reported twice.
 
-use std::{collections::HashMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    path::PathBuf,
+    time::Duration,
+};
 
 use crate::model::{
-    finding::{Finding, HazardId},
+    connection::Peer,
+    finding::{Finding, HazardId, Severity},
     lasted::lasted,
     process::ProcessKey,
     time::{BootTime, nanoseconds},
@@ -51,6 +56,22 @@ struct Identity {
     exe: Option<PathBuf>,
     place: Option<String>,
     uid: Option<u32>,
+    /// The server at the other end of the connection that it is about: two sites of one host may run in one program.
+    server: Option<Peer>,
+}
+
+/// Ports from here on are those of clients (`net.ipv4.ip_local_port_range`), of which each is another.
+const FIRST_OF_CLIENTS: u16 = 32768;
+
+/// The other end of the connection that a finding is about, where that is a server.
+fn server(finding: &Finding) -> Option<Peer> {
+    let peer = &finding.facts.connection.as_ref()?.peer;
+    let is_server = match peer {
+        Peer::Tcp(_) => peer.port()?.parse::<u16>().is_ok_and(|port| port < FIRST_OF_CLIENTS),
+        Peer::Unix(_) => true,
+        Peer::Unknown => false,
+    };
+    is_server.then(|| peer.clone())
 }
 
 impl Identity {
@@ -72,9 +93,44 @@ struct Entry {
     crowd: Option<u64>,
     /// Findings that were reported one by one since the last report that was none.
     singly: u32,
+    /// The processes that were blamed in reports, the last ones.
+    blamed: VecDeque<ProcessKey>,
 }
 
-/// Most findings about one child each that are reported one by one within an interval.
+impl Entry {
+    fn of(finding: &Finding) -> Self {
+        Self {
+            reported: finding.at,
+            last: finding.at,
+            repeats: 0,
+            first: finding.at,
+            latest: None,
+            crowd: None,
+            singly: 0,
+            blamed: VecDeque::from([finding.parent]),
+        }
+    }
+
+    /// Whether it is critical and about another process than those that were blamed before: a second site that runs the
+    /// same program is no repeat of the first.
+    fn is_of_another(&self, finding: &Finding) -> bool {
+        finding.severity == Severity::Critical && !self.blamed.contains(&finding.parent)
+    }
+
+    fn blame(&mut self, process: ProcessKey) {
+        if !self.blamed.contains(&process) {
+            self.blamed.push_back(process);
+        }
+        if self.blamed.len() > MOST_BLAMED {
+            self.blamed.pop_front();
+        }
+    }
+}
+
+/// Processes that are remembered as blamed, for each program and hazard.
+const MOST_BLAMED: usize = 64;
+
+/// Most findings about one child each, or about another process, that are reported one by one within an interval.
 const MOST_SINGLY: u32 = 16;
 
 /// The findings of this run.
@@ -99,12 +155,14 @@ impl Repeats {
         let at = finding.at;
         let key = self.key(&finding, interval);
         if let Some(entry) = self.entries.get_mut(&key) {
+            let singly = singly || entry.is_of_another(&finding);
             if singly && at >= entry.reported + interval && entry.repeats == 0 {
                 (entry.reported, entry.singly) = (at, 0);
             }
             if singly && entry.singly < MOST_SINGLY {
                 entry.singly += 1;
                 entry.last = entry.last.max(at);
+                entry.blame(finding.parent);
                 return Some(self.report(finding, out));
             }
             if entry.repeats == 0 {
@@ -118,9 +176,7 @@ impl Repeats {
             entry.latest = Some(Box::new(finding));
             return None;
         }
-        let entry =
-            Entry { reported: at, last: at, repeats: 0, first: at, latest: None, crowd: None, singly: 0 };
-        self.entries.insert(key, entry);
+        self.entries.insert(key, Entry::of(&finding));
         Some(self.report(finding, out))
     }
 
@@ -151,6 +207,7 @@ impl Repeats {
             exe: finding.program.exe.clone(),
             place: finding.program.place().map(str::to_owned),
             uid: finding.program.uid,
+            server: server(finding),
         };
         let (uid, of) = (identity.uid, |whose| Key { hazard: finding.hazard, whose });
         let key = of(Whose::Program(identity.clone()));

@@ -42,12 +42,23 @@ fn sharing() -> Timeline {
 
 impl Timeline {
     pub(super) fn uses(&mut self, tgid: u32, act: Act, bytes: u64) -> &mut Self {
+        self.uses_of(PARENT, (tgid, INODE), act, bytes)
+    }
+
+    /// A process of this parent's family uses a connection.
+    pub(super) fn uses_of(
+        &mut self,
+        parent: u32,
+        (tgid, inode): (u32, u64),
+        act: Act,
+        bytes: u64,
+    ) -> &mut Self {
         let at = self.now;
-        let user = User { process: process(tgid), parent_tgid: PARENT, unexeced: tgid != PARENT };
+        let user = User { process: process(tgid), parent_tgid: parent, unexeced: tgid != parent };
         self.record(Observation::SocketUse(SocketUse {
             origin: Origin::default(),
             at,
-            inode: INODE,
+            inode,
             user,
             tid: tgid,
             comm: "gunicorn".into(),

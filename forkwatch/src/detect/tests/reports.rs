@@ -1,7 +1,13 @@
 //! First reports, repeats, and what the operator accepts.
 
 use super::*;
-use crate::{core::Output::Unsafe, model::resolution::Resolution};
+use crate::{
+    core::Output::Unsafe,
+    model::{
+        connection::{Act, Peer},
+        resolution::Resolution,
+    },
+};
 
 /// A fork by PARENT that will be reported.
 fn unsafe_fork(timeline: &mut Timeline, child: u32) {
@@ -170,6 +176,35 @@ fn programs_units_and_hazards_are_told_apart() {
         uid: None,
     };
     assert_eq!(timeline.count(|output| *output == in_a), 1);
+}
+
+/// A child that shares a connection with this parent, which both use.
+fn mixes_up(timeline: &mut Timeline, (parent, child): (u32, u32), inode: u64, peer: &str) {
+    let mut seen = connections::sockets_of(inode);
+    seen.shared[0].peer = Peer::Tcp(peer.to_owned());
+    timeline.sockets.insert(child, seen);
+    timeline.fork(fork_of(parent, child));
+    let now = timeline.now;
+    timeline.at(now.0 / MILLI + 3000);
+    for tgid in [parent, child] {
+        timeline.uses_of(parent, (tgid, inode), Act::Sent, 100);
+    }
+}
+
+#[test]
+fn faults_of_two_sites_that_run_one_program_are_two() {
+    let told = |sites: &[(u32, &str)]| {
+        let mut timeline = Timeline::new();
+        for ((parent, peer), (child, inode)) in sites.iter().zip((5000..).zip(70..)) {
+            mixes_up(&mut timeline, (*parent, child), inode, peer);
+        }
+        timeline.findings().len()
+    };
+    assert_eq!(told(&[(10, "10.0.0.7:5432"), (10, "10.0.0.7:5432")]), 1, "a repeat");
+    assert_eq!(told(&[(10, "10.0.0.7:5432"), (11, "10.0.0.7:5432")]), 2, "another process");
+    assert_eq!(told(&[(10, "10.0.0.7:5432"), (10, "10.0.0.7:6379")]), 2, "another server");
+    // Each client has a port of its own.
+    assert_eq!(told(&[(10, "10.0.0.9:40001"), (10, "10.0.0.9:40002")]), 1, "another client");
 }
 
 #[test]
