@@ -17,6 +17,7 @@ use crate::{
         detector::{Aspect, DetectorState, Observable, Reach, Wanted},
         facts::Proof,
         finding::{Certainty, Facts, Finding, HazardId, Severity, State},
+        held_lock::AtFork,
         lock::{Locks, MemoryUsers, Place},
         process::ProcessKey,
         time::{BootTime, nanoseconds},
@@ -185,7 +186,10 @@ fn by_script(stuck: &Stuck<'_>) -> Option<Certainty> {
         Some(Told::Nothing)
             if is_read && stuck.case.locks.threads > 1 && stuck.proven.copy == ParentCopy::Held =>
         {
-            Some(Certainty::Strong)
+            // Memory that was free in the parent looks like a held lock, and one of the child's own threads may release
+            // what the child has made there since.
+            let is_known = stuck.proven.at_fork == Some(AtFork::Held);
+            Some(if is_known { Certainty::Strong } else { Certainty::Heuristic })
         }
         _ if stuck.case.locks.python && !is_read => Some(Certainty::Heuristic),
         _ => Some(certainty),

@@ -192,8 +192,8 @@ fn a_lock_that_one_of_several_threads_wants_is_suspected_after_a_minute() {
     timeline.at(90_000);
     let found = timeline.of_lock();
     assert_eq!(found.len(), 1);
-    // The parent had it at each look.
-    assert_eq!((found[0].state, found[0].certainty), (State::Suspected, Certainty::Strong));
+    // The parent had it at each look, or nothing at all: nobody has seen what it was right after the fork.
+    assert_eq!((found[0].state, found[0].certainty), (State::Suspected, Certainty::Heuristic));
     assert!(found[0].summary.contains("was there before the fork"), "{}", found[0].summary);
     // An idle worker of a pool.
     let mut idle = seen(&WORKER);
