@@ -392,9 +392,10 @@ fn one_of_a_pool_that_has_a_job_from_the_first_moment_on_is_not_missed() {
 
 #[test]
 fn what_a_shell_had_forked_before_it_became_the_server_is_no_worker() {
-    let mut host = Host::gunicorn();
+    let mut host = Host::of(&["/bin/sh", "start.sh"], "sh");
     host.forks(99, 500);
     host.until(900);
+    host.program = Host::gunicorn().program;
     let deeds = host.lives.left(process(MASTER, 1), ms(900));
     host.do_all(deeds);
     let worker = host.forks(101, 1000);
