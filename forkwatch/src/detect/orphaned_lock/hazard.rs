@@ -38,7 +38,9 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 and the signals that it handles. What proves that nobody can wake it is named in the finding, \
                 with the values it rests on, once the wait has lasted without any change: 2 s for the proofs \
                 by owner (judge.stuck_after), 5 s where the lock was seen held right after the fork or the parent's \
-                copy of it is held too, 20 s for a single thread otherwise, and 60 s for a queue and for what is only suspected (2.5, 10 and 30 times as long).",
+                copy of it is held too, 20 s for a single thread otherwise, and 60 s for a queue and for what is only suspected (2.5, 10 and \
+                30 times as long). A thread that sleeps for a moment at a time at one word from before the fork, in a \
+                function of Abseil's or gperftools' that waits for a spin lock, is suspected.",
     certainty: Certainty::Certain,
     certainty_reason: "It depends on the proof. Owner: a glibc mutex or rwlock names the thread that holds it. If \
                        the parent still has that thread and the child does not, it is certain; if that thread has \
@@ -62,7 +64,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                        threads and with handlers. It is never certain: such a lock may be a gate that another thread \
                        of the child is to open. If the lock was free then, the child itself has taken it: heuristic \
                        and suspected if its only thread waits, and not reported if it has others. Nothing is certain \
-                       if it could not be found out whether another process uses the child's memory.",
+                       if it could not be found out whether another process uses the child's memory, or if the thread \
+                       was not seen to wait in the C library: words of a program's own may look like its locks.",
     state: State::Confirmed,
     severity: Severity::Critical,
     look_alikes: &[
@@ -74,7 +77,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "A lock that the forking thread itself held: it goes on as the child's main thread, and may release it.",
         "A mutex, or a lock of CPython's, that a thread of the child has taken itself and keeps: no fork is to blame.",
         "A child whose memory another process uses too (clone with CLONE_VM), which may release the lock.",
-        "A wait with a timeout.",
+        "A wait with a timeout, but for those in which spin locks sleep.",
         "A child that a debugger or a signal has stopped.",
         "A child of a forker that had no other threads.",
     ],

@@ -269,8 +269,8 @@ impl OrphanedLock {
                 } else {
                     proven.after(&suspect.proven)
                 };
-                let looks = suspect.looks.saturating_add(1);
-                let suspect = Suspect { looks, misses: 0, proven, ..suspect };
+                let suspect =
+                    Suspect { looks: suspect.looks.saturating_add(1), misses: 0, proven, ..suspect };
                 self.wait_longer(process, suspect, locks, context);
             }
             (before, Some((proven, wait))) => {

@@ -61,14 +61,13 @@ impl Stuck {
     /// spins may be at it just now.
     pub(super) const fn may_be_back(&mut self) -> bool {
         let (suspect, most) = match self {
-            Self::No => return false,
             Self::Suspected { suspect, .. } | Self::Proven { suspect, .. } | Self::Judged { suspect, .. }
                 if suspect.wait.spins =>
             {
                 (suspect, MOST_MISSES_OF_SPINNER)
             }
-            Self::Suspected { .. } | Self::Proven { .. } => return false,
             Self::Judged { suspect, .. } => (suspect, 1),
+            Self::No | Self::Suspected { .. } | Self::Proven { .. } => return false,
         };
         suspect.misses = suspect.misses.saturating_add(1);
         suspect.misses <= most
