@@ -48,7 +48,8 @@ impl EndlessWait {
     }
 
     /// A wait for a moment, as who spins makes it again and again: `FUTEX_WAIT`, which alone has a timeout that counts from
-    /// the call. So wait Abseil's and gperftools' spin locks; the C libraries and Rust name a time by `FUTEX_WAIT_BITSET`.
+    /// the call. So wait the spin locks of gperftools (src/base/spinlock_linux-inl.h); the C
+    /// libraries and Rust name a time by `FUTEX_WAIT_BITSET`.
     pub(super) fn of_moment(call: &SystemCall) -> Option<Self> {
         let [address, _, _, timeout, ..] = call.arguments;
         let operation = call.word(1).filter(|operation| *operation == WAIT | PRIVATE)?;

@@ -31,7 +31,7 @@ impl Stream {
 /// Whose forks enter the ring: those that pass every filter that is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Only processes named by [`Kernel::want`](super::Kernel::want), and their descendants.
+    /// Only processes named by [`Kernel::let_through`](super::Kernel::let_through), and their descendants.
     pub tasks: bool,
     /// Only this real uid.
     pub uid: Option<u32>,

@@ -88,6 +88,8 @@ pub(super) const FIXTURES: &[Case] = &[
     c("queue_lll", &[], &[THREADS, LOCK], &[]),
     c("queue_lll", &["main"], &[THREADS, LOCK], &[]),
     c("self_deadlock", &[], &[THREADS, LOCK], &[]),
+    c("spin_lock", &[], &[THREADS, LOCK], &[]),
+    c("spin_lock", &["timer"], &[THREADS], &[LOCK, AWAITS]),
     c("preexec_lock", &[], &[HELD, LOCK], &[THREADS]),
     c("multithreaded_child_mutex", &[], &[HELD, LOCK], &[THREADS]),
     c("orphan_mutex", &["handler"], &[HELD, LOCK], &[THREADS, AWAITS]),

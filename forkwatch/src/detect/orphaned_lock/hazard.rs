@@ -40,7 +40,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 by owner (judge.stuck_after), 5 s where the lock was seen held right after the fork or the parent's \
                 copy of it is held too, 20 s for a single thread otherwise, and 60 s for a queue and for what is only suspected (2.5, 10 and \
                 30 times as long). A thread that sleeps for a moment at a time at one word from before the fork, in a \
-                function of Abseil's or gperftools' that waits for a spin lock, is suspected.",
+                function of gperftools' that waits for a spin lock, is suspected.",
     certainty: Certainty::Certain,
     certainty_reason: "It depends on the proof. Owner: a glibc mutex or rwlock names the thread that holds it. If \
                        the parent still has that thread and the child does not, it is certain; if that thread has \

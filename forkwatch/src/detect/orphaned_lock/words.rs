@@ -1,6 +1,7 @@
 //! What is said of a child that waits for a lock.
 
 use super::{
+    awaited::wants_spin_lock,
     proof::{ParentCopy, is_semaphore, nobody_catches},
     stuck::{Stuck, queue},
 };
@@ -160,8 +161,9 @@ fn lock_words(stuck: &Stuck<'_>, wait: &LockWait) -> String {
         return what(object);
     }
     // CPython's locks are semaphores as well.
+    let spins = stuck.place.is_some_and(wants_spin_lock);
     let kind = match wait {
-        wait if wait.spins => "spin lock",
+        _ if spins => "spin lock",
         wait if is_semaphore(wait) && !stuck.case.locks.python => "semaphore",
         _ => "lock",
     };
