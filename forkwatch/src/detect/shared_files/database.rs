@@ -36,7 +36,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 (gdbm, Berkeley DB) by an offset that two move. A close is seen if the child has the file open no \
                 longer, the parent has, and the child has other descriptors left; before the first look, only if \
                 it deleted the journal of SQLite's that the parent still has open. A use that lasts for a few \
-                milliseconds may be missed.",
+                milliseconds may be missed. LMDB is used through a map of its file, and its locks lie in shared memory: \
+                of it only a close is seen.",
     certainty: Certainty::Strong,
     certainty_reason: "A process has no lock by fcntl(2) from before its fork. But a program could lock a database's file \
                        itself, without the library. That a child has closed the database, and not only the descriptor, \
