@@ -196,6 +196,12 @@ impl HeldLocks {
         self.locks.iter().filter(is_object).find(|held| held.has(lock))
     }
 
+    /// Whether all of the memory was gone through, and there was no lock of CPython's here.
+    pub fn was_absent(&self, lock: u64) -> bool {
+        let is_known = self.object(lock).is_some() || self.plain.iter().any(|plain| plain.address == lock);
+        self.whole && self.skipped == 0 && self.plain.len() < MAX_PLAIN && !is_known
+    }
+
     /// What a lock of CPython's was at the fork; absent where that is not known.
     pub fn at_fork(&self, lock: u64) -> Option<AtFork> {
         if self.object(lock).is_some() {
@@ -254,6 +260,15 @@ mod tests {
         let count = u32::try_from(locks.len()).unwrap();
         let plain = Vec::new();
         HeldLocks { at: BootTime(1), whole: true, locks, count, plain, searched: 0, skipped: 0, took: 0 }
+    }
+
+    #[test]
+    fn a_lock_was_absent_where_all_was_searched_and_none_was_there() {
+        let plain = PlainLock { object: 0x10, address: 0x20, held: true, held_in_parent: None };
+        let all = HeldLocks { plain: vec![plain], ..seen(Vec::new()) };
+        assert!(all.was_absent(0x30) && !all.was_absent(0x20));
+        assert!(!HeldLocks { skipped: 1, ..all.clone() }.was_absent(0x30));
+        assert!(!HeldLocks { whole: false, ..all }.was_absent(0x30));
     }
 
     #[test]

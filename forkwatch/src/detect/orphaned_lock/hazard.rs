@@ -17,7 +17,6 @@ use crate::{
         detector::{Aspect, DetectorState, Observable, Reach, Wanted},
         facts::Proof,
         finding::{Certainty, Facts, Finding, HazardId, Severity, State},
-        held_lock::AtFork,
         lock::{Locks, MemoryUsers, Place},
         process::ProcessKey,
         time::{BootTime, nanoseconds},
@@ -191,8 +190,9 @@ fn by_script(stuck: &Stuck<'_>) -> Option<Certainty> {
         {
             // Memory that was free in the parent looks like a held lock, and one of the child's own threads may release
             // what the child has made there since.
-            let is_known = stuck.proven.at_fork == Some(AtFork::Held);
-            Some(if is_known { Certainty::Strong } else { Certainty::Heuristic })
+            let lock = stuck.case.locks.waits.get(stuck.proven.wait)?.lock();
+            let is_new = stuck.case.held.is_some_and(|held| held.was_absent(lock));
+            Some(if is_new { Certainty::Heuristic } else { Certainty::Strong })
         }
         _ if stuck.case.locks.python && !is_read => Some(Certainty::Heuristic),
         _ => Some(certainty),

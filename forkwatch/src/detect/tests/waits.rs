@@ -192,7 +192,7 @@ fn a_lock_that_one_of_several_threads_wants_is_suspected_after_a_minute() {
     timeline.at(90_000);
     let found = timeline.of_lock();
     assert_eq!(found.len(), 1);
-    // The parent had it at each look, or nothing at all: nobody has seen what it was right after the fork.
+    // The parent had it at each look, or nothing at all: right after the fork there was no such lock.
     assert_eq!((found[0].state, found[0].certainty), (State::Suspected, Certainty::Heuristic));
     assert!(found[0].summary.contains("was there before the fork"), "{}", found[0].summary);
     // An idle worker of a pool.
