@@ -416,7 +416,7 @@ fn locks_held_at_the_fork_are_found_among_threads_of_the_child() -> Result<()> {
     let recursive = ScriptHang {
         case: "rlock_with_helper",
         function: "want_rlock",
-        known: (LOCK, "differential", "strong", "suspected"),
+        known: (LOCK, "differential", "heuristic", "suspected"),
         ..AMONG_THREADS
     };
     let both = ScriptHang { case: "lock_with_both", ..AMONG_THREADS };

@@ -196,7 +196,7 @@ impl HeldLocks {
         self.locks.iter().filter(is_object).find(|held| held.has(lock))
     }
 
-    /// Whether all of the memory was gone through, and there was no lock of CPython's here.
+    /// Whether all of the memory was gone through, and no lock was here that notes no owner, nor one of a lost thread's.
     pub fn was_absent(&self, lock: u64) -> bool {
         let is_known = self.object(lock).is_some() || self.plain.iter().any(|plain| plain.address == lock);
         self.whole && self.skipped == 0 && self.plain.len() < MAX_PLAIN && !is_known
