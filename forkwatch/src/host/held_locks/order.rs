@@ -22,10 +22,15 @@ pub(super) fn go_through(pages: &OwnPages, maps: &Maps, lost: &Lost, search: &mu
         }
         let stack = lost.first_descriptor(mapping).filter(|_| maps.follows_guard(mapping));
         let from = stack.unwrap_or(mapping.start);
-        let read = pages.go_through(mapping, from, |at, bytes| search.piece(at, bytes));
+        // Of a mapping at which the budget ends, what was shown until then.
+        let mut shown = 0;
+        let read = pages.go_through(mapping, from, |at, bytes| {
+            shown += bytes.len() as u64;
+            search.piece(at, bytes);
+        });
         is_over = read.is_err();
-        searched += read.unwrap_or(0);
-        skipped += if is_over { size } else { 0 };
+        searched += read.unwrap_or(shown);
+        skipped += if is_over { size.saturating_sub(shown) } else { 0 };
     }
     (searched, skipped)
 }

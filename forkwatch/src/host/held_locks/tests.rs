@@ -100,6 +100,20 @@ fn at(held: &HeldLocks, address: u64) -> Option<&HeldLock> {
 }
 
 #[test]
+fn what_was_searched_of_a_mapping_until_the_budget_was_used_up_is_told() {
+    let filling = vec![7_u8; 128 << 20];
+    let child = Forked::into(|| {});
+    let all = found(&question(&child)).searched;
+    // A part of a question has half of what is left.
+    let limits = Limits { bytes: all, time: Duration::from_secs(60), ..BUDGET };
+    let HeldLocksSeen::Alive(cut) = budget::question(limits, || held_locks(&question(&child))) else {
+        panic!("the child is gone")
+    };
+    assert!(all > filling.len() as u64 && cut.skipped > 0, "{all} {cut:?}");
+    assert!(cut.searched > all / 3 && cut.searched < all, "{all} {cut:?}");
+}
+
+#[test]
 fn mutexes_and_read_write_locks_of_lost_threads_are_found_and_no_others() {
     let (held, free, own, ended) = (mutex(), mutex(), mutex(), mutex());
     let written = Lock::new(libc::PTHREAD_RWLOCK_INITIALIZER);
