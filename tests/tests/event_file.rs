@@ -68,7 +68,9 @@ fn finding_in(file: &Path, alias: &str) -> Result<()> {
         Ok(fs::read_to_string(file).unwrap_or_default().contains(&needle).then_some(()))
     })?;
     let found = |event: &Event| event.finding().is_some() && event.pid() == Some(child);
-    ensure!(events(file)?.iter().any(found), "the finding is about another");
+    // It may be read while a line is being written.
+    let all = until("whole lines", || Ok(events(file).ok()))?;
+    ensure!(all.iter().any(found), "the finding is about another");
     program.end(None).map(drop)
 }
 
