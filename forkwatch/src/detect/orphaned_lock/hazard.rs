@@ -199,6 +199,9 @@ fn by_script(stuck: &Stuck<'_>) -> Option<Certainty> {
     }
 }
 
+/// What glibc's functions that wait for a lock have in their names.
+const LOCK_FUNCTIONS: [&str; 3] = ["lll_lock_wait", "pthread_mutex_", "pthread_rwlock_"];
+
 /// Whether the thread waits where the C library does, and not in a call of futex(2) that the program makes itself: words
 /// that look like glibc's lock may then be something of its own.
 fn is_in_the_c_library(stuck: &Stuck<'_>) -> bool {
@@ -206,7 +209,15 @@ fn is_in_the_c_library(stuck: &Stuck<'_>) -> bool {
     let module = innermost.and_then(|frame| frame.module.as_deref()).unwrap_or_default();
     let file = module.rsplit('/').next().unwrap_or_default();
     let by_itself = innermost.and_then(|frame| frame.function.as_deref()) == Some("syscall");
-    !by_itself && (file.starts_with("libc.") || file.starts_with("libc-") || file.starts_with("libpthread"))
+    let is_there = file.starts_with("libc.") || file.starts_with("libc-") || file.starts_with("libpthread");
+    // A static program has it within itself.
+    let functions = stuck
+        .place
+        .iter()
+        .flat_map(|place| &place.stack.frames)
+        .filter_map(|frame| frame.function.as_deref());
+    let is_named = |function: &str| LOCK_FUNCTIONS.iter().any(|name| function.contains(name));
+    !by_itself && (is_there || functions.into_iter().any(is_named))
 }
 
 /// Whether it is known that nobody but the child's threads uses its memory, or ever has since the fork.
