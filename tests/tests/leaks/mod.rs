@@ -58,7 +58,7 @@ fn a_reader_that_kept_the_write_end_is_found() -> Result<()> {
     let child = fixture.number("child");
     let mut watched = Watched::child(fixture.number("parent"), child);
     let finding = watched.finding();
-    assert_eq!((finding.hazard, finding.certainty), (HazardId::new("leaked-pipe"), Certainty::Certain));
+    assert_eq!((finding.hazard, finding.certainty), (HazardId::new("leaked-pipe"), Certainty::Strong));
     assert_eq!((finding.parent.tgid, finding.child.tgid), (fixture.number("parent"), child));
     assert_eq!(finding.program_name, "leaked_pipe");
     let leak = finding.facts.leak.unwrap();
@@ -85,7 +85,7 @@ fn readers_that_wait_for_each_other_are_found() -> Result<()> {
 fn a_writer_that_kept_the_read_end_is_found() -> Result<()> {
     let fixture = Fixture::start("leaked_pipe", &["write"])?;
     let finding = Watched::child(fixture.number("parent"), fixture.number("child")).finding();
-    assert_eq!((finding.hazard, finding.certainty), (HazardId::new("leaked-pipe"), Certainty::Certain));
+    assert_eq!((finding.hazard, finding.certainty), (HazardId::new("leaked-pipe"), Certainty::Strong));
     assert!(finding.summary.contains("writes to a full pipe"), "{}", finding.summary);
     Ok(())
 }
@@ -222,7 +222,7 @@ fn a_program_that_cannot_accept_is_known_without_any_history() -> Result<()> {
         Judgement::Unsafe(verdict) => Some(verdict),
         Judgement::Clean | Judgement::Undecided => None,
     });
-    assert_eq!(verdict.certainty, Certainty::Certain);
+    assert_eq!(verdict.certainty, Certainty::Strong);
     Ok(())
 }
 

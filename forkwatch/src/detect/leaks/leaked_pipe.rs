@@ -36,14 +36,12 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 the first look to the second, in the same call on the same pipe. A family at rest is found out so \
                 within 10 s. A child that has written nothing since its fork, and holds the write end of a pipe to \
                 whose end somebody reads, is suspected once all have ended that had written.",
-    certainty: Certainty::Certain,
-    certainty_reason: "Nobody is left who could write to the pipe, or read from it, or close it. What is left is a signal that \
-                       ends the process, which its own alarm(2) may send, and somebody who opens the other end anew \
-                       through /proc/PID/fd, as a debugger might. It is strong only \
-                       where signal handlers could still interrupt a writer, where a holder is a child that was \
-                       proven stuck elsewhere, or where some descriptor of the host is held by no process: it is on \
-                       its way through a Unix socket, or an io_uring has it, and it may be the other end. That a child \
-                       which has written nothing yet has no use for its end is a suspicion.",
+    certainty: Certainty::Strong,
+    certainty_reason: "Nobody is left who has the other end and would use or close it. Somebody may still open it anew \
+                       through /proc/PID/fd, as a script in a container does, or get it through a Unix socket or an \
+                       io_uring; if such a descriptor exists on the host, the finding says so. A signal may end the \
+                       process, which its own alarm(2) may send. That a child which has written nothing yet has no use \
+                       for its end is a suspicion.",
     state: State::Confirmed,
     severity: Severity::Critical,
     look_alikes: &[
@@ -90,17 +88,6 @@ pub struct PipeCase<'a> {
     pub program_name: &'a str,
 }
 
-/// Why a holder will not use its end.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Inert {
-    /// Only a signal handler could change that.
-    ButForSignals,
-    /// It is proven stuck elsewhere.
-    Stuck,
-    /// It sleeps on the same pipe.
-    Asleep,
-}
-
 /// The verdict.
 pub fn judge(case: &PipeCase<'_>) -> Judgement {
     if !case.first.are_all_but_init() || !case.second.are_all_but_init() {
@@ -113,15 +100,19 @@ pub fn judge(case: &PipeCase<'_>) -> Judgement {
     }
     let holds_other = |holder: &&Holder| holder.held.iter().any(|held| held.access.holds(wait.end.other()));
     let others: Vec<&Holder> = case.second.holders.iter().filter(holds_other).collect();
-    let inert: Option<Vec<Inert>> = others.iter().map(|holder| case.inert(holder, wait)).collect();
     // Nobody at all: the end of the data is on its way.
-    let Some(least) = inert.and_then(|inert| inert.into_iter().min()) else { return Judgement::Clean };
-    let elsewhere = case.first.elsewhere || case.second.elsewhere;
-    let is_certain = least == Inert::Asleep && !elsewhere;
-    let certainty = if is_certain { Certainty::Certain } else { Certainty::Strong };
+    if others.is_empty() || !others.iter().all(|holder| case.is_inert(holder, wait)) {
+        return Judgement::Clean;
+    }
+    let elsewhere = (case.first.elsewhere || case.second.elsewhere).then(|| {
+        "a descriptor of this host is held by no process, on its way through a Unix socket or in an io_uring: it may be the \
+         other end"
+            .to_owned()
+    });
+    let notes = [format!("has not moved for {} s", case.waited.as_secs())].into_iter().chain(elsewhere);
     Judgement::Unsafe(Box::new(Verdict {
         state: HAZARD.state,
-        certainty,
+        certainty: HAZARD.certainty,
         severity: HAZARD.severity,
         summary: case.summary(wait, &others),
         facts: Facts {
@@ -130,7 +121,7 @@ pub fn judge(case: &PipeCase<'_>) -> Judgement {
                 address: None,
                 holders: holder_facts(&others, Some(wait.end.other())),
             })),
-            notes: vec![format!("has not moved for {} s", case.waited.as_secs())],
+            notes: notes.collect(),
             ..Facts::default()
         },
         remedy: advice(),
@@ -142,20 +133,18 @@ impl PipeCase<'_> {
     fn wait(&self) -> Option<PipeWait> {
         let (before, now) = (self.first.of(self.process)?, self.second.of(self.process)?);
         let wait = now.rest.pipe.filter(|wait| wait.inode == self.inode)?;
-        (unmoved(before, now) && before.rest.pipe == Some(wait) && is_deaf(now, wait).is_some())
-            .then_some(wait)
+        (unmoved(before, now) && before.rest.pipe == Some(wait) && is_deaf(now, wait)).then_some(wait)
     }
 
-    /// Why a holder of the other end will never use it; absent where it might.
-    fn inert(&self, now: &Holder, wait: PipeWait) -> Option<Inert> {
-        let before = self.first.of(now.process)?;
-        if !unmoved(before, now) {
-            return None;
-        }
+    /// Whether a holder of the other end will not use it: it waits likewise, or is proven stuck elsewhere.
+    fn is_inert(&self, now: &Holder, wait: PipeWait) -> bool {
+        let Some(before) = self.first.of(now.process).filter(|before| unmoved(before, now)) else {
+            return false;
+        };
         if before.rest.pipe == Some(wait) && now.rest.pipe == Some(wait) {
             return is_deaf(now, wait);
         }
-        self.stuck.contains(&now.process).then_some(Inert::Stuck)
+        self.stuck.contains(&now.process)
     }
 
     fn summary(&self, wait: PipeWait, others: &[&Holder]) -> String {
@@ -192,14 +181,10 @@ fn unmoved(before: &Holder, now: &Holder) -> bool {
     now.has_not_run_since(before) && before.held == now.held && !before.rest.stopped && !now.rest.stopped
 }
 
-/// Whether a signal cannot have a sleeper use the pipe: a handler could write for a reader to wake. That a handler
-/// reads, to let a writer go on, is not known of any program, but it can be.
-fn is_deaf(holder: &Holder, wait: PipeWait) -> Option<Inert> {
-    match (own_handlers(holder).is_empty(), wait.end) {
-        (true, _) => Some(Inert::Asleep),
-        (false, End::Write) => Some(Inert::ButForSignals),
-        (false, End::Read) => None,
-    }
+/// Whether no signal has a sleeper use the pipe: a handler could write for a reader to wake. That a handler reads, to let a
+/// writer go on, is not known of any program.
+fn is_deaf(holder: &Holder, wait: PipeWait) -> bool {
+    wait.end == End::Write || own_handlers(holder).is_empty()
 }
 
 /// Signals for which a program itself has set a handler: not those of glibc (32 for cancellation, 33 for setuid), nor
