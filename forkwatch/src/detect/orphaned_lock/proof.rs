@@ -1,6 +1,7 @@
 //! Whether a wait can ever end: what the words of a lock and the threads around it prove.
 //!
-//! Only private futexes come here: without a timeout, but for those of threads that spin. Offsets count from the futex word; the structures are glibc's
+//! Only private futexes come here: without a timeout, but for those of threads that spin. Offsets count from the futex
+//! word; the structures are glibc's
 //! (`struct_mutex.h`, `struct_rwlock.h`, `semaphore.h` under `sysdeps/`), in 64 bits.
 
 use std::{cmp::Reverse, time::Duration};
@@ -321,8 +322,9 @@ pub(super) fn unexplained(case: &Case<'_>) -> Option<Proven> {
         !is_shared(wait) && (wait.spins || owner(wait).is_none()) && !is_stdio
     };
     let open = case.locks.waits.iter().enumerate().filter(|(_, wait)| is_open(wait));
-    // The one that has waited longest; of several, or where the kernel does not tell, the oldest thread's.
-    let (index, wait) = open.min_by_key(|(_, wait)| Reverse(wait.slept))?;
+    // The one that has waited longest; of several, or where the kernel does not tell, the oldest thread's. One that spins
+    // comes last: of it nobody knows how long.
+    let (index, wait) = open.min_by_key(|(_, wait)| (wait.spins, Reverse(wait.slept)))?;
     Some(Proven {
         proof: Proof::Frames,
         certainty: Certainty::Heuristic,
