@@ -1,16 +1,15 @@
 //! Many forked children that never exec, and do nothing.
 
 use std::fmt;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, Command, Stdio};
+use std::io::Read as _;
 use std::sync::atomic::AtomicU32;
 use std::{ptr, thread};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use nix::unistd::{ForkResult, fork};
 
-use crate::this_program;
+use crate::helper::Helper;
 
 /// What the children sleep in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,33 +38,16 @@ pub(crate) struct Forker {
 
 /// A crowd, which ends when dropped.
 pub(crate) struct Crowd {
-    forker: Child,
+    _forker: Helper,
 }
 
 impl Crowd {
     /// Starts one, and returns when all have been forked.
     pub(crate) fn start(sleep: Sleep, count: u32) -> Result<Self> {
         let name = sleep.to_possible_value().context("this sleep has no name")?;
-        let mut forker = Command::new(this_program()?)
-            .args(["crowd", name.get_name(), &count.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start the forker of a crowd")?;
-        let stdout = forker.stdout.take().context("the forker has no output")?;
-        let crowd = Self { forker };
-        if BufReader::new(stdout).read_line(&mut String::new())? == 0 {
-            bail!("the forker of a crowd failed");
-        }
-        Ok(crowd)
-    }
-}
-
-impl Drop for Crowd {
-    fn drop(&mut self) {
-        // It ends with its input, and its children with it.
-        drop(self.forker.stdin.take());
-        let _ = self.forker.wait();
+        let mut forker = Helper::start(&["crowd", name.get_name(), &count.to_string()])?;
+        forker.line()?;
+        Ok(Self { _forker: forker })
     }
 }
 

@@ -15,6 +15,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 mod crowd;
 mod daemon;
 mod empty;
+mod helper;
 mod process;
 mod programs;
 mod report;

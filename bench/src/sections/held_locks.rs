@@ -2,23 +2,24 @@
 //! for it.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::FileExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{ForkResult, fork};
 use serde_json::Value;
 
+use crate::Options;
 use crate::daemon::end;
+use crate::helper::Helper;
 use crate::process::mebibytes;
 use crate::report::Report;
 use crate::statistics::{median, show};
 use crate::table::Table;
-use crate::{Options, this_program};
 
 /// What is searched: so many children of a process with so many MiB of its own.
 const FAMILIES: [(u64, usize); 4] = [(50, 1), (500, 1), (5 * 1024, 1), (50, 100)];
@@ -107,11 +108,13 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<()> {
 }
 
 fn round(options: &Options, carrier: &Carrier) -> Result<Sample> {
-    let mut running = Running::start(carrier)?;
+    let (mebibytes, count) = (carrier.mebibytes.to_string(), carrier.children.to_string());
+    let mut running = Helper::start(&["carry", &mebibytes, &count])?;
+    running.line()?;
     let folder = tempfile::tempdir_in("/dev/shm").context("cannot make a directory in memory")?;
     let recording = folder.path().join("recording");
     let mut tail = Command::new(&options.program)
-        .args(["tail", "--pid", &running.child.id().to_string(), "-o", "json", "--record"])
+        .args(["tail", "--pid", &running.pid().to_string(), "-o", "json", "--record"])
         .arg(&recording)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -122,8 +125,8 @@ fn round(options: &Options, carrier: &Carrier) -> Result<Sample> {
     let is_ready = BufReader::new(stderr).lines().map_while(Result::ok).any(|line| line.contains("ready"));
     ensure!(is_ready, "forkwatch ended before it was ready");
     let free = memory_free()?;
-    let children = running.fork()?;
-    let first = *children.first().context("no child was forked")?;
+    let children = running.order("fork")?;
+    let first: u32 = children.split_whitespace().next().context("no child was forked")?.parse()?;
     let shared = mebibytes_shared(first)?;
     thread::sleep(SEARCHED);
     let (shared, free) = (shared - mebibytes_shared(first)?, free - memory_free()?);
@@ -212,45 +215,6 @@ fn mebibytes_shared(pid: u32) -> Result<f64> {
 
 fn memory_free() -> Result<f64> {
     mebibytes("/proc/meminfo", "MemFree:")
-}
-
-/// A carrier that has not forked yet, or has.
-struct Running {
-    child: Child,
-    stdout: BufReader<std::process::ChildStdout>,
-}
-
-impl Running {
-    fn start(carrier: &Carrier) -> Result<Self> {
-        let mut child = Command::new(this_program()?)
-            .args(["carry", &carrier.mebibytes.to_string(), &carrier.children.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start a carrier")?;
-        let mut stdout = BufReader::new(child.stdout.take().context("the carrier has no output")?);
-        if stdout.read_line(&mut String::new())? == 0 {
-            bail!("a carrier failed");
-        }
-        Ok(Self { child, stdout })
-    }
-
-    /// Has it fork; gives the children's pids.
-    fn fork(&mut self) -> Result<Vec<u32>> {
-        let stdin = self.child.stdin.as_mut().context("the carrier has no input")?;
-        writeln!(stdin, "fork").context("the carrier takes no orders")?;
-        let mut line = String::new();
-        self.stdout.read_line(&mut line)?;
-        line.split_whitespace().map(|pid| pid.parse().context("not a pid")).collect()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It ends with its input, and its children with it.
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
 }
 
 /// Fills its memory, lets a thread hold a lock, and forks when it is told to.

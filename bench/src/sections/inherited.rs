@@ -1,25 +1,26 @@
 //! What it costs to tell with which connections a child is born, and how soon the use of these is watched.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use aya::programs::loaded_links;
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
 
+use crate::Options;
 use crate::daemon::end;
 use crate::empty::{self, Empty};
+use crate::helper::Helper;
 use crate::process;
 use crate::programs;
 use crate::report::Report;
 use crate::statistics::{median, show};
 use crate::table::Table;
-use crate::{Options, this_program};
 
 /// What a forker has open: descriptors, and how many of them are connections.
 const FORKERS: [(usize, usize); 4] = [(16, 0), (16, 2), (64, 2), (64, 16)];
@@ -65,7 +66,7 @@ fn births(options: &Options, report: &Report, port: u16) -> Result<()> {
     for _ in 0..options.rounds {
         for ((descriptors, connections), sample) in FORKERS.into_iter().zip(&mut samples) {
             let watch = Watch::start(options)?;
-            let mut forker = Running::start(&Forker { descriptors, connections, port })?;
+            let mut forker = start(&Forker { descriptors, connections, port })?;
             let _empty = Empty::attach("sched_process_fork")?;
             let _account = programs::keep_account()?;
             let before = programs::costs()?;
@@ -118,7 +119,7 @@ fn attaching(options: &Options, report: &Report, port: u16) -> Result<()> {
     let mut samples = Vec::new();
     for _ in 0..options.rounds * STARTS {
         let watch = Watch::start(options)?;
-        let mut forker = Running::start(&Forker { descriptors: 8, connections: 2, port })?;
+        let mut forker = start(&Forker { descriptors: 8, connections: 2, port })?;
         let before = links();
         let begun = Instant::now();
         forker.order("child")?;
@@ -177,44 +178,14 @@ impl Drop for Watch {
     }
 }
 
-/// A forker that runs.
-struct Running {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Running {
-    fn start(forker: &Forker) -> Result<Self> {
-        let arguments = [forker.descriptors, forker.connections, usize::from(forker.port)];
-        let mut child = Command::new(this_program()?)
-            .arg("inherit")
-            .args(arguments.map(|number| number.to_string()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start a forker")?;
-        let mut stdout = BufReader::new(child.stdout.take().context("the forker has no output")?);
-        if stdout.read_line(&mut String::new())? == 0 {
-            bail!("a forker failed");
-        }
-        Ok(Self { child, stdout })
-    }
-
-    /// Has it do something, and waits until it has.
-    fn order(&mut self, order: &str) -> Result<()> {
-        let stdin = self.child.stdin.as_mut().context("the forker has no input")?;
-        writeln!(stdin, "{order}").context("the forker takes no orders")?;
-        ensure!(self.stdout.read_line(&mut String::new())? > 0, "the forker has ended");
-        Ok(())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It ends with its input, and its child with it.
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
+/// Starts a forker, and waits until all is open.
+fn start(forker: &Forker) -> Result<Helper> {
+    let numbers =
+        [forker.descriptors, forker.connections, usize::from(forker.port)].map(|number| number.to_string());
+    let [descriptors, connections, port] = &numbers;
+    let mut helper = Helper::start(&["inherit", descriptors, connections, port])?;
+    helper.line()?;
+    Ok(helper)
 }
 
 /// Opens descriptors, and forks as it is told: `child` for one that lives on, a number for so many that end at once.

@@ -1,21 +1,21 @@
 //! What a send costs on a connection that is watched because a fork left it to two processes, and on one beside it.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::unistd::{ForkResult, fork};
 
+use crate::Options;
 use crate::daemon::Daemon;
 use crate::empty::{self, Empty};
+use crate::helper::Helper;
 use crate::programs::{self, Costs};
 use crate::report::Report;
 use crate::statistics::{median, show};
 use crate::table::Table;
-use crate::{Options, this_program};
 
 /// Sends in a run, and how many are made at once each 10 ms: 10,000 a second.
 const SENDS: u32 = 20_000;
@@ -194,39 +194,17 @@ fn drain(mut stream: TcpStream) {
 }
 
 /// A sender that has forked.
-struct Running {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-}
+struct Running(Helper);
 
 impl Running {
     fn start(sink: &Sink) -> Result<Self> {
-        let mut child = Command::new(this_program()?)
-            .args(["send", &sink.port.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start a sender")?;
-        let (stdin, stdout) =
-            child.stdin.take().zip(child.stdout.take()).context("the sender has no pipes")?;
-        Ok(Self { child, stdin, stdout: BufReader::new(stdout) })
+        Ok(Self(Helper::start(&["send", &sink.port.to_string()])?))
     }
 
     /// Has it send, and gives the nanoseconds of each.
     fn send(&mut self, connection: Connection) -> Result<f64> {
-        writeln!(self.stdin, "{connection:?}").context("the sender takes no orders")?;
-        let mut answer = String::new();
-        self.stdout.read_line(&mut answer).context("the sender does not answer")?;
+        let answer = self.0.order(&format!("{connection:?}"))?;
         answer.trim().parse().with_context(|| format!("the sender answered {answer:?}"))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Its child ends with it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
