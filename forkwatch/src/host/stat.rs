@@ -81,7 +81,8 @@ impl Stat {
             comm,
             state: *fields.next()?.as_bytes().first()?,
             parent: fields.next()?.parse().ok()?,
-            session: fields.nth(1)?.parse().ok()?,
+            // -1 of one that is being taken out of the table (`do_task_stat`, fs/proc/array.c).
+            session: fields.nth(1)?.parse::<i32>().ok()?.max(0).cast_unsigned(),
             flags: fields.nth(2)?.parse().ok()?,
             threads: fields.nth(10)?.parse().ok()?,
             start: fields.nth(1)?.parse().ok()?,
@@ -141,6 +142,12 @@ mod tests {
 
     fn line(comm: &[u8]) -> Vec<u8> {
         [b"10468 (", comm, b")", TAIL].concat()
+    }
+
+    #[test]
+    fn one_that_is_being_taken_out_of_the_table_has_ended() {
+        let text = b"7 (sh) X 0 -1 -1 0 -1 4194316 9 0 0 0 0 0 0 0 20 0 0 0 133629 0 0 0 0 0 0 0\n";
+        assert!(Stat::parse(text).unwrap().process_has_ended());
     }
 
     #[test]
