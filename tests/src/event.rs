@@ -211,7 +211,8 @@ impl<'a> Finding<'a> {
         self.evidence("signals").filter_map(Value::as_str).collect()
     }
 
-    fn evidence(self, name: &str) -> impl Iterator<Item = &'a Value> {
+    /// The entries of a list in its evidence; none where there is no such list.
+    pub fn evidence(self, name: &str) -> impl Iterator<Item = &'a Value> {
         let list = self.0.at("/forkwatch/finding/evidence").get(name).and_then(Value::as_array);
         list.into_iter().flatten()
     }

@@ -15,6 +15,7 @@ use forkwatch_tests::{
         plain_gunicorn, plain_uwsgi, uwsgi_with_forksafe,
     },
     tests,
+    wait::until,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -154,22 +155,30 @@ fn the_control_thread_of_gunicorn_is_told_from_threads_of_the_application() -> R
         ("gunicorn_25_1_0_forks_beside_its_own_control_thread", "--no-control-socket"),
         ("gunicorn_preloads_an_application_with_a_thread", "post_fork"),
     ] {
-        let mut program = Scenario::named(name)?.hold()?;
-        let mut forkwatch = Forkwatch::tail_pids(&[program.pid()])?;
-        program.release()?;
-        let is_it = |event: &Event| {
-            event.finding().is_some_and(|finding| {
-                ["multithreaded-fork", "held-locks"].contains(&finding.hazard())
-                    && finding.state() == "suspected"
-            })
-        };
-        let found = forkwatch.wait_for("the finding about the thread", is_it)?;
-        let remedy = found.finding().context("no finding")?.remedy();
+        // On a busy host it is told before it is known what the thread does, and then the advice is the usual one.
+        let remedy = until("a finding that says what the thread does", || remedy_of(name))?;
         ensure!(remedy.contains(advice), "{name}: {remedy}");
-        program.end(Some(Signal::SIGTERM))?;
-        forkwatch.stop()?;
     }
     Ok(())
+}
+
+/// What to change in a program that forks beside a thread; nothing where it was not seen what the thread does.
+fn remedy_of(name: &str) -> Result<Option<String>> {
+    let mut program = Scenario::named(name)?.hold()?;
+    let mut forkwatch = Forkwatch::tail_pids(&[program.pid()])?;
+    program.release()?;
+    let is_it = |event: &Event| {
+        event.finding().is_some_and(|finding| {
+            ["multithreaded-fork", "held-locks"].contains(&finding.hazard()) && finding.state() == "suspected"
+        })
+    };
+    let found = forkwatch.wait_for("the finding about the thread", is_it)?;
+    let finding = found.finding().context("no finding")?;
+    let is_known = finding.evidence("threads").any(|thread| thread.get("at").is_some());
+    let remedy = is_known.then(|| finding.remedy().to_owned());
+    program.end(Some(Signal::SIGTERM))?;
+    forkwatch.stop()?;
+    Ok(remedy)
 }
 
 fn a_uwsgi_without_a_master_is_told_of_it() -> Result<()> {
