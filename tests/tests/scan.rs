@@ -184,7 +184,7 @@ fn scan_finds_a_leaked_pipe() -> Result<()> {
         };
         Ok(findings(&document(&output)?)?.into_iter().find(leaked))
     })?;
-    ensure!(event.finding().is_some_and(|finding| finding.certainty() == "certain"), "{event:#?}");
+    ensure!(event.finding().is_some_and(|finding| finding.certainty() == "strong"), "{event:#?}");
     program.end(None).map(drop)
 }
 

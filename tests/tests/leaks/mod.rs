@@ -222,7 +222,7 @@ fn a_program_that_cannot_accept_is_known_without_any_history() -> Result<()> {
         Judgement::Unsafe(verdict) => Some(verdict),
         Judgement::Clean | Judgement::Undecided => None,
     });
-    assert_eq!(verdict.certainty, Certainty::Strong);
+    assert_eq!(verdict.certainty, Certainty::Certain);
     Ok(())
 }
 
