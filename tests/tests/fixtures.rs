@@ -10,7 +10,7 @@ use forkwatch_tests::{
     expectation::{Expected, SILENCE, multithreaded},
     host::workspace,
     program::{Launch, Program},
-    provided::provided,
+    provided::{Provided, provided},
     runner::Tests,
     tests,
     watched::Watched,
@@ -48,6 +48,8 @@ pub(crate) fn tests() -> Tests {
         a_child_that_runs_on_is_found_among_its_look_alikes,
         random_numbers_that_two_children_draw_are_found,
         random_numbers_that_differ_or_are_not_drawn_are_silent,
+        random_numbers_of_php_are_found_among_their_look_alikes,
+        random_numbers_of_ruby_are_found_among_their_look_alikes,
     ])
 }
 
@@ -394,52 +396,83 @@ fn a_lock_that_a_child_keeps_is_found_among_its_look_alikes() -> Result<()> {
     Ok(())
 }
 
-/// `duplicated_random.py` under watch, once both of its children have told of themselves.
-fn random_numbers(way: &str) -> Result<(Value, Watched)> {
+/// `duplicated_random` in this language under watch, once both of its children have told of themselves.
+fn random_numbers(language: &str, way: &str) -> Result<(Value, Watched)> {
     let mut watched = Watched::start(Program::hold(|_| {
-        let python = Launch::new(provided("python")?.join("bin/python"));
-        let script = workspace().join("tests/fixtures/python/duplicated_random.py").into_os_string();
-        Ok(python.args([script, way.into()]).env("PYTHONDONTWRITEBYTECODE", "1"))
+        let (launch, options, ending): (_, &[&str], _) = match language {
+            "php" => (Provided::find("php")?.launch()?, &[], "php"),
+            // What is unpacked lacks the library of its language where it looks for it.
+            "ruby" => (Provided::find("ruby")?.launch()?, &["--disable=gems"], "rb"),
+            _ => (Launch::new(provided("python")?.join("bin/python")), &["-B"], "py"),
+        };
+        let script = format!("tests/fixtures/{language}/duplicated_random.{ending}");
+        Ok(launch.args(options).args([workspace().join(script).into_os_string(), way.into()]))
     })?)?;
     watched.program.next_json()?;
     Ok((watched.program.next_json()?, watched))
 }
 
-fn random_numbers_that_two_children_draw_are_found() -> Result<()> {
-    for (way, said, change) in [
-        ("object", "a random.Random object", "register_at_fork"),
-        ("seeded_before", "a random.Random object", "register_at_fork"),
-        ("numpy", "NumPy's generator", "SeedSequence"),
-        ("pool", "NumPy's generator", "SeedSequence"),
-    ] {
+/// Ways to draw the same, with whose generator that is and a word of the change that is advised.
+fn same_numbers_are_found(language: &str, ways: &[[&str; 3]]) -> Result<()> {
+    for [way, said, change] in ways {
         let expected = [Expected {
             hazard: "duplicated-random",
             severity: "warning",
-            program: Some("duplicated_random.py"),
+            program: None,
             threads: &[],
             signals: &[],
         }];
-        let (told, mut watched) = random_numbers(way)?;
-        let event = watched.finding(&expected[0]).with_context(|| way.to_owned())?;
+        let (told, mut watched) = random_numbers(language, way)?;
+        let event = watched.finding(&expected[0]).with_context(|| (*way).to_owned())?;
         let finding = event.finding().context("it is a finding")?;
         ensure!(finding.parent_pid() == Some(number(&told, "parent")?), "{way}: wrong parent: {event:#?}");
         ensure!(finding.certainty() == "strong" && finding.state() == "suspected", "{way}: {event:#?}");
+        ensure!(finding.summary().contains("duplicated_random."), "{way}: {}", finding.summary());
         ensure!(finding.summary().contains(said), "{way}: {}", finding.summary());
         let remedy = event.text("/forkwatch/finding/remedy/text");
         ensure!(remedy.contains(change), "{way}: {remedy}");
-        watched.expect(&expected).with_context(|| way.to_owned())?;
+        watched.expect(&expected).with_context(|| (*way).to_owned())?;
         watched.stop()?;
     }
     Ok(())
 }
 
-fn random_numbers_that_differ_or_are_not_drawn_are_silent() -> Result<()> {
-    for way in ["module", "reseeded", "alone", "unused", "system"] {
-        let (_, mut watched) = random_numbers(way)?;
-        watched.expect(SILENCE).with_context(|| way.to_owned())?;
+fn other_numbers_are_silent(language: &str, ways: &[&str]) -> Result<()> {
+    for way in ways {
+        let (_, mut watched) = random_numbers(language, way)?;
+        watched.expect(SILENCE).with_context(|| (*way).to_owned())?;
         watched.stop()?;
     }
     Ok(())
+}
+
+fn random_numbers_that_two_children_draw_are_found() -> Result<()> {
+    const WAYS: [[&str; 3]; 4] = [
+        ["object", "a random.Random object", "register_at_fork"],
+        ["seeded_before", "a random.Random object", "register_at_fork"],
+        ["numpy", "NumPy's generator", "SeedSequence"],
+        ["pool", "NumPy's generator", "SeedSequence"],
+    ];
+    same_numbers_are_found("python", &WAYS)
+}
+
+fn random_numbers_that_differ_or_are_not_drawn_are_silent() -> Result<()> {
+    other_numbers_are_silent("python", &["module", "reseeded", "alone", "unused", "system"])
+}
+
+fn random_numbers_of_php_are_found_among_their_look_alikes() -> Result<()> {
+    const WAYS: [[&str; 3]; 3] = [
+        ["used", "PHP's generator", "mt_srand()"],
+        ["seeded", "PHP's generator", "mt_srand()"],
+        ["shuffle", "PHP's generator", "mt_srand()"],
+    ];
+    same_numbers_are_found("php", &WAYS)?;
+    other_numbers_are_silent("php", &["reseeded", "system", "unused"])
+}
+
+fn random_numbers_of_ruby_are_found_among_their_look_alikes() -> Result<()> {
+    same_numbers_are_found("ruby", &[["object", "a Random object", "after the fork"]])?;
+    other_numbers_are_silent("ruby", &["kernel", "anew", "unused"])
 }
 
 fn files_that_two_processes_use_are_found_among_their_look_alikes() -> Result<()> {

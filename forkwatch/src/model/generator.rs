@@ -43,6 +43,10 @@ pub enum Maker {
     Python,
     /// `NumPy`'s `MT19937`, which `numpy.random.rand` and its like use.
     Numpy,
+    /// PHP's, of `mt_rand`, `rand`, `shuffle` and their like, or of an object `Random\Engine\Mt19937`.
+    Php,
+    /// CRuby's: an object `Random`.
+    Ruby,
 }
 
 /// A generator of a forked process whose numbers are those that its forker's copy would give next.

@@ -3,12 +3,14 @@
 //! The forker's memory is searched once; a child's copies lie at the same addresses. A child whose state follows from
 //! the forker's present one has drawn the numbers between the two since: the forker had not come so far when it forked.
 
+mod layout;
 mod search;
 mod twister;
 
 use std::{io, rc::Rc};
 
 use self::{
+    layout::{Layout, layouts},
     search::Search,
     twister::{BYTES, Twister},
 };
@@ -64,19 +66,19 @@ fn look(
         return Ok(GeneratorsSeen::Left);
     }
     let maps = Rc::new(Maps::of_process(parent.tgid)?);
-    let makers = Makers::of(parent.tgid, &maps);
-    if makers.are_none() {
+    let layouts = layouts(parent.tgid, &maps);
+    if layouts.is_empty() {
         return Ok(GeneratorsSeen::Unknown);
     }
     let (places, skipped) = match places {
         Some(places) => (places, 0),
-        None => find(parent.tgid, &maps, makers)?,
+        None => find(parent.tgid, &maps, &layouts)?,
     };
     let mut ahead = Vec::new();
     if !places.is_empty() {
         let theirs = memory::of_process(parent.tgid, Rc::clone(&maps))?;
         let ours = memory::of_process(child.tgid, Rc::new(Maps::of_process(child.tgid)?))?;
-        ahead = places.iter().filter_map(|place| compare(&ours, &theirs, place, makers)).collect();
+        ahead = places.iter().filter_map(|place| compare(&ours, &theirs, place, &layouts)).collect();
     }
     let uid = Status::of_process(child.tgid).ok().map(|status| status.uid);
     let program = program::read(parent.tgid, &forker);
@@ -91,27 +93,10 @@ fn look(
     Ok(GeneratorsSeen::Compared(Box::new(generators)))
 }
 
-/// Whose generators a process may have.
-#[derive(Clone, Copy)]
-struct Makers {
-    python: bool,
-    numpy: bool,
-}
-
-impl Makers {
-    fn of(tgid: u32, maps: &Maps) -> Self {
-        Self { python: super::locks::runs_python(tgid, maps), numpy: maps.has_file("_mt19937") }
-    }
-
-    const fn are_none(self) -> bool {
-        !self.python
-    }
-}
-
 /// Searches the memory that is a process's own. Gives how much of it was left out, too.
-fn find(tgid: u32, maps: &Maps, makers: Makers) -> io::Result<(GeneratorPlaces, u64)> {
+fn find(tgid: u32, maps: &Maps, layouts: &[Layout]) -> io::Result<(GeneratorPlaces, u64)> {
     let pages = OwnPages::of_process(tgid)?;
-    let mut search = Search::new(makers);
+    let mut search = Search::new(layouts);
     let mut skipped = 0;
     let mut regions: Vec<_> = maps.iter().filter(|mapping| pages.admits(mapping)).collect();
     // Objects lie in the heaps, which are small before they are large.
@@ -132,26 +117,22 @@ fn find(tgid: u32, maps: &Maps, makers: Makers) -> io::Result<(GeneratorPlaces, 
 }
 
 /// How the generator at a place in one process stands to that in another; absent where it is not ahead of it.
-fn compare(ours: &Bytes, theirs: &Bytes, place: u64, makers: Makers) -> Option<Ahead> {
-    let (their_maker, their_state) = read(theirs, place, makers)?;
-    let (maker, state) = read(ours, place, makers)?;
+fn compare(ours: &Bytes, theirs: &Bytes, place: u64, layouts: &[Layout]) -> Option<Ahead> {
+    let (their_maker, their_state) = read(theirs, place, layouts)?;
+    let (maker, state) = read(ours, place, layouts)?;
     let numbers = state.beyond(&their_state).filter(|numbers| *numbers > 0)?;
     (maker == their_maker).then(|| Ahead { place, maker, state: their_state.fingerprint(), numbers })
 }
 
-/// The generator whose state begins at a place.
-fn read(memory: &Bytes, place: u64, makers: Makers) -> Option<(Maker, Twister)> {
+/// The generator whose state begins at a place. By other layouts than its own a state may look new, where nothing stands.
+fn read(memory: &Bytes, place: u64, layouts: &[Layout]) -> Option<(Maker, Twister)> {
     let bytes = memory.take(place, BYTES)?;
-    let before = || {
-        let next = memory.half(place.checked_sub(4)?)?;
-        let twister = Twister::of(&bytes, next)?;
-        (makers.python && has_type(memory, place)).then_some((Maker::Python, twister))
-    };
-    let after = || {
-        let next = memory.half(place.checked_add(BYTES as u64)?)?;
-        makers.numpy.then_some((Maker::Numpy, Twister::of(&bytes, next)?))
-    };
-    before().or_else(after)
+    let found = layouts.iter().filter_map(|layout| {
+        let said = memory.word(place.checked_add_signed(i64::try_from(layout.offset(place)).ok()?)?)?;
+        let twister = Twister::of(&bytes, layout.next(place, said)?)?;
+        (layout.maker != Maker::Python || has_type(memory, place)).then_some((layout.maker, twister))
+    });
+    found.min_by_key(|(_, twister)| twister.is_new())
 }
 
 /// Whether a state is that of an object of CPython's: its type stands before the place in the state, and has a name

@@ -1,20 +1,17 @@
 //! Where the states of generators lie in a process's memory: found by their content.
 
 use super::{
-    Makers,
+    layout::{AFTER, BEFORE, Layout},
     twister::{self, BYTES, Twister, WORDS},
 };
 use crate::model::generator::MAX_GENERATORS;
 
-/// Bytes before a state that say which of its words is next, and bytes after it.
-const BESIDE: usize = 4;
-const BEYOND: usize = 8;
-/// Bytes that are needed to say whether a state begins at the second word of them.
-const NEEDED: usize = BESIDE + BYTES + BEYOND;
+/// Bytes that are needed to say whether a state begins after the first of them.
+const NEEDED: usize = BEFORE + BYTES + AFTER;
 
 /// A search through pieces of memory.
-pub(super) struct Search {
-    makers: Makers,
+pub(super) struct Search<'a> {
+    layouts: &'a [Layout],
     /// The bytes that were shown last, in which a state may begin.
     window: Vec<u8>,
     /// The address of the first.
@@ -22,10 +19,10 @@ pub(super) struct Search {
     found: Vec<u64>,
 }
 
-impl Search {
+impl<'a> Search<'a> {
     /// Searches for the states of these.
-    pub(super) const fn new(makers: Makers) -> Self {
-        Self { makers, window: Vec::new(), start: 0, found: Vec::new() }
+    pub(super) const fn new(layouts: &'a [Layout]) -> Self {
+        Self { layouts, window: Vec::new(), start: 0, found: Vec::new() }
     }
 
     /// Takes in a piece, which may repeat the end of the one before.
@@ -41,15 +38,13 @@ impl Search {
         };
         self.window.extend_from_slice(bytes.get(known..).unwrap_or_default());
         // So many places have enough before and after them.
-        let done = self.window.len().saturating_sub(NEEDED - 1) / 4 * 4;
-        if self.makers.python {
-            // An object of this size lies at a multiple of 16 bytes, and its state 20 bytes after its beginning, or 36
-            // (`RandomObject`).
-            self.look::<16>(done, 4, |place| place.saturating_sub(BESIDE));
-        }
-        if self.makers.numpy {
-            // Pointers come before it.
-            self.look::<BEYOND>(done, 0, |place| place.saturating_add(BYTES));
+        let done = self.window.len().saturating_sub(NEEDED - 1) / 8 * 8;
+        for layout in self.layouts {
+            match layout.step {
+                16 => self.look::<16>(*layout, done),
+                8 => self.look::<8>(*layout, done),
+                _ => self.look::<4>(*layout, done),
+            }
         }
         self.window.drain(..done);
         self.start += done as u64;
@@ -67,53 +62,66 @@ impl Search {
 
     /// Looks at the places in the first so many bytes, of which one in `STEP` may be the beginning of a state. Nearly all
     /// are ruled out by what would say which word is next.
-    fn look<const STEP: usize>(&mut self, done: usize, rest: u64, next: impl Fn(usize) -> usize) {
-        let away = rest.wrapping_sub(self.start + BESIDE as u64) % STEP as u64;
-        let first = BESIDE + usize::try_from(away).unwrap_or(0);
-        let count = (done + BESIDE).saturating_sub(first).div_ceil(STEP);
-        let chunks = self.window.get(next(first)..).unwrap_or_default().as_chunks::<STEP>().0;
-        let mut found = Vec::new();
-        for (index, chunk) in chunks.iter().take(count).enumerate() {
-            let Some(next) = chunk.first_chunk().map(|word| u32::from_ne_bytes(*word)) else { break };
-            if !twister::is_place(next) {
+    fn look<const STEP: usize>(&mut self, layout: Layout, done: usize) {
+        let base = self.start + BEFORE as u64;
+        let away = layout.rest.wrapping_sub(base) % STEP as u64;
+        let first = BEFORE + usize::try_from(away).unwrap_or(0);
+        // It depends on whether the address is a multiple of eight, and on nothing else of it.
+        let offset = |place: usize| layout.offset(self.start + place as u64);
+        let mut offsets = (offset(first), offset(first + STEP));
+        for place in (first..done + BEFORE).step_by(STEP) {
+            let address = self.start + place as u64;
+            let said =
+                place.checked_add_signed(offsets.0).and_then(|at| self.window.get(at..)?.first_chunk());
+            offsets = (offsets.1, offsets.0);
+            let Some(next) = said.and_then(|said| layout.next(address, u64::from_ne_bytes(*said))) else {
                 continue;
-            }
-            let place = first + index * STEP;
+            };
             let state = self.window.get(place..).unwrap_or_default();
             let at = |index: usize| {
                 let word = state.get(4 * index..).and_then(<[u8]>::first_chunk);
                 word.map_or(0, |word| u32::from_ne_bytes(*word))
             };
+            // Where nothing stands, every state looks new.
+            if next == 0 && at(0) == 0 {
+                continue;
+            }
             let may_be =
                 twister::is_twisted(at(0), at(396), at(WORDS - 1)) || twister::is_seeded(at(0), at(1));
-            if may_be && Twister::of(state, next).is_some() {
-                found.push(self.start + place as u64);
+            // Several layouts of one library may fit.
+            let is_news = !self.is_full() && !self.found.contains(&address);
+            if may_be && is_news && Twister::of(state, next).is_some() {
+                self.found.push(address);
             }
         }
-        let room = MAX_GENERATORS.saturating_sub(self.found.len());
-        self.found.extend(found.into_iter().take(room));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::twister::tests::state, *};
+    use super::{
+        super::{layout::tests, twister::tests::state},
+        *,
+    };
+    use crate::model::generator::Maker;
 
     const BASE: u64 = 0x7000_0000;
 
-    /// Memory with a state at an offset, whose place in it stands before or after it.
-    fn memory(offset: usize, seed: u32, numbers: u32, before: bool) -> Vec<u8> {
+    /// Memory with a state at an offset, of which it is said in this way which word is next.
+    fn memory(offset: usize, seed: u32, numbers: u32, layout: Layout) -> Vec<u8> {
         let mut memory = vec![0_u8; 600 << 10];
         let (bytes, next) = state(seed, numbers);
         memory[offset..offset + BYTES].copy_from_slice(&bytes);
-        let place = if before { offset - 4 } else { offset + BYTES };
-        memory[place..place + 4].copy_from_slice(&next.to_ne_bytes());
+        let address = BASE + offset as u64;
+        let said = tests::said(layout, address, next);
+        let place = offset.checked_add_signed(layout.offset(address)).unwrap();
+        memory[place..place + said.len()].copy_from_slice(&said);
         memory
     }
 
     /// Shows it as `OwnPages` does.
-    fn search(memory: &[u8]) -> Vec<u64> {
-        let mut search = Search::new(Makers { python: true, numpy: true });
+    fn search(memory: &[u8], layouts: &[Layout]) -> Vec<u64> {
+        let mut search = Search::new(layouts);
         for (index, piece) in memory.chunks(256 << 10).enumerate() {
             let at = index * (256 << 10);
             let begin = at.saturating_sub(256);
@@ -130,19 +138,35 @@ mod tests {
         // Also across two pieces, and at the very end.
         for offset in [16, 4096, (256 << 10) - 704, (600 << 10) - BYTES - 16] {
             for numbers in [0, 1, 624, 5000] {
-                for (before, offset) in [(true, offset + 4), (false, offset), (false, offset + 8)] {
-                    let found = search(&memory(offset, 42, numbers, before));
-                    assert_eq!(found, [BASE + offset as u64], "{offset} {numbers} {before}");
+                for layout in tests::all() {
+                    let first = offset + usize::try_from(layout.rest).unwrap();
+                    for offset in [first, first + usize::try_from(layout.step % 16).unwrap()] {
+                        let memory = memory(offset, 42, numbers, layout);
+                        let found = search(&memory, &tests::of(layout.maker));
+                        assert_eq!(found, [BASE + offset as u64], "{offset} {numbers} {layout:?}");
+                    }
                 }
             }
         }
     }
 
     #[test]
+    fn a_new_state_is_found_where_one_can_be_seen() {
+        for layout in tests::all() {
+            let offset = 4096 + usize::try_from(layout.rest).unwrap();
+            let mut memory = memory(offset, 42, 5000, layout);
+            let address = BASE + offset as u64;
+            let said = tests::said(layout, address, 0);
+            let place = offset.checked_add_signed(layout.offset(address)).unwrap();
+            memory[place..place + said.len()].copy_from_slice(&said);
+            let expected: &[u64] = if layout.maker == Maker::Php { &[address] } else { &[] };
+            assert_eq!(search(&memory, &[layout]), expected, "{layout:?}");
+        }
+    }
+
+    #[test]
     fn nothing_else_is_found() {
-        assert_eq!(search(&vec![0; 600 << 10]), [] as [u64; 0]);
         let counted: Vec<u8> = (0..150_000_u32).flat_map(u32::to_ne_bytes).collect();
-        assert_eq!(search(&counted), [] as [u64; 0]);
         let mut random = 1_u64;
         let noise: Vec<u8> = std::iter::repeat_with(|| {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -150,6 +174,8 @@ mod tests {
         })
         .take(600 << 10)
         .collect();
-        assert_eq!(search(&noise), [] as [u64; 0]);
+        for memory in [vec![0; 600 << 10], counted, noise] {
+            assert_eq!(search(&memory, &tests::all()), [] as [u64; 0]);
+        }
     }
 }

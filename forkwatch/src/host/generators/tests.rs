@@ -1,9 +1,7 @@
 use std::ptr;
 
-use super::{twister::tests::state, *};
+use super::{layout::tests::of, twister::tests::state, *};
 use crate::host::forked::Forked;
-
-const NUMPY: Makers = Makers { python: false, numpy: true };
 
 /// A state as `NumPy` has it: the words, and after them which is next.
 struct State(Box<[u32]>);
@@ -38,7 +36,7 @@ fn a_child_that_has_drawn_is_ahead_of_its_forker() {
         let child = Forked::into(|| state.draw(words));
         let (ours, theirs) = (|| memory_of(child.tgid()), memory_of(std::process::id()));
         let place = state.place();
-        let compared = || compare(&ours(), &theirs, place, NUMPY).map(|ahead| ahead.numbers);
+        let compared = || compare(&ours(), &theirs, place, &of(Maker::Numpy)).map(|ahead| ahead.numbers);
         if expected.is_some() {
             // It draws some time after the fork.
             let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
@@ -47,9 +45,9 @@ fn a_child_that_has_drawn_is_ahead_of_its_forker() {
             }
         }
         assert_eq!(compared(), expected);
-        assert_eq!(compare(&theirs, &ours(), place, NUMPY), None, "the forker is not ahead");
-        let nobodys = Makers { python: true, numpy: false };
-        assert_eq!(compare(&ours(), &theirs, place, nobodys), None, "before it stands no type");
+        assert_eq!(compare(&theirs, &ours(), place, &of(Maker::Numpy)), None, "the forker is not ahead");
+        let nobodys = of(Maker::Python);
+        assert_eq!(compare(&ours(), &theirs, place, &nobodys), None, "before it stands no type");
     }
 }
 

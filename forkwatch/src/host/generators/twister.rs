@@ -29,12 +29,13 @@ pub(super) struct Twister {
 }
 
 impl Twister {
-    /// Absent where this is none: too few words, no place between them, or no random numbers.
+    /// Absent where this is none: too few words, no place among them, or no random numbers. The place 0 is that of a state
+    /// which is new.
     pub(super) fn of(bytes: &[u8], next: u32) -> Option<Self> {
         let words: Vec<u32> =
             bytes.get(..BYTES)?.as_chunks().0.iter().map(|word| u32::from_ne_bytes(*word)).collect();
         let twister = Self { words, next };
-        (is_place(next) && twister.is_random() && twister.is_state()).then_some(twister)
+        (next as usize <= WORDS && twister.is_random() && twister.is_state()).then_some(twister)
     }
 
     /// How many numbers it has given beyond another state; absent where it does not follow from that one, or only from
@@ -50,6 +51,11 @@ impl Twister {
             reached.twist();
         }
         None
+    }
+
+    /// Whether it has been made and has given no word yet.
+    pub(super) const fn is_new(&self) -> bool {
+        self.next == 0
     }
 
     /// What tells it from others: FNV-1a.
@@ -108,7 +114,7 @@ pub(super) const fn is_seeded(first: u32, second: u32) -> bool {
     first == SEEDED || second == seeded(first, 1)
 }
 
-/// Whether this may say which word comes next. None does where a new state is due.
+/// Whether this may say which word comes next: of a state that is due to be made anew, the one after the last.
 pub(super) const fn is_place(next: u32) -> bool {
     next >= 1 && next as usize <= WORDS
 }
@@ -175,7 +181,7 @@ pub(super) mod tests {
     #[test]
     fn what_is_no_state_is_not_taken_for_one() {
         let (bytes, next) = state(7, 900);
-        for place in [0, 625, u32::MAX] {
+        for place in [625, u32::MAX] {
             assert_eq!(Twister::of(&bytes, place), None);
         }
         assert_eq!(Twister::of(&bytes[4..], next), None, "too short");

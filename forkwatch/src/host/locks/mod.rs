@@ -241,10 +241,14 @@ pub(super) fn mapping(process: &Stat, maps: &Maps, address: u64, region: &maps::
 
 /// Whether CPython runs in a process: as its program, or as a library in another's.
 pub(super) fn runs_python(tgid: u32, maps: &Maps) -> bool {
-    let is_python = |name: &str| name.starts_with("python");
-    fs::read_link(format!("/proc/{tgid}/exe"))
-        .is_ok_and(|exe| exe.file_name().and_then(|name| name.to_str()).is_some_and(is_python))
-        || maps.has_file("libpython")
+    runs(tgid, maps, "python", "libpython")
+}
+
+/// Whether an interpreter runs in a process: as its program, whose file's name begins so, or as a library in another's.
+pub(super) fn runs(tgid: u32, maps: &Maps, program: &str, library: &str) -> bool {
+    fs::read_link(format!("/proc/{tgid}/exe")).is_ok_and(|exe| {
+        exe.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(program))
+    }) || maps.has_file(library)
 }
 
 #[cfg(test)]
