@@ -31,8 +31,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 the third death on, the kernel side also reports how the other children of that parent end. It is \
                 certain only for servers that are known to replace their workers, where none of those that were forked \
                 since ended well, and where those that died were young (10 s, the median) and another was forked in \
-                their place within 2 s. Else it is strong, or, of exits with a code, information: they may be jobs \
-                that fail.",
+                their place within 2 s. Else it is strong. Of exits with a code it may be information, for they may \
+                be jobs that fail, and of SIGKILL a suspicion, for whoever forks them may be the one that kills them.",
     certainty: Certainty::Certain,
     certainty_reason: "It is a count of ends that the kernel reported, with the codes and signals that wait(2) \
                        shows, and of the forks that followed them. Why they ended is not known, nor always what they \
@@ -277,15 +277,20 @@ impl Standing {
         if case.succession.is_loop() && is_server {
             return Self { state, certainty: HAZARD.certainty, severity };
         }
-        // A signal is a fault, whatever it ended.
-        if !by_code || is_server || well == 0 && replaced_at_once && young {
-            return Self { state, certainty: Certainty::Strong, severity };
+        let doubted = Self { state: State::Suspected, certainty: Certainty::Heuristic, severity };
+        // Another process sent it: the parent itself may be the one that limits what its jobs take.
+        if matches!(case.how, ExitStatus::Signal { number: SIGKILL, .. }) && !is_server {
+            return doubted;
         }
-        Self { state: State::Suspected, certainty: Certainty::Heuristic, severity: Severity::Info }
+        // Any other signal is a fault, whatever it ended.
+        if !by_code || is_server || well == 0 && replaced_at_once && young {
+            return Self { certainty: Certainty::Strong, state, severity };
+        }
+        Self { severity: Severity::Info, ..doubted }
     }
 
     fn may_be_jobs(&self) -> bool {
-        self.severity == Severity::Info
+        self.state == State::Suspected
     }
 }
 
@@ -326,6 +331,15 @@ fn advice(how: ExitStatus, may_be_jobs: bool) -> (&'static str, Remedy) {
                 "https://man7.org/linux/man-pages/man3/exit.3.html",
             ),
         ),
+        ExitStatus::Signal { number: SIGKILL, .. } if may_be_jobs => (
+            "children of an unknown program that SIGKILL ends",
+            remedy(
+                "Find out who sends it: the program itself, where its children take too long or too much, or the \
+                 kernel's out-of-memory killer (`journalctl -k --grep oom`). What the program does on purpose needs \
+                 no change.",
+                "https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files",
+            ),
+        ),
         ExitStatus::Signal { number: SIGKILL, .. } => (
             "children that SIGKILL ends",
             remedy(
@@ -353,7 +367,10 @@ fn remedies() -> Vec<(&'static str, Remedy)> {
         .into_iter()
         .chain([ExitStatus::Code(1)])
         .map(|how| advice(how, false))
-        .chain([advice(ExitStatus::Code(1), true)])
+        .chain([
+            advice(ExitStatus::Code(1), true),
+            advice(ExitStatus::Signal { number: SIGKILL, core_dumped: false }, true),
+        ])
         .collect()
 }
 

@@ -109,6 +109,7 @@ fn the_summary_says_how_many_ended_how_and_how_fast() {
 #[test]
 fn what_may_be_jobs_is_never_certain() {
     let (code, crash) = (ExitStatus::Code(1), ExitStatus::Signal { number: 11, core_dumped: true });
+    let killed = ExitStatus::Signal { number: 9, core_dumped: false };
     let (server, runner) = ("/usr/bin/gunicorn", "/usr/bin/runner");
     let slow = Succession { young: false, ..LOOP };
     let gaps = Succession { replaced_at_once: false, ..LOOP };
@@ -129,11 +130,14 @@ fn what_may_be_jobs_is_never_certain() {
         (well(1), runner, code, information),
         (well(2), runner, code, None),
         (well(9), runner, crash, strong),
+        (LOOP, server, killed, certain),
+        (LOOP, runner, killed, information),
+        (well(9), runner, killed, information),
         (well(9), server, code, strong),
     ] {
         let told = match judged_of(succession, exe, &[exe], how) {
             Judgement::Unsafe(verdict) => {
-                let quiet = verdict.certainty == Certainty::Heuristic;
+                let quiet = verdict.certainty == Certainty::Heuristic && how == code;
                 assert_eq!(verdict.severity == Severity::Info, quiet, "{}", verdict.summary);
                 Some(verdict.certainty)
             }
