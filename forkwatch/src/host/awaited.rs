@@ -49,6 +49,18 @@ pub(super) fn awaited(process: u32, call: &SystemCall) -> Awaited {
     }
 }
 
+/// Whether a call waits for several descriptors by poll or select, and for no certain time.
+pub(super) fn polls_for_ever(call: &SystemCall) -> bool {
+    let [_, _, third, _, fifth, _] = call.arguments;
+    match form(call.number) {
+        // It has a pointer to the time where poll has milliseconds.
+        Some(Form::Poll) if call.number == libc::SYS_ppoll => third == 0,
+        Some(Form::Poll) => call.word(2).is_some_and(|milliseconds| milliseconds.cast_signed() < 0),
+        Some(Form::Select) => fifth == 0,
+        Some(Form::Input | Form::Output | Form::Epoll) | None => false,
+    }
+}
+
 fn form(number: libc::c_long) -> Option<Form> {
     #[cfg(target_arch = "x86_64")]
     match number {

@@ -35,7 +35,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 looked at twice, 2 s apart, for who else holds that end. It is reported if each of them slept, from \
                 the first look to the second, in the same call on the same pipe. A family at rest is found out so \
                 within 10 s. A child that has written nothing since its fork, and holds the write end of a pipe to \
-                whose end somebody reads, is suspected once all have ended that had written.",
+                whose end somebody reads, or waits in poll or select for pipes alone and without a time limit, is \
+                suspected once all have ended that had written.",
     certainty: Certainty::Strong,
     certainty_reason: "Nobody is left who has the other end and would use or close it. Somebody may still open it anew \
                        through /proc/PID/fd, as a script in a container does, or get it through a Unix socket or an \

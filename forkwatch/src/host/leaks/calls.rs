@@ -1,6 +1,13 @@
 //! The system calls that the threads of a process sleep in.
 
-use crate::{host::call::Activity, model::leak::Held};
+use crate::{
+    host::{
+        awaited::{awaited, polls_for_ever},
+        call::Activity,
+        descriptors::Descriptor,
+    },
+    model::leak::{Held, Object},
+};
 
 /// What the threads of a process do.
 pub(super) struct Calls(pub(super) Vec<Activity>);
@@ -32,11 +39,17 @@ const SERVING: &[libc::c_long] = &[
 ];
 
 impl Calls {
-    /// Whether a thread sleeps in a read of one of these descriptors.
-    pub(super) fn read_any_of(&self, held: &[Held]) -> bool {
+    /// Whether a thread of a process with these descriptors sleeps in a read of one of those: or, for ever, until one of
+    /// several pipes has something, as Ruby's `IO#read` and Python's `communicate` do. An event loop awaits other things, too,
+    /// and has no end in mind.
+    pub(super) fn read_any_of(&self, held: &[Held], process: u32, all: &[Descriptor]) -> bool {
         self.0.iter().filter_map(Activity::call).any(|call| {
-            let is_read = matches!(call.number, libc::SYS_read | libc::SYS_readv);
-            is_read && call.word(0).is_some_and(|fd| held.iter().any(|held| held.fd == fd))
+            let is_held = |fd: u32| held.iter().any(|held| held.fd == fd);
+            match call.number {
+                libc::SYS_read | libc::SYS_readv => call.word(0).is_some_and(is_held),
+                _ if polls_for_ever(call) => is_read(&awaited(process, call).input, is_held, all),
+                _ => false,
+            }
         })
     }
 
@@ -50,6 +63,18 @@ impl Calls {
     }
 }
 
+/// Whether one of the descriptors that are awaited is held, and all others are pipes, or what a runtime wakes itself by.
+fn is_read(awaited: &[u32], is_held: impl Fn(u32) -> bool, all: &[Descriptor]) -> bool {
+    let may_end = |fd: &u32| {
+        let descriptor = all.iter().find(|descriptor| descriptor.number == *fd);
+        descriptor.is_some_and(|descriptor| {
+            matches!(descriptor.object(), Some(Object::Pipe(_)))
+                || descriptor.link() == b"anon_inode:[eventfd]"
+        })
+    };
+    awaited.iter().any(|fd| is_held(*fd)) && awaited.iter().all(may_end)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,9 +84,41 @@ mod tests {
     fn who_reads_a_descriptor_is_known_by_its_number() {
         let sleeping_in = |number, fd| Activity::Call(SystemCall::made_up(number, [fd, 0, 0, 0, 0, 0]));
         let held = [Held { fd: 3, access: Access::Read }];
-        assert!(Calls(vec![Activity::Running, sleeping_in(libc::SYS_read, 3)]).read_any_of(&held));
-        assert!(!Calls(vec![sleeping_in(libc::SYS_read, 4)]).read_any_of(&held));
-        assert!(!Calls(vec![sleeping_in(libc::SYS_write, 3)]).read_any_of(&held));
+        let own = std::process::id();
+        assert!(Calls(vec![Activity::Running, sleeping_in(libc::SYS_read, 3)]).read_any_of(&held, own, &[]));
+        assert!(!Calls(vec![sleeping_in(libc::SYS_read, 4)]).read_any_of(&held, own, &[]));
+        assert!(!Calls(vec![sleeping_in(libc::SYS_write, 3)]).read_any_of(&held, own, &[]));
+    }
+
+    #[test]
+    fn who_awaits_nothing_but_pipes_reads_them() {
+        let made = |links: &[&str]| -> Vec<Descriptor> {
+            (3..).zip(links).map(|(number, link)| Descriptor::made_up(number, link)).collect()
+        };
+        let (pipe, other, eventfd) = ("pipe:[7]", "pipe:[8]", "anon_inode:[eventfd]");
+        let is_three = |fd: u32| fd == 3;
+        assert!(is_read(&[3], is_three, &made(&[pipe])));
+        assert!(is_read(&[4, 3, 5], is_three, &made(&[pipe, other, eventfd])));
+        assert!(!is_read(&[4], is_three, &made(&[pipe, other])));
+        assert!(!is_read(&[3, 4], is_three, &made(&[pipe, "socket:[9]"])));
+        assert!(!is_read(&[3, 9], is_three, &made(&[pipe])));
+        assert!(!is_read(&[], is_three, &made(&[pipe])));
+    }
+
+    #[test]
+    fn a_wait_with_a_time_limit_is_none_for_ever() {
+        let polls = |number, arguments| polls_for_ever(&SystemCall::made_up(number, arguments));
+        assert!(polls(libc::SYS_ppoll, [0x7000, 2, 0, 0, 8, 0]));
+        assert!(!polls(libc::SYS_ppoll, [0x7000, 2, 0x7100, 0, 8, 0]));
+        assert!(polls(libc::SYS_pselect6, [9, 0x7000, 0, 0, 0, 0]));
+        assert!(!polls(libc::SYS_pselect6, [9, 0x7000, 0, 0, 0x7100, 0]));
+        assert!(!polls(libc::SYS_accept4, [0; 6]));
+        #[cfg(target_arch = "x86_64")]
+        {
+            assert!(polls(libc::SYS_poll, [0x7000, 2, u64::from(u32::MAX), 0, 0, 0]));
+            assert!(!polls(libc::SYS_poll, [0x7000, 2, 500, 0, 0, 0]));
+            assert!(!polls(libc::SYS_select, [9, 0x7000, 0, 0, 0x7100, 0]));
+        }
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Search {
             Object::Pipe(_) => None,
         };
         let is_pipe = matches!(self.object, Object::Pipe(_));
-        let awaits = is_pipe && calls.read_any_of(&held);
+        let awaits = is_pipe && calls.read_any_of(&held, tgid, &all.descriptors);
         let wrote = if is_pipe { wrote(tgid) } else { None };
         let parent = Stat::of_process(stat.parent).ok();
         let forker = self.forker.filter(|_| stat.is(self.process));
