@@ -29,8 +29,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 most, until the child has been seen to work: 1 % of a CPU, or 64 KiB read and written, since the \
                 look before. If such a thread is missing then, and still is 30 s later, it is reported, once a day \
                 for each program and name. It is reported sooner if a thread of the child waits for it: if two \
-                looks, 5 s apart, find the same thread in the same call of librdkafka, Tokio, gRPC or GLib, whatever \
-                time limit each of its short waits has. No table knows the threads of a program's own, which CPython \
+                looks, 5 s apart, find the same thread in the same call of librdkafka, Tokio, gRPC, ZeroMQ or GLib, \
+                whatever time limit each of its short waits has. No table knows the threads of a program's own, which CPython \
                 or CRuby runs. They are reported in two cases. If one takes from a queue.Queue of CPython's, as a \
                 QueueListener does, or from that of a pool of threads, the child's copy of the queue is looked at: \
                 it is reported if ten items were put there and none was taken in four looks, 5 s apart. That is \
@@ -122,7 +122,12 @@ const TOKIO: Known = Known {
     link: "https://docs.rs/tokio/latest/tokio/runtime/index.html",
 };
 
-static KNOWN: [Known; 10] = [
+/// Where grpcio waits for an answer: around the other thread that gets it (grpc, `src/python/grpcio/grpc/_common.py`), or in
+/// the call itself, which drives the queue of the call's own events (`_channel.py`).
+const GRPC_WAITS: [(&str, &str); 3] =
+    [("_wait_once", "/grpc/_common.py"), ("wait", "/grpc/_common.py"), ("_blocking", "/grpc/_channel.py")];
+
+static KNOWN: [Known; 11] = [
     // OtelPeriodicExportingMetricReader (opentelemetry-python,
     // opentelemetry-sdk/src/opentelemetry/sdk/metrics/_internal/export/__init__.py). Only os.register_at_fork starts
     // it again, which a fork from C does not run, such as uWSGI's.
@@ -199,8 +204,7 @@ static KNOWN: [Known; 10] = [
         on_call: true,
         functions: &[],
         libraries: &[],
-        // Around each wait for an answer (grpc, src/python/grpcio/grpc/_common.py).
-        scripts: &[("_wait_once", "/grpc/_common.py"), ("wait", "/grpc/_common.py")],
+        scripts: &GRPC_WAITS,
         advice: "Make channels after the fork, and set GRPC_ENABLE_FORK_SUPPORT=1 in the parent.",
         link: "https://github.com/grpc/grpc/blob/master/doc/fork_support.md",
     },
@@ -212,10 +216,22 @@ static KNOWN: [Known; 10] = [
         on_call: true,
         functions: &[],
         libraries: &[],
-        // Around each wait for an answer (grpc, src/python/grpcio/grpc/_common.py).
-        scripts: &[("_wait_once", "/grpc/_common.py"), ("wait", "/grpc/_common.py")],
+        scripts: &GRPC_WAITS,
         advice: "Make channels after the fork, and set GRPC_ENABLE_FORK_SUPPORT=1 in the parent.",
         link: "https://github.com/grpc/grpc/blob/master/doc/fork_support.md",
+    },
+    // ZMQbg/IO/0 and ZMQbg/Reaper (zeromq/libzmq, src/ctx.cpp, `start_thread`). In a forked child every call on a socket of
+    // the parent's fails with EINTR (src/signaler.cpp), which most bindings take for a signal and try again, for ever.
+    Known {
+        starts: "ZMQbg/",
+        library: "ZeroMQ",
+        stops: "sends and gets nothing through ZeroMQ contexts made before the fork, and may spin while it tries",
+        on_call: true,
+        functions: &["zmq_"],
+        libraries: &["libzmq"],
+        scripts: &[],
+        advice: "Make the context and its sockets after the fork, in each process.",
+        link: "https://libzmq.readthedocs.io/en/latest/zmq_ctx_new.html",
     },
     TOKIO,
     Known { starts: "tokio-runtime-w", ..TOKIO },
