@@ -95,13 +95,16 @@ mod tests {
 
     #[test]
     fn a_process_cloned_with_the_memory_is_named() {
-        extern "C" fn wait(_: *mut libc::c_void) -> libc::c_int {
-            // SAFETY: both take numbers; the second only waits. The child's end ends this process too.
+        extern "C" fn wait(parent: *mut libc::c_void) -> libc::c_int {
+            // SAFETY: it takes numbers. The child's end ends this process too.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-            loop {
+            // It may have ended before that.
+            // SAFETY: it takes nothing.
+            while unsafe { libc::getppid() }.cast_unsigned() as usize == parent.addr() {
                 // SAFETY: as above.
                 unsafe { libc::pause() };
             }
+            0
         }
         let child = Forked::into(|| {
             const STACK: usize = 64 * 1024;
@@ -111,8 +114,9 @@ mod tests {
             let stack = unsafe { libc::mmap(std::ptr::null_mut(), STACK, access, kind, -1, 0) };
             // SAFETY: the end of the mapping is one past its last byte.
             let top = unsafe { stack.byte_add(STACK) };
+            let own = std::ptr::without_provenance_mut(std::process::id() as usize);
             // SAFETY: the function only waits, on that stack, which is never freed.
-            unsafe { libc::clone(wait, top, libc::CLONE_VM | libc::SIGCHLD, std::ptr::null_mut()) };
+            unsafe { libc::clone(wait, top, libc::CLONE_VM | libc::SIGCHLD, own) };
             // SAFETY: the name is a string that ends in NUL.
             unsafe { libc::prctl(libc::PR_SET_NAME, c"shares-memory".as_ptr()) };
         });
