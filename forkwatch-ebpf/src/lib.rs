@@ -15,7 +15,8 @@ pub use records::{
 };
 pub use tables::{
     CLONE_ERRORS, CgroupCounts, CloneCalls, Counters, Durations, Family, Forker, Heir, HeldSocket,
-    LATENCY_BOUNDS, Sharer, Signalled, Sleeper, Socket, SocketUser, THREAD_BOUNDS, Wake,
+    LATENCY_BOUNDS, SHARER_MARKS, Sharer, Signalled, Sleeper, Socket, SocketUser, THREAD_BOUNDS, Wake,
+    mark_of,
 };
 
 /// Bumped whenever a layout here changes; stands in recordings.
@@ -214,6 +215,8 @@ pub mod map {
     pub const PARENTS: &str = "PARENTS";
     /// Hash: tgid to the [`Sharer`](crate::Sharer) that holds a watched socket.
     pub const SHARERS: &str = "SHARERS";
+    /// Array: [`mark_of`](crate::mark_of) a tgid to 1 where a sharer may have it.
+    pub const SHARER_MARKED: &str = "SHARER_MARKED";
     /// Hash: inode number to the watched [`Socket`](crate::Socket).
     pub const SOCKETS: &str = "SOCKETS";
     /// Hash, of which the oldest make way: [`SocketUser`](crate::SocketUser)s that have been told.

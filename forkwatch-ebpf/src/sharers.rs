@@ -4,10 +4,10 @@
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
     macros::{btf_tracepoint, map},
-    maps::HashMap,
+    maps::{Array, HashMap},
     programs::BtfTracePointContext,
 };
-use forkwatch_ebpf::{Sharer, SharerEndRecord, class, kind, record};
+use forkwatch_ebpf::{SHARER_MARKS, Sharer, SharerEndRecord, class, kind, mark_of, record};
 
 use crate::{
     counters::counters,
@@ -22,17 +22,34 @@ ring_record!(SharerEndRecord, SHARERS);
 #[map]
 static SHARERS: HashMap<u32, Sharer> = HashMap::with_max_entries(4096, 0);
 
+/// Where a mark stands for the tgid of every sharer there has been since the programs were attached, and so for others of the
+/// same remainder. Nearly everybody who uses a socket is no sharer: a look here costs a load, one into the table calls
+/// a function and hashes.
+#[map]
+static SHARER_MARKED: Array<u64> = Array::with_max_entries(SHARER_MARKS, 0);
+
 /// Enters a process; `flags` are those of the table (include/uapi/linux/bpf.h). Where there is no room, its use of the
-/// socket is not seen.
+/// socket is not seen. Tells whether there was room.
 #[inline(always)]
-pub(crate) fn enter(tgid: u32, sharer: &Sharer, flags: u64) {
-    let _ = SHARERS.insert(&tgid, sharer, flags);
+pub(crate) fn enter(tgid: u32, sharer: &Sharer, flags: u64) -> bool {
+    let is_there = SHARERS.insert(&tgid, sharer, flags).is_ok();
+    // After it: user space takes marks away, and then marks all of the table again.
+    if let Some(mark) = SHARER_MARKED.get_ptr_mut(mark_of(tgid)) {
+        // SAFETY: a value of the map; whoever writes there writes the same, or user space 0.
+        unsafe { core::ptr::write_volatile(mark, 1) };
+    }
+    is_there
 }
 
 /// The current process, if it is one.
 #[inline(always)]
 pub(crate) fn current() -> Option<(u32, Sharer)> {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let mark = SHARER_MARKED.get_ptr(mark_of(tgid))?;
+    // SAFETY: a value of the map.
+    if unsafe { core::ptr::read_volatile(mark) } == 0 {
+        return None;
+    }
     let sharer = SHARERS.get_ptr(&tgid)?;
     // SAFETY: a value of the map, read at once.
     Some((tgid, unsafe { *sharer }))
@@ -49,8 +66,7 @@ fn sharer_forks(context: BtfTracePointContext) -> i32 {
         return 0;
     }
     let sharer = Sharer { start: child.start(), parent_tgid, unexeced: 1 };
-    // Where there is no room, its use of the socket is not seen.
-    if SHARERS.insert(&child.tgid(), &sharer, 0).is_ok() {
+    if enter(child.tgid(), &sharer, 0) {
         family::stream(child, parent_tgid);
         say!(
             SHARERS,

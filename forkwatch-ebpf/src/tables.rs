@@ -127,6 +127,14 @@ pub struct Sharer {
     pub unexeced: u32,
 }
 
+/// Places of [`map::SHARER_MARKED`](crate::map::SHARER_MARKED).
+pub const SHARER_MARKS: u32 = 1024;
+
+/// The place of a tgid there.
+pub const fn mark_of(tgid: u32) -> u32 {
+    tgid % SHARER_MARKS
+}
+
 /// A watched socket.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,11 @@
 
 use aya::{
     Ebpf,
-    maps::{HashMap, MapData},
+    maps::{Array, HashMap, MapData},
 };
-use forkwatch_ebpf::{Family, Forker, Sharer, Signalled, Socket, act, flag, kind, map};
+use forkwatch_ebpf::{
+    Family, Forker, SHARER_MARKS, Sharer, Signalled, Socket, act, flag, kind, map, mark_of,
+};
 
 use super::{
     error::KernelError,
@@ -43,6 +45,8 @@ pub(super) struct OnDemand {
     parents: HashMap<MapData, u32, u8>,
     signalled: HashMap<MapData, u32, SignalledCell>,
     sharers: HashMap<MapData, u32, SharerCell>,
+    /// Where the kernel side looks first whether a process may be a sharer.
+    marked: Array<MapData, u64>,
     sockets: HashMap<MapData, u64, SocketCell>,
     users: HashMap<MapData, SocketUserCell, u8>,
     forkers: HashMap<MapData, u32, ForkerCell>,
@@ -57,6 +61,7 @@ impl OnDemand {
             parents: take(ebpf, map::PARENTS)?,
             signalled: take(ebpf, map::SIGNALLED)?,
             sharers: take(ebpf, map::SHARERS)?,
+            marked: take(ebpf, map::SHARER_MARKED)?,
             sockets: take(ebpf, map::SOCKETS)?,
             users: take(ebpf, map::SOCKET_USERS)?,
             forkers: take(ebpf, map::FORKERS)?,
@@ -165,6 +170,7 @@ impl OnDemand {
             let Some(Living { parent_tgid, unexeced }) = known else { break };
             let sharer = Sharer { start: process.start.0, parent_tgid, unexeced: u32::from(unexeced) };
             self.sharers.insert(process.tgid, SharerCell(sharer), 0).map_err(map_error(map::SHARERS))?;
+            self.mark(process.tgid)?;
             // It may have exec'd or ended before it was entered, and then nobody would tell.
             let now = look(process);
             if now.is_some_and(|now| now.unexeced == unexeced) {
@@ -174,6 +180,23 @@ impl OnDemand {
         }
         let _ = self.sharers.remove(&process.tgid);
         Ok(())
+    }
+
+    fn mark(&mut self, tgid: u32) -> Result<(), KernelError> {
+        self.marked.set(mark_of(tgid), 1, 0).map_err(map_error(map::SHARER_MARKED))
+    }
+
+    /// Takes away the marks of those that are sharers no more. Others may become some meanwhile: the kernel side enters each
+    /// before it marks it, so that it is found in the table afterwards.
+    fn mark_anew(&mut self) {
+        for mark in 0..SHARER_MARKS {
+            // The places are those of the array.
+            let _ = self.marked.set(mark, 0, 0);
+        }
+        let sharers: Vec<u32> = self.sharers.keys().filter_map(Result::ok).collect();
+        for tgid in sharers {
+            let _ = self.mark(tgid);
+        }
     }
 
     /// Has the kernel side tell of all children of a process that are born with connections, or of none before a time.
@@ -199,6 +222,7 @@ impl OnDemand {
             for tgid in left {
                 let _ = self.sharers.remove(&tgid);
             }
+            self.mark_anew();
             self.forget_users(|_| true);
         }
     }

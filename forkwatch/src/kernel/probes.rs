@@ -323,7 +323,7 @@ pub(super) static TABLE: &[Row] = &[
             socket_functions(&by_exits("tcp_receives"), 5),
             socket_functions(&by_exits("tcp_receives_5_18"), 6),
         ],
-        maps: &[map::SHARERS, map::SOCKETS, map::SOCKET_USERS],
+        maps: &[map::SHARERS, map::SHARER_MARKED, map::SOCKETS, map::SOCKET_USERS],
         records: &[(record::SOCKET, decode::socket_use), (record::SHARER_END, decode::sharer_end)],
     },
     Row {
