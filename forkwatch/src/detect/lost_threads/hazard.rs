@@ -124,8 +124,12 @@ const TOKIO: Known = Known {
 
 /// Where grpcio waits for an answer: around the other thread that gets it (grpc, `src/python/grpcio/grpc/_common.py`), or in
 /// the call itself, which drives the queue of the call's own events (`_channel.py`).
-const GRPC_WAITS: [(&str, &str); 3] =
-    [("_wait_once", "/grpc/_common.py"), ("wait", "/grpc/_common.py"), ("_blocking", "/grpc/_channel.py")];
+const GRPC_WAITS: [(&str, &str); 4] = [
+    ("_wait_once", "/grpc/_common.py"),
+    ("wait", "/grpc/_common.py"),
+    ("_blocking", "/grpc/_channel.py"),
+    ("__call__", "/grpc/_channel.py"),
+];
 
 static KNOWN: [Known; 11] = [
     // OtelPeriodicExportingMetricReader (opentelemetry-python,
