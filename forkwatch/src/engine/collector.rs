@@ -2,6 +2,7 @@
 //! waiting.
 
 mod accounts;
+mod behind;
 mod work;
 
 use std::{

@@ -4,6 +4,9 @@
 //! least. Of a whole CPU the reader takes no more than a small part on average; and who has taken little lately need not
 //! wait for those who have taken much.
 //!
+//! What proves that a child hangs, or is gone a moment later, comes before what can wait: of what may be taken at once a
+//! quarter is left for it. Of so many questions one is of those that can wait, where any do.
+//!
 //! Searches take long, and nothing is proven by them: one comes when nothing else is asked, or when it has waited for a
 //! while, and only as long as half of what may be taken at once is left for what is asked next.
 
@@ -23,6 +26,8 @@ const SEARCH_WAITS: Duration = Duration::from_secs(2);
 const SEARCH_YIELDS: Duration = Duration::from_millis(100);
 /// How often it is seen whether a search may begin, or has waited for too long.
 const SEARCH_LOOK: Duration = Duration::from_millis(100);
+/// After so many other questions one of those comes that can wait.
+const TURNS: u32 = 16;
 /// Users whose allowance is remembered.
 const MOST_USERS: usize = 4096;
 
@@ -86,6 +91,10 @@ struct Search<T> {
 /// Questions that wait.
 pub struct Shares<T> {
     root: Share<(Account, T)>,
+    /// Those that can wait.
+    patient: Share<(Account, T)>,
+    /// How many others have come since the last of these.
+    turns: u32,
     searches: Vec<Search<T>>,
     all: Allowance,
     users: HashMap<u64, Allowance>,
@@ -97,6 +106,8 @@ impl<T> Shares<T> {
     pub fn new(now: Instant) -> Self {
         Self {
             root: Share::new(3),
+            patient: Share::new(3),
+            turns: 0,
             searches: Vec::new(),
             all: Allowance::new(ALL, now),
             users: HashMap::new(),
@@ -106,7 +117,7 @@ impl<T> Shares<T> {
 
     /// How many wait.
     pub const fn waiting(&self) -> usize {
-        self.root.waiting + self.searches.len()
+        self.root.waiting + self.patient.waiting + self.searches.len()
     }
 
     /// Lets one wait. Where there is no room, one of those that have most waiting is let go, be it this one: it is
@@ -114,6 +125,12 @@ impl<T> Shares<T> {
     pub fn put(&mut self, account: Account, item: T) -> Option<T> {
         self.root.put(&account.path(), (account, item));
         if self.root.waiting > MOST_WAITING { self.root.let_go().map(|(_, item)| item) } else { None }
+    }
+
+    /// The same for one that can wait.
+    pub fn put_patient(&mut self, account: Account, item: T) -> Option<T> {
+        self.patient.put(&account.path(), (account, item));
+        if self.patient.waiting > MOST_WAITING { self.patient.let_go().map(|(_, item)| item) } else { None }
     }
 
     /// Lets a search wait. Where there is no room, the last of whoever has most waiting is given back.
@@ -170,28 +187,47 @@ impl<T> Shares<T> {
     }
 
     fn next_look(&mut self, now: Instant) -> Next<T> {
-        if self.root.waiting == 0 {
+        if self.root.waiting + self.patient.waiting == 0 {
             return Next::Nothing;
         }
         if now.saturating_duration_since(self.halved) >= HALF_LIFE {
             self.halved = now;
             self.root.halve();
+            self.patient.halve();
         }
-        let of_all = self.all.wait(now);
+        let is_their_turn = self.turns >= TURNS;
+        let mut shortest = Duration::MAX;
+        for is_patient in [is_their_turn, !is_their_turn] {
+            match self.take(is_patient, now) {
+                Ok((account, item)) => {
+                    self.turns = if is_patient { 0 } else { self.turns.saturating_add(1) };
+                    return Next::Ask(account, item);
+                }
+                Err(wait) => shortest = shortest.min(wait),
+            }
+        }
+        Next::Wait(shortest)
+    }
+
+    /// Takes from whoever has had least of those that need not wait; an error says how long all have to.
+    fn take(&mut self, is_patient: bool, now: Instant) -> Result<(Account, T), Duration> {
+        let share = if is_patient { &mut self.patient } else { &mut self.root };
+        if share.waiting == 0 {
+            return Err(Duration::MAX);
+        }
+        let kept = if is_patient { ALL.at_once / 4 } else { Duration::ZERO };
+        let of_all = self.all.wait(kept, now);
         let users = &mut self.users;
-        let mut wait = |user: u64| {
+        share.take(&mut |user: u64| {
             let has_had_little = users.get_mut(&user).is_none_or(|allowance| allowance.is_ample(now));
             of_all.filter(|_| !has_had_little)
-        };
-        match self.root.take(&mut wait) {
-            Ok((account, item)) => Next::Ask(account, item),
-            Err(wait) => Next::Wait(wait),
-        }
+        })
     }
 
     /// Notes what a question has taken of a CPU.
     pub fn charge(&mut self, account: Account, taken: Duration, now: Instant) {
         self.root.charge(&account.path(), taken);
+        self.patient.charge(&account.path(), taken);
         self.all.charge(taken, now);
         if self.users.len() >= MOST_USERS {
             self.users.retain(|_, allowance| !allowance.is_whole(now));
@@ -225,11 +261,11 @@ impl Allowance {
         self.left = self.left.saturating_sub(signed(taken));
     }
 
-    /// How long to wait until something may be taken; absent where it may now.
-    fn wait(&mut self, now: Instant) -> Option<Duration> {
+    /// How long to wait until something may be taken and so much is left; absent where it may now.
+    fn wait(&mut self, kept: Duration, now: Instant) -> Option<Duration> {
         self.refill(now);
-        let lacking =
-            u64::try_from(self.left.saturating_neg().saturating_add(1)).ok().filter(|_| self.left < 0)?;
+        let left = self.left.saturating_sub(signed(kept));
+        let lacking = u64::try_from(left.saturating_neg().saturating_add(1)).ok().filter(|_| left < 0)?;
         Some(Duration::from_nanos(lacking.saturating_mul(1000) / u64::from(self.rate.per_mille.max(1)) + 1))
     }
 

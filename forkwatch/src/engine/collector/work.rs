@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Answered, Asked, Told, What, accounts::Accounts};
+use super::{Answered, Asked, Told, What, accounts::Accounts, behind::Behind};
 use crate::{
     health::{Looks, Pulse},
     host::{Scope, clock},
@@ -32,10 +32,18 @@ pub(super) struct Work {
     pulse: Pulse,
     send: UnboundedSender<Told>,
     accounts: Accounts,
-    shares: Shares<(u64, Request)>,
+    shares: Shares<Waiting>,
+    behind: Behind,
     urgent: VecDeque<Urgent>,
     /// What was last told of looks that failed.
     looks: Looks,
+}
+
+/// A question of the core's, its number, and since when it waits.
+struct Waiting {
+    number: u64,
+    request: Request,
+    since: Instant,
 }
 
 /// What does not wait for others.
@@ -54,6 +62,7 @@ impl Work {
             send,
             accounts: Accounts::default(),
             shares: Shares::new(Instant::now()),
+            behind: Behind::default(),
             urgent: VecDeque::new(),
             looks: Looks::default(),
         }
@@ -91,18 +100,16 @@ impl Work {
             }
             What::Heartbeat => self.urgent.push_back(Urgent::Heartbeat(number)),
             What::Core(request) => {
-                let is_search = matches!(
-                    request,
-                    Request::HeldLocks { places: None, .. } | Request::Generators { places: None, .. }
-                );
                 let account = self.account(&Question::Core(request.clone()));
-                let no_room = if is_search {
-                    self.shares.put_search(account, (number, request), Instant::now())
-                } else {
-                    self.shares.put(account, (number, request))
+                let (waits, now) = (waits(&request), Instant::now());
+                let waiting = Waiting { number, request, since: now };
+                let no_room = match waits {
+                    Waits::AsLongAsOthers => self.shares.put(account, waiting),
+                    Waits::Longer => self.shares.put_patient(account, waiting),
+                    Waits::ForAWhile => self.shares.put_search(account, waiting, now),
                 };
-                if let Some((number, _)) = no_room {
-                    tracing::debug!("a question gives way: too many suspects at once");
+                if let Some(Waiting { number, .. }) = no_room {
+                    self.behind.gave_way(now);
                     self.tell(number, Answered::Nothing);
                 }
             }
@@ -136,14 +143,17 @@ impl Work {
             }
             return Ok(self.pause());
         }
-        while let Some((number, _)) = self.shares.late(Instant::now()) {
-            tracing::debug!("a search for held locks gives way: there is too much else to look at");
+        while let Some(Waiting { number, .. }) = self.shares.late(Instant::now()) {
+            tracing::debug!("a search gives way: there is too much else to look at");
             self.tell(number, Answered::Nothing);
         }
         match self.shares.next(Instant::now()) {
             Next::Nothing => Ok(None),
             Next::Wait(wait) => Ok(Some(wait)),
-            Next::Ask(account, (number, request)) => {
+            Next::Ask(account, Waiting { number, request, since }) => {
+                if matches!(waits(&request), Waits::AsLongAsOthers) {
+                    self.behind.comes(since, self.shares.waiting(), Instant::now());
+                }
                 let question = match &request {
                     Request::Sweep { mark } => Question::Sweep { mark: *mark, scope: self.scope.clone() },
                     request => Question::Core(request.clone()),
@@ -221,6 +231,34 @@ impl Work {
     fn tell(&self, number: u64, what: Answered) {
         // Where nobody listens any more, nobody asks either.
         let _ = self.send.send(Told { number, what });
+    }
+}
+
+/// How a question waits for others.
+enum Waits {
+    /// It proves that a child hangs, or is about what is gone a moment later.
+    AsLongAsOthers,
+    /// What it asks about is there later as well.
+    Longer,
+    /// It searches memory, which takes long, and is let go where that cannot be done in time.
+    ForAWhile,
+}
+
+const fn waits(request: &Request) -> Waits {
+    match request {
+        Request::HeldLocks { places: None, .. } | Request::Generators { places: None, .. } => {
+            Waits::ForAWhile
+        }
+        Request::SharedLoop { .. }
+        | Request::SharedFiles { .. }
+        | Request::Unflushed { .. }
+        | Request::Escaped { .. }
+        | Request::CarriedLocks { .. }
+        | Request::Generators { .. }
+        | Request::Descriptors { .. }
+        | Request::Backlog { .. }
+        | Request::Inheritance { .. } => Waits::Longer,
+        _ => Waits::AsLongAsOthers,
     }
 }
 

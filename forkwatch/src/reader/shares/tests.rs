@@ -111,7 +111,7 @@ fn the_whole_takes_a_small_part_of_a_cpu_and_one_user_leaves_something() {
     assert_eq!(asked.len(), 4);
     // And for all that, one who has taken nothing does not wait.
     let end = later + minute;
-    assert!(shares.all.wait(end).is_some());
+    assert!(shares.all.wait(Duration::ZERO, end).is_some());
     shares.put(account(33, 1, 1), 1);
     assert_eq!(shares.next(end), Next::Ask(account(33, 1, 1), 1));
 }
@@ -162,6 +162,48 @@ fn a_search_lets_questions_pass_for_a_while_only() {
     shares.charge(account(0, 1, 1), 500 * MILLISECOND, later);
     assert_eq!(shares.next(later + SEARCH_YIELDS), ask(1002));
     assert!(matches!(shares.next(later + SEARCH_YIELDS), Next::Wait(_)));
+}
+
+#[test]
+fn what_can_wait_lets_others_pass_and_comes_in_its_turn() {
+    let now = Instant::now();
+    let mut shares = Shares::new(now);
+    let account = account(0, 1, 1);
+    for item in 0_u32..40 {
+        assert_eq!(shares.put_patient(account, 1000 + item), None);
+        assert_eq!(shares.put(account, item), None);
+    }
+    let asked: Vec<u32> = std::iter::from_fn(|| match shares.next(now) {
+        Next::Ask(_, item) => Some(item),
+        _ => None,
+    })
+    .collect();
+    let place = |wanted: u32| asked.iter().position(|item| *item == wanted).unwrap();
+    assert_eq!((place(0), place(1000), place(1001)), (0, TURNS as usize, 2 * TURNS as usize + 1));
+    assert_eq!(asked.len(), 80);
+}
+
+#[test]
+fn what_can_wait_leaves_something_for_what_cannot() {
+    let mut now = Instant::now();
+    let mut shares = Shares::new(now);
+    let account = account(0, 1, 1);
+    for item in 0_u32..100 {
+        assert_eq!(shares.put_patient(account, item), None);
+    }
+    // Whatever can wait asks for as much as it gets.
+    while let Next::Ask(account, _) = shares.next(now) {
+        shares.charge(account, 20 * MILLISECOND, now);
+    }
+    let Next::Wait(wait) = shares.next(now) else { panic!("nothing waits") };
+    assert!(wait < Duration::from_secs(1), "{wait:?}");
+    for item in 1000..1005 {
+        assert_eq!(shares.put(account, item), None);
+        assert_eq!(shares.next(now), Next::Ask(account, item));
+        shares.charge(account, 20 * MILLISECOND, now);
+    }
+    now += Duration::from_secs(10);
+    assert!(matches!(shares.next(now), Next::Ask(..)), "it goes on");
 }
 
 #[test]
