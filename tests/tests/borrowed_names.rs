@@ -144,7 +144,7 @@ impl Case {
         same("owner", event.text("/forkwatch/provenance/owner"), owner)?;
         same("executable", event.text("/forkwatch/provenance/executable"), executable)?;
         let parent = finding.parent_pid().context("no parent")?;
-        let called = format!(" of {sentence} (pid {parent}) waits for ever for ");
+        let called = format!(" of {sentence} (pid {parent}) waits in vain for ");
         ensure!(finding.summary().contains(&called), "{called:?} is not in {:?}", finding.summary());
         let child = event.pid().context("no child")?;
         let line = log

@@ -74,7 +74,7 @@ fn a_pool_that_waits_for_a_killed_worker_is_told() -> Result<()> {
     let event = told_of_pool("job", "lost-result")?;
     let found = finding(&event)?;
     ensure!(
-        found.summary().contains("waits for ever for a result of its multiprocessing pool"),
+        found.summary().contains("waits in vain for a result of its multiprocessing pool"),
         "{}",
         found.summary()
     );

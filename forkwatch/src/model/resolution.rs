@@ -20,7 +20,7 @@ pub enum Resolution {
     KilledByParent,
     /// Another process killed it.
     KilledByOther,
-    /// The child woke after all: the finding is withdrawn.
+    /// The child goes on after all: a signal, a time limit or somebody unknown has ended its wait.
     Woke,
     /// The child has ended, and it is not known how.
     Ended,
@@ -74,7 +74,7 @@ impl Resolution {
             Self::Killed => "was killed by a signal",
             Self::KilledByParent => "was killed by its parent",
             Self::KilledByOther => "was killed by another process",
-            Self::Woke => "woke after all: the finding is withdrawn",
+            Self::Woke => "goes on after all: its wait has ended",
             Self::Ended => "has ended",
             Self::Cleared => "is no longer in that state",
         }

@@ -24,7 +24,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
            was killed, by the out-of-memory killer for one. It stays taken. Every other process that wants it waits \
            for ever, also those that are started anew: they wait for the same. In a pool of multiprocessing it is the \
            lock of the queue of tasks, which a worker holds whenever it waits for the next one.",
-    detection: "When a signal has killed a child that never exec'd, its parent and the other children are looked at \
+    detection: "When a signal has killed a child that never exec'd, or it has exited with a code other than 0, its parent and the other children are looked at \
                 after 3 s, and then later and later, for about four minutes. It is reported if two looks, 4 s apart, \
                 see threads sleep at one mutex in shared memory whose owner is no living thread. It is also reported if \
                 they see every child that is left sleep at one semaphore, of which the calls of its script say that it is \
@@ -41,7 +41,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "Workers that wait at a semaphore for work: it is no lock.",
         "A robust mutex: whoever waits for it is told that its owner has died.",
         "A mutex whose owner lives, however long it takes.",
-        "A family none of which was killed.",
+        "A family of which all have ended well.",
     ],
     remedies,
     links: &[
@@ -95,7 +95,7 @@ fn by_owner(case: &Case<'_>) -> Option<Verdict> {
     let by = case.killed.iter().find(|killed| killed.child.tgid == owner);
     let left = by.map_or_else(
         || format!("which thread {owner} holds, and that has ended; {killer}"),
-        |killed| format!("which {owner} has left locked: it was killed by {}", killed.signal()),
+        |killed| format!("which {owner} has left locked: it {}", killed.how()),
     );
     let mut notes = vec![format!("the lock lies in {}, at {:#x}", lock.file, lock.place.3)];
     notes.extend(case.memory_note());
@@ -140,7 +140,7 @@ fn by_calls(case: &Case<'_>) -> Option<Verdict> {
             HAZARD.certainty,
             HAZARD.severity,
             format!(
-                "{wait} for ever for the lock of a multiprocessing queue: {killed}, and has left it locked, so that no \
+                "{wait} in vain for the lock of a multiprocessing queue: {killed}, and has left it locked, so that no \
                  task is taken any more"
             ),
         )

@@ -20,8 +20,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
     what: "multiprocessing.Pool starts a new worker where one has died, but does not notice which task that was working \
            on. The task is not done again, and its result never comes. Pool.map() and its like then wait for ever, \
            though every worker is there and has nothing to do. A worker is killed most often by the kernel's \
-           out-of-memory killer.",
-    detection: "When a signal has killed a child that never exec'd, its parent and the other children are looked at \
+           out-of-memory killer; a task that calls os._exit ends it as well.",
+    detection: "When a signal has killed a child that never exec'd, or it has exited with a code other than 0, its parent and the other children are looked at \
                 after 3 s, and then later and later, for about four minutes. It is reported if two looks, 4 s apart, \
                 see by the calls of their scripts that a thread of the parent waits for a result of the pool without a \
                 time limit, and that every worker waits for a task.",
@@ -81,7 +81,7 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Verdict> {
         certainty: HAZARD.certainty,
         severity: HAZARD.severity,
         summary: format!(
-            "{name} (pid {parent}) waits for ever for a result of its multiprocessing pool: {killed}, the task that it had \
+            "{name} (pid {parent}) waits in vain for a result of its multiprocessing pool: {killed}, the task that it had \
              is lost, and {workers} nothing to do"
         ),
         facts: Facts { notes, ..Facts::default() },

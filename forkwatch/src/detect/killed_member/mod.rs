@@ -1,6 +1,6 @@
-//! Children that were killed, and what that leaves the rest of their family waiting for.
+//! Children that were killed or left in the middle of their work, and what that leaves the rest of their family waiting for.
 //!
-//! Once a child that lives on was killed by a signal, its family is looked at: the process that forked it, and the other
+//! Once a child that lives on was killed by a signal, or has exited with a code other than 0, its family is looked at: the process that forked it, and the other
 //! children of that. What waits for something that only the killed one could have brought is looked at a second time. The
 //! family goes on being looked at for some minutes, later and later: the others may have something else to do first.
 
@@ -119,9 +119,12 @@ impl KilledMember {
         }
     }
 
-    /// A child has ended: it counts where a signal killed it.
+    /// A child has ended: it counts where a signal killed it, and where it has left with a code, as `os._exit` does in the
+    /// middle of a task.
     fn ended(&mut self, exit: &Exit, context: &mut Context) {
-        let ExitStatus::Signal { .. } = exit.status else { return };
+        if exit.status == ExitStatus::Code(0) {
+            return;
+        }
         let end = context.end(exit);
         let Some(process) = context.processes.get(exit.process).filter(|process| process.life().is_some())
         else {
@@ -241,14 +244,17 @@ impl<'a> Case<'a> {
     fn killed_words(&self) -> String {
         self.killed.last().map_or_else(
             || "a child was killed".to_owned(),
-            |killed| format!("{} was killed by {}", killed.child.tgid, killed.signal()),
+            |killed| format!("{} {}", killed.child.tgid, killed.how()),
         )
     }
 
     /// What the kernel tells of processes that it has killed for want of memory, as a note.
     fn memory_note(&self) -> Option<String> {
         let killed = self.killed.last()?;
-        let count = self.second.out_of_memory.filter(|count| *count > 0 && killed.signal() == "SIGKILL")?;
+        let count = self
+            .second
+            .out_of_memory
+            .filter(|count| *count > 0 && killed.end.exit_code.is_none() && killed.signal() == "SIGKILL")?;
         let processes = if count == 1 { "1 process".to_owned() } else { format!("{count} processes") };
         Some(format!(
             "the kernel has killed {processes} of this control group for want of memory (memory.events)"
@@ -257,6 +263,14 @@ impl<'a> Case<'a> {
 }
 
 impl Killed {
+    /// How it ended, after its name.
+    fn how(&self) -> String {
+        match self.end.exit_code {
+            Some(code) => format!("exited with code {code}"),
+            None => format!("was killed by {}", self.signal()),
+        }
+    }
+
     /// The signal that killed it.
     fn signal(&self) -> &str {
         self.end.signal.as_deref().unwrap_or("a signal")

@@ -59,7 +59,9 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Verdict> {
     let killed = case.killed.last()?;
     let is_known = ecosystem::recognise(&family.program, &[]).name() == "uWSGI";
     let is_replaced = case.forked.is_some_and(|forked| forked >= killed.at);
-    if !is_known || is_replaced || family.forker.stopped || case.now.since(killed.at) < PATIENCE {
+    let is_killed = killed.end.exit_code.is_none();
+    if !is_known || !is_killed || is_replaced || family.forker.stopped || case.now.since(killed.at) < PATIENCE
+    {
         return None;
     }
     let (name, parent) = (called(&family.program), family.forker.process.tgid);

@@ -150,7 +150,7 @@ fn a_result_that_nobody_works_on_is_lost() {
     assert_eq!((verdict.certainty, verdict.state), (Certainty::Strong, State::Confirmed));
     assert_eq!(
         verdict.summary,
-        "python3.11 (pid 100) waits for ever for a result of its multiprocessing pool: 110 was killed by SIGKILL, the task \
+        "python3.11 (pid 100) waits in vain for a result of its multiprocessing pool: 110 was killed by SIGKILL, the task \
          that it had is lost, and all 2 workers have nothing to do"
     );
     assert_eq!(verdict.facts.notes, ["it waits in run (app.py:7)"]);
@@ -204,7 +204,7 @@ fn a_queue_at_whose_door_all_wait_is_left_locked() {
     assert_eq!(found[0].1.certainty, Certainty::Strong);
     assert_eq!(
         found[0].1.summary,
-        "All 2 children of python3.11 (pid 100) wait for ever for the lock of a multiprocessing queue: 110 was killed by \
+        "All 2 children of python3.11 (pid 100) wait in vain for the lock of a multiprocessing queue: 110 was killed by \
          SIGKILL, and has left it locked, so that no task is taken any more"
     );
     // Another lock, another's lock, or the parent is inside of a queue.

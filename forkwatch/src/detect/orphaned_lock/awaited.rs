@@ -232,6 +232,20 @@ pub(super) fn told(place: &Place, is_alone: bool) -> Told {
     }
 }
 
+/// Whether a thread is in a function that takes a lock whose words may not say so: glibc's read-write lock, which readers
+/// hold without a name, and the guard of a static variable of C++'s that another thread makes
+/// (`__cxa_guard_acquire`, libstdc++-v3/libsupc++/guard.cc).
+pub(super) fn wants_lock(place: &Place) -> bool {
+    const TAKES: [&str; 4] =
+        ["pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "__pthread_rwlock_", "__cxa_guard_acquire"];
+    place
+        .stack
+        .frames
+        .iter()
+        .filter_map(name_of)
+        .any(|function| TAKES.iter().any(|name| function.starts_with(name)))
+}
+
 /// Whether a thread is in a function that waits for a spin lock: Abseil's or gperftools', as the inlined namespace and the
 /// library's own name around them vary.
 pub(super) fn wants_spin_lock(place: &Place) -> bool {

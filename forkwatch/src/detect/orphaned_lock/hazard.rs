@@ -26,7 +26,7 @@ use crate::{
 
 pub(crate) static HAZARD: Hazard = Hazard {
     id: HazardId::new("orphaned-lock"),
-    title: "A forked child is blocked for ever on a lock that nobody in it can release",
+    title: "A forked child is blocked on a lock that nobody in it can release",
     what: "A lock that another thread of the parent held at the fork is copied as held, and the thread that would \
            release it does not exist in the child. The child blocks as soon as it wants that lock, in a logger, \
            in the resolver, in the allocator, in a TLS library, and stays so until somebody kills it. Nothing is \

@@ -2,7 +2,7 @@
 
 use super::{
     awaited::{self, Awaited, Parks, Told},
-    proof::{forker_had_threads, is_lock, nobody_catches},
+    proof::{forker_had_threads, is_lock, nobody_catches, wait_alone},
     stuck::{Stuck, facts, notes, occupations_of, remedy},
     words,
 };
@@ -76,7 +76,7 @@ pub(super) fn awaited(stuck: &Stuck<'_>, wait: &LockWait) -> Option<&'static Awa
     if is_by_words || is_lock(wait) {
         return None;
     }
-    match awaited::told(stuck.place?, stuck.case.locks.threads == 1) {
+    match awaited::told(stuck.place?, wait_alone(stuck.case.locks, wait)) {
         Told::Awaits(awaited) => Some(awaited),
         Told::Parked | Told::Nothing | Told::Unknown => None,
     }

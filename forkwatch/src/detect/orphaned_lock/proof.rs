@@ -359,6 +359,12 @@ pub(super) fn is_lock(wait: &LockWait) -> bool {
     is_contended_lock(wait, &words) || is_still && (is_of_rust || is_rwlock)
 }
 
+/// Whether a child has no thread that could end this wait: it has one only, or all of them wait for the same.
+pub(super) fn wait_alone(locks: &Locks, wait: &LockWait) -> bool {
+    let same = locks.waits.iter().filter(|other| other.address == wait.address && !other.spins);
+    same.count() >= locks.threads as usize
+}
+
 /// Whether nothing but another thread could end a wait: no signal handler, nor anything else that runs in the child.
 pub(super) fn nobody_catches(locks: &Locks) -> bool {
     locks.caught.without(no_catchers(locks.python)).is_empty()

@@ -3,7 +3,7 @@
 use super::{
     awaited::{self, Told},
     pace::SHORTEST,
-    proof::{Case, Proven, is_inherited, is_lock, is_semaphore},
+    proof::{Case, Proven, is_inherited, is_lock, is_semaphore, wait_alone},
 };
 use crate::{
     core::{Settings, Unanswered},
@@ -162,12 +162,12 @@ impl Suspect {
             return Some(self);
         }
         let Locks { threads, python, comparable, .. } = *case.locks;
-        let is_alone = threads == 1;
+        let is_alone = wait_alone(case.locks, &self.wait);
         // A thread of the child's has taken it since the fork, and another waits for that one.
-        if !is_alone && self.proven.at_fork == Some(AtFork::Free) {
+        if threads != 1 && self.proven.at_fork == Some(AtFork::Free) {
             return None;
         }
-        let is_lock = is_lock(&self.wait);
+        let is_lock = is_lock(&self.wait) || awaited::wants_lock(place);
         if self.wait.spins {
             self.proven.proof = Proof::Differential;
             return (awaited::wants_spin_lock(place) && is_inherited(case, &self.wait)).then_some(self);

@@ -23,7 +23,7 @@ pub(super) fn summary(stuck: &Stuck<'_>, wait: &LockWait, certainty: Certainty) 
     let thread = in_thread(stuck, wait);
     // Another thread, or a handler, may release what is not its own, against all rules.
     let is_alone = locks.threads == 1 && nobody_catches(locks);
-    let ever = if certainty == Certainty::Certain && is_alone { " for ever" } else { "" };
+    let in_vain = if certainty == Certainty::Certain && is_alone { " in vain" } else { "" };
     match (proven.proof, proven.copy) {
         (Proof::Owner, _) => {
             let of_parent = match (proven.owner_thread, proven.owner) {
@@ -41,7 +41,7 @@ pub(super) fn summary(stuck: &Stuck<'_>, wait: &LockWait, certainty: Certainty) 
                 )
             } else {
                 format!(
-                    "{who} waits{ever}{thread} for {lock}: {of_parent} held it at the fork, and does not exist in \
+                    "{who} waits{in_vain}{thread} for {lock}: {of_parent} held it at the fork, and does not exist in \
                      the child"
                 )
             }
@@ -51,7 +51,7 @@ pub(super) fn summary(stuck: &Stuck<'_>, wait: &LockWait, certainty: Certainty) 
              fork, or the child took it itself and waits for itself"
         ),
         (Proof::SelfOwned, _) => format!(
-            "{who} waits{ever}{thread} for {lock}: the thread that called fork held it, and waits for itself in \
+            "{who} waits{in_vain}{thread} for {lock}: the thread that called fork held it, and waits for itself in \
              the child"
         ),
         (Proof::HeldAtFork | Proof::NoCatcher | Proof::Differential, _)

@@ -70,7 +70,17 @@ fn a_family_that_wants_nothing_is_let_be_after_some_minutes() {
 }
 
 #[test]
-fn who_exits_or_is_never_known_to_live_on_leaves_nobody_waiting() {
+fn one_that_left_with_a_code_is_missed_as_well() {
+    let mut timeline = Timeline::new();
+    timeline.families.insert(PARENT, family(true));
+    timeline.fork(plain()).at(10_000).leave(CHILD, 3).at(20_000);
+    let finding = timeline.only_finding();
+    assert_eq!(finding.hazard, HazardId::new("abandoned-semaphore"));
+    assert!(finding.summary.contains("it exited with code 3"), "{}", finding.summary);
+}
+
+#[test]
+fn who_exits_well_or_is_never_known_to_live_on_leaves_nobody_waiting() {
     let mut timeline = Timeline::new();
     timeline.families.insert(PARENT, family(true));
     timeline.fork(plain()).at(10_000).exit(CHILD);

@@ -530,6 +530,12 @@ impl Timeline {
         self.event(&Event::Exit(Exit { at, ..exit_of(tgid, ExitStatus::Code(0)) }))
     }
 
+    /// It exits with a code.
+    fn leave(&mut self, tgid: u32, code: u8) -> &mut Self {
+        let at = self.now;
+        self.event(&Event::Exit(Exit { at, ..exit_of(tgid, ExitStatus::Code(code)) }))
+    }
+
     fn kill(&mut self, tgid: u32) -> &mut Self {
         let status = ExitStatus::Signal { number: 9, core_dumped: false };
         let at = self.now;

@@ -411,3 +411,48 @@ fn who_sleeps_a_little_at_a_time_for_another_reason_is_left_alone() {
     locks.waits[0].parent_words = Some(Words([9; 12]));
     assert_eq!(found(LocksSeen::Alive(locks), in_function(SLOW_LOCK)), 0);
 }
+
+/// A word of a program's own file at which so many of a child's threads wait, in this function.
+fn in_file(threads: u32, waiters: u32, operation: u32, value: u32, function: &str) -> Timeline {
+    let words = Words([0, 0, 0, 0, value, 0, 0, 0, 0, 0, 0, 0]);
+    let mapping = Some(Mapping { name: "/usr/bin/server".to_owned(), offset: 0x40, shared: false });
+    let one = |tid| LockWait {
+        tid,
+        words: Some(words),
+        parent_words: Some(Words([0; 12])),
+        mapping: mapping.clone(),
+        ..wait(operation, value, 1)
+    };
+    let LocksSeen::Alive(locks) = busy(threads) else { unreachable!() };
+    let waits = (0..waiters).map(|index| one(CHILD + index)).collect();
+    let locks = Locks { waits, python: false, caught: HANDLERS, ..*locks };
+    let stack = calls(&[("futex_wait", "libc.so.6"), (function, "server"), ("main", "server")]);
+    at_calls(LocksSeen::Alive(Box::new(locks)), Place { stack, ..at_rest() })
+}
+
+#[test]
+fn a_lock_whose_words_do_not_say_so_is_known_by_who_takes_it() {
+    const WRITER: &str = "__pthread_rwlock_wrlock_full64";
+    const GUARD: &str = "__cxa_guard_acquire";
+    for (operation, value, function, expected) in [
+        (0x189, 2, WRITER, 1),
+        (0x0, 0x1_0100, GUARD, 1),
+        (0x189, 2, "server::wait_for_work", 0),
+        (0x0, 0x1_0100, "server::wait_for_work", 0),
+    ] {
+        let mut timeline = in_file(3, 1, operation, value, function);
+        timeline.at(300_000);
+        assert_eq!(timeline.of_lock().len(), expected, "{function}");
+    }
+}
+
+#[test]
+fn all_threads_at_one_condition_are_waiting_for_one_that_is_lost() {
+    for (waiters, expected) in [(2, 0), (3, 1)] {
+        let mut timeline = in_file(3, waiters, 0x189, 0, "pthread_cond_wait@@GLIBC_2.3.2");
+        timeline.at(300_000);
+        let found = timeline.of_lost();
+        assert_eq!(found.len(), expected, "{waiters} of 3 wait");
+        assert!(found.iter().all(|found| found.state == State::Suspected));
+    }
+}

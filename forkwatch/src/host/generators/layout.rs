@@ -1,6 +1,6 @@
 //! How libraries keep the states of their generators, and where each says which of its words is given next.
 
-use super::twister::{self, BYTES};
+use super::twister::{self, BYTES, WORDS};
 use crate::{
     host::{locks, maps::Maps},
     model::generator::Maker,
@@ -49,15 +49,27 @@ const NUMPY: Layout = layout(Maker::Numpy, Next::After, (0, 8));
 /// `php_random_status_state_mt19937` (ext/random/php_random.h): of PHP 8.2 first, which has it allocated, then as it was
 /// ordered anew; before them `state`, `next` and `left` (`php_basic_globals`, ext/standard/basic_functions.h), with a word
 /// more.
-const PHP: [Layout; 3] = [
+const PHP: [Layout; 5] = [
     layout(Maker::Php, Next::After, (0, 8)),
-    layout(Maker::Php, Next::BeforeTheMode, (0, 4)),
-    layout(Maker::Php, Next::PointedAfterAWord, (0, 4)),
+    layout(Maker::Php, Next::BeforeTheMode, (0, 8)),
+    layout(Maker::Php, Next::BeforeTheMode, (4, 8)),
+    layout(Maker::Php, Next::PointedAfterAWord, (0, 8)),
+    layout(Maker::Php, Next::PointedAfterAWord, (4, 8)),
 ];
 /// `struct MT` (mt19937.c), of an object `Random`.
 const RUBY: Layout = layout(Maker::Ruby, Next::Pointed, (0, 8));
 
 impl Layout {
+    /// What the lower half of these eight bytes is at least and at most, from the address of the state on where they point
+    /// into it. Nearly all memory is ruled out by that.
+    pub(super) const fn lowest(self) -> (u32, u32, bool) {
+        let least = if self.may_be_new { 0 } else { 1 };
+        match self.next {
+            Next::Before | Next::BeforeTheMode | Next::After => (least, WORDS as u32, false),
+            Next::Pointed | Next::PointedAfterAWord => (least, BYTES as u32, true),
+        }
+    }
+
     /// Where it is said which word of the state at this address is next: how many bytes after its beginning.
     pub(super) fn offset(self, address: u64) -> isize {
         let words = BYTES as u64;

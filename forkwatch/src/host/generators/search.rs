@@ -42,8 +42,7 @@ impl<'a> Search<'a> {
         for layout in self.layouts {
             match layout.step {
                 16 => self.look::<16>(*layout, done),
-                8 => self.look::<8>(*layout, done),
-                _ => self.look::<4>(*layout, done),
+                _ => self.look::<8>(*layout, done),
             }
         }
         self.window.drain(..done);
@@ -66,17 +65,21 @@ impl<'a> Search<'a> {
         let base = self.start + BEFORE as u64;
         let away = layout.rest.wrapping_sub(base) % STEP as u64;
         let first = BEFORE + usize::try_from(away).unwrap_or(0);
-        // It depends on whether the address is a multiple of eight, and on nothing else of it.
-        let offset = |place: usize| layout.offset(self.start + place as u64);
-        let mut offsets = (offset(first), offset(first + STEP));
-        for place in (first..done + BEFORE).step_by(STEP) {
+        let offset = layout.offset(self.start + first as u64);
+        let count = (done + BEFORE).saturating_sub(first).div_ceil(STEP);
+        let said = first.checked_add_signed(offset).and_then(|at| self.window.get(at..));
+        let chunks = said.unwrap_or_default().as_chunks::<STEP>().0;
+        let (least, most, by_address) = layout.lowest();
+        let mut found = Vec::new();
+        for (index, chunk) in chunks.iter().take(count).enumerate() {
+            let Some(said) = chunk.first_chunk().map(|said| u64::from_ne_bytes(*said)) else { break };
+            let place = first + index * STEP;
             let address = self.start + place as u64;
-            let said =
-                place.checked_add_signed(offsets.0).and_then(|at| self.window.get(at..)?.first_chunk());
-            offsets = (offsets.1, offsets.0);
-            let Some(next) = said.and_then(|said| layout.next(address, u64::from_ne_bytes(*said))) else {
+            let low = if by_address { said.wrapping_sub(address) } else { said } as u32;
+            if low.wrapping_sub(least) > most - least {
                 continue;
-            };
+            }
+            let Some(next) = layout.next(address, said) else { continue };
             let state = self.window.get(place..).unwrap_or_default();
             let at = |index: usize| {
                 let word = state.get(4 * index..).and_then(<[u8]>::first_chunk);
@@ -89,11 +92,13 @@ impl<'a> Search<'a> {
             let may_be =
                 twister::is_twisted(at(0), at(396), at(WORDS - 1)) || twister::is_seeded(at(0), at(1));
             // Several layouts of one library may fit.
-            let is_news = !self.is_full() && !self.found.contains(&address);
+            let is_news = !self.found.contains(&address);
             if may_be && is_news && Twister::of(state, next).is_some() {
-                self.found.push(address);
+                found.push(address);
             }
         }
+        let room = MAX_GENERATORS.saturating_sub(self.found.len());
+        self.found.extend(found.into_iter().take(room));
     }
 }
 
@@ -136,7 +141,7 @@ mod tests {
     #[test]
     fn a_state_is_found_wherever_it_lies_and_whatever_it_has_given() {
         // Also across two pieces, and at the very end.
-        for offset in [16, 4096, (256 << 10) - 704, (600 << 10) - BYTES - 16] {
+        for offset in [16, 4096, (256 << 10) - 704, (600 << 10) - BYTES - 32] {
             for numbers in [0, 1, 624, 5000] {
                 for layout in tests::all() {
                     let first = offset + usize::try_from(layout.rest).unwrap();

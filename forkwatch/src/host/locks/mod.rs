@@ -135,7 +135,8 @@ fn waiting(process: &Stat, threads: &[Stat]) -> io::Result<Vec<Waiting>> {
             Err(error) => return Err(error),
         };
         let Some(call) = activity.call() else { continue };
-        let endless = EndlessWait::of(call).map(|wait| (wait, false));
+        // C++ says of no static variable's guard that it is the process's alone, wherever that lies.
+        let endless = EndlessWait::of_any(call).map(|wait| (wait, false));
         let wait = endless.or_else(|| EndlessWait::of_moment(call).map(|wait| (wait, true)));
         let (thread, comm, call) = (thread.id, thread.comm, *call);
         found.extend(wait.map(|(wait, spins)| Waiting { thread, comm, call, wait, spins }));

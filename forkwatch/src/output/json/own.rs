@@ -253,7 +253,7 @@ pub enum FindingResolution {
     KilledByParent,
     /// Another process killed it.
     KilledByOther,
-    /// The child woke after all: the finding is withdrawn.
+    /// The child goes on after all: a signal, a time limit or somebody unknown has ended its wait.
     Woke,
     /// The child has ended, and it is not known how.
     Ended,
