@@ -28,9 +28,9 @@ pub(super) fn text(standing: &Standing) -> String {
     };
     let children = match (standing.children, standing.stuck.len(), standing.unseen) {
         (0, ..) => String::new(),
-        (1, 0, 0) => ". Its forked child does not hang".to_owned(),
+        (1, 0, 0) => ". Its forked child is not seen to hang".to_owned(),
         (1, 0, _) => ". Whether its forked child hangs cannot be told".to_owned(),
-        (count, 0, 0) => format!(". None of its {count} forked children hangs"),
+        (count, 0, 0) => format!(". None of its {count} forked children is seen to hang"),
         (count, 0, unseen) => {
             format!(". Of {unseen} of its {count} forked children it cannot be told whether they hang")
         }
@@ -116,7 +116,7 @@ mod tests {
             said(3, &[9], 1)
                 .contains("1 of its 3 forked children may be stuck; of 1 others that cannot be told.")
         );
-        assert!(said(1, &[], 0).ends_with("Its forked child does not hang.\n"));
+        assert!(said(1, &[], 0).ends_with("Its forked child is not seen to hang.\n"));
     }
 
     #[test]
@@ -128,7 +128,7 @@ mod tests {
         let informed = vec![reason(Weight::Info, "listens on 0.0.0.0:80")];
         assert_eq!(
             text(&standing(Verdict::Safe, informed, 3, vec![])),
-            "app (pid 7): a fork would be safe now. None of its 3 forked children hangs.\n"
+            "app (pid 7): a fork would be safe now. None of its 3 forked children is seen to hang.\n"
         );
     }
 
