@@ -2,6 +2,7 @@
 
 mod celery;
 mod cpython;
+pub(crate) mod faulty;
 pub(crate) mod redis;
 pub(crate) mod servers;
 mod tools;
