@@ -81,12 +81,13 @@ type Run = fn(&Options, &Report) -> Result<()>;
 
 /// The names of all tables that are reported.
 #[cfg(test)]
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "kernel",
     "load-fork",
     "load-thread",
     "daemon",
     "start",
+    "ready",
     "idle",
     "children",
     "held-locks",
@@ -106,6 +107,8 @@ enum Section {
     Daemon,
     /// Time from start to ready and to the first fork seen
     Start,
+    /// Time from a worker's last hook until it is told that it waits for work, under real servers
+    Ready,
     /// Wake-ups while nothing happens
     Idle,
     /// CPU time and memory of the daemon while a thousand forked children live on and do nothing
@@ -168,11 +171,12 @@ fn measure(options: &Options) -> Result<()> {
     let provenance =
         format!("Measured at {}, {}, {}", options.commit, process::today()?, process::machine()?);
     let report = Report::new(provenance, options.commit.clone(), options.write.clone());
-    let all: [(Section, Run); 10] = [
+    let all: [(Section, Run); 11] = [
         (Section::Kernel, sections::kernel::run),
         (Section::Load, sections::load::run),
         (Section::Daemon, sections::daemon::run),
         (Section::Start, sections::start::run),
+        (Section::Ready, sections::ready::run),
         (Section::Idle, sections::idle::run),
         (Section::Children, sections::children::run),
         (Section::HeldLocks, sections::held_locks::run),

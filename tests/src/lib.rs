@@ -18,6 +18,7 @@ pub mod daemon;
 pub mod event;
 pub mod expectation;
 pub mod fixture;
+pub mod forksafe;
 pub mod forkwatch;
 pub mod guest;
 pub mod host;

@@ -11,6 +11,7 @@ mod carried;
 mod certainty;
 mod check;
 mod clone_calls;
+mod coming_from;
 mod connections;
 mod daemon;
 mod defaults;
@@ -86,6 +87,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         certainty,
         check,
         clone_calls,
+        coming_from,
         connections,
         daemon,
         dist,

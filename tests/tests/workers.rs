@@ -1,18 +1,18 @@
 //! The lives of workers: what is told of real servers' workers, beside what `pyramid_forksafe` tells their application.
 
-use std::{collections::BTreeMap, fs, net::TcpListener, path::Path};
+use std::net::TcpListener;
 
 use anyhow::{Context as _, Result, ensure};
 use forkwatch_tests::{
     event::Event,
+    forksafe::{Noted, Teller, time},
     forkwatch::Forkwatch,
     host::workspace,
     process,
     program::{Launch, Program},
     runner::Tests,
     scenario::{
-        Scenario, gunicorn_with_connection, gunicorn_with_connection_and_thread, gunicorn_with_forksafe,
-        plain_gunicorn, plain_uwsgi, uwsgi_with_forksafe,
+        Scenario, gunicorn_with_connection, gunicorn_with_connection_and_thread, plain_gunicorn, plain_uwsgi,
     },
     tests,
     wait::until,
@@ -39,38 +39,16 @@ pub(crate) fn tests() -> Tests {
     ])
 }
 
-/// When a worker was told of its fork, had done what it does then, and, by gunicorn alone, was told that it is set up: in
-/// nanoseconds since 1970, by name.
-type Noted = BTreeMap<i64, BTreeMap<String, i64>>;
-
-fn noted(log: &Path) -> Result<Noted> {
-    let text = fs::read_to_string(log).with_context(|| format!("nothing at {}", log.display()))?;
-    let mut noted = Noted::new();
-    for line in text.lines() {
-        let line: Value = serde_json::from_str(line)?;
-        let number = |name: &str| line.get(name).and_then(Value::as_i64).with_context(|| format!("{line}"));
-        let event = line.get("event").and_then(Value::as_str).context("no event")?;
-        noted.entry(number("pid")?).or_default().insert(event.to_owned(), number("at")?);
-    }
-    Ok(noted)
-}
-
-/// When it happened, in nanoseconds since 1970.
-fn time(event: &Event) -> Result<i64> {
-    let at: jiff::Timestamp = event.text("/@timestamp").parse().context("no time")?;
-    i64::try_from(at.as_nanosecond()).context("a time long gone")
-}
-
 fn is(event: &Event, action: &str) -> bool {
     event.action() == action
 }
 
 /// Every worker is ready after its own hooks have run, and not long after. How late it was told, a loaded host decides:
 /// that is printed.
-fn ready_after_the_hooks(last: &str, prepare: impl FnOnce(&Path) -> Result<Launch>) -> Result<()> {
+fn ready_after_the_hooks(teller: Teller) -> Result<()> {
     /// What no host takes that is not stuck.
     const MOST: i64 = 20_000_000_000;
-    let mut program = Program::hold(prepare)?;
+    let mut program = teller.hold()?;
     let mut forkwatch = Forkwatch::tail_pids(&[program.pid()])?;
     program.release()?;
     program.wait_for("two workers", |program| Ok(process::descendants(program.pid()).len() == 2))?;
@@ -81,19 +59,12 @@ fn ready_after_the_hooks(last: &str, prepare: impl FnOnce(&Path) -> Result<Launc
             |action: &'static str| move |event: &Event| is(event, action) && event.pid() == Some(worker);
         let ready = forkwatch.wait_for("a worker that is ready", of_it("worker_ready"))?;
         let forked = forkwatch.wait_for("its fork", of_it("worker_forked"))?;
-        let noted = noted(&program.folder().join("forks"))?;
-        let noted =
-            noted.get(&worker).with_context(|| format!("{worker} noted nothing: {}", program.output()))?;
-        let at = |name: &str| noted.get(name).copied().with_context(|| format!("no {name} of {worker}"));
-        let (warm, init, told) = (at("warm")?, at(last)?, time(&ready)?);
+        let noted = Noted::by(&program, worker).with_context(|| program.output())?;
+        let (warm, last, told) = (noted.at("warm")?, noted.at(teller.last())?, time(&ready)?);
         ensure!(told >= warm, "ready {} ns before the hook of the fork is done: {ready:?}", warm - told);
-        ensure!(time(&forked)? <= at("fork")?, "forked after it was told of its fork: {forked:?}");
-        eprintln!(
-            "{}: ready told {} us after `{last}`",
-            ready.text("/forkwatch/worker/server"),
-            (told - init) / 1000
-        );
-        ensure!(told - init < MOST, "{ready:?}");
+        ensure!(time(&forked)? <= noted.at("fork")?, "forked after it was told of its fork: {forked:?}");
+        eprintln!("{}: ready told {} us after `{}`", teller.name(), (told - last) / 1000, teller.last());
+        ensure!(told - last < MOST, "{ready:?}");
         ensure!(forked.parent_pid() == Some(program.pid().into()), "{forked:?}");
     }
     program.end(Some(Signal::SIGTERM))?;
@@ -104,19 +75,19 @@ fn ready_after_the_hooks(last: &str, prepare: impl FnOnce(&Path) -> Result<Launc
 }
 
 fn a_sync_worker_of_gunicorn_is_ready_after_its_hooks() -> Result<()> {
-    ready_after_the_hooks("init", |folder| gunicorn_with_forksafe(folder, "sync"))
+    ready_after_the_hooks(Teller::Gunicorn("sync"))
 }
 
 fn a_threaded_worker_of_gunicorn_is_ready_after_its_hooks() -> Result<()> {
-    ready_after_the_hooks("init", |folder| gunicorn_with_forksafe(folder, "gthread"))
+    ready_after_the_hooks(Teller::Gunicorn("gthread"))
 }
 
 fn a_gevent_worker_of_gunicorn_is_ready_after_its_hooks() -> Result<()> {
-    ready_after_the_hooks("init", |folder| gunicorn_with_forksafe(folder, "gevent"))
+    ready_after_the_hooks(Teller::Gunicorn("gevent"))
 }
 
 fn a_worker_of_uwsgi_is_ready_after_its_hook() -> Result<()> {
-    ready_after_the_hooks("warm", uwsgi_with_forksafe)
+    ready_after_the_hooks(Teller::Uwsgi)
 }
 
 fn a_worker_that_is_killed_is_told_with_its_killer_and_replaced() -> Result<()> {

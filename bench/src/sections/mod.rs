@@ -7,6 +7,7 @@ pub(crate) mod idle;
 pub(crate) mod inherited;
 pub(crate) mod kernel;
 pub(crate) mod load;
+pub(crate) mod ready;
 pub(crate) mod scan;
 pub(crate) mod sends;
 pub(crate) mod start;

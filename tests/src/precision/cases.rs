@@ -1,7 +1,15 @@
 //! The cases, as data. A new fixture is a line here.
 
+use anyhow::Result;
+
 use super::{Case, Start, Step};
-use crate::scenario::Scenario;
+use crate::{
+    program::Program,
+    scenario::{
+        Scenario,
+        faulty::{self, crash_a_worker, kill_a_worker},
+    },
+};
 
 const THREADS: &str = "multithreaded-fork";
 /// Told in place of that where a thread held something.
@@ -30,6 +38,8 @@ const ABANDONED: &str = "abandoned-semaphore";
 const RESULT: &str = "lost-result";
 const REPLACED: &str = "worker-not-replaced";
 const CLOSED: &str = "shared-connection-closed";
+const SETUP: &str = "server-setup";
+const READY: &str = "worker-not-ready";
 
 /// Looked for twice a minute only, and once the forker is known to have stayed.
 pub(super) const SLOW: [&str; 2] = [LISTENER, ACCEPTS];
@@ -259,6 +269,36 @@ pub(super) const FIXTURES: &[Case] = &[
     Case { step: Step::Later, ..c("pinned_listener", &["daemon"], &[], &[LISTENER]) },
 ];
 
+/// A server to which nothing happens.
+const fn server(
+    scenario: &'static Scenario,
+    truth: &'static [&'static str],
+    look_alike: &'static [&'static str],
+) -> Case {
+    Case { start: Start::Server(scenario, |_| Ok(())), truth, look_alike, step: Step::None }
+}
+
+/// One to which this happens once its workers are known.
+const fn later(happens: fn(&mut Program) -> Result<()>, case: Case) -> Case {
+    let start = match case.start {
+        Start::Server(scenario, _) => Start::Server(scenario, happens),
+        start => start,
+    };
+    Case { start, step: Step::Later, ..case }
+}
+
+/// Servers whose workers are not replaced, lack what they need, or never come to wait for work; and what looks so.
+pub(super) const SERVERS: &[Case] = &[
+    server(&faulty::NO_MASTER, &[SETUP], &[READY, REPLACED]),
+    server(&faulty::THREADS_OFF, &[SETUP], &[READY, REPLACED]),
+    server(&faulty::GUNICORN_WAITS, &[READY], &[SETUP, REPLACED]),
+    server(&faulty::UWSGI_WAITS, &[READY], &[SETUP, REPLACED]),
+    server(&faulty::GUNICORN_IS_SLOW, &[], &[SETUP, READY, REPLACED]),
+    later(kill_a_worker, server(&faulty::NO_MASTER_AND_A_KILL, &[SETUP, REPLACED], &[READY])),
+    later(crash_a_worker, server(&faulty::NO_MASTER_AND_A_CRASH, &[SETUP, REPLACED], &[READY])),
+    later(kill_a_worker, server(&faulty::MASTER_AND_A_KILL, &[], &[SETUP, READY, REPLACED])),
+];
+
 /// What is wrong with a real program: of one that is not right, that it forks beside threads.
 pub(super) fn truth(scenario: &Scenario) -> &'static [&'static str] {
     if scenario.expected.is_empty() { &[] } else { &[THREADS] }
@@ -268,7 +308,7 @@ pub(super) fn truth(scenario: &Scenario) -> &'static [&'static str] {
 pub(super) fn look_alike(truth: &[&str]) -> &'static [&'static str] {
     const ALL: &[&str] = &[
         THREADS, HELD, PENDING, BLOCKED, LOCK, AWAITS, SHARED, CLOSED, LOOP, KILLED, CRASHES, UNREAPED, LOST,
-        PIPE, ABANDONED, RESULT, REPLACED, LEFT, RANDOM, OFFSET, DATABASE, UNFLUSHED, ESCAPED,
+        PIPE, ABANDONED, RESULT, REPLACED, LEFT, RANDOM, OFFSET, DATABASE, UNFLUSHED, ESCAPED, SETUP, READY,
     ];
     // Of one that forks beside threads both tell.
     if truth.contains(&THREADS) { ALL.get(2..).unwrap_or_default() } else { ALL }

@@ -38,6 +38,8 @@ enum Start {
     /// `tests/fixtures/python`, with this argument.
     Python(&'static str, &'static str),
     Real(&'static Scenario),
+    /// A server that is killed in the end, and what happens to it at its later step.
+    Server(&'static Scenario, fn(&mut Program) -> Result<()>),
 }
 
 /// Whether a fixture takes a second step, and when.
@@ -58,7 +60,7 @@ pub fn all() -> Vec<Case> {
         let truth = cases::truth(scenario);
         Case { start: Start::Real(scenario), truth, look_alike: cases::look_alike(truth), step: Step::None }
     });
-    cases::FIXTURES.iter().copied().chain(real).collect()
+    cases::FIXTURES.iter().chain(cases::SERVERS).copied().chain(real).collect()
 }
 
 /// The runs that are to be made: each case so often, and more often where one of its hazards would otherwise be there in
@@ -78,7 +80,7 @@ impl Case {
         match self.start {
             Start::C(name, arguments) => [&[name], arguments].concat().join(" "),
             Start::Python(name, argument) => format!("{name} {argument}"),
-            Start::Real(scenario) => scenario.name.to_owned(),
+            Start::Real(scenario) | Start::Server(scenario, _) => scenario.name.to_owned(),
         }
     }
 
@@ -94,7 +96,7 @@ impl Case {
                 let script = scenario::python_fixtures().join(name);
                 Ok(scenario::python("python", "python")?.args([script]).args([argument]))
             }),
-            Start::Real(scenario) => scenario.hold(),
+            Start::Real(scenario) | Start::Server(scenario, _) => scenario.hold(),
         }
         .with_context(|| format!("cannot start {}", self.name()))
     }

@@ -51,17 +51,19 @@ pub fn run(case: &Case) -> Result<Run> {
     let mut program = case.hold()?;
     let mut forkwatch = Forkwatch::tail_pids(&[program.pid()])?;
     program.release()?;
-    if let Start::Real(scenario) = case.start {
-        scenario.work(&mut program)?;
-    } else {
-        program.next_json()?;
+    match case.start {
+        Start::Real(scenario) | Start::Server(scenario, _) => scenario.work(&mut program)?,
+        Start::C(..) | Start::Python(..) => drop(program.next_json()?),
     }
     match case.step {
         Step::None => {}
         Step::Later => {
             // Nothing tells that forkwatch has come to know the children: that it had the time for it has to do.
             thread::sleep(LATER);
-            program.step()?;
+            match case.start {
+                Start::Server(_, later) => later(&mut program)?,
+                _ => program.step()?,
+            }
         }
         Step::WhenOld => {
             thread::sleep(OLD);
@@ -78,7 +80,7 @@ pub fn run(case: &Case) -> Result<Run> {
     let (begun, told) = (Instant::now(), Timestamp::now());
     // No condition ends this: that nothing is said in all this time is what is measured.
     thread::sleep(case.watched().saturating_sub(begun.elapsed()));
-    // How a real program ends is its own affair, and may go wrong; a fixture's children are killed to clear them away.
+    // How a real program ends is its own affair, and may go wrong; the others' children are killed to clear them away.
     if let Start::Real(scenario) = case.start {
         scenario.end(&mut program)?;
     }
@@ -97,6 +99,8 @@ impl Case {
     /// The action of the event with which a fault begins; none where that is what the fixture has told.
     fn fault(&self, hazard: &str) -> Option<&'static str> {
         match hazard {
+            // It is there from the start, of which no event tells.
+            "server-setup" => Some("fork"),
             _ if matches!(self.step, Step::Later | Step::WhenOld) => None,
             "crash-loop" => None,
             "blocked-signals" => Some("exec"),

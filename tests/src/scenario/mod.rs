@@ -2,6 +2,7 @@
 
 mod celery;
 mod cpython;
+pub(crate) mod faulty;
 pub(crate) mod redis;
 pub(crate) mod servers;
 mod tools;
@@ -24,7 +25,7 @@ pub use celery::{celery_with_a_task_that_waits, send_task};
 pub use web::{
     gunicorn_with_a_stuck_worker, gunicorn_with_connection, gunicorn_with_connection_and_thread,
     gunicorn_with_forksafe, gunicorn_with_one_worker, gunicorn_with_pipes, gunicorn_with_stuck_threads,
-    plain_gunicorn, plain_uwsgi, uwsgi, uwsgi_with_forksafe,
+    plain_gunicorn, plain_uwsgi, uwsgi, uwsgi_with, uwsgi_with_forksafe,
 };
 
 /// A real program that forks.

@@ -145,11 +145,12 @@ pub fn gunicorn_with_forksafe(folder: &Path, class: &str) -> Result<Launch> {
     Ok(gunicorn("pyramid_forksafe", folder, &arguments)?.env("FORKSAFE_LOG", folder.join("forks")))
 }
 
-/// uWSGI with the same.
-pub fn uwsgi_with_forksafe(folder: &Path) -> Result<Launch> {
+/// uWSGI with the same, with a master or without.
+pub fn uwsgi_with_forksafe(folder: &Path, master: bool) -> Result<Launch> {
     let environment = provided("pyramid_forksafe")?.display().to_string();
-    Ok(uwsgi(folder, "forksafe_app.py", &["--virtualenv", &environment])?
-        .env("FORKSAFE_LOG", folder.join("forks")))
+    let master: &[&str] = if master { &["--master"] } else { &[] };
+    let arguments = [master, &["--enable-threads", "--virtualenv", &environment]].concat();
+    Ok(uwsgi_with(folder, "forksafe_app.py", &arguments)?.env("FORKSAFE_LOG", folder.join("forks")))
 }
 
 /// gunicorn whose workers have threads for requests, with an application of the fixtures that it loads before it forks.
@@ -169,7 +170,8 @@ pub fn plain_uwsgi(folder: &Path, master: bool) -> Result<Launch> {
     uwsgi_with(folder, "wsgi.py", if master { &["--master"] } else { &[] })
 }
 
-fn uwsgi_with(folder: &Path, application: &str, arguments: &[&str]) -> Result<Launch> {
+/// uWSGI with two workers, this application and these arguments alone: without a master, and its threads off.
+pub fn uwsgi_with(folder: &Path, application: &str, arguments: &[&str]) -> Result<Launch> {
     let plugin = Provided::find("uwsgi-python3")?;
     // Installed, its name has a link without the version, which is what the plugin itself goes by.
     let link = folder.join("python3_plugin.so");
