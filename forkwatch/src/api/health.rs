@@ -33,6 +33,10 @@ pub struct Health {
     pub detectors: Vec<DetectorHealth>,
     /// How findings are kept.
     pub store: StoreHealth,
+    /// How often something was told of servers and their workers since the start, as `/servers` counts it too: what it
+    /// answers changes only with this.
+    #[serde(default)]
+    pub workers_told: u64,
     /// Forks that this watch has been told of one by one. Harmless ones are only counted in the kernel.
     pub forks: u64,
     /// Forks of hazardous kind, or of children that live on, that could not be judged.

@@ -86,7 +86,7 @@ pub fn openapi() -> Value {
         Path {
             below: "/servers",
             summary: "Servers that fork their workers: who lives, and how the last ones ended",
-            parameters: &[],
+            parameters: &[("limit", "integer", "How many at most: those that changed last.")],
             answer: json_of(generator.subschema_for::<Servers>()),
         },
         Path {

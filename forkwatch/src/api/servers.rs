@@ -12,6 +12,10 @@ pub struct Servers {
     pub schema: String,
     /// Those that are known, at most 256; the one that changed last stands first.
     pub servers: Vec<ServerDocument>,
+    /// How often something was told of them since the start: no more than so many have changed since an earlier answer
+    /// as this has grown by, and they stand first.
+    #[serde(default)]
+    pub told: u64,
 }
 
 /// The living workers of all servers.

@@ -2,7 +2,10 @@
 
 mod daemon;
 mod draw;
+mod groups;
 mod keys;
+mod known;
+mod rounds;
 mod rows;
 mod source;
 mod survey;
@@ -37,16 +40,16 @@ use tokio::{sync::mpsc, time};
 use self::{
     daemon::{Asked, Asking},
     draw::Look,
+    known::Known,
     rows::master,
     source::{Own, Source},
-    survey::Survey,
+    survey::{Looked, Survey},
     told::{Telling, Told},
     view::{Shown, View},
 };
 use super::{exit::Exit, tail::asked_to_end, terminal::ColorChoice};
 use crate::{
     api::ServerDocument,
-    cli::inspect::Family,
     client::{AskError, Watch},
     core::Settings,
     engine::{
@@ -160,7 +163,8 @@ fn watch(options: &Options, screen: impl FnOnce(Source, Survey) -> Result<Screen
         let (workers, told) = (Workers::default(), Rc::new(RefCell::new(Told::default())));
         pipeline.add(vec![Box::new(workers.clone()), Box::new(Telling(Rc::clone(&told), context.clone()))]);
         let asked = asked_to_end()?;
-        let screen = screen(Source::Own(Own { context, workers, told, unseen }), survey)?;
+        let screen =
+            screen(Source::Own(Own { context, workers, told, known: Known::default(), unseen }), survey)?;
         let ended = pipeline.run(screen.show(options.interval, asked)).await;
         pipeline.end()?;
         ended?.unwrap_or(Ok(()))
@@ -203,7 +207,7 @@ struct Screen {
     look: Look,
     source: Source,
     survey: Survey,
-    seen: HashMap<ProcessKey, Rc<Family>>,
+    seen: HashMap<ProcessKey, Rc<Looked>>,
     /// Masters that have ended, and when that was seen.
     ended: HashMap<ProcessKey, Timestamp>,
 }
@@ -254,14 +258,14 @@ impl Screen {
     /// Shows what has come since.
     fn renew(&mut self) {
         for seen in self.survey.seen() {
-            match seen.family {
-                Some(family) => drop(self.seen.insert(seen.master, Rc::new(family))),
+            match seen.looked {
+                Some(looked) => drop(self.seen.insert(seen.master, Rc::new(looked))),
                 None => drop(self.seen.remove(&seen.master)),
             }
         }
         let Some(mut shown) = self.source.shown() else { return };
         self.note_ends(&shown.servers, shown.now);
-        let is_shown = |server: &ServerDocument| {
+        let is_shown = |server: &Arc<ServerDocument>| {
             let since = self.ended.get(&master(server));
             since.is_none_or(|since| shown.now.duration_since(*since).unsigned_abs() < ENDED_FOR)
         };
@@ -269,7 +273,8 @@ impl Screen {
             shown.servers =
                 Arc::new(shown.servers.iter().filter(|server| is_shown(server)).cloned().collect());
         }
-        self.seen.retain(|process, _| shown.servers.iter().any(|server| master(server) == *process));
+        let masters: HashSet<ProcessKey> = shown.servers.iter().map(|server| master(server)).collect();
+        self.seen.retain(|process, _| masters.contains(process));
         self.view.show(Shown {
             seen: self.seen.clone(),
             ended: self.ended.keys().copied().collect(),
@@ -279,9 +284,9 @@ impl Screen {
     }
 
     /// Nothing tells of the end of a master: it is looked for where no worker is left.
-    fn note_ends(&mut self, servers: &[ServerDocument], now: Timestamp) {
+    fn note_ends(&mut self, servers: &[Arc<ServerDocument>], now: Timestamp) {
         let without: HashSet<ProcessKey> =
-            servers.iter().filter(|server| server.workers.is_empty()).map(master).collect();
+            servers.iter().filter(|server| server.workers.is_empty()).map(|server| master(server)).collect();
         self.ended.retain(|process, _| without.contains(process));
         for process in without {
             if !self.ended.contains_key(&process) && host::look_again(process).is_none() {

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::Output;
@@ -18,12 +18,34 @@ use crate::{
 
 /// The table, shared: one of these is told, and others are asked.
 #[derive(Clone, Debug, Default)]
-pub struct Workers(Arc<Mutex<WorkerTable>>);
+pub struct Workers(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    table: WorkerTable,
+    told: u64,
+}
 
 impl Workers {
     /// Looks at the table as it is now. Must not take long: the watch waits meanwhile.
     pub fn look<T>(&self, look: impl FnOnce(&WorkerTable) -> T) -> T {
-        look(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&self.lock().table)
+    }
+
+    /// The same, with how often something was told of a worker. As that puts the server last in the table, no more than
+    /// so many of the last ones have changed since an earlier look.
+    pub fn look_told<T>(&self, look: impl FnOnce(&WorkerTable, u64) -> T) -> T {
+        let known = self.lock();
+        look(&known.table, known.told)
+    }
+
+    /// How often something was told of a worker.
+    pub fn told(&self) -> u64 {
+        self.lock().told
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -46,7 +68,9 @@ impl Output for Workers {
 
     fn said(&mut self, said: &core::Output) -> io::Result<()> {
         if let core::Output::Worker(event) = said {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).take(event);
+            let mut known = self.lock();
+            known.table.take(event);
+            known.told += 1;
         }
         Ok(())
     }

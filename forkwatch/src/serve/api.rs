@@ -37,8 +37,8 @@ pub trait Describe: Send + Sync {
     fn health(&self, failing: &[Failing], is_ready: bool) -> Health;
     /// The followed children, only those of this pid where one is given.
     fn processes(&self, followed: Vec<Followed>, pid: Option<u32>) -> Processes;
-    /// Servers that fork their workers.
-    fn servers(&self) -> Servers;
+    /// Servers that fork their workers: so many at most, those that changed last.
+    fn servers(&self, most: usize) -> Servers;
     /// Their living workers, only this one or those of this master where a pid is given.
     fn workers(&self, pid: Option<u32>) -> Workers;
     /// What there is to be found.
@@ -88,7 +88,7 @@ pub(super) async fn answer(
     let answered = match path.trim_start_matches('/') {
         "findings" => findings(api, &query).await,
         "processes" => processes(api, &query).await,
-        "servers" => without_query(&query).and_then(|()| json(&api.describe.servers())),
+        "servers" => limit(&query).and_then(|most| json(&api.describe.servers(most))),
         "workers" => pid(&query).and_then(|pid| json(&api.describe.workers(pid))),
         "hazards" => without_query(&query).and_then(|()| json(&api.describe.hazards())),
         "health" => match without_query(&query) {
@@ -158,6 +158,16 @@ fn pid(query: &str) -> Result<Option<u32>, Problem> {
             pid.parse().map(Some).map_err(|_| wrong("`pid` must be the number of a process."))
         }
         _ => Err(wrong("There is one filter: pid.")),
+    }
+}
+
+/// The one filter of servers.
+fn limit(query: &str) -> Result<usize, Problem> {
+    let wrong = |why: &str| Problem(StatusCode::BAD_REQUEST, why.to_owned());
+    match query.split_once('=') {
+        None if query.is_empty() => Ok(usize::MAX),
+        Some(("limit", most)) => most.parse().map_err(|_| wrong("`limit` must be a number.")),
+        _ => Err(wrong("There is one filter: limit.")),
     }
 }
 

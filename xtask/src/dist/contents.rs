@@ -30,7 +30,7 @@ const COMPLETIONS: [(&str, &str); 3] = [
 ];
 
 /// Of the workspace, into the folder of documents. `docs/` stays one, so that links hold.
-const DOCUMENTATION: [&str; 20] = [
+const DOCUMENTATION: [&str; 24] = [
     "README.md",
     "SECURITY.md",
     "docs/api.md",
@@ -47,7 +47,11 @@ const DOCUMENTATION: [&str; 20] = [
     "docs/metrics.md",
     "docs/operations.md",
     "docs/performance.md",
+    "docs/pictures/card.png",
+    "docs/pictures/demo.svg",
+    "docs/pictures/page.png",
     "docs/pictures/top.svg",
+    "docs/pictures/worker.svg",
     "docs/renamed.md",
     "docs/rescue.md",
     "docs/rescue.schema.json",

@@ -2,11 +2,17 @@
 //!
 //! No two runs give the same pids and times, so nothing compares them with what is committed.
 
+mod browser;
+mod page;
+mod play;
+mod recording;
 mod screen;
+mod tools;
 
 use std::{
     fs,
-    path::Path,
+    net::SocketAddr,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -16,11 +22,29 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::project;
 
-/// Make the pictures in docs/pictures anew: top in a terminal (needs root, tmux and Python)
+/// Make the pictures in docs/pictures anew: top in a terminal, the page in a browser, and recordings (needs root, tmux,
+/// Python, script(1), curl, and what `cargo xtask test` provides)
 #[derive(Default, clap::Args)]
-pub(crate) struct Options {}
+pub(crate) struct Options {
+    /// Only these
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+    /// The forkwatch to show; without one it is built
+    #[arg(long, value_name = "PROGRAM")]
+    program: Option<PathBuf>,
+}
 
-const SCENE: &str = include_str!("scene.py");
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// `forkwatch top`
+    Top,
+    /// The page: its overview, and a finding
+    Page,
+    /// `forkwatch demo`, and `forkwatch --pid` on a worker that hangs
+    Recordings,
+}
+
+const SCENE: &str = include_str!("shop.py");
 /// The terminal's size.
 const COLUMNS: u32 = 100;
 const LINES: u32 = 28;
@@ -43,38 +67,67 @@ impl Drop for Running {
     }
 }
 
-pub(crate) fn run(_: &Options) -> Result<()> {
-    let root = project::root()?;
-    project::run(project::cargo()?.args([
-        "build",
-        "--locked",
-        "--package",
-        "forkwatch",
-        "--bin",
-        "forkwatch",
-    ]))?;
-    let program = project::target()?.join("debug/forkwatch");
-    let folder = tempfile::tempdir().context("cannot create a temporary directory")?;
-    let socket = folder.path().join("api.sock");
-    let configuration = folder.path().join("forkwatch.toml");
-    let text = format!(
-        "[web]\nlisten_addresses = []\n[socket]\npath = \"{}\"\ngroup = \"\"\n[judge]\nsummary_interval = \"2s\"\n",
-        socket.display()
-    );
-    fs::write(&configuration, text)?;
-    let _daemon = started(Command::new(&program).arg("daemon").arg("--config").arg(&configuration))?;
-    await_file(&socket)?;
-    let scene = folder.path().join("shop.py");
-    fs::write(&scene, SCENE)?;
-    let shop = started(Command::new("/usr/bin/python3").arg(&scene))?;
-    let id = finding(&program, &socket)?;
-    let place = root.join("docs/pictures");
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let place = project::root()?.join("docs/pictures");
     fs::create_dir_all(&place)?;
-    let screens = terminal(&program, &socket, &master(&program, &socket, &id)?, folder.path())?;
-    let title = "forkwatch top: a server, of whose workers two hang; one of them; why";
-    write(&place.join("top.svg"), screen::drawing(&screens, COLUMNS, LINES, title).as_bytes())?;
-    drop(shop);
+    let program = match &options.program {
+        Some(program) => {
+            program.canonicalize().with_context(|| format!("there is no {}", program.display()))?
+        }
+        None => build()?,
+    };
+    let folder = tempfile::tempdir().context("cannot create a temporary directory")?;
+    let is_wanted = |part| options.only.is_empty() || options.only.contains(&part);
+    if is_wanted(Part::Top) || is_wanted(Part::Page) {
+        let stage = Stage::set(&program, folder.path())?;
+        let id = finding(&program, &stage.socket)?;
+        if is_wanted(Part::Top) {
+            let master = master(&program, &stage.socket, &id)?;
+            let screens = terminal(&program, &stage.socket, &master, folder.path())?;
+            let title = "forkwatch top: a server, of whose workers two hang; one of them; why";
+            write(&place.join("top.svg"), screen::drawing(&screens, COLUMNS, LINES, title).as_bytes())?;
+        }
+        if is_wanted(Part::Page) {
+            page::pictures(stage.address, &id, folder.path(), &place)?;
+        }
+    }
+    if is_wanted(Part::Recordings) {
+        recording::recordings(&program, folder.path(), &place)?;
+    }
     Ok(())
+}
+
+fn build() -> Result<PathBuf> {
+    let arguments = ["build", "--locked", "--package", "forkwatch", "--bin", "forkwatch"];
+    project::run(project::cargo()?.args(arguments))?;
+    Ok(project::target()?.join("debug/forkwatch"))
+}
+
+/// A daemon, and a server that it watches going wrong.
+struct Stage {
+    socket: PathBuf,
+    address: SocketAddr,
+    _shop: Running,
+    _daemon: Running,
+}
+
+impl Stage {
+    fn set(program: &Path, folder: &Path) -> Result<Self> {
+        let (socket, address) = (folder.join("api.sock"), browser::free_address()?);
+        let configuration = folder.join("forkwatch.toml");
+        let text = format!(
+            "[web]\nlisten_addresses = [\"{address}\"]\n[socket]\npath = \"{}\"\ngroup = \"\"\n[judge]\nsummary_interval \
+             = \"2s\"\n",
+            socket.display()
+        );
+        fs::write(&configuration, text)?;
+        let daemon = started(Command::new(program).arg("daemon").arg("--config").arg(&configuration))?;
+        await_file(&socket)?;
+        let scene = folder.join("shop.py");
+        fs::write(&scene, SCENE)?;
+        let shop = started(Command::new("/usr/bin/python3").arg(&scene))?;
+        Ok(Self { socket, address, _shop: shop, _daemon: daemon })
+    }
 }
 
 fn started(command: &mut Command) -> Result<Running> {
@@ -152,4 +205,22 @@ fn write(path: &Path, content: &[u8]) -> Result<()> {
     println!("write {} ({} kB)", path.display(), content.len().div_ceil(1024));
     ensure!(content.len() as u64 <= LARGEST, "{} is larger than {LARGEST} bytes", path.display());
     fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_picture_that_the_readme_shows_is_there_and_small() {
+        let readme = include_str!("../../../README.md");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let shown = readme.split("](docs/pictures/").skip(1).map(|rest| rest.split_once(')').unwrap().0);
+        let shown: Vec<&str> = shown.collect();
+        assert!(shown.len() >= 3, "{shown:?}");
+        for name in shown {
+            let size = fs::metadata(root.join("docs/pictures").join(name)).map(|file| file.len());
+            assert!(size.as_ref().is_ok_and(|size| (1..=LARGEST).contains(size)), "{name}: {size:?}");
+        }
+    }
 }

@@ -3,16 +3,17 @@
 use std::fmt::Write as _;
 
 /// A letter's width and a line's height, in pixels.
-const WIDTH: f64 = 8.4;
-const HEIGHT: f64 = 18.0;
-const MARGIN: f64 = 10.0;
+pub(super) const WIDTH: f64 = 8.4;
+pub(super) const HEIGHT: f64 = 18.0;
+pub(super) const MARGIN: f64 = 10.0;
 /// Seconds that each screen is shown.
 const EACH: usize = 4;
 
 /// How letters look.
 #[derive(Clone, Copy, Default, PartialEq)]
-struct Style {
+pub(super) struct Style {
     is_bold: bool,
+    is_dim: bool,
     is_underlined: bool,
     is_reversed: bool,
     color: Option<u32>,
@@ -30,7 +31,8 @@ impl Style {
                 1 => self.is_bold = true,
                 4 => self.is_underlined = true,
                 7 => self.is_reversed = true,
-                22 => self.is_bold = false,
+                2 => self.is_dim = true,
+                22 => (self.is_bold, self.is_dim) = (false, false),
                 24 => self.is_underlined = false,
                 27 => self.is_reversed = false,
                 30..=37 => self.color = Some(code - 30),
@@ -46,6 +48,10 @@ impl Style {
             (_, Some(1)) => "#ff7b72",
             (_, Some(2)) => "#7ee787",
             (_, Some(3)) => "#e3b341",
+            (_, Some(4)) => "#79c0ff",
+            (_, Some(5)) => "#d2a8ff",
+            (_, Some(6)) => "#76e3ea",
+            (_, None) if self.is_dim => "#9198a1",
             _ => "#d6d9de",
         };
         let bold = if self.is_bold { " font-weight=\"bold\"" } else { "" };
@@ -84,16 +90,16 @@ pub(super) fn drawing(screens: &[String], columns: u32, lines: u32, title: &str)
         // What a line ends with is how the next begins.
         let mut style = Style::default();
         for (row, line) in (0_u32..).zip(screen.lines().take(lines as usize)) {
-            self::line(&mut svg, line, row, &mut style);
+            self::line(&mut svg, line, f64::from(row) * HEIGHT + MARGIN, &mut style);
         }
         svg += "</g>\n";
     }
     svg + "</svg>\n"
 }
 
-fn line(svg: &mut String, line: &str, row: u32, style: &mut Style) {
+/// Draws a line below `top`, as a terminal gets it: letters, and how they look from there on.
+pub(super) fn line(svg: &mut String, line: &str, top: f64, style: &mut Style) {
     let (mut column, mut run) = (0_u32, String::new());
-    let top = f64::from(row) * HEIGHT + MARGIN;
     let mut rest = line;
     while !rest.is_empty() {
         if let Some((codes, after)) = rest.strip_prefix("\x1b[").and_then(|rest| rest.split_once('m')) {
@@ -134,7 +140,8 @@ fn run(svg: &mut String, text: &str, style: Style, column: u32, top: f64) {
     );
 }
 
-fn escaped(text: &str) -> String {
+/// A text within the drawing.
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

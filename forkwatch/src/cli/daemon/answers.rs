@@ -63,6 +63,7 @@ impl Describe for Answers {
             parts,
             detectors: self.detectors.clone(),
             store: self.store.health(),
+            workers_told: self.workers.told(),
             forks: Tally::get(&self.tally.forks),
             undecided: Tally::get(&self.tally.undecided),
             lost: Tally::get(&self.tally.lost),
@@ -96,8 +97,8 @@ impl Describe for Answers {
         }
     }
 
-    fn servers(&self) -> Servers {
-        self.workers.look(|table| servers::servers(table, &self.context))
+    fn servers(&self, most: usize) -> Servers {
+        self.workers.look_told(|table, told| servers::servers(table, told, most, &self.context))
     }
 
     fn workers(&self, pid: Option<u32>) -> Workers {

@@ -11,10 +11,10 @@ use crate::{
     output::Context,
 };
 
-/// All of them, the one that changed last first.
-pub(in crate::cli) fn servers(table: &WorkerTable, context: &Context) -> Servers {
-    let servers = table.servers.iter().rev().map(|record| server(record, context));
-    Servers { schema: "forkwatch.servers/1".to_owned(), servers: servers.collect() }
+/// So many of them at most, the one that changed last first. So often something was told of them.
+pub(in crate::cli) fn servers(table: &WorkerTable, told: u64, most: usize, context: &Context) -> Servers {
+    let servers = table.servers.iter().rev().take(most).map(|record| server(record, context));
+    Servers { schema: "forkwatch.servers/1".to_owned(), servers: servers.collect(), told }
 }
 
 /// The living workers: of this master, or this one, where a pid is given.
@@ -149,7 +149,7 @@ mod tests {
             table.take(&event);
         }
         let context = Context::default();
-        let told = servers(&table, &context);
+        let told = servers(&table, 4, usize::MAX, &context);
         let [server] = told.servers.as_slice() else { panic!("{told:?}") };
         assert!(!server.name.contains('\x1b'), "{}", server.name);
         assert_eq!((server.master_pid, server.ended), (10, 1));

@@ -22,10 +22,9 @@ const CAPABILITIES: &str = "setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_re
 
 /// A script for a shell, as comments and commands. Each command stands once.
 pub(super) fn script(checks: &[Check]) -> String {
-    let mut text =
-        "# What would mend the gaps that `forkwatch doctor` has found. Nothing was run: read, then run\n\
-         # what you agree with, as root.\n"
-            .to_owned();
+    let mut text = "# What would mend the gaps that `forkwatch doctor` has found. Nothing was run:\n\
+         # read, then run what you agree with, as root.\n"
+        .to_owned();
     let mut told: Vec<&str> = Vec::new();
     let lacking = |check: &&Check| matches!(check.status, Status::Limited | Status::Missing);
     for check in checks.iter().filter(lacking) {
@@ -75,5 +74,6 @@ mod tests {
         assert_eq!(commands, [CAPABILITIES, "sysctl -w net.core.bpf_jit_enable=1"]);
         assert!(text.contains("# mount version 2") && text.contains("# (the command above)"), "{text}");
         assert!(script(&[]).contains("There are none"));
+        assert!(text.lines().filter(|line| line.starts_with('#')).all(|line| line.len() <= 80), "{text}");
     }
 }

@@ -68,7 +68,7 @@ pub(in crate::cli) struct Setting {
 }
 
 /// A process of a server.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(in crate::cli) struct Member {
     pub(in crate::cli) pid: u32,
     /// The pid of its parent.
@@ -119,7 +119,7 @@ pub(in crate::cli) struct Member {
 }
 
 /// A thread.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(in crate::cli) struct Thread {
     pub(in crate::cli) tid: u32,
     /// The name that its program gave it, else that of the kernel.
@@ -142,7 +142,7 @@ pub(in crate::cli) struct Thread {
 }
 
 /// Threads that wait for the same word of memory.
-#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub(in crate::cli) struct Queue {
     /// Its address, in hexadecimal.
     pub(in crate::cli) address: String,
@@ -180,7 +180,7 @@ pub(in crate::cli) struct Descriptors {
 }
 
 /// A connected socket.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(in crate::cli) struct Connection {
     pub(in crate::cli) fd: u32,
     /// The other end.
@@ -195,7 +195,7 @@ pub(in crate::cli) struct Connection {
 }
 
 /// Where output goes.
-#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub(in crate::cli) struct Stream {
     /// A path, the peer of a socket, or `pipe:[4711]`.
     pub(in crate::cli) to: String,
@@ -204,7 +204,7 @@ pub(in crate::cli) struct Stream {
 }
 
 /// Why something could not be seen.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(in crate::cli) struct Hidden {
     /// What the kernel says.
     pub(in crate::cli) why: String,
@@ -298,6 +298,18 @@ impl Member {
     /// How long it has lived.
     pub(in crate::cli) const fn age(&self) -> Duration {
         Duration::from_nanos(self.age_ns)
+    }
+
+    /// The same so many nanoseconds later, if it has not run since.
+    pub(in crate::cli) fn later(&self, by: u64) -> Self {
+        let mut later = self.clone();
+        later.age_ns = later.age_ns.saturating_add(by);
+        let threads = later.threads.iter_mut().map(|thread| &mut thread.since_ns);
+        let queues = later.queues.iter_mut().map(|queue| &mut queue.since_ns);
+        for since in threads.chain(queues).flatten() {
+            *since = since.saturating_add(by);
+        }
+        later
     }
 
     /// Whether it is a worker.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use super::known::Known as KnownServers;
 use crate::{
     api::{Brief, FindingDocument, Findings, Health, Kept, MOST_LISTED, PREFIX, ServerDocument, Servers},
     client::{AskError, Watch},
@@ -22,7 +23,7 @@ const ANYWAY: u64 = 60;
 #[derive(Clone, Default)]
 pub(super) struct News {
     /// The servers and their workers.
-    pub(super) servers: Arc<Vec<ServerDocument>>,
+    pub(super) servers: Arc<Vec<Arc<ServerDocument>>>,
     /// Those that are open and the last ones, the latest first.
     pub(super) findings: Arc<Vec<Brief>>,
     /// The daemon's health; absent until it has answered once.
@@ -98,14 +99,14 @@ pub(super) struct Asking {
     news: News,
     /// How often something had been said of findings when they were asked for.
     told: Option<u64>,
-    /// The answer about servers, as it came.
-    servers: Vec<u8>,
+    servers: KnownServers,
 }
 
 impl Asking {
     /// Asks for the first time.
     pub(super) fn begin(watch: Watch) -> Result<Self, AskError> {
-        let mut asking = Self { watch, round: 0, news: News::default(), told: None, servers: Vec::new() };
+        let mut asking =
+            Self { watch, round: 0, news: News::default(), told: None, servers: KnownServers::default() };
         asking.renew()?;
         Ok(asking)
     }
@@ -142,13 +143,26 @@ impl Asking {
             self.told = Some(health.store.told);
             self.news.findings = Arc::new(self.findings()?);
         }
-        let servers = self.watch.get_bytes(&format!("{PREFIX}/servers"))?;
-        if servers != self.servers {
-            let read: Servers = self.watch.read(&servers)?;
-            self.news.servers = Arc::new(read.servers);
-            self.servers = servers.to_vec();
+        if anyway {
+            self.servers.forget();
+        }
+        if let Some(most) = self.servers.missing(health.workers_told) {
+            self.servers(most)?;
         }
         self.news.health = Some(health);
+        Ok(())
+    }
+
+    /// Asks for the servers that have changed: so many at most, unless more do so meanwhile.
+    fn servers(&mut self, most: usize) -> Result<(), AskError> {
+        let limit = |most: usize| if most == usize::MAX { String::new() } else { format!("?limit={most}") };
+        let ask = |most: usize| self.watch.get::<Servers>(&format!("{PREFIX}/servers{}", limit(most)));
+        let mut answer = ask(most)?;
+        if self.servers.missing(answer.told).is_some_and(|missing| missing > most) {
+            answer = ask(usize::MAX)?;
+        }
+        self.servers.take(answer);
+        self.news.servers = Arc::clone(&self.servers.servers);
         Ok(())
     }
 

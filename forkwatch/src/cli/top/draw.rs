@@ -11,7 +11,7 @@ use ratatui::{
 use unicode_width::UnicodeWidthChar as _;
 
 use super::{
-    rows::{Key, Row, is_about, master, member, since},
+    rows::{Key, Row, between, is_about, master, member, since},
     view::{Focus, Over, View},
 };
 use crate::{
@@ -245,7 +245,7 @@ fn line(row: &Row, now: Timestamp, columns: &Columns) -> String {
         memory: &memory(row.memory.map(|(_, own)| own)),
         shared: &memory(row.memory.map(|(shared, _)| shared)),
         locks: &if row.locks > 0 { row.locks.to_string() } else { String::new() },
-        since: &row.since.map_or_else(String::new, lasted),
+        since: &row.since.map_or_else(String::new, |since| lasted(between(since, now))),
         does: &row.does,
     })
 }
@@ -254,14 +254,15 @@ fn line(row: &Row, now: Timestamp, columns: &Columns) -> String {
 fn details(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let Some((_, row)) = view.selected() else { return };
     let pid = row.process().tgid;
-    let family = view.shown.seen.get(&row.master);
+    let looked = view.shown.seen.get(&row.master);
     let mut text = String::new();
     let is_own = |brief: &&Brief| brief.parent_pid != Some(pid) && is_about(brief, row);
     for brief in view.shown.findings.iter().filter(is_own) {
         crate::paragraph::add(&mut text, "! ", "  ", &brief.summary);
     }
-    match family.and_then(|family| member(family, pid)) {
-        Some(member) => text += &process(member),
+    match looked.and_then(|looked| Some((looked.at, member(&looked.family, pid)?))) {
+        // It has not run since, or it would have been looked at again.
+        Some((at, member)) => text += &process(&member.later(between(at, view.shown.now))),
         None => crate::paragraph::add(&mut text, "", "", "it has not been looked at yet, or cannot be"),
     }
     let server = view.shown.servers.iter().find(|server| master(server) == row.master);

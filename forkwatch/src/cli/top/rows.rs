@@ -1,13 +1,10 @@
-//! The servers and their workers as lines, in an order, and with those left out that do not have a word.
+//! A server and its workers as lines, and the order of these.
 
-use std::{
-    cmp::Reverse,
-    collections::{HashMap, HashSet},
-    rc::Rc,
-};
+use std::{cmp::Ordering, collections::HashMap};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
+use super::survey::Looked;
 use crate::{
     api::{Brief, KeptState, ServerDocument, WorkerDocument},
     cli::inspect::{Family, Member, does},
@@ -40,8 +37,8 @@ pub(super) struct Row {
     pub(super) start: String,
     /// What it does, and since when.
     pub(super) does: String,
-    /// Nanoseconds since its main thread last ran.
-    pub(super) since: Option<u64>,
+    /// When its main thread last ran.
+    pub(super) since: Option<Timestamp>,
     /// Bytes of memory that it shares with others, and that are its own.
     pub(super) memory: Option<(u64, u64)>,
     /// Locks that it carries, held by threads that it does not have.
@@ -60,7 +57,8 @@ impl Row {
         }
     }
 
-    fn has(&self, word: &str) -> bool {
+    /// Whether a word, in small letters, stands in the line.
+    pub(super) fn has(&self, word: &str) -> bool {
         let pid = self.process().tgid.to_string();
         [&self.name, &self.state, &self.does, &pid].iter().any(|text| text.to_lowercase().contains(word))
     }
@@ -101,57 +99,24 @@ impl Sort {
         }
     }
 
-    fn sort(self, rows: &mut [(Row, Vec<Row>)]) {
+    /// Which of two lines of one kind stands first.
+    pub(super) fn compare(self, one: &Row, other: &Row) -> Ordering {
         match self {
-            Self::Trouble => rows.sort_by(|(one, _), (other, _)| {
+            Self::Trouble => {
                 let worse = (other.worst, other.findings).cmp(&(one.worst, one.findings));
                 worse.then_with(|| one.name.cmp(&other.name))
-            }),
-            Self::Name => rows.sort_by(|(one, _), (other, _)| {
+            }
+            Self::Name => {
                 one.name.cmp(&other.name).then_with(|| one.process().tgid.cmp(&other.process().tgid))
-            }),
-            Self::Memory => rows.sort_by_key(|(row, _)| Reverse(row.memory.map(|(_, own)| own))),
+            }
+            Self::Memory => {
+                let own = |row: &Row| row.memory.map(|(_, own)| own);
+                own(other).cmp(&own(one))
+            }
             // All are written alike, so that their order is that of the times.
-            Self::Age => rows.sort_by(|(one, _), (other, _)| other.start.cmp(&one.start)),
+            Self::Age => other.start.cmp(&one.start),
         }
     }
-}
-
-/// What rows are made of.
-pub(super) struct Material<'a> {
-    pub(super) servers: &'a [ServerDocument],
-    /// What was seen of servers, by master.
-    pub(super) seen: &'a HashMap<ProcessKey, Rc<Family>>,
-    pub(super) findings: &'a [Brief],
-    /// Masters that have ended.
-    pub(super) ended: &'a HashSet<ProcessKey>,
-}
-
-/// The lines in this order; of those with a word, where one is given.
-pub(super) fn rows(of: &Material<'_>, sort: Sort, word: &str, folded: &HashSet<ProcessKey>) -> Vec<Row> {
-    let word = word.to_lowercase();
-    let troubles = Troubles::new(of.findings);
-    let mut groups: Vec<(Row, Vec<Row>)> =
-        of.servers.iter().map(|server| group(server, of, &troubles)).collect();
-    sort.sort(&mut groups);
-    let mut all = Vec::new();
-    for (mut server, workers) in groups {
-        let mut workers: Vec<(Row, Vec<Row>)> = workers.into_iter().map(|row| (row, Vec::new())).collect();
-        sort.sort(&mut workers);
-        let whole = server.has(&word);
-        let workers: Vec<Row> =
-            workers.into_iter().map(|(row, _)| row).filter(|row| whole || row.has(&word)).collect();
-        if !whole && workers.is_empty() {
-            continue;
-        }
-        server.folded = folded.contains(&server.master);
-        let is_folded = server.folded;
-        all.push(server);
-        if !is_folded {
-            all.extend(workers);
-        }
-    }
-    all
 }
 
 /// A process by its pid and the name that it has on all hosts, `BOOT-PID-START`; without that, by its pid alone.
@@ -180,9 +145,13 @@ pub(super) fn is_about(brief: &Brief, row: &Row) -> bool {
 }
 
 /// A server's line, and those of its workers.
-fn group(server: &ServerDocument, of: &Material<'_>, troubles: &Troubles<'_>) -> (Row, Vec<Row>) {
+pub(super) fn of_server(
+    server: &ServerDocument,
+    seen: Option<&Looked>,
+    has_ended: bool,
+    troubles: &Troubles<'_>,
+) -> (Row, Vec<Row>) {
     let master = master(server);
-    let seen = of.seen.get(&master).map(AsRef::as_ref);
     let workers: Vec<Row> =
         server.workers.iter().map(|worker| self::worker(worker, master, seen, troubles)).collect();
     let about = server.class.as_ref().map_or_else(String::new, |class| format!(" {class}"));
@@ -195,7 +164,7 @@ fn group(server: &ServerDocument, of: &Material<'_>, troubles: &Troubles<'_>) ->
         .map(|(count, state)| format!("{count} {}", state.name()))
         .collect();
     let standing = match server.workers.len() {
-        0 if of.ended.contains(&master) => "has ended".to_owned(),
+        0 if has_ended => "has ended".to_owned(),
         1 => "1 worker".to_owned(),
         count => format!("{count} workers"),
     };
@@ -230,11 +199,11 @@ fn group(server: &ServerDocument, of: &Material<'_>, troubles: &Troubles<'_>) ->
 fn worker(
     worker: &WorkerDocument,
     master: ProcessKey,
-    seen: Option<&Family>,
+    seen: Option<&Looked>,
     troubles: &Troubles<'_>,
 ) -> Row {
     let process = worker_key(worker);
-    let member = seen.and_then(|family| member(family, worker.pid));
+    let member = seen.and_then(|looked| member(&looked.family, worker.pid));
     let trouble = troubles.of(process, &worker.start);
     let title = member.and_then(|member| member.title.clone());
     let name = worker.slot.clone().or(title).unwrap_or_else(|| worker.name.clone());
@@ -247,7 +216,7 @@ fn worker(
         state: worker.state.clone(),
         start: worker.start.clone(),
         does: member.map_or_else(String::new, doing),
-        since: member.and_then(|member| member.threads.first()?.since_ns),
+        since: member.and_then(|member| ago(seen?.at, member.threads.first()?.since_ns?)),
         memory: member.and_then(|member| member.memory).map(|memory| (memory.shared, memory.copied)),
         locks: trouble.locks,
         findings: trouble.findings,
@@ -269,6 +238,16 @@ fn doing(member: &Member) -> String {
 /// Nanoseconds from a time in RFC 3339 to another; none where it cannot be read, or lies ahead.
 pub(super) fn since(now: Timestamp, start: &str) -> u64 {
     let Ok(start) = start.parse::<Timestamp>() else { return 0 };
+    between(start, now)
+}
+
+/// So many nanoseconds before a time.
+fn ago(at: Timestamp, nanoseconds: u64) -> Option<Timestamp> {
+    at.checked_sub(SignedDuration::from_nanos(i64::try_from(nanoseconds).ok()?)).ok()
+}
+
+/// Nanoseconds from a time to another; none where it lies ahead.
+pub(super) fn between(start: Timestamp, now: Timestamp) -> u64 {
     u64::try_from(now.as_nanosecond() - start.as_nanosecond()).unwrap_or(0)
 }
 
@@ -290,13 +269,14 @@ impl Trouble {
 
 /// The same by process; and by pid, with when something was last said of it, for those that a summary names.
 #[derive(Default)]
-struct Troubles<'a> {
+pub(super) struct Troubles<'a> {
     own: HashMap<ProcessKey, Trouble>,
     named: HashMap<u32, (Trouble, &'a str)>,
 }
 
 impl<'a> Troubles<'a> {
-    fn new(findings: &'a [Brief]) -> Self {
+    /// Of these findings.
+    pub(super) fn new(findings: &'a [Brief]) -> Self {
         let mut all = Self::default();
         let is_open = |brief: &&Brief| !matches!(brief.state, KeptState::Resolved | KeptState::Unwatched);
         for brief in findings.iter().filter(is_open) {

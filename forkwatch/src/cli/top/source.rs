@@ -6,11 +6,12 @@ use jiff::Timestamp;
 
 use super::{
     daemon::{Asked, News},
+    known::Known,
     told::Told,
     view::Shown,
 };
 use crate::{
-    api::{Kept, ServerDocument},
+    api::Kept,
     cli::daemon::servers,
     output::{Context, workers::Workers},
 };
@@ -28,6 +29,8 @@ pub(super) struct Own {
     pub(super) context: Context,
     pub(super) workers: Workers,
     pub(super) told: Rc<RefCell<Told>>,
+    /// Its servers as they were shown last.
+    pub(super) known: Known,
     /// What it cannot see.
     pub(super) unseen: Option<String>,
 }
@@ -53,12 +56,16 @@ impl Source {
 }
 
 impl Own {
-    fn shown(&self) -> Shown {
-        let servers: Vec<ServerDocument> =
-            self.workers.look(|table| servers::servers(table, &self.context).servers);
+    fn shown(&mut self) -> Shown {
+        let Self { known, workers, context, .. } = self;
+        workers.look_told(|table, told| {
+            if let Some(most) = known.missing(told) {
+                known.take(servers::servers(table, told, most, context));
+            }
+        });
         let mut told = self.told.borrow_mut();
         Shown {
-            servers: Arc::new(servers),
+            servers: Arc::clone(&self.known.servers),
             findings: told.findings(),
             now: Timestamp::now(),
             forks: told.forks,

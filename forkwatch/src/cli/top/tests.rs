@@ -6,6 +6,7 @@ use ratatui::{Terminal, backend::TestBackend, buffer::Cell};
 use super::{
     draw::{Look, draw},
     keys::Action,
+    survey::Looked,
     told::Told,
     view::{Over, Shown, View},
 };
@@ -119,6 +120,10 @@ fn family() -> Family {
     Family::new(&Tree { at: at(20 * SECOND), members, whole: true }, key(100, 0))
 }
 
+fn looked() -> Looked {
+    Looked { at: context().timestamp(at(20 * SECOND)), family: family() }
+}
+
 fn found(number: u64, pid: u32) -> Finding {
     let child = key(pid, SECOND);
     Finding { number, child, severity: Severity::Critical, state: State::Confirmed, ..finding() }
@@ -130,14 +135,15 @@ fn brief(finding: &Finding) -> Brief {
     Brief { id: finding.number.to_string(), ..brief }
 }
 
-fn all_servers() -> Vec<ServerDocument> {
-    servers::servers(&table(), &context()).servers
+fn all_servers() -> Vec<Arc<ServerDocument>> {
+    let all = servers::servers(&table(), 0, usize::MAX, &context()).servers;
+    all.into_iter().map(Arc::new).collect()
 }
 
 fn shown() -> Shown {
     Shown {
         servers: Arc::new(all_servers()),
-        seen: HashMap::from([(key(100, 0), Rc::new(family()))]),
+        seen: HashMap::from([(key(100, 0), Rc::new(looked()))]),
         findings: Arc::new(vec![brief(&found(1, 102))]),
         now: context().timestamp(at(61 * SECOND)),
         forks: 7,
@@ -377,3 +383,5 @@ fn a_worker_that_a_summary_names_has_its_finding_too() {
     let text = screen(&mut view, 80, 24);
     assert!(!text.contains("1!"), "{text}");
 }
+
+mod unchanged;

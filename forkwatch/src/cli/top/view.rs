@@ -9,12 +9,14 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
+    groups::{Groups, Material},
     keys::Action,
-    rows::{self, Key, Material, Row, Sort, key},
+    rows::{self, Key, Row, Sort, key},
+    survey::Looked,
 };
 use crate::{
     api::{Brief, Kept, KeptState, ServerDocument},
-    cli::{findings::text::evidence, inspect::Family},
+    cli::findings::text::evidence,
     detect,
     model::process::ProcessKey,
 };
@@ -26,9 +28,9 @@ const LONGEST_WORD: usize = 64;
 #[derive(Clone, Default)]
 pub(super) struct Shown {
     /// The servers and their workers.
-    pub(super) servers: Arc<Vec<ServerDocument>>,
+    pub(super) servers: Arc<Vec<Arc<ServerDocument>>>,
     /// What was seen of servers, by master.
-    pub(super) seen: HashMap<ProcessKey, Rc<Family>>,
+    pub(super) seen: HashMap<ProcessKey, Rc<Looked>>,
     /// Masters that have ended.
     pub(super) ended: HashSet<ProcessKey>,
     /// The last findings, the latest first.
@@ -50,7 +52,7 @@ impl Shown {
             rows::master(server) == process
                 || server.workers.iter().any(|worker| rows::worker_key(worker) == process)
         };
-        let servers: Vec<ServerDocument> =
+        let servers: Vec<Arc<ServerDocument>> =
             self.servers.iter().filter(|server| is_of(server, process)).cloned().collect();
         let is_here = |of: ProcessKey| of == process || servers.iter().any(|server| is_of(server, of));
         let is_about = |brief: &&Brief| {
@@ -93,7 +95,8 @@ pub(super) struct Places {
 #[derive(Default)]
 pub(super) struct View {
     pub(super) shown: Shown,
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<Rc<Row>>,
+    pub(super) groups: Groups,
     pub(super) focus: Focus,
     pub(super) over: Over,
     pub(super) sort: Sort,
@@ -125,7 +128,7 @@ impl View {
                 shown.narrow(process);
             }
             self.shown = shown;
-            self.arrange();
+            self.arrange(false);
         }
     }
 
@@ -175,13 +178,13 @@ impl View {
                 }
             }
         }
-        self.arrange();
+        self.arrange(true);
         true
     }
 
     /// The line that is selected.
     pub(super) fn selected(&self) -> Option<(usize, &Row)> {
-        self.rows.iter().enumerate().find(|(_, row)| Some(row.key) == self.selected)
+        Groups::find(&self.rows, self.selected?)
     }
 
     /// The finding that is selected.
@@ -203,16 +206,15 @@ impl View {
         all
     }
 
-    /// What lies over the lists may be in the way of something that is gone.
-    fn arrange(&mut self) {
+    /// What lies over the lists may be in the way of something that is gone. Lines are put in their order where one of them
+    /// is new, or where somebody has asked for another order.
+    fn arrange(&mut self, is_asked: bool) {
         let before = self.selected().map(|(place, _)| place);
-        let material = Material {
-            servers: &self.shown.servers,
-            seen: &self.shown.seen,
-            findings: &self.shown.findings,
-            ended: &self.shown.ended,
-        };
-        self.rows = rows::rows(&material, self.sort, &self.word, &self.folded);
+        let Shown { servers, seen, findings, ended, .. } = &self.shown;
+        let is_new = self.groups.renew(&Material { servers, seen, findings, ended }, self.sort);
+        if is_new || is_asked {
+            self.rows = self.groups.rows(&self.word, &self.folded);
+        }
         if self.selected().is_none() {
             // What stands in the place of the one that has ended.
             let place = before.unwrap_or_default().min(self.rows.len().saturating_sub(1));
