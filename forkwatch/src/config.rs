@@ -5,10 +5,10 @@ pub mod hook;
 mod place;
 pub mod renamed;
 mod value;
+mod web;
 
 use std::{
     fmt,
-    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -21,6 +21,7 @@ pub use self::value::{
     EventOutput, LogFormat, LogLevel, grace, listen_address, refresh, ring_bytes, run_time, stuck_after,
     telemetry_path, written,
 };
+pub use self::web::{ClientAuth, TlsServer, Web};
 use crate::{
     core::suppress::SuppressRule,
     input_file::{self, InputFileError},
@@ -83,37 +84,6 @@ pub struct Config {
     /// Names of the first edition that it was written with.
     #[serde(skip)]
     pub old_names: Vec<Renamed>,
-}
-
-/// `[web]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Web {
-    /// Where to listen; nowhere if empty.
-    #[serde(deserialize_with = "value::listen_addresses")]
-    pub listen_addresses: Vec<SocketAddr>,
-    /// Path of the metrics.
-    #[serde(deserialize_with = "value::telemetry_path_value")]
-    pub telemetry_path: String,
-    /// By which names the server may be asked, besides those that it has.
-    #[serde(deserialize_with = "value::allowed_hosts")]
-    pub allowed_hosts: Vec<String>,
-    /// The file with the token that is asked for on addresses that others can reach; none if empty.
-    pub token_file: PathBuf,
-    /// Whether everything is told there without a token.
-    pub open: bool,
-}
-
-impl Default for Web {
-    fn default() -> Self {
-        Self {
-            listen_addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 10047))],
-            telemetry_path: "/metrics".to_owned(),
-            allowed_hosts: Vec::new(),
-            token_file: PathBuf::new(),
-            open: false,
-        }
-    }
 }
 
 /// `[log]`
@@ -295,7 +265,7 @@ impl Config {
                 self.judge.recheck, self.judge.grace
             ));
         }
-        Ok(())
+        self.web.tls_server_config.check()
     }
 
     /// The keys in which `new` differs and that only a restart can change. All others take effect on reload.

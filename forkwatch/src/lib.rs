@@ -31,6 +31,7 @@ pub mod resources;
 pub mod serve;
 pub mod service;
 pub mod store;
+pub mod tls;
 
 #[cfg(test)]
 mod skip;

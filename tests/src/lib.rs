@@ -11,6 +11,7 @@
 pub mod binary;
 pub mod bpf;
 pub mod browser;
+pub mod certificates;
 pub mod cgroup;
 pub mod connection;
 pub mod crowd;

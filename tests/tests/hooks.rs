@@ -384,8 +384,8 @@ fn a_file_that_cannot_be_used_is_refused_with_its_line() -> Result<()> {
             "absolute path of the program",
         ),
         (
-            "[[hook]]\nname = \"x\"\non = [\"finding\"]\nurl = \"https://example.org\"\n",
-            "let `exec` run curl",
+            "[[hook]]\nname = \"x\"\non = [\"finding\"]\nurl = \"ftp://example.org\"\n",
+            "begins neither with http:// nor with https://",
         ),
         ("[[hook]\n", "line 1"),
         ("\u{0}", "hooks.toml cannot be used"),

@@ -46,6 +46,7 @@ mod strangers;
 mod stuck;
 mod tail;
 mod thread_names;
+mod tls;
 mod top;
 mod ufork;
 mod whole_host;
@@ -121,6 +122,7 @@ fn files() -> Vec<(&'static str, Tests)> {
         stuck,
         tail,
         thread_names,
+        tls,
         top,
         ufork,
         whole_host,

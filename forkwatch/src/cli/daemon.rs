@@ -42,7 +42,7 @@ use crate::{
     },
     reader::Question,
     resources,
-    serve::{self, Api, Door, Offer, Ready},
+    serve::{self, Api, Door, Offer, Ready, Secure},
     service::{self, Watchdog},
     store::Store,
 };
@@ -71,6 +71,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
     session::warn_of_what_is_unseen(&session.missing);
     let _kernel_log = session.listen()?;
     let access = open::access(&config)?;
+    let secure = Secure::new(open::certificate(&config)?);
     let listeners = serve::bind(&config.web.listen_addresses)?;
     let mut doors: Vec<Door> = listeners.into_iter().map(Door::Network).collect();
     doors.extend(open::local_socket(&config));
@@ -110,6 +111,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
             telemetry_path: config.web.telemetry_path.clone(),
             hosts: serve::Hosts::here(&config.web.allowed_hosts),
             access,
+            secure: secure.clone(),
             ready: ready.clone(),
             pulse: pulse.clone(),
             api: Some(Api { store: store.clone(), bus: bus.clone(), questions, describe: Box::new(answers) }),
@@ -125,7 +127,8 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
         }
         ready.set(true);
         for address in &config.web.listen_addresses {
-            tracing::info!("metrics at http://{address}{}", config.web.telemetry_path);
+            let scheme = if config.web.tls_server_config.is_on() { "https" } else { "http" };
+            tracing::info!("metrics at {scheme}://{address}{}", config.web.telemetry_path);
         }
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready, watching every fork on this host");
         service::ready("watching every fork on this host");
@@ -140,7 +143,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
             Box::new(published),
             Box::new(workers),
         ]);
-        let mut daemon = Daemon { options, config, log, metrics, events, pipeline };
+        let mut daemon = Daemon { options, config, log, metrics, events, pipeline, secure };
         let result = daemon.watch(signals, &mut server, &mut vouching).await;
         service::stopping();
         ready.set(false);

@@ -6,7 +6,7 @@ use anyhow::Error;
 
 use crate::{
     client::AskError, config::ConfigError, hooks::HooksError, host::ScanError, kernel::KernelError,
-    output_file::OutputFileError, privilege::PrivilegeError, serve::TokenError,
+    output_file::OutputFileError, privilege::PrivilegeError, serve::TokenError, tls::TlsError,
 };
 
 /// The exit codes, as the help and the man page document them.
@@ -114,6 +114,7 @@ fn of_error(error: &Error) -> Exit {
     if error.is::<ConfigError>()
         || matches!(error.downcast_ref(), Some(HooksError::Config(_)))
         || error.is::<TokenError>()
+        || error.is::<TlsError>()
         || error.is::<UsageError>()
     {
         return Exit::Usage;

@@ -22,6 +22,7 @@ use crate::{
     config::hook::{Deed, Hook, Hooks},
     hooks::{HooksDocument, TrialDocument, try_out},
     model::process::escape,
+    tls,
 };
 
 /// Longest wait for the process that runs hooks. A test takes as long as the hook may.
@@ -161,7 +162,15 @@ fn check(file: &Path, quiet: bool) -> Result<Exit> {
 
 /// What may keep a hook from running, as seen from here.
 fn doubt(hook: &Hook) -> Option<String> {
-    let Deed::Exec(arguments) = &hook.deed else { return None };
+    let arguments = match &hook.deed {
+        Deed::Exec(arguments) => arguments,
+        Deed::Post { url, ca_file, .. } => {
+            let trust = ca_file.as_deref().map_or(tls::Trust::Host, tls::Trust::File);
+            let tried = url.is_secure.then(|| tls::Client::new(trust))?;
+            let writer = || Some(hook.writer()?.ok()??.to_string());
+            return tried.err().map(|error| error.to_string()).or_else(writer);
+        }
+    };
     let program = arguments.first()?.shown();
     match fs::metadata(&program) {
         Err(error) => Some(format!("{program} cannot be found: {error}")),

@@ -7,7 +7,12 @@ mod criteria;
 mod rate;
 mod trust;
 
-use std::{collections::BTreeMap, io, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::Deserialize;
 
@@ -60,8 +65,10 @@ pub enum Deed {
     Exec(Vec<Argument>),
     /// Sends the document to an address.
     Post {
-        /// The address, of `http`.
+        /// The address.
         url: Url,
+        /// The authorities that sign the server's certificate, where it is not signed by one that this host trusts.
+        ca_file: Option<PathBuf>,
         /// What is sent with it.
         headers: BTreeMap<String, String>,
         /// How often it is tried again.
@@ -72,9 +79,11 @@ pub enum Deed {
 /// An address that a document can be sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
+    /// Whether TLS comes first: `https`.
+    pub is_secure: bool,
     /// Name or IP address; of an IPv6 address without its brackets.
     pub host: String,
-    /// The TCP port; 80 where none is written.
+    /// The TCP port; 80 where none is written, or 443.
     pub port: u16,
     /// Host and port as they were written.
     pub authority: String,
@@ -101,6 +110,7 @@ struct Written {
     how: Vec<String>,
     exec: Option<Vec<String>>,
     url: Option<String>,
+    ca_file: Option<PathBuf>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
     retries: Option<u32>,
@@ -126,16 +136,20 @@ impl TryFrom<Written> for Hook {
 }
 
 impl Hook {
-    /// Who may decide what its program is, beside root and us; none where it has no program.
+    /// Who may decide what its program is, or whom it trusts, beside root and us; none where it has no file for that.
     pub fn writer(&self) -> Option<io::Result<Option<Writer>>> {
-        let Deed::Exec(arguments) = &self.deed else { return None };
-        Some(Writer::of(Path::new(&arguments.first()?.shown())))
+        match &self.deed {
+            Deed::Exec(arguments) => Some(Writer::of(Path::new(&arguments.first()?.shown()))),
+            Deed::Post { ca_file, .. } => Some(Writer::of(ca_file.as_deref()?)),
+        }
     }
 
     fn read(written: Written) -> Result<Self, String> {
         let Written { hazard, certainty, severity, state, unit, server, comm, uid, how, .. } = written;
         let criteria = criteria::Written { hazard, certainty, severity, state, unit, server, comm, uid, how };
-        let Written { name, on, exec, url, headers, retries, order, enabled, timeout, at_most, .. } = written;
+        let Written {
+            name, on, exec, url, ca_file, headers, retries, order, enabled, timeout, at_most, ..
+        } = written;
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if name.is_empty()
             || name.len() > LONGEST_NAME
@@ -150,8 +164,10 @@ impl Hook {
         let deed = match (exec, url) {
             (Some(_), Some(_)) => return Err("it has both `exec` and `url`: make it two hooks".to_owned()),
             (None, None) => return Err("it does nothing: give it `exec` or `url`".to_owned()),
-            (Some(_), None) if !headers.is_empty() || retries.is_some() => {
-                return Err("`headers` and `retries` belong to `url`, and it has `exec`".to_owned());
+            (Some(_), None) if !headers.is_empty() || retries.is_some() || ca_file.is_some() => {
+                return Err(
+                    "`headers`, `retries` and `ca_file` belong to `url`, and it has `exec`".to_owned()
+                );
             }
             (Some(words), None) => Deed::Exec(program(&words)?),
             (None, Some(url)) => {
@@ -160,7 +176,17 @@ impl Hook {
                 if retries > MOST_RETRIES {
                     return Err(format!("`retries` is {retries}: {MOST_RETRIES} at most"));
                 }
-                Deed::Post { url: Url::read(&url)?, headers, retries }
+                let url = Url::read(&url)?;
+                match &ca_file {
+                    Some(_) if !url.is_secure => {
+                        return Err("`ca_file` is for https, and `url` is http".to_owned());
+                    }
+                    Some(path) if !path.is_absolute() => {
+                        return Err(format!("`ca_file` must be an absolute path: {} is not", path.display()));
+                    }
+                    _ => {}
+                }
+                Deed::Post { url, ca_file, headers, retries }
             }
         };
         let timeout = timeout.as_deref().map_or(Ok(USUAL_TIMEOUT), value::hook_timeout);
@@ -215,19 +241,22 @@ fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), String> {
 }
 
 impl Url {
+    /// As it is written, but for a user's name, which it cannot have.
+    pub fn shown(&self) -> String {
+        let scheme = if self.is_secure { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.authority, self.path)
+    }
+
     fn read(text: &str) -> Result<Self, String> {
-        if text.starts_with("https://") {
-            return Err("`url` is https, which forkwatch does not speak: let `exec` run curl, as \
-                        https://github.com/forkwatch/forkwatch/blob/main/docs/hooks.md#https shows"
-                .to_owned());
-        }
         let wrong = |why: &str| {
-            format!("`url` is {text:?}, {why}: write it like \"http://127.0.0.1:9000/forkwatch\"")
+            format!("`url` is {text:?}, {why}: write it like \"https://alerts.example.org/forkwatch\"")
         };
         let uri: hyper::Uri = text.parse().map_err(|_| wrong("which is no address"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(wrong("which does not begin with http://"));
-        }
+        let is_secure = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(wrong("which begins neither with http:// nor with https://")),
+        };
         let authority = uri.authority().ok_or_else(|| wrong("which names no host"))?;
         if authority.as_str().contains('@') {
             return Err(wrong("with a name or a password in it, which belongs into `headers`"));
@@ -237,12 +266,13 @@ impl Url {
             return Err(wrong("which names no host"));
         }
         let port = match authority.as_str().strip_prefix(authority.host()) {
-            Some("") => Some(80),
+            Some("") => Some(if is_secure { 443 } else { 80 }),
             Some(rest) => rest.strip_prefix(':').and_then(|port| port.parse().ok()).filter(|port| *port > 0),
             None => None,
         };
         let port = port.ok_or_else(|| wrong("whose port is none"))?;
         Ok(Self {
+            is_secure,
             host,
             port,
             authority: authority.to_string(),
@@ -263,7 +293,8 @@ struct File {
 }
 
 impl Hooks {
-    /// Reads a file. What others than root and we decide is refused: the file, and the programs that it names.
+    /// Reads a file. What others than root and we decide is refused: the file, and the programs and authorities that it
+    /// names.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let bytes = input_file::read(path, MOST_BYTES)?;
         let name = path.display().to_string();

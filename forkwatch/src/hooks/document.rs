@@ -131,7 +131,7 @@ impl HookDocument {
             on: hook.criteria.on().map(str::to_owned).collect(),
             does: match &hook.deed {
                 Deed::Exec(arguments) => arguments.iter().map(crate::config::hook::Argument::shown).collect(),
-                Deed::Post { url, .. } => vec![format!("http://{}{}", url.authority, url.path)],
+                Deed::Post { url, .. } => vec![url.shown()],
             },
             order: hook.order,
             enabled: hook.enabled,

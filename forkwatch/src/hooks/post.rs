@@ -1,4 +1,4 @@
-//! Sends a document to an address, and tries again for a while.
+//! Sends a document to an address, by TLS where that is `https`, and tries again for a while.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,10 @@ use nix::poll::PollTimeout;
 use tokio::net::{TcpStream, unix::pipe};
 
 use super::{How, Ran, stop::Stop};
-use crate::config::hook::Url;
+use crate::{
+    config::hook::Url,
+    tls::{self, Stream, Trust},
+};
 
 /// The first wait before another attempt; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -29,6 +32,8 @@ pub(super) const TEST: &str = "x-forkwatch-test";
 /// What is to be sent, and where to.
 pub(super) struct Letter<'a> {
     pub(super) url: &'a Url,
+    /// Whom to trust where TLS is spoken.
+    pub(super) trust: Trust<'a>,
     pub(super) headers: &'a BTreeMap<String, String>,
     pub(super) document: &'a str,
     pub(super) is_test: bool,
@@ -49,10 +54,16 @@ enum Attempt {
 /// Sends it.
 pub(super) fn send(letter: &Letter<'_>, stop: &Stop) -> Ran {
     let began = Instant::now();
+    let ran = |how| Ran { how, took: began.elapsed(), output: String::new(), written: 0 };
+    // Anew for each letter: whom a host trusts changes, and a program that waits for months is to notice.
+    let secure = match letter.url.is_secure.then(|| tls::Client::new(letter.trust)).transpose() {
+        Ok(secure) => secure,
+        Err(error) => return ran(How::Failed(error.to_string())),
+    };
     let mut wait = FIRST_WAIT;
     let mut attempts = 1;
     let how = loop {
-        match attempt(letter, stop) {
+        match attempt(letter, secure.as_ref(), stop) {
             Attempt::Taken => break How::Good,
             Attempt::Refused(why) => break How::Failed(why),
             Attempt::Stopped => break How::Stopped,
@@ -69,10 +80,10 @@ pub(super) fn send(letter: &Letter<'_>, stop: &Stop) -> Ran {
             }
         }
     };
-    Ran { how, took: began.elapsed(), output: String::new(), written: 0 }
+    ran(how)
 }
 
-fn attempt(letter: &Letter<'_>, stop: &Stop) -> Attempt {
+fn attempt(letter: &Letter<'_>, secure: Option<&tls::Client>, stop: &Stop) -> Attempt {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Attempt::Later(format!("there are no means to send it: {error}")),
@@ -89,7 +100,7 @@ fn attempt(letter: &Letter<'_>, stop: &Stop) -> Attempt {
         tokio::select! {
             biased;
             () = stopped => Attempt::Stopped,
-            answered = tokio::time::timeout(letter.timeout, exchange(letter)) => match answered {
+            answered = tokio::time::timeout(letter.timeout, exchange(letter, secure)) => match answered {
                 Ok(attempt) => attempt,
                 Err(_) => Attempt::Later(format!("{} did not answer in time", letter.url.authority)),
             },
@@ -100,14 +111,33 @@ fn attempt(letter: &Letter<'_>, stop: &Stop) -> Attempt {
     done
 }
 
-async fn exchange(letter: &Letter<'_>) -> Attempt {
+/// A connection to the server, which is the one that it is to be where that can be asked.
+async fn reach(url: &Url, secure: Option<&tls::Client>) -> Result<Box<dyn Stream>, Attempt> {
+    let later = |error| Attempt::Later(format!("{} cannot be reached: {error}", url.authority));
+    let stream = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(later)?;
+    let Some(secure) = secure else { return Ok(Box::new(stream)) };
+    let name = tls::Client::name(&url.host)
+        .map_err(|error| Attempt::Refused(format!("{} is no name of a server: {error}", url.host)))?;
+    match secure.connect(name, stream).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) => Err(match tls::why(&error) {
+            // What is trusted does not change within seconds.
+            Some(why) => {
+                Attempt::Refused(format!("the certificate of {} is not trusted: {why}", url.authority))
+            }
+            None => Attempt::Later(format!("{} does not speak TLS: {error}", url.authority)),
+        }),
+    }
+}
+
+async fn exchange(letter: &Letter<'_>, secure: Option<&tls::Client>) -> Attempt {
     let url = letter.url;
     let later = |what: &str, error: &dyn std::fmt::Display| {
         Attempt::Later(format!("{} {what}: {error}", url.authority))
     };
-    let stream = match TcpStream::connect((url.host.as_str(), url.port)).await {
+    let stream = match reach(url, secure).await {
         Ok(stream) => stream,
-        Err(error) => return later("cannot be reached", &error),
+        Err(attempt) => return attempt,
     };
     let (mut sender, connection) = match http1::handshake(TokioIo::new(stream)).await {
         Ok(connected) => connected,
@@ -200,6 +230,7 @@ mod tests {
 
     fn send_to(address: SocketAddr, retries: u32, stop: &Stop) -> Ran {
         let url = Url {
+            is_secure: false,
             host: address.ip().to_string(),
             port: address.port(),
             authority: address.to_string(),
@@ -208,6 +239,7 @@ mod tests {
         let headers = BTreeMap::from([("Authorization".to_owned(), "Bearer abc".to_owned())]);
         let letter = Letter {
             url: &url,
+            trust: Trust::Host,
             headers: &headers,
             document: "{\"a\": 1}",
             is_test: true,

@@ -16,7 +16,10 @@ use super::{
     queue::Queue,
     stop::Stop,
 };
-use crate::config::hook::{Argument, Deed, Hook, Placeholder};
+use crate::{
+    config::hook::{Argument, Deed, Hook, Placeholder},
+    tls::Trust,
+};
 
 /// Events whose hooks run at a time.
 const AT_A_TIME: usize = 4;
@@ -102,9 +105,10 @@ pub(super) fn run(hook: &Hook, event: &Event, is_test: bool, stop: &Stop) -> Ran
             }
             Err(how) => Ran { how, took: Duration::ZERO, output: String::new(), written: 0 },
         },
-        Deed::Post { url, headers, retries } => {
+        Deed::Post { url, ca_file, headers, retries } => {
             let (timeout, retries, document) = (hook.timeout, *retries, &event.line);
-            post::send(&Letter { url, headers, document, is_test, timeout, retries }, stop)
+            let trust = ca_file.as_deref().map_or(Trust::Host, Trust::File);
+            post::send(&Letter { url, trust, headers, document, is_test, timeout, retries }, stop)
         }
     }
 }

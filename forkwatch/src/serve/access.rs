@@ -2,13 +2,14 @@
 //!
 //! Metrics and health are open wherever forkwatch listens, as they have always been: they name programs and units. What
 //! the interface and the page tell goes further: command lines, stacks, peers of connections. On loopback nobody is asked who
-//! they are. Elsewhere they must have the token, and where there is none, nothing is told unless the operator says so.
+//! they are. Elsewhere they must have the token, or a certificate where there is no token, and where there is neither,
+//! nothing is told unless the operator says so.
 
 use std::path::Path;
 
 use hyper::{HeaderMap, header::AUTHORIZATION};
 
-use super::door::Via;
+use super::via::Via;
 use crate::input_file;
 
 /// Longest file of a token.
@@ -62,7 +63,12 @@ impl Access {
         Ok(Self { token: Some(token.to_owned()), is_open })
     }
 
-    /// Whether nothing but metrics and health is told on addresses that others may reach.
+    /// Whether a token is wanted on addresses that others may reach.
+    pub const fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Whether nothing but metrics and health is told there, but to those who have a certificate.
     pub const fn is_closed(&self) -> bool {
         self.token.is_none() && !self.is_open
     }
@@ -76,10 +82,10 @@ impl Access {
     pub(super) fn judge(&self, via: &Via, headers: &HeaderMap) -> Verdict {
         match (via, &self.token) {
             (Via::Loopback | Via::Local { .. }, _) => Verdict::Granted,
-            (Via::Network, Some(token)) if knows(headers, token) => Verdict::Granted,
-            (Via::Network, Some(_)) => Verdict::Token,
-            (Via::Network, None) if self.is_open => Verdict::Granted,
-            (Via::Network, None) => Verdict::Closed,
+            (Via::Network { .. }, Some(token)) if knows(headers, token) => Verdict::Granted,
+            (Via::Network { .. }, Some(_)) => Verdict::Token,
+            (Via::Network { is_certified }, None) if self.is_open || *is_certified => Verdict::Granted,
+            (Via::Network { .. }, None) => Verdict::Closed,
         }
     }
 }
@@ -138,6 +144,7 @@ mod tests {
     use super::*;
 
     const TOKEN: &str = "0123456789abcdef";
+    const NETWORK: Via = Via::Network { is_certified: false };
 
     fn headers(values: &[&str]) -> HeaderMap {
         values.iter().map(|value| (AUTHORIZATION, value.parse().unwrap())).collect()
@@ -152,14 +159,24 @@ mod tests {
         let none = headers(&[]);
         assert_eq!(with_token().judge(&Via::Loopback, &none), Verdict::Granted);
         assert_eq!(with_token().judge(&Via::Local { uid: 0 }, &none), Verdict::Granted);
-        assert_eq!(with_token().judge(&Via::Network, &none), Verdict::Token);
-        assert_eq!(Access::default().judge(&Via::Network, &none), Verdict::Closed);
-        assert_eq!(Access { token: None, is_open: true }.judge(&Via::Network, &none), Verdict::Granted);
+        assert_eq!(with_token().judge(&NETWORK, &none), Verdict::Token);
+        assert_eq!(Access::default().judge(&NETWORK, &none), Verdict::Closed);
+        assert_eq!(Access { token: None, is_open: true }.judge(&NETWORK, &none), Verdict::Granted);
+    }
+
+    #[test]
+    fn a_certificate_is_enough_where_there_is_no_token() {
+        let (none, right) = (headers(&[]), headers(&["Bearer 0123456789abcdef"]));
+        let certified = NETWORK.certified(true);
+        assert_eq!(Access::default().judge(&certified, &none), Verdict::Granted);
+        assert_eq!(with_token().judge(&certified, &none), Verdict::Token, "both were asked for");
+        assert_eq!(with_token().judge(&certified, &right), Verdict::Granted);
+        assert_eq!(Via::Loopback.certified(true), Via::Loopback);
     }
 
     #[test]
     fn the_token_is_a_bearers_or_anybodys_password() {
-        let judge = |values: &[&str]| with_token().judge(&Via::Network, &headers(values));
+        let judge = |values: &[&str]| with_token().judge(&NETWORK, &headers(values));
         for right in [
             "Bearer 0123456789abcdef",
             "bearer  0123456789abcdef",

@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     body::{Answer, Live},
-    door::Via,
     response::{JSON, TEXT, respond},
+    via::Via,
 };
 use crate::{
     api::{

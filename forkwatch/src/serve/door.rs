@@ -9,38 +9,19 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    sync::Semaphore,
-};
+use tokio::sync::Semaphore;
 
-use super::peer::{Allowed, Peer};
+use super::{
+    peer::{Allowed, Peer},
+    refusal::refuse,
+    secure::{Client, Secure},
+    via::Via,
+};
 
 /// Most that are told at a time that they may not ask.
 const MOST_REFUSALS: usize = 16;
-/// Longest that one of them is listened to.
-const REFUSAL_TIME: Duration = Duration::from_secs(1);
-/// Bytes that one of them may send before.
-const LONGEST_REFUSED: usize = 2048;
-
-/// A connection, whatever it goes through.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
-/// By which way a client came.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Via {
-    /// An address of this host that others cannot reach.
-    Loopback,
-    /// An address that others may reach.
-    Network,
-    /// The local socket: who it is, and may ask.
-    Local { uid: u32 },
-}
 
 /// A socket that clients connect to.
 pub enum Door {
@@ -115,7 +96,7 @@ impl Drop for LocalSocket {
 
 /// The same, on a runtime.
 pub(super) enum OpenDoor {
-    Network(tokio::net::TcpListener, Via),
+    Network(tokio::net::TcpListener, Via, Secure),
     Local {
         listener: tokio::net::UnixListener,
         allowed: Allowed,
@@ -125,13 +106,14 @@ pub(super) enum OpenDoor {
 }
 
 impl OpenDoor {
-    pub(super) fn new(door: Door) -> io::Result<Self> {
+    pub(super) fn new(door: Door, secure: &Secure) -> io::Result<Self> {
         Ok(match door {
             Door::Network(listener) => {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
                 let is_loopback =
                     listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
-                Self::Network(listener, if is_loopback { Via::Loopback } else { Via::Network })
+                let via = if is_loopback { Via::Loopback } else { Via::Network { is_certified: false } };
+                Self::Network(listener, via, secure.clone())
             }
             Door::Local(socket) => Self::Local {
                 listener: tokio::net::UnixListener::from_std(socket.listener.try_clone()?)?,
@@ -145,24 +127,24 @@ impl OpenDoor {
     /// By which way those come who come in here; of the local socket, forkwatch itself.
     pub(super) fn via(&self) -> Via {
         match self {
-            Self::Network(_, via) => via.clone(),
+            Self::Network(_, via, _) => via.clone(),
             Self::Local { .. } => Via::Local { uid: 0 },
         }
     }
 
     /// The next client; none where it was sent away.
-    pub(super) async fn accept(&self) -> io::Result<Option<(Box<dyn Stream>, Via)>> {
+    pub(super) async fn accept(&self) -> io::Result<Option<Client>> {
         match self {
-            Self::Network(listener, via) => {
+            Self::Network(listener, via, secure) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Some((Box::new(stream), via.clone())))
+                Ok(Some(secure.client(stream, via.clone())))
             }
             Self::Local { listener, allowed, refusals, .. } => {
                 let (stream, _) = listener.accept().await?;
                 let own = nix::unistd::geteuid().as_raw();
                 match Peer::of(&stream) {
                     Ok(peer) if peer.is_in(allowed, own) => {
-                        Ok(Some((Box::new(stream), Via::Local { uid: peer.uid })))
+                        Ok(Some(Client::Here(Box::new(stream), Via::Local { uid: peer.uid })))
                     }
                     peer => {
                         let who = peer.map_or_else(|_| "you".to_owned(), |peer| format!("uid {}", peer.uid));
@@ -171,7 +153,7 @@ impl OpenDoor {
                             let why =
                                 format!("{who} may not ask this forkwatch: {allowed} may (socket.group).\n");
                             tokio::spawn(async move {
-                                refuse(stream, why).await;
+                                refuse(stream, "403 Forbidden", &why).await;
                                 drop(room);
                             });
                         }
@@ -180,36 +162,5 @@ impl OpenDoor {
                 }
             }
         }
-    }
-}
-
-/// Says why, once the request is there: a client may not expect an answer before. What it says is thrown away, and it has
-/// a second.
-async fn refuse(mut stream: tokio::net::UnixStream, why: String) {
-    let length = why.len();
-    let answer = format!(
-        "HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\
-         connection: close\r\n\r\n{why}"
-    );
-    let told = async {
-        let mut asked = [0; LONGEST_REFUSED];
-        let mut count = 0;
-        while !asked.get(..count).is_some_and(|asked| asked.ends_with(b"\r\n\r\n")) {
-            let Some(rest) = asked.get_mut(count..).filter(|rest| !rest.is_empty()) else { break };
-            match stream.read(rest).await? {
-                0 => break,
-                more => count += more,
-            }
-        }
-        stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await?;
-        // Closed with something unread, it would look broken at the other end.
-        while stream.read(&mut asked).await? > 0 {}
-        io::Result::Ok(())
-    };
-    match tokio::time::timeout(REFUSAL_TIME, told).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "whoever may not ask was not told so"),
-        Err(_) => tracing::debug!("whoever may not ask was not told so in time"),
     }
 }

@@ -1,4 +1,5 @@
-//! The HTTP server: metrics, health, the interface for programs and the page; the same over the local socket.
+//! The HTTP server, with TLS where that is wanted: metrics, health, the interface for programs and the page; the same over
+//! the local socket.
 //!
 //! Every connection answers one request and must be done within [`CONNECTION_TIME`], but for those that listen to what
 //! happens, and there are at most [`MAX_CONNECTIONS`] at a time; a newcomer gets the place of one that says nothing. So no
@@ -16,8 +17,11 @@ mod page;
 mod peer;
 mod places;
 mod probe;
+mod refusal;
 mod response;
 mod scrape;
+mod secure;
+mod via;
 
 use std::{
     convert::Infallible,
@@ -31,7 +35,6 @@ use std::{
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     sync::{Notify, mpsc},
     task::JoinSet,
 };
@@ -44,13 +47,9 @@ pub use self::{
     listen::{BindError, bind},
     peer::Allowed,
     places::{Place, Places},
+    secure::Secure,
 };
-use self::{
-    body::Answer,
-    door::{OpenDoor, Stream, Via},
-    page::Site,
-    probe::Probe,
-};
+use self::{body::Answer, door::OpenDoor, page::Site, probe::Probe, secure::Client, via::Via};
 use crate::{health::Pulse, resources::left_files};
 
 /// Most connections at a time; fewer where few files can be open.
@@ -103,6 +102,8 @@ pub struct Offer {
     pub hosts: Hosts,
     /// Who may see what.
     pub access: Access,
+    /// What those see who come by the network.
+    pub secure: Secure,
     /// Whether the watch is on.
     pub ready: Ready,
     /// The heartbeats of its parts.
@@ -120,7 +121,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (scrapes, renderer) = scrape::channel(render);
-    let pulse = offer.pulse.clone();
+    let (pulse, secure) = (offer.pulse.clone(), offer.secure.clone());
     let site = Arc::new(Site::new(offer, scrapes));
     // The other half is for what else wants a descriptor: to look at processes goes before.
     let count = (left_files() / 2).clamp(1, MAX_CONNECTIONS);
@@ -129,7 +130,7 @@ pub async fn serve(
     let mut parts = JoinSet::new();
     let mut acceptors = Vec::new();
     for door in doors {
-        let door = OpenDoor::new(door)?;
+        let door = OpenDoor::new(door, &secure)?;
         let (sender, receiver) = mpsc::channel(1);
         acceptors.push(sender);
         parts.spawn(accept(door, receiver, Arc::clone(&site), places.clone()));
@@ -153,14 +154,14 @@ pub async fn serve(
 
 /// Takes connections one after the other, each as soon as there is room for it.
 async fn accept(door: OpenDoor, mut probes: mpsc::Receiver<Probe>, site: Arc<Site>, places: Places) {
-    let mut accepted: Option<(Box<dyn Stream>, Via)> = None;
+    let mut accepted: Option<Client> = None;
     loop {
         tokio::select! {
             // Connections first: a probe that gets its turn shows that none waits that could not be accepted.
             biased;
             place = places.take(), if accepted.is_some() => {
-                let (Some((stream, via)), Some(place)) = (accepted.take(), place) else { return };
-                tokio::spawn(connection(stream, Arc::clone(&site), Some(place), via));
+                let (Some(client), Some(place)) = (accepted.take(), place) else { return };
+                tokio::spawn(connection(client, Arc::clone(&site), Some(place)));
             }
             result = door.accept(), if accepted.is_none() => match result {
                 Ok(client) => accepted = client,
@@ -173,23 +174,19 @@ async fn accept(door: OpenDoor, mut probes: mpsc::Receiver<Probe>, site: Arc<Sit
             },
             probe = probes.recv() => {
                 let Some(probe) = probe else { return };
-                tokio::spawn(connection(probe, Arc::clone(&site), None, door.via()));
+                let client = Client::Here(Box::new(probe), door.via());
+                tokio::spawn(connection(client, Arc::clone(&site), None));
             }
         }
     }
 }
 
 /// Serves one request. A probe has no place: it is our own.
-async fn connection(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    site: Arc<Site>,
-    place: Option<Place>,
-    via: Via,
-) {
+async fn connection(client: Client, site: Arc<Site>, place: Option<Place>) {
     // Where it listens to what happens: what tells that it was dropped.
     let listens: OnceLock<Arc<Notify>> = OnceLock::new();
-    let answer = service_fn(|request: Request<Incoming>| {
-        let (site, place, via, listens) = (&site, place.as_ref(), &via, &listens);
+    let answer = |request: Request<Incoming>, via: Via| {
+        let (site, place, listens) = (&site, place.as_ref(), &listens);
         if let Some(place) = place {
             place.has_asked();
         }
@@ -197,10 +194,10 @@ async fn connection(
             let is_heartbeat = place.is_none() && request.uri().path() == probe::PATH;
             let answer = if is_heartbeat {
                 site.heartbeat().await
-            } else if let Some(refused) = site.misdirected(&request, via) {
+            } else if let Some(refused) = site.misdirected(&request, &via) {
                 refused
             } else {
-                site.answer(request, via).await
+                site.answer(request, &via).await
             };
             if let Answer::Live(live) = answer.body() {
                 // There is one request for each connection.
@@ -211,12 +208,18 @@ async fn connection(
             }
             Ok::<_, Infallible>(answer)
         }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), answer);
+    };
+    let served = async {
+        let greeted =
+            client.greet().await.inspect_err(|error| tracing::debug!(%error, "a TLS handshake failed"));
+        let Ok(Some((stream, via))) = greeted else { return Ok(()) };
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIME)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), service_fn(|request| answer(request, via.clone())))
+            .await
+    };
     let lost = async {
         match &place {
             Some(place) => place.lost().await,

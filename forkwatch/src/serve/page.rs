@@ -13,9 +13,9 @@ use super::{
     access::Verdict,
     api, assets,
     body::Answer,
-    door::Via,
     response::{TEXT, respond},
     scrape::Scrapes,
+    via::Via,
 };
 use crate::{
     api::PREFIX,
@@ -46,7 +46,7 @@ pub(super) struct Site {
 
 impl Site {
     pub(super) fn new(offer: Offer, scrapes: Scrapes) -> Self {
-        let Offer { telemetry_path, hosts, access, ready, pulse, api } = offer;
+        let Offer { telemetry_path, hosts, access, secure: _, ready, pulse, api } = offer;
         let landing = landing(&telemetry_path, &access);
         let page = assets::index(&escape(&telemetry_path));
         let told = AtomicBool::new(false);
@@ -57,7 +57,7 @@ impl Site {
     pub(super) fn misdirected<B>(&self, request: &Request<B>, via: &Via) -> Option<Response<Answer>> {
         let is_loopback = match via {
             Via::Loopback => true,
-            Via::Network => false,
+            Via::Network { .. } => false,
             Via::Local { .. } => return None,
         };
         let host = self.hosts.check(request, is_loopback).err()?;

@@ -24,6 +24,7 @@ fn offer(ready: Ready, pulse: Pulse) -> Offer {
         telemetry_path: "/metrics".to_owned(),
         hosts: Hosts::default(),
         access: Access::default(),
+        secure: Secure::default(),
         ready,
         pulse,
         api: None,
@@ -160,7 +161,7 @@ fn with_parts(test: impl AsyncFnOnce(Pulse, Parts)) {
         let site = Arc::new(Site::new(offer(Ready::default(), pulse.clone()), scrapes));
         let (sender, receiver) = mpsc::channel(1);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let listener = OpenDoor::Network(listener, Via::Loopback);
+        let listener = OpenDoor::Network(listener, Via::Loopback, Secure::default());
         let acceptor = tokio::spawn(accept(listener, receiver, site, Places::new(MAX_CONNECTIONS)));
         let renderer = tokio::spawn(renderer);
         let prober = tokio::spawn(probe::probe(pulse.clone(), vec![sender]));

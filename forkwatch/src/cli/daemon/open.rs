@@ -1,13 +1,13 @@
-//! What the daemon opens: where events go, the journal, and for those who ask the local socket, the store of findings and
-//! the token.
+//! What the daemon opens: where events go, the journal, and for those who ask the local socket, the store of findings, the
+//! token and the certificate.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use nix::unistd::Group;
 
 use crate::{
-    config::{Config, EventOutput, LogFormat, OwnPlace},
+    config::{ClientAuth, Config, EventOutput, LogFormat, OwnPlace},
     log::to_journal,
     output::{
         Context,
@@ -18,6 +18,7 @@ use crate::{
     },
     serve::{Access, Allowed, Door, LocalSocket},
     store::{Bounds, Store},
+    tls::{self, Clients, ServerFiles, TlsError},
 };
 
 /// Bytes that one finding may take on average, of those that are kept at most.
@@ -115,6 +116,23 @@ fn allowed(name: &str) -> Allowed {
     Allowed { group }
 }
 
+/// The certificate that is shown on addresses, if one is named. It is read by what is left of the privileges, as it will be
+/// when it is read anew: what a reload could not read is said at the start. No reader of other processes has the key in its
+/// memory, because they are forked from a process that was there before.
+pub(super) fn certificate(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, TlsError> {
+    let files = &config.web.tls_server_config;
+    if !files.is_on() {
+        return Ok(None);
+    }
+    let ca = files.client_ca_file.as_path();
+    let clients = match files.client_auth_type {
+        ClientAuth::NoClientCert => None,
+        ClientAuth::VerifyClientCertIfGiven => Some(Clients { ca, required: false }),
+        ClientAuth::RequireAndVerifyClientCert => Some(Clients { ca, required: true }),
+    };
+    tls::server(ServerFiles { cert: &files.cert_file, key: &files.key_file, clients }).map(Some)
+}
+
 /// Who may see what, with a word to the operator where others can reach an address.
 pub(super) fn access(config: &Config) -> Result<Access> {
     let file = Some(config.web.token_file.as_path()).filter(|path| *path != Path::new(""));
@@ -123,13 +141,21 @@ pub(super) fn access(config: &Config) -> Result<Access> {
     if config.web.listen_addresses.iter().all(is_loopback) {
         return Ok(access);
     }
-    if access.is_closed() {
+    let tls = &config.web.tls_server_config;
+    let asks = tls.client_auth_type;
+    if access.is_closed() && asks == ClientAuth::NoClientCert {
         tracing::warn!(
-            "an address that others may reach serves metrics and health alone: set web.token_file for the page and /api/v1"
+            "an address that others may reach serves metrics and health alone: set web.token_file, or \
+             client_ca_file in [web.tls_server_config], for the page and /api/v1"
         );
-    } else if access.is_wide_open() {
+    } else if access.is_wide_open() && asks != ClientAuth::RequireAndVerifyClientCert {
         tracing::warn!(
             "an address that others may reach serves findings to everyone, as web.open says: set web.token_file"
+        );
+    } else if access.has_token() && !tls.is_on() {
+        tracing::warn!(
+            "the token of web.token_file can be read by whoever sees the network: set cert_file and key_file in \
+             [web.tls_server_config]"
         );
     }
     Ok(access)

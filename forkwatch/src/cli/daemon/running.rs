@@ -15,7 +15,7 @@ use crate::{
     engine::pipeline::Pipeline,
     log::Log,
     output::{destination::Lines, metrics::Metrics},
-    serve::ServeError,
+    serve::{Secure, ServeError},
     service,
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Daemon<'a> {
     /// Where events go.
     pub(super) events: Rc<RefCell<Lines>>,
     pub(super) pipeline: Pipeline,
+    /// What those see who come by the network.
+    pub(super) secure: Secure,
 }
 
 /// What is said where the server ends by a defect.
@@ -99,6 +101,8 @@ impl Daemon<'_> {
     }
 
     fn take_on(&mut self, config: Config) -> Result<()> {
+        // Whether or not a key has changed: the files may have.
+        let certificate = open::certificate(&config)?;
         warn_of_old_names(&config);
         let writes = |config: &Config| config.events.output != EventOutput::None;
         let mut restart = self.config.restart_needed(&config);
@@ -112,6 +116,7 @@ impl Daemon<'_> {
         open::reopen_events(&mut self.events.borrow_mut(), &config)?;
         self.log.set_level(config.log.level);
         self.pipeline.configure(settings(&config))?;
+        self.secure.set(certificate);
         self.config = config;
         Ok(())
     }

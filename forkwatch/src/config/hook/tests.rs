@@ -79,8 +79,10 @@ fn what_is_wrong_is_said_with_its_line() {
             one("on = [\"finding\"]\nexec = [\"/bin/true\", \"a}\"]"),
             "a brace that begins or ends no known value",
         ),
-        (one("on = [\"finding\"]\nurl = \"https://x/\""), "does not speak: let `exec` run curl"),
-        (one("on = [\"finding\"]\nurl = \"ftp://x/\""), "does not begin with http://"),
+        (one("on = [\"finding\"]\nurl = \"ftp://x/\""), "begins neither with http:// nor with https://"),
+        (one("on = [\"finding\"]\nurl = \"http://x/\"\nca_file = \"/ca\""), "`ca_file` is for https"),
+        (one("on = [\"finding\"]\nurl = \"https://x/\"\nca_file = \"ca\""), "must be an absolute path"),
+        (one(&format!("on = [\"finding\"]\n{exec}\nca_file = \"/ca\"")), "belong to `url`"),
         (one("on = [\"finding\"]\nurl = \"http://u:p@x/\""), "belongs into `headers`"),
         (one("on = [\"finding\"]\nurl = \"http://x:99999/\""), "`url` is \"http://x:99999/\""),
         (
@@ -221,6 +223,11 @@ fn an_address_is_taken_apart() {
     let url = |text: &str| Url::read(text).unwrap();
     let plain = url("http://alerts.example:9093/api?x=1");
     assert_eq!((plain.host.as_str(), plain.port, plain.path.as_str()), ("alerts.example", 9093, "/api?x=1"));
+    assert_eq!(plain.shown(), "http://alerts.example:9093/api?x=1");
+    let secure = url("https://alerts.example/api");
+    assert_eq!((secure.is_secure, secure.port), (true, 443));
+    assert_eq!(secure.shown(), "https://alerts.example/api");
+    assert_eq!(url("https://alerts.example:8443/").port, 8443);
     let six = url("http://[::1]");
     assert_eq!(
         (six.host.as_str(), six.port, six.path.as_str(), six.authority.as_str()),
