@@ -52,7 +52,7 @@ fn at<'a>(document: &'a Value, pointer: &str) -> &'a Value {
     document.pointer(pointer).unwrap_or(&Value::Null)
 }
 
-/// The debug object of pyramid_forksafe in a worker that waits for connections, and what `inspect` says of its server and of
+/// The debug object of `pyramid_forksafe` in a worker that waits for connections, and what `inspect` says of its server and of
 /// itself at the same time.
 fn debug_and_inspect(program: &mut Program) -> Result<(Value, Value, Value)> {
     let socket = program.folder().join("socket");

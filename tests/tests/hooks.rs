@@ -41,7 +41,7 @@ pub(crate) fn tests() -> Tests {
 }
 
 /// A daemon, and a process that runs hooks.
-struct Hooked {
+pub(crate) struct Hooked {
     daemon: Option<Forkwatch>,
     hooks: Child,
     folder: TempDir,
@@ -57,7 +57,7 @@ impl Drop for Hooked {
 
 impl Hooked {
     /// With these hooks, in which `FOLDER` stands for a folder of their own.
-    fn start(hooks: &str) -> Result<Self> {
+    pub(crate) fn start(hooks: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = folder.path();
         fs::write(path.join("hooks.toml"), hooks.replace("FOLDER", &path.display().to_string()))?;
@@ -83,7 +83,7 @@ impl Hooked {
         })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -101,26 +101,26 @@ impl Hooked {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    fn list(&self) -> Result<Value> {
+    pub(crate) fn list(&self) -> Result<Value> {
         Ok(serde_json::from_str(&self.say(&["list", "--json"])?)?)
     }
 
     /// How often it has run so.
-    fn count(&self, hook: &str, what: &str) -> Result<u64> {
+    pub(crate) fn count(&self, hook: &str, what: &str) -> Result<u64> {
         let list = self.list()?;
         let hooks = list.get("hooks").and_then(Value::as_array).context("no hooks")?;
         let found = hooks.iter().find(|one| one.get("name").and_then(Value::as_str) == Some(hook));
         found.and_then(|one| one.get(what)?.as_u64()).with_context(|| format!("no {what} of {hook}: {list}"))
     }
 
-    fn until_counted(&self, hook: &str, what: &str, least: u64) -> Result<()> {
+    pub(crate) fn until_counted(&self, hook: &str, what: &str, least: u64) -> Result<()> {
         until(&format!("{hook} to be counted as {what}"), || {
             Ok((self.count(hook, what)? >= least).then_some(()))
         })
     }
 
     /// Has both end.
-    fn end(mut self) -> Result<()> {
+    pub(crate) fn end(mut self) -> Result<()> {
         kill(Pid::from_raw(self.hooks.id().try_into()?), Signal::SIGTERM)?;
         let status = self.hooks.wait()?;
         ensure!(status.success(), "{status}: {}", fs::read_to_string(self.path("log"))?);
@@ -139,7 +139,7 @@ fn daemon(folder: &Path) -> Result<Forkwatch> {
 }
 
 /// A program that forks beside threads, and the child. Nobody else has its name.
-fn unsafe_fork(name: &str) -> Result<(Program, i32)> {
+pub(crate) fn unsafe_fork(name: &str) -> Result<(Program, i32)> {
     let mut program = fixture::hold_as("mt_fork", name, &[])?;
     program.release()?;
     let child = program.next_json()?.get("child").and_then(Value::as_i64).context("no child")?;
@@ -147,7 +147,7 @@ fn unsafe_fork(name: &str) -> Result<(Program, i32)> {
 }
 
 /// Documents that a hook has written, a line each.
-fn documents(path: &Path) -> Result<Vec<Value>> {
+pub(crate) fn documents(path: &Path) -> Result<Vec<Value>> {
     let text = fs::read_to_string(path).unwrap_or_default();
     // The last line may not be whole yet.
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);

@@ -1,4 +1,4 @@
-//! TLS, for those who come to the daemon by the network.
+//! TLS: for those who come to the daemon by the network, and for what hooks send.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use forkwatch_tests::{
     binary,
     certificates::{Authority, Pair, replace},
@@ -18,13 +18,17 @@ use forkwatch_tests::{
     host::{needs_bpf, workspace},
     http,
     metrics::free_address,
+    program::{Launch, Program},
     provided::provided,
     runner::Tests,
     tests,
     wait::until,
 };
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::hooks::{Hooked, documents, unsafe_fork};
 
 const TOKEN: &str = "c2VjcmV0LXRva2VuLW9mLXRlc3Rz";
 
@@ -35,6 +39,8 @@ pub(crate) fn tests() -> Tests {
         a_certificate_of_a_client_is_enough,
         a_renewed_certificate_is_taken_on_by_a_reload,
         what_cannot_be_served_with_is_said_at_the_start,
+        a_hook_posts_to_a_server_that_it_trusts,
+        a_hook_posts_nothing_to_a_server_that_it_does_not_trust,
     ])
     .and(
         // An answer is to come within four seconds.
@@ -263,4 +269,72 @@ fn clients_that_never_end_their_handshake_keep_no_scrape_out() -> Result<()> {
         }
     }
     secured.daemon.stop().map(drop)
+}
+
+/// A server of HTTPS with this certificate that is busy so often at first, and its port.
+fn server(pair: &Pair, busy: u32) -> Result<(Program, i64)> {
+    let arguments = [fixture("tls_server.py"), text(&pair.cert), text(&pair.key), busy.to_string()];
+    let mut program = Program::hold(|_| Ok(Launch::new(provided("python3")?).args(&arguments)))?;
+    program.release()?;
+    let port = program.next_json()?.as_i64().context("no port")?;
+    Ok((program, port))
+}
+
+fn hook(name: &str, comm: &str, more: &str) -> String {
+    format!(
+        "[[hook]]\nname = \"{name}\"\non = [\"finding\"]\nhazard = [\"multithreaded-fork\", \"held-locks\"]\ncomm = \"{comm}\"\n{more}\n"
+    )
+}
+
+fn a_hook_posts_to_a_server_that_it_trusts() -> Result<()> {
+    let authority = Authority::new()?;
+    let (mut server, port) = server(&authority.sign("server")?, 1)?;
+    let url = format!("url = \"https://127.0.0.1:{port}/x\"\nca_file = \"{}\"", text(&authority.file()));
+    let hooked = Hooked::start(&hook("tell", "hooked-https", &url))?;
+    let (mut program, child) = unsafe_fork("hooked-https")?;
+    hooked.until_counted("tell", "good", 1)?;
+    // It was busy the first time.
+    let told = server.next_json()?;
+    ensure!(told.pointer("/process/pid").and_then(Value::as_i64) == Some(child.into()), "{told}");
+    program.end(None)?;
+    hooked.end()?;
+    server.end(Some(Signal::SIGTERM)).map(drop)
+}
+
+fn a_hook_posts_nothing_to_a_server_that_it_does_not_trust() -> Result<()> {
+    let (authority, stranger) = (Authority::new()?, Authority::new()?);
+    let (mut server, port) = server(&authority.sign("server")?, 0)?;
+    let url = |host: &str, authority: Option<&Authority>| {
+        let ca = authority.map(|ca| format!("\nca_file = \"{}\"", text(&ca.file()))).unwrap_or_default();
+        format!("url = \"https://{host}:{port}/x\"{ca}")
+    };
+    let missing = format!("url = \"https://127.0.0.1:{port}/\"\nca_file = \"/nonexistent/ca.pem\"");
+    let hooks = [
+        hook("host", "hooked-distrust", &url("127.0.0.1", None)),
+        hook("stranger", "hooked-distrust", &url("127.0.0.1", Some(&stranger))),
+        hook("name", "hooked-distrust", &url("localhost", Some(&authority))),
+        hook("missing", "hooked-distrust", &missing),
+        hook("seen", "hooked-distrust", "exec = [\"/bin/sh\", \"-c\", \"cat >> FOLDER/seen\"]\norder = 1"),
+    ];
+    let hooked = Hooked::start(&hooks.concat())?;
+    let (mut program, _) = unsafe_fork("hooked-distrust")?;
+    // Those that fail keep nothing from the next, and are not tried again.
+    hooked.until_counted("seen", "good", 1)?;
+    ensure!(documents(&hooked.path("seen"))?.len() == 1);
+    let log = fs::read_to_string(hooked.path("log"))?;
+    for (name, why) in [
+        ("stranger", "is not trusted: it is signed by nobody whom this host, or ca_file, trusts"),
+        ("name", "is not trusted: it is for another name"),
+        ("missing", "cannot read ca_file: cannot open /nonexistent/ca.pem"),
+    ] {
+        ensure!(hooked.count(name, "failed")? == 1 && log.contains(why), "{name}: {log}");
+    }
+    // Where nobody is trusted at all, that is said instead.
+    ensure!(hooked.count("host", "failed")? == 1, "{log}");
+    let list = hooked.list()?;
+    ensure!(list.get("connected") == Some(&Value::Bool(true)), "the watch is heard: {list}");
+    ensure!(!server.output().contains('{'), "it was told something: {}", server.output());
+    program.end(None)?;
+    hooked.end()?;
+    server.end(Some(Signal::SIGTERM)).map(drop)
 }

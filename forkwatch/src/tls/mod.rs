@@ -140,3 +140,6 @@ fn private_key(setting: &'static str, path: &Path) -> Result<PrivateKeyDer<'stat
         why => TlsError::Pem { setting, file: file(), why },
     })
 }
+
+#[cfg(test)]
+mod tests;

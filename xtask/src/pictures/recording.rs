@@ -124,7 +124,8 @@ fn cast(title: &str, pieces: &[Piece]) -> Result<String> {
     let mut at = 0.0;
     for piece in pieces {
         at += piece.pause;
-        text += &format!("{}\n", json!([(at * 1e6_f64).round() / 1e6, "o", piece.text]));
+        text += &json!([(at * 1e6_f64).round() / 1e6, "o", piece.text]).to_string();
+        text.push('\n');
     }
     Ok(text)
 }

@@ -10,6 +10,7 @@ pub(super) const MARGIN: f64 = 10.0;
 const EACH: usize = 4;
 
 /// How letters look.
+#[expect(clippy::struct_excessive_bools, reason = "each is an attribute of its own in ECMA-48")]
 #[derive(Clone, Copy, Default, PartialEq)]
 pub(super) struct Style {
     is_bold: bool,

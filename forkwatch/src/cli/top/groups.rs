@@ -115,7 +115,7 @@ impl Groups {
     }
 
     /// The line of a process, as long as it is not left out or folded away.
-    pub(super) fn find<'a>(rows: &'a [Rc<Row>], key: Key) -> Option<(usize, &'a Row)> {
+    pub(super) fn find(rows: &[Rc<Row>], key: Key) -> Option<(usize, &Row)> {
         rows.iter().map(AsRef::as_ref).enumerate().find(|(_, row)| row.key == key)
     }
 }

@@ -34,6 +34,14 @@ struct Visit {
     runs: Option<Runs>,
 }
 
+/// What a visit has shown.
+pub(super) enum Visited {
+    /// None of the server's processes has run since the last look.
+    AsBefore,
+    /// This; nothing where the server is gone.
+    Seen(Option<Family>),
+}
+
 impl Rounds {
     /// Nothing was visited yet.
     pub(super) fn new(now: Instant) -> Self {
@@ -71,7 +79,7 @@ impl Rounds {
         now: Instant,
         runs: impl Fn(&[u32]) -> Option<Runs>,
         look: &mut impl FnMut(ProcessKey) -> Option<Family>,
-    ) -> Option<Option<Family>> {
+    ) -> Visited {
         let before = self.visits.remove(&master);
         // Counted before the look: what runs meanwhile is looked at again.
         let counted = before.as_ref().filter(|visit| !visit.processes.is_empty());
@@ -82,7 +90,7 @@ impl Rounds {
             && now.saturating_duration_since(visit.looked) < ANYWAY
         {
             self.visits.extend(before.map(|visit| (master, Visit { at: now, ..visit })));
-            return None;
+            return Visited::AsBefore;
         }
         let family = look(master);
         let processes: Vec<u32> =
@@ -90,7 +98,7 @@ impl Rounds {
         let is_same = before.is_some_and(|visit| visit.processes == processes);
         self.visits
             .insert(master, Visit { at: now, looked: now, processes, runs: counted.filter(|_| is_same) });
-        Some(family)
+        Visited::Seen(family)
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::rounds::Rounds;
+use super::rounds::{Rounds, Visited};
 use crate::{
     cli::inspect::Family,
     engine::Asker,
@@ -96,7 +96,7 @@ impl Survey {
                 let (began, at) = (Instant::now(), Timestamp::now());
                 let visited = rounds.visit(master, began, runs, &mut look);
                 rounds.spend(began.elapsed());
-                let Some(family) = visited else { continue };
+                let Visited::Seen(family) = visited else { continue };
                 let looked = family.map(|family| Looked { at, family });
                 if send.send(Seen { master, looked }).is_err() {
                     return;

@@ -1,6 +1,6 @@
 //! How libraries keep the states of their generators, and where each says which of its words is given next.
 
-use super::twister::{self, BYTES, WORDS};
+use super::twister::{self, BYTES, LAST_WORD};
 use crate::{
     host::{locks, maps::Maps},
     model::generator::Maker,
@@ -46,8 +46,8 @@ const fn layout(maker: Maker, next: Next, (rest, step): (u64, u64)) -> Layout {
 const PYTHON: Layout = layout(Maker::Python, Next::Before, (4, 16));
 /// Pointers come before it (`mt19937_state`, numpy/random/src/mt19937/mt19937.h).
 const NUMPY: Layout = layout(Maker::Numpy, Next::After, (0, 8));
-/// `php_random_status_state_mt19937` (ext/random/php_random.h): of PHP 8.2 first, which has it allocated, then as it was
-/// ordered anew; before them `state`, `next` and `left` (`php_basic_globals`, ext/standard/basic_functions.h), with a word
+/// `php_random_status_state_mt19937` (`ext/random/php_random.h`): of `PHP` 8.2 first, which has it allocated, then as it was
+/// ordered anew; before them `state`, `next` and `left` (`php_basic_globals`, `ext/standard/basic_functions.h`), with a word
 /// more.
 const PHP: [Layout; 5] = [
     layout(Maker::Php, Next::After, (0, 8)),
@@ -65,8 +65,8 @@ impl Layout {
     pub(super) const fn lowest(self) -> (u32, u32, bool) {
         let least = if self.may_be_new { 0 } else { 1 };
         match self.next {
-            Next::Before | Next::BeforeTheMode | Next::After => (least, WORDS as u32, false),
-            Next::Pointed | Next::PointedAfterAWord => (least, BYTES as u32, true),
+            Next::Before | Next::BeforeTheMode | Next::After => (least, LAST_WORD, false),
+            Next::Pointed | Next::PointedAfterAWord => (least, 4 * LAST_WORD, true),
         }
     }
 

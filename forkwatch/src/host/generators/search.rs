@@ -75,7 +75,8 @@ impl<'a> Search<'a> {
             let Some(said) = chunk.first_chunk().map(|said| u64::from_ne_bytes(*said)) else { break };
             let place = first + index * STEP;
             let address = self.start + place as u64;
-            let low = if by_address { said.wrapping_sub(address) } else { said } as u32;
+            let away = if by_address { said.wrapping_sub(address) } else { said };
+            let low = u32::try_from(away & u64::from(u32::MAX)).unwrap_or(u32::MAX);
             if low.wrapping_sub(least) > most - least {
                 continue;
             }

@@ -6,6 +6,8 @@ use crate::host::budget;
 
 /// Words of a state.
 pub(super) const WORDS: usize = 624;
+/// The place after the last of them.
+pub(super) const LAST_WORD: u32 = 624;
 /// Bytes of them.
 pub(super) const BYTES: usize = 4 * WORDS;
 /// From this word on, a new word depends on another new one.

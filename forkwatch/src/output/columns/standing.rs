@@ -128,7 +128,7 @@ mod tests {
         let informed = vec![reason(Weight::Info, "listens on 0.0.0.0:80")];
         assert_eq!(
             text(&standing(Verdict::Safe, informed, 3, vec![])),
-            "app (pid 7): a fork would be safe now. None of its 3 forked children is seen to hang.\n"
+            "app (pid 7): a fork would be safe now. None of its 3 forked children is seen to\n  hang.\n"
         );
     }
 
