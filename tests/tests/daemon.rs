@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     fs,
+    io::ErrorKind,
     net::{SocketAddr, TcpStream},
     os::unix::net::UnixDatagram,
     process::Stdio,
@@ -210,7 +211,11 @@ fn findings_go_to_the_journal_with_their_fields() -> Result<()> {
     let mut bytes = vec![0; 65_536];
     let mut hear = |what: &str| -> Result<String> {
         loop {
-            let length = journal.recv(&mut bytes).with_context(|| format!("no {what}"))?;
+            let length = match journal.recv(&mut bytes) {
+                // A handler ran. The kernel begins no call again that has a time limit (signal(7)).
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                received => received.with_context(|| format!("no {what}"))?,
+            };
             let heard = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned();
             if heard.contains(&format!("FORKWATCH_PID={child}\n")) && heard.contains(what) {
                 return Ok(heard);
