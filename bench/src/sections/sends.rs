@@ -39,6 +39,9 @@ enum Connection {
 #[derive(clap::Args)]
 pub(crate) struct Sender {
     port: u16,
+    /// Forks nobody, so that it shares nothing
+    #[arg(long)]
+    alone: bool,
 }
 
 /// Results of one kind of send, a value a round.
@@ -53,9 +56,10 @@ struct Sample {
 /// Measures, and reports a table.
 pub(crate) fn run(options: &Options, report: &Report) -> Result<()> {
     let sink = Sink::open()?;
-    let mut samples: [(&str, Sample); 4] = [
+    let mut samples: [(&str, Sample); 5] = [
         ("nobody watches", Sample::default()),
         ("nobody watches, once more", Sample::default()),
+        ("of a stranger, while others share one", Sample::default()),
         ("beside a watched one", Sample::default()),
         ("watched", Sample::default()),
     ];
@@ -92,10 +96,11 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<()> {
         ]);
     }
     report.table("sends", &table)?;
-    let beside = samples.get(2).and_then(|(_, sample)| median(&sample.times_empty));
+    let stranger = samples.get(2).and_then(|(_, sample)| median(&sample.times_empty));
     report.aim(
-        "a send beside a watched connection costs at most 1.3 times an empty program, and nothing while none is watched",
-        &format!("{} times; no program is attached then", show(beside, 2)),
+        "a stranger's send costs at most 1.3 times an empty program while others share a connection, and nothing while nobody \
+         does",
+        &format!("{} times; no program is attached then", show(stranger, 2)),
     )?;
     let in_program = samples.last().and_then(|(_, sample)| median(&sample.in_program));
     let alone = samples.first().and_then(|(_, sample)| median(&sample.nanoseconds));
@@ -115,10 +120,10 @@ struct InPrograms {
     empty: f64,
 }
 
-/// What sends cost: twice without forkwatch, then beside a watched connection, then on it. Nothing where the
+/// What sends cost: twice without forkwatch, then those of a stranger, then beside a watched connection, then on it. Nothing where the
 /// connection does not come to be watched.
-fn round(options: &Options, sink: &Sink) -> Result<Option<[Cost; 4]>> {
-    let mut sender = Running::start(sink)?;
+fn round(options: &Options, sink: &Sink) -> Result<Option<[Cost; 5]>> {
+    let mut sender = Running::start(sink, &[])?;
     // The first run warms the caches and widens the windows of the connection.
     [Connection::Own, Connection::Shared].into_iter().try_for_each(|one| sender.send(one).map(drop))?;
     let none = (sender.send(Connection::Own)?, None);
@@ -126,20 +131,21 @@ fn round(options: &Options, sink: &Sink) -> Result<Option<[Cost; 4]>> {
     drop(sender);
     let others = programs::costs()?;
     let daemon = Daemon::start(&options.program)?;
-    let mut sender = Running::start(sink)?;
+    let mut sender = Running::start(sink, &[])?;
     if !is_watched(&mut sender, &others)? {
         return Ok(None);
     }
     // The accounting slows the programs down, so it has a run of its own, which warms up too.
-    let mut both = |connection| -> Result<_> {
+    let both = |sender: &mut Running, connection| -> Result<_> {
         let empty = Empty::attach(TRACE_POINT)?;
-        let in_programs = cost(&mut sender, connection, &others)?;
+        let in_programs = cost(sender, connection, &others)?;
         drop(empty);
         Ok((sender.send(connection)?, in_programs))
     };
-    let (own, shared) = (both(Connection::Own)?, both(Connection::Shared)?);
+    let stranger = both(&mut Running::start(sink, &["--alone"])?, Connection::Own)?;
+    let (own, shared) = (both(&mut sender, Connection::Own)?, both(&mut sender, Connection::Shared)?);
     drop(daemon);
-    Ok(Some([none, again, own, shared]))
+    Ok(Some([none, again, stranger, own, shared]))
 }
 
 /// Waits until a program runs at each send, which is the case as long as any connection is watched.
@@ -197,8 +203,9 @@ fn drain(mut stream: TcpStream) {
 struct Running(Helper);
 
 impl Running {
-    fn start(sink: &Sink) -> Result<Self> {
-        Ok(Self(Helper::start(&["send", &sink.port.to_string()])?))
+    fn start(sink: &Sink, options: &[&str]) -> Result<Self> {
+        let port = sink.port.to_string();
+        Ok(Self(Helper::start(&[&["send", &port], options].concat())?))
     }
 
     /// Has it send, and gives the nanoseconds of each.
@@ -216,6 +223,19 @@ pub(crate) fn work(sender: &Sender) -> Result<()> {
         Ok(stream)
     };
     let mut shared = connect()?;
+    if !sender.alone {
+        leave_to_a_child()?;
+    }
+    let mut own = connect()?;
+    for order in std::io::stdin().lines() {
+        let stream = if order? == format!("{:?}", Connection::Shared) { &mut shared } else { &mut own };
+        println!("{}", send(stream)?);
+    }
+    Ok(())
+}
+
+/// Forks a child beside a thread: it has all connections, and uses none.
+fn leave_to_a_child() -> Result<()> {
     thread::spawn(|| {
         loop {
             thread::park();
@@ -229,11 +249,6 @@ pub(crate) fn work(sender: &Sender) -> Result<()> {
             // SAFETY: touches no memory.
             unsafe { libc::pause() };
         }
-    }
-    let mut own = connect()?;
-    for order in std::io::stdin().lines() {
-        let stream = if order? == format!("{:?}", Connection::Shared) { &mut shared } else { &mut own };
-        println!("{}", send(stream)?);
     }
     Ok(())
 }
