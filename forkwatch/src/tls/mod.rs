@@ -47,7 +47,7 @@ pub enum TlsError {
     Pem {
         /// The key of the configuration that names it.
         setting: &'static str,
-        /// The file.
+        /// Its path, as the setting names it.
         file: String,
         /// Where it is broken.
         why: pem::Error,
@@ -57,7 +57,7 @@ pub enum TlsError {
     NoCertificate {
         /// The key of the configuration that names it.
         setting: &'static str,
-        /// The file.
+        /// Its path, as the setting names it.
         file: String,
     },
     /// There is no key in it that can be used without asking somebody.
@@ -68,7 +68,7 @@ pub enum TlsError {
     NoKey {
         /// The key of the configuration that names it.
         setting: &'static str,
-        /// The file.
+        /// Its path, as the setting names it.
         file: String,
     },
     /// Everybody may have read it.
@@ -76,7 +76,7 @@ pub enum TlsError {
     Exposed {
         /// The key of the configuration that names it.
         setting: &'static str,
-        /// The file.
+        /// Its path, as the setting names it.
         file: String,
     },
     /// Certificate and key are of different pairs.
@@ -92,7 +92,7 @@ pub enum TlsError {
     Unusable {
         /// The key of the configuration that names it.
         setting: &'static str,
-        /// The file.
+        /// Its path, as the setting names it.
         file: String,
         /// What rustls says.
         why: String,

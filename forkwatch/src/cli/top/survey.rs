@@ -25,7 +25,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(6);
 
 /// A server, as it was when it was looked at.
 pub(super) struct Looked {
-    /// When that was.
+    /// When the server was looked at, on the wall clock.
     pub(super) at: Timestamp,
     /// What was seen.
     pub(super) family: Family,
