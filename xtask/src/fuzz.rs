@@ -59,7 +59,12 @@ pub(crate) fn run_as_part() -> Result<Sum> {
     }
     let fed = feed(&Options { seconds: 60, keep: false, filter: None })?;
     let (passed, failed): (Vec<_>, Vec<_>) = fed.into_iter().partition(|(_, passed)| *passed);
-    Ok(Sum { passed: passed.len(), failed: failed.len(), ..Sum::default() })
+    Ok(Sum {
+        passed: passed.len(),
+        failed: failed.len(),
+        failures: failed.into_iter().map(|(target, _)| format!("fuzz: {target}")).collect(),
+        ..Sum::default()
+    })
 }
 
 /// Which targets were fed, and whether they took it.

@@ -11,10 +11,7 @@ use tempfile::TempDir;
 
 mod tally;
 
-use crate::{
-    fresh, fuzz, project, provide, system,
-    vm::{self, Sum},
-};
+use crate::{fresh, fuzz, project, provide, system, vm};
 use tally::Tally;
 
 /// Names the file to which a test of the library that cannot run here writes a line `NAME: REASON` before it returns:
@@ -74,8 +71,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         test_other_kernels(options.full, &mut tally)?;
         if options.full {
             for part in [fuzz::run_as_part, system::run_as_part, fresh::run_as_part] {
-                let Sum { passed, failed, skipped } = part()?;
-                tally.add(passed, failed, skipped);
+                tally.add(part()?);
             }
         }
     }
@@ -109,8 +105,7 @@ fn test_other_kernels(full: bool, tally: &mut Tally) -> Result<()> {
         vec![vm::Options::quick()]
     };
     for options in runs {
-        let Sum { passed, failed, skipped } = vm::run_as_part(&options)?;
-        tally.add(passed, failed, skipped);
+        tally.add(vm::run_as_part(&options)?);
     }
     Ok(())
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::vm::Sum;
+
 /// Tests by how they ended.
 #[derive(Default)]
 pub(crate) struct Tally {
@@ -21,6 +23,8 @@ pub(crate) struct Tally {
 
 /// How much of what a failed test said is repeated beside the sum.
 const LINES_OF_A_FAILURE: usize = 30;
+/// Most characters of one such line: a guest says all on one.
+const LENGTH_OF_A_LINE: usize = 400;
 
 impl Tally {
     /// Takes note of one line of a harness's output.
@@ -48,15 +52,17 @@ impl Tally {
         }
         if *wanted > 0 && !line.trim().is_empty() {
             *wanted -= 1;
-            self.said.push(line.trim_end().to_owned());
+            self.said.push(shortened(line.trim_end()));
         }
     }
 
     /// Takes note of tests that no harness of this host ran.
-    pub(crate) fn add(&mut self, passed: usize, failed: usize, skipped: Vec<String>) {
+    pub(crate) fn add(&mut self, sum: Sum) {
+        let Sum { passed, failed, failures, skipped } = sum;
         self.passed += passed;
         self.failed += failed;
         self.skipped.extend(skipped);
+        self.said.extend(failures.into_iter().map(|failure| shortened(&failure)));
         self.failed_before = self.failed;
     }
 
@@ -100,6 +106,14 @@ impl fmt::Display for Tally {
         }
         // A suite that broke counts as one failure, so that nobody who reads only the sum is misled.
         writeln!(f, "\n{passed} passed, {} failed, {} skipped", failed + broken, skipped.len())
+    }
+}
+
+/// A line that says where to look, and not all that there is to see.
+fn shortened(line: &str) -> String {
+    match line.char_indices().nth(LENGTH_OF_A_LINE) {
+        Some((end, _)) => format!("{} …", &line[..end]),
+        None => line.to_owned(),
     }
 }
 
@@ -166,6 +180,16 @@ mod tests {
         let text = tally.to_string();
         assert_eq!(text.matches("  line\n").count(), LINES_OF_A_FAILURE - 1);
         assert!(text.contains("---- b ----\n  short\n"), "{text}");
+    }
+
+    #[test]
+    fn what_failed_in_a_guest_is_named_before_the_sum() {
+        let mut tally = Tally::default();
+        let failures = vec![format!("a scan on 5.10: {}", "é".repeat(1000))];
+        tally.add(Sum { passed: 1, failed: 1, failures, skipped: Vec::new() });
+        let text = tally.to_string();
+        assert!(text.contains("\nfailed:\n  a scan on 5.10: é") && text.chars().count() < 500, "{text}");
+        assert!(text.ends_with(" …\n\n1 passed, 1 failed, 0 skipped\n"), "{text}");
     }
 
     #[test]

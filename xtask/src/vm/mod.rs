@@ -84,6 +84,8 @@ impl Lockdown {
 pub(crate) struct Sum {
     pub(crate) passed: usize,
     pub(crate) failed: usize,
+    /// `NAME: WHY` of those that failed, as far as that is known.
+    pub(crate) failures: Vec<String>,
     /// `NAME: REASON`
     pub(crate) skipped: Vec<String>,
 }
@@ -94,8 +96,13 @@ impl Sum {
         self.passed += report.count(Outcome::Passed);
         // A guest that died, or ended early, is a failure of its own.
         self.failed += report.count(Outcome::Failed) + usize::from(report.complaint().is_some());
-        let skipped = report.tests.iter().filter(|test| test.outcome == Outcome::Skipped);
-        self.skipped.extend(skipped.map(|test| format!("{} on {machine}: {}", test.name, test.remark)));
+        let with = |outcome| {
+            let tests = report.tests.iter().filter(move |test| test.outcome == outcome);
+            tests.map(|test| format!("{} on {machine}: {}", test.name, test.remark))
+        };
+        self.skipped.extend(with(Outcome::Skipped));
+        self.failures.extend(with(Outcome::Failed));
+        self.failures.extend(report.complaint().map(|complaint| format!("{machine}: {complaint}")));
     }
 }
 
