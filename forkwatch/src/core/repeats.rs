@@ -8,7 +8,7 @@ use std::{
 
 use crate::model::{
     connection::Peer,
-    finding::{Finding, HazardId, Severity},
+    finding::{Finding, HazardId, Severity, State},
     lasted::lasted,
     process::ProcessKey,
     time::{BootTime, nanoseconds},
@@ -60,17 +60,11 @@ struct Identity {
     server: Option<Peer>,
 }
 
-/// Ports from here on are those of clients (`net.ipv4.ip_local_port_range`), of which each is another.
-const FIRST_OF_CLIENTS: u16 = 32768;
-
 /// The other end of the connection that a finding is about, where that is a server.
 fn server(finding: &Finding) -> Option<Peer> {
     let peer = &finding.facts.connection.as_ref()?.peer;
-    let is_server = match peer {
-        Peer::Tcp(_) => peer.port()?.parse::<u16>().is_ok_and(|port| port < FIRST_OF_CLIENTS),
-        Peer::Unix(_) => true,
-        Peer::Unknown => false,
-    };
+    // Each of a server's clients has another port.
+    let is_server = *peer != Peer::Unknown && !peer.has_port_of_clients();
     is_server.then(|| peer.clone())
 }
 
@@ -95,6 +89,15 @@ struct Entry {
     singly: u32,
     /// The processes that were blamed in reports, the last ones.
     blamed: VecDeque<ProcessKey>,
+    /// The worst that was reported.
+    worst: Weight,
+}
+
+/// How much a finding says: whether what it is about has gone wrong, and how much that matters.
+type Weight = (bool, Severity);
+
+fn weight(finding: &Finding) -> Weight {
+    (finding.state == State::Confirmed, finding.severity)
 }
 
 impl Entry {
@@ -108,6 +111,7 @@ impl Entry {
             crowd: None,
             singly: 0,
             blamed: VecDeque::from([finding.parent]),
+            worst: weight(finding),
         }
     }
 
@@ -115,6 +119,19 @@ impl Entry {
     /// same program is no repeat of the first.
     fn is_of_another(&self, finding: &Finding) -> bool {
         finding.severity == Severity::Critical && !self.blamed.contains(&finding.parent)
+    }
+
+    /// Whether it is no repeat of what was only suspected until now, or mattered less.
+    fn is_worse(&self, finding: &Finding) -> bool {
+        let ((confirmed, severity), (was_confirmed, before)) = (weight(finding), self.worst);
+        confirmed && !was_confirmed || severity > before
+    }
+
+    /// Takes note of a report.
+    fn tells(&mut self, finding: &Finding) {
+        let (confirmed, severity) = weight(finding);
+        self.worst = (self.worst.0 || confirmed, self.worst.1.max(severity));
+        self.blame(finding.parent);
     }
 
     fn blame(&mut self, process: ProcessKey) {
@@ -155,14 +172,14 @@ impl Repeats {
         let at = finding.at;
         let key = self.key(&finding, interval);
         if let Some(entry) = self.entries.get_mut(&key) {
-            let singly = singly || entry.is_of_another(&finding);
+            let singly = singly || entry.is_of_another(&finding) || entry.is_worse(&finding);
             if singly && at >= entry.reported + interval && entry.repeats == 0 {
                 (entry.reported, entry.singly) = (at, 0);
             }
             if singly && entry.singly < MOST_SINGLY {
                 entry.singly += 1;
                 entry.last = entry.last.max(at);
-                entry.blame(finding.parent);
+                entry.tells(&finding);
                 return Some(self.report(finding, out));
             }
             if entry.repeats == 0 {

@@ -86,7 +86,7 @@ pub(super) fn judge(case: &NeglectCase<'_>) -> Verdict {
         format!("{} children that have", case.count)
     };
     let mut summary = format!(
-        "{} (pid {}) does not wait for {children} ended: {}{comm} (pid {}) for {age} at least",
+        "{} (pid {}) has not waited for {children} ended: {}{comm} (pid {}) for {age} at least",
         case.program_name,
         case.parent.tgid,
         if case.count == 1 { "" } else { "the first of them, " },
