@@ -65,13 +65,13 @@ impl Sockets {
         }
     }
 
-    /// The other end of the TCP connection of this inode number, where that has closed its end, or has reset it, of which
-    /// the kernel keeps no address; absent also where it cannot be seen.
-    pub(super) fn ended(&mut self, number: u32, inode: u64) -> Option<Peer> {
+    /// The other end of the TCP connection of this inode number, and this end, where the other has closed its own, or has
+    /// reset it, of which the kernel keeps no address; absent also where it cannot be seen.
+    pub(super) fn ended(&mut self, number: u32, inode: u64) -> Option<(Peer, Option<Peer>)> {
         let descriptor = duplicate(self.pidfd.as_ref()?, number).ok()?;
         match (ask(&descriptor, inode).ok()?, state(&descriptor)?) {
-            (Socket::Connected { peer: peer @ Peer::Tcp(_), .. }, CLOSE_WAIT) => Some(peer),
-            (Socket::Other, CLOSE) => Some(Peer::Unknown),
+            (Socket::Connected { peer: peer @ Peer::Tcp(_), local }, CLOSE_WAIT) => Some((peer, local)),
+            (Socket::Other, CLOSE) => Some((Peer::Unknown, None)),
             _ => None,
         }
     }

@@ -11,12 +11,14 @@ use super::{
     stat::Stat,
 };
 use crate::model::{
-    connection::{MAX_SOCKETS, SharedSocket, Sockets},
+    connection::{MAX_SOCKETS, Peer, SharedSocket, Sockets},
     process::ProcessKey,
 };
 
 /// Connections of the parent alone that are looked at.
 const MAX_ENDED: usize = 16;
+/// Listeners of a process that are looked at.
+const MAX_LISTENERS: usize = 16;
 /// Descriptors of each process that are looked at, from the lowest.
 const MAX_DESCRIPTORS: usize = 4096;
 
@@ -34,18 +36,20 @@ pub(super) fn sockets(child: ProcessKey, parent: ProcessKey) -> Option<Sockets> 
         None => shared(&of_parent, &of_parent),
     };
     let mut sockets = socket::Sockets::of(if child_is_gone { parent } else { child })?;
+    let mut listeners = Listeners::of(parent, &of_parent);
     let shared = candidates
         .into_iter()
         .filter_map(|Candidate { inode, child_fd, parent_fd }| {
-            let Some(Socket::Connected { peer, .. }) = sockets.look(child_fd, inode) else { return None };
+            let Some(Socket::Connected { peer, local }) = sockets.look(child_fd, inode) else { return None };
+            let accepted = listeners.have_accepted(&peer, local.as_ref());
             // Nothing tells since when: sockets have no timestamps (`sock_alloc`, net/socket.c), nor does
             // `struct tcp_info` have an age; and links in /proc bear the time when somebody first looked.
-            Some(SharedSocket { inode, peer, child_fd, parent_fd })
+            Some(SharedSocket { inode, peer, child_fd, parent_fd, accepted })
         })
         .take(MAX_SOCKETS)
         .collect();
     // Of a child that is gone, these are all that its parent has left.
-    let ended = ended(parent, of_child.as_deref().unwrap_or_default(), &of_parent);
+    let ended = ended(parent, of_child.as_deref().unwrap_or_default(), &of_parent, &mut listeners);
     let has_any = |of: &[Descriptor]| of.iter().any(|descriptor| descriptor.socket().is_some());
     // They are looked for among all mappings.
     let is_of_use = has_any(&of_parent) || of_child.as_deref().is_some_and(has_any);
@@ -63,7 +67,12 @@ pub(super) fn sockets(child: ProcessKey, parent: ProcessKey) -> Option<Sockets> 
 }
 
 /// The connections that only the parent holds, and that are over for it.
-fn ended(parent: ProcessKey, of_child: &[Descriptor], of_parent: &[Descriptor]) -> Vec<SharedSocket> {
+fn ended(
+    parent: ProcessKey,
+    of_child: &[Descriptor],
+    of_parent: &[Descriptor],
+    listeners: &mut Listeners<'_>,
+) -> Vec<SharedSocket> {
     let Some(mut sockets) = socket::Sockets::of(parent) else { return Vec::new() };
     let of_child = lowest(of_child);
     let alone = lowest(of_parent).into_iter().filter(|(inode, _)| !of_child.contains_key(inode));
@@ -71,10 +80,45 @@ fn ended(parent: ProcessKey, of_child: &[Descriptor], of_parent: &[Descriptor]) 
         .filter(|(_, fd)| *fd > STANDARD)
         .take(MAX_ENDED)
         .filter_map(|(inode, fd)| {
-            let peer = sockets.ended(fd, inode)?;
-            Some(SharedSocket { inode, peer, child_fd: fd, parent_fd: fd })
+            let (peer, local) = sockets.ended(fd, inode)?;
+            let accepted = listeners.have_accepted(&peer, local.as_ref());
+            Some(SharedSocket { inode, peer, child_fd: fd, parent_fd: fd, accepted })
         })
         .collect()
+}
+
+/// Where a process takes connections.
+struct Listeners<'a> {
+    process: ProcessKey,
+    descriptors: &'a [Descriptor],
+    /// Their ports, once somebody wanted to know them.
+    ports: Option<Vec<String>>,
+}
+
+impl<'a> Listeners<'a> {
+    const fn of(process: ProcessKey, descriptors: &'a [Descriptor]) -> Self {
+        Self { process, descriptors, ports: None }
+    }
+
+    /// Whether a client has made this connection, as its ports show. Who connects gets a port of clients; who listens has
+    /// such a port seldom, and is asked then.
+    fn have_accepted(&mut self, peer: &Peer, local: Option<&Peer>) -> bool {
+        let Some((local, port)) = local.and_then(|local| Some((local, local.port()?))) else { return false };
+        peer.has_port_of_clients()
+            && (!local.has_port_of_clients() || self.ports().iter().any(|listening| listening == port))
+    }
+
+    fn ports(&mut self) -> &[String] {
+        let (process, descriptors) = (self.process, self.descriptors);
+        self.ports.get_or_insert_with(|| {
+            let Some(mut sockets) = socket::Sockets::of(process) else { return Vec::new() };
+            let ports = lowest(descriptors).into_iter().filter_map(|(inode, fd)| {
+                let Some(Socket::Listening(at)) = sockets.look(fd, inode) else { return None };
+                at.port().map(str::to_owned)
+            });
+            ports.take(MAX_LISTENERS).collect()
+        })
+    }
 }
 
 /// A socket that both hold.
@@ -123,7 +167,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::model::{connection::Peer, time::TICK};
+    use crate::model::time::TICK;
 
     fn key(tgid: u32) -> ProcessKey {
         Stat::of_process(tgid).unwrap().key()
@@ -155,12 +199,34 @@ mod tests {
         let fd = held.as_raw_fd().cast_unsigned();
         let of_parent = [Table::of_process(std::process::id()).get(fd).unwrap().unwrap()];
         let own = key(std::process::id());
-        assert_eq!(ended(own, &[], &of_parent), []);
+        let ended =
+            |of_child: &[Descriptor]| ended(own, of_child, &of_parent, &mut Listeners::of(own, &of_parent));
+        assert_eq!(ended(&[]), []);
         drop(other);
-        let seen = ended(own, &[], &of_parent);
+        let seen = ended(&[]);
         assert_eq!(seen.len(), 1, "{seen:?}");
         assert_eq!((&seen[0].peer, seen[0].parent_fd), (&Peer::Tcp(address.to_string()), fd));
-        assert_eq!(ended(own, &of_parent, &of_parent), []);
+        assert_eq!(ended(&of_parent), []);
+    }
+
+    #[test]
+    fn a_connection_that_a_client_has_made_is_told_from_one_that_was_made_to_a_server() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let (listener_fd, own) = (listener.as_raw_fd().cast_unsigned(), key(std::process::id()));
+        let of_parent = [Table::of_process(own.tgid).get(listener_fd).unwrap().unwrap()];
+        let mut listeners = Listeners::of(own, &of_parent);
+        let mut have_accepted = |peer: &str, local: &str| {
+            let tcp = |at: &str| Peer::Tcp(at.to_owned());
+            listeners.have_accepted(&tcp(peer), Some(&tcp(local)))
+        };
+        let (at_client, at_server) = (client.local_addr().unwrap(), accepted.local_addr().unwrap());
+        assert!(have_accepted(&at_client.to_string(), &at_server.to_string()));
+        assert!(!have_accepted(&at_server.to_string(), &at_client.to_string()));
+        assert!(have_accepted("10.0.0.7:40000", "10.0.0.1:443"));
+        assert!(!have_accepted("10.0.0.1:443", "10.0.0.7:40000"));
+        assert!(!Listeners::of(own, &[]).have_accepted(&Peer::Unknown, None));
     }
 
     #[test]

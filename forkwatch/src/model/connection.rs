@@ -67,6 +67,9 @@ pub struct SharedSocket {
     pub child_fd: u32,
     /// The descriptor in the parent.
     pub parent_fd: u32,
+    /// Whether a client has connected to these processes, as far as the ports of both ends show. Else they are the client.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accepted: bool,
 }
 
 /// Where in its program a thread was, a moment after it used a connection.
@@ -128,6 +131,14 @@ impl Peer {
             Self::Tcp(address) => address.rsplit_once(':').map(|(_, port)| port),
             Self::Unix(_) | Self::Unknown => None,
         }
+    }
+
+    /// Whether it has a port that a kernel gives to those who connect, if nobody has set others
+    /// (`ip_local_port_range`, ip(7)).
+    pub fn has_port_of_clients(&self) -> bool {
+        self.port()
+            .and_then(|port| port.parse::<u16>().ok())
+            .is_some_and(|port| (32_768..61_000).contains(&port))
     }
 }
 

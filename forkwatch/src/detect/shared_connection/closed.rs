@@ -35,6 +35,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
         "A child that closes its copy and sends nothing: that is right, and touches nobody.",
         "A child that leaves by _exit: no destructor runs.",
         "A child that was killed.",
+        "A server that accepts, forks and keeps its copy, which it never uses: a child that ends the connection with the \
+         client is suspected only.",
     ],
     remedies: farewells,
     links: &[
@@ -108,7 +110,12 @@ pub(super) fn judge(case: &Case<'_>, farewell: Farewell) -> Finding {
              the fork and its child {child} still uses"
         ),
     };
+    // A server that accepts, forks and forgets to close its copy misses nothing by what its child does for the client.
+    let is_its_own = case.socket.accepted && !case.forker_uses_it;
     let (state, certainty) = match farewell {
+        Farewell::ShutDown | Farewell::AtItsEnd | Farewell::AndWentOn if is_its_own => {
+            (State::Suspected, Certainty::Heuristic)
+        }
         Farewell::ShutDown => (HAZARD.state, Certainty::Certain),
         Farewell::Unseen | Farewell::AfterUse => (State::Suspected, Certainty::Heuristic),
         _ => (HAZARD.state, HAZARD.certainty),

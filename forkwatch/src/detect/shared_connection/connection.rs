@@ -36,7 +36,14 @@ pub(super) struct Connection {
     /// When the first use was seen.
     pub(super) first: Option<BootTime>,
     pub(super) turns: Vec<Turn>,
+    /// Whose turn it is, once somebody has used it.
+    pub(super) at_it: Option<AtIt>,
+    /// Whether one has sent while another's answer was on its way, or has taken what it did not ask for. Else each has
+    /// waited for its turn.
+    pub(super) is_mixed: bool,
     pub(super) used: bool,
+    /// Whether it was told that they do not wait for one another.
+    pub(super) is_told_mixed: bool,
     pub(super) closed: bool,
     /// Which code uses it.
     pub(super) callers: Callers,
@@ -46,6 +53,14 @@ pub(super) struct Connection {
     pub(super) is_left: bool,
     /// Children that have used it and hold it no more.
     pub(super) past: Vec<Past>,
+}
+
+/// The process that used a connection last.
+#[derive(Clone, Copy)]
+pub(super) struct AtIt {
+    process: ProcessKey,
+    /// Whether it has received nothing since it sent last.
+    is_waiting: bool,
 }
 
 /// A process that holds the connection.
@@ -158,6 +173,20 @@ impl Connection {
         })
     }
 
+    /// Takes note of a turn, and of whether it came between another's question and its answer.
+    pub(super) fn takes_turn(&mut self, process: ProcessKey, act: Act, at: BootTime) {
+        if let Some(member) = self.member(process) {
+            member.takes_turn(act, at);
+        }
+        let before = self.at_it.filter(|before| before.process != process);
+        self.is_mixed |= match act {
+            Act::Sent => before.is_some_and(|before| before.is_waiting),
+            Act::Received => before.is_some(),
+            Act::ShutDown => return,
+        };
+        self.at_it = Some(AtIt { process, is_waiting: act == Act::Sent });
+    }
+
     /// A process holds it no more.
     pub(super) fn leaves(&mut self, process: ProcessKey, now: BootTime) {
         let forker = self.forker;
@@ -181,7 +210,10 @@ impl Connection {
         self.callers = Callers::default();
         self.shared_since = None;
         self.first = None;
+        self.at_it = None;
+        self.is_mixed = false;
         self.used = false;
+        self.is_told_mixed = false;
         self.closed = false;
         self.is_left = false;
     }
@@ -205,6 +237,7 @@ impl Connection {
     /// Reports that two processes use it.
     pub(super) fn report(&mut self, act: Act, (child, comm): (ProcessKey, Comm), context: &mut Context) {
         self.used = true;
+        self.is_told_mixed = self.is_mixed;
         let finding = used::judge(&self.case(child, comm, context.now), act);
         context.report(Report::until_the_end(finding));
     }
@@ -219,6 +252,11 @@ impl Connection {
             libraries: &self.libraries,
             callers: &self.callers,
             turns: &self.turns,
+            is_mixed: self.is_mixed,
+            forker_uses_it: self
+                .members
+                .iter()
+                .any(|member| member.process == self.forker && member.has_acted(BootTime(0))),
             now,
         }
     }

@@ -327,6 +327,7 @@ fn over(
         peer: known(socket.inode).map_or(Peer::Unknown, |ended| ended.peer.clone()),
         child_fd: socket.descriptor,
         parent_fd: socket.descriptor,
+        accepted: known(socket.inode).is_some_and(|ended| ended.accepted),
     };
     born_with.iter().filter(is_over).map(shared_socket).collect()
 }

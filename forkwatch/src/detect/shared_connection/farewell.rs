@@ -11,7 +11,7 @@ use super::{
 use crate::{
     core::{Context, Report},
     model::{
-        connection::{Peer, Sockets},
+        connection::Sockets,
         evidence::Request,
         finding::{Certainty, Finding, State},
         process::ProcessKey,
@@ -82,7 +82,7 @@ impl SharedConnection {
         for (inode, connection) in &mut self.connections {
             let forker = connection.forker;
             // Of a connection that was accepted the other end is a client, which ends it when it is done.
-            if child == forker || is_of_client(&connection.socket.peer) {
+            if child == forker || connection.socket.accepted {
                 continue;
             }
             let Some(member) = connection.member(child) else { continue };
@@ -275,11 +275,6 @@ impl SharedConnection {
             self.closed(inode, child, Farewell::OfForker, context);
         }
     }
-}
-
-/// Whether the other end has a port that a kernel gives to those who connect (`ip_local_port_range`, ip(7)).
-fn is_of_client(peer: &Peer) -> bool {
-    peer.port().and_then(|port| port.parse::<u16>().ok()).is_some_and(|port| (32_768..61_000).contains(&port))
 }
 
 /// Whether the parent held a connection when it was looked at.

@@ -35,7 +35,9 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 one after the other are reported only if the connection has ended by then: strong, or heuristic if \
                 the first use is known by its bytes alone. Whoever uses such a connection is looked at in that \
                 moment. The finding shows the line of the script or the calls of those that were still at it, and \
-                its remedy is chosen by the libraries in these calls.",
+                its remedy is chosen by the libraries in these calls. As long as each has had its answer before another \
+                asked, nothing is seen to have gone wrong: suspected, and a warning. It is confirmed and critical \
+                where one sends while another's answer is on its way, or takes that.",
     certainty: Certainty::Strong,
     certainty_reason: "The kernel saw two processes use it. The order of their calls is in the evidence. It cannot be \
                        seen whether they wait for one another: they may hold a lock meanwhile, hand a token on, take \
@@ -89,6 +91,10 @@ pub(super) struct Case<'a> {
     pub callers: &'a Callers,
     /// Who did what, the first turns first.
     pub turns: &'a [Turn],
+    /// Whether one came between another's question and its answer.
+    pub is_mixed: bool,
+    /// Whether the process that had it first was seen to use it since the fork.
+    pub forker_uses_it: bool,
     /// When it is judged.
     pub now: BootTime,
 }
@@ -170,9 +176,16 @@ impl Case<'_> {
 /// The finding about a connection on which two processes have both done this.
 pub(super) fn judge(case: &Case<'_>, act: Act) -> Finding {
     let name = called(case.program);
-    let (did, danger) = match act {
-        Act::Sent => ("send", "what they send arrives mixed up"),
-        Act::Received | Act::ShutDown => ("receive", "each reads answers that are meant for the other"),
+    let did = if act == Act::Sent { "send" } else { "receive" };
+    let danger = match act {
+        _ if !case.is_mixed => {
+            "so far each had its answer before another asked. When two ask at once, one reads the other's answer; over \
+             TLS the first change of turns breaks it"
+        }
+        Act::Sent => "what they send arrives mixed up, unless they wait for one another",
+        Act::Received | Act::ShutDown => {
+            "each reads answers that are meant for the other, unless they wait for one another"
+        }
     };
     // Two children of one parent may be the ones; the turns name them.
     let other = case
@@ -183,13 +196,18 @@ pub(super) fn judge(case: &Case<'_>, act: Act) -> Finding {
         .map_or(case.forker.tgid, |turn| turn.pid);
     let summary = format!(
         "{name} (pid {}) opened a connection to {} before it forked, and {other} and its child {} both {did} on it: \
-         {danger}, unless they wait for one another",
+         {danger}",
         case.forker.tgid,
         case.peer(),
         case.child.tgid,
     );
     let summary = if other == case.forker.tgid { summary } else { summary.replace("and its child", "and") };
-    case.finding(&HAZARD, HAZARD.certainty, summary, case.connection().remedy())
+    let finding = case.finding(&HAZARD, HAZARD.certainty, summary, case.connection().remedy());
+    if case.is_mixed {
+        return finding;
+    }
+    // Turns that a lock keeps in order do no harm.
+    Finding { state: State::Suspected, severity: Severity::Warning, ..finding }
 }
 
 /// A child that has used a connection and holds it no more.

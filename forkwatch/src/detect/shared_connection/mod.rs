@@ -201,7 +201,10 @@ impl SharedConnection {
                 members: Vec::new(),
                 first: None,
                 turns: Vec::new(),
+                at_it: None,
+                is_mixed: false,
                 used: false,
+                is_told_mixed: false,
                 closed: false,
                 callers: Callers::default(),
                 shared_since: None,
@@ -258,7 +261,8 @@ impl SharedConnection {
         }
         let Some(member) = connection.member(process) else { return };
         member.comm = event.comm;
-        member.takes_turn(event.act, event.at);
+        connection.takes_turn(process, event.act, event.at);
+        let Some(member) = connection.member(process) else { return };
         match (event.act, member.sent) {
             (Act::Received, _) => member.received = true,
             (Act::Sent, Sent::Nothing) if event.bytes <= LONGEST_FAREWELL => {
@@ -285,7 +289,7 @@ impl SharedConnection {
     fn judge(&mut self, inode: u64, user: ProcessKey, context: &mut Context) {
         let now = context.now;
         let Some(connection) = self.connections.get_mut(&inode) else { return };
-        if connection.used {
+        if connection.used && connection.is_told_mixed == connection.is_mixed {
             return;
         }
         let Some((act, child, comm)) = connection.rivals(now) else { return };

@@ -14,7 +14,8 @@ const CLOSED: HazardId = HazardId::new("shared-connection-closed");
 
 /// The parent holds it still, and it is over.
 fn over(of_child: Vec<u64>) -> Sockets {
-    let ended = vec![SharedSocket { inode: INODE, peer: Peer::Unknown, child_fd: 7, parent_fd: 7 }];
+    let ended =
+        vec![SharedSocket { inode: INODE, peer: Peer::Unknown, child_fd: 7, parent_fd: 7, accepted: false }];
     Sockets { shared: Vec::new(), of_child: Some(of_child), ended, ..sockets() }
 }
 
@@ -90,7 +91,7 @@ fn a_connection_that_is_over_when_a_child_that_used_it_ends_was_probably_ended_b
     }
     // The end of a client, whose connection a server has not closed where it was left to a child.
     let mut client = sockets();
-    client.shared[0].peer = Peer::Tcp("10.0.0.9:45678".to_owned());
+    client.shared[0].accepted = true;
     let mut timeline = Timeline::new();
     timeline.sockets.insert(BORN, client);
     timeline.at(2000).is_born(BORN).at(2500).uses(BORN, Act::Sent, 61).uses(BORN, Act::Received, 100);

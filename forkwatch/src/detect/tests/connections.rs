@@ -18,8 +18,13 @@ pub(super) fn sockets() -> Sockets {
 }
 
 pub(super) fn sockets_of(inode: u64) -> Sockets {
-    let socket =
-        SharedSocket { inode, peer: Peer::Tcp("10.0.0.7:5432".to_owned()), child_fd: 7, parent_fd: 7 };
+    let socket = SharedSocket {
+        inode,
+        peer: Peer::Tcp("10.0.0.7:5432".to_owned()),
+        child_fd: 7,
+        parent_fd: 7,
+        accepted: false,
+    };
     Sockets {
         at: BootTime(0),
         program: program("gunicorn"),
@@ -284,11 +289,24 @@ fn two_that_receive_are_reported() {
 fn who_waits_for_the_other_is_not_surely_in_its_way() {
     // Each has its answer before the other asks, as under a lock.
     let mut timeline = sharing();
-    for process in [PARENT, CHILD] {
-        timeline.uses(process, Act::Sent, 100).uses(process, Act::Received, 100);
+    for process in [PARENT, CHILD, PARENT, CHILD] {
+        timeline.uses(process, Act::Sent, 100).uses(process, Act::Received, 4000);
+        timeline.uses(process, Act::Received, 4000);
     }
     assert_eq!(timeline.reported(), SHARED);
-    assert!(timeline.findings()[0].summary.ends_with("unless they wait for one another"));
+    let told = |timeline: &Timeline| -> Vec<_> {
+        timeline.findings().iter().map(|finding| (finding.state, finding.severity)).collect()
+    };
+    let in_turn = (State::Suspected, Severity::Warning);
+    assert_eq!(told(&timeline), [in_turn]);
+    assert!(timeline.findings()[0].summary.contains("so far each had its answer before another asked"));
+    // One asks while the other's answer is on its way.
+    timeline.at(4000).uses(PARENT, Act::Sent, 100).uses(CHILD, Act::Sent, 100).at(6000);
+    assert_eq!(told(&timeline), [in_turn, (State::Confirmed, Severity::Critical)]);
+    assert!(timeline.findings()[1].summary.ends_with("unless they wait for one another"));
+    // That is enough.
+    timeline.uses(PARENT, Act::Sent, 100).uses(CHILD, Act::Sent, 100).at(9000);
+    assert_eq!(timeline.findings().len(), 2);
 }
 
 #[test]
@@ -367,6 +385,26 @@ fn a_shutdown_by_the_child_is_certain() {
     let mut timeline = sharing();
     timeline.uses(PARENT, Act::ShutDown, 0);
     assert_eq!(timeline.reported(), []);
+}
+
+#[test]
+fn a_client_that_a_child_alone_serves_is_missed_by_nobody() {
+    let serving = || {
+        let mut timeline = Timeline::new();
+        let mut sockets = sockets();
+        sockets.shared[0].accepted = true;
+        timeline.sockets.insert(CHILD, sockets);
+        timeline.fork(plain()).at(3000);
+        timeline
+    };
+    let told = |mut timeline: Timeline| {
+        timeline.uses(CHILD, Act::ShutDown, 0);
+        timeline.findings().iter().map(|finding| (finding.state, finding.certainty)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(serving()), [(State::Suspected, Certainty::Heuristic)]);
+    let mut timeline = serving();
+    timeline.uses(PARENT, Act::Received, 100);
+    assert_eq!(told(timeline), [(State::Confirmed, Certainty::Certain)]);
 }
 
 #[test]

@@ -98,6 +98,7 @@ fn inheritance(threads: &[(&str, &str)], peers: &[&str]) -> Inheritance {
         ends_at_forks: false,
     };
     let socket = |(peer, fd): (&&str, u32)| SharedSocket {
+        accepted: false,
         inode: fd.into(),
         peer: Peer::Tcp((*peer).to_owned()),
         child_fd: fd,
