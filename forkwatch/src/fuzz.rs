@@ -184,7 +184,10 @@ impl Numbers<'_> {
     }
 
     fn words(&mut self) -> Words {
-        Words(std::array::from_fn(|_| self.next()))
+        let missing = self.next();
+        // Seldom anything is.
+        let is_there = |index: usize| missing & 3 != 0 || missing >> (index + 2) & 1 == 0;
+        Words(std::array::from_fn(|index| Some(self.next()).filter(|_| is_there(index))))
     }
 
     fn wait(&mut self, thread: &impl Fn(u32) -> SeenThread) -> LockWait {

@@ -48,10 +48,10 @@ struct Hang {
     /// Comm of the waiting thread; absent where it is the child's main thread.
     waiter: Option<&'static str>,
     waiters: u64,
-    /// The variable; absent where only debugging symbols would tell. And the file that it lies in, where that is not
+    /// The variable; absent where only debugging symbols would tell. And how the name of its mapping ends, where that is not
     /// the fixture's.
     symbol: Option<&'static str>,
-    mapping: &'static str,
+    mapping: Option<&'static str>,
     /// Functions on the stack of the waiting thread, in this order, among others.
     frames: &'static [&'static str],
 }
@@ -66,14 +66,23 @@ const HANG: Hang = Hang {
     waiter: None,
     waiters: 1,
     symbol: Some("lock"),
-    mapping: "",
+    mapping: None,
     frames: &["take", "main"],
 };
 
-const HANGS: [Hang; 13] = [
+const HANGS: [Hang; 14] = [
     Hang { fixture: "orphan_mutex", owner: Some("metrics-push"), ..HANG },
     // A signal handler has no business with a mutex.
     Hang { fixture: "orphan_mutex", arguments: &["handler"], owner: Some("metrics-push"), ..HANG },
+    // Before it there is nothing that can be read.
+    Hang {
+        fixture: "orphan_mutex",
+        arguments: &["first"],
+        owner: Some("metrics-push"),
+        symbol: None,
+        mapping: Some(""),
+        ..HANG
+    },
     Hang { fixture: "orphan_rwlock", owner: Some("cache-writer"), ..HANG },
     Hang {
         fixture: "orphan_rwlock",
@@ -132,7 +141,7 @@ const HANGS: [Hang; 13] = [
         waiter: Some("request-1"),
         waiters: 2,
         symbol: None,
-        mapping: "libc.so.6",
+        mapping: Some("libc.so.6"),
         frames: &["convert", "worker"],
         ..HANG
     },
@@ -142,7 +151,7 @@ const HANGS: [Hang; 13] = [
         proof: "no-catcher",
         certainty: "strong",
         symbol: None,
-        mapping: "libc.so.6",
+        mapping: Some("libc.so.6"),
         frames: &["convert", "main"],
         ..HANG
     },
@@ -179,7 +188,7 @@ impl Hang {
         if let Some(symbol) = self.symbol {
             same("symbol", text(lock, "/symbol"), symbol)?;
         }
-        let mapping = if self.mapping.is_empty() { self.fixture } else { self.mapping };
+        let mapping = self.mapping.unwrap_or(self.fixture);
         ensure!(
             text(lock, "/mapping/name").ends_with(mapping),
             "{}: not in {mapping}: {event:#?}",

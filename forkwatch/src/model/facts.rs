@@ -74,7 +74,7 @@ pub struct LockFacts {
     pub operation: u32,
     /// The value that the word had when it went to sleep.
     pub value: u32,
-    /// The 12 words of 32 bits from 16 bytes before the futex word on, in hexadecimal.
+    /// The 12 words of 32 bits from 16 bytes before the futex word on, in hexadecimal; dashes where one may not be read.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub words: Option<String>,
     /// The same of the parent.

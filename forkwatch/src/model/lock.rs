@@ -14,10 +14,11 @@ use super::{
 /// Most waiting threads of one process that are told.
 pub const MAX_WAITS: usize = 64;
 
-/// 32-bit words of memory around a futex word: from 16 bytes before it to 32 after.
+/// 32-bit words of memory around a futex word: from 16 bytes before it to 32 after. One is absent where it may not be read:
+/// what lies around a lock may be on another page, which is not in memory, or no mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Words(pub [u32; Self::COUNT]);
+pub struct Words(pub [Option<u32>; Self::COUNT]);
 
 impl Words {
     /// How many words.
@@ -28,7 +29,13 @@ impl Words {
     /// The word `offset` bytes from the futex word: a multiple of 4 from -16 to 28.
     pub fn at(&self, offset: i64) -> Option<u32> {
         let index = usize::try_from(offset.checked_add(Self::BEFORE.cast_signed())?).ok()? / 4;
-        self.0.get(index).copied()
+        self.0.get(index).copied().flatten()
+    }
+}
+
+impl From<[u32; Self::COUNT]> for Words {
+    fn from(words: [u32; Self::COUNT]) -> Self {
+        Self(words.map(Some))
     }
 }
 

@@ -418,7 +418,7 @@ fn parked_copy(parked: &Parked) -> ParentCopy {
     const MOST: u8 = 3;
     let Some(parent) = parked.parent_words else { return ParentCopy::Silent };
     let same = |offset: i64| parked.words.at(offset) == parent.at(offset);
-    let is_same_object = same(-8) && same(-4) && parked.words.at(-8) != Some(0);
+    let is_same_object = same(-8) && same(-4) && parked.words.at(-8).is_some_and(|word| word != 0);
     match (is_same_object, parked.byte(&parent)) {
         (true, byte) if byte <= MOST && byte & LOCKED != 0 => ParentCopy::Held,
         (true, byte) if byte <= MOST => ParentCopy::Free,

@@ -69,7 +69,8 @@ pub(super) fn queue(stuck: &Stuck<'_>, wait: &LockWait) -> usize {
 
 pub(super) fn facts(stuck: &Stuck<'_>, wait: &LockWait) -> LockFacts {
     let Stuck { place, proven, .. } = stuck;
-    let hex = |words: Words| words.0.map(|word| format!("{word:08x}")).join(" ");
+    let digits = |word: Option<u32>| word.map_or_else(|| "-".repeat(8), |word| format!("{word:08x}"));
+    let hex = |words: Words| words.0.map(digits).join(" ");
     let owner = proven.owner.map(|id| LockOwner {
         id,
         name: proven.owner_thread.map(|thread| thread.name(stuck.occupations)),

@@ -29,7 +29,7 @@ pub(super) fn orphaned(switches: u64) -> LocksSeen {
         is_from_before: true,
         is_older: Some(true),
     };
-    let words = Words([0, 0, 0x31, 0, 2, 0, OWNER, 1, 0, 0, 0, 0]);
+    let words = Words::from([0, 0, 0x31, 0, 2, 0, OWNER, 1, 0, 0, 0, 0]);
     waiting(LockWait { words: Some(words), holders: vec![holder], ..wait(0x80, 2, switches) })
 }
 
@@ -44,7 +44,7 @@ pub(super) fn orphaned_in(child: u32) -> LocksSeen {
 
 /// The main thread of the child waits for a semaphore, and nobody is there to post it.
 pub(super) fn no_catcher() -> LocksSeen {
-    let words = Words([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let words = Words::from([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     waiting(LockWait { words: Some(words), parent_words: Some(words), ..wait(0x189, 0, 1) })
 }
 
@@ -280,8 +280,8 @@ fn a_lonely_wait_takes_more_patience() {
 
 /// The same, with the parent's copy free: it has been released there since, or was never held.
 fn free_in_parent() -> LocksSeen {
-    let free = Words([0, 0, 0x31, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-    let words = Words([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let free = Words::from([0, 0, 0x31, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    let words = Words::from([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     waiting(LockWait { words: Some(words), parent_words: Some(free), ..wait(0x189, 0, 1) })
 }
 
@@ -431,8 +431,8 @@ fn a_forker_without_threads_left_nobody_behind() {
 
 #[test]
 fn a_child_parked_at_an_event_of_its_own_is_silent() {
-    let words = Words([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    let foreign = Words([9; 12]);
+    let words = Words::from([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let foreign = Words::from([9; 12]);
     let parked = waiting(LockWait { words: Some(words), parent_words: Some(foreign), ..wait(0x189, 0, 1) });
     let mut timeline = stuck(parked.clone());
     timeline.places.insert(CHILD, place(&["wait", "wait", "main"]));
@@ -695,8 +695,8 @@ fn who_sleeps_on_is_not_looked_at() {
 
 #[test]
 fn who_waits_or_is_stopped_is_looked_at_though_it_sleeps_on() {
-    let words = Words([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    let foreign = Some(Words([9; 12]));
+    let words = Words::from([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let foreign = Some(Words::from([9; 12]));
     let parked = waiting(LockWait { words: Some(words), parent_words: foreign, ..wait(0x189, 0, 1) });
     let LocksSeen::Alive(idle) = busy(1) else { unreachable!() };
     let stopped = LocksSeen::Alive(Box::new(Locks { stopped: true, ..*idle }));

@@ -63,8 +63,8 @@ fn place_at(script: &[(&str, &str)], others: &[&[(&str, &str)]]) -> Place {
 
 /// A semaphore that the child has made itself: a condition of Python's waits on one.
 fn own_lock(threads: u32, caught: SignalSet, slept: Option<u64>) -> LocksSeen {
-    let words = Words([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    let foreign = Some(Words([9; 12]));
+    let words = Words::from([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let foreign = Some(Words::from([9; 12]));
     let wait = LockWait { words: Some(words), parent_words: foreign, slept, ..wait(0x189, 0, 1) };
     let LocksSeen::Alive(locks) = waiting(wait) else { unreachable!() };
     LocksSeen::Alive(Box::new(Locks { threads, caught, ..*locks }))
@@ -176,7 +176,7 @@ fn whoever_may_be_parked_is_suspected_or_silent() {
 
 #[test]
 fn a_lock_that_one_of_several_threads_wants_is_suspected_after_a_minute() {
-    let words = Words([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let words = Words::from([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     let seen = |script: &[(&str, &str)]| {
         let LocksSeen::Alive(locks) =
             waiting(LockWait { words: Some(words), parent_words: Some(words), ..wait(0x189, 0, 1) })
@@ -205,8 +205,8 @@ fn a_lock_that_one_of_several_threads_wants_is_suspected_after_a_minute() {
 
 /// One of several threads waits in these calls for a lock that the parent has free now; right after the fork it was so.
 fn among_others(script: &[(&str, &str)], held: bool, held_in_parent: Option<bool>) -> Timeline {
-    let words = Words([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    let free = Words([0, 0, 0x31, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    let words = Words::from([0, 0, 0x31, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let free = Words::from([0, 0, 0x31, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
     let one = LockWait { words: Some(words), parent_words: Some(free), ..wait(0x189, 0, 1) };
     let plain = vec![PlainLock { object: 8, address: one.address, held, held_in_parent }];
     let LocksSeen::Alive(locks) = waiting(one) else { unreachable!() };
@@ -329,7 +329,7 @@ fn a_wait_that_nobody_could_describe_is_asked_about_again() {
 /// Two threads begin to wait for a low-level lock one after the other, and the calls of the first could not be read.
 #[test]
 fn a_thread_that_was_left_alone_stands_in_the_queue_all_the_same() {
-    let words = Words([0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+    let words = Words::from([0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
     let libc = Mapping { name: "/usr/lib/libc.so.6".to_owned(), offset: 64, shared: false };
     let one = |tid, parent: Option<Words>| LockWait {
         tid,
@@ -346,7 +346,7 @@ fn a_thread_that_was_left_alone_stands_in_the_queue_all_the_same() {
     let mut timeline = at_calls(seen(vec![one(4301, None)]), Place { script: None, ..place(&[]) });
     timeline.at(60_000);
     assert_eq!(timeline.of_lock().len(), 0);
-    let released = Some(Words([0; 12]));
+    let released = Some(Words::from([0; 12]));
     timeline.locks.insert(CHILD, seen(vec![one(4301, released), one(4302, released)]));
     timeline.at(300_000);
     let found = timeline.of_lock();
@@ -356,7 +356,7 @@ fn a_thread_that_was_left_alone_stands_in_the_queue_all_the_same() {
 
 /// A thread that sleeps for a moment at a word of the program's, again and again.
 fn spins() -> LocksSeen {
-    let words = Words([0, 0, 0, 0, 25, 0, 0, 0, 0, 0, 0, 0]);
+    let words = Words::from([0, 0, 0, 0, 25, 0, 0, 0, 0, 0, 0, 0]);
     let mapping = Some(Mapping { name: "/usr/bin/profiled".to_owned(), offset: 0x40, shared: false });
     waiting(LockWait {
         spins: true,
@@ -408,18 +408,18 @@ fn who_sleeps_a_little_at_a_time_for_another_reason_is_left_alone() {
     // A lock of the child's own.
     let LocksSeen::Alive(mut locks) = spins() else { unreachable!() };
     locks.waits[0].mapping = None;
-    locks.waits[0].parent_words = Some(Words([9; 12]));
+    locks.waits[0].parent_words = Some(Words::from([9; 12]));
     assert_eq!(found(LocksSeen::Alive(locks), in_function(SLOW_LOCK)), 0);
 }
 
 /// A word of a program's own file at which so many of a child's threads wait, in this function.
 fn in_file(threads: u32, waiters: u32, operation: u32, value: u32, function: &str) -> Timeline {
-    let words = Words([0, 0, 0, 0, value, 0, 0, 0, 0, 0, 0, 0]);
+    let words = Words::from([0, 0, 0, 0, value, 0, 0, 0, 0, 0, 0, 0]);
     let mapping = Some(Mapping { name: "/usr/bin/server".to_owned(), offset: 0x40, shared: false });
     let one = |tid| LockWait {
         tid,
         words: Some(words),
-        parent_words: Some(Words([0; 12])),
+        parent_words: Some(Words::from([0; 12])),
         mapping: mapping.clone(),
         ..wait(operation, value, 1)
     };

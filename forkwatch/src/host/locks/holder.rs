@@ -104,8 +104,8 @@ mod tests {
     use super::*;
 
     fn offsets(operation: u32, value: u32, after: [u32; 5]) -> Vec<u64> {
-        let mut words = Words([0xdead; Words::COUNT]);
-        words.0[4..9].copy_from_slice(&after);
+        let mut words = Words::from([0xdead; Words::COUNT]);
+        words.0[4..9].copy_from_slice(&after.map(Some));
         owner_offsets(&EndlessWait { address: 64, operation, value }, &words)
     }
 

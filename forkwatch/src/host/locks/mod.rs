@@ -199,7 +199,7 @@ fn lock_wait(
     // Who spins runs all the time, and nothing moves nevertheless.
     let switches = if *spins { 0 } else { status.switches };
     let region = maps.find(wait.address);
-    let words = region.and_then(|region| memory::words(process.id, *thread, wait.address, region));
+    let words = memory::words(process.id, *thread, wait.address, maps);
     let holders = words.map(|words| holder::holders(wait, &words, child, parent, fork)).unwrap_or_default();
     let parent_words =
         parent.zip(region).and_then(|(parent, ours)| parked::in_parent(parent, wait.address, ours));

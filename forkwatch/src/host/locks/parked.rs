@@ -33,7 +33,7 @@ pub(super) fn parked(
     let aligned = address & !3;
     let parked = Parked {
         address,
-        words: memory::words(process.id, thread, aligned, region)?,
+        words: memory::words(process.id, thread, aligned, maps)?,
         parent_words: parent.and_then(|parent| in_parent(parent, aligned, region)),
         mapping: mapping(process, maps, address, region),
     };
@@ -42,11 +42,12 @@ pub(super) fn parked(
 
 /// What lies at the same place in the parent, where that has the same memory there.
 pub(super) fn in_parent(parent: &Parent, address: u64, ours: &Region) -> Option<Words> {
-    let theirs = parent.maps.as_ref().filter(|_| parent.comparable)?.find(address)?;
+    let maps = parent.maps.as_ref().filter(|_| parent.comparable)?;
+    let theirs = maps.find(address)?;
     if !ours.is_same(theirs) {
         return None;
     }
-    memory::words(parent.key.tgid, parent.key.tgid, address, theirs)
+    memory::words(parent.key.tgid, parent.key.tgid, address, maps)
 }
 
 /// The address that stands before a semaphore at which somebody waits.
@@ -63,13 +64,13 @@ mod tests {
 
     #[test]
     fn the_lock_stands_before_the_semaphore() {
-        let words = Words([0, 0, 0x1234_5670, 0x7f00, 0, 1, 0, 0, 0, 0, 0, 0]);
+        let words = Words::from([0, 0, 0x1234_5670, 0x7f00, 0, 1, 0, 0, 0, 0, 0, 0]);
         let wait = EndlessWait { address: 0x1000, operation: 393, value: 0 };
         assert_eq!(address(&wait, &words), Some(0x7f00_1234_5670));
         // A mutex, and a semaphore that somebody has posted meanwhile.
         assert_eq!(address(&EndlessWait { operation: 128, value: 2, ..wait }, &words), None);
         let mut posted = words;
-        posted.0[4] = 1;
+        posted.0[4] = Some(1);
         assert_eq!(address(&wait, &posted), None);
     }
 }

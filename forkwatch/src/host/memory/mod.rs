@@ -7,7 +7,10 @@ mod process;
 use std::{io, rc::Rc};
 
 pub(super) use self::own_pages::OwnPages;
-use self::process::{Mapped, Memory};
+use self::{
+    pagemap::page_size,
+    process::{Mapped, Memory},
+};
 use super::{
     budget,
     bytes::Bytes,
@@ -33,26 +36,28 @@ pub(super) fn may_be_read(process: u32) -> bool {
     Memory::open(process, process).is_ok()
 }
 
-/// The words around a futex word; absent where they may not be read, or do not all lie in its mapping.
+/// The words around a futex word, as far as they may be read; absent where that may not be, or is none.
 ///
-/// A page that is not in memory is not brought in: a lock that somebody waits for is there.
-pub(super) fn words(process: u32, thread: u32, address: u64, mapping: &Mapping) -> Option<Words> {
-    let start = address.checked_sub(Words::BEFORE)?;
-    let last = start.checked_add(BYTES as u64)?.checked_sub(1)?;
-    if !mapping.contains(start) || !mapping.contains(last) {
-        return None;
-    }
+/// A page that is not in memory is not brought in: a lock that somebody waits for is there. The page beside it need not
+/// be, nor lie in the same mapping: a static variable may be the last of one, or the first.
+pub(super) fn words(process: u32, thread: u32, address: u64, maps: &Maps) -> Option<Words> {
+    let start = address.checked_sub(Words::BEFORE).filter(|_| address.is_multiple_of(4))?;
+    let end = start.checked_add(BYTES as u64)?;
     let memory = Memory::open(process, thread).ok()?;
-    if !memory.is_there(start) || !memory.is_there(last) {
-        return None;
+    let size = page_size();
+    let boundary = (start / size + 1).checked_mul(size)?.min(end);
+    let mut words = Words([None; Words::COUNT]);
+    let (before, after) = words.0.split_at_mut_checked(usize::try_from((boundary - start) / 4).ok()?)?;
+    for (part, at) in [(before, start), (after, boundary)] {
+        let mapping = maps.find(at).filter(|_| !part.is_empty() && memory.is_there(at));
+        let mut bytes = [0; BYTES];
+        let bytes = bytes.get_mut(..4 * part.len())?;
+        if mapping.is_some() && fill(&memory, mapping, bytes, at).is_some() {
+            let (read, _) = bytes.as_chunks::<4>();
+            part.iter_mut().zip(read).for_each(|(word, read)| *word = Some(u32::from_ne_bytes(*read)));
+        }
     }
-    let bytes: [u8; BYTES] = whole(&memory, Some(mapping), start)?;
-    let mut words = [0_u32; Words::COUNT];
-    let (parts, _) = bytes.as_chunks::<4>();
-    for (word, part) in words.iter_mut().zip(parts) {
-        *word = u32::from_ne_bytes(*part);
-    }
-    Some(Words(words))
+    words.at(0).map(|_| words)
 }
 
 /// So many bytes of a mapping, if they all lie in it and their pages are there.
@@ -79,6 +84,11 @@ pub(super) fn there<const N: usize>(process: u32, address: u64) -> Option<[u8; N
 /// All of so many bytes. Those of one page are of one moment.
 fn whole<const N: usize>(memory: &Memory, mapping: Option<&Mapping>, address: u64) -> Option<[u8; N]> {
     let mut bytes = [0; N];
+    fill(memory, mapping, &mut bytes, address).map(|()| bytes)
+}
+
+/// Fills all of these bytes.
+fn fill(memory: &Memory, mapping: Option<&Mapping>, bytes: &mut [u8], address: u64) -> Option<()> {
     let mut filled = 0;
     while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         budget::read(rest.len()).ok()?;
@@ -87,7 +97,7 @@ fn whole<const N: usize>(memory: &Memory, mapping: Option<&Mapping>, address: u6
             _ => return None,
         }
     }
-    Some(bytes)
+    Some(())
 }
 
 #[cfg(test)]
@@ -99,7 +109,7 @@ mod tests {
 
     fn own_words(address: u64) -> Option<Words> {
         let own = std::process::id();
-        words(own, own, address, Maps::of_process(own).unwrap().find(address)?)
+        words(own, own, address, &Maps::of_process(own).unwrap())
     }
 
     #[test]
@@ -113,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_wholly_there_is_not_read() {
+    fn what_lies_on_another_page_is_read_as_far_as_that_is_there() {
         // SAFETY: an anonymous mapping at an address of the kernel's choice.
         let memory = unsafe {
             libc::mmap(
@@ -129,8 +139,15 @@ mod tests {
         assert_eq!(own_words(start + 64), None, "its page is not there yet");
         // SAFETY: the mapping is 8192 bytes long and writable.
         unsafe { memory.cast::<u8>().write(1) };
-        assert!(own_words(start + 64).is_some());
+        assert!(own_words(start + 64).is_some_and(|words| words.0.iter().all(Option::is_some)));
         assert_eq!(own_words(start + 4096), None, "its second page is not there yet");
+        // The last lock of a page, whose words go on into what is not there.
+        let last = own_words(start + 4096 - 24).unwrap();
+        assert_eq!((last.at(-16), last.at(20), last.at(24)), (Some(0), Some(0), None));
+        // And the first, whose words begin in what is not mapped.
+        let first = own_words(start).unwrap();
+        assert_eq!((first.at(0), first.at(28)), (Some(1), Some(0)));
+        assert_eq!(own_words(start + 2), None, "no futex is there");
         assert_eq!(own_words(8), None);
         assert_eq!(own_words(u64::MAX), None);
         // SAFETY: nothing points into the mapping any more.

@@ -13,7 +13,7 @@ fn words(before: [u32; 4], lock: [u32; 8]) -> Words {
     let mut all = [0; Words::COUNT];
     all[..4].copy_from_slice(&before);
     all[4..].copy_from_slice(&lock);
-    Words(all)
+    Words::from(all)
 }
 
 fn mapping(name: &str) -> Mapping {
