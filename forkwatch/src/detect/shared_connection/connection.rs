@@ -36,14 +36,9 @@ pub(super) struct Connection {
     /// When the first use was seen.
     pub(super) first: Option<BootTime>,
     pub(super) turns: Vec<Turn>,
-    /// Whose turn it is, once somebody has used it.
-    pub(super) at_it: Option<AtIt>,
-    /// Whether one has sent while another's answer was on its way, or has taken what it did not ask for. Else each has
-    /// waited for its turn.
-    pub(super) is_mixed: bool,
+    /// Who was at it when.
+    pub(super) order: Order,
     pub(super) used: bool,
-    /// Whether it was told that they do not wait for one another.
-    pub(super) is_told_mixed: bool,
     pub(super) closed: bool,
     /// Which code uses it.
     pub(super) callers: Callers,
@@ -55,12 +50,33 @@ pub(super) struct Connection {
     pub(super) past: Vec<Past>,
 }
 
-/// The process that used a connection last.
-#[derive(Clone, Copy)]
-pub(super) struct AtIt {
-    process: ProcessKey,
-    /// Whether it has received nothing since it sent last.
-    is_waiting: bool,
+/// In which order its holders use a connection.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Order {
+    /// Who used it last, and whether that process has received nothing since it sent last.
+    last: Option<(ProcessKey, bool)>,
+    /// Whether one has sent while another's answer was on its way, or has taken what it did not ask for. Else each has
+    /// waited for its turn.
+    is_mixed: bool,
+    /// Whether that was told.
+    is_told: bool,
+}
+
+impl Order {
+    fn takes_turn(&mut self, process: ProcessKey, act: Act) {
+        let before = self.last.filter(|(before, _)| *before != process);
+        self.is_mixed |= match act {
+            Act::Sent => before.is_some_and(|(_, is_waiting)| is_waiting),
+            Act::Received => before.is_some(),
+            Act::ShutDown => return,
+        };
+        self.last = Some((process, act == Act::Sent));
+    }
+
+    /// Whether they were told to wait for one another, and have not.
+    pub(super) const fn is_news(self) -> bool {
+        self.is_mixed && !self.is_told
+    }
 }
 
 /// A process that holds the connection.
@@ -173,18 +189,12 @@ impl Connection {
         })
     }
 
-    /// Takes note of a turn, and of whether it came between another's question and its answer.
+    /// Takes note of a turn.
     pub(super) fn takes_turn(&mut self, process: ProcessKey, act: Act, at: BootTime) {
         if let Some(member) = self.member(process) {
             member.takes_turn(act, at);
         }
-        let before = self.at_it.filter(|before| before.process != process);
-        self.is_mixed |= match act {
-            Act::Sent => before.is_some_and(|before| before.is_waiting),
-            Act::Received => before.is_some(),
-            Act::ShutDown => return,
-        };
-        self.at_it = Some(AtIt { process, is_waiting: act == Act::Sent });
+        self.order.takes_turn(process, act);
     }
 
     /// A process holds it no more.
@@ -210,10 +220,8 @@ impl Connection {
         self.callers = Callers::default();
         self.shared_since = None;
         self.first = None;
-        self.at_it = None;
-        self.is_mixed = false;
+        self.order = Order::default();
         self.used = false;
-        self.is_told_mixed = false;
         self.closed = false;
         self.is_left = false;
     }
@@ -237,7 +245,7 @@ impl Connection {
     /// Reports that two processes use it.
     pub(super) fn report(&mut self, act: Act, (child, comm): (ProcessKey, Comm), context: &mut Context) {
         self.used = true;
-        self.is_told_mixed = self.is_mixed;
+        self.order.is_told = self.order.is_mixed;
         let finding = used::judge(&self.case(child, comm, context.now), act);
         context.report(Report::until_the_end(finding));
     }
@@ -252,7 +260,7 @@ impl Connection {
             libraries: &self.libraries,
             callers: &self.callers,
             turns: &self.turns,
-            is_mixed: self.is_mixed,
+            is_mixed: self.order.is_mixed,
             forker_uses_it: self
                 .members
                 .iter()

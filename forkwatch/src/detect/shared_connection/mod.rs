@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use self::{
     callers::{Callers, Pace},
     closed::Farewell,
-    connection::{Connection, FAREWELL, MOST_MEMBERS, Member, Sent},
+    connection::{Connection, FAREWELL, MOST_MEMBERS, Member, Order, Sent},
     farewell::Awaited,
     heirs::Heirs,
 };
@@ -201,10 +201,8 @@ impl SharedConnection {
                 members: Vec::new(),
                 first: None,
                 turns: Vec::new(),
-                at_it: None,
-                is_mixed: false,
+                order: Order::default(),
                 used: false,
-                is_told_mixed: false,
                 closed: false,
                 callers: Callers::default(),
                 shared_since: None,
@@ -289,7 +287,7 @@ impl SharedConnection {
     fn judge(&mut self, inode: u64, user: ProcessKey, context: &mut Context) {
         let now = context.now;
         let Some(connection) = self.connections.get_mut(&inode) else { return };
-        if connection.used && connection.is_told_mixed == connection.is_mixed {
+        if connection.used && !connection.order.is_news() {
             return;
         }
         let Some((act, child, comm)) = connection.rivals(now) else { return };
