@@ -23,15 +23,19 @@ const PLACE: &str = "docs";
 pub(crate) fn run(options: &Options) -> Result<()> {
     let root = project::root()?;
     let generated = tempfile::tempdir().context("cannot create a temporary directory")?;
-    let arguments =
-        ["run", "--quiet", "--locked", "--package", "forkwatch", "--bin", "forkwatch", "--", "generate"];
-    project::run(project::cargo()?.args(arguments).arg(generated.path()))?;
+    write_all(generated.path())?;
     let place = root.join(PLACE);
     let present = files(&place)?;
     let wanted = files(generated.path())?.into_iter();
     let stale = wanted.filter(|(name, content)| present.get(name) != Some(content));
     let stale: Vec<_> = stale.map(|(name, content)| (place.join(name), content)).collect();
     if options.check { report(&root, &stale) } else { stale.iter().try_for_each(write) }
+}
+
+/// Has everything that is made from the program written into a directory.
+pub(crate) fn write_all(directory: &Path) -> Result<()> {
+    let arguments = ["run", "--quiet", "--locked", "--package", "forkwatch", "--example", "generate", "--"];
+    project::run(project::cargo()?.args(arguments).arg(directory))
 }
 
 /// A file that is not as the program generates it, and what it should hold.

@@ -1,16 +1,14 @@
-//! `forkwatch generate`: everything that is made from the program itself, for `cargo xtask gen` to keep fresh.
+//! Everything that is made from the program itself, for `cargo xtask gen` to keep fresh. The program as it is shipped has
+//! no part of this: the schemas alone would be half a megabyte of it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use clap::{Args, Command, CommandFactory};
+use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use serde_json::{Value, json};
 
-use super::{Arguments, exit::Exit, inspect, rescue};
+use super::{Arguments, inspect, rescue};
 use crate::{
     api::openapi,
     config::renamed,
@@ -18,16 +16,9 @@ use crate::{
     output::{json, metrics},
 };
 
-/// Where to.
-#[derive(Debug, Args)]
-pub(super) struct Options {
-    /// The directory to write into
-    #[arg(value_name = "DIR")]
-    directory: PathBuf,
-}
-
-pub(super) fn run(options: &Options) -> Result<Exit> {
-    let directory = &options.directory;
+/// Writes the schemas, the reference pages, the man pages and the completions into a directory. Fails where that cannot be
+/// written to.
+pub fn generate(directory: &Path) -> Result<()> {
     let (man, completions) = (directory.join("man"), directory.join("completions"));
     for directory in [&man, &completions] {
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
@@ -54,8 +45,7 @@ pub(super) fn run(options: &Options) -> Result<Exit> {
             &(serde_json::to_string_pretty(&dashboard)? + "\n"),
         )?;
     }
-    write(&directory.join("renamed.md"), &renamed::markdown())?;
-    Ok(Exit::Fine)
+    write(&directory.join("renamed.md"), &renamed::markdown())
 }
 
 /// The command without the hidden subcommands: the man pages leave them out, the completions would not.
@@ -119,7 +109,7 @@ mod tests {
             clap_complete::generate(shell, &mut visible(&Arguments::command()), "forkwatch", &mut script);
             let script = String::from_utf8(script).unwrap();
             assert!(script.contains("check-config"), "{shell}");
-            assert!(!script.contains("demo-program") && !script.contains("generate"), "{shell}");
+            assert!(!script.contains("demo-program"), "{shell}");
         }
     }
 }

@@ -35,6 +35,7 @@ use clap::{Parser, Subcommand};
 
 pub use crate::kernel::self_test::EXEC_ARGUMENT;
 pub use exit::{Exit, report};
+pub use generate::generate;
 
 /// Watches every fork on this host with eBPF, and says which were unsafe, who is to blame and what to change.
 ///
@@ -138,9 +139,6 @@ enum Command {
     ///
     /// To read it: `forkwatch man scan | man -l -`
     Man(man::Options),
-    /// Write the generated files: man pages, completions, schema, tables
-    #[command(hide = true)]
-    Generate(generate::Options),
     /// The program that demo watches
     #[command(hide = true, name = demo_program::NAME)]
     DemoProgram,
@@ -170,7 +168,6 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
         Command::CheckConfig(options) => check_config::run(&options),
         Command::Completions(options) => completions::run(&options),
         Command::Man(options) => man::run(&options),
-        Command::Generate(options) => generate::run(&options),
         Command::Run(options) => run::run(&options),
         Command::DemoProgram => demo_program::run(),
         Command::HeldProgram(options) => held_program::run(&options),

@@ -11,7 +11,7 @@ mod contents;
 mod control;
 mod staging;
 
-use crate::{apt, project};
+use crate::{apt, generate, project};
 use contents::Sources;
 use control::Control;
 use staging::Staging;
@@ -47,7 +47,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     let staging = Staging::new(&directory)?;
     let program = staging.stripped(&program)?;
     let generated = staging.beside_folder("generated")?;
-    project::run(Command::new(&program).arg("generate").arg(&generated))?;
+    generate::write_all(&generated)?;
     let changelog = control.changelog(epoch)?;
     let sources = Sources { root: &root, program: &program, generated: &generated, changelog: &changelog };
     contents::stage(&staging, &sources)?;
