@@ -13,6 +13,7 @@ use forkwatch_tests::{
     runner::Tests,
     scenario::{
         Scenario, gunicorn_with_connection, gunicorn_with_connection_and_thread, plain_gunicorn, plain_uwsgi,
+        uwsgi_with,
     },
     tests,
     wait::until,
@@ -31,6 +32,7 @@ pub(crate) fn tests() -> Tests {
         a_worker_of_uwsgi_is_ready_after_its_hook,
         a_worker_that_is_killed_is_told_with_its_killer_and_replaced,
         a_uwsgi_without_a_master_is_told_of_it,
+        a_uwsgi_whose_threads_never_run_is_told_of_it,
         workers_that_have_renewed_nothing_are_told_and_others_are_not,
         what_was_found_about_a_fork_is_not_told_of_its_worker_again,
         the_control_thread_of_gunicorn_is_told_from_threads_of_the_application,
@@ -164,6 +166,29 @@ fn a_uwsgi_without_a_master_is_told_of_it() -> Result<()> {
     with.end(Some(Signal::SIGTERM))?;
     let (events, _) = forkwatch.stop()?;
     ensure!(events.iter().filter(|event| is_it(event)).count() == 1, "{events:#?}");
+    Ok(())
+}
+
+/// Threads of the server's own run, whether Python's do or not.
+fn a_uwsgi_whose_threads_never_run_is_told_of_it() -> Result<()> {
+    let hold = |application: &'static str, arguments: &[&str]| {
+        let arguments = [&["--master", "--lazy-apps"], arguments].concat();
+        Program::hold(|folder| uwsgi_with(folder, application, &arguments))
+    };
+    let mut other = hold("wsgi.py", &["--offload-threads", "2"])?;
+    let mut program = hold("wsgi_with_thread.py", &[])?;
+    let mut forkwatch = Forkwatch::tail_pids(&[other.pid(), program.pid()])?;
+    other.release()?;
+    let pid = Some(other.pid().into());
+    let is_ready = |event: &Event| is(event, "worker_ready") && event.parent_pid() == pid;
+    forkwatch.wait_for("a worker that is ready", is_ready)?;
+    // Its workers are ready later, and looked at later.
+    program.release()?;
+    let found = forkwatch.wait_for("the finding about threads", |event| is_setup_of(event, &program))?;
+    let summary = found.finding().context("no finding")?.summary();
+    ensure!(summary.contains("without enable-threads"), "{summary}");
+    let (events, _) = forkwatch.stop()?;
+    ensure!(!events.iter().any(|event| is_setup_of(event, &other)), "{events:#?}");
     Ok(())
 }
 

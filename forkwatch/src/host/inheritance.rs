@@ -13,6 +13,7 @@ use super::{
 use crate::model::{
     connection::{MAX_SOCKETS, Peer},
     inheritance::Inheritance,
+    inventory::Whereabouts,
     process::ProcessKey,
     seen::MAX_THREADS,
     stack::Stacks,
@@ -36,10 +37,12 @@ pub(super) fn inheritance(worker: ProcessKey, master: ProcessKey, stacks: Stacks
     }
     of_worker.sort_unstable_by_key(|thread| thread.id);
     let occupied = occupations(worker, &of_worker, Stacks::None);
-    let (places, _) = match stacks {
-        Stacks::None => (Vec::new(), None),
-        _ => whereabouts(master, None, &of_master, |_| false),
+    let places = |process, threads: &[Stat]| match stacks {
+        Stacks::None => Vec::new(),
+        _ => whereabouts(process, None, threads, |_| false).0,
     };
+    let is_of_python = |at: &&Whereabouts| at.start.as_deref().is_some_and(is_python);
+    let of_python = places(worker, &of_worker).iter().filter(is_of_python).count();
     let own_peers = peers_beside(worker, shared.of_parent.as_deref().unwrap_or_default())?;
     let seen = Inheritance {
         at: clock::now(),
@@ -48,13 +51,20 @@ pub(super) fn inheritance(worker: ProcessKey, master: ProcessKey, stacks: Stacks
         connections: shared.shared,
         libraries: shared.libraries,
         occupations: occupations(master, &of_master, stacks),
-        whereabouts: places,
+        whereabouts: places(master, &of_master),
         threads: of_master.iter().map(seen).collect(),
         own_threads: of_worker.iter().map(|thread| seen(thread).name(&occupied)).collect(),
+        own_threads_of_python: u32::try_from(of_python).unwrap_or(u32::MAX),
         own_peers,
     };
     // What was seen may be another's.
     (living(worker).is_some() && Stat::lives(master)).then_some(seen)
+}
+
+/// Whether an object is CPython: its library, or an interpreter that has it built in.
+fn is_python(object: &str) -> bool {
+    let name = object.rsplit('/').next().unwrap_or(object);
+    name.starts_with("libpython") || name.starts_with("python")
 }
 
 /// The process, as long as it lives and has not exec'd.

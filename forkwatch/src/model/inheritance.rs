@@ -32,6 +32,9 @@ pub struct Inheritance {
     pub whereabouts: Vec<Whereabouts>,
     /// What the worker's own threads are called, without its main one: by their program, else by the kernel.
     pub own_threads: Vec<String>,
+    /// How many of these Python has started, whether they have run since or not. None where stacks are not looked at.
+    #[serde(default)]
+    pub own_threads_of_python: u32,
     /// The other ends of connections that the worker holds and the master does not.
     pub own_peers: Vec<Peer>,
 }

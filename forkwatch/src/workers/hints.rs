@@ -11,8 +11,8 @@ pub enum Hint {
     ThreadsOff,
 }
 
-/// What is wrong with a server whose workers have so many threads at most.
-pub fn hints(server: &Server, threads: u32) -> Vec<Hint> {
+/// What is wrong with a server, of which a worker was seen to have so many threads of Python's beside its main one.
+pub fn hints(server: &Server, python_threads: u32) -> Vec<Hint> {
     if !server.known || !server.name.ends_with("uWSGI") {
         return Vec::new();
     }
@@ -22,7 +22,7 @@ pub fn hints(server: &Server, threads: u32) -> Vec<Hint> {
     // `threads` turns threads on, too (`uwsgi_python_init_apps`, plugins/python/python_plugin.c).
     let has_threads = ["threads", "enable-threads"].into_iter().any(|name| setting(name).is_some());
     let is_told_in_full = has_no_master || setting("master").is_some() && setting("configuration").is_none();
-    let no_threads = is_told_in_full && !has_threads && threads > 1;
+    let no_threads = is_told_in_full && !has_threads && python_threads > 0;
     let no_master = has_no_master.then_some(Hint::NoMaster);
     no_master.into_iter().chain(no_threads.then_some(Hint::ThreadsOff)).collect()
 }
@@ -37,7 +37,7 @@ mod tests {
         workers::servers::{Kin, recognise},
     };
 
-    fn of(line: &str, threads: u32) -> Vec<Hint> {
+    fn of(line: &str, python_threads: u32) -> Vec<Hint> {
         let program = Program {
             comm: "worker".into(),
             exe: line.split(' ').next().map(|name| format!("/usr/bin/{name}").into()),
@@ -45,12 +45,15 @@ mod tests {
             ..Program::default()
         };
         let kin = |forked| Kin { program: &program, loaded: &[], forked, age: Duration::from_secs(5) };
-        recognise(&[kin(false), kin(true)]).server.map(|server| hints(&server, threads)).unwrap_or_default()
+        recognise(&[kin(false), kin(true)])
+            .server
+            .map(|server| hints(&server, python_threads))
+            .unwrap_or_default()
     }
 
     #[test]
     fn what_a_command_line_lacks_is_told() {
-        assert_eq!(of("uwsgi -p 2 --http :80 --wsgi-file a.py", 1), [Hint::NoMaster]);
+        assert_eq!(of("uwsgi -p 2 --http :80 --wsgi-file a.py", 0), [Hint::NoMaster]);
         assert_eq!(of("uwsgi --master -p 2 --wsgi-file a.py", 2), [Hint::ThreadsOff]);
         assert_eq!(of("uwsgi -p 2 --wsgi-file a.py", 3), [Hint::NoMaster, Hint::ThreadsOff]);
     }
@@ -58,7 +61,7 @@ mod tests {
     #[test]
     fn what_a_file_may_set_is_not_missed() {
         for (line, threads) in [
-            ("uwsgi --master -p 2 --wsgi-file a.py", 1),
+            ("uwsgi --master -p 2 --wsgi-file a.py", 0),
             ("uwsgi --master --enable-threads -p 2", 5),
             ("uwsgi --master --threads 4 -p 2", 5),
             ("uwsgi --ini /etc/uwsgi.ini", 5),

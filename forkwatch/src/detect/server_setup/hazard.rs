@@ -24,7 +24,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
            lock is not set up for them: a background thread that sends metrics or renews a token does nothing. An \
            application that is loaded before the fork (gunicorn's --preload, uWSGI without lazy-apps, Celery's prefork pool) \
            leaves its connections to every worker and its threads to none, unless a hook renews them.",
-    detection: "The server's command line, and how many threads its workers have a second after their fork. A server whose \
+    detection: "The server's command line, and whether one of its workers has threads that Python has started. A server whose \
                 options stand in a file, or whose title has taken the place of its command line, is not judged by these. \
                 Of gunicorn, uWSGI and Celery one worker is looked at 10 s after it was seen to wait for work: whether it \
                 lacks threads that the application has in the master since before the fork, and has none of the same name; and, \
@@ -40,7 +40,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
     severity: Severity::Info,
     look_alikes: &[
         "A server whose options stand in a file.",
-        "uWSGI with `threads`, which turns threads on, too.",
+        "uWSGI with `threads`, which turns threads on, too; with threads of its own (`offload-threads`) or of a library (NumPy's).",
         "Workers without threads of their own.",
         "A hook that starts a thread anew in each worker, or connects there.",
         "Threads that end before each fork (OpenBLAS's, gunicorn's for its control socket), or that are the server's own.",

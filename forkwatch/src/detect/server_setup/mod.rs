@@ -1,7 +1,7 @@
 //! Servers that are set up so that their workers will be hurt by it. Each is told once.
 //!
-//! What a server lacks, what is seen of workers when their lives are followed tells. What a worker has not renewed is asked of
-//! one worker of each server, some time after it was ready.
+//! What a server lacks, what is seen of workers when their lives are followed tells. What a worker has not renewed, and
+//! which threads it has, is asked of one worker of each server, some time after it was ready.
 
 mod hazard;
 mod not_renewed;
@@ -16,7 +16,7 @@ use crate::{
     model::{
         evidence::{Evidence, Request},
         inheritance::Inheritance,
-        process::ProcessKey,
+        process::{ProcessKey, Program},
         worker_look::{Who, WorkerLook, WorkersSeen},
     },
     workers::{
@@ -27,8 +27,6 @@ use crate::{
 
 /// Most masters of which it is known that they were told.
 const MOST_TOLD: usize = 256;
-/// How long a worker must have lived: the threads of its application come with that.
-const SETTLED: Duration = Duration::from_secs(1);
 
 /// How long after a worker was seen to wait for work it is looked at for what it has renewed: an application may do that
 /// at its first request.
@@ -81,25 +79,32 @@ impl Detector for ServerSetup {
 impl ServerSetup {
     fn look(&mut self, master: ProcessKey, who: &Who, seen: &WorkersSeen, context: &mut Context) {
         let kin = |process: ProcessKey, who, forked| kin(who, forked, seen.at.since(process.start));
-        let settled = seen.workers.iter().filter(|worker| seen.at.since(worker.process.start) >= SETTLED);
-        let workers = settled.filter_map(|worker| match &worker.look {
-            WorkerLook::Alive { threads, .. } => {
-                Some((kin(worker.process, worker.who.as_ref()?, true), *threads))
-            }
-            _ => None,
-        });
-        let (mut family, threads): (Vec<Kin<'_>>, Vec<u32>) = workers.unzip();
-        let Some(most) = threads.into_iter().max() else { return };
+        let living = seen.workers.iter().filter(|worker| matches!(worker.look, WorkerLook::Alive { .. }));
+        let workers = living.filter_map(|worker| Some(kin(worker.process, worker.who.as_ref()?, true)));
+        let mut family: Vec<Kin<'_>> = workers.collect();
+        if family.is_empty() {
+            return;
+        }
         family.insert(0, kin(master, who, false));
         let Some(server) = recognise(&family).server else { return };
-        let found = hints(&server, most);
         self.await_renewal(master, &server, seen, context);
+        self.give_hints((master, &who.program), &server, 0, context);
+    }
+
+    /// Tells what a server lacks, of which a worker has so many threads of Python's, where more is known than was told.
+    fn give_hints(
+        &mut self,
+        (master, program): (ProcessKey, &Program),
+        server: &Server,
+        python_threads: u32,
+        context: &mut Context,
+    ) {
+        let found = hints(server, python_threads);
         if found.len() <= self.told.get(master).copied().unwrap_or(0) {
             return;
         }
         self.told.insert(master, found.len());
         let verdict = judge(master, &server.name, &found);
-        let program = &who.program;
         // It is about the master itself: no child is to blame, nor is one hurt yet.
         let finding = verdict.finding(context.now, HAZARD.id, (master, program), (master, program.comm));
         context.report(Report::of(finding));
@@ -125,7 +130,7 @@ impl ServerSetup {
 
     /// Tells what a worker has not renewed, unless a finding about one of its master's workers says so.
     fn judge_inheritance(
-        &self,
+        &mut self,
         master: ProcessKey,
         worker: ProcessKey,
         seen: &Inheritance,
@@ -138,10 +143,12 @@ impl ServerSetup {
             shared_connection::hazard::HAZARD.id,
             shared_connection::closed::HAZARD.id,
         ];
-        let Some((_, server)) = self.ready.get(master).filter(|_| !context.has_found(master, &told)) else {
+        let Some((_, server)) = self.ready.get(master).cloned() else { return };
+        self.give_hints((master, &seen.program), &server, seen.own_threads_of_python, context);
+        if context.has_found(master, &told) {
             return;
-        };
-        if let Some(verdict) = not_renewed::judge(server, (master, worker), seen) {
+        }
+        if let Some(verdict) = not_renewed::judge(&server, (master, worker), seen) {
             let about = (worker, seen.comm);
             let finding = verdict.finding(context.now, HAZARD.id, (master, &seen.program), about);
             context.report(Report { of_one_child: true, ..Report::of(finding) });

@@ -103,7 +103,7 @@ fn threads(seen: &Inheritance) -> Vec<SeenThread> {
 
 /// Connections of the application that both hold.
 fn connections(seen: &Inheritance) -> Vec<&SharedSocket> {
-    seen.connections.iter().filter(|socket| is_of_client(&socket.peer)).collect()
+    seen.connections.iter().filter(|socket| is_of_client(socket)).collect()
 }
 
 /// Whether the worker has a thread, or a connection, in place of one of these.
@@ -127,6 +127,6 @@ fn runs_application(at: &Whereabouts, exe: Option<&Path>) -> bool {
 
 /// Whether a connection is one that an application makes as a client. Of sockets in the file system those of known services
 /// count: the others are the system's log, its bus and its manager.
-fn is_of_client(peer: &Peer) -> bool {
-    matches!(peer, Peer::Tcp(_)) || service(peer).is_some()
+fn is_of_client(SharedSocket { peer, accepted, .. }: &SharedSocket) -> bool {
+    matches!(peer, Peer::Tcp(_)) && !accepted || service(peer).is_some()
 }

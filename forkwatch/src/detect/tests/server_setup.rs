@@ -58,9 +58,16 @@ fn a_missing_option_is_told_once() {
 
 #[test]
 fn threads_that_never_run_are_told() {
-    let mut timeline = uwsgi("--master");
-    timeline.at(60_000);
-    assert!(timeline.only_finding().summary.contains("without enable-threads"));
+    let with = |own_threads_of_python| {
+        let mut timeline = server("uwsgi -p 2 --wsgi-file a.py --master");
+        let seen = Inheritance { own_threads_of_python, ..inheritance(&[], &[]) };
+        timeline.inheritances.insert(CHILD, seen);
+        timeline.fork(plain()).at(60_000);
+        timeline
+    };
+    assert!(with(1).only_finding().summary.contains("without enable-threads"));
+    // Threads that are not Python's run.
+    assert_eq!(with(0).findings(), Vec::<&Finding>::new());
 }
 
 #[test]
@@ -114,6 +121,7 @@ fn inheritance(threads: &[(&str, &str)], peers: &[&str]) -> Inheritance {
         occupations: names.iter().zip(5000..).map(occupation).collect(),
         whereabouts: modules.iter().zip(5000..).map(at).collect(),
         own_threads: Vec::new(),
+        own_threads_of_python: 0,
         own_peers: Vec::new(),
     }
 }
