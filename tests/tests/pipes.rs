@@ -25,6 +25,7 @@ pub(crate) fn tests() -> Tests {
         workers_of_a_killed_supervisor_are_found,
         a_pipe_that_an_idle_child_keeps_open_is_suspected,
         a_pipe_of_which_an_idle_child_has_both_ends_is_suspected,
+        a_pipe_to_a_program_whose_end_is_awaited_is_suspected,
         pipes_that_are_held_on_purpose_are_silent,
     ])
     .and(Tests::long(tests![a_daemon_whose_acceptor_stayed_behind_is_found]))
@@ -118,6 +119,17 @@ fn is_kept(how: &[&str]) -> Result<()> {
     watched.stop().map(drop)
 }
 
+fn a_pipe_to_a_program_whose_end_is_awaited_is_suspected() -> Result<()> {
+    let mut watched = Watched::fixture("popen_leak", &[])?;
+    let told = watched.program.next_json()?;
+    let event = watched.finding(&Expected { severity: "warning", ..leaked("popen_leak") })?;
+    let found = finding(&event)?;
+    ensure!(found.pid() == Some(number(&told, "/child")?), "wrong child: {event:#?}");
+    ensure!((found.state(), found.certainty()) == ("suspected", "strong"), "{event:#?}");
+    ensure!(found.summary().contains("waits until cat (pid"), "{event:#?}");
+    watched.stop().map(drop)
+}
+
 /// Waits until a child that rests now has been looked at: until a watch that begins now has found a leaked pipe.
 fn looked_at() -> Result<()> {
     let mut watched = Watched::fixture("leaked_pipe", &[])?;
@@ -131,6 +143,7 @@ fn pipes_that_are_held_on_purpose_are_silent() -> Result<()> {
     let mut programs: Vec<Program> =
         ways.iter().map(|way| fixture::hold("pipes_on_purpose", &[way])).collect::<Result<_>>()?;
     programs.push(supervisor("closed")?);
+    programs.push(fixture::hold("popen_leak", &["unwaited"])?);
     // Forked later than all of them, it is found only when they have been looked at.
     let mut leaking = fixture::hold("leaked_pipe", &[])?;
     let pids: Vec<i32> = programs.iter().chain([&leaking]).map(Program::pid).collect();

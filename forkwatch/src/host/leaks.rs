@@ -12,7 +12,7 @@ use self::listeners::Tables;
 use super::{
     clock,
     descriptors::{Descriptor, STANDARD, Table},
-    file,
+    file, place,
     stat::Stat,
     status::Status,
 };
@@ -46,6 +46,8 @@ fn look(stat: &Stat, forker: Option<ProcessKey>) -> io::Result<Descriptors> {
         Some(0) => (writable(&held)?, Vec::new()),
         Some(_) => (Vec::new(), writable(&held)?),
     };
+    let may_keep = !kept.is_empty() || !fed.is_empty();
+    let forker_awaits_end = forker.is_some_and(|forker| may_keep && place::awaits_one_child(forker.tgid));
     let holds_other_end = match rest.pipe {
         Some(wait) => {
             let access = held.access(Object::Pipe(wait.inode))?;
@@ -59,7 +61,18 @@ fn look(stat: &Stat, forker: Option<ProcessKey>) -> io::Result<Descriptors> {
     };
     let listeners = if may_be_pinned { listeners(stat, &held) } else { Vec::new() };
     let parent = parent.map(|parent| parent.key());
-    Ok(Descriptors { at, parent, reparented, rest, holds_other_end, forker_holds, kept, fed, listeners })
+    Ok(Descriptors {
+        at,
+        parent,
+        reparented,
+        rest,
+        holds_other_end,
+        forker_holds,
+        kept,
+        fed,
+        forker_awaits_end,
+        listeners,
+    })
 }
 
 /// Bytes that a process has written since it was forked, to whatever (`proc_pid_io(5)`).

@@ -251,6 +251,8 @@ pub(super) const FIXTURES: &[Case] = &[
     Case { step: Step::Later, ..c("kept_pipe", &["exec"], &[THREADS, PIPE], &[]) },
     Case { step: Step::Later, ..c("kept_pipe", &["both"], &[THREADS, PIPE], &[]) },
     Case { step: Step::Later, ..c("kept_pipe", &["idle"], &[THREADS], &[PIPE]) },
+    c("popen_leak", &[], &[PIPE], &[]),
+    c("popen_leak", &["unwaited"], &[], &[PIPE]),
     c("pipes_on_purpose", &["pipeline"], &[], &[PIPE]),
     c("pipes_on_purpose", &["kept"], &[], &[PIPE]),
     c("pipes_on_purpose", &["closed"], &[], &[PIPE]),

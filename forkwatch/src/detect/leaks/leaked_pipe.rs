@@ -36,7 +36,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 the first look to the second, in the same call on the same pipe. A family at rest is found out so \
                 within 10 s. A child that has written nothing since its fork, and holds the write end of a pipe to \
                 whose end somebody reads, or waits in poll or select for pipes alone and without a time limit, is \
-                suspected once all have ended that had written.",
+                suspected once all have ended that had written. So are children at rest that hold the write end of a pipe to a \
+                program for whose end their parent waits.",
     certainty: Certainty::Strong,
     certainty_reason: "Nobody is left who has the other end and would use or close it. Somebody may still open it anew \
                        through /proc/PID/fd, as a script in a container does, or get it through a Unix socket or an \
@@ -52,6 +53,7 @@ pub(crate) static HAZARD: Hazard = Hazard {
          own stays silent when it reads, and so does one that waits in poll or epoll.",
         "A pipe that was opened for both reading and writing with one descriptor: done on purpose.",
         "A process with a thread that does anything else, that is stopped, or that a debugger traces.",
+        "Workers that are given a pipe to a program for whose end nobody waits.",
         "Workers that have not written yet, of which none that had has ended, and descriptors 0 to 2.",
         "A host on which not every process could be looked at: undecided.",
     ],

@@ -31,6 +31,7 @@ fn descriptors(at: BootTime, rest: Rest) -> Descriptors {
         forker_holds: false,
         kept: Vec::new(),
         fed: Vec::new(),
+        forker_awaits_end: false,
         listeners: Vec::new(),
     }
 }
@@ -70,6 +71,7 @@ pub(super) fn holder(tgid: u32, fds: &[(u32, Access)], rest: Rest) -> Holder {
         rest,
         service: None,
         awaits: false,
+        end_is_awaited: false,
         wrote: None,
     }
 }

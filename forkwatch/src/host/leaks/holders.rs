@@ -7,7 +7,7 @@ use crate::{
     host::{
         absence, clock,
         descriptors::{Descriptor, STANDARD},
-        file,
+        file, place,
         program::program,
         stat::Stat,
         status::Status,
@@ -105,6 +105,7 @@ impl Search {
         };
         let is_pipe = matches!(self.object, Object::Pipe(_));
         let awaits = is_pipe && calls.read_any_of(&held, tgid, &all.descriptors);
+        let end_is_awaited = awaits && self.forker.is_some_and(|one| place::awaits_end_of(one, stat.key()));
         let wrote = if is_pipe { wrote(tgid) } else { None };
         let parent = Stat::of_process(stat.parent).ok();
         let forker = self.forker.filter(|_| stat.is(self.process));
@@ -124,6 +125,7 @@ impl Search {
             rest,
             service,
             awaits,
+            end_is_awaited,
             wrote,
         };
         if Stat::of_process(tgid)?.is(stat.key()) {

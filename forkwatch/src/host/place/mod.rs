@@ -4,7 +4,10 @@ mod listeners;
 mod relatives;
 mod threads;
 
-pub(super) use self::{relatives::children, threads::everywhere};
+pub(super) use self::{
+    relatives::{awaits_end_of, awaits_one_child, children},
+    threads::everywhere,
+};
 
 use super::{
     call::Activity,

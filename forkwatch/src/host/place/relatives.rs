@@ -19,6 +19,8 @@ use crate::model::{
 
 /// Children of the parent that are looked at.
 const MAX_RELATIVES: usize = 64;
+/// Generations between a process and one whose end it waits for.
+const MAX_GENERATIONS: usize = 4;
 /// Threads of one process that are looked at.
 const MAX_THREADS: usize = 512;
 
@@ -61,6 +63,34 @@ pub(super) fn blocked(child: ProcessKey, parent: ProcessKey) -> Vec<Blocked> {
         }
     }
     found
+}
+
+/// Whether a process sleeps until this descendant of its ends, and so does whoever stands between them, such as a shell.
+pub(in crate::host) fn awaits_end_of(process: ProcessKey, descendant: ProcessKey) -> bool {
+    let mut child = descendant;
+    for _ in 0..MAX_GENERATIONS {
+        let parent = Stat::of(child).and_then(|stat| Stat::of_process(stat.parent).ok());
+        let Some(stat) = parent else { return false };
+        let parent = stat.key();
+        let only_child = children(parent.tgid, 2) == [child.tgid];
+        if !sleeping(parent.tgid).any(|call| waits_for(&call, child, parent, only_child)) {
+            return false;
+        }
+        if stat.is(process) {
+            return true;
+        }
+        child = parent;
+    }
+    false
+}
+
+/// Whether a thread of a process sleeps until one certain child of its ends.
+pub(in crate::host) fn awaits_one_child(tgid: u32) -> bool {
+    sleeping(tgid).any(|call| match call.number {
+        libc::SYS_wait4 => call.word(0).is_some_and(|pid| pid.cast_signed() > 0),
+        libc::SYS_waitid => matches!(call.word(0), Some(libc::P_PID | libc::P_PIDFD)),
+        _ => false,
+    })
 }
 
 /// The living children of a process: none where the kernel does not list them (`CONFIG_PROC_CHILDREN`).

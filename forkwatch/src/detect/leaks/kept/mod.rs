@@ -1,8 +1,9 @@
 //! Pipes whose reader waits for an end that does not come, because a child that has no use for them keeps them open.
 //!
-//! A child at rest that has written nothing at all shows which pipes it could write to. Who else holds each of them is
+//! A child at rest that has written nothing at all, or whose forker waits until one of its children ends, shows which pipes it could write to. Who else holds each of them is
 //! looked at once. If another child of the family has written, and somebody waits for the end, that child is followed. When
-//! it has ended, and those that are left have still written nothing, they keep the reader waiting.
+//! it has ended, and those that are left have still written nothing, they keep the reader waiting. And so do those that rest
+//! where their forker, who holds no write end any more, sleeps until the reader ends.
 
 mod rule;
 
@@ -134,9 +135,12 @@ impl KeptPipes {
         if !seen.fed.is_empty() {
             self.writers.insert(keeper, Writer { pipes: seen.fed.clone(), has_ended: false });
         }
-        self.pipes
-            .retain(|inode, pipe| pipe.keeper != keeper || pipe.is_reported || seen.kept.contains(inode));
-        for inode in &seen.kept {
+        // One that has written to something may have a use for them, unless somebody waits in vain for their end.
+        let fed = if seen.forker_awaits_end { seen.fed.as_slice() } else { &[] };
+        let kept = || seen.kept.iter().chain(fed);
+        let is_kept = |inode: &u64| kept().any(|kept| kept == inode);
+        self.pipes.retain(|inode, pipe| pipe.keeper != keeper || pipe.is_reported || is_kept(inode));
+        for inode in kept() {
             let of_family = self.pipes.values().filter(|pipe| pipe.forker == forker).count();
             let room = of_family < MOST_OF_FAMILY && self.pipes.len() < MOST_PIPES;
             if room && !self.pipes.contains_key(inode) {
@@ -176,7 +180,7 @@ impl KeptPipes {
                 }
                 Some(first) => {
                     let Some(mut verdict) = judge(&first, seen, pipe.keeper, pipe.forker, inode) else {
-                        return;
+                        return pipe.look_later(inode, context);
                     };
                     pipe.is_reported = true;
                     verdict.facts.age = Some(nanoseconds(now.since(pipe.keeper.start)));
@@ -189,11 +193,18 @@ impl KeptPipes {
             },
             Seen::Nothing => {
                 pipe.first = None;
-                pipe.looks += 1;
-                if pipe.looks < MOST_LOOKS {
-                    context.wake_about(inode, now + LATER, pipe.keeper);
-                }
+                pipe.look_later(inode, context);
             }
+        }
+    }
+}
+
+impl Pipe {
+    /// Has it looked at again, a few times.
+    fn look_later(&mut self, inode: u64, context: &mut Context) {
+        self.looks += 1;
+        if self.looks < MOST_LOOKS {
+            context.wake_about(inode, context.now + LATER, self.keeper);
         }
     }
 }

@@ -33,8 +33,14 @@ pub(super) fn look(seen: &Holders, keeper: ProcessKey, before: &[ProcessKey]) ->
     if readers(seen).any(|reader| holds(reader, End::Write)) {
         return Seen::Nothing;
     }
-    let wrote = |holder: &&Holder| holder.wrote.is_none_or(|bytes| bytes > 0);
     let writers = || seen.holders.iter().filter(|holder| holds(holder, End::Write));
+    // Who waits for the reader's end, and holds the write end itself, is to blame itself.
+    let forker = seen.of(keeper).and_then(|keeper| keeper.parent);
+    let is_left =
+        |holder: &Holder| holder.unexeced && is_beyond_standard(holder) && Some(holder.process) != forker;
+    if end_is_awaited(seen) && writers().all(is_left) {
+        return Seen::Left;
+    }
     let busy = writers().filter(wrote);
     if writers().all(|holder| is_beyond_standard(holder) && !wrote(&holder)) {
         return if before.is_empty() { Seen::Nothing } else { Seen::Left };
@@ -44,6 +50,15 @@ pub(super) fn look(seen: &Holders, keeper: ProcessKey, before: &[ProcessKey]) ->
     let writers: Option<Vec<ProcessKey>> =
         busy.map(|holder| is_writer(holder).then_some(holder.process)).collect();
     writers.filter(|writers| !writers.is_empty()).map_or(Seen::Nothing, Seen::Writers)
+}
+
+/// Whether the forker sleeps until one ends that reads to the end.
+fn end_is_awaited(seen: &Holders) -> bool {
+    readers(seen).any(|reader| reader.end_is_awaited)
+}
+
+fn wrote(holder: &&Holder) -> bool {
+    holder.wrote.is_none_or(|bytes| bytes > 0)
 }
 
 /// The verdict from two looks at which nobody was left that has written.
@@ -64,7 +79,13 @@ pub(super) fn judge(
         return None;
     }
     let name = called(&second.program);
-    let who = if reader.process == forker {
+    let is_awaited = end_is_awaited(first) && end_is_awaited(second);
+    let who = if is_awaited {
+        format!(
+            "{name} (pid {}) waits until {} (pid {}) ends, which",
+            forker.tgid, reader.comm, reader.process.tgid
+        )
+    } else if reader.process == forker {
         format!("{name} (pid {})", forker.tgid)
     } else {
         format!(
@@ -77,15 +98,22 @@ pub(super) fn judge(
         2 => " and another".to_owned(),
         more => format!(" and {} others", more - 1),
     };
-    let (has, keep) = if others.is_empty() { ("has", "keeps") } else { ("have", "keep") };
+    let (has, keep, rest) = match others.as_str() {
+        "" => ("has", "keeps", "is at rest"),
+        _ => ("have", "keep", "are at rest"),
+    };
+    let has_ended = if is_awaited { "" } else { ", whose writer has ended" };
+    let have_written = keepers.iter().any(wrote);
+    let did = if have_written { rest } else { "never written anything" };
+    let certainty = if is_awaited && !have_written { Certainty::Strong } else { Certainty::Heuristic };
     let holders: Vec<&Holder> = keepers.iter().copied().chain([reader]).collect();
     Some(Verdict {
         state: State::Suspected,
-        certainty: Certainty::Heuristic,
+        certainty,
         severity: Severity::Warning,
         summary: format!(
-            "{who} reads from a pipe to its end, whose writer has ended: {}{others}, which {has} inherited the write end \
-             and never written anything, {keep} it open, so that the end does not come",
+            "{who} reads from a pipe to its end{has_ended}: {}{others}, which {has} inherited the write end and {did}, \
+             {keep} it open, so that the end does not come",
             keeper.tgid
         ),
         facts: Facts {
@@ -145,6 +173,7 @@ mod tests {
             },
             service: None,
             awaits: false,
+            end_is_awaited: false,
             wrote: Some(0),
         }
     }
@@ -224,5 +253,46 @@ mod tests {
         assert!(of(vec![reader(), keeper()], vec![reader(), moved]).is_none());
         let other = Holder { process: key(8), ..reader() };
         assert!(of(vec![reader(), keeper()], vec![other, keeper()]).is_none());
+    }
+
+    /// A program that the forker has started, and for whose end it waits.
+    fn awaited() -> Holder {
+        Holder { process: key(9), comm: "cat".into(), unexeced: false, end_is_awaited: true, ..reader() }
+    }
+
+    #[test]
+    fn whose_end_the_forker_awaits_is_kept_by_children_at_rest() {
+        let busy = || Holder { wrote: Some(70), ..keeper() };
+        assert_eq!(looked(vec![awaited(), keeper()], &[]), Seen::Left);
+        assert_eq!(looked(vec![awaited(), busy(), holder(4, 6, Access::Write)], &[]), Seen::Left);
+        let of =
+            |holders: Vec<Holder>| judge(&seen(holders.clone()), &seen(holders), key(3), key(1), 77).unwrap();
+        let verdict = of(vec![awaited(), keeper()]);
+        assert_eq!(
+            verdict.summary,
+            "supervisor (pid 1) waits until cat (pid 9) ends, which reads from a pipe to its end: 3, which has inherited the \
+             write end and never written anything, keeps it open, so that the end does not come"
+        );
+        assert_eq!((verdict.certainty, verdict.state), (Certainty::Strong, State::Suspected));
+        let verdict = of(vec![awaited(), busy(), holder(4, 6, Access::Write)]);
+        assert!(
+            verdict
+                .summary
+                .contains("3 and another, which have inherited the write end and are at rest, keep")
+        );
+        assert_eq!(verdict.certainty, Certainty::Heuristic);
+    }
+
+    #[test]
+    fn whose_end_nobody_awaits_or_who_is_fed_on_purpose_is_left_alone() {
+        let busy = || Holder { wrote: Some(70), ..keeper() };
+        assert_eq!(looked(vec![Holder { end_is_awaited: false, ..awaited() }, busy()], &[]), Seen::Nothing);
+        // The forker keeps it open itself, or a program that was started with it.
+        let forker = Holder { process: key(1), ..holder(1, 7, Access::Write) };
+        let program = Holder { unexeced: false, wrote: Some(3), ..holder(4, 6, Access::Write) };
+        let output = Holder { wrote: Some(3), ..holder(4, 1, Access::Write) };
+        for other in [forker, program, output] {
+            assert_eq!(looked(vec![awaited(), busy(), other], &[]), Seen::Nothing);
+        }
     }
 }

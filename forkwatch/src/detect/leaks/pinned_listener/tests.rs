@@ -33,6 +33,7 @@ fn orphan(tgid: u32) -> Holder {
         },
         service: None,
         awaits: false,
+        end_is_awaited: false,
         wrote: None,
     }
 }
