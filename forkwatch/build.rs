@@ -1,5 +1,5 @@
-//! Puts the committed eBPF objects where the library includes them, having checked that they fit their sources, and
-//! tells the program its revision and compiler.
+//! Puts the committed eBPF objects where the library includes them, that with the log compressed, having checked that they
+//! fit their sources, and tells the program its revision and compiler.
 //!
 //! `FORKWATCH_BPF_OBJECT` names another object to build in, unchecked, and so is the one with the kernel log that lies
 //! beside it: so the tests run on what was just compiled with a toolchain other than the manifest's.
@@ -14,6 +14,9 @@ mod fingerprint;
 mod manifest;
 
 use manifest::{LOGGING, Manifest, PLAIN, REMEDY, Variant};
+
+/// How hard the object with the log is compressed, of 10.
+const BEST: u8 = 9;
 
 const OVERRIDE: &str = "FORKWATCH_BPF_OBJECT";
 
@@ -69,7 +72,13 @@ fn object(variant: Variant, package: &Path, workspace: Option<&Path>) -> Result<
             check_sources(root, object, &manifest)?;
         }
     }
-    let copy = directory("OUT_DIR")?.join(object);
+    let mut copy = directory("OUT_DIR")?.join(object);
+    let mut bytes = bytes;
+    // It is seldom loaded, and most of it says what is where in the rest.
+    if variant == LOGGING {
+        bytes = miniz_oxide::deflate::compress_to_vec(&bytes, BEST);
+        copy.set_extension("deflate");
+    }
     fs::write(&copy, bytes).map_err(|error| format!("cannot write {}: {error}", copy.display()))
 }
 

@@ -99,20 +99,20 @@ fn every_metric_in_the_alerts_exists_and_every_alert_is_tested() -> Result<()> {
 
 /// What the package takes from it, and what others print with `forkwatch man` and `forkwatch completions`.
 fn the_program_writes_a_page_of_each_command_and_its_completions() -> Result<()> {
-    let forkwatch = |arguments: &[&str]| -> Result<String> {
+    let said = |arguments: &[&str]| -> Result<String> {
         let output = Command::new(binary::forkwatch()?).args(arguments).output()?;
         ensure!(output.status.success(), "{arguments:?}: {output:?}");
         Ok(String::from_utf8(output.stdout)?)
     };
     let folder = tempfile::tempdir()?;
-    forkwatch(&["generate", folder.path().to_str().context("not UTF-8")?])?;
+    forkwatch::cli::generate(folder.path())?;
     let read = |name: &str| fs::read_to_string(folder.path().join(name)).with_context(|| name.to_owned());
-    for page in [read("man/forkwatch.1")?, forkwatch(&["man"])?] {
+    for page in [read("man/forkwatch.1")?, said(&["man"])?] {
         ensure!(page.contains(".TH forkwatch 1"), "{page}");
     }
     for command in ["check", "check-config", "daemon", "doctor", "explain", "replay", "scan", "tail"] {
         let page = read(&format!("man/forkwatch-{command}.1"))?;
-        for page in [page, forkwatch(&["man", command])?] {
+        for page in [page, said(&["man", command])?] {
             ensure!(page.contains(&format!(".TH forkwatch-{command} 1")), "{page}");
         }
     }
@@ -120,7 +120,7 @@ fn the_program_writes_a_page_of_each_command_and_its_completions() -> Result<()>
         let script = read(&format!("completions/{file}"))?;
         ensure!(script.contains("check-config"), "{script}");
         ensure!(
-            script == forkwatch(&["completions", shell])?,
+            script == said(&["completions", shell])?,
             "forkwatch completions {shell} says something else"
         );
     }

@@ -23,6 +23,7 @@ pub(crate) fn tests() -> Tests {
         a_reader_that_kept_the_write_end_is_found_by_a_watch,
         a_parent_that_closes_its_end_at_last_is_noticed,
         workers_of_a_killed_supervisor_are_found,
+        workers_of_a_killed_executor_are_suspected,
         a_pipe_that_an_idle_child_keeps_open_is_suspected,
         a_pipe_of_which_an_idle_child_has_both_ends_is_suspected,
         a_pipe_to_a_program_whose_end_is_awaited_is_suspected,
@@ -90,6 +91,22 @@ fn workers_of_a_killed_supervisor_are_found() -> Result<()> {
     let event = watched.forkwatch.wait_for("the finding about the last worker", is_last)?;
     let found = finding(&event)?;
     ensure!(found.parent_pid() == Some(number(&told, "/supervisor")?), "wrong parent: {event:#?}");
+    watched.stop().map(drop)
+}
+
+fn workers_of_a_killed_executor_are_suspected() -> Result<()> {
+    let mut watched = Watched::start(supervisor("pool")?)?;
+    let told = watched.program.next_json()?;
+    watched.program.step()?;
+    let is_it = |event: &Event| event.finding().is_some_and(|found| found.hazard() == HAZARD);
+    let event = watched.forkwatch.wait_for("the finding about a worker", is_it)?;
+    let found = finding(&event)?;
+    let pid = found.pid();
+    ensure!(
+        [number(&told, "/workers/0")?, number(&told, "/workers/1")?].map(Some).contains(&pid),
+        "{event:#?}"
+    );
+    ensure!((found.state(), found.certainty()) == ("suspected", "heuristic"), "{event:#?}");
     watched.stop().map(drop)
 }
 

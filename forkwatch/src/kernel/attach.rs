@@ -1,6 +1,6 @@
 //! Loads the object into the kernel, and attaches its programs.
 
-use std::{collections::HashMap, fs::File, io};
+use std::{borrow::Cow, collections::HashMap, fs::File, io};
 
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
@@ -23,8 +23,10 @@ use crate::release::Release;
 
 /// The eBPF object, built by `cargo xtask build-ebpf` and checked against its sources by the build script.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/forkwatch.o"));
-/// The one that logs. Unless it is asked for, none of its pages is ever read.
-static LOGGING: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kernel-log.o"));
+/// The one that logs, compressed (RFC 1951).
+static LOGGING: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernel-log.deflate"));
+/// More bytes than the object that logs has.
+const MOST_OF_LOGGING: usize = 4 << 20;
 
 /// Loads maps and programs with the settings; attaches nothing.
 pub(super) fn load(
@@ -78,8 +80,13 @@ pub(super) fn load(
     if !options.filter.tasks {
         loader.map_max_entries(map::WANTED, 1);
     }
-    let object = if logs { LOGGING } else { OBJECT };
-    loader.load(object).map_err(|error| object_error(error, options))
+    let object = if logs { Cow::Owned(logging()) } else { Cow::Borrowed(OBJECT) };
+    loader.load(&object).map_err(|error| object_error(error, options))
+}
+
+/// The object that logs. It was compressed when this was built: what cannot be had of it, the loader calls no object.
+fn logging() -> Vec<u8> {
+    miniz_oxide::inflate::decompress_to_vec_with_limit(LOGGING, MOST_OF_LOGGING).unwrap_or_default()
 }
 
 /// The probes that are on where they are asked for: the setting of each, its tables, and whether it is.
@@ -273,7 +280,7 @@ mod tests {
     fn the_object_that_is_loaded_by_default_has_nothing_of_the_log() {
         let has = |object: &[u8], name: &str| object.windows(name.len()).any(|part| part == name.as_bytes());
         for name in [map::LOG, map::LOGGED, "AYA_LOG_LEVEL", "KERNEL_LOG"] {
-            assert!(!has(OBJECT, name) && has(LOGGING, name), "{name}");
+            assert!(!has(OBJECT, name) && has(&logging(), name), "{name}");
         }
     }
 }

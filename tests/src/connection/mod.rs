@@ -99,6 +99,11 @@ const fn used(program: &'static str, told: &'static [&'static str]) -> Report {
     Report { finding: finding("shared-connection", "critical", program), told }
 }
 
+/// The same, each in its turn and by no client library.
+const fn used_in_turn(program: &'static str, told: &'static [&'static str]) -> Report {
+    Report { finding: finding("shared-connection", "warning", program), told }
+}
+
 /// A child has closed its parent's connection.
 const fn closed(program: &'static str, told: &'static [&'static str]) -> Report {
     Report { finding: finding("shared-connection-closed", "warning", program), told }

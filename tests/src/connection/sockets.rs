@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{Case, Forked, Shares, closed, free_loopback, run, script, used};
+use super::{Case, Forked, Shares, closed, free_loopback, run, script, used, used_in_turn};
 use crate::{
     fixture::fixture,
     process,
@@ -26,7 +26,10 @@ const SCRIPT: &str = "sockets.py";
 
 pub(super) const ALL: &[Case] = &[
     Case {
-        expected: Some(used("shared_connection", &["127.0.0.1:", "Open the connection after the fork"])),
+        expected: Some(used_in_turn(
+            "shared_connection",
+            &["127.0.0.1:", "so far each had its answer", "Open the connection after the fork"],
+        )),
         outcome: "the child talked, the parent talked",
         ..case("a_program_and_its_child_talk_on_one_connection", |_| shared("talk"))
     },

@@ -34,7 +34,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 write of a pipe, holds the other end itself, and its parent does not, every process of the host is \
                 looked at twice, 2 s apart, for who else holds that end. It is reported if each of them slept, from \
                 the first look to the second, in the same call on the same pipe. A family at rest is found out so \
-                within 10 s. A child that has written nothing since its fork, and holds the write end of a pipe to \
+                within 10 s. Where their parent has ended, workers of a pool that sleep at a lock meanwhile, which \
+                the reader holds, are no hope either: suspected. A child that has written nothing since its fork, and holds the write end of a pipe to \
                 whose end somebody reads, or waits in poll or select for pipes alone and without a time limit, is \
                 suspected once all have ended that had written. So are children at rest that hold the write end of a pipe to a \
                 program for whose end their parent waits.",
@@ -104,19 +105,30 @@ pub fn judge(case: &PipeCase<'_>) -> Judgement {
     let holds_other = |holder: &&Holder| holder.held.iter().any(|held| held.access.holds(wait.end.other()));
     let others: Vec<&Holder> = case.second.holders.iter().filter(holds_other).collect();
     // Nobody at all: the end of the data is on its way.
-    if others.is_empty() || !others.iter().all(|holder| case.is_inert(holder, wait)) {
+    let waits_for_lock = |holder: &&Holder| case.waits_for_orphan(holder);
+    let is_inert = |holder: &&Holder| case.is_inert(holder, wait) || waits_for_lock(holder);
+    if others.is_empty() || !others.iter().all(is_inert) {
         return Judgement::Clean;
     }
+    let is_sure = !others.iter().any(waits_for_lock);
+    let (state, certainty) =
+        if is_sure { (HAZARD.state, HAZARD.certainty) } else { (State::Suspected, Certainty::Heuristic) };
     let elsewhere = (case.first.elsewhere || case.second.elsewhere).then(|| {
         "a descriptor of this host is held by no process, on its way through a Unix socket or in an io_uring: it may be the \
          other end"
             .to_owned()
     });
-    let notes = [format!("has not moved for {} s", case.waited.as_secs())].into_iter().chain(elsewhere);
+    let orphaned = (!is_sure).then(|| {
+        "others sleep at a lock, which the reader of a pool's pipe holds; their parent has ended, and they keep what it has \
+         left them, such as a listening socket"
+            .to_owned()
+    });
+    let moved = format!("has not moved for {} s", case.waited.as_secs());
+    let notes = [moved].into_iter().chain(orphaned).chain(elsewhere);
     Judgement::Unsafe(Box::new(Verdict {
-        state: HAZARD.state,
-        certainty: HAZARD.certainty,
-        severity: HAZARD.severity,
+        state,
+        certainty,
+        severity: if is_sure { HAZARD.severity } else { Severity::Warning },
         summary: case.summary(wait, &others),
         facts: Facts {
             leak: Some(Box::new(LeakFacts {
@@ -148,6 +160,22 @@ impl PipeCase<'_> {
             return is_deaf(now, wait);
         }
         self.stuck.contains(&now.process)
+    }
+
+    /// Whether a holder of the other end sleeps at a lock, as the idle workers of a pool do while one of them reads for all:
+    /// that one, which is the process itself, would have to wake it. Their parent has ended and gives them no order.
+    fn waits_for_orphan(&self, now: &Holder) -> bool {
+        let is_orphan = |holder: &Holder| holder.reparented && holder.unexeced;
+        let is_at_lock = |holder: &Holder| {
+            holder.rest.doing == "futex" && holder.rest.threads == 1 && holder.rest.pipe.is_none()
+        };
+        let is_same = |before: &Holder| unmoved(before, now) && is_at_lock(before);
+        now.process != self.process
+            && self.second.of(self.process).is_some_and(is_orphan)
+            && is_orphan(now)
+            && is_at_lock(now)
+            && own_handlers(now).is_empty()
+            && self.first.of(now.process).is_some_and(is_same)
     }
 
     fn summary(&self, wait: PipeWait, others: &[&Holder]) -> String {

@@ -25,6 +25,9 @@ pub(super) const MOST_MEMBERS: usize = 256;
 /// A child that says one thing and ends within this time has said farewell.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Who has waited for each other for so long is told to.
+const IN_TURN: Duration = Duration::from_secs(1);
+
 /// A connection that a process and its children hold.
 pub(super) struct Connection {
     pub(super) socket: SharedSocket,
@@ -71,6 +74,12 @@ impl Order {
             Act::ShutDown => return,
         };
         self.last = Some((process, act == Act::Sent));
+    }
+
+    /// Until when it is seen whether they wait for one another, who have both used it since then; absent where they are known
+    /// not to.
+    pub(super) fn settled(self, since: BootTime) -> Option<BootTime> {
+        (!self.is_mixed).then(|| since + IN_TURN)
     }
 
     /// Whether they were told to wait for one another, and have not.

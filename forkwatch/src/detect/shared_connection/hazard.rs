@@ -36,7 +36,8 @@ pub(crate) static HAZARD: Hazard = Hazard {
                 the first use is known by its bytes alone. Whoever uses such a connection is looked at in that \
                 moment. The finding shows the line of the script or the calls of those that were still at it, and \
                 its remedy is chosen by the libraries in these calls. As long as each has had its answer before another \
-                asked, nothing is seen to have gone wrong: suspected, and a warning. It is confirmed and critical \
+                asked, nothing is seen to have gone wrong: suspected, and a warning where no client library is known to use it, as a \
+                lock may keep them in order. It is confirmed and critical \
                 where one sends while another's answer is on its way, or takes that.",
     certainty: Certainty::Strong,
     certainty_reason: "The kernel saw two processes use it. The order of their calls is in the evidence. It cannot be \
@@ -206,8 +207,10 @@ pub(super) fn judge(case: &Case<'_>, act: Act) -> Finding {
     if case.is_mixed {
         return finding;
     }
-    // Turns that a lock keeps in order do no harm.
-    Finding { state: State::Suspected, severity: Severity::Warning, ..finding }
+    // Turns that a lock keeps in order do no harm. Client libraries know of no such lock.
+    let is_of_library = !case.connection().libraries().is_empty();
+    let severity = if is_of_library { finding.severity } else { Severity::Warning };
+    Finding { state: State::Suspected, severity, ..finding }
 }
 
 /// A child that has used a connection and holds it no more.

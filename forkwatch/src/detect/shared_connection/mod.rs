@@ -292,7 +292,8 @@ impl SharedConnection {
         }
         let Some((act, child, comm)) = connection.rivals(now) else { return };
         let since = *connection.shared_since.get_or_insert(now);
-        if let Some(due) = connection.callers.due(child, since, now) {
+        let due = connection.callers.due(child, since, now).max(connection.order.settled(since));
+        if let Some(due) = due.filter(|due| now < *due) {
             return context.wake_about(inode, due, user);
         }
         connection.report(act, (child, comm), context);

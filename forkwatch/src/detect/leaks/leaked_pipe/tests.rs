@@ -111,6 +111,29 @@ fn whoever_could_still_write_clears_it() {
 }
 
 #[test]
+fn orphans_at_the_lock_that_the_reader_holds_give_a_suspicion() {
+    let orphan = |holder: Holder| Holder { reparented: true, ..holder };
+    let at_lock = || {
+        let mut holder = orphan(reader(2));
+        holder.rest.pipe = None;
+        holder.rest.doing = "futex".to_owned();
+        holder
+    };
+    assert_eq!(certainty(judged(vec![orphan(reader(1)), at_lock()])), Certainty::Heuristic);
+    // Their parent lives, one is another program by now, has a second thread, or ran meanwhile.
+    assert_eq!(judged(vec![reader(1), at_lock()]), Judgement::Clean);
+    let mut busy = at_lock();
+    busy.rest.threads = 2;
+    for other in [Holder { reparented: false, ..at_lock() }, Holder { unexeced: false, ..at_lock() }, busy] {
+        assert_eq!(judged(vec![orphan(reader(1)), other]), Judgement::Clean);
+    }
+    let mut moved = at_lock();
+    moved.rest.switches += 1;
+    let reader = || orphan(reader(1));
+    assert_eq!(judged_of(vec![reader(), at_lock()], vec![reader(), moved], &[]), Judgement::Clean);
+}
+
+#[test]
 fn handlers_may_wake_a_reader() {
     let with = |signals: &[u32], executable: &str| {
         let mut reader = reader(1);
