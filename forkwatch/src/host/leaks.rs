@@ -47,7 +47,7 @@ fn look(stat: &Stat, forker: Option<ProcessKey>) -> io::Result<Descriptors> {
         Some(_) => (Vec::new(), writable(&held)?),
     };
     let may_keep = !kept.is_empty() || !fed.is_empty();
-    let forker_awaits_end = forker.is_some_and(|forker| may_keep && place::awaits_one_child(forker.tgid));
+    let forker_awaits = forker.filter(|_| may_keep).and_then(|forker| place::awaited_child(forker.tgid));
     let holds_other_end = match rest.pipe {
         Some(wait) => {
             let access = held.access(Object::Pipe(wait.inode))?;
@@ -70,7 +70,7 @@ fn look(stat: &Stat, forker: Option<ProcessKey>) -> io::Result<Descriptors> {
         forker_holds,
         kept,
         fed,
-        forker_awaits_end,
+        forker_awaits,
         listeners,
     })
 }

@@ -124,10 +124,10 @@ pub struct Descriptors {
     /// The same of one that has written something.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub fed: Vec<u64>,
-    /// Whether the process that forked it sleeps until one certain child of its ends. Looked for only where it could write
-    /// to such pipes.
-    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
-    pub forker_awaits_end: bool,
+    /// The child until whose end the process that forked it sleeps, by the pid that it has for it. Looked for only where
+    /// it could write to such pipes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub forker_awaits: Option<u32>,
     /// Listening sockets that it holds beside the three standard descriptors, by inode number. Looked for only where
     /// it was reparented and no thread waits in a call that could serve them.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
@@ -215,9 +215,9 @@ pub struct Holder {
     /// Of a pipe: whether any of its threads sleeps in a read of it.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub awaits: bool,
-    /// Of one that does: whether the process that forked the one asked about sleeps until it ends.
-    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
-    pub end_is_awaited: bool,
+    /// Of one that does: the process that sleeps until it ends, where that forked the one asked about; by its pid.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub awaited_by: Option<u32>,
     /// Of a pipe: how many bytes it has written since it was forked, to whatever; absent where that may not be read.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub wrote: Option<u64>,

@@ -31,7 +31,7 @@ fn descriptors(at: BootTime, rest: Rest) -> Descriptors {
         forker_holds: false,
         kept: Vec::new(),
         fed: Vec::new(),
-        forker_awaits_end: false,
+        forker_awaits: None,
         listeners: Vec::new(),
     }
 }
@@ -71,7 +71,7 @@ pub(super) fn holder(tgid: u32, fds: &[(u32, Access)], rest: Rest) -> Holder {
         rest,
         service: None,
         awaits: false,
-        end_is_awaited: false,
+        awaited_by: None,
         wrote: None,
     }
 }

@@ -105,7 +105,7 @@ impl Search {
         };
         let is_pipe = matches!(self.object, Object::Pipe(_));
         let awaits = is_pipe && calls.read_any_of(&held, tgid, &all.descriptors);
-        let end_is_awaited = awaits && self.forker.is_some_and(|one| place::awaits_end_of(one, stat.key()));
+        let awaited_by = self.forker.filter(|one| awaits && place::awaits_end_of(*one, stat.key()));
         let wrote = if is_pipe { wrote(tgid) } else { None };
         let parent = Stat::of_process(stat.parent).ok();
         let forker = self.forker.filter(|_| stat.is(self.process));
@@ -125,7 +125,7 @@ impl Search {
             rest,
             service,
             awaits,
-            end_is_awaited,
+            awaited_by: awaited_by.map(|process| process.tgid),
             wrote,
         };
         if Stat::of_process(tgid)?.is(stat.key()) {

@@ -5,7 +5,7 @@ mod relatives;
 mod threads;
 
 pub(super) use self::{
-    relatives::{awaits_end_of, awaits_one_child, children},
+    relatives::{awaited_child, awaits_end_of, children},
     threads::everywhere,
 };
 

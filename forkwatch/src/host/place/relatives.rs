@@ -84,12 +84,16 @@ pub(in crate::host) fn awaits_end_of(process: ProcessKey, descendant: ProcessKey
     false
 }
 
-/// Whether a thread of a process sleeps until one certain child of its ends.
-pub(in crate::host) fn awaits_one_child(tgid: u32) -> bool {
-    sleeping(tgid).any(|call| match call.number {
-        libc::SYS_wait4 => call.word(0).is_some_and(|pid| pid.cast_signed() > 0),
-        libc::SYS_waitid => matches!(call.word(0), Some(libc::P_PID | libc::P_PIDFD)),
-        _ => false,
+/// The one child until whose end a thread of a process sleeps, by the pid that it has for it.
+pub(in crate::host) fn awaited_child(tgid: u32) -> Option<u32> {
+    sleeping(tgid).find_map(|call| match call.number {
+        libc::SYS_wait4 => call.word(0).filter(|pid| pid.cast_signed() > 0),
+        libc::SYS_waitid => match (call.word(0)?, call.word(1)?) {
+            (libc::P_PID, pid) => Some(pid),
+            (libc::P_PIDFD, descriptor) => pidfd(tgid, descriptor),
+            _ => None,
+        },
+        _ => None,
     })
 }
 

@@ -111,7 +111,7 @@ fn descriptors() -> impl Strategy<Value = Descriptors> {
             forker_holds: reparented,
             kept: listeners.clone(),
             fed: listeners.clone(),
-            forker_awaits_end: true,
+            forker_awaits: Some(parent.tgid),
             listeners,
         }
     })
@@ -137,7 +137,7 @@ fn holders() -> impl Strategy<Value = Holders> {
                     rest,
                     service: complete.then_some(Service::Watched),
                     awaits: complete,
-                    end_is_awaited: complete,
+                    awaited_by: complete.then_some(queue),
                     wrote: Some(u64::from(queue)),
                 })
                 .collect(),

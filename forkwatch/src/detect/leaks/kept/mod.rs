@@ -136,7 +136,7 @@ impl KeptPipes {
             self.writers.insert(keeper, Writer { pipes: seen.fed.clone(), has_ended: false });
         }
         // One that has written to something may have a use for them, unless somebody waits in vain for their end.
-        let fed = if seen.forker_awaits_end { seen.fed.as_slice() } else { &[] };
+        let fed = if seen.forker_awaits.is_some() { seen.fed.as_slice() } else { &[] };
         let kept = || seen.kept.iter().chain(fed);
         let is_kept = |inode: &u64| kept().any(|kept| kept == inode);
         self.pipes.retain(|inode, pipe| pipe.keeper != keeper || pipe.is_reported || is_kept(inode));

@@ -41,8 +41,8 @@ pub(super) fn look(seen: &Holders, keeper: ProcessKey, before: &[ProcessKey]) ->
     if end_is_awaited(seen) && writers().all(is_left) {
         return Seen::Left;
     }
-    let busy = writers().filter(wrote);
-    if writers().all(|holder| is_beyond_standard(holder) && !wrote(&holder)) {
+    let busy = writers().filter(|holder| wrote(holder));
+    if writers().all(|holder| is_beyond_standard(holder) && !wrote(holder)) {
         return if before.is_empty() { Seen::Nothing } else { Seen::Left };
     }
     // One that has exec'd is not followed to its end, and who has written may have a use for it.
@@ -54,10 +54,10 @@ pub(super) fn look(seen: &Holders, keeper: ProcessKey, before: &[ProcessKey]) ->
 
 /// Whether the forker sleeps until one ends that reads to the end.
 fn end_is_awaited(seen: &Holders) -> bool {
-    readers(seen).any(|reader| reader.end_is_awaited)
+    readers(seen).any(|reader| reader.awaited_by.is_some())
 }
 
-fn wrote(holder: &&Holder) -> bool {
+fn wrote(holder: &Holder) -> bool {
     holder.wrote.is_none_or(|bytes| bytes > 0)
 }
 
@@ -103,7 +103,7 @@ pub(super) fn judge(
         _ => ("have", "keep", "are at rest"),
     };
     let has_ended = if is_awaited { "" } else { ", whose writer has ended" };
-    let have_written = keepers.iter().any(wrote);
+    let have_written = keepers.iter().any(|keeper| wrote(keeper));
     let did = if have_written { rest } else { "never written anything" };
     let certainty = if is_awaited && !have_written { Certainty::Strong } else { Certainty::Heuristic };
     let holders: Vec<&Holder> = keepers.iter().copied().chain([reader]).collect();
@@ -173,7 +173,7 @@ mod tests {
             },
             service: None,
             awaits: false,
-            end_is_awaited: false,
+            awaited_by: None,
             wrote: Some(0),
         }
     }
@@ -257,7 +257,7 @@ mod tests {
 
     /// A program that the forker has started, and for whose end it waits.
     fn awaited() -> Holder {
-        Holder { process: key(9), comm: "cat".into(), unexeced: false, end_is_awaited: true, ..reader() }
+        Holder { process: key(9), comm: "cat".into(), unexeced: false, awaited_by: Some(1), ..reader() }
     }
 
     #[test]
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn whose_end_nobody_awaits_or_who_is_fed_on_purpose_is_left_alone() {
         let busy = || Holder { wrote: Some(70), ..keeper() };
-        assert_eq!(looked(vec![Holder { end_is_awaited: false, ..awaited() }, busy()], &[]), Seen::Nothing);
+        assert_eq!(looked(vec![Holder { awaited_by: None, ..awaited() }, busy()], &[]), Seen::Nothing);
         // The forker keeps it open itself, or a program that was started with it.
         let forker = Holder { process: key(1), ..holder(1, 7, Access::Write) };
         let program = Holder { unexeced: false, wrote: Some(3), ..holder(4, 6, Access::Write) };

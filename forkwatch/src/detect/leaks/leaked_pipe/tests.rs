@@ -33,7 +33,7 @@ fn sleeper(tgid: u32, end: End, fds: &[(u32, Access)]) -> Holder {
         },
         service: None,
         awaits: false,
-        end_is_awaited: false,
+        awaited_by: None,
         wrote: None,
     }
 }

@@ -33,7 +33,7 @@ fn orphan(tgid: u32) -> Holder {
         },
         service: None,
         awaits: false,
-        end_is_awaited: false,
+        awaited_by: None,
         wrote: None,
     }
 }
