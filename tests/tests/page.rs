@@ -1,11 +1,24 @@
 //! The page of a running daemon, in a real browser.
 
-use anyhow::{Result, ensure};
+use std::{
+    path::Path,
+    sync::mpsc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Result, anyhow, ensure};
+use forkwatch::{
+    api::{Brief, Filter},
+    store::{Bounds, Change, Store},
+};
 use forkwatch_tests::{browser::Browser, daemon::Daemon, fixture, runner::Tests, tests};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(crate) fn tests() -> Tests {
-    Tests::side_by_side(tests![the_page_shows_findings_as_they_come_and_keeps_names_text])
+    Tests::side_by_side(tests![
+        the_page_shows_findings_as_they_come_and_keeps_names_text,
+        ten_thousand_findings_are_listed_walked_and_searched,
+    ])
 }
 
 /// A name that would be markup. The kernel keeps 15 bytes of it.
@@ -63,6 +76,67 @@ fn the_page_shows_findings_as_they_come_and_keeps_names_text() -> Result<()> {
     let complaints = browser.complaints()?;
     ensure!(complaints.is_empty(), "{complaints:?}");
     program.end(None)?;
+    drop(browser);
+    daemon.stop()
+}
+
+/// Nearly as many as the page shows: while it is looked at, this host may give a few more.
+const MANY: u64 = 9_900;
+
+/// Keeps so many findings in this file, of which each has its number in its summary.
+fn keep_many(file: &Path) -> Result<()> {
+    const TOLD_AT_ONCE: u64 = 900;
+    let bounds = Bounds { count: MANY, bytes: 1 << 30, time: Duration::from_secs(7 * 24 * 60 * 60) };
+    let store = Store::start(Some(file.to_owned()), "an-earlier-watch".to_owned(), bounds)?;
+    let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?;
+    for number in 1..=MANY {
+        let at = now - (MANY - number) * 1_000_000_000;
+        let brief: Brief = serde_json::from_value(json!({
+            "id": "", "first_seen": "2026-11-29T20:00:00Z", "last_seen": "2026-11-29T21:00:00Z",
+            "hazard": "orphaned-lock", "state": "confirmed", "certainty": "certain", "severity": "critical",
+            "summary": format!("The child {number} of gunicorn (pid 6) waits in vain for a lock: number-{number}"),
+            "program": "gunicorn", "pid": number, "name": "gunicorn", "parent_pid": 6, "repeats": 0,
+        }))?;
+        store.tell(Change { number, at, brief, members: Vec::new(), document: "null".to_owned() });
+        if number % TOLD_AT_ONCE == 0 {
+            // Once this is answered, all that was told before is written.
+            let (reply, answer) = mpsc::channel();
+            store.list(Filter::default(), Box::new(move |listed| drop(reply.send(listed))));
+            answer.recv()?.map_err(|why| anyhow!(why))?;
+        }
+    }
+    ensure!(store.health().lost == 0, "{:?}", store.health());
+    store.close();
+    Ok(())
+}
+
+/// Only what can be seen of them is in the page, however many there are.
+fn ten_thousand_findings_are_listed_walked_and_searched() -> Result<()> {
+    let browser = Browser::start()?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("findings.redb");
+    keep_many(&file)?;
+    let daemon = Daemon::start(&format!("[findings]\nstore = \"{}\"\n", file.display()), &[])?;
+    let url = |rest: &str| format!("http://{}/{rest}", daemon.address);
+    let start = Instant::now();
+    browser.go(&url("#/findings"))?;
+    let status = "document.querySelector('[role=status]').textContent";
+    browser.wait_for(&format!("/^9,9\\d\\d findings$/.test({status})"))?;
+    eprintln!("{MANY} findings are listed after {:?}", start.elapsed());
+    let rows = "document.querySelectorAll('.row').length";
+    let count = browser.run(&format!("return {rows}"))?;
+    ensure!(count.as_u64().is_some_and(|count| (1..100).contains(&count)), "{count} rows are in the page");
+    let start = Instant::now();
+    browser.run("const list = document.querySelector('.list'); list.scrollTop = list.scrollHeight")?;
+    browser.wait_for("[...document.querySelectorAll('.row .text')].some((row) => /number-1$/.test(row.textContent))")?;
+    eprintln!("the last is shown after {:?}", start.elapsed());
+    let start = Instant::now();
+    browser.go(&url("#/findings?q=number-7777"))?;
+    browser.wait_for(&format!("/^1 of 9,9/.test({status})"))?;
+    eprintln!("one is found after {:?}", start.elapsed());
+    ensure!(browser.run(&format!("return {rows}"))? == json!(1));
+    let complaints = browser.complaints()?;
+    ensure!(complaints.is_empty(), "{complaints:?}");
     drop(browser);
     daemon.stop()
 }
