@@ -120,7 +120,7 @@ fn ten_thousand_findings_are_listed_walked_and_searched() -> Result<()> {
     let url = |rest: &str| format!("http://{}/{rest}", daemon.address);
     let start = Instant::now();
     browser.go(&url("#/findings"))?;
-    let status = "document.querySelector('[role=status]').textContent";
+    let status = "document.querySelector('main [role=status]')?.textContent";
     browser.wait_for(&format!("/^9,9\\d\\d findings$/.test({status})"))?;
     eprintln!("{MANY} findings are listed after {:?}", start.elapsed());
     let rows = "document.querySelectorAll('.row').length";
@@ -128,7 +128,9 @@ fn ten_thousand_findings_are_listed_walked_and_searched() -> Result<()> {
     ensure!(count.as_u64().is_some_and(|count| (1..100).contains(&count)), "{count} rows are in the page");
     let start = Instant::now();
     browser.run("const list = document.querySelector('.list'); list.scrollTop = list.scrollHeight")?;
-    browser.wait_for("[...document.querySelectorAll('.row .text')].some((row) => /number-1$/.test(row.textContent))")?;
+    browser.wait_for(
+        "[...document.querySelectorAll('.row .text')].some((row) => /number-1$/.test(row.textContent))",
+    )?;
     eprintln!("the last is shown after {:?}", start.elapsed());
     let start = Instant::now();
     browser.go(&url("#/findings?q=number-7777"))?;

@@ -481,6 +481,9 @@ fn a_lock_wanted_before_exec_names_the_parent_that_waits() -> Result<()> {
         ensure!(blocks.iter().any(reads), "the parent is not named: {event:#?}");
         let says = format!("whose end process {parent} waits for");
         ensure!(finding.notes().iter().any(|note| note.contains(&says)), "{event:#?}");
+        // Python's own way there has a remedy of its own.
+        let is_of_python = finding.program() != "preexec_lock";
+        ensure!(finding.remedy().contains("preexec_fn") == is_of_python, "{event:#?}");
     }
     crowd.forkwatch.stop().map(drop)
 }

@@ -44,10 +44,19 @@ impl Calls<'_> {
             .filter_map(|frame| frame.module.as_deref())
             .any(|file| ends.iter().any(|end| file.ends_with(end)))
     }
+
+    /// Whether it is in a function of this name, of whatever class, in a file whose path ends so.
+    fn in_script_function(&self, function: &str, end: &str) -> bool {
+        self.script.iter().any(|frame| {
+            let is_it = |name: &str| name.rsplit('.').next() == Some(function);
+            frame.module.as_deref().is_some_and(|module| module.ends_with(end))
+                && frame.function.as_deref().is_some_and(is_it)
+        })
+    }
 }
 
 /// The first that fits is taken: what is nearest to the wait stands before what led to it.
-static KNOWN: [Known; 8] = [
+static KNOWN: [Known; 9] = [
     Known {
         recognise: |calls| calls.in_library(&["libgomp", "libomp", "libiomp5"]),
         advice: "Run no parallel region of OpenMP before the fork, or start workers by forkserver or spawn: GCC's \
@@ -92,6 +101,14 @@ static KNOWN: [Known; 8] = [
         advice: "Leave the child by _exit(2) (os._exit in Python): exit(3) runs the destructors and exit handlers that \
                  it has from the parent, which wait for threads and locks of the parent.",
         link: "https://man7.org/linux/man-pages/man2/_exit.2.html",
+    },
+    Known {
+        // The child runs `preexec_fn` within the call that has forked it.
+        recognise: |calls| calls.in_script_function("_execute_child", "/subprocess.py"),
+        advice: "Do without preexec_fn, which runs in a copy of a process whose other threads are gone: Popen has \
+                 start_new_session, process_group, user, group, extra_groups, umask and cwd for what most want of it. \
+                 Set limits by prlimit(1) in front of the command, or in the parent by resource.prlimit.",
+        link: "https://docs.python.org/3/library/subprocess.html#popen-constructor",
     },
     Known {
         recognise: |calls| {
@@ -159,6 +176,13 @@ mod tests {
                 Some("Leave"),
             ),
             (python, &popen, &[], Some("Use the start method")),
+            (
+                python,
+                &[("limit", "/srv/app.py"), ("Popen._execute_child", "/usr/lib/python3.11/subprocess.py")],
+                &[],
+                Some("Do without preexec_fn"),
+            ),
+            (python, &[("run", "/usr/lib/python3.11/subprocess.py")], &[], None),
             // Of another program's own fork nothing is known.
             (c, &popen, &[], None),
             (c, &[], &[("main", "/srv/a.out")], None),
