@@ -346,7 +346,7 @@ const SCRIPT_HANG: ScriptHang = ScriptHang {
     versions: (2, 7)..=(3, 99),
 };
 
-const SCRIPT_HANGS: [ScriptHang; 8] = [
+const SCRIPT_HANGS: [ScriptHang; 9] = [
     SCRIPT_HANG,
     ScriptHang { case: "rlock", function: "want_rlock", ..SCRIPT_HANG },
     // Since 3.7 logging renews its locks in the child (python/cpython#50970).
@@ -363,6 +363,13 @@ const SCRIPT_HANGS: [ScriptHang; 8] = [
         known: (LOST, "frames", "strong", "confirmed"),
         versions: (3, 2)..=(3, 99),
         ..SCRIPT_HANG
+    },
+    ScriptHang {
+        case: "importing",
+        function: "want_module",
+        known: (LOST, "frames", "strong", "confirmed"),
+        by_words: false,
+        versions: (3, 7)..=(3, 99),
     },
     // As servers' workers have them: signal handlers, and threads of their own.
     ScriptHang {

@@ -68,6 +68,13 @@ static POOL_RESULT: Awaited = Awaited {
     parks: Parks::Never,
     in_any_child: true,
 };
+static IMPORT: Awaited = Awaited {
+    what: "a module that another thread imports (the lock of its import)",
+    bringers: "threads that import it",
+    brings: |thread| thread.runs(&[("", IMPORTS)]),
+    parks: Parks::Never,
+    in_any_child: true,
+};
 static QUEUE_TASKS: Awaited = Awaited {
     what: "the tasks of a queue to be done (`Queue.join`)",
     bringers: "threads that work on the queue",
@@ -164,6 +171,9 @@ static UV: Awaited = Awaited {
     in_any_child: true,
 };
 
+/// Where CPython's imports are, in its own words: it is part of the interpreter.
+const IMPORTS: &str = "importlib._bootstrap>";
+
 /// Of GCC, LLVM and Intel.
 const OPENMP_LIBRARIES: [&str; 3] = ["libgomp", "libomp", "libiomp5"];
 
@@ -182,7 +192,9 @@ const SERVANTS: [&str; 6] = [
 ];
 
 /// Calls of Python's library, from which a script waits for what another thread brings: function, end of the file's path.
-static CALLS: [((&str, &str), &Awaited); 13] = [
+static CALLS: [((&str, &str), &Awaited); 14] = [
+    // `_ModuleLock.acquire`: since 3.3 each module has a lock, which its import holds.
+    (("acquire", IMPORTS), &IMPORT),
     (("result", "concurrent/futures/_base.py"), &FUTURE),
     (("exception", "concurrent/futures/_base.py"), &FUTURE),
     (("wait", "concurrent/futures/_base.py"), &FUTURE),

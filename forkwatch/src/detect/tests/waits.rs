@@ -109,6 +109,33 @@ fn a_result_that_a_lost_thread_would_bring_is_found_with_handlers_too() {
 }
 
 #[test]
+fn a_module_that_a_lost_thread_was_importing_is_waited_for() {
+    const IMPORTS: &str = "<frozen importlib._bootstrap>";
+    let importing = [("_ModuleLock.acquire", IMPORTS), ("_find_and_load", IMPORTS), ("main", "app.py")];
+    let loading = [("work", "slow.py"), ("_load_unlocked", IMPORTS), ("_find_and_load", IMPORTS)];
+    let found = |place: Place, threads: u32| {
+        let mut timeline = at_calls(own_lock(threads, HANDLERS, None), place);
+        timeline.at(300_000);
+        timeline.of_lost().into_iter().cloned().collect::<Vec<_>>()
+    };
+    let place = |others: &[&[(&str, &str)]]| {
+        let behind = vec![thread_at(PARENT, &[("main", "app.py")]), thread_at(5000, &loading)];
+        Place { behind, ..place_at(&importing, others) }
+    };
+    let alone = found(place(&[]), 1);
+    assert_eq!((alone[0].state, alone[0].certainty), (State::Confirmed, Certainty::Strong));
+    assert!(
+        alone[0].summary.contains("waits for a module that another thread imports"),
+        "{}",
+        alone[0].summary
+    );
+    assert!(alone[0].summary.contains("(5000) of the parent, now in work (slow.py:81)"));
+    assert_eq!(found(place(&[&HEARTBEAT]), 2)[0].state, State::Suspected);
+    // One of its own threads imports it.
+    assert_eq!(found(place(&[&loading]), 2), []);
+}
+
+#[test]
 fn the_wait_is_as_old_as_the_kernel_says() {
     let mut timeline = at_calls(own_lock(1, HANDLERS, Some(60_000 * MILLI)), place_at(&RESULT, &[]));
     timeline.at(11_900);
