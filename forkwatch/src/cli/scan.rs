@@ -166,7 +166,7 @@ fn text(found: &Found, cost: Cost, color: ColorChoice) -> String {
             format!("{waiting} for a lock as if stuck, but not for long enough yet to say so: scan again.");
         paragraph::add(&mut text, "", "", &note);
     }
-    for note in zombies(sweep).into_iter().chain(found.shared.iter().map(Shared::words)) {
+    for note in zombies(sweep).into_iter().chain(shared::sentences(&found.shared)) {
         paragraph::add(&mut text, "", "", &note);
     }
     for (why, pids) in by_reason(&found.unread) {
@@ -196,7 +196,6 @@ fn zombies(sweep: &Sweep) -> Vec<String> {
 
 /// Processes by why they could not be looked at: most share their reason.
 fn by_reason(unread: &[Unread]) -> Vec<(String, String)> {
-    const SHOWN: usize = 8;
     let mut reasons: Vec<(String, Vec<u32>)> = Vec::new();
     for Unread { pid, why, .. } in unread {
         let why = why.replace(&format!("/proc/{pid}"), "/proc/PID");
@@ -205,15 +204,18 @@ fn by_reason(unread: &[Unread]) -> Vec<(String, String)> {
             None => reasons.push((why, vec![*pid])),
         }
     }
-    reasons
-        .into_iter()
-        .map(|(why, pids)| {
-            let more = pids.len().saturating_sub(SHOWN);
-            let shown: Vec<String> = pids.iter().take(SHOWN).map(ToString::to_string).collect();
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            (why, format!("{}{more}", shown.join(", ")))
-        })
-        .collect()
+    reasons.into_iter().map(|(why, pids)| (why, some_of(&pids))).collect()
+}
+
+/// Pids for a sentence, the first few by number.
+fn some_of(pids: &[u32]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<String> = pids.iter().take(SHOWN).map(ToString::to_string).collect();
+    let more = match pids.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", shown.join(", "))
 }
 
 /// All that was found: the document, in the order of its fields.

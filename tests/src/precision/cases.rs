@@ -296,8 +296,9 @@ pub(super) const SERVERS: &[Case] = &[
     server(&faulty::GUNICORN_WAITS, &[READY], &[SETUP, REPLACED]),
     server(&faulty::UWSGI_WAITS, &[READY], &[SETUP, REPLACED]),
     server(&faulty::GUNICORN_IS_SLOW, &[], &[SETUP, READY, REPLACED]),
-    later(kill_a_worker, server(&faulty::NO_MASTER_AND_A_KILL, &[SETUP, REPLACED], &[READY])),
-    later(crash_a_worker, server(&faulty::NO_MASTER_AND_A_CRASH, &[SETUP, REPLACED], &[READY])),
+    // Without a master nobody waits for a worker that has ended, either.
+    later(kill_a_worker, server(&faulty::NO_MASTER_AND_A_KILL, &[SETUP, REPLACED, UNREAPED], &[READY])),
+    later(crash_a_worker, server(&faulty::NO_MASTER_AND_A_CRASH, &[SETUP, REPLACED, UNREAPED], &[READY])),
     later(kill_a_worker, server(&faulty::MASTER_AND_A_KILL, &[], &[SETUP, READY, REPLACED])),
 ];
 

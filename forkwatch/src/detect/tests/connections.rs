@@ -299,7 +299,8 @@ fn who_waits_for_the_other_is_not_surely_in_its_way() {
     let told = |timeline: &Timeline| -> Vec<_> {
         timeline.findings().iter().map(|finding| (finding.state, finding.severity)).collect()
     };
-    let in_turn = (State::Suspected, Severity::Warning);
+    // Its library keeps to no lock of another process.
+    let in_turn = (State::Suspected, Severity::Critical);
     assert_eq!(told(&timeline), [in_turn]);
     assert!(timeline.findings()[0].summary.contains("so far each had its answer before another asked"));
     // One asks while the other's answer is on its way.
@@ -309,6 +310,14 @@ fn who_waits_for_the_other_is_not_surely_in_its_way() {
     // That is enough.
     timeline.uses(PARENT, Act::Sent, 100).uses(CHILD, Act::Sent, 100).at(9000);
     assert_eq!(timeline.findings().len(), 2);
+    // A protocol of the program's own may have one.
+    let mut timeline = Timeline::new();
+    timeline.sockets.insert(CHILD, Sockets { libraries: Vec::new(), ..sockets() });
+    timeline.fork(plain()).at(3000);
+    for process in [PARENT, CHILD] {
+        timeline.uses(process, Act::Sent, 100).uses(process, Act::Received, 4000);
+    }
+    assert_eq!(told(timeline.at(4100)), [(State::Suspected, Severity::Warning)]);
 }
 
 #[test]
