@@ -22,6 +22,7 @@ pub mod fixture;
 pub mod forksafe;
 pub mod forkwatch;
 pub mod guest;
+pub mod hooks_page;
 pub mod host;
 pub mod http;
 pub mod kernel;
