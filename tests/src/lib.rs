@@ -33,6 +33,7 @@ pub mod process;
 pub mod program;
 pub mod provided;
 pub mod python;
+pub mod receiver;
 pub mod recording;
 pub mod runner;
 pub mod scenario;
