@@ -16,7 +16,7 @@ mod first_edition;
 mod root;
 
 use crate::{
-    dist, project,
+    dist, project, provide,
     vm::{
         Arch, Sum,
         attempt::{self, indented},
@@ -28,6 +28,8 @@ use crate::{
     },
 };
 
+/// What Debian does not have: it is the package index's, and needs no Python of its own.
+const DEBUGGER: &str = "py-spy";
 /// The package is the host's.
 const ARCH: Arch = Arch::X86_64;
 
@@ -78,8 +80,8 @@ const APPEND: &str = "rdinit=/sbin/init systemd.unit=multi-user.target systemd.s
 /// Files of links, whose content is where they lead.
 const LINK: u32 = 0o120_777;
 const FILE: u32 = 0o100_644;
-/// The unpacked system, its archive while that is unpacked, and what runs there.
-const MEMORY: &str = "1G";
+/// The unpacked system, which may take half of it, its archive while that is unpacked, and what runs there.
+const MEMORY: &str = "2G";
 /// All of it takes some two minutes on an idle host, and is told when it is done.
 const PATIENCE: Duration = Duration::from_secs(900);
 
@@ -156,13 +158,18 @@ fn image(root: &Path, package: &Path, driver: &Path) -> Result<PathBuf> {
     fs::copy(root, &path).with_context(|| format!("cannot copy {}", root.display()))?;
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let wants = "etc/systemd/system/multi-user.target.wants/forkwatch-system.service";
-    let content: [(&str, u32, Vec<u8>); 5] = [
+    let mut content: Vec<(&str, u32, Vec<u8>)> = vec![
         ("usr/local/lib/forkwatch-system", EXECUTABLE, read(driver)?),
         ("root/forkwatch.deb", FILE, read(package)?),
         ("root/forkwatch-first-edition.deb", FILE, read(&first_edition::package(package)?)?),
         ("etc/systemd/system/forkwatch-system.service", FILE, UNIT.into()),
         (wants, LINK, b"../forkwatch-system.service".into()),
     ];
+    match provide::environment(DEBUGGER).and_then(|made| read(&made.join("bin/py-spy"))) {
+        Ok(debugger) => content.push(("usr/local/bin/py-spy", EXECUTABLE, debugger)),
+        // The test that wants it says that it is not there.
+        Err(why) => println!("the machine has no py-spy: {why:#}"),
+    }
     let mut archive = Vec::new();
     for (name, mode, content) in content {
         initramfs::entry(&mut archive, name, mode, &content)?;
