@@ -13,11 +13,13 @@ use forkwatch_tests::guest::{
 
 mod configuration;
 mod events;
+mod examples;
 mod faults;
 mod local;
 mod package;
 mod proofs;
 mod service;
+mod shop;
 mod systemd;
 mod unsafe_fork;
 mod upgrade;
@@ -56,7 +58,7 @@ type Prepared = Box<dyn FnOnce() -> Result<()>>;
 
 /// All of them. One that is run without the first has the package installed beforehand.
 fn tests() -> impl Iterator<Item = (&'static str, Prepared)> {
-    let installed = FIRST.into_iter().chain(THEN);
+    let installed = FIRST.into_iter().chain(examples::tests()).chain(THEN);
     let installed = installed.map(|(name, test)| {
         let prepared = move || {
             if name != INSTALLS {
