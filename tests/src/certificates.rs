@@ -44,9 +44,18 @@ impl Authority {
     /// Signs a certificate for this host's loopback address, with this name in it, in files of that name. Those that there
     /// are are replaced.
     pub fn sign(&self, name: &str) -> Result<Pair> {
+        self.sign_for(name, "IP:127.0.0.1")
+    }
+
+    /// The same, for a server of this name.
+    pub fn sign_for_server(&self, name: &str) -> Result<Pair> {
+        self.sign_for(name, &format!("DNS:{name}"))
+    }
+
+    fn sign_for(&self, name: &str, whom: &str) -> Result<Pair> {
         let (ca, key) = (self.text("ca.pem"), self.text("ca.key"));
         let leaf = ["-CA", &ca, "-CAkey", &key, "-addext", "basicConstraints=critical,CA:FALSE"];
-        self.make(name, name, &[&leaf[..], &["-addext", "subjectAltName=IP:127.0.0.1"]].concat())?;
+        self.make(name, name, &[&leaf[..], &["-addext", &format!("subjectAltName={whom}")]].concat())?;
         Ok(Pair { cert: self.path(&format!("{name}.pem")), key: self.path(&format!("{name}.key")) })
     }
 

@@ -22,7 +22,7 @@ where
 {
     let mut exit = ExitCode::SUCCESS;
     let only = only();
-    for (name, test) in tests.into_iter().filter(|(name, _)| name.contains(&only)) {
+    for (name, test) in tests.into_iter().filter(|(name, _)| as_one_word(name).contains(&only)) {
         let start = Instant::now();
         let result =
             panic::catch_unwind(AssertUnwindSafe(test)).unwrap_or_else(|_| Err(Error::msg("it panicked")));
@@ -40,10 +40,15 @@ where
     exit
 }
 
-/// Part of the names of the tests that are wanted: `only=WORD` on the kernel's command line.
+/// Part of the names of the tests that are wanted: `only=WORD` on the kernel's command line, where `_` stands for a space.
 fn only() -> String {
     let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    line.split_whitespace().find_map(|word| word.strip_prefix("only=")).unwrap_or_default().to_owned()
+    as_one_word(line.split_whitespace().find_map(|word| word.strip_prefix("only=")).unwrap_or_default())
+}
+
+/// The kernel's command line is parted at spaces.
+pub fn as_one_word(name: &str) -> String {
+    name.replace(' ', "_")
 }
 
 /// The report is read by line.

@@ -35,6 +35,14 @@ struct Wanted {
     environment: Vec<Environment>,
 }
 
+impl Wanted {
+    fn read(root: &Path) -> Result<Self> {
+        let list = root.join("tests/provision.toml");
+        let text = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+        toml::from_str(&text).with_context(|| format!("{} is malformed", list.display()))
+    }
+}
+
 /// A file, and the Debian package that brings it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,9 +96,7 @@ impl Provided {
 /// it, what cannot be had is named on stderr, and is no error.
 pub(crate) fn run(no_install: bool) -> Result<Provided> {
     let root = project::root()?;
-    let list = root.join("tests/provision.toml");
-    let text = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
-    let wanted: Wanted = toml::from_str(&text).with_context(|| format!("{} is malformed", list.display()))?;
+    let wanted = Wanted::read(&root)?;
     let cache = project::cache()?.join("real");
     fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
 
@@ -137,6 +143,22 @@ pub(crate) fn run(no_install: bool) -> Result<Provided> {
         eprintln!("not available, the tests that need it are skipped:{missing}");
     }
     Ok(provided)
+}
+
+/// Provides one of the virtual environments that `tests/provision.toml` lists, and nothing else. Gives its folder.
+pub(crate) fn environment(name: &str) -> Result<PathBuf> {
+    let root = project::root()?;
+    let wanted = Wanted::read(&root)?;
+    let mut provided = Provided::default();
+    for tool in &wanted.installed {
+        let found = newest_match(Path::new("/"), &tool.path).map(Present::at);
+        provided.note(&tool.name, found.ok_or_else(String::new));
+    }
+    let wanted = wanted.environment.iter().find(|environment| environment.name == name);
+    let wanted = wanted.with_context(|| format!("no environment {name}"))?;
+    let folder = project::cache()?.join("real").join(name);
+    environment::provide(wanted, &root, &folder, &provided, false)?;
+    Ok(folder)
 }
 
 /// Installs the packages of what is missing; answers why those that could not be installed could not.

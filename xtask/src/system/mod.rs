@@ -16,7 +16,7 @@ mod first_edition;
 mod root;
 
 use crate::{
-    dist, project,
+    dist, project, provide,
     vm::{
         Arch, Sum,
         attempt::{self, indented},
@@ -28,6 +28,8 @@ use crate::{
     },
 };
 
+/// What Debian does not have: it is the package index's, and needs no Python of its own.
+const DEBUGGER: &str = "py-spy";
 /// The package is the host's.
 const ARCH: Arch = Arch::X86_64;
 
@@ -40,14 +42,24 @@ pub(crate) struct Options {
     /// The kernel's series
     #[arg(long, value_name = "SERIES", default_value = "6.12")]
     kernel: String,
+    /// Only the tests with this in their name, and what they need of those before them
+    #[arg(long, value_name = "NAME", value_parser = part_of_a_name)]
+    only: Option<String>,
     /// Show the console, which the journal follows
     #[arg(long)]
     console: bool,
 }
 
+/// A part of a test's name as one word of the kernel's command line, where nothing is quoted: a space is written as `_`.
+fn part_of_a_name(text: &str) -> Result<String, String> {
+    let word = text.replace(' ', "_");
+    let is_plain = |letter: char| letter.is_ascii_graphic() && letter != '"';
+    if word.chars().all(is_plain) { Ok(word) } else { Err(format!("{text:?} is in the name of no test")) }
+}
+
 impl Default for Options {
     fn default() -> Self {
-        Self { suite: "trixie".to_owned(), kernel: "6.12".to_owned(), console: false }
+        Self { suite: "trixie".to_owned(), kernel: "6.12".to_owned(), only: None, console: false }
     }
 }
 
@@ -63,11 +75,13 @@ FailureAction=poweroff-immediate
 SuccessAction=poweroff-immediate
 ";
 
+/// systemd is the init, and writes nothing of its own to the console.
+const APPEND: &str = "rdinit=/sbin/init systemd.unit=multi-user.target systemd.show_status=0";
 /// Files of links, whose content is where they lead.
 const LINK: u32 = 0o120_777;
 const FILE: u32 = 0o100_644;
-/// The unpacked system, its archive while that is unpacked, and what runs there.
-const MEMORY: &str = "1G";
+/// The unpacked system, which may take half of it, its archive while that is unpacked, and what runs there.
+const MEMORY: &str = "2G";
 /// All of it takes some two minutes on an idle host, and is told when it is done.
 const PATIENCE: Duration = Duration::from_secs(900);
 
@@ -110,10 +124,11 @@ impl Machine {
         let package = dist::build()?;
         let driver = guest::build_programs(ARCH, &["forkwatch-system"])?.join("forkwatch-system");
         let initramfs = image(&self.root, &package, &driver)?;
+        let only = options.only.as_ref().map_or_else(String::new, |only| format!(" only={only}"));
         let setup = Setup {
             kernel: &self.kernel.image,
             initramfs: &initramfs,
-            append: "rdinit=/sbin/init systemd.unit=multi-user.target systemd.show_status=0",
+            append: &[APPEND, &only].concat(),
             cpus: 1,
             memory: MEMORY,
             patience: PATIENCE,
@@ -143,13 +158,18 @@ fn image(root: &Path, package: &Path, driver: &Path) -> Result<PathBuf> {
     fs::copy(root, &path).with_context(|| format!("cannot copy {}", root.display()))?;
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let wants = "etc/systemd/system/multi-user.target.wants/forkwatch-system.service";
-    let content: [(&str, u32, Vec<u8>); 5] = [
+    let mut content: Vec<(&str, u32, Vec<u8>)> = vec![
         ("usr/local/lib/forkwatch-system", EXECUTABLE, read(driver)?),
         ("root/forkwatch.deb", FILE, read(package)?),
         ("root/forkwatch-first-edition.deb", FILE, read(&first_edition::package(package)?)?),
         ("etc/systemd/system/forkwatch-system.service", FILE, UNIT.into()),
         (wants, LINK, b"../forkwatch-system.service".into()),
     ];
+    match provide::environment(DEBUGGER).and_then(|made| read(&made.join("bin/py-spy"))) {
+        Ok(debugger) => content.push(("usr/local/bin/py-spy", EXECUTABLE, debugger)),
+        // The test that wants it says that it is not there.
+        Err(why) => println!("the machine has no py-spy: {why:#}"),
+    }
     let mut archive = Vec::new();
     for (name, mode, content) in content {
         initramfs::entry(&mut archive, name, mode, &content)?;
@@ -159,4 +179,17 @@ fn image(root: &Path, package: &Path, driver: &Path) -> Result<PathBuf> {
     std::io::Write::write_all(&mut file, &archive)
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_name_is_one_word_of_the_command_line() {
+        assert_eq!(part_of_a_name("orphaned lock, and").as_deref(), Ok("orphaned_lock,_and"));
+        for text in ["a\"b", "a\nb", "caf\u{e9}"] {
+            assert!(part_of_a_name(text).is_err(), "{text}");
+        }
+    }
 }

@@ -11,8 +11,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{apt, debian, project};
 
-/// What is there beside the essential packages, apt and what these depend on: the package's own dependencies too.
-const PACKAGES: [&str; 5] = ["gunicorn", "libgcc-s1", "procps", "systemd", "systemd-sysv"];
+/// What is there beside the essential packages, apt and what these depend on: the package's own dependencies, and what the
+/// examples of docs/hooks.md run.
+const PACKAGES: [&str; 9] =
+    ["ca-certificates", "curl", "gdb", "gh", "gunicorn", "libgcc-s1", "procps", "systemd", "systemd-sysv"];
 
 /// Makes the archive `$2` of the system in `$1`. Nobody reads there, and nothing more is fetched. The machine is the
 /// same each time.

@@ -1,6 +1,11 @@
-//! Changes of the configuration, of the unit's and of forkwatch's own, that are taken back.
+//! Changes of files, forkwatch's configuration above all, and of units, that are taken back.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, OpenOptions, Permissions},
+    io::{ErrorKind, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -8,50 +13,91 @@ use crate::systemd::systemctl;
 
 /// forkwatch's.
 pub(crate) const FILE: &str = "/etc/forkwatch/forkwatch.toml";
-const DROP_IN: &str = "/run/systemd/system/forkwatch.service.d/test.conf";
 
-/// While it lives, the configuration is another. Taking it on is left to the test.
-pub(crate) struct Configuration {
-    before: String,
+/// While it lives, a file is another, or is there at all.
+pub(crate) struct Changed {
+    path: PathBuf,
+    before: Option<Vec<u8>>,
+    /// The folder that was made for it.
+    made: Option<PathBuf>,
 }
 
-impl Configuration {
-    /// Everything that is not in this text has its default.
-    pub(crate) fn of(text: &str) -> Result<Self> {
-        let before = fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?;
-        fs::write(FILE, text).with_context(|| format!("cannot write {FILE}"))?;
-        Ok(Self { before })
+impl Changed {
+    /// With this text, and folders on the way to it.
+    pub(crate) fn to(path: &str, text: &str) -> Result<Self> {
+        let file = Self::keep(path)?;
+        fs::write(path, text).with_context(|| format!("cannot write {path}"))?;
+        Ok(file)
+    }
+
+    /// With this text, to be run.
+    pub(crate) fn program(path: &str, text: &str) -> Result<Self> {
+        let file = Self::to(path, text)?;
+        fs::set_permissions(path, Permissions::from_mode(0o755))?;
+        Ok(file)
+    }
+
+    /// With this at its end.
+    pub(crate) fn with(path: &str, more: &str) -> Result<Self> {
+        let file = Self::keep(path)?;
+        let end = OpenOptions::new().append(true).create(true).open(path);
+        let written = end.and_then(|mut end| end.write_all(more.as_bytes()));
+        written.with_context(|| format!("cannot write {path}"))?;
+        Ok(file)
+    }
+
+    /// forkwatch's configuration. Taking it on is left to the test. Everything that is not in this text has its default.
+    pub(crate) fn configuration(text: &str) -> Result<Self> {
+        Self::to(FILE, text)
+    }
+
+    fn keep(path: &str) -> Result<Self> {
+        let path = PathBuf::from(path);
+        let before = match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            other => Some(other.with_context(|| format!("cannot read {}", path.display()))?),
+        };
+        let folders = path.ancestors().skip(1);
+        let made = folders.take_while(|folder| !folder.exists()).last().map(Path::to_owned);
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        Ok(Self { path, before, made })
     }
 }
 
-impl Drop for Configuration {
+impl Drop for Changed {
     fn drop(&mut self) {
-        if let Err(error) = fs::write(FILE, &self.before) {
-            eprintln!("cannot restore {FILE}: {error}");
+        let restored = match (&self.before, &self.made) {
+            (Some(before), _) => fs::write(&self.path, before),
+            (None, Some(made)) => fs::remove_dir_all(made),
+            (None, None) => fs::remove_file(&self.path),
+        };
+        // It may have gone with the folder that another was the first in.
+        if let Err(error) = restored
+            && error.kind() != ErrorKind::NotFound
+        {
+            eprintln!("cannot restore {}: {error}", self.path.display());
         }
     }
 }
 
-/// While it lives, the unit has these settings too.
-pub(crate) struct DropIn(());
+/// While it lives, a unit has these settings too.
+pub(crate) struct DropIn(Option<Changed>);
 
 impl DropIn {
-    /// Settings of the section `[Service]`.
-    pub(crate) fn of(settings: &str) -> Result<Self> {
-        Path::new(DROP_IN).parent().map_or(Ok(()), fs::create_dir_all)?;
-        fs::write(DROP_IN, format!("[Service]\n{settings}\n"))
-            .with_context(|| format!("cannot write {DROP_IN}"))?;
+    /// The text of a drop-in, with its sections.
+    pub(crate) fn of(unit: &str, text: &str) -> Result<Self> {
+        let file = Changed::to(&format!("/run/systemd/system/{unit}.d/test.conf"), text)?;
+        let drop_in = Self(Some(file));
         systemctl(&["daemon-reload"])?;
-        Ok(Self(()))
+        Ok(drop_in)
     }
 }
 
 impl Drop for DropIn {
     fn drop(&mut self) {
-        let directory = Path::new(DROP_IN).parent().map_or(Ok(()), fs::remove_dir_all);
-        let removed = directory.context("cannot remove it");
-        if let Err(error) = removed.and_then(|()| systemctl(&["daemon-reload"])) {
-            eprintln!("{DROP_IN} stays in force: {error:#}");
+        drop(self.0.take());
+        if let Err(error) = systemctl(&["daemon-reload"]) {
+            eprintln!("a drop-in stays in force: {error:#}");
         }
     }
 }

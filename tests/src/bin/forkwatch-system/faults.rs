@@ -7,7 +7,7 @@ use nix::{
 };
 
 use crate::{
-    configuration::{Configuration, DropIn, FILE},
+    configuration::{Changed, DropIn, FILE},
     service::scrape,
     systemd::{UNIT, main_pid, property, run, systemctl, until, until_journal_has},
 };
@@ -19,7 +19,7 @@ pub(crate) fn a_broken_reload_is_refused() -> Result<()> {
     let pid = main_pid()?;
     let succeeded = || Ok::<_, anyhow::Error>(scrape()?.sum("forkwatch_config_last_reload_successful", ""));
     ensure!(succeeded()? > 0.5, "the last reload is said to have failed");
-    let configuration = Configuration::of(BROKEN)?;
+    let configuration = Changed::configuration(BROKEN)?;
     // Whether systemctl takes a refused reload for a failure is not what this is about: the signal was sent.
     systemctl(&["reload", UNIT])?;
     until("the refusal in the metrics", || Ok((succeeded()? < 0.5).then_some(())))?;
@@ -32,7 +32,7 @@ pub(crate) fn a_broken_reload_is_refused() -> Result<()> {
 }
 
 pub(crate) fn the_watchdog_is_fed_and_bites() -> Result<()> {
-    let drop_in = DropIn::of("WatchdogSec=2s")?;
+    let drop_in = DropIn::of(UNIT, "[Service]\nWatchdogSec=2s\n")?;
     systemctl(&["restart", UNIT])?;
     let fed = || property("WatchdogTimestampMonotonic");
     for _ in 0..2 {
@@ -55,7 +55,7 @@ pub(crate) fn the_watchdog_is_fed_and_bites() -> Result<()> {
 }
 
 pub(crate) fn a_broken_start_is_not_repeated() -> Result<()> {
-    let configuration = Configuration::of(BROKEN)?;
+    let configuration = Changed::configuration(BROKEN)?;
     ensure!(systemctl(&["restart", UNIT]).is_err(), "it starts with a broken configuration");
     // One that is to be started again would be `activating`.
     let state = ["ActiveState", "Result", "ExecMainStatus", "NRestarts"].map(property);

@@ -11,7 +11,7 @@ use crate::{
 };
 
 pub(crate) const HOOKS_UNIT: &str = "forkwatch-hooks.service";
-const HOOKS: &str = "/etc/forkwatch/hooks.toml";
+pub(crate) const HOOKS: &str = "/etc/forkwatch/hooks.toml";
 const HOOK: &str = r#"[[hook]]
 name = "told"
 on = ["finding"]
@@ -44,6 +44,14 @@ pub(crate) fn the_local_socket_is_for_those_who_may_ask() -> Result<()> {
     systemctl(&["stop", "local.service"]).map(drop)
 }
 
+/// The service of hooks is ready before it hears the watch, which may not be there yet.
+pub(crate) fn until_the_watch_is_heard() -> Result<()> {
+    until("the hooks to hear the watch", || {
+        let status = property_of(HOOKS_UNIT, "StatusText")?;
+        Ok((status == "running hooks for what the watch tells").then_some(()))
+    })
+}
+
 pub(crate) fn hooks_run_without_any_privilege() -> Result<()> {
     let before = fs::read_to_string(HOOKS).with_context(|| format!("cannot read {HOOKS}"))?;
     ensure!(
@@ -57,11 +65,7 @@ pub(crate) fn hooks_run_without_any_privilege() -> Result<()> {
     for wanted in ["CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
         ensure!(status.contains(wanted), "no {wanted:?} in {status}");
     }
-    // The service is ready before it hears the watch, which may not be there yet.
-    until("the hooks to hear the watch", || {
-        let status = property_of(HOOKS_UNIT, "StatusText")?;
-        Ok((status == "running hooks for what the watch tells").then_some(()))
-    })?;
+    until_the_watch_is_heard()?;
     unsafe_fork::start("hooked")?;
     let text = until("the hook to run", || {
         Ok(fs::read_to_string(TOLD).ok().filter(|text| text.contains("hooked.service")))

@@ -54,6 +54,11 @@ pub(crate) fn it_installs_and_starts() -> Result<()> {
     it_is_confined()
 }
 
+/// Installs it unless it is there.
+pub(crate) fn is_there() -> Result<()> {
+    if Path::new("/usr/bin/forkwatch").exists() { Ok(()) } else { it_installs_and_starts() }
+}
+
 /// An installation starts the service; `Type=notify` ends the job once it is ready.
 pub(crate) fn it_watches() -> Result<()> {
     let state = ["ActiveState", "SubState", "UnitFileState", "StatusText", "NRestarts"].map(property);

@@ -16,7 +16,7 @@ use nix::{
 use serde_json::Value;
 
 use crate::{
-    configuration::Configuration,
+    configuration::Changed,
     systemd::{UNIT, journal, main_pid, property, run, systemctl, until, until_journal_has},
     unsafe_fork,
 };
@@ -64,7 +64,7 @@ pub(crate) fn hardening_takes_no_detector_away() -> Result<()> {
     ensure!(names.iter().copied().eq(wanted.keys()), "as root {wanted:?}, here {found:?}");
     ensure!(found.iter().all(|(name, works)| Some(*works) == unless_asked(name)), "enabled are {found:?}");
 
-    let _configuration = Configuration::of("[kernel]\nclone_calls = true\n")?;
+    let _configuration = Changed::configuration("[kernel]\nclone_calls = true\n")?;
     systemctl(&["restart", UNIT])?;
     let found = enabled(&scrape()?);
     ensure!(found == wanted, "as root {wanted:?}, here with clone calls {found:?}");
@@ -80,7 +80,7 @@ pub(crate) fn a_reload_takes_effect() -> Result<()> {
     let allowed = |scrape: &Scrape| scrape.sum("forkwatch_findings_suppressed_total", HAZARD);
     let found = |scrape: &Scrape| scrape.sum("forkwatch_findings_total", HAZARD);
     let rule = "[[suppress]]\nunit = \"accepted.service\"\nreason = \"a test\"\n";
-    let configuration = Configuration::of(&format!("[log]\nlevel = \"debug\"\n\n{rule}"))?;
+    let configuration = Changed::configuration(&format!("[log]\nlevel = \"debug\"\n\n{rule}"))?;
     systemctl(&["reload", UNIT])?;
     until_journal_has("the configuration was reloaded")?;
 
