@@ -79,15 +79,18 @@ impl Report {
 }
 
 impl Test {
-    /// `test NAME: passed (0.1 s)`, `test NAME: failed: WHY` or `test NAME: skipped: WHY`
+    /// `test NAME: passed (0.1 s)`, `test NAME: failed: WHY` or `test NAME: skipped: WHY`, where the name may have a colon
     fn parse(line: &str) -> Option<Self> {
-        let (name, result) = line.strip_prefix("test ")?.split_once(": ")?;
+        let line = line.strip_prefix("test ")?;
         let outcomes =
-            [("passed", Outcome::Passed), ("failed", Outcome::Failed), ("skipped", Outcome::Skipped)];
-        outcomes.into_iter().find_map(|(word, outcome)| {
-            let remark = result.strip_prefix(word)?.trim_start_matches(':').trim().to_owned();
+            [(": passed", Outcome::Passed), (": failed", Outcome::Failed), (": skipped", Outcome::Skipped)];
+        let said = outcomes.into_iter().filter_map(|(words, outcome)| {
+            let (name, remark) = line.split_once(words)?;
+            let remark = remark.trim_start_matches(':').trim().to_owned();
             Some(Self { name: name.to_owned(), outcome, remark })
-        })
+        });
+        // What failed may have said such words itself.
+        said.min_by_key(|test| test.name.len())
     }
 }
 
@@ -103,7 +106,7 @@ mod tests {
     fn a_report_is_read_line_by_line() {
         let report = parse(
             "capability fork: on\r\ntest a: passed (1.0 s)\r\nnoise\r\ntest b: skipped: no: doctor\r\n\
-             test c: failed: x: y\r\nverdict: 1\r\n",
+             test c: failed: x: y\r\ntest d: e: failed: f: passed\r\nverdict: 1\r\n",
         );
         let tests: Vec<_> = report
             .tests
@@ -115,7 +118,8 @@ mod tests {
             [
                 ("a", Outcome::Passed, "(1.0 s)"),
                 ("b", Outcome::Skipped, "no: doctor"),
-                ("c", Outcome::Failed, "x: y")
+                ("c", Outcome::Failed, "x: y"),
+                ("d: e", Outcome::Failed, "f: passed"),
             ]
         );
         assert_eq!(report.capabilities, [("fork".to_owned(), "on".to_owned())]);

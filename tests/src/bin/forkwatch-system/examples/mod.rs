@@ -29,26 +29,26 @@ const SOON: &str = "[judge]\nstuck_after = \"500ms\"\n";
 
 /// A test of each, by the heading above it.
 const SHOWN: [(&str, Test); 7] = [
-    ("Keys", ("hooks.md, keys: a program is run for what is proven", requests::a_program_is_run)),
-    ("https", ("hooks.md, https: curl tells it by way of a proxy, with a token", requests::curl_tells_it)),
-    ("Page somebody", ("hooks.md, examples: somebody is paged", requests::somebody_is_paged)),
-    ("Open an issue on GitHub", ("hooks.md, examples: gh opens an issue", requests::gh_opens_an_issue)),
+    ("Keys", ("hooks.md, keys, a program is run for what is proven", requests::a_program_is_run)),
+    ("https", ("hooks.md, https, curl tells it by way of a proxy, with a token", requests::curl_tells_it)),
+    ("Page somebody", ("hooks.md, examples, somebody is paged", requests::somebody_is_paged)),
+    ("Open an issue on GitHub", ("hooks.md, examples, gh opens an issue", requests::gh_opens_an_issue)),
     (
         "Keep what a debugger sees",
-        ("hooks.md, examples: what debuggers see is kept", processes::what_debuggers_see_is_kept),
+        ("hooks.md, examples, what debuggers see is kept", processes::what_debuggers_see_is_kept),
     ),
-    ("Drain a worker", ("hooks.md, examples: a worker is drained", processes::a_worker_is_drained)),
+    ("Drain a worker", ("hooks.md, examples, a worker is drained", processes::a_worker_is_drained)),
     (
         "Kill what is proven to hang",
-        ("hooks.md, examples: what hangs is killed, and looked at before", processes::what_hangs_is_killed),
+        ("hooks.md, examples, what hangs is killed, and looked at before", processes::what_hangs_is_killed),
     ),
 ];
 
 /// All of them, and what they have in common.
 pub(crate) fn tests() -> impl Iterator<Item = Test> {
     let own = [
-        ("hooks.md: every example has a test", every_example_has_a_test as fn() -> Result<()>),
-        ("hooks.md: without its drop-in a hook may not kill", processes::without_its_drop_in_it_fails),
+        ("hooks.md, every example has a test", every_example_has_a_test as fn() -> Result<()>),
+        ("hooks.md, without its drop-in a hook may not kill", processes::without_its_drop_in_it_fails),
     ];
     SHOWN.into_iter().map(|(_, test)| test).chain(own)
 }
