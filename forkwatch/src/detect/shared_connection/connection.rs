@@ -25,7 +25,7 @@ pub(super) const MOST_MEMBERS: usize = 256;
 /// A child that says one thing and ends within this time has said farewell.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Who has waited for each other for so long is told to.
+/// Processes that have kept to turns for so long are taken to wait for one another.
 const IN_TURN: Duration = Duration::from_secs(1);
 
 /// A connection that a process and its children hold.
@@ -39,7 +39,7 @@ pub(super) struct Connection {
     /// When the first use was seen.
     pub(super) first: Option<BootTime>,
     pub(super) turns: Vec<Turn>,
-    /// Who was at it when.
+    /// In which order they use it.
     pub(super) order: Order,
     pub(super) used: bool,
     pub(super) closed: bool,
@@ -76,13 +76,12 @@ impl Order {
         self.last = Some((process, act == Act::Sent));
     }
 
-    /// Until when it is seen whether they wait for one another, who have both used it since then; absent where they are known
-    /// not to.
+    /// When the turns of two that both use it since then are judged; absent where they are known to be mixed.
     pub(super) fn settled(self, since: BootTime) -> Option<BootTime> {
         (!self.is_mixed).then(|| since + IN_TURN)
     }
 
-    /// Whether they were told to wait for one another, and have not.
+    /// Whether it is mixed, and that is still to be told.
     pub(super) const fn is_news(self) -> bool {
         self.is_mixed && !self.is_told
     }

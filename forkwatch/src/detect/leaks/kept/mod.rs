@@ -138,7 +138,8 @@ impl KeptPipes {
         // One that has written to something may have a use for them, unless somebody waits in vain for their end.
         let fed = if seen.forker_awaits.is_some() { seen.fed.as_slice() } else { &[] };
         let kept = || seen.kept.iter().chain(fed);
-        let is_kept = |inode: &u64| kept().any(|kept| kept == inode);
+        // One that is looked at stays so, or a forker that waits now and then would have it searched for ever anew.
+        let is_kept = |inode: &u64| seen.kept.iter().chain(&seen.fed).any(|held| held == inode);
         self.pipes.retain(|inode, pipe| pipe.keeper != keeper || pipe.is_reported || is_kept(inode));
         for inode in kept() {
             let of_family = self.pipes.values().filter(|pipe| pipe.forker == forker).count();
